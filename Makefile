@@ -1,0 +1,83 @@
+# The two commands of the README are `make demo` and `make test`; everything else is for who works on the code.
+# Only python3 >= 3.11 and make are assumed. uv is used when it is there, because it is quicker.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+UV     := $(shell command -v uv 2>/dev/null)
+DEMO   := $(VENV)/.demo-installed
+DEV    := $(VENV)/.dev-installed
+ARGS   ?=
+
+.PHONY: help setup demo test test-python lint format types contracts bench locks clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+define venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "lmstream needs Python 3.11 or newer, $(PYTHON) is older or missing. Mend: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@if [ -n "$(UV)" ]; then uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV); \
+	 elif [ ! -x $(BIN)/python ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	   rm -rf $(VENV); $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	     echo "$(PYTHON) cannot make a virtual environment (no ensurepip). Mend: install python3-venv (Debian, Ubuntu: apt install python3-venv) or uv, then again" >&2; exit 1; }; \
+	 fi
+endef
+
+define install
+	@echo "installing $(1) (hash-checked)" >&2
+	@if [ -n "$(UV)" ]; then \
+	   uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1) && \
+	   uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
+	 else \
+	   $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1) && \
+	   $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .; \
+	 fi
+	@touch $@
+endef
+
+$(DEMO): pyproject.toml requirements/demo.lock
+	$(venv)
+	$(call install,requirements/demo.lock)
+
+$(DEV): pyproject.toml requirements/dev.lock
+	$(venv)
+	$(call install,requirements/dev.lock)
+	@touch $(DEMO)
+
+setup: $(DEV) ## Make .venv with everything for tests and benchmarks
+
+demo: $(DEMO) ## The whole job on embedded parts: broker, mTLS, consumer, Firehose, SQL, verdict
+	@$(BIN)/python -m lmstream demo $(ARGS)
+
+test: lint types contracts test-python ## Everything that must hold at every commit
+
+test-python: $(DEV) ## The Python tests alone (ARGS="-k name" to choose)
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(DEV) ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+
+format: $(DEV) ## Let ruff format and mend what it can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+types: $(DEV) ## mypy --strict over src
+	@$(BIN)/mypy
+
+contracts: $(DEV) ## import-linter: the layers, and the core without I/O
+	@PYTHONPATH=src $(BIN)/lint-imports --no-cache >/tmp/lmstream-contracts.$$$$ 2>&1 && rm -f /tmp/lmstream-contracts.$$$$ || { cat /tmp/lmstream-contracts.$$$$; rm -f /tmp/lmstream-contracts.$$$$; exit 1; }
+
+bench: $(DEV) ## Ratios against the baselines, interleaved, CPU time (ARGS="--json out.json")
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versions)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
+	  --all-extras --group dev pyproject.toml -o requirements/dev.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra proto --extra consumer --extra cli --extra query --extra lab -c requirements/dev.lock pyproject.toml -o requirements/demo.lock
+
+clean: ## Remove what make made
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Measure the engine against what a competent engineer would write instead: `python -m benchmarks`."""

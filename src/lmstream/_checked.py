@@ -1,0 +1,114 @@
+"""Tables of settings into structs: every refusal names the key, what was seen, what is expected, what comes near."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from lmstream.errors import ConfigError
+
+
+class Text(str):
+    """A value of the environment: text, whatever it has to become."""
+
+    __slots__ = ()
+
+
+class Layer(NamedTuple):
+    """Settings from one place."""
+
+    origin: str
+    tables: dict[str, Any]
+
+
+_AT: Final = re.compile(r" - at `(?:key in )?\$(.*)`$")
+_STEP: Final = re.compile(r"\.([^.\[]+)|\[(.*?)\]")
+_FIELD: Final = re.compile(r"^Object (contains unknown|missing required) field `(.*?)`")
+_EXPECTED: Final = re.compile(r"^Expected (.*?)(?:, got .*)?$")
+
+
+def convert(at: tuple[str, ...], raw: Any, struct: type[Struct], layers: Sequence[Layer]) -> Any:
+    """Make `struct` of the table `raw` found at key path `at`, or raise a ConfigError that says what to change."""
+    try:
+        return msgspec.convert(_typed(raw, msgspec.inspect.type_info(struct)), struct)
+    except msgspec.ValidationError as e:
+        message = str(e)
+    found = _AT.search(message)
+    text = message[: found.start()] if found else message
+    steps = tuple(a or b.strip("'\"") for a, b in _STEP.findall(found[1])) if found else ()
+    path = (*at, *steps)
+    if field := _FIELD.match(text):
+        path = (*path, field[2])
+        if field[1].startswith("missing"):
+            raise ConfigError("config.invalid", f"{'.'.join(path)} is not set and has no default")
+        known = [f.encode_name for f in getattr(_type_at(struct, steps), "fields", ())]
+        raise unknown(path, known, layers)
+    expected = _EXPECTED.match(text)
+    wanted = f"expected {expected[1]}" if expected else text[:1].lower() + text[1:]
+    info = _type_at(struct, steps)
+    if isinstance(info, msgspec.inspect.LiteralType):
+        wanted = f"expected one of {', '.join(map(str, info.values))}"
+    seen = raw
+    for step in steps:
+        seen = seen.get(step) if isinstance(seen, Mapping) else seen
+    raise ConfigError(
+        "config.invalid", f"{'.'.join(path)}: {wanted.replace('`', '')}, saw {seen_as(seen)}{origin_of(path, layers)}"
+    )
+
+
+def unknown(path: tuple[str, ...], known: Sequence[str], layers: Sequence[Layer]) -> ConfigError:
+    """Answer the error for a key that nobody knows, with the nearest known one."""
+    close = difflib.get_close_matches(path[-1], known, 1)
+    hint = f"did you mean {'.'.join((*path[:-1], close[0]))}?" if close else f"known here: {', '.join(known)}"
+    return ConfigError("config.invalid", f"{'.'.join(path)} is no setting{origin_of(path, layers)}; {hint}")
+
+
+def _type_at(struct: type[Struct], steps: Sequence[str]) -> Any:
+    """Answer the type of the setting at the end of these steps; None when there is none."""
+    info: Any = msgspec.inspect.type_info(struct)
+    for step in steps:
+        info = next((f.type for f in getattr(info, "fields", ()) if f.encode_name == step), None)
+    return info
+
+
+def _typed(raw: Any, info: Any) -> Any:
+    """Give texts of the environment the type of their setting; what cannot be one stays text, and is refused later."""
+    if isinstance(info, msgspec.inspect.Metadata):
+        return _typed(raw, info.type)
+    if isinstance(info, msgspec.inspect.StructType) and isinstance(raw, Mapping):
+        types = {f.encode_name: f.type for f in info.fields}
+        return {k: _typed(v, types.get(k)) for k, v in raw.items()}
+    return _from_text(raw, info) if isinstance(raw, Text) else raw
+
+
+def _from_text(raw: str, info: Any) -> Any:
+    kinds = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    if any(isinstance(kind, msgspec.inspect.StrType | msgspec.inspect.LiteralType) for kind in kinds):
+        return str(raw)
+    lists = msgspec.inspect.ListType | msgspec.inspect.VarTupleType
+    if any(isinstance(kind, lists) for kind in kinds) and not raw.startswith("["):
+        return [part.strip() for part in raw.split(",") if part.strip()]
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return str(raw)
+
+
+def seen_as(value: Any) -> str:
+    """Answer a value as a message shows it."""
+    return json.dumps(value, default=str)[:200]
+
+
+def origin_of(path: Sequence[str], layers: Sequence[Layer]) -> str:
+    """Where a setting was given, for messages."""
+    for layer in reversed(layers):
+        table: Any = layer.tables
+        for name in path:
+            table = table.get(name) if isinstance(table, Mapping) else None
+        if table is not None:
+            return f" (from {layer.origin})"
+    return ""

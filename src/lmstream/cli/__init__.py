@@ -1,0 +1,151 @@
+"""The command line: one file a verb. Data goes to stdout, talk to stderr; exit codes are the same for every verb."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from textwrap import dedent, indent
+from typing import Final
+
+from lmstream.errors import ConfigError, LmstreamError
+
+OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
+"""Exit codes: done; a run-time error; usage or configuration; rows lost or phantom; some records were dead-lettered
+and --strict was given; stopped by the keyboard."""
+
+# A verb, one sentence, examples. Verbs are imported when they are called: --help stays quick and needs no other extra.
+_VERBS: Final[dict[str, tuple[str, str]]] = {
+    "demo": (
+        "The whole job on embedded parts: broker with mTLS, bundles, consumer, Firehose, SQL, verdict.",
+        """
+        lmstream demo
+        lmstream demo --bundles 2000 --dir ./lmstream-demo
+        """,
+    ),
+    "run": (
+        "Any source to any sink: records in, rows out; offsets are committed only for what is durable.",
+        """
+        lmstream run --config lmstream.toml
+        lmstream run --source files --files ./bundles --org acme --sink local --landed ./landed
+        lmstream run --source kafka --bootstrap b-1.example:9094 --topic lm.metrics.otlp --org acme \\
+            --ca ca.pem --cert client.pem --key client.key --sink firehose --stream lm-metrics
+        """,
+    ),
+    "publish": (
+        "Generate LMDP bundles and publish them to a topic.",
+        """
+        lmstream publish --bootstrap 127.0.0.1:9092 --topic lm.metrics.otlp --count 1000 --verifiable log.jsonl
+        lmstream publish --bootstrap 127.0.0.1:9092 --topic lm.metrics.otlp --duration 60 --rate 50 --format protobuf
+        """,
+    ),
+    "inspect": (
+        "Show a bundle, a row file, a dead letter or one Kafka record as table, tree or JSON.",
+        """
+        lmstream inspect bundle.json --rows --org acme
+        cat bundle.pb | lmstream inspect - --format tree
+        lmstream inspect lm.metrics.otlp/0/7 --bootstrap 127.0.0.1:9092
+        """,
+    ),
+    "verify": (
+        "Prove that every expected row landed: lost, duplicate, phantom, dead-lettered.",
+        """
+        lmstream verify --expected log.jsonl --landed ./landed --dead-letters ./dead-letters
+        lmstream verify --topic lm.metrics.otlp --bootstrap 127.0.0.1:9092 --from 0=100 --to 0=200 --landed ./landed
+        """,
+    ),
+    "query": (
+        "SQL over landed rows with DuckDB: views `landed` (every row) and `rows` (one row an id).",
+        """
+        lmstream query --landed ./landed
+        lmstream query "select metric, avg(value) from rows group by all" --landed ./landed --csv
+        """,
+    ),
+    "schema": (
+        "Print the row contract as JSON Schema, Glue columns, Athena DDL or a Markdown table.",
+        """
+        lmstream schema json
+        lmstream schema sql
+        """,
+    ),
+}
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run one verb; answer its exit code. Expected errors are one message; others one line unless --debug is given."""
+    arguments = list(sys.argv[1:] if tokens is None else tokens)
+    debug = "--debug" in arguments or _debugging()
+    arguments = [a for a in arguments if a != "--debug"]
+    return guarded(lambda: _run(arguments, debug=debug), debug=debug)
+
+
+def guarded(work: Callable[[], int], *, debug: bool | None = None) -> int:
+    """Do the work; answer its exit code, or that of its error, which is said in one line."""
+    debug = _debugging() if debug is None else debug
+    try:
+        return work()
+    except LmstreamError as e:
+        if debug:
+            traceback.print_exc()
+        _complain(str(e))
+        return e.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # `lmstream query | head`: not our error; keep the interpreter from saying so at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as e:  # noqa: BLE001 - the last line of defence: a bug is one line, its traceback is asked for
+        if debug:
+            traceback.print_exc()
+        _complain(f"unexpected {type(e).__name__}: {e}. Run again with --debug for the traceback")
+        return FAILED
+
+
+def _debugging() -> bool:
+    return os.environ.get("LMSTREAM_DEBUG", "") not in {"", "0"}
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    try:
+        import cyclopts
+    except ImportError as e:
+        raise ConfigError("config.extra", "the command line needs: pip install 'lmstream[cli]'") from e
+
+    from lmstream import __version__
+    from lmstream.cli.terminal import logging_to_stderr
+
+    app = cyclopts.App(
+        name="lmstream",
+        help="LogicMonitor metrics bundles in, flat rows out, and proof that none was lost.",
+        help_format="plaintext",
+        help_epilogue="First time here: lmstream demo\nEvery verb has --help with examples; --debug shows tracebacks.",
+        version=__version__,
+        default_parameter=cyclopts.Parameter(negative=(), show_default=_shown_default),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for name, (text, examples) in _VERBS.items():
+        epilogue = "Examples:\n" + indent(dedent(examples).strip(), "  ")
+        app.command(f"lmstream.cli.{name}:{name}", name=name, help=text, help_epilogue=epilogue)
+    try:
+        with logging_to_stderr(debug=debug):
+            result = app(arguments, exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as e:
+        _complain(f"{e} See: lmstream {_verb(arguments)}--help".replace("\n", " "))
+        return USAGE
+    return result if isinstance(result, int) else OK
+
+
+def _shown_default(value: object) -> str | None:
+    """Answer a default as --help shows it: "False" and "()" say nothing."""
+    return str(value) if value else None
+
+
+def _verb(arguments: list[str]) -> str:
+    return f"{arguments[0]} " if arguments and arguments[0] in _VERBS else ""
+
+
+def _complain(text: str) -> None:
+    from lmstream.cli.terminal import clean, say
+
+    say(f"lmstream: {clean(text, limit=4000)}")

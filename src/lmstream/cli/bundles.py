@@ -1,0 +1,131 @@
+"""Bundles for people: the OTLP message as plain dicts, as a table of metrics, or as a tree."""
+
+import base64
+import gzip
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from lmstream.cli import terminal
+from lmstream.errors import ConfigError
+
+KINDS: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
+_SHOWN: Final = 3  # values of a metric in a table line
+
+
+def message_of(payload: bytes) -> dict[str, Any]:
+    """Answer the message in a payload that the engine has taken: JSON or protobuf, gzip or not."""
+    if payload[:2] == b"\x1f\x8b":
+        payload = gzip.decompress(payload)  # within bounds: the engine has inflated it before
+    if payload.lstrip()[:1] == b"{":
+        message: dict[str, Any] = json.loads(payload)
+        return message
+    try:
+        from google.protobuf.json_format import MessageToDict
+        from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
+    except ImportError as e:
+        raise ConfigError("config.extra", "protobuf bundles need: pip install 'lmstream[proto]'") from e
+    message = MessageToDict(MetricsData.FromString(payload), use_integers_for_enums=True)
+    _hex_ids(message)
+    return message
+
+
+def _hex_ids(node: Any) -> None:
+    """OTLP/JSON writes trace and span ids in hex; the protobuf library writes all bytes in base64."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in {"traceId", "spanId"} and isinstance(value, str):
+                node[key] = base64.b64decode(value).hex()
+            else:
+                _hex_ids(value)
+    elif isinstance(node, list):
+        for value in node:
+            _hex_ids(value)
+
+
+def metrics_of(message: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]]:
+    """Every (resource, scope, metric, kind) of a message, in document order."""
+    for resource in message.get("resourceMetrics") or ():
+        for scope in resource.get("scopeMetrics") or ():
+            for metric in scope.get("metrics") or ():
+                kind = next((k for k in KINDS if metric.get(k) is not None), "")
+                yield resource.get("resource") or {}, scope.get("scope") or {}, metric, kind
+
+
+def show_table(message: dict[str, Any], limit: int) -> None:
+    """Print a line a metric."""
+    lines: list[tuple[object, ...]] = []
+    more = 0
+    for resource, scope, metric, kind in metrics_of(message):
+        if len(lines) == limit:
+            more += 1
+            continue
+        points = _points(metric, kind)
+        named = _attributes(resource)
+        device = next((named[k] for k in ("hostName", "host.name", "hostId", "service.name") if k in named), "")
+        instance = _attributes(points[0]).get("wildValue", "") if points else ""
+        values = ", ".join(_value(point) for point in points[:_SHOWN]) + (", …" if len(points) > _SHOWN else "")
+        lines.append(
+            (device, scope.get("name"), instance, metric.get("name"), kind, metric.get("unit"), len(points), values)
+        )
+    terminal.table(("device", "datasource", "instance", "metric", "kind", "unit", "points", "values"), lines)
+    if more:
+        terminal.say(f"and {more:,} more metrics; --limit shows more")
+
+
+def show_tree(message: dict[str, Any], limit: int) -> None:
+    """Print resources, scopes, metrics and points as a tree."""
+    from rich.console import Console
+    from rich.text import Text
+    from rich.tree import Tree
+
+    def text(*parts: str) -> Text:
+        return Text(" ".join(terminal.cell(part) for part in parts if part))
+
+    root = Tree(text("bundle"))
+    left = limit
+    for resource in message.get("resourceMetrics") or ():
+        branch = root.add(text("resource", _brief(resource.get("resource") or {})))
+        for scope in resource.get("scopeMetrics") or ():
+            about = scope.get("scope") or {}
+            below = branch.add(text("scope", str(about.get("name", "")), _brief(about)))
+            for metric in scope.get("metrics") or ():
+                left -= 1
+                if left < 0:
+                    continue
+                kind = next((k for k in KINDS if metric.get(k) is not None), "")
+                leaf = below.add(text("metric", str(metric.get("name", "")), kind, str(metric.get("unit") or "")))
+                for point in _points(metric, kind):
+                    leaf.add(text(_value(point), f"at {point.get('timeUnixNano', '-')}", _brief(point)))
+    Console(width=None if Console().is_terminal else 200).print(root)
+    if left < 0:
+        terminal.say(f"and {-left:,} more metrics; --limit shows more")
+
+
+def _points(metric: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return ((metric.get(kind) or {}).get("dataPoints") or []) if kind else []
+
+
+def _attributes(holder: dict[str, Any]) -> dict[str, str]:
+    pairs = holder.get("attributes") or ()
+    return {str(pair.get("key")): _any(pair.get("value")) for pair in pairs}
+
+
+def _any(value: Any) -> str:
+    if isinstance(value, dict) and len(value) == 1:
+        (inner,) = value.values()
+        return inner if isinstance(inner, str) else json.dumps(inner)
+    return json.dumps(value)
+
+
+def _brief(holder: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in _attributes(holder).items())
+
+
+def _value(point: dict[str, Any]) -> str:
+    for key in ("asDouble", "asInt"):
+        if point.get(key) is not None:
+            return str(point[key])
+    if "count" in point:
+        return f"count={point['count']} sum={point.get('sum', '-')}"
+    return "-"

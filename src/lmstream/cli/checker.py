@@ -1,0 +1,229 @@
+"""The checker behind `verify`: what should have landed against what did, at about two bytes a data point."""
+
+from array import array
+from typing import Final
+
+import msgspec
+from msgspec import Struct, field
+
+from lmstream.model import DeadLetter
+
+SAMPLES: Final = 20
+"""Rows named in a report, of each kind."""
+
+_EXPECTED, _OWED, _DEAD, _ERROR = 1, 2, 4, 8
+_MOST = 255  # times one row is counted; more copies than that are still duplicates
+
+
+class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What one record must become: one line of the log that `publish --verifiable` writes."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    bundle_id: str
+    points: int
+    """Data points in the record; 0 when it is no bundle and must be dead-lettered as a whole."""
+    absent: tuple[int, ...] = ()
+    """Ordinals that make no row."""
+    rejected: tuple[int, ...] = ()
+    """Those of them that a dead letter must name."""
+    poison: str = ""
+    """Why the record is no bundle."""
+
+
+class Tally(Struct, kw_only=True, rename="camel"):
+    """Counts of rows, of one partition or of all."""
+
+    bundles: int = 0
+    expected: int = 0
+    landed: int = 0
+    """Expected rows that landed at least once."""
+    lost: int = 0
+    duplicate: int = 0
+    """Copies beyond the first: harmless in the view `rows`."""
+    phantom: int = 0
+    """Landed rows that nobody expected."""
+    outside: int = 0
+    """Landed rows of bundles outside the given offset range: not judged."""
+    dead_lettered: int = 0
+    """Expected rows that did not land and are in a dead letter."""
+    in_error_prefix: int = 0
+    """Expected rows that did not land and are in the sink's error prefix."""
+    letters: int = 0
+    """Bad records and bad points that a dead letter names, as it must."""
+    letters_missing: int = 0
+
+
+class Report(Struct, kw_only=True, rename="camel"):
+    """What `verify` answers. `ok` is false when anything is lost or phantom."""
+
+    v: int = 1
+    ok: bool
+    total: Tally
+    partitions: dict[str, Tally]
+    lost: list[str] = field(default_factory=list)
+    """The first SAMPLES lost rows, as `topic/partition/offset:ordinal rowId`."""
+    phantom: list[str] = field(default_factory=list)
+    letters_missing: list[str] = field(default_factory=list)
+    letters_checked: bool = True
+    malformed: int = 0
+    """Landed lines without a row id."""
+
+
+class Checker:
+    """Tell it all that is expected, then all that was found, then ask for the report."""
+
+    def __init__(self) -> None:
+        self._index: dict[bytes, int] = {}
+        self._places: list[tuple[str, int]] = []
+        self._place_number: dict[tuple[str, int], int] = {}
+        self._place, self._offset, self._start, self._points = array("I"), array("q"), array("Q"), array("I")
+        self._flags, self._copies = bytearray(), bytearray()
+        self._tallies: dict[int, Tally] = {}
+        self._phantoms: list[str] = []
+        self._strangers = 0
+        self._malformed = 0
+
+    def expect(self, record: Expected) -> None:
+        """One record. The same record twice is expected once."""
+        key = record.bundle_id.encode()
+        if key in self._index:
+            return
+        place = self._place_number.setdefault((record.topic, record.partition), len(self._places))
+        if place == len(self._places):
+            self._places.append((record.topic, record.partition))
+            self._tallies[place] = Tally()
+        start = len(self._flags)
+        self._index[key] = len(self._offset)
+        self._place.append(place)
+        self._offset.append(record.offset)
+        self._start.append(start)
+        self._points.append(record.points)
+        # A record that is no bundle has one place of its own, for the letter it is owed.
+        self._flags += bytes([_EXPECTED]) * record.points if record.points else bytes([_OWED if record.poison else 0])
+        self._copies += bytes(max(record.points, 1))
+        for ordinal in record.absent:
+            self._flags[start + ordinal] = 0
+        for ordinal in record.rejected:
+            self._flags[start + ordinal] = _OWED
+
+    def found(self, line: bytes) -> None:
+        """One line that landed."""
+        where = self._locate(line)
+        if where is None:
+            return
+        bundle, ordinal = where
+        tally = self._tallies[self._place[bundle]]
+        at = self._start[bundle] + ordinal
+        if ordinal >= self._points[bundle] or not self._flags[at] & _EXPECTED:
+            tally.phantom += 1
+            self._sample(self._phantoms, self._name(bundle, ordinal))
+            return
+        if self._copies[at]:
+            tally.duplicate += 1
+        if self._copies[at] < _MOST:
+            self._copies[at] += 1
+
+    def failed(self, line: bytes) -> None:
+        """One line that is in the sink's error prefix."""
+        where = self._locate(line, judge=False)
+        if where is not None and where[1] < self._points[where[0]]:
+            self._flags[self._start[where[0]] + where[1]] |= _ERROR
+
+    def dead(self, letter: DeadLetter, bundle_id: str) -> None:
+        """One dead letter, of the record with this id."""
+        bundle = self._index.get(bundle_id.encode())
+        if bundle is None:
+            return
+        start, points = self._start[bundle], max(self._points[bundle], 1)
+        for ordinal in [n for n, _ in letter.rejected] or range(points):
+            if ordinal < points:
+                self._flags[start + ordinal] |= _DEAD
+
+    def report(self, *, letters_checked: bool = True, ranged: bool = False) -> Report:
+        """Judge. Without dead letters to look at, missing ones are not judged; in a range, strangers are not."""
+        tallies = {place: msgspec.structs.replace(tally) for place, tally in self._tallies.items()}
+        lost: list[str] = []
+        missing: list[str] = []
+        for bundle, key in enumerate(self._index):
+            tally = tallies[self._place[bundle]]
+            tally.bundles += 1
+            start = self._start[bundle]
+            for ordinal in range(max(self._points[bundle], 1)):
+                verdict = self._judge(start + ordinal, letters_checked=letters_checked)
+                if not verdict:
+                    continue
+                setattr(tally, verdict, getattr(tally, verdict) + 1)
+                if verdict == "lost" and len(lost) < SAMPLES:
+                    lost.append(f"{self._name(bundle, ordinal)} {key.decode()}:{ordinal}")
+                elif verdict == "letters_missing":
+                    self._sample(missing, self._name(bundle, ordinal))
+        for tally in tallies.values():
+            tally.expected = tally.landed + tally.dead_lettered + tally.in_error_prefix + tally.lost
+        total = Tally(**{f: sum(getattr(t, f) for t in tallies.values()) for f in Tally.__struct_fields__})
+        if ranged:
+            total.outside += self._strangers
+        else:
+            total.phantom += self._strangers
+        total.phantom += self._malformed
+        return Report(
+            ok=not (total.lost or total.phantom or total.letters_missing),
+            total=total,
+            partitions={f"{t}/{p}": tallies[n] for n, (t, p) in enumerate(self._places)},
+            lost=lost,
+            phantom=self._phantoms,
+            letters_missing=missing,
+            letters_checked=letters_checked,
+            malformed=self._malformed,
+        )
+
+    def _judge(self, at: int, *, letters_checked: bool) -> str:
+        """Answer the count of a tally that one data point belongs to."""
+        flags = self._flags[at]
+        if flags & _EXPECTED:
+            if self._copies[at]:
+                return "landed"
+            return "dead_lettered" if flags & _DEAD else "in_error_prefix" if flags & _ERROR else "lost"
+        if flags & _OWED:
+            return "letters" if flags & _DEAD else "letters_missing" if letters_checked else ""
+        return ""
+
+    def _locate(self, line: bytes, *, judge: bool = True) -> tuple[int, int] | None:
+        key, number = row_id(line)
+        if not key:
+            self._malformed += judge
+            return None
+        bundle = self._index.get(key)
+        if bundle is None:
+            self._strangers += judge
+            if judge:
+                self._sample(self._phantoms, f"of no expected record: {key.decode()}:{number.decode()}")
+            return None
+        return bundle, int(number)
+
+    def _name(self, bundle: int, ordinal: int) -> str:
+        topic, partition = self._places[self._place[bundle]]
+        return f"{topic}/{partition}/{self._offset[bundle]}:{ordinal}"
+
+    @staticmethod
+    def _sample(samples: list[str], text: str) -> None:
+        if len(samples) < SAMPLES:
+            samples.append(text)
+
+
+class _RowId(Struct):
+    row_id: str = field(name="rowId", default="")
+
+
+_ROW_DECODER = msgspec.json.Decoder(_RowId)
+
+
+def row_id(line: bytes) -> tuple[bytes, bytes]:
+    """Answer bundle id and ordinal of a line, from its top level alone; empty when it has none."""
+    try:
+        key, _, number = _ROW_DECODER.decode(line).row_id.partition(":")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return b"", b""
+    return (key.encode(), number.encode()) if number.isdecimal() and number.isascii() else (b"", b"")

@@ -1,0 +1,243 @@
+"""`lmstream demo`: the whole job on embedded parts in one process, with real protocols and injected failures."""
+
+import asyncio
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter, validators
+
+from lmstream.cli import terminal
+from lmstream.cli.checker import Checker, Report
+from lmstream.cli.query import connect
+from lmstream.cli.query import run as run_sql
+from lmstream.cli.verify import NOT_VERIFIED, check, log_entries, verdict
+from lmstream.config import Config, build_runtime, load
+from lmstream.errors import ConfigError, LmstreamError
+from lmstream.runtime import Progress, Summary
+
+TOPIC: Final = "lm.metrics.otlp"
+STREAM: Final = "lmstream-demo"
+PARTITIONS: Final = 4
+MARKER: Final = ".lmstream-demo"
+_MARKED: Final = "This folder was made by `lmstream demo`, which empties it at its next start.\n"
+_PATIENCE: Final = 60.0  # seconds without progress after which the demo gives up waiting and judges what is there
+_SUMMARY: Final = """
+select orgId as org, metric, count(*) as rows, count(distinct deviceId) as devices,
+       count(distinct substr(ts, 1, 13)) as hours, round(avg(value), 2) as mean, round(max(value), 2) as most
+from rows group by all order by rows desc, metric limit 12
+"""
+
+
+def demo(
+    *,
+    bundles: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 300,
+    folder: Annotated[Path, Parameter(name="--dir")] = Path("lmstream-demo"),
+    seed: int = 1,
+    no_faults: bool = False,
+) -> int:
+    """Run the whole job here: no Kafka, no AWS, no configuration. Exit 3 when the verdict is bad.
+
+    Starts a Kafka broker behind mTLS and a strict local Firehose that fails now and then, publishes bundles (some of
+    them bad on purpose), runs the consumer, and lands rows in a folder as they would land in S3. Then it asks DuckDB
+    what landed, and proves that nothing was lost.
+
+    Parameters
+    ----------
+    bundles
+        Bundles to publish, about 25 rows each.
+    folder
+        Folder to work in; emptied first if an earlier demo made it, refused if anybody else did.
+    seed
+        Another seed gives other bundles.
+    no_faults
+        Let Firehose answer every request well; without it some are throttled, refused in part, and reset.
+    """
+    began = time.monotonic()
+    _prepare(folder)
+    with _alone():
+        summary = asyncio.run(_work(folder, bundles, seed, faults=not no_faults))
+    report = _verify(folder)
+    _show(folder, summary, report, time.monotonic() - began)
+    return 0 if report.ok else NOT_VERIFIED
+
+
+def _prepare(folder: Path) -> None:
+    """Make an empty folder with our marker. Never touches a folder without it, nor follows a link."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ConfigError("config.invalid", f"--dir {folder} is no plain folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        marker = folder / MARKER
+        if marker.is_symlink() or not marker.is_file() or marker.read_text(encoding="utf-8") != _MARKED:
+            raise ConfigError("config.invalid", f"--dir {folder} is not empty and not of an earlier demo; name another")
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKER).write_text(_MARKED, encoding="utf-8")
+    except OSError as e:
+        raise ConfigError("config.invalid", f"--dir {folder}: {e.strerror}") from e
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep the AWS client to the lab: made-up keys, no profile of the user's, no proxy in between."""
+    around = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1")))
+    changed: dict[str, str | None] = dict.fromkeys(("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CA_BUNDLE"))
+    changed |= dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), "lab")
+    changed |= {"NO_PROXY": around, "no_proxy": around}
+    before = {name: os.environ.get(name) for name in changed}
+    _set_environment(changed)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+async def _work(folder: Path, count: int, seed: int, *, faults: bool) -> Summary:
+    from lmstream.lab import Fault, FirehoseLab, KafkaLab, StreamConfig
+
+    # Rows wait a second or two instead of a minute: the service's own least would be a long demo.
+    base = load(env={}, overrides={"engine.org_id": "acme"})
+    stream = StreamConfig.for_settings(STREAM, base.engine, speed_up=30.0)
+    terminal.say(f"starting a Kafka broker, an mTLS proxy and a strict local Firehose in {folder}")
+    async with KafkaLab(folder / "certificates", mtls=True) as kafka, FirehoseLab(stream, folder / "landed") as hose:
+        await kafka.create_topic(TOPIC, PARTITIONS)
+        if faults:
+            # What a real stream does on a bad day. The reset after acceptance makes duplicates: they are counted below.
+            hose.faults.extend(
+                [Fault.partial(0), Fault.unavailable(), Fault.some(0.3, seed), Fault.accept_then_reset()]
+            )
+        config = _configuration(folder, kafka, hose.endpoint_url)
+        summary = await _consume(config, folder, count, seed)
+        refused = hose.counters.failed_records + hose.counters.refused_calls
+    if faults:
+        terminal.say(f"Firehose failed {refused} times on the way; {summary.retried_packs} packs were sent again")
+    return summary
+
+
+def _configuration(folder: Path, kafka: Any, endpoint_url: str) -> Config:
+    certificates = kafka.certificates
+    overrides = {
+        "engine.org_id": "acme",
+        "source.type": "kafka",
+        "source.bootstrap": kafka.bootstrap,
+        "source.topics": (TOPIC,),
+        "source.group": "lmstream-demo",
+        "source.security": "ssl",
+        "source.ca": str(certificates.ca),
+        "source.cert": str(certificates.client_cert),
+        "source.key": str(certificates.client_key),
+        # The lab's broker answers a first JoinGroup after half a session: production values would cost 20 s here.
+        "source.session_timeout_ms": 3_000,
+        "source.heartbeat_interval_ms": 300,
+        "sink.type": "firehose",
+        "sink.stream": STREAM,
+        "sink.region": "us-east-1",
+        "sink.endpoint_url": endpoint_url,
+        "dead_letters.root": str(folder / "dead-letters"),
+        "runtime.fatal_patience": 5.0,
+    }
+    return load(env={}, overrides=overrides)
+
+
+async def _consume(config: Config, folder: Path, count: int, seed: int) -> Summary:
+    """Publish and consume at the same time; stop when all that was published is settled."""
+    from lmstream.cli.kafka import settings_of
+    from lmstream.cli.publish import Sender
+    from lmstream.lab.generator import Generator
+
+    minutes = 15  # between two polls of a device, so that some hours of event time land
+    generator = Generator(
+        seed=seed,
+        devices=6,
+        start_ms=int(time.time() * 1000) - 3 * 3_600_000,
+        interval_ms=minutes * 60_000,
+        chaos=0.01,
+        poison=0.02,
+    )
+    published: int | None = None
+    waited = asyncio.Event()
+
+    def look(progress: Progress) -> None:
+        if published is not None and progress.records >= published and not progress.unacked:
+            waited.set()
+
+    runtime = build_runtime(config, look)
+    running = asyncio.create_task(runtime.run())
+    with (folder / "published.jsonl").open("wb") as log, terminal.Progress("bundles published", count) as progress:
+        sender = Sender(settings_of(config), log, done=progress.advance)
+        publishing = asyncio.create_task(sender.send(islice(generator.bundles(), count)))
+        await asyncio.wait({publishing, running}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            publishing.cancel()
+            await asyncio.wait({publishing})
+            return running.result()
+        await publishing
+    published = sender.acknowledged
+    terminal.say(f"{sender.acknowledged:,} bundles are in the topic over mTLS ({sender.bytes / 1e6:.1f} MB); consuming")
+    ready = asyncio.create_task(waited.wait())
+    await asyncio.wait({ready, running}, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    runtime.stop()
+    return await running
+
+
+def _verify(folder: Path) -> Report:
+    checker = Checker()
+    for entry in log_entries(folder / "published.jsonl"):
+        checker.expect(entry)
+    dead_letters = folder / "dead-letters"
+    return check(checker, folder / "landed", dead_letters, None)
+
+
+def _show(folder: Path, summary: Summary, report: Report, seconds: float) -> None:
+    try:
+        headers, rows = run_sql(connect(folder / "landed"), _SUMMARY)
+        terminal.table(headers, rows, title="What DuckDB finds in the landed files (view `rows`, de-duplicated):")
+    except LmstreamError as e:
+        if e.reason != "config.extra":
+            raise
+        terminal.say(str(e))
+    reasons = {**summary.rejected, **summary.skipped}
+    odd = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
+    print(
+        f"{summary.records:,} bundles became {summary.rows:,} rows; {summary.dead_letters:,} dead letters"
+        + (f"; points without a row: {odd}" if odd else "")
+    )
+    print(verdict(report))
+    print(f"done in {seconds:.1f} s. Look around, then try:")
+    command = _command()
+    letter = next(iter(sorted((folder / "dead-letters").rglob("*.json"))), None)
+    sql = "select metric, count(*) from rows group by all order by all limit 5"
+    names = ("published.jsonl", "landed", "dead-letters")
+    published, landed, dead_letters = (shlex.quote(str(folder / name)) for name in names)
+    print(f'  {command} query "{sql}" --landed {landed}')
+    print(f"  {command} verify --expected {published} --landed {landed} --dead-letters {dead_letters}")
+    print(f"  {command} inspect {shlex.quote(str(letter)) if letter else published} --rows --org acme")
+
+
+def _command() -> str:
+    """Answer how the reader calls us: by name where that is this very installation, else by this interpreter."""
+    here = Path(sys.executable).parent
+    found = shutil.which("lmstream")
+    if found is not None and Path(found).parent == here:
+        return "lmstream"
+    script = here / "lmstream"
+    if not script.exists():
+        return f"{shlex.quote(sys.executable)} -m lmstream"
+    return shlex.quote(os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script))

@@ -1,0 +1,77 @@
+"""Flags that several verbs share, and the settings that they stand for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from cyclopts import Parameter
+
+from lmstream.config import Config, load
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EngineFlags:
+    """Flags of the engine: what a bundle becomes."""
+
+    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None
+    """TOML file with settings; flags win over LMSTREAM_* variables, and they win over the file."""
+    org: str | None = None
+    """Organization of the rows: LMDP sends none."""
+    source_id: str | None = None
+    """Name of the Kafka cluster in row ids, when two clusters have topics of the same name."""
+    input_format: Literal["auto", "otlp_json", "otlp_proto"] | None = None
+    """Format of the bundles; auto looks at the bytes."""
+
+    def overrides(self) -> dict[str, Any]:
+        """Answer the settings that were given, by key path."""
+        return given(
+            {"engine.org_id": self.org, "engine.source_id": self.source_id, "engine.format": self.input_format}
+        )
+
+    def load(self, overrides: dict[str, Any] | None = None) -> Config:
+        """Read the configuration: file, environment, these flags, `overrides`."""
+        return load(self.config, overrides=self.overrides() | given(overrides or {}))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BrokerFlags:
+    """Flags of the connection to Kafka."""
+
+    bootstrap: str | None = None
+    """Brokers, as host:port,host:port."""
+    ca: Path | None = None
+    """CA certificates in PEM. This, --cert or --tls makes the connection TLS."""
+    cert: Path | None = None
+    """Client certificate in PEM, for mTLS."""
+    key: Path | None = None
+    """Private key of the client certificate in PEM."""
+    key_password: str | None = None
+    """Where the key's password is: env:NAME or file:PATH."""
+    tls: bool = False
+    """TLS with the system's authorities."""
+
+    def overrides(self) -> dict[str, Any]:
+        """Answer the settings of the Kafka source that were given, by key path."""
+        secure = self.tls or any((self.ca, self.cert, self.key, self.key_password))
+        return given(
+            {
+                "source.bootstrap": self.bootstrap,
+                "source.security": "ssl" if secure else None,
+                "source.ca": self.ca,
+                "source.cert": self.cert,
+                "source.key": self.key,
+                "source.key_password": self.key_password,
+            }
+        )
+
+
+NO_ENGINE: Final = EngineFlags()
+NO_BROKER: Final = BrokerFlags()
+"""Nothing given: the defaults of verbs that have these flags."""
+
+
+def given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of `settings` that are not None; paths as text."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in settings.items() if v is not None}

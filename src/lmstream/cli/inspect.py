@@ -1,0 +1,224 @@
+"""`lmstream inspect`: what is in a bundle, a row file, a dead letter or one Kafka record, and what it becomes."""
+
+import asyncio
+import gzip
+import io
+import json
+import re
+import sys
+import zlib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from lmstream.cli import bundles, terminal
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
+from lmstream.errors import ConfigError, DecodeError, SourceError
+from lmstream.fanout import Engine, FanOut
+from lmstream.model import DeadLetter, Record
+from lmstream.settings import MIB, Settings
+from lmstream.sources.files import STDIN, Files
+from lmstream.sources.files import Settings as FilesSettings
+
+Format = Literal["table", "tree", "json"]
+
+UNSET: Final = "unset"
+"""Organization of rows that are only looked at, when nobody named one."""
+_MOST: Final = 64 * MIB  # bytes looked at, inflated: what the engine takes of one record by default
+_COORDINATES: Final = re.compile(r"^([A-Za-z0-9._-]+)/(\d+)/(\d+)$")
+_LETTER: Final = {"topic", "partition", "offset"}
+_ROW_COLUMNS: Final = ("rowId", "orgId", "deviceId", "datasource", "instance", "metric", "type", "ts", "value")
+
+
+def inspect(
+    target: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    format: Format = "table",  # noqa: A002 - the flag's name
+    rows: bool = False,
+    limit: int = 50,
+    broker: BrokerFlags = NO_BROKER,
+    engine: EngineFlags = NO_ENGINE,
+) -> int:
+    """Show a bundle, a row file, a dead letter or one Kafka record. Exit 1 when something in it is no bundle.
+
+    Parameters
+    ----------
+    target
+        A file, - for standard input, or TOPIC/PARTITION/OFFSET with --bootstrap.
+    format
+        table: a line a metric. tree: resources, scopes, metrics, points. json: the whole of it.
+    rows
+        Show the rows that a bundle becomes, instead of the bundle.
+    limit
+        Most records and lines to show.
+    """
+    if target.startswith("-") and target != "-":
+        raise ConfigError("config.invalid", f"{target} is no option of inspect; see: lmstream inspect --help")
+    settings = engine.load().engine
+    if not (settings.org_id or settings.org_by_topic or settings.org_attributes):
+        settings = msgspec.structs.replace(settings, org_id=UNSET)
+        if rows:
+            terminal.say(f"no organization is set: rows are shown with {UNSET!r}; give --org")
+    maker = Engine(settings)
+    coordinates = _COORDINATES.match(target)
+    if target != "-" and not Path(target).exists() and coordinates:
+        record = asyncio.run(_fetch(coordinates[1], int(coordinates[2]), int(coordinates[3]), broker, engine))
+        return _show_records(maker, [record], format, rows=rows, limit=limit)
+    data = _read(target)
+    if "rowId" in _first_object(data):
+        _show_rows(data, format, limit)
+        return 0
+    records = _records(target, data, maker, settings, limit + 1)
+    return _show_records(maker, records, format, rows=rows, limit=limit)
+
+
+async def _fetch(topic: str, partition: int, offset: int, broker: BrokerFlags, engine: EngineFlags) -> Record:
+    from lmstream.cli.kafka import Span, client_overrides, read_topic, settings_of
+
+    settings = settings_of(engine.load(client_overrides(broker, topic)))
+    async for record in read_topic(settings, Span({partition: offset}, {partition: offset + 1}, only=True)):
+        return record
+    raise SourceError("source.offset", f"{topic}/{partition}/{offset}: the topic holds no record at this offset")
+
+
+def _read(target: str) -> bytes:
+    """Bytes of a file or of standard input, inflated; bounded."""
+    try:
+        if target == "-":
+            data = sys.stdin.buffer.read(_MOST + 1)
+        else:
+            with Path(target).open("rb") as file:
+                data = file.read(_MOST + 1)
+        if data[:2] == b"\x1f\x8b":
+            with gzip.open(io.BytesIO(data)) as file:
+                data = file.read(_MOST + 1)
+    except (OSError, EOFError, zlib.error) as e:
+        raise SourceError("source.file", f"{target}: {e}") from e
+    if len(data) > _MOST:
+        raise SourceError("source.file", f"{target}: inspect looks at no more than {_MOST // MIB} MiB at a time")
+    return data
+
+
+def _first_object(data: bytes) -> dict[str, Any]:
+    """The object on the first line; empty when there is none."""
+    try:
+        value = json.loads(data.lstrip().split(b"\n", 1)[0])
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _records(target: str, data: bytes, maker: Engine, settings: Settings, most: int) -> list[Record]:
+    """The first records in the bytes of a file: a bundle, or lines or frames of them, or dead letters."""
+    if _first_object(data).keys() >= _LETTER:
+        return _letters(target, data, most)
+    whole = Record(topic="inspect", partition=0, offset=0, value=data)
+    try:
+        maker.fan_out(whole)
+    except DecodeError:
+        pass  # not one bundle: perhaps lines or frames of them
+    else:
+        return [whole]
+    name = STDIN if target == "-" else target
+    files = FilesSettings(paths=(name,), topic="inspect")
+    return asyncio.run(_taken(Files(files, limits=settings.limits, stdin=io.BytesIO(data)), most))
+
+
+def _letters(target: str, data: bytes, most: int) -> list[Record]:
+    """Say why each letter was written; answer the records, whole, so that the siblings of bad points show too."""
+    decoder = msgspec.json.Decoder(DeadLetter)
+    found = []
+    for number, line in enumerate(filter(None, map(bytes.strip, data.splitlines())), 1):
+        if number > most:
+            break
+        try:
+            letter = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            raise SourceError("source.file", f"{target}: line {number} is no dead letter: {e}") from e
+        why = f"{letter.code} {letter.detail} [{letter.reason}]" if letter.reason else "no reason given"
+        points = "".join(f"; point {n}: {reason}" for n, reason in letter.rejected[:10])
+        terminal.say(terminal.clean(f"dead letter of {letter.record().coordinates}: {why}{points}", limit=1000))
+        found.append(msgspec.structs.replace(letter.record(), only=None))
+    return found
+
+
+async def _taken(source: Files, most: int) -> list[Record]:
+    taken: list[Record] = []
+    end = False
+    try:
+        while not end and len(taken) < most:
+            batch = await source.poll(_MOST)
+            taken += batch.records
+            end = batch.end
+    finally:
+        await source.close()
+    return taken[:most]
+
+
+def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: bool, limit: int) -> int:
+    bad = 0
+    for record in records[:limit]:
+        try:
+            out = maker.fan_out(record)
+        except DecodeError as e:
+            bad = 1
+            terminal.say(f"{terminal.clean(record.coordinates)}: {len(record.value or b''):,} bytes that are no bundle")
+            terminal.say(f"  {terminal.clean(str(e), limit=1000)}")
+            terminal.say(f"  begins with {(record.value or b'')[:60]!r}")
+            continue
+        if rows:
+            _show_rows(out.ndjson(), form, limit)
+        elif record.value is not None:
+            _show_bundle(bundles.message_of(record.value), form, limit)
+        terminal.say(_summary(record, out))
+    if len(records) > limit:
+        terminal.say(f"the first {limit:,} records; --limit shows more")
+    return bad
+
+
+def _show_bundle(message: dict[str, Any], form: Format, limit: int) -> None:
+    if form == "json":
+        terminal.print_json(message)
+    elif form == "tree":
+        bundles.show_tree(message, limit)
+    else:
+        bundles.show_table(message, limit)
+
+
+def _summary(record: Record, out: FanOut) -> str:
+    parts = [f"{terminal.clean(record.coordinates)}: {len(record.value or b''):,} bytes, {out.rows:,} rows"]
+    parts += [f"skipped {count:,} {reason}" for reason, count in sorted(out.skipped.items())]
+    reasons: dict[str, int] = {}
+    for _, reason in out.rejected:
+        reasons[reason] = reasons.get(reason, 0) + 1
+    parts += [f"rejected {count:,} {reason}" for reason, count in sorted(reasons.items())]
+    parts += [f"noted {count:,} {what}" for what, count in sorted(out.noted.items())]
+    if out.rejected:
+        parts.append("first rejected point: number " + str(out.rejected[0][0]))
+    return ", ".join(parts)
+
+
+def _show_rows(data: bytes, form: Format, limit: int) -> None:
+    lines = [line for line in data.splitlines() if line.strip()]
+    shown = []
+    for number, line in enumerate(lines[:limit], 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as e:
+            raise SourceError("source.file", f"line {number} is no JSON: {e}") from e
+        if not isinstance(row, dict):
+            raise SourceError("source.file", f"line {number} is no row")
+        shown.append(row)
+    if form == "json":
+        for row in shown:
+            terminal.print_json(row, indent=None)
+    elif form == "tree":
+        for row in shown:
+            terminal.print_json(row)
+    else:
+        terminal.table(_ROW_COLUMNS, [[row.get(name) for name in _ROW_COLUMNS] for row in shown])
+    if len(lines) > limit:
+        terminal.say(f"the first {limit:,} of {len(lines):,} rows; --limit shows more")

@@ -1,0 +1,260 @@
+"""`lmstream run`: any source to any sink, until the source ends or a signal comes."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from lmstream._checked import Text
+from lmstream.cli import terminal
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
+from lmstream.config import Config, build_letters, build_runtime, build_sink
+from lmstream.errors import ConfigError, LmstreamError
+from lmstream.runtime import Progress, Summary
+from lmstream.settings import MIB
+
+PARTIAL: Final = 4
+AGAIN: Final = 75
+"""Exit code of a stop that left records unacknowledged: start again, they come back (EX_TEMPFAIL of sysexits)."""
+_PATIENCE: Final = 5.0  # seconds a person waits for a sink whose configuration is wrong
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SourceFlags:
+    """Where records come from."""
+
+    source: str | None = None
+    """kafka, files, or a module of yours. --files and --bootstrap say it too."""
+    files: Annotated[tuple[str, ...], Parameter(consume_multiple=False, allow_leading_hyphen=True)] = ()
+    """File or folder of bundles or dead letters, - for standard input; may be repeated."""
+    topic: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = ()
+    """Topic to read; may be repeated."""
+    group: str | None = None
+    """Consumer group."""
+    start_from: Annotated[Literal["earliest", "latest"] | None, Parameter(name="--from")] = None
+    """Where partitions start for which the group has no commit."""
+
+    def overrides(self) -> dict[str, Any]:
+        """Answer the settings that were given, by key path."""
+        kind = self.source or ("files" if self.files else "kafka" if self.topic or self.group else None)
+        return given(
+            {
+                "source.type": kind,
+                "source.paths": self.files or None,
+                "source.topics": self.topic or None,
+                "source.group": self.group,
+                "source.start_from": self.start_from,
+            }
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SinkFlags:
+    """Where rows go."""
+
+    sink: str | None = None
+    """firehose, local, stdout, or a module of yours. --stream and --landed say it too."""
+    landed: Path | None = None
+    """Landing folder of the local sink."""
+    stream: str | None = None
+    """Delivery stream of the firehose sink."""
+    region: str | None = None
+    """AWS region of the firehose sink."""
+    endpoint_url: str | None = None
+    """Another endpoint for the firehose sink: a VPC endpoint, or a local one."""
+    dead_letters: Path | None = None
+    """Folder of dead letters. Default for --files: ./dead-letters."""
+
+    def overrides(self) -> dict[str, Any]:
+        """Answer the settings that were given, by key path."""
+        kind = self.sink or ("local" if self.landed else "firehose" if self.stream else None)
+        return given(
+            {
+                "sink.type": kind,
+                "sink.root": self.landed,
+                "sink.stream": self.stream,
+                "sink.region": self.region,
+                "sink.endpoint_url": self.endpoint_url,
+                "dead_letters.root": self.dead_letters,
+            }
+        )
+
+
+_NO_SOURCE: Final = SourceFlags()
+_NO_SINK: Final = SinkFlags()
+
+
+def run(
+    *,
+    workers: int | None = None,
+    strict: bool = False,
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=False)] = (),
+    source: SourceFlags = _NO_SOURCE,
+    broker: BrokerFlags = NO_BROKER,
+    sink: SinkFlags = _NO_SINK,
+    engine: EngineFlags = NO_ENGINE,
+) -> int:
+    """Move records from a source to a sink as rows. Offsets are committed only for what is durable.
+
+    SIGTERM or Ctrl-C stops cleanly: what is in flight is settled and committed. A second one exits at once.
+
+    Parameters
+    ----------
+    workers
+        Processes, each its own member of the consumer group. Default: 1.
+    strict
+        Exit 4 when some records were dead-lettered.
+    settings
+        Any other setting, as KEY=VALUE: --set delivery.concurrency=4. May be repeated.
+    """
+    overrides = {**source.overrides(), **broker.overrides(), **sink.overrides(), **_settings(settings)}
+    overrides |= given({"run.workers": workers, "run.strict": True if strict else None})
+    if broker.bootstrap:
+        overrides.setdefault("source.type", "kafka")
+    config = engine.load(overrides)
+    if config.run.workers > 1:
+        from lmstream.cli.workers import check, supervise
+
+        check(config)
+        return supervise(engine.config, engine.overrides() | overrides, config.run.workers)
+    return conclude(asyncio.run(execute(config)), config)
+
+
+def conclude(summary: Summary, config: Config) -> int:
+    """Say how the run went, and answer its exit code."""
+    terminal.say(sentence(summary))
+    if summary.unacked:
+        terminal.say(f"{summary.unacked:,} records were not settled in time; they come again at the next start")
+        return AGAIN
+    return PARTIAL if config.run.strict and summary.dead_letters else 0
+
+
+def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or "." not in key:
+            raise ConfigError("config.invalid", f"--set {text}: expected KEY=VALUE, as in delivery.concurrency=4")
+        found[key] = Text(value)
+    return found
+
+
+async def execute(config: Config) -> Summary:
+    """Run to the end of the source, or to a signal. Call it once per process: it takes the signals."""
+    await _check(config)
+    interactive = sys.stderr.isatty() or config.need("source").name == "files"
+    if config.runtime.fatal_patience is None and interactive:
+        patient = msgspec.structs.replace(config.runtime, fatal_patience=_PATIENCE)
+        config = msgspec.structs.replace(config, runtime=patient)
+    reporter = Reporter(config.run.report_seconds)
+    runtime = build_runtime(config, reporter)
+    loop = asyncio.get_running_loop()
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        if stopping:
+            os._exit(130)  # at once, as asked twice: what is not committed comes again
+        stopping = True
+        terminal.say("stopping: settling what is in flight; once more to exit at once")
+        runtime.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # of a worker: without its parent nobody would ever stop it
+        loop.add_reader(parent.sentinel, _orphaned, loop, parent.sentinel, runtime.stop)
+    try:
+        with reporter:
+            return await runtime.run()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[], None]) -> None:
+    loop.remove_reader(sentinel)  # readable for good
+    stop()
+
+
+async def _check(config: Config) -> None:
+    """Look at sink and dead letters before anything is read, so that a wrong setting costs seconds and not a night."""
+    await build_letters(config).check()
+    sink = build_sink(config)
+    try:
+        if hasattr(sink, "check"):
+            await sink.check()
+        elif hasattr(sink, "describe"):
+            try:
+                await sink.describe()
+            except LmstreamError as e:
+                if e.reason != "sink.denied":
+                    raise
+                # A role that may put and not describe is a good role.
+                terminal.say(f"the stream cannot be described, going on: {terminal.clean(e.detail)}")
+    finally:
+        await sink.close()
+
+
+class Reporter:
+    """Status lines on stderr every few seconds; on a terminal a moving count beside them."""
+
+    def __init__(self, every: float) -> None:
+        """`every` is in seconds."""
+        self._every = every
+        self._next = every
+        self._rows = 0
+        self._since = 0.0
+        self._last = 0
+        self._bar = terminal.Progress("rows delivered", every=float("inf"))
+
+    def __enter__(self) -> None:
+        self._bar.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.__exit__(kind, e, trace)
+
+    def __call__(self, progress: Progress) -> None:
+        """Take note of where the run stands."""
+        self._bar.advance(progress.rows - self._rows)
+        self._rows = progress.rows
+        if progress.duration < self._next:
+            return
+        rate = (progress.rows - self._last) / max(progress.duration - self._since, 1e-9)
+        self._next = progress.duration + self._every
+        self._since, self._last = progress.duration, progress.rows
+        trouble = progress.fatal or progress.trouble
+        terminal.say(
+            f"{progress.duration:,.0f} s: {progress.records:,} records, {progress.rows:,} rows, {rate:,.0f} rows/s, "
+            f"{progress.unacked:,} records ({progress.in_flight_bytes / MIB:.1f} MiB) in flight, "
+            f"{progress.dead_letters:,} dead letters"
+            + (f", retrying: {terminal.clean(f'{trouble.code} {trouble.message}')}" if trouble else "")
+        )
+
+
+def sentence(summary: Summary) -> str:
+    """Answer the last line of a run."""
+    parts = [
+        f"{summary.records:,} records",
+        f"{summary.rows:,} rows delivered",
+        f"{summary.dead_letters:,} dead letters",
+    ]
+    parts += [f"{summary.tombstones:,} tombstones"] if summary.tombstones else []
+    parts += [
+        f"skipped {n:,} {reason}" for reason, n in sorted(summary.skipped.items()) if reason != "record.tombstone"
+    ]
+    parts += [f"rejected {n:,} {reason}" for reason, n in sorted(summary.rejected.items())]
+    parts += [f"{summary.retried_packs:,} packs sent again"] if summary.retried_packs else []
+    rate = summary.rows / summary.duration if summary.duration else 0.0
+    return f"done in {summary.duration:.1f} s ({rate:,.0f} rows/s): " + ", ".join(parts)

@@ -1,0 +1,150 @@
+"""How verbs speak: data on stdout, talk on stderr, progress on terminals only, and nothing hostile to a terminal."""
+
+import contextlib
+import json
+import logging
+import sys
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from lmstream.errors import ConfigError
+
+TEXT_LIMIT = 200
+"""Characters shown of a text that came from data: long enough for names, short enough for a terminal."""
+
+
+def clean(text: str, *, limit: int = TEXT_LIMIT) -> str:
+    """`text` without anything that steers a terminal: control, format and bidi characters become visible escapes."""
+    shown = text[:limit]
+    # Cc: C0, ESC, C1. Cf: bidi and zero-width. Cs: lone surrogates. Zl and Zp: line separators.
+    safe = "".join(
+        ascii(c)[1:-1] if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and c != "\n" else c for c in shown
+    )
+    return safe + "…" if len(text) > limit else safe
+
+
+def cell(value: object, *, limit: int = TEXT_LIMIT) -> str:
+    """`value` as the text of one table cell: one line, cleaned."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        value = (
+            json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list, tuple)) else str(value)
+        )
+    return clean(value, limit=limit).replace("\n", "\\n")
+
+
+prefix = ""
+"""Before every line of talk: the name of a worker process."""
+
+
+def say(text: str) -> None:
+    """One line of talk."""
+    # One write: lines of several processes must not run into each other.
+    sys.stderr.write(f"{prefix}{text}\n")
+    sys.stderr.flush()
+
+
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """`value` as ASCII JSON on stdout: escapes every character that a terminal might act on."""
+    print(json.dumps(value, indent=indent, default=str))
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """Print a table on stdout; numbers to the right. Without a terminal it is as wide as it needs to be."""
+    try:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError as e:
+        raise ConfigError("config.extra", "tables need: pip install 'lmstream[cli]'") from e
+
+    body = [list(row) for row in rows]
+    columns = list(zip(*body, strict=True)) or [()] * len(headers)
+    numeric = [bool(column) and all(isinstance(v, int | float | None) for v in column) for column in columns]
+    grid = Table(box=SIMPLE_HEAD, title=Text(clean(title)) if title else None, title_justify="left", pad_edge=False)
+    for header, right in zip(headers, numeric, strict=True):
+        grid.add_column(Text(clean(header)), justify="right" if right else "left", overflow="fold")
+    for row in body:
+        # Text, not str: brackets in data are no rich markup.
+        grid.add_row(*(Text(cell(value)) for value in row))
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(grid)
+
+
+class _Line(logging.Formatter):
+    """One log record as one line of talk: newlines and escapes in it stay visible and harmless."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = clean(super().format(record), limit=20_000)
+        return text if record.exc_info else text.replace("\n", "\\n")
+
+
+@contextlib.contextmanager
+def logging_to_stderr(*, debug: bool) -> Iterator[None]:
+    """Send warnings (with `debug`, all that we say) to stderr; complaints of the clients only with `debug`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Line("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    # What matters of theirs comes as one error of ours, with the mend; asyncio reports what they leave behind.
+    theirs = logging.INFO if debug else logging.CRITICAL
+    levels = dict.fromkeys(("aiokafka", "asyncio", "botocore", "aiobotocore"), theirs)
+    levels["lmstream"] = logging.DEBUG if debug else logging.WARNING
+    before = {name: logging.getLogger(name).level for name in levels}
+    logging.getLogger().addHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+class Progress:
+    """A bar on a terminal, else a plain line every `every` seconds. `advance` is cheap enough to call per bundle."""
+
+    def __init__(self, what: str, total: int | None = None, *, every: float = 5.0) -> None:
+        """Count `what`, a plural; `total` of them are expected, None when nobody knows."""
+        self._what, self._total, self._every = what, total, every
+        self._done = 0
+        self._began = self._said = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.add_task(self._what, total=self._total)
+            self._bar.start()
+        return self
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more are done."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0], count)
+            return
+        now = time.monotonic()
+        if now - self._said >= self._every:
+            self._said = now
+            of = f" of {self._total:,}" if self._total is not None else ""
+            say(f"{self._done:,}{of} {self._what}, {self._done / (now - self._began):,.0f}/s")
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()

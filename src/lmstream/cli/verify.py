@@ -1,0 +1,248 @@
+"""`lmstream verify`: what was published, or what the topic holds, against what landed."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from lmstream.cli import terminal
+from lmstream.cli.checker import Checker, Expected, Report, row_id
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
+from lmstream.cli.landed import landed_files, lines_of
+from lmstream.config import Config
+from lmstream.errors import ConfigError, DecodeError, SourceError
+from lmstream.fanout import Engine, bundle_id
+from lmstream.model import DeadLetter, Record
+
+if TYPE_CHECKING:
+    from lmstream.cli.kafka import Span
+
+NOT_VERIFIED = 3
+
+
+def verify(
+    *,
+    landed: Path,
+    expected: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
+    topic: str | None = None,
+    from_: Annotated[tuple[str, ...], Parameter(name="--from", consume_multiple=False)] = (),
+    to: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    dead_letters: Path | None = None,
+    errors: Path | None = None,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    broker: BrokerFlags = NO_BROKER,
+    engine: EngineFlags = NO_ENGINE,
+) -> int:
+    """Prove that every expected row landed. Exit 3 when rows are lost or come from nowhere.
+
+    Expected is the log that `publish --verifiable` wrote, or the topic itself, read again with the same engine.
+    Duplicates are no failure: the view `rows` of `query` and the SQL of `schema` leave them out.
+
+    Parameters
+    ----------
+    landed
+        Folder of landed rows.
+    expected
+        Log of `publish --verifiable`; may be repeated.
+    topic
+        Topic to read again instead of a log; needs --bootstrap and the run's own settings.
+    from_
+        First offset of a partition, as PARTITION=OFFSET; may be repeated. Default: the earliest.
+    to
+        Offset to stop before, as PARTITION=OFFSET; may be repeated. Default: the end at the time of the call.
+    dead_letters
+        Folder of dead letters. Without it, missing letters are not judged.
+    errors
+        Error prefix of Firehose; LANDED/errors when that exists.
+    as_json
+        Print the report as JSON.
+    """
+    if bool(expected) == bool(topic):
+        raise ConfigError("config.invalid", "verify needs --expected LOG, or --topic TOPIC with --bootstrap")
+    for name, folder in {"--landed": landed, "--dead-letters": dead_letters, "--errors": errors}.items():
+        if folder is not None and not folder.is_dir():
+            raise ConfigError("config.invalid", f"{name} {folder}: no such folder")
+    checker = Checker()
+    if topic:
+        from lmstream.cli.kafka import Span, client_overrides
+
+        config = engine.load(client_overrides(broker, topic))
+        asyncio.run(_expect_topic(checker, config, Span(offsets("--from", from_), offsets("--to", to))))
+    else:
+        config = engine.load()
+        for path in expected:
+            for entry in log_entries(path):
+                checker.expect(entry)
+    settings = config.engine
+    report = check(checker, landed, dead_letters, errors, settings.source_id, ranged=bool(from_ or to))
+    if as_json:
+        terminal.print_json(msgspec.to_builtins(report))
+    else:
+        show(report)
+    return 0 if report.ok else NOT_VERIFIED
+
+
+async def _expect_topic(checker: Checker, config: Config, span: "Span") -> None:
+    from lmstream.cli.kafka import read_topic, settings_of
+
+    engine = Engine(config.engine)
+    with terminal.Progress("records read") as progress:
+        async for record in read_topic(settings_of(config), span):
+            checker.expect(expectation(engine, record, config.engine.source_id))
+            progress.advance()
+
+
+def check(
+    checker: Checker,
+    landed: Path,
+    dead_letters: Path | None,
+    errors: Path | None,
+    source_id: str = "",
+    *,
+    ranged: bool = False,
+) -> Report:
+    """Tell the checker what is in the folders, and answer its report."""
+    errors = errors or landed / "errors"
+    with terminal.Progress("objects read") as progress:
+        for path in landed_files(landed, without=[errors]):
+            for line in lines_of(path):
+                checker.found(line)
+            progress.advance()
+        for line in failed_lines(errors):
+            checker.failed(line)
+        for letter in letters(dead_letters):
+            checker.dead(letter, bundle_id(source_id, letter.topic, letter.partition, letter.offset, letter.timestamp))
+    return checker.report(letters_checked=dead_letters is not None, ranged=ranged)
+
+
+def show(report: Report) -> None:
+    """Print the report for people: a line a partition, the verdict, the first lost rows."""
+    heads = (
+        "partition",
+        "bundles",
+        "expected",
+        "landed",
+        "lost",
+        "duplicate",
+        "phantom",
+        "dead-lettered",
+        "error prefix",
+    )
+    fields = ("bundles", "expected", "landed", "lost", "duplicate", "phantom", "dead_lettered", "in_error_prefix")
+    lines: list[tuple[str, Any]] = [*sorted(report.partitions.items()), ("total", report.total)]
+    terminal.table(heads, [(name, *(getattr(tally, f) for f in fields)) for name, tally in lines])
+    t = report.total
+    for kind, names, count in (
+        ("lost", report.lost, t.lost),
+        ("phantom", report.phantom, t.phantom),
+        ("no dead letter for", report.letters_missing, t.letters_missing),
+    ):
+        for name in names:
+            print(f"{kind}: {terminal.clean(name)}")
+        if count > len(names) > 0:
+            print(f"{kind}: and {count - len(names):,} more")
+    print(verdict(report))
+    if t.in_error_prefix:
+        terminal.say(
+            f"{t.in_error_prefix:,} rows are in the error prefix and did not land: mend the cause, send them again"
+        )
+    if not report.letters_checked:
+        terminal.say("dead letters were not looked at; give --dead-letters to judge bad records and points too")
+
+
+def verdict(report: Report) -> str:
+    """Answer the one line that says it all."""
+    t = report.total
+    word = "verified" if report.ok else "NOT VERIFIED"
+    if not report.ok:
+        word += " (LMS-5001 verify.failed)"
+    return (
+        f"{word}: lost={t.lost} phantom={t.phantom} duplicate={t.duplicate} dead_lettered={t.dead_lettered} "
+        f"error_prefix={t.in_error_prefix} letters={t.letters} letters_missing={t.letters_missing} "
+        f"landed={t.landed} expected={t.expected} bundles={t.bundles}"
+    )
+
+
+def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
+    """Answer what `record` must become, by the engine itself."""
+    whole = Expected(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=record.timestamp,
+        bundle_id=bundle_id(source_id, record.topic, record.partition, record.offset, record.timestamp),
+        points=0,
+    )
+    try:
+        out = engine.fan_out(record)
+    except DecodeError as e:
+        return msgspec.structs.replace(whole, poison=e.reason)
+    rows = {int(row_id(line)[1]) for line in out.ndjson().splitlines()}
+    rejected = tuple(n for n, _ in out.rejected)
+    points = max([*rows, *rejected], default=-1) + 1
+    absent = tuple(n for n in range(points) if n not in rows)
+    return msgspec.structs.replace(whole, points=points, absent=absent, rejected=rejected)
+
+
+def log_entries(path: Path) -> Iterator[Expected]:
+    """Entries of a log of `publish --verifiable`. A last line that was cut by a crash is left out, and said."""
+    decoder = msgspec.json.Decoder(Expected)
+    number = 0
+    broken: str | None = None
+    for number, line in enumerate(lines_of(path), 1):
+        if broken is not None:
+            raise SourceError("source.file", broken)
+        try:
+            yield decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            broken = f"{path} line {number} is no entry of `publish --verifiable`: {e}"
+    if broken is not None and number == 1:
+        raise SourceError("source.file", broken)
+    if broken is not None:
+        terminal.say(f"{path}: the last line is cut and was left out")
+
+
+class _FirehoseError(msgspec.Struct, rename="camel"):
+    """What Firehose writes for a record that it could not partition."""
+
+    raw_data: str = ""
+
+
+def failed_lines(errors: Path) -> Iterator[bytes]:
+    """Lines that Firehose put under its error prefix, as they were sent."""
+    if not errors.is_dir():
+        return
+    decoder = msgspec.json.Decoder(_FirehoseError)
+    for path in landed_files(errors):
+        for line in lines_of(path):
+            try:
+                yield from base64.b64decode(decoder.decode(line).raw_data, validate=True).splitlines()
+            except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error):
+                continue  # somebody else's file
+
+
+def letters(root: Path | None) -> Iterator[DeadLetter]:
+    """Dead letters of a folder, or of a file of lines."""
+    decoder = msgspec.json.Decoder(DeadLetter)
+    for path in landed_files(root) if root is not None else ():
+        for line in lines_of(path):
+            try:
+                yield decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                terminal.say(f"{path}: a line that is no dead letter was left out")
+
+
+def offsets(flag: str, texts: Sequence[str]) -> dict[int, int]:
+    """PARTITION=OFFSET texts as a mapping."""
+    found: dict[int, int] = {}
+    for text in texts:
+        partition, equals, offset = text.partition("=")
+        if not (equals and partition.isdecimal() and offset.isdecimal()):
+            raise ConfigError("config.invalid", f"{flag} {text}: expected PARTITION=OFFSET, as in 0=1200")
+        found[int(partition)] = int(offset)
+    return found

@@ -1,0 +1,306 @@
+"""OTLP/JSON metrics bundles into columns.
+
+What varies is decoded, what repeats is remembered: resources, scopes and point attributes stay raw bytes and are looked
+up. Rules of the format: opentelemetry-proto docs/specification.md, "JSON Protobuf Encoding".
+"""
+
+from typing import Annotated, Any, Final, Generic, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, ValidationError
+
+from lmstream.codecs import bodies, pieces
+from lmstream.codecs.json_points import Point, exemplars, general_point
+from lmstream.codecs.json_values import NOTHING, TextKeyValue, attributes
+from lmstream.errors import DecodeError
+from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Resource, Scope, Series
+from lmstream.settings import MIB, Settings
+
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Flags = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+P = TypeVar("P")
+
+# Decoding is lax: it reads the 64-bit integers that OTLP/JSON writes as text at the speed of numbers. Lax decoding
+# would also take "null" for null and "true" for true, so the members of points are not optional, and isMonotonic is
+# checked by hand. A point with an explicit null, which stands for the default, is judged the general way.
+_ABSENT: Any = None
+
+
+class _NumberPoint(Struct, gc=False):
+    attributes: Raw = NOTHING
+    startTimeUnixNano: int = 0  # noqa: N815 - the format's names
+    timeUnixNano: int = 0  # noqa: N815
+    asInt: Int64 = _ABSENT  # noqa: N815
+    asDouble: float = _ABSENT  # noqa: N815
+    flags: Flags = 0
+    exemplars: Raw = NOTHING
+
+
+class _Data(Struct, Generic[P], gc=False):
+    dataPoints: list[P] | None = None  # noqa: N815
+    aggregationTemporality: int | str | None = 0  # noqa: N815
+    isMonotonic: Any = False  # noqa: N815
+
+
+class _Metric(Struct, Generic[P], gc=False):
+    name: str | None = ""
+    unit: str | None = ""
+    gauge: _Data[P] | None = None
+    sum: _Data[P] | None = None
+    histogram: _Data[Raw] | None = None
+    exponentialHistogram: _Data[Raw] | None = None  # noqa: N815
+    summary: _Data[Raw] | None = None
+
+
+class _ScopeMetrics(Struct, Generic[P], gc=False):
+    scope: Raw = NOTHING
+    metrics: list[_Metric[P]] | None = None
+
+
+class _ResourceMetrics(Struct, Generic[P], gc=False):
+    resource: Raw = NOTHING
+    scopeMetrics: list[_ScopeMetrics[P]] | None = None  # noqa: N815
+
+
+class _Request(Struct, Generic[P], gc=False):
+    resourceMetrics: list[_ResourceMetrics[P]] | UnsetType | None = UNSET  # noqa: N815
+
+
+class _Resource(Struct, gc=False):
+    attributes: Raw = NOTHING
+
+
+class _Scope(Struct, gc=False):
+    name: str | None = ""
+    version: str | None = ""
+    attributes: Raw = NOTHING
+
+
+class _TextScope(Struct, gc=False):
+    name: str = ""
+    version: str = ""
+    attributes: list[TextKeyValue] = []
+
+
+_HOLE: Final = _NumberPoint(asInt=0)
+"""Keeps the place of a point that is judged the general way."""
+_ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
+_BRACES_FROM: Final = 1 * MIB
+_BRACES_PER_POINT: Final = 32
+
+
+class Codec:
+    """Decoder of OTLP/JSON. Safe to share between threads; quickest in one."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Pieces follow the settings; half of limits.cache_bytes is for this codec."""
+        self._settings = settings
+        self._decode = msgspec.json.Decoder(_Request[_NumberPoint], strict=False).decode
+        self._decode_general = msgspec.json.Decoder(_Request[Raw], strict=False).decode
+        self._decode_number = msgspec.json.Decoder(_NumberPoint, strict=False).decode
+        self._decode_resource = msgspec.json.Decoder(_Resource | None, strict=False).decode
+        self._decode_text_scope = msgspec.json.Decoder(_TextScope).decode
+        self._decode_scope = msgspec.json.Decoder(_Scope | None, strict=False).decode
+        budget = settings.limits.cache_bytes // 8
+        self._resources = pieces.PieceCache[Resource](self._make_resource, budget)
+        self._scopes = pieces.PieceCache[Scope](self._make_scope, budget // 2)
+        self._tails = pieces.PieceCache[bytes](self._make_tail, 2 * budget)
+        self._heads = pieces.Heads(settings)
+
+    @property
+    def largest(self) -> int:
+        """See interfaces.Codec."""
+        return self._resources.largest + self._scopes.largest + self._heads.largest + self._tails.largest
+
+    def clear(self) -> None:
+        """Empty the caches."""
+        self._resources.empty()
+        self._scopes.empty()
+        self._tails.empty()
+        self._heads.clear()
+
+    def decode(self, payload: bytes, /) -> Bundle:
+        """A bundle in columns. Raises DecodeError: decode.json, decode.utf8, decode.top_level, decode.type,
+        limits.points, limits.depth; RecursionError for nesting past this stack.
+        """
+        if not payload.isascii():
+            # msgspec checks only the strings it builds, but a line must be UTF-8, and so must what we ignore.
+            try:
+                payload.decode()
+            except UnicodeDecodeError as error:
+                raise DecodeError("decode.utf8", f"invalid UTF-8 at byte {error.start:,}") from error
+        points_max = self._settings.limits.points
+        if len(payload) > _BRACES_FROM and payload.count(b"{") > _BRACES_PER_POINT * points_max:
+            # Before decoding: millions of empty objects in a few megabytes would take gigabytes.
+            raise DecodeError("limits.points", f"objects enough for more than {points_max:,} data points")
+        try:
+            try:
+                return self._bundle(self._decode(payload), payload)
+            except ValidationError:
+                # Some type is wrong. Once more, each point by itself, so that siblings of a bad point are delivered.
+                return self._bundle(self._decode_general(payload), payload, general=True)
+        except ValidationError as error:
+            raise DecodeError("decode.type" if "$" in str(error) else "decode.top_level", str(error)) from error
+        except msgspec.DecodeError as error:
+            raise DecodeError("decode.json", str(error)) from error
+
+    def _bundle(  # noqa: C901, PLR0912 - one walk; calls per metric would cost a tenth of the whole transform
+        self, request: _Request[Any], payload: bytes, *, general: bool = False
+    ) -> Bundle:
+        """Walk down to the data points and lay them out in columns. With `general`, points are raw and judged one by
+        one."""
+        if request.resourceMetrics is UNSET and (keys := list(msgspec.json.decode(payload, type=dict[str, Raw]))):
+            raise DecodeError("decode.top_level", f"no resourceMetrics, but {', '.join(map(repr, keys[:5]))[:200]}")
+        bundle = Bundle([], [], [], [], [], [], [], [])
+        points: list[_NumberPoint] = []
+        odd: dict[int, Point] = {}
+        noted, heads, metrics, stops = bundle.noted, self._heads, bundle.metrics, bundle.stops
+        stop = 0
+        for resource_metrics in request.resourceMetrics or ():
+            resource = self._resources[bytes(resource_metrics.resource)]
+            for scope_metrics in resource_metrics.scopeMetrics or ():
+                scope = self._scopes[bytes(scope_metrics.scope)]
+                series = Series(resource, scope, stop, stop)
+                for metric in scope_metrics.metrics or ():
+                    gauge, total = metric.gauge, metric.sum
+                    if metric.histogram is metric.exponentialHistogram is metric.summary and (not gauge or not total):
+                        if total is None:
+                            if gauge is None:
+                                continue
+                            found, head = gauge.dataPoints, heads[metric.name, metric.unit, "gauge", 0, False]
+                        else:
+                            temporality = total.aggregationTemporality
+                            if temporality.__class__ is not int:
+                                temporality = _temporality(temporality, noted)
+                            found, monotonic = total.dataPoints, total.isMonotonic
+                            if monotonic is not True and monotonic is not False and monotonic is not None:
+                                raise DecodeError("decode.type", f"isMonotonic {monotonic!r:.100} is no boolean")
+                            head = heads[metric.name, metric.unit, "sum", temporality, monotonic]
+                        if found and general:
+                            for raw in found:
+                                self._judge("gauge", raw, points, odd, noted)
+                        elif found:
+                            points += found
+                    else:
+                        head = self._histograms(metric, points, odd, noted)
+                    added = len(points) - stop
+                    if added:
+                        stop += added
+                        stops.append(stop)
+                        bundle.heads.append(head)
+                        metrics += [head.piece] * added
+                if stop > series.start:
+                    series.stop = stop
+                    bundle.series.append(series)
+        if stop > self._settings.limits.points:
+            raise DecodeError("limits.points", f"{stop:,} data points")
+        self._fill(bundle, points, odd)
+        return bundle
+
+    def _histograms(
+        self, metric: _Metric[Any], points: list[_NumberPoint], odd: dict[int, Point], noted: dict[str, int]
+    ) -> Metric:
+        """Add the points of a metric that is no gauge and no sum. They leave holes and are judged the general way."""
+        kind, *more = [kind for kind in pieces.KINDS if getattr(metric, kind) is not None]
+        if more:
+            raise DecodeError("decode.type", f"metric {metric.name!r:.200} is a {kind} and a {more[0]}")
+        data: _Data[Any] = getattr(metric, kind)
+        for raw in data.dataPoints or ():
+            self._judge(kind, raw, points, odd, noted)
+        temporality = 0 if kind == "summary" else _temporality(data.aggregationTemporality, noted)
+        return self._heads[metric.name, metric.unit, kind, temporality, False]
+
+    def _judge(
+        self, kind: str, raw: Raw, points: list[_NumberPoint], odd: dict[int, Point], noted: dict[str, int]
+    ) -> None:
+        if kind == "gauge":
+            try:
+                points.append(self._decode_number(raw))
+            except ValidationError:
+                pass  # judged below, to tell a wrong type from a number that does not fit
+            else:
+                return
+        odd[len(points)] = general_point(kind, raw, lambda raw: self._exemplars(raw, noted))
+        points.append(_HOLE)
+
+    def _fill(self, bundle: Bundle, points: list[_NumberPoint], judged: dict[int, Point]) -> None:
+        """Columns of all points. Comprehensions over the whole bundle: one list each instead of one per metric."""
+        odd = bundle.odd
+        times = bundle.times = [point.timeUnixNano for point in points]
+        starts = bundle.starts = [point.startTimeUnixNano for point in points]
+        raws = [point.attributes for point in points]
+        bundle.values = [
+            point.asInt if point.asDouble is None else point.asDouble if point.asInt is None else TWO_VALUES
+            for point in points
+        ]
+        for at, (time, start, raw, body) in judged.items():
+            times[at], starts[at], raws[at], odd[at] = time, start, raw, body
+        try:
+            bundle.tails = list(map(self._tails.__getitem__, map(bytes, raws)))
+        except ValidationError:
+            bundle.tails = [self._tail(at, raw, odd) for at, raw in enumerate(raws)]
+        if [point for point in points if point.flags or point.exemplars is not NOTHING]:
+            self._look_closer(points, bundle)
+
+    def _tail(self, at: int, raw: Raw, odd: dict[int, bytes | str]) -> bytes:
+        try:
+            return self._tails[bytes(raw)]
+        except ValidationError:
+            odd[at] = "point.type"
+            return b""
+
+    def _look_closer(self, points: list[_NumberPoint], bundle: Bundle) -> None:
+        """Points with exemplars or flags, among those that were not judged the general way."""
+        odd, values = bundle.odd, bundle.values
+        for at, point in enumerate(points):
+            if odd.get(at) == "point.type":
+                continue
+            try:
+                rows = self._exemplars(point.exemplars, bundle.noted)
+            except ValidationError:
+                odd[at] = "point.type"
+                continue
+            value = values[at]
+            if point.flags & 1:
+                odd[at] = "flags.no_value"
+            elif rows and at not in odd and value is not None and value is not TWO_VALUES:
+                odd[at] = bodies.number(value, rows)
+
+    def _exemplars(self, raw: Raw, noted: dict[str, int]) -> list[dict[str, Any]]:
+        return exemplars(raw, noted) if self._settings.exemplars else []
+
+    def _make_resource(self, raw: bytes) -> tuple[Resource, int]:
+        try:
+            found = (self._decode_resource(raw) if raw else None) or _Resource()
+            return pieces.resource(attributes(bytes(found.attributes)), self._settings)
+        except ValidationError as error:
+            raise DecodeError("decode.type", f"in a resource: {error}") from error
+
+    def _make_scope(self, raw: bytes) -> tuple[Scope, int]:
+        # LMDP writes the time of the poll into the scope, so that nearly every bundle comes here: be quick.
+        try:
+            text = self._decode_text_scope(raw) if raw else _TextScope()
+            return pieces.scope(text.name, text.version, {one.key: one.value.stringValue for one in text.attributes})
+        except ValidationError:
+            pass
+        try:
+            found = self._decode_scope(raw) or _Scope()
+            return pieces.scope(found.name or "", found.version or "", attributes(bytes(found.attributes)))
+        except ValidationError as error:
+            raise DecodeError("decode.type", f"in a scope: {error}") from error
+
+    def _make_tail(self, raw: bytes) -> tuple[bytes, int]:
+        return pieces.tail(attributes(raw))
+
+
+def _temporality(value: int | str | None, noted: dict[str, int]) -> int:
+    """The enum's number. OTLP/JSON wants numbers; senders write names all the same: taken, and counted."""
+    if isinstance(value, int):
+        return value
+    if value is None:
+        return 0
+    name = value.removeprefix(_ENUM_PREFIX).lower()
+    if not value.startswith(_ENUM_PREFIX) or name not in pieces.TEMPORALITIES:
+        raise DecodeError("decode.type", f"aggregationTemporality {value!r:.100} is no number of the enum")
+    noted["enum.name"] = noted.get("enum.name", 0) + 1
+    return pieces.TEMPORALITIES.index(name)

@@ -1,0 +1,178 @@
+"""Encoded pieces of a row, shared by the codecs: from plain attributes to the bytes that every line repeats."""
+
+import math
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import msgspec
+
+from lmstream.errors import DecodeError
+from lmstream.interfaces import Metric, Resource, Scope
+from lmstream.partitioning import metric_keys
+from lmstream.settings import Settings
+
+encode: Final = msgspec.json.Encoder().encode
+
+MAX_NESTING: Final = 47
+"""Containers an attribute value may nest: what fits into 100 nested protobuf messages, the usual limit of receivers."""
+
+Plain = str | bool | int | float | bytes | list["Plain"] | dict[str, "Plain"] | None
+"""An AnyValue without its wrapping; None is the empty value."""
+
+_DEVICE_ID: Final = ("hostId", "host.id", "service.instance.id", "hostName", "host.name", "service.name")
+_DEVICE_NAME: Final = ("hostName", "host.name")
+_INTEGER: Final = re.compile(r"-?[0-9]{1,1000}", re.ASCII)
+TEMPORALITIES: Final = ("unspecified", "delta", "cumulative")
+KINDS: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
+
+V = TypeVar("V")
+
+
+class PieceCache(dict[bytes, V]):
+    """From raw bytes to what they become, bounded in bytes. The miss function decodes, validates and encodes once; what
+    it raises is not kept. A full cache is emptied: real traffic repeats the same keys within a poll or two.
+    """
+
+    def __init__(self, make: Callable[[bytes], tuple[V, int]], budget: int) -> None:
+        """`make` answers (value, bytes of its piece); `budget` in bytes, overhead of the entries included."""
+        super().__init__()
+        self._make = make
+        self._budget = budget
+        self._used = 0
+        self.largest = 0
+        """Bytes of the largest piece seen, kept when the cache is emptied."""
+
+    def __missing__(self, key: bytes) -> V:
+        value, size = self._make(key)
+        if size > self.largest:  # noqa: PLR1730 - max() costs three times as much, and misses are counted in millions
+            self.largest = size
+        self._used += len(key) + size + 256  # two objects' headers and a slot of the table, rounded up
+        if self._used > self._budget:
+            self.clear()
+            self._used = len(key) + size + 256
+        self[key] = value
+        return value
+
+    def empty(self) -> None:
+        """Forget all entries."""
+        self.clear()
+        self._used = 0
+
+
+def too_deep() -> DecodeError:
+    """The error for a value that nests deeper than MAX_NESTING."""
+    return DecodeError("limits.depth", f"an attribute value nests deeper than {MAX_NESTING} levels")
+
+
+def text(value: Plain) -> str:
+    """An attribute value as text, by OTLP's rule for formats without typed attributes (specification/common, AnyValue
+    representation for non-OTLP protocols).
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return _not_finite(value)
+    if isinstance(value, list | dict):
+        value = _inner(value)
+    return encode(value).decode()
+
+
+def _not_finite(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _inner(value: Plain) -> Plain:
+    """The value inside a container, where JSON has no literal for numbers that are not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return _not_finite(value)
+    if isinstance(value, list):
+        return [_inner(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _inner(item) for key, item in value.items()}
+    return value
+
+
+def _first(attributes: dict[str, str], names: tuple[str, ...]) -> str:
+    """The first that is set; an empty text counts as not set."""
+    for name in names:
+        if found := attributes.get(name):
+            return found
+    return ""
+
+
+def resource(attributes: dict[str, str], settings: Settings) -> tuple[Resource, int]:
+    """A resource's part of the row."""
+    device = _first(attributes, _DEVICE_ID)
+    name = _first(attributes, _DEVICE_NAME)
+    piece = b'"deviceId":' + encode(device or "unknown") + b","
+    if name:
+        piece += b'"deviceName":' + encode(name) + b","
+    if attributes:
+        piece += b'"resource":' + encode(attributes) + b","
+    return Resource(piece, _first(attributes, settings.org_attributes), bool(device)), len(piece)
+
+
+def scope(name: str, version: str, attributes: dict[str, str]) -> tuple[Scope, int]:
+    """A scope's part of the row. Name and version win over attributes of those names."""
+    merged = {"name": name} if name else {}
+    if version:
+        merged["version"] = version
+    for key, value in attributes.items():
+        merged.setdefault(key, value)
+    piece = b'"datasource":' + encode(name or "unknown") + b","
+    if merged:
+        piece += b'"scope":' + encode(merged) + b","
+    epoch = attributes.get("epoch", "")
+    nanoseconds = int(epoch) * 1_000_000 if _INTEGER.fullmatch(epoch) else 0
+    return Scope(piece, nanoseconds, bool(name)), len(piece)
+
+
+def tail(attributes: dict[str, str]) -> tuple[bytes, int]:
+    """A point's attributes, the brace that closes the row, and the newline."""
+    if not attributes:
+        return b"}\n", 2
+    piece = b',"attributes":' + encode(attributes) + b"}\n"
+    instance = attributes.get("dataSourceInstanceName") or attributes.get("wildValue")
+    if instance:
+        piece = b',"instance":' + encode(instance) + piece
+    return piece, len(piece)
+
+
+class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
+    """From (name, unit, type, temporality, monotonic) to the metric's part of the row, bounded like a PieceCache."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Keys of metrics follow the settings."""
+        super().__init__()
+        self._key = metric_keys(settings)
+        self._budget = settings.limits.cache_bytes // 8
+        self._used = 0
+        self.largest = 0
+
+    def __missing__(self, head: tuple[str | None, str | None, str, int, bool | None]) -> Metric:
+        name, unit, kind, temporality, monotonic = head
+        key = self._key(name or "")
+        encoded = encode(name or "")
+        piece = b'"metric":%b,"metricKey":%b,' % (encoded, encoded if key == name else encode(key))
+        if unit:
+            piece += b'"unit":%b,' % encode(unit)
+        piece += b'"type":"%b",' % kind.encode()
+        if kind not in ("gauge", "summary"):
+            known = temporality if 0 <= temporality < len(TEMPORALITIES) else 0
+            piece += b'"temporality":"%b",' % TEMPORALITIES[known].encode()
+        if kind == "sum":
+            piece += b'"monotonic":true,' if monotonic else b'"monotonic":false,'
+        metric = Metric(piece, key)
+        self.largest = max(self.largest, len(piece))
+        self._used += 2 * len(piece) + 512
+        if self._used > self._budget:
+            self.clear()
+            self._used = 0
+        self[head] = metric
+        return metric

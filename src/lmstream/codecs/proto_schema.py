@@ -1,0 +1,76 @@
+"""A lazy protobuf schema: OTLP's own descriptors, with the parts that repeat left as bytes.
+
+Parsing stops at resources, scopes, data points and attribute values; each is parsed on a cache miss, one level at a
+time, so that our bound on depth holds and not the parser's. Fields so changed are repeated: a singular message that
+comes twice on the wire is to be merged: joining the bytes is how protobuf does it (encoding guide, "Last One Wins").
+"""
+
+from typing import Any, Final
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.metrics.v1 import metrics_pb2
+from opentelemetry.proto.resource.v1 import resource_pb2
+
+_LAZY: Final = {
+    "KeyValue": ("value",),
+    "ArrayValue": ("values",),
+    "ResourceMetrics": ("resource",),
+    "ScopeMetrics": ("scope",),
+    "Gauge": ("data_points",),
+    "Sum": ("data_points",),
+    "Histogram": ("data_points",),
+    "ExponentialHistogram": ("data_points",),
+    "Summary": ("data_points",),
+}
+
+
+_WHOLE: Final = "lmstream.whole"
+"""Package of a second, whole copy of the attribute messages, for fields that we ignore: parsing checks their text."""
+
+
+def _pool() -> descriptor_pool.DescriptorPool:
+    pool = descriptor_pool.DescriptorPool()
+    whole = descriptor_pb2.FileDescriptorProto.FromString(common_pb2.DESCRIPTOR.serialized_pb)
+    package, whole.package, whole.name = whole.package, _WHOLE, "lmstream/whole.proto"
+    for message in whole.message_type:
+        for field in message.field:
+            if field.type_name:
+                field.type_name = field.type_name.replace(f".{package}.", f".{_WHOLE}.")
+    pool.Add(whole)
+    for module in (common_pb2, resource_pb2, metrics_pb2, metrics_service_pb2):
+        file = descriptor_pb2.FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
+        if module is metrics_pb2:
+            file.dependency.append(whole.name)
+        for message in file.message_type:
+            for field in message.field:
+                if field.name in _LAZY.get(message.name, ()):
+                    field.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
+                    field.label = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED
+                    field.ClearField("type_name")
+                elif (message.name, field.name) == ("Metric", "metadata"):
+                    field.type_name = f".{_WHOLE}.KeyValue"
+        pool.Add(file)
+    return pool
+
+
+_POOL: Final = _pool()
+
+
+def _message(name: str) -> Any:
+    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"opentelemetry.proto.{name}"))
+
+
+Request: Final = _message("collector.metrics.v1.ExportMetricsServiceRequest")
+ResourceMessage: Final = _message("resource.v1.Resource")
+ScopeMessage: Final = _message("common.v1.InstrumentationScope")
+AnyValueMessage: Final = _message("common.v1.AnyValue")
+NumberPoint: Final = _message("metrics.v1.NumberDataPoint")
+POINTS: Final[dict[str, Any]] = {
+    "gauge": NumberPoint,
+    "sum": NumberPoint,
+    "histogram": _message("metrics.v1.HistogramDataPoint"),
+    "exponential_histogram": _message("metrics.v1.ExponentialHistogramDataPoint"),
+    "summary": _message("metrics.v1.SummaryDataPoint"),
+}

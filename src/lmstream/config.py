@@ -1,0 +1,261 @@
+"""The configuration of a whole run, from flags, environment and a TOML file; here the parts are put together."""
+
+import asyncio
+import difflib
+import importlib
+import os
+import pkgutil
+import random
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
+
+from msgspec import Meta, Struct
+
+from lmstream._checked import Layer, Text, convert, origin_of, seen_as, unknown
+from lmstream.delivery import DeliveryPolicy
+from lmstream.errors import ConfigError
+from lmstream.fanout import Engine
+from lmstream.interfaces import Sink, Source
+from lmstream.pipeline import BUDGET, Pipeline
+from lmstream.rolling import RollPolicy
+from lmstream.runtime import Progress, Runtime, RuntimePolicy
+from lmstream.settings import MIB, Settings
+from lmstream.sinks import letters
+
+PREFIX: Final = "LMSTREAM_"
+"""Environment variables that are settings: LMSTREAM_ENGINE__ORG_ID is engine.org_id."""
+_NO_SETTINGS: Final = frozenset({"LMSTREAM_DEBUG", "LMSTREAM_CONFIG"})
+_TESTS: Final = "LMSTREAM_TEST_"  # what our own test runs are told
+
+
+class Part(NamedTuple):
+    """A source or sink that was chosen: its name, its module, its settings."""
+
+    name: str
+    module: Any
+    settings: Any
+
+    def make(self, **extras: Any) -> Any:
+        """Call the module's `make` with the settings."""
+        return self.module.make(self.settings, **extras)
+
+
+class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of `lmstream run` itself."""
+
+    budget_bytes: Annotated[int, Meta(ge=MIB)] = BUDGET
+    """Bytes of payloads and lines in flight; past it reading pauses. Resident memory is about three times this."""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes, each its own member of the consumer group. More than partitions are idle."""
+    strict: bool = False
+    """Exit 4 when some records were dead-lettered."""
+    report_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    """Seconds between two status lines."""
+
+
+class Letters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where dead letters go."""
+
+    root: str = ""
+    """Folder of dead letters. It holds original bytes: keep it as private as the topic. Without one, runs of files
+    use ./dead-letters; other sources need it named, because a container's own disk goes away with it."""
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """A whole run, checked. A part that nobody chose is None."""
+
+    engine: Settings = Settings()
+    source: Part | None = None
+    sink: Part | None = None
+    dead_letters: Letters = Letters()
+    delivery: DeliveryPolicy = DeliveryPolicy()
+    rolling: RollPolicy = RollPolicy()
+    runtime: RuntimePolicy = RuntimePolicy()
+    run: Run = Run()
+
+    def need(self, what: str) -> Part:
+        """Answer the `source` or `sink`; ConfigError when none was chosen."""
+        part: Part | None = getattr(self, what)
+        if part is None:
+            raise ConfigError(
+                "config.invalid",
+                f"{what}.type is not set; expected one of {', '.join(_known(what))}, or a module of yours",
+            )
+        return part
+
+
+_TABLES: Final[dict[str, type[Struct]]] = {
+    "engine": Settings,
+    "dead_letters": Letters,
+    "delivery": DeliveryPolicy,
+    "rolling": RollPolicy,
+    "runtime": RuntimePolicy,
+    "run": Run,
+}
+_PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks"}
+
+
+def load(
+    path: Path | str | None = None,
+    env: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read the settings of the TOML file at `path`, of LMSTREAM_* in `env`, and of `overrides`; later ones win.
+
+    `env` is that of the process by default; `overrides` are by key path, as in "sink.stream".
+    """
+    layers = [
+        Layer(str(path), _file(Path(path))) if path is not None else Layer("", {}),
+        Layer("the environment", _environment(os.environ if env is None else env)),
+        Layer("the flags", _nested({tuple(k.split(".")): v for k, v in (overrides or {}).items()})),
+    ]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer.tables, layer.origin)
+    for name in sorted(merged.keys() - _TABLES.keys() - _PARTS.keys()):
+        raise unknown((name,), [*_TABLES, *_PARTS], layers)
+    tables: dict[str, Any] = {n: convert((n,), merged.get(n, {}), struct, layers) for n, struct in _TABLES.items()}
+    parts: dict[str, Any] = {n: _part(n, merged[n], layers) for n in _PARTS if merged.get(n)}
+    return Config(**tables, **parts)
+
+
+def build_source(config: Config) -> Source:
+    """Make the source. Nothing connects yet."""
+    part = config.need("source")
+    # Files are cut by the engine's own bounds; other sources have bounds of their own.
+    extras = {"limits": config.engine.limits} if part.name == "files" else {}
+    source: Source = part.make(**extras)
+    return source
+
+
+def build_sink(config: Config) -> Sink:
+    """Make the sink. Nothing connects yet."""
+    sink: Sink = config.need("sink").make()
+    return sink
+
+
+def build_letters(config: Config) -> letters.Letters:
+    """Make the dead-letter sink. ConfigError when no folder is named and the source is not `files`."""
+    root = config.dead_letters.root
+    if not root and config.need("source").name == "files":
+        root = "./dead-letters"
+    if not root:
+        what = "dead_letters.root is not set: name a folder (--dead-letters) that outlives this process"
+        raise ConfigError("config.invalid", what)
+    return letters.make(letters.Settings(root=root))
+
+
+def build_runtime(config: Config, on_progress: Callable[[Progress], None] | None = None) -> Runtime:
+    """Put the whole run together; call it in the event loop that runs it."""
+    source = build_source(config)
+    pipeline = Pipeline(
+        Engine(config.engine),
+        build_sink(config),
+        build_letters(config),
+        clock=time.monotonic,
+        sleep=asyncio.sleep,
+        random=random.random,
+        policy=config.delivery,
+        # The pipeline knows better than the default when the budget is small.
+        roll=None if config.rolling == RollPolicy() else config.rolling,
+        budget=config.run.budget_bytes,
+    )
+    return Runtime(source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress)
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ConfigError("config.invalid", f"configuration file {path}: {e.strerror or e}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError("config.invalid", f"configuration file {path} is no TOML: {e}") from e
+
+
+def _environment(env: Mapping[str, str]) -> dict[str, Any]:
+    keys = (k for k in env if k.startswith(PREFIX) and k not in _NO_SETTINGS and not k.startswith(_TESTS))
+    return _nested({tuple(key.removeprefix(PREFIX).lower().split("__")): Text(env[key]) for key in keys})
+
+
+def _nested(settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    tables: dict[str, Any] = {}
+    for path, value in settings.items():
+        table = tables
+        for name in path[:-1]:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise ConfigError("config.invalid", f"{'.'.join(path)} is below a setting that is no table")
+        table[path[-1]] = value
+    return tables
+
+
+def _merge(under: dict[str, Any], over: Mapping[str, Any], origin: str) -> None:
+    for name, value in over.items():
+        below = under.get(name)
+        if isinstance(below, dict) and isinstance(value, Mapping):
+            # Another kind of source or sink has other settings: those of the first say nothing any more.
+            if name in _PARTS and value.get("type", below.get("type")) != below.get("type") and "type" in below:
+                under[name] = dict(value)
+            else:
+                _merge(below, value, origin)
+        else:
+            under[name] = _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    return {k: _copied(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def _part(what: str, table: Any, layers: Sequence[Layer]) -> Part:
+    if not isinstance(table, dict):
+        raise ConfigError(
+            "config.invalid", f"{what}: expected a table, saw {seen_as(table)}{origin_of((what,), layers)}"
+        )
+    settings = dict(table)
+    name = settings.pop("type", None)
+    if name is None:
+        return _untyped(what, layers)
+    if not isinstance(name, str):
+        raise ConfigError(
+            "config.invalid", f"{what}.type: expected text, saw {seen_as(name)}{origin_of((what, 'type'), layers)}"
+        )
+    module = _module(what, str(name), layers)
+    return Part(str(name), module, convert((what,), settings, module.Settings, layers))
+
+
+def _untyped(what: str, layers: Sequence[Layer]) -> Part:
+    expected = f"expected one of {', '.join(_known(what))}, or a module of yours"
+    raise ConfigError("config.invalid", f"{what}.type is not set{origin_of((what,), layers)}; {expected}")
+
+
+def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
+    """Load the module of a source or sink: a short name is one of ours, a dotted one is anybody's."""
+    known = _known(what)
+    if "." not in name and name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = (
+            f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}; a dotted name is a module of yours"
+        )
+        raise ConfigError(
+            "config.plugin", f"{what}.type: there is no {what} {name!r}{origin_of((what, 'type'), layers)}; {hint}"
+        )
+    full = name if "." in name else f"{_PARTS[what]}.{name}"
+    try:
+        module = importlib.import_module(full)
+    except ImportError as e:
+        raise ConfigError("config.plugin", f"{what}.type: cannot import {full}: {e}") from e
+    missing = [needed for needed in ("Settings", "make") if not hasattr(module, needed)]
+    if missing:
+        raise ConfigError("config.plugin", f"{what}.type: module {full} has no {' and no '.join(missing)}")
+    return module
+
+
+def _known(what: str) -> list[str]:
+    package = importlib.import_module(_PARTS[what])
+    # `letters` keeps dead letters: it is in the folder of the sinks and takes no rows.
+    return sorted(
+        m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_") and m.name != "letters"
+    )

@@ -1,0 +1,294 @@
+"""Deliver packs and dead letters: tries, verdicts, backoff, concurrency. The only place that retries."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Annotated, Final, TypeVar
+
+from msgspec import Meta, Struct, field
+
+from lmstream.interfaces import Clock, DeadLetterSink, Sink, Sleep
+from lmstream.model import NOT_TRIED, DeadLetter, Failure, Kind, Pack
+from lmstream.packing import requests
+
+Random = Callable[[], float]
+"""A number from 0 up to 1; hosts pass random.random, tests something seeded."""
+Verdict = Callable[[Pack, Failure | None], None]
+"""Told once per pack, as soon as nothing will be tried again: None is delivered, else a permanent failure."""
+
+T = TypeVar("T")
+
+UNKNOWN: Final = "unknown_outcome"
+"""Code of a request that may or may not have been taken. It is sent again: a duplicate is harmless, a loss is not."""
+
+THROTTLING: Final = frozenset(
+    {
+        "throttled",  # our own name, for any sink
+        "ServiceUnavailableException",  # Firehose says so for a record or a whole request over its quota
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+        "SlowDown",  # S3
+        "LimitExceededException",
+    }
+)
+"""Codes that mean: slower. The service's own words, and the only ones that lower the concurrency."""
+
+
+class DeliveryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How hard to try."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
+    """Requests in flight at once, at most; fewer after throttling. A client's pool must hold more than these."""
+    timeout: Annotated[float, Meta(gt=0)] = 20.0
+    """Seconds one request may take before its outcome is unknown. Longer than the client's own timeouts together."""
+    backoff_base: Annotated[float, Meta(gt=0)] = 0.1
+    """Seconds: the first retry waits a random part of this, each further one of the double."""
+    backoff_max: Annotated[float, Meta(gt=0)] = 30.0
+    """Seconds no wait is longer than; also the wait between tries while the configuration is wrong."""
+
+
+def backoff(policy: DeliveryPolicy, attempt: int, random: Random) -> float:
+    """Seconds to wait before try `attempt` + 1 (full jitter: many senders must not come back together)."""
+    # 2.0 ** 64 times any base is beyond any maximum, and a float still holds it.
+    return random() * min(policy.backoff_max, policy.backoff_base * 2.0 ** min(attempt, 64))
+
+
+def _doubt(message: str) -> Failure:
+    return Failure(Kind.RETRYABLE, UNKNOWN, message)
+
+
+async def _tried(work: Awaitable[T], seconds: float) -> T | Failure:
+    """What a sink answers, or the failure to know: it may raise anything, hang, or be cancelled under our hands."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as e:
+        return _doubt(str(e) or f"no answer within {seconds:g} s")
+    except asyncio.CancelledError:
+        # Clients leak this when a connection dies under them. Only a cancellation of ours may end the tries.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return _doubt("the sink was cancelled from inside")
+    except Exception as e:  # noqa: BLE001 - whatever it raises, what it was given is neither lost nor known to be durable
+        return _doubt(f"{type(e).__name__}: {e}")
+
+
+class DeliveryCounts(Struct):
+    """What was sent and how it went, since the start."""
+
+    requests: dict[str, int] = field(default_factory=dict)
+    """By outcome: ok, partial (some packs failed), failed (all did), unknown_outcome."""
+    packs: int = 0
+    """Packs delivered."""
+    bytes: int = 0
+    """Bytes of packs delivered, as sent (neither base64 nor compressed)."""
+    throttled: int = 0
+    """Requests with a throttling answer in them."""
+    retried_packs: int = 0
+    """Packs sent again, once for each time."""
+    unknown_outcomes: int = 0
+    """Packs of requests with an unknown outcome: each may have landed and will be sent again."""
+
+
+class _Gate:
+    """A semaphore whose width follows the service: up by one each round, halved when it throttles (AIMD)."""
+
+    def __init__(self, widest: int) -> None:
+        self._widest = widest
+        self._width = float(widest)
+        self._busy = 0
+        self._cuts = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def width(self) -> int:
+        return int(self._width)
+
+    async def __aenter__(self) -> int:
+        # An event and a loop, not a queue of futures: nothing is handed over, so a cancelled waiter loses nothing.
+        while self._busy >= self.width:
+            self._changed.clear()
+            await self._changed.wait()
+        self._busy += 1
+        return self._cuts
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
+    ) -> None:
+        self._busy -= 1
+        self._changed.set()
+
+    def faster(self) -> None:
+        self._width = min(self._widest, self._width + 1 / self._width)
+        self._changed.set()
+
+    def slower(self, entered: int) -> None:
+        # One halving for all requests that were in flight together: they report one and the same overload.
+        if entered == self._cuts:
+            self._cuts += 1
+            self._width = max(1.0, self._width / 2)
+
+
+class _Call(Struct):
+    """What the requests of one `deliver` share."""
+
+    verdicts: list[Failure | None]
+    deadline: float | None
+    on_verdict: Verdict | None
+    halted: bool = False
+
+
+class Delivery:
+    """Delivers packs to one sink. Lives in one event loop; any number of `deliver` calls may run at once."""
+
+    def __init__(self, sink: Sink, policy: DeliveryPolicy, *, sleep: Sleep, clock: Clock, random: Random) -> None:
+        self._sink = sink
+        self._policy = policy
+        self._sleep = sleep
+        self._clock = clock
+        self._random = random
+        self._gate = _Gate(policy.concurrency)
+        self.counts = DeliveryCounts()
+        self.trouble: Failure | None = None
+        """The last failure that is being retried; None as soon as a pack is delivered."""
+        self.fatal: Failure | None = None
+        """Set while the sink answers that an operator must act: whoever reads must stop reading."""
+        self.on_fatal: Callable[[Failure], None] | None = None
+        """Called when `fatal` is set anew."""
+
+    @property
+    def concurrency(self) -> int:
+        """Requests that may be in flight at once just now."""
+        return self._gate.width
+
+    async def deliver(
+        self, packs: Sequence[Pack], deadline: float | None = None, on_verdict: Verdict | None = None
+    ) -> list[Failure | None]:
+        """Deliver packs; a verdict each, in order. None is delivered, a permanent failure is final.
+
+        Without a deadline only those two are answered: the rest is tried until it works or this is cancelled. With a
+        deadline (by `clock`), no request starts that could end after it, a fatal-config answer stops all tries, and
+        retryable verdicts are left for the caller to give the records back.
+        """
+        call = _Call([NOT_TRIED] * len(packs), deadline, on_verdict)
+        start = 0
+        async with asyncio.TaskGroup() as group:
+            for request in requests(packs, self._sink.limits):
+                group.create_task(self._send(call, packs, list(range(start, start + len(request)))))
+                start += len(request)
+        return call.verdicts
+
+    async def _send(  # noqa: C901 - one request's life, read top to bottom
+        self, call: _Call, packs: Sequence[Pack], todo: list[int]
+    ) -> None:
+        """See one request through: what fails retryably is sent again, alone."""
+        attempt = 0
+        while True:
+            async with self._gate as entered:
+                if call.halted or self._too_late(call, 0.0):
+                    return
+                self.counts.retried_packs += len(todo) if attempt else 0
+                answers = await self._once([packs[at] for at in todo])
+            self._count(answers, entered)
+            wait = 0.0
+            again = []
+            for at, answer in zip(todo, answers, strict=True):
+                call.verdicts[at] = answer
+                if answer is not None and answer.kind is not Kind.PERMANENT:
+                    again.append(at)
+                    wait = self._policy.backoff_max if answer.kind is Kind.FATAL_CONFIG else wait
+                    continue
+                if answer is None:
+                    self.counts.packs += 1
+                    self.counts.bytes += len(packs[at].data)
+                if call.on_verdict is not None:
+                    call.on_verdict(packs[at], answer)
+            if not again:
+                return
+            if wait and call.deadline is not None:
+                call.halted = True
+            wait = wait or backoff(self._policy, attempt, self._random)
+            if call.halted or self._too_late(call, wait):
+                return
+            await self._sleep(wait)
+            if len(again) > 1 and any(answer is not None and answer.apart for answer in answers):
+                # One bad pack must not hold up the others for ever: halves, until it stands alone and is judged.
+                middle = len(again) // 2
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._send(call, packs, again[:middle]))
+                    group.create_task(self._send(call, packs, again[middle:]))
+                return
+            todo = again
+            attempt += 1
+
+    def _too_late(self, call: _Call, wait: float) -> bool:
+        return call.deadline is not None and self._clock() + wait + self._policy.timeout > call.deadline
+
+    async def _once(self, packs: Sequence[Pack]) -> Sequence[Failure | None]:
+        """Make one request. Whatever goes wrong, every pack has an answer, and doubt is never taken for success."""
+        answers = await _tried(self._sink.write(packs), self._policy.timeout)
+        if isinstance(answers, Failure):
+            return [answers] * len(packs)
+        if not isinstance(answers, Sequence) or len(answers) != len(packs):
+            many = len(answers) if isinstance(answers, Sequence) else type(answers).__name__
+            return [_doubt(f"{many} verdicts for {len(packs)} packs")] * len(packs)
+        odd = _doubt("a verdict that is none")
+        return [each if each is None or isinstance(each, Failure) else odd for each in answers]
+
+    def _count(self, answers: Sequence[Failure | None], entered: int) -> None:
+        counts = self.counts
+        failures = [each for each in answers if each is not None]
+        if any(each.code in THROTTLING for each in failures):
+            counts.throttled += 1
+            self._gate.slower(entered)
+        elif len(failures) < len(answers):
+            self._gate.faster()
+        unknown = sum(each.code == UNKNOWN for each in failures)
+        counts.unknown_outcomes += unknown
+        name = UNKNOWN if unknown else "failed" if len(failures) == len(answers) else "partial" if failures else "ok"
+        counts.requests[name] = counts.requests.get(name, 0) + 1
+        if len(failures) < len(answers):
+            self.trouble = self.fatal = None
+        for each in failures:
+            if each.kind is not Kind.PERMANENT:
+                self.trouble = each
+            if each.kind is Kind.FATAL_CONFIG and self.fatal is None:
+                self.fatal = each
+                if self.on_fatal is not None:
+                    self.on_fatal(each)
+
+
+class LetterDelivery:
+    """Writes dead letters until they are durable: a letter that cannot be written is retried, never dropped."""
+
+    def __init__(
+        self, sink: DeadLetterSink, policy: DeliveryPolicy, *, sleep: Sleep, clock: Clock, random: Random
+    ) -> None:
+        self._sink = sink
+        self._policy = policy
+        self._sleep = sleep
+        self._clock = clock
+        self._random = random
+        self.retries = 0
+        """Writes that had to be repeated."""
+        self.trouble: Failure | None = None
+        """The last failure; None as soon as letters are durable."""
+
+    async def deliver(self, letters: Sequence[DeadLetter], deadline: float | None = None) -> Failure | None:
+        """Write letters; None when all are durable. Without a deadline only that is answered."""
+        failure = NOT_TRIED
+        wait, attempt = 0.0, 0
+        while deadline is None or self._clock() + wait + self._policy.timeout <= deadline:
+            if attempt:
+                self.retries += 1
+                await self._sleep(wait)
+            answer = await _tried(self._sink.write(letters), self._policy.timeout)
+            if not isinstance(answer, Failure):
+                self.trouble = None
+                return None
+            failure = self.trouble = answer
+            wait = backoff(self._policy, attempt, self._random)
+            attempt += 1
+        return failure

@@ -1,0 +1,191 @@
+"""The few errors of lmstream, named by who must act, and the table of codes that explains each of them."""
+
+from typing import Final, NamedTuple
+
+
+class Reason(NamedTuple):
+    """Why something was refused: a stable code, what it means, how to mend it."""
+
+    code: str
+    meaning: str
+    mend: str
+
+
+# Reasons are names for machines (metrics, dead letters, tests); codes are names for people (runbooks, searches).
+# LMS-10xx the whole record, LMS-11xx one data point, LMS-12xx skipped on purpose, LMS-2xxx configuration,
+# LMS-3xxx source, LMS-4xxx sink, LMS-5xxx verification.
+REASONS: Final[dict[str, Reason]] = {
+    "decode.empty": Reason(
+        "LMS-1001", "the record has a value of no bytes", "look at the producer; an empty value is no bundle"
+    ),
+    "decode.json": Reason(
+        "LMS-1002", "malformed or truncated JSON", "compare the dead letter's bytes with what the producer sent"
+    ),
+    "decode.utf8": Reason("LMS-1003", "invalid UTF-8", "send UTF-8; the byte position is in the message"),
+    "decode.encoding": Reason(
+        "LMS-1004", "a byte order mark or UTF-16/32 text", "send UTF-8 without a byte order mark"
+    ),
+    "decode.top_level": Reason(
+        "LMS-1005",
+        "not an OTLP metrics bundle",
+        "send ExportMetricsServiceRequest with lowerCamelCase keys to this topic",
+    ),
+    "decode.type": Reason(
+        "LMS-1006", "a wrong type above the data points", "the message names the place; compare with metrics.proto"
+    ),
+    "decode.protobuf": Reason(
+        "LMS-1007", "bytes that are no OTLP metrics protobuf", "check what is published to the topic"
+    ),
+    "decode.gzip": Reason(
+        "LMS-1008", "damaged gzip data", "compare the dead letter's bytes with what the producer sent"
+    ),
+    "limits.depth": Reason("LMS-1010", "values nested too deep", "attribute values may nest 47 levels"),
+    "limits.size": Reason(
+        "LMS-1011",
+        "more bytes than the limits allow",
+        "raise limits.record_bytes or limits.inflated_bytes, or send smaller bundles",
+    ),
+    "limits.ratio": Reason(
+        "LMS-1012", "gzip data that inflates too far", "raise limits.inflate_ratio only for a producer you trust"
+    ),
+    "limits.points": Reason(
+        "LMS-1013", "more data points than the limits allow", "raise limits.points or send smaller bundles"
+    ),
+    "point.type": Reason(
+        "LMS-1101", "a wrong type in a data point", "compare with metrics.proto; siblings were delivered"
+    ),
+    "point.shape": Reason(
+        "LMS-1102",
+        "histogram counts that do not fit their bounds",
+        "bucketCounts must be one more than explicitBounds, or both empty",
+    ),
+    "value.missing": Reason(
+        "LMS-1103",
+        "a data point without a value",
+        "the producer must set asInt or asDouble, or the no-recorded-value flag",
+    ),
+    "value.two": Reason("LMS-1104", "a data point with asInt and asDouble", "the producer must set one"),
+    "value.range": Reason(
+        "LMS-1105", "an integer outside int64, or a number outside float64", "the producer must send numbers that fit"
+    ),
+    "time.range": Reason(
+        "LMS-1106", "a time outside the years 2000 to 2100", "check the producer's clock and its unit: nanoseconds"
+    ),
+    "org.unresolved": Reason(
+        "LMS-1107", "no organization for the resource", "set org_id, org_by_topic or org_attributes"
+    ),
+    "row.too_large": Reason(
+        "LMS-1108", "a row over the largest that a sink takes", "shorten the attributes; the limit is 900 KiB"
+    ),
+    "flags.no_value": Reason(
+        "LMS-1201", "the flag says that no value was recorded", "nothing: this is how OTLP marks staleness"
+    ),
+    "value.nan": Reason("LMS-1202", "a value that is not a number", "nothing, unless the metric should have values"),
+    "value.infinite": Reason("LMS-1203", "an infinite value", "nothing, unless the metric should have finite values"),
+    "time.missing": Reason(
+        "LMS-1204",
+        "neither timeUnixNano nor the scope attribute epoch",
+        "the producer must send times; lmstream never invents one",
+    ),
+    "sink.permanent": Reason(
+        "LMS-4001", "the sink refused the rows for good", "the sink's own message is in the letter"
+    ),
+    "config.invalid": Reason(
+        "LMS-2001",
+        "a setting that is unknown, of a wrong type or out of bounds",
+        "the message names the setting and what it takes",
+    ),
+    "config.extra": Reason("LMS-2002", "an optional part is not installed", "install the extra that the message names"),
+    "config.plugin": Reason(
+        "LMS-2003",
+        "a codec, source or sink that cannot be loaded",
+        "check the name, or the dotted name of your own module",
+    ),
+    "source.unreachable": Reason(
+        "LMS-3001",
+        "the broker cannot be reached",
+        "check address, port, security group and protocol (plaintext or SSL)",
+    ),
+    "source.tls": Reason("LMS-3002", "the TLS handshake failed", "check CA, client certificate, key and host name"),
+    "source.topic": Reason(
+        "LMS-3003", "the topic does not exist or may not be read", "create the topic, or grant READ on topic and group"
+    ),
+    "source.file": Reason("LMS-3004", "an input file cannot be read", "check the path and its permissions"),
+    "source.offset": Reason(
+        "LMS-3005",
+        "an offset that the topic no longer holds",
+        "rows up to the earliest offset are gone from Kafka; restart with --from earliest",
+    ),
+    "source.commit": Reason(
+        "LMS-3006",
+        "offsets could not be committed",
+        "nothing is lost: the records since the last commit are read again; look at the broker",
+    ),
+    "sink.unreachable": Reason("LMS-4002", "the sink cannot be reached", "check endpoint, network and credentials"),
+    "sink.denied": Reason(
+        "LMS-4003", "the sink refused access", "grant firehose:PutRecordBatch on the stream, and use of its KMS key"
+    ),
+    "sink.missing": Reason(
+        "LMS-4004", "the delivery stream does not exist", "check the name, the region and the account"
+    ),
+    "sink.disk": Reason(
+        "LMS-4005", "the landing folder cannot be written", "free space or mend permissions; nothing was committed"
+    ),
+    "sink.pipe": Reason(
+        "LMS-4006",
+        "the reader of standard output has gone",
+        "nothing, if it meant to stop; else look at the command after the pipe",
+    ),
+    "verify.failed": Reason(
+        "LMS-5001",
+        "rows are lost or come from nowhere",
+        "the report lists their coordinates; replay them from the topic",
+    ),
+}
+
+
+class LmstreamError(Exception):
+    """Base of all errors that lmstream raises on purpose. `str()` says what, where, why and how to mend.
+
+    `exit_code` is what the command line returns: 1 at run time, 2 for usage and configuration.
+    """
+
+    exit_code = 1
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        """`reason` is a key of REASONS; `detail` says what was seen and where."""
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    @property
+    def code(self) -> str:
+        """The stable code, LMS-nnnn."""
+        return REASONS[self.reason].code
+
+    @property
+    def mend(self) -> str:
+        """How to mend it, one sentence."""
+        return REASONS[self.reason].mend
+
+    def __str__(self) -> str:
+        why = REASONS[self.reason]
+        return f"{why.code} {self.detail or why.meaning} [{self.reason}]. Mend: {why.mend}"
+
+
+class DecodeError(LmstreamError):
+    """The producer must act: these bytes are no bundle and never will be. The only error of `Engine.fan_out`."""
+
+
+class ConfigError(LmstreamError):
+    """The operator must act before a start: a setting is wrong, or an extra is missing."""
+
+    exit_code = 2
+
+
+class SourceError(LmstreamError):
+    """The operator or the network must act: records cannot be read. Nothing was committed that was not delivered."""
+
+
+class SinkError(LmstreamError):
+    """The operator or the service must act: rows cannot be delivered. Nothing was committed that was not delivered."""

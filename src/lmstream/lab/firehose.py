@@ -1,0 +1,221 @@
+"""A strict Amazon Data Firehose on 127.0.0.1: the service's protocol, limits and errors, and faults on demand.
+
+Speaks AWS JSON 1.1 to any AWS SDK: PutRecordBatch, PutRecord, DescribeDeliveryStream. Limits are those of the API
+reference (docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html).
+"""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import struct
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from lmstream.errors import ConfigError, SinkError
+from lmstream.lab.faults import Fault
+from lmstream.lab.firehose_config import StreamConfig
+from lmstream.lab.firehose_stream import Counters, DeliveryStream
+from lmstream.lab.firehose_wire import ACCOUNT, REGION, RefusedError, batch, constraint, data_of, describe, parse, reply
+from lmstream.lab.stores import FolderStore, ObjectStore
+from lmstream.settings import MIB
+
+HOST = "127.0.0.1"
+BODY_BYTES = 8 * MIB
+"""Bytes of an HTTP body that are read at all."""
+MEMORY_BYTES = 256 * MIB
+
+_TARGET = "Firehose_20150804."
+_OPERATIONS = {"PutRecordBatch", "PutRecord", "DescribeDeliveryStream"}
+
+
+class FirehoseLab:
+    """`async with FirehoseLab(StreamConfig.for_settings("rows", settings), folder) as lab`: use `lab.endpoint_url`.
+
+    `store` is a folder or an ObjectStore; leaving the context writes what still waits. Memory is bounded by
+    `memory_bytes` per stream: past it calls wait for the store, and are told to slow down if that does not help.
+    """
+
+    def __init__(
+        self,
+        streams: StreamConfig | Sequence[StreamConfig],
+        store: ObjectStore | Path | str,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        configs = [streams] if isinstance(streams, StreamConfig) else list(streams)
+        self.counters = Counters()
+        self.faults: deque[Fault] = deque()
+        """The plan: each PutRecordBatch call uses up the first entry; with none left the service is well."""
+        self.outage = False
+        """While True every call is answered with 503."""
+        self.port = 0
+        self._store = FolderStore(store) if isinstance(store, Path | str) else store
+        self._streams = {c.name: DeliveryStream(c, self._store, self.counters) for c in configs}
+        if len(self._streams) < len(configs):
+            raise ConfigError("config.invalid", "two delivery streams of the lab have the same name")
+        self._memory = memory_bytes
+        self._ids = (f"{uuid.uuid4().hex}{n:012d}" for n in itertools.count())
+        self._runner: web.AppRunner | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    @property
+    def endpoint_url(self) -> str:
+        """For the SDK's endpoint_url."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def client_options(self) -> dict[str, str]:
+        """Keyword arguments for client("firehose", ...) of boto3 or aioboto3: endpoint, region, made-up keys."""
+        made_up = {"aws_access_key_id": "lab", "aws_secret_access_key": "lab"}
+        return {"endpoint_url": self.endpoint_url, "region_name": REGION, **made_up}
+
+    def active_partitions(self, stream: str) -> int:
+        """Partitions of a stream with rows that wait."""
+        return self._streams[stream].active_partitions
+
+    async def start(self) -> None:
+        """Listen on a free port."""
+        application = web.Application(client_max_size=BODY_BYTES)
+        application.router.add_post("/", self._answer)
+        runner = self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, HOST, 0).start()
+        except OSError as e:
+            await self.close()
+            raise SinkError("sink.unreachable", f"the lab's Firehose cannot listen: {e}") from e
+        self.port = runner.addresses[0][1]
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def _tick(self) -> None:
+        pause = min([0.5, *(s.config.flush_seconds / 4 for s in self._streams.values())])
+        while True:
+            await asyncio.sleep(max(pause, 0.01))
+            for stream in self._streams.values():
+                stream.start_due()
+
+    async def flush(self) -> None:
+        """Write all that waits, now. SinkError when the store does not take it; it then waits on."""
+        for stream in self._streams.values():
+            await stream.flush()
+
+    async def close(self) -> None:
+        """Stop answering, write what waits, close the store. Safe to call twice."""
+        ticker, self._ticker = self._ticker, None
+        if ticker is not None:
+            ticker.cancel()
+            await asyncio.gather(ticker, return_exceptions=True)
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+        try:
+            await self.flush()
+        finally:
+            await self._store.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        """Answer one HTTP request."""
+        try:
+            return await self._dispatch(request)
+        except RefusedError as e:
+            self.counters.refused_calls += 1
+            return reply({"__type": e.code, "message": e.message}, e.status)
+
+    async def _dispatch(self, request: web.Request) -> web.Response:
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge as e:
+            raise RefusedError(413, "RequestEntityTooLargeException", f"body over {BODY_BYTES} bytes") from e
+        target = request.headers.get("X-Amz-Target", "")
+        operation = target.removeprefix(_TARGET)
+        if not target.startswith(_TARGET) or operation not in _OPERATIONS:
+            raise RefusedError(400, "UnknownOperationException", f"the lab does not know {target!r}")
+        if operation in {"PutRecordBatch", "PutRecord"}:
+            self.counters.calls += 1
+        if self.outage:
+            raise RefusedError(503, "ServiceUnavailableException", "Slow down.")
+        if not request.headers.get("Authorization", "").startswith("AWS4-HMAC-SHA256 "):
+            raise RefusedError(400, "MissingAuthenticationTokenException", "Missing Authentication Token")
+        if operation == "PutRecordBatch":
+            return await self._put_batch(request, body)
+        put = parse(body)
+        stream = self._stream(put.delivery_stream_name)
+        if operation == "PutRecord":
+            data = data_of(put.record, "record")
+            await self._make_room(stream)
+            stream.take(data)
+            return reply({"RecordId": next(self._ids), "Encrypted": False})
+        return reply({"DeliveryStreamDescription": describe(stream)})
+
+    async def _put_batch(self, request: web.Request, body: bytes) -> web.Response:
+        fault = self.faults.popleft() if self.faults else Fault()
+        if fault.latency:
+            await asyncio.sleep(fault.latency)
+        if fault.cut == "before":
+            return self._cut(request)
+        if fault.body is not None:
+            self.counters.refused_calls += 1
+            return web.Response(body=fault.body, content_type="text/html")
+        if fault.status:
+            raise RefusedError(fault.status, fault.code, fault.message)
+        put = parse(body)
+        stream = self._stream(put.delivery_stream_name)
+        records = batch(put)
+        await self._make_room(stream)
+        refused = fault.failing(len(records))
+        answers: list[dict[str, str]] = []
+        for n, data in enumerate(records[: max(0, len(records) - fault.drop)]):
+            if n in refused:
+                said = "Slow down." if fault.fail_code == "ServiceUnavailableException" else "Internal service failure."
+                answers.append({"ErrorCode": fault.fail_code, "ErrorMessage": said})
+            else:
+                stream.take(data)
+                answers.append({"RecordId": next(self._ids)})
+        failed = sum("ErrorCode" in a for a in answers)
+        self.counters.failed_records += failed
+        if fault.cut == "after":
+            return self._cut(request, taken=True)
+        return reply({"FailedPutCount": failed, "Encrypted": False, "RequestResponses": answers})
+
+    def _cut(self, request: web.Request, *, taken: bool = False) -> web.Response:
+        """Reset the connection. The response is for aiohttp, which finds nobody to send it to."""
+        self.counters.refused_calls += not taken
+        if request.transport is not None:
+            # Without lingering the kernel says RST, not FIN: a caller could take a FIN for an orderly end.
+            with contextlib.suppress(OSError):
+                request.transport.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+            request.transport.abort()
+        return web.Response(status=500)
+
+    async def _make_room(self, stream: DeliveryStream) -> None:
+        if stream.held > self._memory:
+            with contextlib.suppress(SinkError):
+                await stream.flush()
+            if stream.held > self._memory:
+                raise RefusedError(503, "ServiceUnavailableException", "Slow down.")
+
+    def _stream(self, name: str | None) -> DeliveryStream:
+        if not name:
+            raise RefusedError(400, "ValidationException", constraint("deliveryStreamName", "Member must not be null"))
+        if name not in self._streams:
+            what = f"Firehose {name} under account {ACCOUNT} not found."
+            raise RefusedError(400, "ResourceNotFoundException", what)
+        return self._streams[name]

@@ -1,0 +1,303 @@
+"""LMDP bundles made from a seed: the payload shape of LogicMonitor Data Publisher, and odd or poison ones on demand."""
+
+import gzip
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from lmstream.errors import ConfigError
+
+START_MS: Final = 1_715_263_558_360
+"""Event time of the first poll unless told otherwise: a fixed moment, so that a seed alone fixes every byte."""
+
+# A datasource a line: name, collection method, then its metrics as name:kind:typical value. LMDP sends gauges and sums.
+_DATASOURCES: Final = """
+LogicMonitor_Collector_ThreadCPUUsage jmx CpuUsage:sum:42.5 ProcessorCount:gauge:8 ThreadCnt:gauge:12
+SNMP_Network_Interfaces snmp InOctets:sum:9e8 OutOctets:sum:4e8 InErrors:sum:3 OperStatus:gauge:1 InUcastPkts:sum:7e6
+WinCPU wmi CPUBusyPercent:gauge:37 ProcessorQueueLength:gauge:2 InterruptsPerSec:gauge:15250
+Linux_SSH_Filesystems script Capacity:gauge:5e11 UsedPercent:gauge:61 InodesUsedPercent:gauge:8 Status:gauge:1
+Ping ping Average:gauge:1.8 PingLossPercent:gauge:0 MaxRtt:gauge:4.2
+Microsoft_SQLServer_Databases jdbc Transactions:sum:1e6 DataFileSize:gauge:8e10 ActiveConnections:gauge:48
+Kubernetes_KSM_Pods script cpuUsageNanoCores:gauge:2e7 memoryWorkingSetBytes:gauge:2e8 RestartCount:sum:0
+HTTP_Page webpage ResponseTime:gauge:182 StatusCode:gauge:200 SSLDaysLeft:gauge:61
+"""
+
+
+class _Datasource(NamedTuple):
+    name: str
+    method: str
+    metrics: tuple[tuple[str, str, float], ...]
+
+
+def _parse(line: str) -> _Datasource:
+    name, method, *metrics = line.split()
+    parts = (metric.split(":") for metric in metrics)
+    return _Datasource(name, method, tuple((metric, kind, float(level)) for metric, kind, level in parts))
+
+
+_CATALOGUE: Final = tuple(_parse(line) for line in _DATASOURCES.strip().splitlines())
+
+HOSTILE_NAMES: Final = (
+    "../../etc/passwd",
+    "a/b\\c",
+    "",
+    "new\nline",
+    "nul\x00byte",
+    "=1+1",
+    "\x1b[31mred",
+    "emoji \U0001f600",
+    '","orgId":"evil',
+    "x" * 2048,
+)
+"""Metric names that must not leave the landing root, colour a terminal or add a field to a row."""
+
+POISON: Final = ("truncated", "not_json", "utf8", "empty", "top_level", "utf16", "gzip", "deep")
+"""Names of the values that are no bundle: each is a DecodeError for the whole record."""
+
+
+class Bundle(NamedTuple):
+    """One generated record value, and what must become of it."""
+
+    payload: bytes
+    points: int
+    """Data points in it; 0 when it is poison."""
+    absent: tuple[int, ...] = ()
+    """Ordinals of the points that make no row, skipped or rejected, ascending."""
+    rejected: tuple[int, ...] = ()
+    """Those of `absent` that must be named in a dead letter."""
+    poison: str = ""
+    """One of POISON when the whole record must be dead-lettered; else empty."""
+
+    @property
+    def rows(self) -> int:
+        """Rows it must become."""
+        return self.points - len(self.absent)
+
+
+class Generator:
+    """LMDP bundles, the same for the same arguments: each is one poll of one datasource on some devices.
+
+    A bundle has `resources_per_bundle` devices x `instances` scopes x the datasource's 3 to 6 metrics, one point each:
+    with the defaults 24 to 48 points of about 450 bytes of JSON. `interval_ms` lies between two polls of one device.
+    `chaos` is the share of points made odd (0 to 1), `poison` the share of records that are no bundles at all.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        devices: int = 50,
+        datasources: int = 8,
+        instances: int = 8,
+        resources_per_bundle: int = 1,
+        start_ms: int = START_MS,
+        interval_ms: int = 60_000,
+        format: Literal["json", "protobuf"] = "json",  # noqa: A002 - the word of the command line and of Settings
+        compress: bool = False,
+        chaos: float = 0.0,
+        poison: float = 0.0,
+    ) -> None:
+        """Check the arguments; nothing is made before `bundles` is iterated."""
+        counts = {"devices": devices, "datasources": datasources, "instances": instances}
+        for name, count in (
+            counts | {"resources_per_bundle": resources_per_bundle, "interval_ms": interval_ms}
+        ).items():
+            if count < 1:
+                raise ConfigError("config.invalid", f"generator: {name} is {count}, expected 1 or more")
+        for name, share in {"chaos": chaos, "poison": poison}.items():
+            if not 0 <= share <= 1:
+                raise ConfigError("config.invalid", f"generator: {name} is {share}, expected a share from 0 to 1")
+        if format not in {"json", "protobuf"}:
+            raise ConfigError("config.invalid", f"generator: format is {format!r}, expected json or protobuf")
+        self._seed, self._devices, self._datasources, self._instances = seed, devices, datasources, instances
+        self._per_bundle = min(resources_per_bundle, devices)
+        self._start, self._interval = start_ms, interval_ms
+        self._chaos, self._poison = chaos, poison
+        self._protobuf, self._compress = format == "protobuf", compress
+        self._encode: Callable[[dict[str, Any]], bytes] = _to_protobuf if self._protobuf else msgspec.json.encode
+
+    def bundles(self) -> Iterator[Bundle]:
+        """Bundles without end, from the first again at every call."""
+        # Only random() is drawn from: its sequence is the one that Python promises to keep between versions.
+        draw = random.Random(self._seed).random  # noqa: S311 - test data, no secret depends on it
+        groups = -(-self._devices // self._per_bundle)
+        number = 0
+        while True:
+            poll, place = divmod(number, groups * self._datasources)
+            group, datasource = divmod(place, self._datasources)
+            first = group * self._per_bundle
+            devices = range(first, min(first + self._per_bundle, self._devices))
+            time_ms = self._start + poll * self._interval + int(draw() * min(1000, self._interval))
+            yield self._bundle(draw, devices, datasource, time_ms)
+            number += 1
+
+    def _bundle(self, draw: Callable[[], float], devices: range, datasource: int, time_ms: int) -> Bundle:
+        fates: list[int] = []
+        source = _CATALOGUE[datasource % len(_CATALOGUE)]
+        if datasource >= len(_CATALOGUE):
+            source = source._replace(name=f"{source.name}_{datasource // len(_CATALOGUE) + 1}")
+        message = {
+            "resourceMetrics": [
+                {
+                    "resource": _resource(device),
+                    "scopeMetrics": [
+                        {
+                            "scope": _scope(source, time_ms, (datasource, device, instance)),
+                            "metrics": list(self._metrics(draw, source, time_ms, f"unit-{instance}", fates)),
+                        }
+                        for instance in range(self._instances)
+                    ],
+                }
+                for device in devices
+            ]
+        }
+        payload = self._encode(message)
+        if self._poison and draw() < self._poison:
+            poison = POISON[int(draw() * len(POISON))]
+            return Bundle(_poisoned(poison, payload), 0, poison=poison)
+        if self._compress:
+            payload = gzip.compress(payload, compresslevel=6, mtime=0)
+        absent = tuple(n for n, fate in enumerate(fates) if fate != _ROW)
+        return Bundle(payload, len(fates), absent, tuple(n for n in absent if fates[n] == _REJECTED))
+
+    def _metrics(
+        self, draw: Callable[[], float], source: _Datasource, time_ms: int, wild: str, fates: list[int]
+    ) -> Iterator[dict[str, Any]]:
+        """Metrics of one instance, a point each; what must become of each point is appended to `fates`."""
+        for place, (name, kind, level) in enumerate(source.metrics):
+            point = {
+                "timeUnixNano": f"{time_ms}000000",
+                "asDouble": round(level * (0.5 + draw()), 3),
+                "attributes": _attributes(
+                    dataSourceInstanceName=f"{source.name}-{wild}",
+                    datapointid=str(197_600 + place),
+                    wildValue=wild,
+                    wildAlias=wild,
+                ),
+            }
+            entry: dict[str, Any] = {"name": name, kind: {"dataPoints": [point]}}
+            fate = _ROW
+            if self._chaos and draw() < self._chaos:
+                fate, make_odd = _ODD[int(draw() * (len(_ODD) - self._protobuf))]
+                make_odd(draw, entry, point)
+            fates.append(fate)
+            yield entry
+
+
+def _attributes(**pairs: str) -> list[dict[str, Any]]:
+    return [{"key": key, "value": {"stringValue": value}} for key, value in pairs.items()]
+
+
+def _resource(device: int) -> dict[str, Any]:
+    return {
+        "attributes": _attributes(
+            hostName=f"host-{device:05d}.example.net",
+            hostId=str(1_017_594 + device),
+            site=("ams1", "fra2", "sea3", "syd4")[device % 4],
+            environment=("production", "staging")[device % 2],
+        )
+    }
+
+
+def _scope(source: _Datasource, time_ms: int, ids: tuple[int, int, int]) -> dict[str, Any]:
+    datasource, device, instance = ids
+    return {
+        "name": source.name,
+        "attributes": _attributes(
+            collector=source.method,
+            epoch=str(time_ms),
+            datasourceId=str(128_265_135 + datasource),
+            datasourceInstanceId=str(367_542_931 + (datasource * 100_000 + device) * 1_000 + instance),
+        ),
+    }
+
+
+_Odd = Callable[[Callable[[], float], dict[str, Any], dict[str, Any]], None]
+_ROW, _SKIPPED, _REJECTED = range(3)
+
+
+def _integer(_draw: Callable[[], float], _entry: dict[str, Any], point: dict[str, Any]) -> None:
+    point["asInt"] = str(int(point.pop("asDouble")))
+
+
+def _histogram(_: Callable[[], float], entry: dict[str, Any], point: dict[str, Any]) -> None:
+    del point["asDouble"]
+    point |= {"count": "6", "sum": 21.5, "bucketCounts": ["1", "2", "3"], "explicitBounds": [1.0, 5.0]}
+    entry.pop("gauge", None), entry.pop("sum", None)
+    entry["histogram"] = {"dataPoints": [point], "aggregationTemporality": 2}
+
+
+# What becomes of an odd point, and how it is made odd. The last cannot be said in protobuf.
+_ODD: Final[tuple[tuple[int, _Odd], ...]] = (
+    (_SKIPPED, lambda _draw, _entry, point: point.update(asDouble="NaN")),
+    (_SKIPPED, lambda _draw, _entry, point: point.update(asDouble="-Infinity")),
+    (_SKIPPED, lambda _draw, _entry, point: point.update(flags=1)),
+    (_REJECTED, lambda _draw, _entry, point: point.pop("asDouble")),
+    (_REJECTED, lambda _draw, _entry, point: point.update(timeUnixNano="1000000000000")),
+    (_ROW, lambda _draw, _entry, point: point.pop("timeUnixNano")),  # the scope's epoch stands in
+    (_ROW, _integer),
+    (_ROW, _histogram),
+    (_ROW, lambda draw, entry, _point: entry.update(name=HOSTILE_NAMES[int(draw() * len(HOSTILE_NAMES))])),
+    (_REJECTED, lambda _draw, _entry, point: point.update(asInt="1")),
+)
+
+
+def _poisoned(kind: str, payload: bytes) -> bytes:
+    made: dict[str, Callable[[], bytes]] = {
+        "truncated": lambda: payload[:-9],  # half might end between two resources, which protobuf would take
+        "not_json": lambda: b"this is no bundle",
+        "utf8": lambda: payload.replace(b"hostName", b"host\xff\xffme", 1),
+        "empty": lambda: b"",
+        "top_level": lambda: b'["resourceMetrics"]',
+        "utf16": lambda: '{"resourceMetrics":[]}'.encode("utf-16"),
+        "gzip": lambda: gzip.compress(payload, compresslevel=1, mtime=0)[:-20],
+        "deep": lambda: b'{"resourceMetrics":' + b"[" * 2000 + b"]" * 2000 + b"}",
+    }
+    return made[kind]()
+
+
+def _to_protobuf(message: dict[str, Any]) -> bytes:
+    """Encode the same message with the reference library; only the fields that this module writes are known."""
+    try:
+        from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
+    except ImportError as e:
+        raise ConfigError("config.extra", "protobuf bundles need: pip install 'lmstream[proto]'") from e
+
+    data = MetricsData()
+    for resource in message["resourceMetrics"]:
+        rm = data.resource_metrics.add()
+        _put_attributes(rm.resource, resource["resource"])
+        for scope in resource["scopeMetrics"]:
+            sm = rm.scope_metrics.add()
+            sm.scope.name = scope["scope"]["name"]
+            _put_attributes(sm.scope, scope["scope"])
+            for metric in scope["metrics"]:
+                kind = next(k for k in ("gauge", "sum", "histogram") if k in metric)
+                body = getattr(sm.metrics.add(name=metric["name"]), kind)
+                if kind == "histogram":
+                    body.aggregation_temporality = metric[kind]["aggregationTemporality"]
+                for point in metric[kind]["dataPoints"]:
+                    _put_point(body.data_points.add(), point)
+    encoded: bytes = data.SerializeToString(deterministic=True)
+    return encoded
+
+
+def _put_attributes(target: Any, holder: dict[str, Any]) -> None:
+    for pair in holder["attributes"]:
+        target.attributes.add(key=pair["key"]).value.string_value = pair["value"]["stringValue"]
+
+
+def _put_point(target: Any, point: dict[str, Any]) -> None:
+    _put_attributes(target, point)
+    target.time_unix_nano = int(point.get("timeUnixNano", 0))
+    target.flags = point.get("flags", 0)
+    if "asDouble" in point:
+        target.as_double = float(point["asDouble"])
+    if "asInt" in point:
+        target.as_int = int(point["asInt"])
+    if "bucketCounts" in point:
+        target.count, target.sum = int(point["count"]), point["sum"]
+        target.bucket_counts.extend(map(int, point["bucketCounts"]))
+        target.explicit_bounds.extend(point["explicitBounds"])

@@ -1,0 +1,78 @@
+"""Broker, certificates and mTLS proxy in one piece: the Kafka side of a test or of the demo."""
+
+import asyncio
+import ssl
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lmstream.lab.broker import Broker
+from lmstream.lab.mtls import Certificates, MtlsProxy
+
+
+class KafkaLab:
+    """`async with KafkaLab(folder, mtls=True) as kafka`: connect to `kafka.bootstrap`.
+
+    `folder` takes the PEM files; it is needed with `mtls` only.
+    """
+
+    def __init__(self, folder: Path | str | None = None, *, mtls: bool = False) -> None:
+        if mtls and folder is None:
+            raise ValueError("KafkaLab with mtls=True needs a folder for the PEM files")
+        self.certificates: Certificates | None = None
+        """CA and client certificate; None in plaintext."""
+        self.proxy: MtlsProxy | None = None
+        """The mTLS proxy, to count and cut connections; None in plaintext."""
+        self.broker = Broker()
+        self._folder = folder if mtls else None
+
+    async def start(self) -> None:
+        """Start all parts; on an error none is left running."""
+        try:
+            if self._folder is not None:
+                self.certificates = await asyncio.to_thread(Certificates, self._folder)
+                self.proxy = MtlsProxy(self.certificates)
+                await self.proxy.start()
+                # Clients go where the broker's metadata sends them: without this they would leave the proxy.
+                self.broker = Broker(advertised_port=self.proxy.port)
+            await self.broker.start()
+            if self.proxy is not None:
+                self.proxy.upstream_port = self.broker.port
+        except BaseException:
+            await self.close()
+            raise
+
+    @property
+    def bootstrap(self) -> str:
+        """`host:port` for clients: of the proxy with mTLS, else of the broker."""
+        return self.proxy.address if self.proxy is not None else self.broker.bootstrap
+
+    @property
+    def plain_bootstrap(self) -> str | None:
+        """`host:port` for plaintext clients; None with mTLS, because the broker advertises one address only."""
+        return None if self.proxy is not None else self.broker.bootstrap
+
+    def client_context(self) -> ssl.SSLContext | None:
+        """TLS for a client of `bootstrap`; None in plaintext."""
+        return self.certificates.client_context() if self.certificates is not None else None
+
+    async def create_topic(self, name: str, partitions: int = 1) -> None:
+        """Create a topic."""
+        await self.broker.create_topic(name, partitions, bootstrap=self.bootstrap, ssl_context=self.client_context())
+
+    async def close(self) -> None:
+        """Stop all parts. Safe to call twice."""
+        try:
+            if self.proxy is not None:
+                await self.proxy.close()
+        finally:
+            await self.broker.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

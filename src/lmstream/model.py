@@ -1,0 +1,239 @@
+"""What travels through lmstream: records in, row events out, dead letters, verdicts and outcomes."""
+
+from enum import StrEnum
+from typing import Annotated, Literal, NamedTuple
+
+from msgspec import Meta, Struct, field
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic: offsets count inside it."""
+
+    topic: str
+    partition: int
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """What Kafka holds at (topic, partition, offset)."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int = -1
+    """Kafka's timestamp in milliseconds; -1 when unknown. Part of the row id, so that a topic that was
+    deleted and made again, whose offsets restart, gives new ids."""
+    value: bytes | None
+    """The bundle; None is a tombstone, acknowledged and counted."""
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    only: tuple[int, ...] | None = None
+    """Ordinals of the data points that may become rows; None is all. Set when a dead letter is replayed."""
+
+    @property
+    def tp(self) -> TopicPartition:
+        """The partition this record came from."""
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def coordinates(self) -> str:
+        """`topic/partition/offset`, for messages."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+MetricType = Literal["gauge", "sum", "histogram", "exponentialHistogram", "summary"]
+Temporality = Literal["unspecified", "delta", "cumulative"]
+
+
+class Buckets(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One side of an exponential histogram."""
+
+    offset: int
+    bucket_counts: list[int]
+
+
+class Quantile(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One quantile of a summary."""
+
+    quantile: float
+    value: float
+
+
+class Exemplar(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One sampled measurement behind a data point."""
+
+    ts_unix_ms: int
+    value: int | float
+    trace_id: str = ""
+    span_id: str = ""
+    attributes: dict[str, str] = {}
+
+
+class RowEvent(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """One data point as one flat row: row contract v1. This struct is the source; the spec page, JSON Schema, Glue
+    columns and DDL are generated from it.
+    """
+
+    row_id: Annotated[
+        str,
+        Meta(description="`<bundleId>:<n>`; the same in every host, run and version", pattern=r"^[0-9a-f]{32}:[0-9]+$"),
+    ]
+    org_id: Annotated[
+        str,
+        Meta(
+            description="first of: topic map, static setting, resource attributes named in the settings", min_length=1
+        ),
+    ]
+    org_key: Annotated[
+        str, Meta(description="orgId as a path-safe token", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
+    ]
+    device_id: Annotated[
+        str,
+        Meta(
+            description="first of hostId, host.id, service.instance.id, hostName, host.name, service.name; or `unknown`"
+        ),
+    ]
+    device_name: Annotated[str | None, Meta(description="hostName, host.name")] = None
+    datasource: Annotated[str, Meta(description="scope.name; else `unknown`")]
+    instance: Annotated[str | None, Meta(description="point attribute dataSourceInstanceName, else wildValue")] = None
+    metric: Annotated[str, Meta(description="metrics[].name, as sent")]
+    metric_key: Annotated[
+        str,
+        Meta(
+            description="metric as a path-safe token, or its group by the metric_key setting",
+            pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$",
+        ),
+    ]
+    unit: Annotated[str | None, Meta(description="metrics[].unit, when not empty")] = None
+    type: Annotated[MetricType, Meta(description="kind of the metric")]
+    ts: Annotated[
+        str,
+        Meta(
+            description="event time, RFC 3339, three decimals, Z; equals tsUnixMs",
+            pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$",
+        ),
+    ]
+    ts_unix_ms: Annotated[int, Meta(description="timeUnixNano // 10^6, else the scope attribute epoch (ms)", ge=0)]
+    start_ts_unix_ms: Annotated[int | None, Meta(description="startTimeUnixNano // 10^6, when not 0")] = None
+    value: Annotated[int | float | None, Meta(description="gauge and sum: asInt exactly, or asDouble")] = None
+    temporality: Annotated[Temporality | None, Meta(description="sum and histograms: aggregationTemporality")] = None
+    monotonic: Annotated[bool | None, Meta(description="sum: isMonotonic")] = None
+    count: Annotated[int | None, Meta(description="histograms and summary")] = None
+    sum: Annotated[float | None, Meta(description="histograms, when sent; summary")] = None
+    min: Annotated[float | None, Meta(description="histograms, when sent")] = None
+    max: Annotated[float | None, Meta(description="histograms, when sent")] = None
+    bucket_counts: Annotated[list[int] | None, Meta(description="histogram")] = None
+    explicit_bounds: Annotated[list[float] | None, Meta(description="histogram")] = None
+    scale: Annotated[int | None, Meta(description="exponentialHistogram")] = None
+    zero_count: Annotated[int | None, Meta(description="exponentialHistogram")] = None
+    zero_threshold: Annotated[float | None, Meta(description="exponentialHistogram")] = None
+    positive: Annotated[Buckets | None, Meta(description="exponentialHistogram")] = None
+    negative: Annotated[Buckets | None, Meta(description="exponentialHistogram")] = None
+    quantiles: Annotated[list[Quantile] | None, Meta(description="summary")] = None
+    attributes: Annotated[dict[str, str], Meta(description="point attributes as text; absent when empty")] = {}
+    resource: Annotated[dict[str, str], Meta(description="resource attributes as text; absent when empty")] = {}
+    scope: Annotated[
+        dict[str, str], Meta(description="scope name and version, and scope attributes, as text; absent when empty")
+    ] = {}
+    exemplars: Annotated[list[Exemplar] | None, Meta(description="when present and enabled")] = None
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What was given up on, and why: one letter per bundle, the original bytes once. Written as one line of JSON, bytes
+    as base64; the files source reads it back with the same coordinates, so that a replay gives the same row ids.
+    """
+
+    v: int = 1
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int = -1
+    value: bytes | None = None
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    reason: str = ""
+    """A key of errors.REASONS: of the whole record, or of the first rejected point."""
+    code: str = ""
+    detail: str = ""
+    rejected: tuple[tuple[int, str], ...] = ()
+    """(ordinal, reason) of the points that made no row; empty when the whole record was refused."""
+    sha256: str = ""
+    version: str = ""
+    """Version of lmstream that wrote the letter."""
+
+    def record(self) -> Record:
+        """The record to replay: same coordinates and bytes, and only the rejected ordinals if there are any."""
+        return Record(
+            topic=self.topic,
+            partition=self.partition,
+            offset=self.offset,
+            timestamp=self.timestamp,
+            value=self.value,
+            key=self.key,
+            headers=self.headers,
+            only=tuple(n for n, _ in self.rejected) or None,
+        )
+
+
+class Kind(StrEnum):
+    """What a failure means for who retries."""
+
+    RETRYABLE = "retryable"
+    """May succeed later: throttling, 5xx, timeouts, an outcome nobody knows."""
+    PERMANENT = "permanent"
+    """The same lines will always fail: dead-letter them."""
+    FATAL_CONFIG = "fatal-config"
+    """Nobody's lines can succeed until an operator acts: pause, alarm, never dead-letter healthy rows."""
+
+
+class Failure(Struct, frozen=True):
+    """Why a pack was not delivered."""
+
+    kind: Kind
+    code: str
+    """The service's own error code, or a name of ours in snake_case."""
+    message: str = ""
+    apart: bool = False
+    """The request was refused as a whole for something in one of its packs: send them apart, and find which."""
+
+
+NOT_TRIED = Failure(Kind.RETRYABLE, "not_tried", "no request was made")
+"""Where every verdict starts: stopping early repeats work and never loses it."""
+
+
+class Pack(Struct, frozen=True, gc=False):
+    """Lines that travel together: one Firehose record, or one object of an object sink."""
+
+    data: bytes
+    rows: int
+    path: str = ""
+    """Partition path below the landing root, with a closing slash; empty for sinks that partition themselves."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """(running number of the record in its pipeline, lines of it in this pack): a verdict maps back to records."""
+
+
+class Status(StrEnum):
+    """What became of one record. Only the first three may be acknowledged."""
+
+    DELIVERED = "delivered"
+    DEAD_LETTERED = "dead-lettered"
+    """All that could not be delivered is in a durable dead letter; the rest was delivered."""
+    TOMBSTONE = "tombstone"
+    PENDING = "pending"
+    """Not everything is durable yet: must not be acknowledged."""
+
+
+class Outcome(Struct, kw_only=True):
+    """What `Pipeline.process` answers for a batch: a status per record, in order, and the counts behind it."""
+
+    statuses: list[Status]
+    rows: int = 0
+    dead_letters: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    """Failures behind pending records, one of each code."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every record may be acknowledged."""
+        return Status.PENDING not in self.statuses

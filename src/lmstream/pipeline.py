@@ -1,0 +1,398 @@
+"""Records in, a status for each out: fan-out, packs, delivery, dead letters. Hosts acknowledge from that alone."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
+
+from lmstream.delivery import Delivery, DeliveryPolicy, LetterDelivery, Random
+from lmstream.errors import DecodeError
+from lmstream.fanout import Engine
+from lmstream.interfaces import Batch, Clock, DeadLetterSink, Sink, Sleep
+from lmstream.model import NOT_TRIED, DeadLetter, Failure, Kind, Outcome, Pack, Status, TopicPartition
+from lmstream.packing import Chunk, pack
+from lmstream.rolling import Roller, RollPolicy
+from lmstream.tracking import Flight, Tracked, add, letter, since
+
+MIB: Final = 1 << 20
+BUDGET: Final = 64 * MIB
+"""Bytes in flight by default: payloads and encoded lines that are not yet durable."""
+BREATH: Final = 256 * 1024
+"""Bytes of payload between two pauses for the other tasks: some milliseconds of transforming."""
+LETTERS: Final = 64
+"""Dead letters in one write, at most; fewer when they are large (`LETTER_BYTES`)."""
+LETTER_BYTES: Final = 8 * MIB
+
+Settled = Callable[[TopicPartition, int, int, Status], None]
+"""(partition, epoch, offset, status), called once for each record that may be acknowledged."""
+
+
+class Pipeline:
+    """One mechanism for every host. A host that is called uses `process`; one that pulls uses `submit`, `tick` and
+    `drain`, and learns from `on_settled`. Lives in one event loop; `process` and `submit` are not to be mixed.
+
+    Anything that goes wrong unexpectedly (a bug, not bad data and not a sink) is kept in `error`, raised by `process`,
+    `submit` and `drain`, and acknowledges nothing.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sink: Sink,
+        dead_letters: DeadLetterSink,
+        *,
+        clock: Clock,
+        sleep: Sleep,
+        random: Random,
+        policy: DeliveryPolicy | None = None,
+        roll: RollPolicy | None = None,
+        budget: int = BUDGET,
+        on_settled: Settled | None = None,
+    ) -> None:
+        policy = policy or DeliveryPolicy()
+        self.delivery = Delivery(sink, policy, sleep=sleep, clock=clock, random=random)
+        self.letters = LetterDelivery(dead_letters, policy, sleep=sleep, clock=clock, random=random)
+        self._flight = Flight()
+        self.counts = self._flight.counts
+        self.budget = budget
+        self.on_settled = on_settled
+        self.error: BaseException | None = None
+        self.failures: dict[str, Failure] = {}
+        """Of `process`: failures behind records that stay pending, one of each code."""
+        self._engine, self._sink, self._letter_sink = engine, sink, dead_letters
+        self._clock, self._sleep = clock, sleep
+        roll = roll or RollPolicy(total_bytes=min(RollPolicy().total_bytes, max(1, budget // 2)))
+        # Lines launched together: what one request holds. Delivery starts while the rest is transformed.
+        self._slice = sink.limits.request_bytes * 3 // 4 if sink.limits.base64 else sink.limits.request_bytes
+        self._roller = Roller(roll, sink.limits) if sink.limits.by_path else None
+        self._inbox: deque[Tracked] = deque()
+        self._inbox_bytes = 0
+        self._chunks: list[Chunk] = []
+        self._chunk_bytes = 0
+        self._chunk_batch = -1
+        self._graves: deque[tuple[Tracked, DeadLetter]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._working = self._burying = False
+        self._delivering = 0
+        self._batch = 0
+        self._deadline: float | None = None
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    # For hosts that pull
+
+    @property
+    def in_flight(self) -> int:
+        """Records that are not settled, waiting ones included."""
+        return len(self._flight.tracked)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Payload and encoded lines of everything that is not settled, waiting records included."""
+        return self._flight.bytes
+
+    @property
+    def rows_in_flight(self) -> int:
+        """Rows made, and neither accepted nor in a durable dead letter."""
+        return self._flight.rows
+
+    @property
+    def balanced(self) -> bool:
+        """The accounting invariant, for records and for rows (see Counts)."""
+        return self._flight.balanced(len(self._inbox))
+
+    @property
+    def room(self) -> int:
+        """Bytes of payload to read now; 0 or less: read nothing. Waiting payload may fill a quarter of the budget,
+        because lines are several times as large and need the rest.
+        """
+        if self.delivery.fatal is not None or self.error is not None:
+            return 0
+        return min(self.budget // 4 - self._inbox_bytes, self.budget - self.in_flight_bytes)
+
+    def submit(self, batch: Batch) -> None:
+        """Take the records of one batch; transform and delivery go on in the background, `on_settled` tells."""
+        self._raise()
+        if self._closed:
+            raise RuntimeError("the pipeline is closed")
+        self._take(batch)
+
+    def tick(self) -> None:
+        """Roll what is old enough. Call it a few times a second, whether or not records come."""
+        if self._roller is not None and not self._closed:
+            self._launch(self._roller.due(self._clock()))
+
+    async def drain(self, partitions: Iterable[TopicPartition] | None = None) -> None:
+        """Flush, and wait until everything (or everything of some partitions) is settled. Bound it by asyncio.timeout;
+        when cut short, the work goes on and nothing is lost.
+        """
+        wanted = None if partitions is None else frozenset(partitions)
+        while True:
+            self._raise()
+            if self._closed:
+                return
+            if wanted is not None and not any(self._flight.holds(tp) for tp in wanted):
+                return
+            # While records wait, their rows may still join what is gathered: fewer, larger objects.
+            if wanted is not None or not self._inbox:
+                self._flush()
+            if not self._tasks:
+                return
+            await self.changed()
+
+    async def changed(self) -> None:
+        """Wait for a record to settle or a task to end."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """Drop records of these partitions that were not yet transformed: their next owner reads them again."""
+        gone = frozenset(partitions)
+        kept = deque(each for each in self._inbox if each.record.tp not in gone)
+        for each in self._inbox:
+            if each.record.tp in gone:
+                self._inbox_bytes -= each.payload
+                self._flight.drop(each)
+        self._inbox = kept
+        self._changed.set()
+
+    # For hosts that are called
+
+    async def process(self, batch: Batch, deadline: float | None = None) -> Outcome:
+        """Deliver a batch; a status for each record, in order. Waits until all is settled or, by the clock that was
+        passed in, until `deadline`; what is then pending is not acknowledged, and the source brings it again.
+        """
+        self._raise()
+        if self.in_flight:
+            raise RuntimeError("process takes one batch at a time")
+        self._deadline = deadline
+        self.failures = {}
+        c = self.counts
+        rows, letters, skipped, rejected = c.rows, c.dead_letters, dict(c.skipped), dict(c.rejected)
+        mine = self._take(batch)
+        try:
+            await self.drain()
+        finally:
+            await self._cancel()
+            self._give_back()
+            self._deadline = self.error = None  # all of it was given back, so the next batch starts anew
+        if not self.failures and any(each.status is Status.PENDING for each in mine):
+            self.failures[NOT_TRIED.code] = NOT_TRIED
+        return Outcome(
+            statuses=[each.status for each in mine],
+            rows=c.rows - rows,
+            dead_letters=c.dead_letters - letters,
+            skipped=since(c.skipped, skipped),
+            rejected=since(c.rejected, rejected),
+            failures=list(self.failures.values()),
+        )
+
+    async def close(self) -> None:
+        """Stop all tries and close dead letters and sink. What is not settled stays so. Raises what they raise."""
+        self._closed = True
+        await self._cancel()
+        try:
+            await self._letter_sink.close()
+        finally:
+            await self._sink.close()
+
+    # Records to packs
+
+    def _take(self, batch: Batch) -> list[Tracked]:
+        self._batch += 1
+        mine = []
+        for record in batch.records:
+            each = self._flight.take(record, self._batch, batch.epochs.get(record.tp, 0))
+            self._inbox.append(each)
+            self._inbox_bytes += each.payload
+            mine.append(each)
+        if mine and not self._working:
+            self._working = True
+            self._spawn(self._work())
+        return mine
+
+    async def _work(self) -> None:
+        """Transform what waits, never more than the budget holds (but always one record), and launch its packs."""
+        try:
+            worked = 0
+            while self._inbox and not self._late():
+                if self.in_flight_bytes >= self.budget and self.in_flight > len(self._inbox):
+                    self._cut()
+                    if not self._delivering and not self._burying:
+                        self._flush()  # all of the budget is gathered lines: only their age would free it
+                    if not self._delivering and not self._burying:
+                        break  # a deadline ended all tries: what waits is given back
+                    await self.changed()
+                    continue
+                each = self._inbox.popleft()
+                self._inbox_bytes -= each.payload
+                self._transform(each)
+                worked += each.payload + 1024
+                if worked >= BREATH:
+                    worked = 0
+                    await self._sleep(0)
+            self._cut()
+        finally:
+            self._working = False
+
+    def _late(self) -> bool:
+        return self._deadline is not None and self._clock() >= self._deadline
+
+    def _transform(self, each: Tracked) -> None:
+        c, limits = self.counts, self._sink.limits
+        c.records += 1
+        try:
+            out = self._engine.fan_out(each.record)
+            if self._roller is None:
+                cuts = [("", data, rows) for data, rows in out.cut(limits.pack_rows, limits.pack_bytes)]
+            else:
+                cuts = [(group.path, group.data, group.rows) for group in out.groups]
+        except DecodeError as e:
+            each.why = (e.reason, e.detail)
+            self._bury(each)
+            return
+        except MemoryError:
+            # The only error beside DecodeError that the data alone can cause; anything else is a bug and must stop us.
+            each.why = ("limits.size", "not enough memory to transform this record")
+            self._bury(each)
+            return
+        if sum(rows for _, _, rows in cuts) != out.rows:
+            raise RuntimeError(f"{each.record.coordinates}: {out.rows} rows were made, but not as many were cut")
+        self._flight.encoded(each, out.rows, sum(len(data) for _, data, _ in cuts))
+        add(c.skipped, out.skipped)
+        add(c.noted, out.noted)
+        for _, reason in out.rejected:
+            c.rejected[reason] = c.rejected.get(reason, 0) + 1
+        each.rejected = out.rejected
+        if not cuts:
+            self._complete(each)
+        elif self._roller is None:
+            if each.batch != self._chunk_batch or self._chunk_bytes + each.lines > self._slice:
+                self._cut()
+            self._chunk_batch = each.batch
+            self._chunk_bytes += each.lines
+            self._chunks += [(each.number, data, rows) for _, data, rows in cuts]
+        else:
+            now = self._clock()
+            for path, data, rows in cuts:
+                self._roller.add(path, data, rows, each.number, now)
+            self._launch(self._roller.due(now))
+
+    # Packs to verdicts
+
+    def _cut(self) -> None:
+        chunks, self._chunks, self._chunk_bytes = self._chunks, [], 0
+        self._launch(pack(chunks, self._sink.limits))
+
+    def _flush(self) -> None:
+        if self._roller is not None:
+            self._launch(self._roller.flush_all())
+
+    def _launch(self, packs: list[Pack]) -> None:
+        if packs:
+            self._delivering += 1
+            self._spawn(self._deliver(packs))
+
+    async def _deliver(self, packs: list[Pack]) -> None:
+        try:
+            for verdict in await self.delivery.deliver(packs, self._deadline, self._verdict):
+                if verdict is not None and verdict.kind is not Kind.PERMANENT:
+                    self.failures.setdefault(verdict.code, verdict)
+        finally:
+            self._delivering -= 1
+
+    def _verdict(self, packed: Pack, failure: Failure | None) -> None:
+        for number, rows in packed.spans:
+            each = self._flight.tracked[number]
+            each.remaining -= rows
+            if failure is None:
+                self.counts.accepted += rows
+            else:
+                each.refused += rows
+                each.why = each.why or ("sink.permanent", f"{failure.code}: {failure.message}")
+            if each.remaining == 0:
+                self._complete(each)
+
+    def _complete(self, each: Tracked) -> None:
+        """Every row has a final verdict; one letter holds whatever went wrong with the record."""
+        if each.why is not None or each.rejected:
+            self._bury(each)
+        else:
+            self._settle(each, Status.DELIVERED if each.record.value is not None else Status.TOMBSTONE)
+
+    # Dead letters
+
+    def _bury(self, each: Tracked) -> None:
+        self._graves.append((each, letter(each)))
+        if not self._burying:
+            self._burying = True
+            self._spawn(self._write_letters())
+
+    async def _write_letters(self) -> None:
+        try:
+            while self._graves and not self._late():
+                some: list[DeadLetter] = []
+                size = 0
+                for each, written in self._graves:
+                    size += each.payload
+                    if some and (len(some) == LETTERS or size > LETTER_BYTES):
+                        break
+                    some.append(written)
+                failure = await self.letters.deliver(some, self._deadline)
+                if failure is not None:
+                    self.failures.setdefault(failure.code, failure)
+                    return
+                for _ in some:
+                    self._settle(self._graves.popleft()[0], Status.DEAD_LETTERED)
+        finally:
+            self._burying = False
+
+    # Bookkeeping
+
+    def _settle(self, each: Tracked, status: Status) -> None:
+        self._flight.settle(each, status)
+        self._changed.set()
+        if self.on_settled is not None:
+            self.on_settled(each.record.tp, each.epoch, each.record.offset, status)
+
+    def _give_back(self) -> None:
+        """Forget all that is not settled; nothing of it is being delivered any more."""
+        for each in self._inbox:
+            self._flight.drop(each)
+        for each in list(self._flight.tracked.values()):
+            self._flight.give_back(each)
+        self._inbox.clear()
+        self._graves.clear()
+        self._chunks, self._chunk_bytes, self._inbox_bytes = [], 0, 0
+        if self._roller is not None:
+            self._roller.flush_all()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._changed.set()
+        # A task that somebody else cancelled has left work undone: that must be seen, not waited for.
+        e = RuntimeError("a task of the pipeline was cancelled from outside") if task.cancelled() else task.exception()
+        if task not in self._tasks:
+            return  # cancelled by us
+        self._tasks.discard(task)
+        while isinstance(e, BaseExceptionGroup) and len(e.exceptions) == 1:
+            e = e.exceptions[0]
+        self.error = self.error or e
+
+    def _raise(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    async def _cancel(self) -> None:
+        tasks, self._tasks = self._tasks, set()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        # A task that was cancelled before its first step never ran its `finally`.
+        self._working = self._burying = False
+        self._delivering = 0

@@ -1,0 +1,59 @@
+"""Settings of the engine: which organization, which partitions, which limits. Frozen, and all a row depends on."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+KIB = 1024
+MIB = 1024 * KIB
+
+DEFAULT_PATH = "{orgKey}/{metricKey}/{yyyy}/{MM}/{dd}/{HH}/"
+HIVE_PATH = "p_org={orgKey}/p_metric={metricKey}/p_dt={yyyy}-{MM}-{dd}/p_hour={HH}/"
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on what one record may cost. Past a bound the record is dead-lettered, never cut."""
+
+    record_bytes: Positive = 8 * MIB
+    """Bytes of a record's value as Kafka holds it. Kafka's own default for a record is 1 MiB."""
+    inflated_bytes: Positive = 64 * MIB
+    """Bytes of a gzip value once inflated: the size that the OTLP specification recommends receivers to take."""
+    inflate_ratio: Positive = 100
+    """Inflated to compressed size, judged above 8 MiB of output. Honest bundles reach about 40."""
+    points: Positive = 100_000
+    """Data points in one bundle."""
+    row_bytes: Annotated[int, Meta(ge=1 * KIB, le=900 * KIB)] = 900 * KIB
+    """Bytes of one line, newline included. Firehose takes 1,000 KiB a record."""
+    cache_bytes: Annotated[int, Meta(ge=0)] = 32 * MIB
+    """Bytes each engine may keep of encoded pieces (resources, scopes, attributes). Full caches are emptied."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that decides what a bundle becomes; the same settings give the same bytes in every host."""
+
+    org_id: str = ""
+    """Organization of every row, unless the topic map names another. LMDP sends none in its payload."""
+    org_by_topic: dict[str, str] = {}
+    """Organization by topic name; wins over `org_id`."""
+    org_attributes: tuple[str, ...] = ()
+    """Resource attributes to read the organization from, first that is set, when neither of the others says.
+    Who may write to the topic then chooses the prefix its rows land under."""
+    source_id: str = ""
+    """Name of the Kafka cluster, part of the row id: set it when two clusters have topics of the same name."""
+    path: str = DEFAULT_PATH
+    """Template of the partition path, from {orgKey} {metricKey} {yyyy} {MM} {dd} {HH}. HIVE_PATH is the other usual
+    one."""
+    metric_key: Literal["metric", "allow", "buckets"] = "metric"
+    """What {metricKey} is: the metric; only those of `metric_allow` and `_other` for the rest; or one of
+    `metric_buckets` groups by hash. Firehose allows 500 active partitions by default: organizations x metricKeys x
+    hours."""
+    metric_allow: tuple[str, ...] = ()
+    metric_buckets: Annotated[int, Meta(ge=1, le=1000)] = 16
+    exemplars: bool = True
+    """Whether rows carry exemplars."""
+    format: str = "auto"
+    """Codec of the values: sniffed, or fixed to `otlp_json`, `otlp_proto` or the dotted name of a module with a
+    `Codec(settings)`. gzip is seen in every case."""
+    limits: Limits = Limits()

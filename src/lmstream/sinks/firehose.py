@@ -1,0 +1,202 @@
+"""Put packs into an Amazon Data Firehose delivery stream, one PutRecordBatch a write, and read its answer closely."""
+
+import asyncio
+import contextlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Protocol
+
+from msgspec import Meta, Struct
+
+from lmstream.errors import ConfigError, SinkError
+from lmstream.interfaces import Limits
+from lmstream.model import NOT_TRIED, Failure, Kind, Pack
+from lmstream.settings import KIB, MIB
+from lmstream.sinks._firehose_errors import UNKNOWN, classify, failure_of
+
+# Limits of the service: https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html
+# and https://docs.aws.amazon.com/firehose/latest/dev/limits.html
+LIMITS: Final = Limits(
+    pack_bytes=1000 * KIB,  # a record before base64; KiB, not a MiB: 24 KiB less than it looks
+    pack_rows=500,  # sub-records that RecordDeAggregation takes from one record
+    request_packs=500,
+    # "4 MiB for the entire request", with no word on base64: counted in base64 it holds under either reading.
+    request_bytes=4 * MIB,
+    base64=True,
+)
+
+_R, _F = Kind.RETRYABLE, Kind.FATAL_CONFIG
+
+_DENIED: Final = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the Firehose sink. Credentials come from the usual AWS chain, never from here."""
+
+    stream: str
+    """Name of the delivery stream."""
+    region: str = ""
+    """AWS region; empty takes that of the environment."""
+    endpoint_url: str = ""
+    """Another endpoint: a VPC endpoint, or a local Firehose."""
+    concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
+    """Requests at a time: size of the connection pool. Requests that wait in the pool age their signature (5 min)."""
+    connect_timeout: Annotated[float, Meta(gt=0)] = 3.0
+    """Seconds to connect."""
+    read_timeout: Annotated[float, Meta(gt=0)] = 15.0
+    """Seconds without a byte of the answer; the service's own p99 is well below one."""
+    call_timeout: Annotated[float, Meta(gt=0)] = 20.0
+    """Seconds for a whole call, name lookup and credentials included."""
+
+
+class Client(Protocol):
+    """The two calls of the service that the sink makes; aioboto3's client, or whatever a host has instead."""
+
+    async def put_record_batch(self, **request: Any) -> Mapping[str, Any]: ...
+
+    async def describe_delivery_stream(self, **request: Any) -> Mapping[str, Any]: ...
+
+
+class Firehose:
+    """Sink of one delivery stream. Delivered means: the service gave the pack's record an id.
+
+    SDK retries are off: they would repeat packs whose outcome is unknown without telling, and hide throttling.
+    """
+
+    limits = LIMITS
+
+    def __init__(self, settings: Settings, *, client: Client | None = None) -> None:
+        """`client` is used as it is and stays the caller's to close; without one, aioboto3's is made when needed."""
+        self._settings = settings
+        self._client = client
+        self._stack = contextlib.AsyncExitStack()
+        self._connecting = asyncio.Lock()
+
+    async def write(self, packs: Sequence[Pack], /) -> Sequence[Failure | None]:
+        """Make one PutRecordBatch.
+
+        An error of the whole request is permanent only when it had one pack; with several packs it is retryable with
+        the same code, and the caller finds the bad one by sending them apart.
+        """
+        if not packs:
+            return []
+        request = [{"Data": pack.data} for pack in packs]
+        try:
+            client = await self._connected()
+            async with asyncio.timeout(self._settings.call_timeout):
+                answer = await client.put_record_batch(DeliveryStreamName=self._settings.stream, Records=request)
+        except ConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a call raises is a verdict; the table names what is known
+            failure = failure_of(error)
+            if failure.kind is Kind.PERMANENT and len(packs) > 1:
+                failure = Failure(_R, failure.code, failure.message, apart=True)
+            return [failure] * len(packs)
+        return judge(answer, len(packs))
+
+    async def describe(self) -> Mapping[str, Any]:
+        """Ask the service about the stream, before a start.
+
+        Raises SinkError `sink.missing`, `sink.denied` or `sink.unreachable`. `sink.denied` is no proof: a role that may
+        only put can deliver all the same, so a host takes it as a warning.
+        """
+        settings = self._settings
+        place = f"{settings.stream!r} at {settings.endpoint_url or settings.region or 'the default region'}"
+        try:
+            client = await self._connected()
+            async with asyncio.timeout(settings.call_timeout):
+                answer = await client.describe_delivery_stream(DeliveryStreamName=settings.stream)
+            described = answer["DeliveryStreamDescription"]
+            status = described.get("DeliveryStreamStatus", "ACTIVE")
+        except ConfigError:
+            raise
+        except Exception as error:
+            failure = failure_of(error)
+            reason = "sink.unreachable"
+            if failure.code == "ResourceNotFoundException":
+                reason = "sink.missing"
+            elif failure.kind is _F and (failure.code in _DENIED or hasattr(error, "response")):
+                reason = "sink.denied"
+            raise SinkError(reason, f"{place}: {failure.code}: {failure.message}") from error
+        if status != "ACTIVE":
+            raise SinkError("sink.missing", f"{place} is {status}, not ACTIVE")
+        return dict(described)
+
+    async def close(self) -> None:
+        """Close the client if it is ours."""
+        async with self._connecting:
+            await self._stack.aclose()
+            self._client = None
+
+    async def _connected(self) -> Client:
+        async with self._connecting:
+            client = self._client
+            if client is None:
+                opened: Client = await self._stack.enter_async_context(self._open())
+                client = self._client = opened
+            return client
+
+    def _open(self) -> Any:
+        try:
+            import aioboto3  # noqa: PLC0415 - Lambda passes its own client and has no aioboto3
+            from aiobotocore.config import AioConfig  # noqa: PLC0415 - as above
+        except ImportError as error:
+            raise ConfigError("config.extra", "the firehose sink needs the extra [consumer]") from error
+        # aiohttp warns of bodies over a MiB. A request has at most four, and goes out in one piece without a wait.
+        warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)
+        settings = self._settings
+        config = AioConfig(
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            max_pool_connections=settings.concurrency + 2,
+            retries={"total_max_attempts": 1},
+            tcp_keepalive=True,
+            parameter_validation=False,  # costs CPU a record and knows none of the limits that matter
+        )
+        return aioboto3.Session().client(
+            "firehose",
+            region_name=settings.region or None,
+            endpoint_url=settings.endpoint_url or None,
+            config=config,
+        )
+
+
+def judge(answer: object, packs: int) -> list[Failure | None]:
+    """Read the verdicts from the answer of a PutRecordBatch of `packs` records.
+
+    A 200 alone says nothing: botocore reads a proxy's HTML page as an empty success. It counts only when
+    FailedPutCount is an int, the answers are as many as the records, and each has either RecordId or ErrorCode.
+    """
+    if not isinstance(answer, Mapping):
+        return _unknown("no mapping", packs)
+    failed, answers = answer.get("FailedPutCount"), answer.get("RequestResponses")
+    if not isinstance(failed, int) or isinstance(failed, bool):
+        return _unknown("no FailedPutCount", packs)
+    if not isinstance(answers, Sequence) or len(answers) != packs:
+        return _unknown("not as many answers as records", packs)
+    verdicts: list[Failure | None] = [NOT_TRIED] * packs
+    for index, one in enumerate(answers):
+        verdicts[index] = _verdict(one)
+    if failed > sum(verdict is not None for verdict in verdicts):
+        # More failed than say so: nobody knows which, so none counts as delivered.
+        lost = _unknown("FailedPutCount is higher than the errors named", 1)
+        verdicts = [verdict or lost[0] for verdict in verdicts]
+    return verdicts
+
+
+def _verdict(one: object) -> Failure | None:
+    if not isinstance(one, Mapping):
+        return _unknown("an answer that is no mapping", 1)[0]
+    record_id, code = one.get("RecordId"), one.get("ErrorCode")
+    if isinstance(record_id, str) and record_id and not code:
+        return None
+    if isinstance(code, str) and code and not record_id:
+        return Failure(classify(code), code, str(one.get("ErrorMessage", "")))
+    return _unknown("an answer with neither or both of RecordId and ErrorCode", 1)[0]
+
+
+def _unknown(what: str, packs: int) -> list[Failure | None]:
+    return [Failure(_R, UNKNOWN, f"the answer to PutRecordBatch is not the service's: {what}")] * packs
+
+
+make = Firehose

@@ -1,0 +1,231 @@
+"""Read bundles from files, folders or standard input: JSON, JSON lines, protobuf, dead letters, also gzipped."""
+
+import asyncio
+import contextlib
+import os
+import select
+import sys
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+from msgspec import Struct
+
+from lmstream.errors import SourceError
+from lmstream.interfaces import Batch, Drain
+from lmstream.model import DeadLetter, Record, TopicPartition
+from lmstream.settings import KIB, Limits
+from lmstream.sources._framing import Framing, Inflating, Sniffing
+
+STDIN: Final = "-"
+SUFFIXES: Final[Mapping[str, Framing]] = {
+    ".json": "json",
+    ".jsonl": "lines",
+    ".ndjson": "lines",
+    ".pb": "frames",
+    ".binpb": "frames",
+}
+_CHUNK: Final = 256 * KIB
+_POLL_RECORDS: Final = 5_000  # of tiny bundles: one poll must not become the whole run
+_WAIT: Final = 0.2  # seconds one poll waits for standard input, so that a run can be stopped
+_PROBLEMS: Final = 5  # damaged files named in one message
+_LETTER_KEYS: Final = (b'"topic"', b'"partition"', b'"offset"')
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the files source."""
+
+    paths: tuple[str, ...]
+    """Files, folders (read recursively, sorted, hidden and unknown files left out) and `-` for standard input."""
+    topic: str = "files"
+    """Topic of records that do not bring their own; part of the row id."""
+
+
+class Files:
+    """Source of records in files.
+
+    The partition is the place of the file in the listing, the offset is the ordinal of the bundle in its file; a line
+    that is a dead letter keeps its own coordinates, and so its row ids.
+
+    What is damaged inside a file (a truncated frame, a line past all bounds, broken gzip) becomes a record of the
+    damaged bytes, which the engine dead-letters; the other files go on. Files that could not be read to their end
+    are named in one SourceError after everything else was handed out.
+    """
+
+    def __init__(self, settings: Settings, *, limits: Limits | None = None, stdin: BinaryIO | None = None) -> None:
+        """`limits` are those of the engine. `stdin` stands in for standard input."""
+        self.on_revoke: Drain | None = None
+        self.committed: dict[TopicPartition, int] = {}
+        """Next offsets as the run committed them. Files remember nothing: this is for reports and tests."""
+        self.problems: list[str] = []
+        """What was wrong with which file."""
+        self._settings = settings
+        # A dead letter holds its value in base64, beside key and headers.
+        bundle = (limits or Limits()).record_bytes
+        self._bound = bundle * 3 // 2 + 64 * KIB
+        self._stdin = stdin
+        self._letters = msgspec.json.Decoder(DeadLetter)
+        self._reading: Generator[Record | None, None, None] | None = None
+        self._taking: asyncio.Future[tuple[list[Record], bool]] | None = None
+        self._held: Record | None = None
+        self._complained = False
+        self._ended = False
+
+    async def poll(self, room: int, /) -> Batch:
+        """Read the next records of at most about `room` bytes in a thread; at least one when there is any room."""
+        if room <= 0 or self._ended:
+            await asyncio.sleep(0 if self._ended else 0.01)  # files are in no hurry: let what is in flight go on
+            return Batch(records=(), end=self._ended)
+        # A poll may be cancelled, a thread may not: what it took then is the answer to the next poll.
+        self._taking = self._taking or asyncio.ensure_future(asyncio.to_thread(self._take, room))
+        try:
+            records, end = await asyncio.shield(self._taking)
+        finally:
+            if self._taking.done():
+                self._taking = None
+        if end and self.problems and not self._complained:
+            if records:
+                return Batch(records=records)
+            self._complained = True
+            raise SourceError("source.file", _listed(self.problems))
+        self._ended = end
+        return Batch(records=records, end=end)
+
+    async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
+        """Remember them in `committed`."""
+        self.committed.update(offsets)
+
+    async def close(self) -> None:
+        """Wait for a read that is under way and close its file."""
+        if self._taking is not None:
+            await asyncio.wait({self._taking})
+            self._taking = None
+        if self._reading is not None:
+            self._reading.close()
+        self._ended = True
+
+    def _take(self, room: int) -> tuple[list[Record], bool]:
+        if self._reading is None:
+            self._reading = self._records(self._listing())
+        taken: list[Record] = []
+        size = 0
+        while len(taken) < _POLL_RECORDS:
+            try:
+                record = self._held or next(self._reading)
+            except StopIteration:
+                return taken, True
+            self._held = None
+            if record is None:  # standard input has nothing yet
+                break
+            size += len(record.value or b"")
+            if taken and size > room:
+                self._held = record
+                break
+            taken.append(record)
+        return taken, False
+
+    def _listing(self) -> list[str]:
+        """Every input in order. A path that was named and is not there is refused before anything is read."""
+        listed: list[str] = []
+        for name in self._settings.paths:
+            if name == STDIN:
+                listed.append(name)
+            elif Path(name).is_dir():
+                found = sorted(_walk(Path(name)))
+                if not found:
+                    known = " ".join(SUFFIXES)
+                    raise SourceError("source.file", f"{name}: no files with a known name ({known}, each also .gz)")
+                listed += found
+            elif Path(name).exists():
+                listed.append(name)
+            else:
+                raise SourceError("source.file", f"{name}: no such file or folder")
+        if not listed:
+            raise SourceError("source.file", "no paths to read")
+        return listed
+
+    def _records(self, listing: list[str]) -> Generator[Record | None, None, None]:
+        for partition, name in enumerate(listing):
+            try:
+                yield from self._of_file(partition, name)
+            except OSError as error:
+                self.problems.append(f"{name}: {error.strerror or error}")
+
+    def _of_file(self, partition: int, name: str) -> Iterator[Record | None]:
+        suffix = Path(name.lower().removesuffix(".gz")).suffix
+        inflating, cutter = Inflating(), Sniffing(SUFFIXES.get(suffix), self._bound)
+        offset = 0
+        for value in self._values(name, inflating, cutter):
+            if value is None:
+                yield None
+                continue
+            yield self._record(partition, offset, value)
+            offset += 1
+        self.problems += [f"{name}: {what}" for what in (inflating.damage, cutter.damage) if what]
+
+    def _values(self, name: str, inflating: Inflating, cutter: Sniffing) -> Iterator[bytes | None]:
+        with _opened(name, self._stdin) as chunks:
+            for chunk in chunks:
+                if chunk is None:
+                    yield None
+                    continue
+                for piece in inflating.feed(chunk):
+                    yield from cutter.feed(piece)
+                if inflating.damage:
+                    break
+        for piece in inflating.finish():
+            yield from cutter.feed(piece)
+        yield from cutter.finish()
+
+    def _record(self, partition: int, offset: int, value: bytes) -> Record:
+        if value[:1] == b"{" and all(key in value for key in _LETTER_KEYS):
+            try:
+                return self._letters.decode(value).record()
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass  # a bundle after all, or a damaged letter: the engine judges it
+        return Record(topic=self._settings.topic, partition=partition, offset=offset, value=value)
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name.lower().removesuffix(".gz")).suffix in SUFFIXES:
+                yield f"{folder}/{name}"
+
+
+def _listed(problems: list[str]) -> str:
+    more = len(problems) - _PROBLEMS
+    return "; ".join(problems[:_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
+
+
+@contextlib.contextmanager
+def _opened(name: str, stdin: BinaryIO | None) -> Iterator[Iterator[bytes | None]]:
+    """Open the file of that name, to be had in bounded reads. Standard input stays open."""
+    if name == STDIN:
+        yield _waiting(stdin or sys.stdin.buffer)
+        return
+    with Path(name).open("rb", buffering=0) as file:
+        yield iter(lambda: file.read(_CHUNK), b"")
+
+
+def _waiting(file: BinaryIO) -> Iterator[bytes | None]:
+    """Read standard input; None when nothing came for a while, so that no thread hangs in a read for ever."""
+    try:
+        number = file.fileno()
+    except (OSError, ValueError):  # no real file
+        yield from iter(lambda: file.read(_CHUNK), b"")
+        return
+    while True:
+        ready, _, _ = select.select([number], [], [], _WAIT)
+        if not ready:
+            yield None
+            continue
+        chunk = os.read(number, _CHUNK)
+        if not chunk:
+            return
+        yield chunk
+
+
+make = Files

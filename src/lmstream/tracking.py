@@ -1,0 +1,178 @@
+"""The record on its way: what of it is still open, its dead letter, and the counts that must always add up."""
+
+from hashlib import sha256
+
+from msgspec import Struct, field
+
+from lmstream import __version__
+from lmstream.errors import REASONS
+from lmstream.model import DeadLetter, Record, Status, TopicPartition
+
+
+class Counts(Struct, kw_only=True):
+    """What was done since the start. At all times: records = tombstones + delivered + dead_letters + given_back +
+    in flight, and rows = accepted + rows_dead + rows_given_back + rows in flight.
+    """
+
+    records: int = 0
+    """Records taken up: transformed, or refused by the decoder."""
+    tombstones: int = 0
+    delivered: int = 0
+    """Records of which every row was accepted."""
+    dead_letters: int = 0
+    """Records with a durable dead letter; its rows that were good were accepted too."""
+    given_back: int = 0
+    """Records transformed and left pending by a deadline: the host's source brings them again."""
+    rows: int = 0
+    accepted: int = 0
+    """Rows that the sink accepted."""
+    rows_dead: int = 0
+    """Rows that the sink refused for good, in a durable dead letter."""
+    rows_given_back: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, int] = field(default_factory=dict)
+
+
+class Tracked:
+    """One record on its way: acknowledged when `remaining` is 0 and its dead letter, if any, is durable."""
+
+    __slots__ = (
+        "batch",
+        "epoch",
+        "lines",
+        "number",
+        "payload",
+        "record",
+        "refused",
+        "rejected",
+        "remaining",
+        "status",
+        "why",
+    )
+
+    def __init__(self, number: int, batch: int, record: Record, epoch: int) -> None:
+        self.number = number
+        self.batch = batch
+        self.record = record
+        self.epoch = epoch
+        self.payload = len(record.value or b"") + len(record.key or b"")
+        self.lines = 0  # bytes of encoded lines
+        self.remaining = 0  # rows without a final verdict
+        self.refused = 0  # rows that wait for the dead letter
+        self.rejected: tuple[tuple[int, str], ...] = ()
+        self.why: tuple[str, str] | None = None  # (reason, detail) when the whole record goes into the letter
+        self.status = Status.PENDING
+
+
+class Flight:
+    """All records that are on their way, and the counts of those that arrived."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self.bytes = 0
+        """Payload and encoded lines of all that is not settled."""
+        self.tracked: dict[int, Tracked] = {}
+        self._by_tp: dict[TopicPartition, int] = {}
+        self._next = 0
+
+    def take(self, record: Record, batch: int, epoch: int) -> Tracked:
+        """Track one more record."""
+        each = Tracked(self._next, batch, record, epoch)
+        self._next += 1
+        self.tracked[each.number] = each
+        self._by_tp[record.tp] = self._by_tp.get(record.tp, 0) + 1
+        self.bytes += each.payload
+        return each
+
+    def encoded(self, each: Tracked, rows: int, size: int) -> None:
+        """Note the lines a record became."""
+        each.remaining = rows
+        each.lines = size
+        self.bytes += size
+        self.counts.rows += rows
+
+    def drop(self, each: Tracked) -> None:
+        """Track a record no longer, and count nothing."""
+        del self.tracked[each.number]
+        self.bytes -= each.payload + each.lines
+        tp = each.record.tp
+        self._by_tp[tp] -= 1
+        if not self._by_tp[tp]:
+            del self._by_tp[tp]
+
+    def settle(self, each: Tracked, status: Status) -> None:
+        """Everything of a record is durable."""
+        c = self.counts
+        if status is Status.DEAD_LETTERED:
+            c.dead_letters += 1
+            c.rows_dead += each.refused
+        elif status is Status.TOMBSTONE:
+            c.tombstones += 1
+        else:
+            c.delivered += 1
+        each.status = status
+        self.drop(each)
+
+    def give_back(self, each: Tracked) -> None:
+        """A transformed record stays pending for good: its source brings it again."""
+        self.counts.given_back += 1
+        self.counts.rows_given_back += each.remaining + each.refused
+        self.drop(each)
+
+    def holds(self, tp: TopicPartition) -> bool:
+        """Whether a record of that partition is on its way."""
+        return tp in self._by_tp
+
+    @property
+    def rows(self) -> int:
+        """Rows made, and neither accepted nor in a durable dead letter."""
+        return sum(each.remaining + each.refused for each in self.tracked.values())
+
+    def balanced(self, waiting: int) -> bool:
+        """The accounting invariant (see Counts), when `waiting` of the records are not yet taken up."""
+        c = self.counts
+        settled = c.tombstones + c.delivered + c.dead_letters + c.given_back
+        return (
+            c.records == settled + len(self.tracked) - waiting
+            and c.rows == c.accepted + c.rows_dead + c.rows_given_back + self.rows
+        )
+
+
+def letter(each: Tracked) -> DeadLetter:
+    """The one letter of a record: why the whole of it was refused, else which of its points were."""
+    record = each.record
+    if each.why is None:
+        rejected = each.rejected
+        reason = rejected[0][1]
+        detail = f"{len(rejected)} data points made no row, the first is number {rejected[0][0]}"
+    else:
+        reason, detail = each.why
+        # A replayed letter of single points stays one of those points; a whole record is replayed as a whole.
+        rejected = tuple((n, reason) for n in record.only or ())
+    return DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=record.timestamp,
+        value=record.value,
+        key=record.key,
+        headers=record.headers,
+        reason=reason,
+        code=REASONS[reason].code,
+        detail=detail,
+        rejected=rejected,
+        sha256=sha256(record.value or b"").hexdigest(),
+        version=__version__,
+    )
+
+
+def add(into: dict[str, int], more: dict[str, int]) -> None:
+    """Count `more` into `into`."""
+    for name, n in more.items():
+        into[name] = into.get(name, 0) + n
+
+
+def since(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+    """What was counted since `before` was copied."""
+    return {name: n - before.get(name, 0) for name, n in now.items() if n != before.get(name, 0)}

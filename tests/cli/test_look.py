@@ -1,0 +1,199 @@
+"""schema, inspect and query: what people look at, and what must not happen to them when they do."""
+
+import csv
+import gzip
+import io
+import json
+
+import pytest
+
+from lmstream import Engine, Record, Settings, spec
+from lmstream.lab.generator import Generator
+from lmstream.model import DeadLetter
+
+EVIL = "\x1b[2Jevil"
+
+
+def rows_of(payload, org="acme"):
+    return Engine(Settings(org_id=org)).fan_out(Record(topic="t", partition=0, offset=0, value=payload)).ndjson()
+
+
+def test_schema_prints_the_contract_in_every_form(cli):
+    assert json.loads(cli("schema").out) == spec.json_schema()
+    assert json.loads(cli("schema", "glue").out) == spec.glue_columns()
+    assert (
+        cli("schema", "sql", "--location", "s3://mine/").out.rstrip() == spec.athena_ddl(location="s3://mine/").rstrip()
+    )
+    assert cli("schema", "markdown").out.rstrip() == spec.field_table().rstrip()
+
+
+@pytest.mark.parametrize("form", ["json", "protobuf"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_inspect_shows_a_bundle_of_every_encoding_as_table_tree_and_json(cli, tmp_path, form, compress):
+    bundle = next(Generator(format=form, compress=compress, instances=2).bundles())
+    path = tmp_path / "bundle"
+    path.write_bytes(bundle.payload)
+    table = cli("inspect", path)
+    assert table.code == 0
+    assert "CpuUsage" in table.out
+    assert "6 rows" in table.err
+    assert "metric CpuUsage sum" in cli("inspect", path, "--format", "tree").out
+    message = json.loads(cli("inspect", path, "--format", "json").out)
+    assert message["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["name"] == "CpuUsage"
+    rows = [
+        json.loads(line)
+        for line in cli("inspect", path, "--rows", "--org", "acme", "--format", "json").out.splitlines()
+    ]
+    assert len(rows) == 6
+    assert {row["orgId"] for row in rows} == {"acme"}
+
+
+def test_inspect_reads_standard_input_and_lines_of_bundles(cli, tmp_path, monkeypatch):
+    bundle = next(Generator(instances=1).bundles())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bundle.payload)))
+    assert "3 rows" in cli("inspect", "-").err
+    path = tmp_path / "many.jsonl"
+    path.write_bytes(bundle.payload + b"\n" + bundle.payload + b"\n")
+    assert cli("inspect", path).err.count("3 rows") == 2
+    assert cli("inspect", path, "--limit", 1).err.count("3 rows") == 1
+
+
+def test_inspect_says_why_a_file_is_no_bundle_and_exits_1(cli, tmp_path):
+    path = tmp_path / "bad.json"
+    path.write_bytes(b'{"resourceMetrics": \x1b[31m')
+    said = cli("inspect", path)
+    assert said.code == 1
+    assert "LMS-1002" in said.err
+    assert "\x1b" not in said.err
+
+
+def test_inspect_shows_a_row_file_and_a_dead_letter(cli, tmp_path):
+    bundle = next(Generator(instances=1).bundles())
+    rows = tmp_path / "part.ndjson.gz"
+    rows.write_bytes(gzip.compress(rows_of(bundle.payload)))
+    assert "CpuUsage" in cli("inspect", rows).out
+    letter = DeadLetter(
+        topic="t",
+        partition=3,
+        offset=9,
+        value=bundle.payload,
+        reason="value.missing",
+        code="LMS-1103",
+        detail=f"x {EVIL}",
+        rejected=((1, "value.missing"),),
+    )
+    import msgspec
+
+    path = tmp_path / "letter.json"
+    path.write_bytes(msgspec.json.encode(letter))
+    said = cli("inspect", path, "--rows", "--org", "acme")
+    assert "dead letter of t/3/9: LMS-1103" in said.err
+    assert "point 1: value.missing" in said.err
+    assert "\x1b" not in said.err
+    assert "CpuUsage" in said.out
+
+
+@pytest.mark.parametrize("form", ["table", "tree", "json"])
+@pytest.mark.parametrize("rows", [False, True])
+def test_inspect_never_prints_control_characters_of_the_data(cli, tmp_path, form, rows):
+    payload = next(Generator(instances=1).bundles()).payload
+    evil = json.loads(payload)
+    evil["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["name"] = f"[bold]{EVIL}\u202e\x9b"
+    evil["resourceMetrics"][0]["resource"]["attributes"][0]["value"]["stringValue"] = f"host{EVIL}"
+    path = tmp_path / "evil.json"
+    path.write_text(json.dumps(evil))
+    said = cli("inspect", path, "--format", form, *(["--rows", "--org", "a"] if rows else []))
+    assert said.code == 0
+    assert not set("\x1b\x9b\u202e") & set(said.out + said.err)
+    assert "[bold]" in said.out
+
+
+def test_inspect_of_nothing_is_one_clear_message(cli, tmp_path):
+    said = cli("inspect", tmp_path / "none.json")
+    assert (said.code, said.out) == (1, "")
+    assert "LMS-3004" in said.err
+
+
+@pytest.fixture
+def landed(tmp_path):
+    root = tmp_path / "landed"
+    for number, bundle in enumerate([next(Generator(seed=n, instances=2).bundles()) for n in range(2)]):
+        folder = root / "acme" / f"m{number}"
+        folder.mkdir(parents=True)
+        lines = (
+            Engine(Settings(org_id="acme"))
+            .fan_out(Record(topic="t", partition=0, offset=number, value=bundle.payload))
+            .ndjson()
+        )
+        (folder / "stream-1-object.gz").write_bytes(gzip.compress(lines))
+        (folder / "copy-of-it").write_bytes(lines)
+        (folder / ".hidden.gz").write_bytes(b"not for readers")
+    (root / "errors" / "x").mkdir(parents=True)
+    (root / "errors" / "x" / "object.gz").write_bytes(gzip.compress(b'{"rawData":"","rowId":"ffff"}\n'))
+    return root
+
+
+def test_query_counts_every_row_in_landed_and_every_id_once_in_rows(cli, landed):
+    said = cli(
+        "query",
+        "select (select count(*) from landed) as every, (select count(*) from rows) as once",
+        "--landed",
+        landed,
+        "--json",
+    )
+    assert json.loads(said.out) == {"every": 24, "once": 12}
+
+
+def test_query_without_sql_sums_up_by_org_metric_and_hour(cli, landed):
+    said = cli("query", "--landed", landed)
+    assert said.code == 0
+    assert "CpuUsage" in said.out
+    assert "2024-05-09T14:00Z" in said.out
+
+
+def test_query_of_an_empty_folder_is_an_empty_table_with_the_contracts_columns(cli, tmp_path):
+    (tmp_path / "empty").mkdir()
+    said = cli(
+        "query",
+        "select orgId, value, attributes['k'], bucketCounts, positive.offset from rows",
+        "--landed",
+        tmp_path / "empty",
+    )
+    assert said.code == 0
+    assert "orgId" in said.out
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from read_text('/etc/hostname')",
+        "copy landed to 'out.csv'",
+        "attach 'x.db'",
+        "set enable_external_access=true",
+        "create table t as select 1",
+        "select 1; select 2",
+        "selct 1",
+        "select nothing from rows",
+    ],
+)
+def test_query_only_reads_and_only_below_the_landing_folder(cli, landed, sql):
+    said = cli("query", sql, "--landed", landed)
+    assert (said.code, said.out) == (2, "")
+    assert "Traceback" not in said.err
+
+
+def test_query_csv_defuses_formulas_unless_told(cli, landed):
+    sql = "select '=1+1' as a, '-2' as b, -2 as c, 'plain' as d, '@x' as e"
+    safe = list(csv.reader(io.StringIO(cli("query", sql, "--landed", landed, "--csv").out)))
+    assert safe == [["a", "b", "c", "d", "e"], ["'=1+1", "'-2", "-2", "plain", "'@x"]]
+    raw = list(csv.reader(io.StringIO(cli("query", sql, "--landed", landed, "--raw-csv").out)))
+    assert raw[1] == ["=1+1", "-2", "-2", "plain", "@x"]
+
+
+def test_query_without_duckdb_is_a_hint(cli, landed, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    said = cli("query", "--landed", landed)
+    assert said.code == 2
+    assert "lmstream[query]" in said.err

@@ -1,0 +1,186 @@
+"""run: files to anywhere, and what it says when a setting, a disk or a stream is wrong."""
+
+import asyncio
+import gzip
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lmstream import Engine, Record, Settings
+from lmstream.lab import Fault, FirehoseLab, StreamConfig
+
+
+def lines_below(folder):
+    return sorted(line for path in folder.rglob("*.gz") for line in gzip.decompress(path.read_bytes()).splitlines())
+
+
+def expected_of(made):
+    engine = Engine(Settings(org_id="acme"))
+    outs = [engine.fan_out(Record(topic="files", partition=n, offset=0, value=b.payload)) for n, b in enumerate(made)]
+    return sorted(line for out in outs for line in out.ndjson().splitlines())
+
+
+def test_files_land_in_a_folder_exactly_as_the_engine_makes_them(cli, bundles, tmp_path):
+    folder, made = bundles(8)
+    said = cli(
+        "run", "--files", folder, "--org", "acme", "--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead"
+    )
+    assert said.code == 0
+    assert said.out == ""
+    assert "8 records" in said.err
+    assert lines_below(tmp_path / "landed") == expected_of(made)
+
+
+def test_rows_on_standard_output_are_data_and_nothing_else(bundles, tmp_path):
+    folder, made = bundles(3)
+    args = [
+        "run",
+        "--files",
+        str(folder),
+        "--org",
+        "acme",
+        "--sink",
+        "stdout",
+        "--dead-letters",
+        str(tmp_path / "dead"),
+    ]
+    done = subprocess.run([sys.executable, "-m", "lmstream", *args], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert sorted(done.stdout.splitlines()) == expected_of(made)
+
+
+def test_a_configuration_file_says_the_same_as_flags(cli, bundles, tmp_path, monkeypatch):
+    folder, made = bundles(3)
+    path = tmp_path / "run.toml"
+    path.write_text(
+        f'[engine]\norg_id = "acme"\n[source]\ntype = "files"\npaths = ["{folder}"]\n'
+        f'[sink]\ntype = "local"\nroot = "{tmp_path}/landed"\n[dead_letters]\nroot = "{tmp_path}/dead"\n'
+    )
+    assert cli("run", "--config", path).code == 0
+    assert lines_below(tmp_path / "landed") == expected_of(made)
+    monkeypatch.setenv("LMSTREAM_CONFIG", str(path))
+    monkeypatch.setenv("LMSTREAM_SINK__ROOT", str(tmp_path / "other"))
+    assert cli("run").code == 0
+    assert lines_below(tmp_path / "other") == expected_of(made)
+
+
+def test_strict_exits_4_when_something_was_dead_lettered(cli, bundles, tmp_path):
+    folder, made = bundles(10, poison=0.5)
+    args = [
+        "run",
+        "--files",
+        folder,
+        "--org",
+        "acme",
+        "--landed",
+        tmp_path / "landed",
+        "--dead-letters",
+        tmp_path / "dead",
+    ]
+    assert cli(*args).code == 0
+    assert cli(*args, "--strict").code == 4
+    assert len(list((tmp_path / "dead").rglob("*.json"))) == sum(bool(b.poison) for b in made)
+
+
+def test_dead_letters_are_replayed_with_the_row_ids_they_would_have_had(cli, bundles, tmp_path):
+    folder, made = bundles(4)
+    args = ["--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead"]
+    assert cli("run", "--files", folder, *args).code == 0  # no organization: every point is rejected
+    assert not (tmp_path / "landed").exists() or not lines_below(tmp_path / "landed")
+    again = ["--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead2"]
+    assert cli("run", "--files", tmp_path / "dead", "--org", "acme", *again).code == 0
+    ids = {json.loads(line)["rowId"] for line in lines_below(tmp_path / "landed")}
+    assert ids == {json.loads(line)["rowId"] for line in expected_of(made)}
+
+
+@pytest.fixture
+def in_tmp(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "args"),
+    [
+        (2, "source.type is not set", ["--landed", "x"]),
+        (2, "sink.type is not set", ["--files", ".", "--org", "a"]),
+        (1, "LMS-3004", ["--files", "./none", "--landed", "x"]),
+        (2, "did you mean delivery.concurrency?", ["--files", ".", "--landed", "x", "--set", "delivery.concurency=4"]),
+        (2, 'expected int, saw "many"', ["--files", ".", "--landed", "x", "--set", "delivery.concurrency=many"]),
+        (2, "expected KEY=VALUE", ["--files", ".", "--landed", "x", "--set", "nonsense"]),
+        (2, "sink.stream is no setting", ["--files", ".", "--landed", "x", "--stream", "s"]),
+        (2, "files are read by one process", ["--files", ".", "--landed", "x", "--workers", "2"]),
+        (2, "run.workers: expected int >= 1", ["--files", ".", "--landed", "x", "--workers", "0"]),
+        (2, "there is no sink 'parquet'", ["--files", ".", "--sink", "parquet"]),
+        (2, "source.bootstrap is not set", ["--topic", "t", "--landed", "x", "--dead-letters", "d"]),
+        (1, "LMS-3001", ["--topic", "t", "--bootstrap", "127.0.0.1:1", "--landed", "x", "--dead-letters", "d"]),
+        (
+            2,
+            "none.pem",
+            ["--topic", "t", "--bootstrap", "h:1", "--ca", "none.pem", "--landed", "x", "--dead-letters", "d"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_clear_message(cli, in_tmp, args, code, said):  # noqa: ARG001 - the folder is where it runs
+    got = cli("run", *args)
+    assert (got.code, got.out) == (code, "")
+    assert said in got.err
+    assert "Mend:" in got.err
+    assert len(got.err.splitlines()) == 1
+
+
+def test_a_landing_folder_that_is_a_file_is_refused_before_anything_is_read(cli, bundles, tmp_path):
+    folder, _ = bundles(1)
+    (tmp_path / "file").write_text("x")
+    got = cli(
+        "run", "--files", folder, "--org", "a", "--landed", tmp_path / "file", "--dead-letters", tmp_path / "dead"
+    )
+    assert got.code == 2
+    assert "LMS-4005" in got.err
+
+
+async def firehose_run(bundles, tmp_path, hose, stream, *more):
+    folder, made = bundles(6)
+    args = [
+        "run",
+        "--files",
+        folder,
+        "--org",
+        "acme",
+        "--stream",
+        stream,
+        "--region",
+        "us-east-1",
+        "--endpoint-url",
+        hose,
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "lmstream", *map(str, args), "--dead-letters", str(tmp_path / "dead"), *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "lab", "PATH": "/usr/bin:/bin"},
+    )
+    async with asyncio.timeout(60):
+        _, err = await process.communicate()
+    return process.returncode, err.decode(), made
+
+
+async def test_files_to_firehose_with_failures_on_the_way(bundles, tmp_path):
+    config = StreamConfig.for_settings("rows", Settings(org_id="acme"), speed_up=100)
+    async with FirehoseLab(config, tmp_path / "landed") as hose:
+        hose.faults.extend([Fault.unavailable(), Fault.partial(0), Fault.html()])
+        code, err, made = await firehose_run(bundles, tmp_path, hose.endpoint_url, "rows")
+        assert code == 0, err
+        await hose.flush()
+    assert lines_below(tmp_path / "landed") == expected_of(made)
+
+
+async def test_a_missing_stream_and_a_missing_service_are_one_message_and_exit_1(bundles, tmp_path):
+    config = StreamConfig.for_settings("rows", Settings(org_id="acme"))
+    async with FirehoseLab(config, tmp_path / "landed") as hose:
+        code, err, _ = await firehose_run(bundles, tmp_path, hose.endpoint_url, "rosw")
+        assert (code, "LMS-4004" in err, "Traceback" in err) == (1, True, False)
+    code, err, _ = await firehose_run(bundles, tmp_path, "http://127.0.0.1:1", "rows")
+    assert (code, "LMS-4002" in err, "Traceback" in err) == (1, True, False)

@@ -1,0 +1,217 @@
+"""The Firehose sink against the strict Firehose of the lab: what counts as delivered, and what each error means."""
+
+import asyncio
+import builtins
+
+import botocore.exceptions
+import botocore.parsers
+import pytest
+
+from lmstream.errors import SinkError
+from lmstream.lab import Fault, FirehoseLab, StreamConfig
+from lmstream.model import Kind, Pack
+from lmstream.settings import Settings as EngineSettings
+from lmstream.sinks._firehose_errors import ERRORS, classify, failure_of
+from lmstream.sinks.firehose import LIMITS, Firehose, Settings, judge
+
+LINE = (
+    b'{"rowId":"%032d:%d","orgId":"acme","orgKey":"acme","metricKey":"CpuUsage","deviceId":"1","datasource":"d",'
+    b'"metric":"CpuUsage","type":"gauge","ts":"2024-05-09T14:05:58.360Z","tsUnixMs":1715263558360,"value":1}\n'
+)
+OK = {"RecordId": "1"}
+
+
+def packs(count, start=0):
+    return [Pack(LINE % (n, n), 1) for n in range(start, start + count)]
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "lab")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "lab")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+
+@pytest.fixture
+async def lab(tmp_path):
+    async with FirehoseLab(
+        StreamConfig.for_settings("rows", EngineSettings(org_id="acme")), tmp_path / "landed"
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+async def sink(lab):
+    made = Firehose(settings(lab))
+    yield made
+    await made.close()
+    await made.close()
+
+
+def settings(lab, **more):
+    return Settings(
+        **{"stream": "rows", "region": "us-west-2", "endpoint_url": lab.endpoint_url, "read_timeout": 2, **more}
+    )
+
+
+async def test_delivered_is_what_has_an_id(lab, sink):
+    assert await sink.write(packs(500)) == [None] * 500
+    assert await sink.write([]) == []
+    lab.faults.append(Fault.partial(1, 3))
+    verdicts = await sink.write(packs(4))
+    assert [v and (v.kind, v.code) for v in verdicts] == [None, (Kind.RETRYABLE, "ServiceUnavailableException")] * 2
+    assert lab.counters.calls == 2
+    assert (await sink.describe())["DeliveryStreamName"] == "rows"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "code"),
+    [
+        (Fault.unavailable(), Kind.RETRYABLE, "ServiceUnavailableException"),
+        (Fault.throttled(), Kind.RETRYABLE, "ThrottlingException"),
+        (Fault.server_error(), Kind.RETRYABLE, "InternalFailure"),
+        (Fault.reset(), Kind.RETRYABLE, "unknown_outcome"),
+        (Fault.accept_then_reset(), Kind.RETRYABLE, "unknown_outcome"),
+        (Fault.slow(1), Kind.RETRYABLE, "unknown_outcome"),
+        (Fault.html(), Kind.RETRYABLE, "unknown_outcome"),
+        (Fault.short_answer(), Kind.RETRYABLE, "unknown_outcome"),
+        (Fault(status=502, code=""), Kind.RETRYABLE, None),
+        (Fault.expired(), Kind.RETRYABLE, "ExpiredTokenException"),
+        (Fault.denied(), Kind.FATAL_CONFIG, "AccessDeniedException"),
+        (Fault.missing(), Kind.FATAL_CONFIG, "ResourceNotFoundException"),
+        (Fault.kms(), Kind.FATAL_CONFIG, "InvalidKMSResourceException"),
+        (Fault(status=400, code="InvalidArgumentException"), Kind.RETRYABLE, "InvalidArgumentException"),
+    ],
+)
+async def test_each_fault_is_one_call_and_one_verdict_for_all(lab, fault, kind, code):
+    sink = Firehose(settings(lab, read_timeout=0.3))
+    lab.faults.append(fault)
+    verdicts = await sink.write(packs(3))
+    assert lab.counters.calls == 1  # the SDK's own retries are off
+    assert {v.kind for v in verdicts} == {kind}
+    assert code in (None, verdicts[0].code)
+    assert await sink.write(packs(1)) == [None]  # the same client goes on
+    await sink.close()
+
+
+async def test_a_request_of_one_refused_pack_is_permanent(sink):
+    [verdict] = await sink.write([Pack(b"x" * (LIMITS.pack_bytes + 1), 1)])
+    assert verdict.kind is Kind.PERMANENT
+    several = await sink.write([Pack(b"x" * (LIMITS.pack_bytes + 1), 1), *packs(1)])
+    assert [v.kind for v in several] == [Kind.RETRYABLE] * 2
+    assert {v.code for v in several} == {verdict.code}
+
+
+async def test_the_limits_are_those_the_service_enforces(sink):
+    assert await sink.write([Pack(b"{" + b" " * (LIMITS.pack_bytes - 3) + b"}\n", 1)]) == [None]
+    assert (await sink.write(packs(LIMITS.request_packs + 1)))[0].code != "unknown_outcome"
+
+
+async def test_nobody_there_wrong_stream_and_no_credentials(lab, unused_tcp_port, monkeypatch):
+    nobody = Firehose(settings(lab, endpoint_url=f"http://127.0.0.1:{unused_tcp_port}"))
+    [refused] = await nobody.write(packs(1))
+    assert (refused.kind, refused.code) == (Kind.RETRYABLE, "EndpointConnectionError")  # known not to be taken
+    with pytest.raises(SinkError) as unreachable:
+        await nobody.describe()
+    missing = Firehose(settings(lab, stream="other"))
+    assert (await missing.write(packs(1)))[0].kind is Kind.FATAL_CONFIG
+    with pytest.raises(SinkError) as gone:
+        await missing.describe()
+    odd = Firehose(settings(lab, endpoint_url="not an address"))
+    assert (await odd.write(packs(1)))[0].kind is Kind.FATAL_CONFIG
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    nameless = Firehose(settings(lab))
+    assert (await nameless.write(packs(1)))[0].code == "NoCredentialsError"
+    with pytest.raises(SinkError) as denied:
+        await nameless.describe()
+    assert [e.value.reason for e in (unreachable, gone, denied)] == ["sink.unreachable", "sink.missing", "sink.denied"]
+    for each in (nobody, missing, odd, nameless):
+        await each.close()
+
+
+async def test_a_call_that_never_ends_is_ended():
+    class Hanging:
+        async def put_record_batch(self, **_request):
+            await asyncio.Event().wait()
+
+        async def describe_delivery_stream(self, **_request):
+            return {"DeliveryStreamDescription": {"DeliveryStreamStatus": "DELETING"}}
+
+    sink = Firehose(Settings(stream="rows", call_timeout=0.05), client=Hanging())
+    [verdict] = await sink.write(packs(1))
+    assert (verdict.kind, verdict.code) == (Kind.RETRYABLE, "unknown_outcome")
+    with pytest.raises(SinkError, match="DELETING"):
+        await sink.describe()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        {},
+        {"ResponseMetadata": {"HTTPStatusCode": 200}},
+        {"FailedPutCount": "0", "RequestResponses": [OK, OK]},
+        {"FailedPutCount": False, "RequestResponses": [OK, OK]},
+        {"FailedPutCount": 0},
+        {"FailedPutCount": 0, "RequestResponses": None},
+        {"FailedPutCount": 0, "RequestResponses": [OK]},
+        {"FailedPutCount": 0, "RequestResponses": [OK, OK, OK]},
+        {"FailedPutCount": 0, "RequestResponses": [{}, {"RecordId": ""}]},
+        {"FailedPutCount": 0, "RequestResponses": [{"RecordId": "1", "ErrorCode": "X"}, None]},
+        {"FailedPutCount": 1, "RequestResponses": [OK, OK]},
+    ],
+)
+def test_an_answer_that_is_not_the_services_delivers_nothing(answer):
+    assert {(v.kind, v.code) for v in judge(answer, 2)} == {(Kind.RETRYABLE, "unknown_outcome")}
+
+
+def test_a_part_that_is_odd_costs_only_itself():
+    verdicts = judge({"FailedPutCount": 1, "RequestResponses": [OK, {"ErrorCode": "InternalFailure"}, {}]}, 3)
+    assert [v and v.code for v in verdicts] == [None, "InternalFailure", "unknown_outcome"]
+
+
+def test_codes_without_a_line_of_their_own_are_judged_by_status():
+    assert classify("ThrottledException") is Kind.RETRYABLE
+    assert classify("AccessDenied") is Kind.FATAL_CONFIG
+    assert classify("UnrecognizedClientException", 400) is Kind.FATAL_CONFIG
+    assert classify("SomethingNew", 400) is Kind.PERMANENT
+    assert classify("SomethingNew", 403) is Kind.FATAL_CONFIG
+    assert classify("SomethingNew", 429) is Kind.RETRYABLE
+    assert classify("SomethingNew", 503) is Kind.RETRYABLE
+    assert classify("SomethingNew") is Kind.RETRYABLE
+
+
+def test_every_exception_in_the_table_exists():
+    raised = [
+        name
+        for name in ERRORS
+        if name.endswith("Error") and name not in {"InternalError", "InternalServerError", "ValidationError"}
+    ]
+    known = vars(botocore.exceptions) | vars(botocore.parsers) | vars(builtins)
+    assert [name for name in raised if name not in known] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (botocore.exceptions.ReadTimeoutError(endpoint_url="x"), Kind.RETRYABLE),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="x"), Kind.RETRYABLE),
+        (botocore.exceptions.CredentialRetrievalError(provider="x", error_msg="500"), Kind.RETRYABLE),
+        (botocore.exceptions.NoRegionError(), Kind.FATAL_CONFIG),
+        (botocore.exceptions.ProfileNotFound(profile="x"), Kind.FATAL_CONFIG),
+        (ValueError("Invalid endpoint: x"), Kind.FATAL_CONFIG),
+        (ValueError("Expecting value: line 1"), Kind.RETRYABLE),
+        (ConnectionResetError(), Kind.RETRYABLE),
+        (RuntimeError("whatever"), Kind.RETRYABLE),
+        (botocore.exceptions.ClientError({"Error": {"Code": "500"}}, "Put"), Kind.RETRYABLE),
+        (
+            botocore.exceptions.ClientError({"Error": {}, "ResponseMetadata": {"HTTPStatusCode": 500}}, "Put"),
+            Kind.RETRYABLE,
+        ),
+    ],
+)
+def test_what_a_call_may_raise(error, kind):
+    assert failure_of(error).kind is kind

@@ -1,0 +1,65 @@
+"""Dead letters in a folder: durable, at one place per record, never over another record, and readable as a source."""
+
+import asyncio
+
+import pytest
+
+from lmstream.errors import ConfigError, SinkError
+from lmstream.model import DeadLetter
+from lmstream.sinks.letters import Letters, Settings
+from lmstream.sources.files import Files
+from lmstream.sources.files import Settings as FilesSettings
+
+
+def letter(offset=7, value=b"\x00bundle", topic="lm.metrics", **more):
+    return DeadLetter(topic=topic, partition=3, offset=offset, timestamp=5, value=value, reason="decode.json", **more)
+
+
+def names(root):
+    return sorted(str(f.relative_to(root)) for f in root.rglob("*") if f.is_file())
+
+
+@pytest.fixture
+async def sink(tmp_path):
+    made = Letters(Settings(root=str(tmp_path)))
+    await made.check()
+    yield made
+    await made.close()
+    await made.close()
+
+
+async def test_the_same_letter_again_changes_nothing_and_all_come_back(tmp_path, sink):
+    letters = [letter(), letter(offset=8, key=b"k", headers=(("h", b"\xff"),), rejected=((1, "value.two"),))]
+    for _ in range(2):
+        await asyncio.gather(*(sink.write(letters) for _ in range(3)))
+    assert names(tmp_path) == ["lm.metrics/3/7.json", "lm.metrics/3/8.json"]
+    source = Files(FilesSettings(paths=(str(tmp_path),)))
+    batch = await source.poll(1 << 20)
+    assert list(batch.records) == [each.record() for each in letters]
+    await source.close()
+
+
+async def test_another_record_at_the_same_coordinates_never_replaces_the_first(tmp_path, sink):
+    for _ in range(2):
+        await sink.write([letter(), letter(value=b"other"), letter(value=None)])
+    assert len(names(tmp_path)) == 3
+    (tmp_path / "lm.metrics/3/9.json").write_bytes(b"a note of somebody")
+    await sink.write([letter(offset=9)])
+    assert (tmp_path / "lm.metrics/3/9.json").read_bytes() == b"a note of somebody"
+    assert len(names(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("topic", ["../../evil", "a/b", "", ".", "..", "x" * 500, "e\N{GRINNING FACE}", "a\nb", "a\0b"])
+async def test_hostile_topics_stay_inside(tmp_path, topic):
+    root = tmp_path / "deep" / "root"
+    await Letters(Settings(root=str(root))).write([letter(topic=topic)])
+    assert len(names(root)) == len(names(tmp_path)) == 1
+
+
+async def test_a_folder_that_cannot_be_written_raises_and_says_where(tmp_path, sink):
+    (tmp_path / "lm.metrics").write_bytes(b"")
+    with pytest.raises(SinkError, match=r"lm\.metrics/3/7\.json: ENOTDIR") as caught:
+        await sink.write([letter()])
+    assert caught.value.reason == "sink.disk"
+    with pytest.raises(ConfigError):
+        await Letters(Settings(root=str(tmp_path / "lm.metrics"))).check()

@@ -1,0 +1,215 @@
+"""The papers say what the code does: examples run, names exist, links resolve. As a script: writes docs/errors.md."""
+
+import contextlib
+import io
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from lmstream import Engine, Record, Settings, __version__
+from lmstream.cli import main
+from lmstream.config import load
+from lmstream.errors import REASONS
+from lmstream.partitioning import firehose_prefix, jq_query
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DELIVERY = (ROOT / "docs/delivery.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *(ROOT / "docs").rglob("*.md")]
+)
+GROUPS = {
+    "LMS-10": "The whole record is refused and dead-lettered",
+    "LMS-11": "One data point is refused and named in the record's dead letter",
+    "LMS-12": "One data point is skipped on purpose and counted",
+    "LMS-2": "Configuration",
+    "LMS-3": "Source",
+    "LMS-4": "Sink",
+    "LMS-5": "Verification",
+}
+HEAD = """# Errors and reasons
+
+Generated from `REASONS` in `src/lmstream/errors.py` by `.venv/bin/python tests/test_docs.py`; a test fails when the two
+differ. Codes are for people and never change their meaning; reasons are the names in dead letters, counts and messages.
+"""
+TAIL = """
+## Counted and not refused
+
+`record.tombstone`: a record without a value, acknowledged. Tolerated oddities of data points that became rows:
+`device.unknown` and `datasource.unknown` (the row says `unknown`), `enum.name` (an enum as its name instead of its number),
+`exemplar.value` (an exemplar without a finite value was left out).
+"""
+
+
+def errors_page():
+    lines = [HEAD]
+    for prefix, title in GROUPS.items():
+        lines += [f"## {title}", "", "| code | reason | meaning | mend |", "|---|---|---|---|"]
+        named = sorted((why.code, name, why) for name, why in REASONS.items() if why.code.startswith(prefix))
+        lines += [f"| {code} | `{name}` | {why.meaning} | {why.mend} |" for code, name, why in named]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n" + TAIL
+
+
+def blocks(page, language):
+    """Code blocks of one language, also those inside lists."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", page, re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", body, flags=re.MULTILINE) for indent, body in found]
+
+
+def code_of(page):
+    """All text of a page that is set as code."""
+    fenced = re.findall(r"^ *```\w*\n(.*?)^ *```$", page, re.DOTALL | re.MULTILINE)
+    rest = re.sub(r"^ *```.*?^ *```$", "", page, flags=re.DOTALL | re.MULTILINE)
+    return [*fenced, *re.findall(r"`([^`\n]+)`", rest)]
+
+
+VERBS = sorted(
+    {
+        v
+        for page in PAGES
+        for c in code_of(page.read_text("utf-8"))
+        for v in re.findall(r"(?<!from )lmstream ([a-z]+)", c)
+    }
+)
+
+
+def test_the_python_of_the_readme_runs_as_written(capsys):
+    (example,) = blocks(README, "python")
+    exec(compile(example, "README.md", "exec"), {})
+    line, path = capsys.readouterr().out.strip().splitlines()[0::2][:2]
+    assert line.startswith('{"orgId":"acme"')
+    assert f"# {path}" in example
+
+
+def test_the_configuration_of_the_readme_loads(tmp_path):
+    (example,) = blocks(README, "toml")
+    path = tmp_path / "lmstream.toml"
+    path.write_text(example)
+    config = load(path, env={})
+    assert (config.need("source").name, config.need("sink").name) == ("kafka", "firehose")
+    assert tomllib.loads(example)["engine"]["org_id"] == config.engine.org_id
+
+
+def test_prefix_and_query_of_the_readme_are_the_default_ones():
+    assert f" {firehose_prefix(Settings())}\n" in README
+    assert f" {jq_query(Settings())}\n" in README
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_in_the_papers_exists(verb, capsys):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert main([verb, "--help"]) == 0, said.getvalue()
+    assert f"lmstream {verb}" in capsys.readouterr().out
+
+
+def test_the_readme_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    listed = set(re.findall(r"^[│ ]*([a-z]+)  ", capsys.readouterr().out, re.MULTILINE))
+    assert {"demo", "run", "verify"} <= listed
+    assert listed <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_flag_of_a_command_in_the_papers_exists(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--help"}
+    for page in PAGES:
+        for code in code_of(page.read_text("utf-8")):
+            for call in re.findall(rf"lmstream {verb}\b([^\n|;]*)", code):
+                assert set(re.findall(r"(?<!\S)--[a-z-]+", call)) <= known, (page.name, call)
+
+
+def test_every_make_target_in_the_papers_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        for code in code_of(page.read_text("utf-8")):
+            assert set(re.findall(r"(?<!\S)make ([a-z-]+)", code)) <= targets, page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_resolve(page):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_index_names_every_page():
+    index = (ROOT / "docs/README.md").read_text("utf-8")
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert page.name == "README.md" or f"({page.relative_to(ROOT / 'docs')})" in index
+
+
+def test_every_code_is_there_once_and_explained():
+    codes = [why.code for why in REASONS.values()]
+    assert len(set(codes)) == len(codes)
+    assert (ROOT / "docs/errors.md").read_text("utf-8") == errors_page()
+    for code in codes:
+        assert errors_page().count(f"| {code} |") == 1, code
+
+
+def test_every_code_and_reason_in_the_papers_is_one_of_ours():
+    codes = {why.code for why in REASONS.values()}
+    for page in PAGES:
+        assert set(re.findall(r"LMS-\d{4}", page.read_text("utf-8"))) <= codes, page.name
+
+
+def test_every_test_that_the_fault_list_names_exists():
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", DELIVERY)
+    assert len(named) > 40
+    for file, name in named:
+        source = (ROOT / "tests" / file).read_text("utf-8")
+        assert re.search(rf"^((async )?def|class) {name}\b|^{name} = ", source, re.MULTILINE), f"{file}::{name}"
+
+
+def test_every_fault_is_marked():
+    faults = DELIVERY.partition("\n## Faults\n")[2]
+    rows = [line for line in faults.splitlines() if line.startswith("| ") and not line.startswith("| fault ")]
+    assert len(rows) > 50
+    for row in rows:
+        mark = row.rstrip("| ").rpartition(" | ")[2]
+        assert "tested" in mark or "not yet" in mark, row
+        assert ("::" in mark) == ("tested" in mark), row
+
+
+def test_the_changelog_has_this_version():
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert re.search(rf"^## \[(Unreleased|{re.escape(__version__)})\]", changes, re.MULTILINE)
+    assert __version__ in changes
+
+
+def test_the_ruff_of_pre_commit_is_the_locked_one():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
+    locked = re.search(r"^ruff==(\S+)", (ROOT / "requirements/dev.lock").read_text("utf-8"), re.MULTILINE)
+    assert f"rev: v{locked[1]} " in hooks
+
+
+def test_actions_are_pinned_by_commit():
+    used = re.findall(r"uses: (\S+)(.*)", (ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
+    assert used
+    for action, comment in used:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), action
+        assert re.fullmatch(r"  # v[\d.]+", comment), comment
+
+
+TAKEN = {"7": 7, '"7"': 7, "7.0": 7, '"7.0"': 7, "1e3": 1000, '"1e3"': 1000}
+REFUSED = ["true", '" 7"', '"+7"', '"007"', '"1_0"', '"0x10"', "7.5", '"null"']
+
+
+def test_integers_are_read_as_decision_0004_says():
+    sent = [*TAKEN, *REFUSED, str(2**63)]
+    points = ",".join(f'{{"timeUnixNano":"1715263558360000000","asInt":{text}}}' for text in sent)
+    metric = f'{{"name":"m","gauge":{{"dataPoints":[{points}]}}}}'
+    value = f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{metric}]}}]}}]}}'.encode()
+    out = Engine(Settings(org_id="acme")).fan_out(Record(topic="t", partition=0, offset=0, value=value))
+    assert [json.loads(line)["value"] for line in out.ndjson().splitlines()] == list(TAKEN.values())
+    assert [reason for _, reason in out.rejected] == ["point.type"] * len(REFUSED) + ["value.range"]
+    page = (ROOT / "docs/decisions/0004-lax-decoding.md").read_text("utf-8")
+    assert all(f"`{text}`" in page for text in [*TAKEN, *REFUSED])
+
+
+if __name__ == "__main__":
+    (ROOT / "docs/errors.md").write_text(errors_page(), encoding="utf-8")

@@ -1,0 +1,108 @@
+"""The row contract: one source, and everything that is generated from it."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from lmstream import Engine, Record, Settings, spec
+from lmstream.errors import ConfigError
+from lmstream.settings import HIVE_PATH
+
+ROOT = Path(__file__).parents[1]
+FIXTURES = ROOT / "tests" / "fixtures" / "otlp"
+PAGE = ROOT / "docs" / "kafka_ingest_spec.md"
+
+
+def load(name):
+    return json.loads((FIXTURES / name).read_text())
+
+
+@pytest.fixture(params=["code", "page"])
+def loader(request):
+    return spec.SpecLoader() if request.param == "code" else spec.SpecLoader(PAGE)
+
+
+def test_the_page_holds_the_generated_field_table():
+    table = PAGE.read_text().partition(spec.TABLE_BEGIN)[2].partition(spec.TABLE_END)[0]
+    assert table.strip() == spec.field_table().strip()
+
+
+def test_the_fixture_rows_are_exactly_what_the_fixture_bundle_gives(loader):
+    bundle = (FIXTURES / "otlp_bundle_ok.json").read_bytes()
+    record = Record(topic="lm.metrics.otlp", partition=0, offset=7, timestamp=1715263558360, value=bundle)
+    rows = [json.loads(line) for line in Engine(Settings(org_id="acme")).fan_out(record).ndjson().splitlines()]
+    assert rows == load("row_event_ok.json")
+    assert [loader.validate_row_event(row) for row in rows] == [[] for _ in rows]
+
+
+def test_every_missing_field_is_named(loader):
+    row = load("row_event_missing_required.json")
+    missing = [name for name in loader.get_required_fields() if name not in row]
+    problems = loader.validate_row_event(row)
+    assert missing
+    assert [problem.split(":")[0] for problem in problems if "required" in problem] == missing
+
+
+def test_wrong_rows_are_told_apart_from_right_ones(loader):
+    good = load("row_event_ok.json")[0]
+    assert "tsUnixMs" in loader.get_required_fields()
+    assert loader.get_field_types()["tsUnixMs"] == "integer"
+    for change, named in (
+        ({"tsUnixMs": "1715263558360"}, "tsUnixMs"),
+        ({"value": True}, "value"),
+        ({"type": "counter"}, "type"),
+        ({"evil": 1}, "evil"),
+        ({"ts": "2024-05-09T14:05:58.361Z"}, "ts"),
+    ):
+        problems = loader.validate_row_event(good | change)
+        assert [problem.split(":")[0] for problem in problems] == [named]
+    assert loader.validate_row_event({key: value for key, value in good.items() if key != "value"})
+
+
+def test_the_json_schema_takes_right_rows_and_refuses_wrong_ones():
+    check = jsonschema.Draft202012Validator(spec.json_schema())
+    rows = load("row_event_ok.json")
+    assert [error.message for row in rows for error in check.iter_errors(row)] == []
+    assert not check.is_valid(load("row_event_missing_required.json"))
+    assert not check.is_valid(rows[0] | {"evil": 1})
+    assert not check.is_valid({key: value for key, value in rows[0].items() if key != "value"})
+
+
+def test_a_page_without_a_table_is_refused(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# nothing here\n")
+    with pytest.raises(ConfigError, match="no field table"):
+        spec.SpecLoader(page)
+    with pytest.raises(ConfigError, match="No such file"):
+        spec.SpecLoader(tmp_path / "absent.md")
+
+
+def test_glue_columns_are_the_contract_in_lower_case():
+    columns = {column["Name"]: column["Type"] for column in spec.glue_columns()}
+    assert list(columns) == [field.name.lower() for field in spec.fields()]
+    assert columns["attributes"] == "map<string,string>"
+    assert columns["tsunixms"] == "bigint"
+    assert columns["bucketcounts"] == "array<bigint>"
+
+
+@pytest.mark.parametrize(
+    ("path", "columns", "template"),
+    [
+        (Settings().path, ["p_org", "p_metric", "p_dt"], "${p_org}/${p_metric}/${p_dt}/"),
+        (
+            HIVE_PATH,
+            ["p_org", "p_metric", "p_dt", "p_hour"],
+            "p_org=${p_org}/p_metric=${p_metric}/p_dt=${p_dt}/p_hour=${p_hour}/",
+        ),
+        ("m/{orgKey}/{yyyy}{MM}{dd}/", ["p_org", "p_dt"], "m/${p_org}/${p_dt}/"),
+    ],
+)
+def test_projection_follows_the_path_template(path, columns, template):
+    found, properties, location = spec.partition_columns(Settings(path=path))
+    assert [column["Name"] for column in found] == columns
+    assert location == template
+    assert all(f"projection.{column}.type" in properties for column in columns)
+    assert not {column["Name"] for column in found} & {column["Name"] for column in spec.glue_columns()}
+    assert template in spec.athena_ddl(Settings(path=path), "s3://bucket/")
