@@ -22,8 +22,9 @@ Where the text was silent, these were chosen:
     that is none (both alphabets, padding optional) and hex that is none. A negative count, or a scale or offset outside
     int32, is `value.range`; flags outside uint32 are a wrong type.
 10. A number in a string follows JSON's grammar: `+7`, `007` and `0x7` are wrong types.
-11. Wrong type, flags, time (missing, then range of time and start), value (two, missing, range, point.shape), the
-    first NaN or infinity in the order of the fields, org, size: in this order. Deep nesting refuses the bundle, whatever else the point is.
+11. A point is judged in this order: wrong type, flags, time (missing, then range of time and start), value (two,
+    missing, range, point.shape), the first NaN or infinity in the order of the fields, org, size. Deep nesting refuses
+    the bundle, whatever else the point is.
 12. The time of an exemplar is any uint64 (0 when absent), else a wrong type. Both values in one, in JSON, is one too.
 13. What is noted speaks of the bundle, whatever became of the rows: device.unknown and datasource.unknown once a data
     point, exemplar.value once an exemplar (of points without a wrong type), enum.name once a metric, points or not.
