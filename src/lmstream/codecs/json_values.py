@@ -119,16 +119,33 @@ _decode_texts: Final = msgspec.json.Decoder(list[TextKeyValue]).decode
 _decode_any: Final = msgspec.json.Decoder(list[KeyValue] | None).decode
 
 
-def attributes(raw: bytes | Raw) -> dict[str, str]:
+def attributes(raw: bytes) -> dict[str, str]:
     """Attributes as text, from a JSON array or nothing. Of keys that come twice the last value wins, at the first one's
     place. Raises msgspec's ValidationError for values of wrong types, DecodeError for values nested too deep."""
+    return {item.key or "": _text(item.value) for item in _decode_any(raw) or ()} if raw else {}
+
+
+def texts(raw: bytes) -> dict[str, str]:
+    """As `attributes`, quicker for those that are text and nothing else, as the attributes of most points are."""
     if not raw:
         return {}
     try:
-        # Half the time of the general way.
         return {item.key: item.value.stringValue for item in _decode_texts(raw)}
     except ValidationError:
-        return {item.key or "": text(_plain(item.value, 0)) for item in _decode_any(raw) or ()}
+        return attributes(raw)
+
+
+def _text(value: AnyValue | None) -> str:
+    if (
+        value is not None
+        and value.stringValue is not None
+        and value.intValue is value.boolValue is value.doubleValue is NOTHING
+        and value.arrayValue is None
+        and value.kvlistValue is None
+        and value.bytesValue is None
+    ):
+        return value.stringValue
+    return text(_plain(value, 0))
 
 
 def _plain(value: AnyValue | None, level: int) -> Plain:  # noqa: C901 - a line for each member

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, ValidationError
 
 from lmstream.codecs import bodies, pieces
 from lmstream.codecs.json_points import Point, exemplars, general_point
-from lmstream.codecs.json_values import NOTHING, TextKeyValue, attributes
+from lmstream.codecs.json_values import NOTHING, TextKeyValue, attributes, texts
 from lmstream.errors import DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Resource, Scope, Series
 from lmstream.settings import MIB, Settings
@@ -27,13 +27,14 @@ _ABSENT: Any = None
 
 
 class _NumberPoint(Struct, gc=False):
-    attributes: Raw = NOTHING
+    # In the order senders write them, by field number: msgspec looks for the next member first.
     startTimeUnixNano: int = 0  # noqa: N815 - the format's names
     timeUnixNano: int = 0  # noqa: N815
-    asInt: Int64 = _ABSENT  # noqa: N815
     asDouble: float = _ABSENT  # noqa: N815
-    flags: Flags = 0
     exemplars: Raw = NOTHING
+    asInt: Int64 = _ABSENT  # noqa: N815
+    attributes: Raw = NOTHING
+    flags: Flags = 0
 
 
 class _Data(Struct, Generic[P], gc=False):
@@ -290,7 +291,7 @@ class Codec:
             raise DecodeError("decode.type", f"in a scope: {error}") from error
 
     def _make_tail(self, raw: bytes) -> tuple[bytes, int]:
-        return pieces.tail(attributes(raw))
+        return pieces.tail(texts(raw))
 
 
 def _temporality(value: int | str | None, noted: dict[str, int]) -> int:

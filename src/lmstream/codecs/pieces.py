@@ -120,11 +120,10 @@ def resource(attributes: dict[str, str], settings: Settings) -> tuple[Resource, 
 
 def scope(name: str, version: str, attributes: dict[str, str]) -> tuple[Scope, int]:
     """A scope's part of the row. Name and version win over attributes of those names."""
-    merged = {"name": name} if name else {}
+    named = {"name": name} if name else {}
     if version:
-        merged["version"] = version
-    for key, value in attributes.items():
-        merged.setdefault(key, value)
+        named["version"] = version
+    merged = named | attributes | named
     piece = b'"datasource":' + encode(name or "unknown") + b","
     if merged:
         piece += b'"scope":' + encode(merged) + b","
@@ -144,6 +143,24 @@ def tail(attributes: dict[str, str]) -> tuple[bytes, int]:
     return piece, len(piece)
 
 
+def _kind_piece(kind: str, temporality: int, *, monotonic: bool) -> bytes:
+    piece = f',"type":"{kind}",'
+    if kind not in ("gauge", "summary"):
+        piece += f'"temporality":"{TEMPORALITIES[temporality]}",'
+    if kind == "sum":
+        piece += '"monotonic":true,' if monotonic else '"monotonic":false,'
+    return piece.encode()
+
+
+_KNOWN: Final = range(len(TEMPORALITIES))
+_KIND_PIECES: Final = {
+    (kind, temporality, monotonic): _kind_piece(kind, temporality, monotonic=monotonic)
+    for kind in KINDS
+    for temporality in _KNOWN
+    for monotonic in (False, True)
+}
+
+
 class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
     """From (name, unit, type, temporality, monotonic) to the metric's part of the row, bounded like a PieceCache."""
 
@@ -159,15 +176,11 @@ class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
         name, unit, kind, temporality, monotonic = head
         key = self._key(name or "")
         encoded = encode(name or "")
-        piece = b'"metric":%b,"metricKey":%b,' % (encoded, encoded if key == name else encode(key))
-        if unit:
-            piece += b'"unit":%b,' % encode(unit)
-        piece += b'"type":"%b",' % kind.encode()
-        if kind not in ("gauge", "summary"):
-            known = temporality if 0 <= temporality < len(TEMPORALITIES) else 0
-            piece += b'"temporality":"%b",' % TEMPORALITIES[known].encode()
-        if kind == "sum":
-            piece += b'"monotonic":true,' if monotonic else b'"monotonic":false,'
+        unit_piece = b',"unit":' + encode(unit) if unit else b""
+        kind_piece = _KIND_PIECES[kind, temporality if temporality in _KNOWN else 0, monotonic is True]
+        piece = b"".join(
+            (b'"metric":', encoded, b',"metricKey":', encoded if key == name else encode(key), unit_piece, kind_piece)
+        )
         metric = Metric(piece, key)
         self.largest = max(self.largest, len(piece))
         self._used += 2 * len(piece) + 512

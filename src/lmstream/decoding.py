@@ -1,0 +1,58 @@
+"""A record's value to a bundle: which codec, loaded when it is needed, and what if the first guess was wrong."""
+
+from importlib import import_module
+
+from lmstream.codecs import envelope
+from lmstream.errors import ConfigError, DecodeError
+from lmstream.interfaces import Bundle, Codec
+from lmstream.settings import Settings
+
+
+class Decoding:
+    """The codecs of one engine."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError when settings.format names a codec that cannot be loaded."""
+        self._settings = settings
+        self._fixed = settings.format if settings.format != "auto" else ""
+        self.codecs: dict[str, Codec] = {}
+        """By the name in the settings; those that were needed so far."""
+        if self._fixed:
+            self._load(self._fixed)
+
+    def decode(self, value: bytes) -> tuple[Bundle, Codec, int]:
+        """(the bundle, the codec that has its pieces, bytes of the value once inflated). Raises DecodeError, and
+        RecursionError for nesting past this stack; ConfigError when the value is protobuf and the extra [proto] is not
+        installed."""
+        name, payload = envelope.open_value(value, self._settings.limits)
+        name = self._fixed or name
+        codec = self.codecs.get(name)
+        try:
+            codec = codec or self._load(name)
+            return codec.decode(payload), codec, len(payload)
+        except (DecodeError, ConfigError) as error:
+            if self._fixed or name != "otlp_proto":
+                raise
+            if isinstance(error, DecodeError) and error.reason.startswith("limits."):
+                raise
+            if envelope.sniff_text(payload) != "otlp_json":
+                if isinstance(error, ConfigError) and not payload.startswith(envelope.FIRST_TAG):
+                    # Not even the first byte of a bundle: no extra would help, and one stray record must not stop all.
+                    raise DecodeError("decode.protobuf", "neither JSON nor protobuf") from None
+                raise
+        # Text that begins with a line feed, which is also how protobuf begins.
+        codec = self.codecs.get("otlp_json") or self._load("otlp_json")
+        return codec.decode(payload), codec, len(payload)
+
+    def _load(self, name: str) -> Codec:
+        try:
+            module = import_module(name if "." in name else f"lmstream.codecs.{name}")
+            codec: Codec = module.Codec(self._settings)
+        except ModuleNotFoundError as error:
+            if error.name and error.name.split(".")[0] in ("google", "opentelemetry"):
+                raise ConfigError("config.extra", "bundles are protobuf: pip install 'lmstream[proto]'") from error
+            raise ConfigError("config.plugin", f"codec {name!r}: {error}") from error
+        except AttributeError as error:
+            raise ConfigError("config.plugin", f"codec {name!r}: the module has no Codec(settings)") from error
+        self.codecs[name] = codec
+        return codec

@@ -1,0 +1,70 @@
+"""The lines that one record became: all of them, by partition path, or cut to a sink's measure."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from msgspec import Struct
+
+PIECES: Final = 6
+"""Pieces of a line: what its scope shares, ordinal, metric, time, value, attributes."""
+
+
+class Group(Struct, frozen=True):
+    """Lines of one partition path."""
+
+    path: str
+    data: bytes
+    rows: int
+
+
+class FanOut(Struct, eq=False):
+    """What one record became. Lines are joined when they are asked for: a sink wants groups or cuts, not both."""
+
+    rows: int
+    noted: dict[str, int]
+    """What was tolerated, counted: `device.unknown`, `datasource.unknown`, `enum.name`, `exemplar.value`."""
+    _pieces: list[bytes]
+    """PIECES of them a row, rows in document order."""
+    _paths: Callable[[], Iterable[tuple[str, int]]]
+    """Gives (path, rows) of runs of rows, in document order."""
+    skipped: dict[str, int] = {}
+    """Data points that made no row on purpose, counted by reason."""
+    rejected: tuple[tuple[int, str], ...] = ()
+    """(ordinal, reason) of data points that are wrong; they belong into a dead letter."""
+
+    def ndjson(self) -> bytes:
+        """All lines in document order."""
+        return b"".join(self._pieces)
+
+    @property
+    def groups(self) -> list[Group]:
+        """Lines by partition path, paths in order of first appearance, lines of a path in document order."""
+        ranges: dict[str, list[slice]] = {}
+        start = 0
+        for path, rows in self._paths():
+            ranges.setdefault(path, []).append(slice(PIECES * start, PIECES * (start + rows)))
+            start += rows
+        groups = []
+        for path, found in ranges.items():
+            parts = [b"".join(self._pieces[where]) for where in found]
+            rows = sum(where.stop - where.start for where in found) // PIECES
+            groups.append(Group(path, parts[0] if len(parts) == 1 else b"".join(parts), rows))
+        return groups
+
+    def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
+        """Lines in document order as (data, rows), each within both bounds. A single line over `max_bytes` comes by
+        itself; limits.row_bytes keeps that from happening with any sink of ours.
+        """
+        out: list[tuple[bytes, int]] = []
+        for start in range(0, self.rows, max_rows):
+            self._cut_range(start, min(start + max_rows, self.rows), max_bytes, out)
+        return out
+
+    def _cut_range(self, start: int, stop: int, max_bytes: int, out: list[tuple[bytes, int]]) -> None:
+        data = b"".join(self._pieces[PIECES * start : PIECES * stop])
+        if len(data) <= max_bytes or stop - start == 1:
+            out.append((data, stop - start))
+            return
+        middle = (start + stop) // 2
+        self._cut_range(start, middle, max_bytes, out)
+        self._cut_range(middle, stop, max_bytes, out)
