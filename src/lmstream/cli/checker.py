@@ -57,7 +57,8 @@ class Tally(Struct, kw_only=True, rename="camel"):
 
 
 class Report(Struct, kw_only=True, rename="camel"):
-    """What `verify` answers. `ok` is false when anything is lost or phantom."""
+    """What `verify` answers. `ok` is false when anything is lost, phantom, only in the sink's error prefix, where no
+    query finds it, or bad without the dead letter that must name it."""
 
     v: int = 1
     ok: bool
@@ -83,6 +84,7 @@ class Checker:
         self._flags, self._copies = bytearray(), bytearray()
         self._tallies: dict[int, Tally] = {}
         self._phantoms: list[str] = []
+        self._strange: list[str] = []
         self._strangers = 0
         self._malformed = 0
 
@@ -169,11 +171,11 @@ class Checker:
             total.phantom += self._strangers
         total.phantom += self._malformed
         return Report(
-            ok=not (total.lost or total.phantom or total.letters_missing),
+            ok=not (total.lost or total.phantom or total.in_error_prefix or total.letters_missing),
             total=total,
             partitions={f"{t}/{p}": tallies[n] for n, (t, p) in enumerate(self._places)},
             lost=lost,
-            phantom=self._phantoms,
+            phantom=(self._phantoms if ranged else self._phantoms + self._strange)[:SAMPLES],
             letters_missing=missing,
             letters_checked=letters_checked,
             malformed=self._malformed,
@@ -199,7 +201,7 @@ class Checker:
         if bundle is None:
             self._strangers += judge
             if judge:
-                self._sample(self._phantoms, f"of no expected record: {key.decode()}:{number.decode()}")
+                self._sample(self._strange, f"of no expected record: {key.decode()}:{number.decode()}")
             return None
         return bundle, int(number)
 
