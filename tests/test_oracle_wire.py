@@ -107,3 +107,23 @@ def test_json_may_begin_with_a_line_feed():
 @pytest.mark.parametrize("name", ODD)
 def test_odd_protobuf_means_what_google_protobuf_says(name):
     assert isinstance(agree(record(ODD[name])), bytes)
+
+
+@pytest.mark.parametrize("place", ["resource", "scope", "point", "attribute value"])
+def test_a_few_bytes_in_any_place_are_judged_and_never_more(place):
+    """Every byte, alone and behind the beginning of a text: what cuts bytes by hand must not run past their end."""
+    for byte in range(256):
+        for some in (
+            bytes([byte]),
+            bytes([0x0A, byte]),
+            bytes([0x0A, 1, byte]),
+            bytes([0x3A, byte]),
+            bytes([0x0A, 0, byte]),
+        ):
+            payload = {
+                "resource": field(1, field(1, some) + field(2, field(2, field(1, b"m")))),
+                "scope": field(1, field(2, field(1, some))),
+                "point": proto_gauge(some),
+                "attribute value": field(1, field(1, field(1, field(1, b"k") + field(2, some)))),
+            }[place]
+            agree(record(payload))

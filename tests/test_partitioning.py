@@ -123,6 +123,8 @@ def test_our_path_is_the_one_firehose_makes_with_real_jq(org, metric, millisecon
         ("{metricKey}/{yyyy}/{MM}/{dd}/", "at least"),
         ("{orgKey} {yyyy}/{MM}/{dd}/", "not safe"),
         ("{orgKey}/{yyyy}/{MM}/{dd}/{", "not safe"),
+        (".landing/{orgKey}/{yyyy}/{MM}/{dd}/", "begins with a dot"),
+        ("x{orgKey}-{metricKey}/{yyyy}/{MM}/{dd}/", "255"),
     ],
 )
 def test_a_path_template_that_cannot_work_is_refused(path, problem):

@@ -58,13 +58,13 @@ def _doubt(message: str) -> Failure:
     return Failure(Kind.RETRYABLE, UNKNOWN, message)
 
 
-async def _tried(work: Awaitable[T], seconds: float) -> T | Failure:
+async def _tried(work: Awaitable[T], seconds: float | None) -> T | Failure:
     """What a sink answers, or the failure to know: it may raise anything, hang, or be cancelled under our hands."""
     try:
         async with asyncio.timeout(seconds):
             return await work
     except TimeoutError as e:
-        return _doubt(str(e) or f"no answer within {seconds:g} s")
+        return _doubt(str(e) or f"no answer within {seconds} s")
     except asyncio.CancelledError:
         # Clients leak this when a connection dies under them. Only a cancellation of ours may end the tries.
         task = asyncio.current_task()
@@ -228,7 +228,8 @@ class Delivery:
 
     async def _once(self, packs: Sequence[Pack]) -> Sequence[Failure | None]:
         """Make one request. Whatever goes wrong, every pack has an answer, and doubt is never taken for success."""
-        answers = await _tried(self._sink.write(packs), self._policy.timeout)
+        seconds = None if self._sink.limits.uncut else self._policy.timeout
+        answers = await _tried(self._sink.write(packs), seconds)
         if isinstance(answers, Failure):
             return [answers] * len(packs)
         if not isinstance(answers, Sequence) or len(answers) != len(packs):

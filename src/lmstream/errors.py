@@ -51,6 +51,11 @@ REASONS: Final[dict[str, Reason]] = {
     "limits.points": Reason(
         "LMS-1013", "more data points than the limits allow", "raise limits.points or send smaller bundles"
     ),
+    "limits.attributes": Reason(
+        "LMS-1015",
+        "more attributes, exemplars or items of one value than the limits allow",
+        "a resource, scope, data point or value may have 1,024 of each",
+    ),
     "point.type": Reason(
         "LMS-1101", "a wrong type in a data point", "compare with metrics.proto; siblings were delivered"
     ),

@@ -74,6 +74,8 @@ class Engine:
         """
         try:
             return self._fan_out(record)
+        except MemoryError:
+            raise DecodeError("limits.size", "more memory than this process may take") from None
         except RecursionError:
             # How deep a parser may go depends on who calls. Once more on a stack of its own, so that the verdict does
             # not; no helper functions here, for there may be no room left to call one.
@@ -223,7 +225,8 @@ class Engine:
         self._largest_org = max(self._largest_org, len(piece))
         if len(self._orgs) >= _SMALL:
             self._orgs.clear()
-        self._orgs[org] = piece, key
+        if len(org) <= _SMALL:  # longer ones are nobody's organization, and would fill memory
+            self._orgs[org] = piece, key
         return piece, key
 
     def _numbers(self, n: int) -> list[bytes]:

@@ -23,6 +23,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Bytes of one request, counted as the service counts them: see `overhead` and `base64`."""
     base64: bool = False
     """Whether the service counts packs in base64."""
+    uncut: bool = False
+    """Whether a request goes on after its caller gave up, as one does that writes in a thread: it is then waited for
+    without a time limit, because a second one beside it would write the same lines again."""
     by_path: bool = False
     """Whether packs are objects, one partition path each: lines are then gathered across batches by `rolling`."""
 

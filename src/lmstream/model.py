@@ -144,9 +144,9 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
 
     v: int = 1
     topic: str
-    partition: int
-    offset: int
-    timestamp: int = -1
+    partition: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    timestamp: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = -1
     value: bytes | None = None
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()

@@ -17,6 +17,7 @@ _CUT: Final = _TOKEN_MAX - 1 - 2 * _DIGEST
 OTHER: Final = "_other"
 """metricKey of a metric that the allow list does not name."""
 
+_SEGMENT_MAX: Final = 255
 _FIELD: Final = re.compile(r"\{([^{}]*)\}")
 # Firehose takes prefixes of up to 1,024 characters; S3 calls these characters safe in keys.
 _LITERAL: Final = re.compile(r"[A-Za-z0-9!_.*'()=/-]*")
@@ -61,6 +62,12 @@ def metric_keys(settings: Settings) -> Callable[[str], str]:
     return bucket
 
 
+def _longest(segment: str) -> int:
+    """Characters that a segment of a template can come to."""
+    tokens = segment.count("{orgKey}") + segment.count("{metricKey}")
+    return len(_FIELD.sub("", segment)) + _TOKEN_MAX * tokens + 4 * (len(_FIELD.findall(segment)) - tokens)
+
+
 def _fields(template: str) -> list[str]:
     """The template's fields in order. Raises ConfigError for a template that could leave the landing root, that
     S3 or Firehose would refuse, or that names unknown fields.
@@ -77,8 +84,12 @@ def _fields(template: str) -> list[str]:
         problem = "a character that is not safe in S3 keys"
     elif not template.endswith("/") or template.startswith("/") or "//" in template:
         problem = "it must not begin with a slash, must end with one, and may not hold two in a row"
-    elif {".", ".."} & set(literal.split("/")):
-        problem = "a segment . or .."
+    elif any(segment.startswith(".") for segment in literal.split("/")):
+        problem = "a segment that begins with a dot: readers take it for hidden"
+    elif max(map(_longest, template.split("/"))) > _SEGMENT_MAX:
+        problem = (
+            f"a segment that can pass {_SEGMENT_MAX} characters, which disks do not take: put a slash between fields"
+        )
     elif not {"orgKey", "yyyy", "MM", "dd"} <= set(names):
         problem = "it needs at least {orgKey}, {yyyy}, {MM} and {dd}, so that copies of a row land in one place"
     if problem:

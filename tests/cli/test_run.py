@@ -25,7 +25,17 @@ def expected_of(made):
 def test_files_land_in_a_folder_exactly_as_the_engine_makes_them(cli, bundles, tmp_path):
     folder, made = bundles(8)
     said = cli(
-        "run", "--files", folder, "--org", "acme", "--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead"
+        "run",
+        "--topic",
+        "files",
+        "--files",
+        folder,
+        "--org",
+        "acme",
+        "--landed",
+        tmp_path / "landed",
+        "--dead-letters",
+        tmp_path / "dead",
     )
     assert said.code == 0
     assert said.out == ""
@@ -37,6 +47,8 @@ def test_rows_on_standard_output_are_data_and_nothing_else(bundles, tmp_path):
     folder, made = bundles(3)
     args = [
         "run",
+        "--topic",
+        "files",
         "--files",
         str(folder),
         "--org",
@@ -55,7 +67,7 @@ def test_a_configuration_file_says_the_same_as_flags(cli, bundles, tmp_path, mon
     folder, made = bundles(3)
     path = tmp_path / "run.toml"
     path.write_text(
-        f'[engine]\norg_id = "acme"\n[source]\ntype = "files"\npaths = ["{folder}"]\n'
+        f'[engine]\norg_id = "acme"\n[source]\ntype = "files"\ntopic = "files"\npaths = ["{folder}"]\n'
         f'[sink]\ntype = "local"\nroot = "{tmp_path}/landed"\n[dead_letters]\nroot = "{tmp_path}/dead"\n'
     )
     assert cli("run", "--config", path).code == 0
@@ -70,6 +82,8 @@ def test_strict_exits_4_when_something_was_dead_lettered(cli, bundles, tmp_path)
     folder, made = bundles(10, poison=0.5)
     args = [
         "run",
+        "--topic",
+        "files",
         "--files",
         folder,
         "--org",
@@ -87,10 +101,12 @@ def test_strict_exits_4_when_something_was_dead_lettered(cli, bundles, tmp_path)
 def test_dead_letters_are_replayed_with_the_row_ids_they_would_have_had(cli, bundles, tmp_path):
     folder, made = bundles(4)
     args = ["--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead"]
-    assert cli("run", "--files", folder, *args).code == 0  # no organization: every point is rejected
+    assert (
+        cli("run", "--topic", "files", "--files", folder, *args).code == 0
+    )  # no organization: every point is rejected
     assert not (tmp_path / "landed").exists() or not lines_below(tmp_path / "landed")
     again = ["--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead2"]
-    assert cli("run", "--files", tmp_path / "dead", "--org", "acme", *again).code == 0
+    assert cli("run", "--topic", "files", "--files", tmp_path / "dead", "--org", "acme", *again).code == 0
     ids = {json.loads(line)["rowId"] for line in lines_below(tmp_path / "landed")}
     assert ids == {json.loads(line)["rowId"] for line in expected_of(made)}
 
@@ -135,7 +151,17 @@ def test_a_landing_folder_that_is_a_file_is_refused_before_anything_is_read(cli,
     folder, _ = bundles(1)
     (tmp_path / "file").write_text("x")
     got = cli(
-        "run", "--files", folder, "--org", "a", "--landed", tmp_path / "file", "--dead-letters", tmp_path / "dead"
+        "run",
+        "--topic",
+        "files",
+        "--files",
+        folder,
+        "--org",
+        "a",
+        "--landed",
+        tmp_path / "file",
+        "--dead-letters",
+        tmp_path / "dead",
     )
     assert got.code == 2
     assert "LMS-4005" in got.err
@@ -145,6 +171,8 @@ async def firehose_run(bundles, tmp_path, hose, stream, *more):
     folder, made = bundles(6)
     args = [
         "run",
+        "--topic",
+        "files",
         "--files",
         folder,
         "--org",
@@ -184,3 +212,15 @@ async def test_a_missing_stream_and_a_missing_service_are_one_message_and_exit_1
         assert (code, "LMS-4004" in err, "Traceback" in err) == (1, True, False)
     code, err, _ = await firehose_run(bundles, tmp_path, "http://127.0.0.1:1", "rows")
     assert (code, "LMS-4002" in err, "Traceback" in err) == (1, True, False)
+
+
+def test_rows_of_two_files_landed_in_one_folder_have_ids_of_their_own(cli, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_bytes(
+            b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"%b","gauge":{"dataPoints":'
+            b'[{"timeUnixNano":"1715263558360000000","asInt":1}]}}]}]}]}' % name.encode()
+        )
+        landing = ("--org", "acme", "--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead")
+        assert cli("run", "--files", tmp_path / f"{name}.json", *landing).code == 0
+    said = cli("query", "select metric from rows order by 1", "--landed", tmp_path / "landed", "--json")
+    assert [json.loads(line)["metric"] for line in said.out.splitlines()] == ["a", "b"]

@@ -165,7 +165,17 @@ def test_a_fifth_of_a_million_rows_takes_under_five_seconds():
 def landed(tmp_path, cli, bundles):
     folder, made = bundles(12, chaos=0.1, poison=0.2, seed=3)
     said = cli(
-        "run", "--files", folder, "--org", "acme", "--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead"
+        "run",
+        "--topic",
+        "files",
+        "--files",
+        folder,
+        "--org",
+        "acme",
+        "--landed",
+        tmp_path / "landed",
+        "--dead-letters",
+        tmp_path / "dead",
     )
     assert said.code == 0, said.err
     engine = Engine(Settings(org_id="acme"))

@@ -177,7 +177,7 @@ def test_codes_without_a_line_of_their_own_are_judged_by_status():
     assert classify("ThrottledException") is Kind.RETRYABLE
     assert classify("AccessDenied") is Kind.FATAL_CONFIG
     assert classify("UnrecognizedClientException", 400) is Kind.FATAL_CONFIG
-    assert classify("SomethingNew", 400) is Kind.PERMANENT
+    assert classify("SomethingNew", 400) is Kind.RETRYABLE  # says nothing about the rows
     assert classify("SomethingNew", 403) is Kind.FATAL_CONFIG
     assert classify("SomethingNew", 429) is Kind.RETRYABLE
     assert classify("SomethingNew", 503) is Kind.RETRYABLE

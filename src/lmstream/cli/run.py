@@ -51,7 +51,9 @@ class SourceFlags:
             {
                 "source.type": kind,
                 "source.paths": self.files or None,
-                "source.topics": self.topic or None,
+                # Records in files have one topic, those in Kafka come from any number.
+                "source.topics": (self.topic or None) if kind != "files" else None,
+                "source.topic": (self.topic[-1] if self.topic else None) if kind == "files" else None,
                 "source.group": self.group,
                 "source.start_from": self.start_from,
             }

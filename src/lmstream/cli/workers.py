@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -34,7 +35,10 @@ def supervise(path: Path | None, overrides: dict[str, Any], count: int) -> int:
     numbers = range(1, count + 1)
     workers = [context.Process(target=_work, args=(path, overrides, n), name=f"worker {n}") for n in numbers]
 
+    told = threading.Event()
+
     def stop(*_: object) -> None:
+        told.set()
         for worker in workers:
             if worker.is_alive():
                 worker.terminate()
@@ -43,22 +47,21 @@ def supervise(path: Path | None, overrides: dict[str, Any], count: int) -> int:
     try:
         for worker in workers:
             worker.start()
-        _until_ended(list(workers), stop)
+        _until_ended(list(workers), stop, told)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return max(_code(worker) for worker in workers)
 
 
-def _until_ended(workers: list[BaseProcess], stop: Callable[[], None]) -> None:
-    failed = False
+def _until_ended(workers: list[BaseProcess], stop: Callable[[], None], told: threading.Event) -> None:
     while workers:
         ended = wait([worker.sentinel for worker in workers])
         for worker in [w for w in workers if w.sentinel in ended]:
             worker.join()
             workers.remove(worker)
-            if worker.exitcode and not failed:
-                failed = True
+            # Workers that were told to stop are settling: a second signal would end them before they are done.
+            if worker.exitcode and not told.is_set():
                 terminal.say(f"{worker.name} ended with exit code {worker.exitcode}; stopping the others")
                 stop()
 

@@ -10,6 +10,7 @@ from lmstream.settings import MIB, Limits
 RATIO_FROM: Final = 8 * MIB
 """Output from which on the inflate ratio is judged: small bundles of repeated text compress honestly well."""
 _STEP: Final = 1 * MIB
+_MEMBERS: Final = 1000
 _GZIP: Final = b"\x1f\x8b"
 _MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 FIRST_TAG: Final = b"\n"
@@ -55,9 +56,12 @@ def sniff_text(value: bytes) -> str:
 def _inflate(value: bytes, limits: Limits) -> bytes:
     """All members of a gzip value. Never holds more than one step over the bounds."""
     out: list[bytes] = []
-    size = 0
+    size = members = 0
     rest = value
     while rest:
+        members += 1
+        if members > _MEMBERS:  # what follows a member is copied for the next one: thousands would take hours
+            raise DecodeError("decode.gzip", f"more than {_MEMBERS:,} gzip members")
         member = zlib.decompressobj(wbits=31)
         while not member.eof:
             try:

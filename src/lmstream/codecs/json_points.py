@@ -9,6 +9,7 @@ from msgspec import Raw, Struct, ValidationError
 
 from lmstream.codecs import bodies
 from lmstream.codecs.json_values import INT64, NOTHING, UINT32, UINT64, attributes, double, integer, within
+from lmstream.codecs.pieces import bounded
 
 Exemplars = Callable[[Raw], list[dict[str, Any]]]
 Body = bytes | str
@@ -90,7 +91,9 @@ _decode_exemplars: Final = msgspec.json.Decoder(list[_Exemplar] | None).decode
 def exemplars(raw: Raw, noted: dict[str, int]) -> list[dict[str, Any]]:
     """A point's exemplars; those without a finite value are left out and counted. Raises ValidationError."""
     rows = []
-    for item in _decode_exemplars(raw) or () if raw is not NOTHING else ():
+    items = (_decode_exemplars(raw) or ()) if raw is not NOTHING else ()
+    bounded(items, "exemplars")
+    for item in items:
         whole, number = within(item.asInt, INT64), double(item.asDouble)
         if whole is not None and number is not None:
             raise ValidationError("Expected one value in an exemplar")

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct, ValidationError
 
-from lmstream.codecs.pieces import MAX_NESTING, Plain, text, too_deep
+from lmstream.codecs.pieces import MAX_NESTING, Plain, bounded, text, too_deep
 
 NOTHING: Final = Raw(b"")
 """Default of raw members: msgspec refuses an optional Raw. Compare with `is`."""
@@ -122,7 +122,11 @@ _decode_any: Final = msgspec.json.Decoder(list[KeyValue] | None).decode
 def attributes(raw: bytes) -> dict[str, str]:
     """Attributes as text, from a JSON array or nothing. Of keys that come twice the last value wins, at the first one's
     place. Raises msgspec's ValidationError for values of wrong types, DecodeError for values nested too deep."""
-    return {item.key or "": _text(item.value) for item in _decode_any(raw) or ()} if raw else {}
+    if not raw:
+        return {}
+    items = _decode_any(raw) or ()
+    bounded(items, "attributes")
+    return {item.key or "": _text(item.value) for item in items}
 
 
 def texts(raw: bytes) -> dict[str, str]:
@@ -130,9 +134,11 @@ def texts(raw: bytes) -> dict[str, str]:
     if not raw:
         return {}
     try:
-        return {item.key: item.value.stringValue for item in _decode_texts(raw)}
+        items = _decode_texts(raw)
     except ValidationError:
         return attributes(raw)
+    bounded(items, "attributes")
+    return {item.key: item.value.stringValue for item in items}
 
 
 def _text(value: AnyValue | None) -> str:
@@ -165,9 +171,13 @@ def _plain(value: AnyValue | None, level: int) -> Plain:  # noqa: C901 - a line 
     if value.bytesValue is not None:
         found.append(_bytes(value.bytesValue))
     if value.arrayValue is not None:
-        found.append([_plain(item, level + 1) for item in value.arrayValue.values or ()])
+        items = value.arrayValue.values or ()
+        bounded(items, "items of one array")
+        found.append([_plain(item, level + 1) for item in items])
     if value.kvlistValue is not None:
-        found.append({item.key or "": _plain(item.value, level + 1) for item in value.kvlistValue.values or ()})
+        pairs = value.kvlistValue.values or ()
+        bounded(pairs, "items of one map")
+        found.append({item.key or "": _plain(item.value, level + 1) for item in pairs})
     if len(found) > 1:
         raise ValidationError("Expected one member of AnyValue")
     return found[0] if found else None

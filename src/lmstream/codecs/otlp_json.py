@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, ValidationError
 
 from lmstream.codecs import bodies, pieces
 from lmstream.codecs.json_points import Point, exemplars, general_point
-from lmstream.codecs.json_values import NOTHING, TextKeyValue, attributes, texts
+from lmstream.codecs.json_values import NOTHING, TextKeyValue, attributes, boolean, texts
 from lmstream.errors import DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Resource, Scope, Series
 from lmstream.settings import MIB, Settings
@@ -40,7 +40,7 @@ class _NumberPoint(Struct, gc=False):
 class _Data(Struct, Generic[P], gc=False):
     dataPoints: list[P] | None = None  # noqa: N815
     aggregationTemporality: int | str | None = 0  # noqa: N815
-    isMonotonic: Any = False  # noqa: N815
+    isMonotonic: Raw = NOTHING  # noqa: N815
 
 
 class _Metric(Struct, Generic[P], gc=False):
@@ -86,8 +86,9 @@ class _TextScope(Struct, gc=False):
 _HOLE: Final = _NumberPoint(asInt=0)
 """Keeps the place of a point that is judged the general way."""
 _ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
-_BRACES_FROM: Final = 1 * MIB
+_COUNT_FROM: Final = 1 * MIB
 _BRACES_PER_POINT: Final = 32
+_COMMAS_PER_POINT: Final = 64
 
 
 class Codec:
@@ -131,9 +132,11 @@ class Codec:
             except UnicodeDecodeError as error:
                 raise DecodeError("decode.utf8", f"invalid UTF-8 at byte {error.start:,}") from error
         points_max = self._settings.limits.points
-        if len(payload) > _BRACES_FROM and payload.count(b"{") > _BRACES_PER_POINT * points_max:
-            # Before decoding: millions of empty objects in a few megabytes would take gigabytes.
-            raise DecodeError("limits.points", f"objects enough for more than {points_max:,} data points")
+        if len(payload) > _COUNT_FROM and (
+            payload.count(b"{") > _BRACES_PER_POINT * points_max or payload.count(b",") > _COMMAS_PER_POINT * points_max
+        ):
+            # Before decoding: millions of empty objects or numbers in a few megabytes would take gigabytes.
+            raise DecodeError("limits.points", f"values enough for more than {points_max:,} data points")
         try:
             try:
                 return self._bundle(self._decode(payload), payload)
@@ -173,9 +176,8 @@ class Codec:
                             temporality = total.aggregationTemporality
                             if temporality.__class__ is not int:
                                 temporality = _temporality(temporality, noted)
-                            found, monotonic = total.dataPoints, total.isMonotonic
-                            if monotonic is not True and monotonic is not False and monotonic is not None:
-                                raise DecodeError("decode.type", f"isMonotonic {monotonic!r:.100} is no boolean")
+                            found = total.dataPoints
+                            monotonic = total.isMonotonic is not NOTHING and _monotonic(total.isMonotonic)
                             head = heads[metric.name, metric.unit, "sum", temporality, monotonic]
                         if found and general:
                             for raw in found:
@@ -292,6 +294,13 @@ class Codec:
 
     def _make_tail(self, raw: bytes) -> tuple[bytes, int]:
         return pieces.tail(texts(raw))
+
+
+def _monotonic(raw: Raw) -> bool | None:
+    try:
+        return boolean(raw)
+    except ValidationError as error:
+        raise DecodeError("decode.type", f"isMonotonic: {error}") from error
 
 
 def _temporality(value: int | str | None, noted: dict[str, int]) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError as ProtobufError
 
-from lmstream.codecs import pieces, proto_points
+from lmstream.codecs import pieces, proto_bounds, proto_points
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Bundle, Metric, Resource, Scope, Series
@@ -72,7 +72,9 @@ class Codec:
 
     def decode(self, payload: bytes, /) -> Bundle:
         """A bundle in columns. Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level, limits.points,
-        limits.depth."""
+        limits.size, limits.attributes, limits.depth."""
+        if len(payload) > proto_bounds.WALK_FROM:
+            proto_bounds.check(payload, self._settings.limits)
         try:
             request = Request.FromString(payload)
             if payload and not request.resource_metrics:
@@ -181,7 +183,7 @@ class Codec:
 
     def _make_scope(self, raw: bytes) -> tuple[Scope, int]:
         # LMDP writes the time of the poll into the scope, so that nearly every bundle comes here: be quick.
-        if raw[:1] == b"\x0a" and raw[1] < 0x80:  # noqa: PLR2004 - a name, its length in one byte
+        if len(raw) > 1 and raw[0] == 0x0A and raw[1] < 0x80:  # noqa: PLR2004 - a name, its length in one byte
             end = 2 + raw[1]
             found = proto_points.text_attributes(raw, end, b"\x1a")
             if found is not None and end < len(raw):

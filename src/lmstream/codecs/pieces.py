@@ -3,7 +3,7 @@
 import math
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Final, TypeVar
 
 import msgspec
@@ -59,6 +59,17 @@ class PieceCache(dict[bytes, V]):
         """Forget all entries."""
         self.clear()
         self._used = 0
+
+
+MAX_ITEMS: Final = 1024
+"""Attributes of one resource, scope or point, exemplars of a point, items of one array or map: far more than anybody
+sends, and few enough that no bundle takes seconds."""
+
+
+def bounded(items: Sized, what: str) -> None:
+    """Raise DecodeError limits.attributes for more than MAX_ITEMS."""
+    if len(items) > MAX_ITEMS:
+        raise DecodeError("limits.attributes", f"{len(items):,} {what}")
 
 
 def too_deep() -> DecodeError:

@@ -3,12 +3,13 @@
 from typing import Any
 
 from lmstream.codecs import bodies
-from lmstream.codecs.pieces import MAX_NESTING, Plain, text, too_deep
+from lmstream.codecs.pieces import MAX_NESTING, Plain, bounded, text, too_deep
 from lmstream.codecs.proto_schema import POINTS, AnyValueMessage
 
 
 def attributes(items: Any) -> dict[str, str]:
     """Repeated KeyValue as text. Of keys that come twice the last value wins, at the first one's place."""
+    bounded(items, "attributes")
     return {item.key: text(_plain(item.value, 0)) for item in items}
 
 
@@ -48,8 +49,10 @@ def _plain(encoded: Any, level: int) -> Plain:
     value = AnyValueMessage.FromString(encoded[0] if len(encoded) == 1 else b"".join(encoded))
     kind = value.WhichOneof("value")
     if kind == "array_value":
+        bounded(value.array_value.values, "items of one array")
         return [_plain((item,), level + 1) for item in value.array_value.values]
     if kind == "kvlist_value":
+        bounded(value.kvlist_value.values, "items of one map")
         return {item.key: _plain(item.value, level + 1) for item in value.kvlist_value.values}
     if kind in (None, "string_value_strindex"):  # an index into a table that only profiles have: the empty value
         return None
@@ -108,6 +111,7 @@ def _side(message: Any, name: str) -> tuple[int, list[int]] | None:
 
 def _exemplars(message: Any, noted: dict[str, int]) -> list[dict[str, Any]]:
     rows = []
+    bounded(message.exemplars, "exemplars")
     for item in message.exemplars:
         which = item.WhichOneof("value")
         row = bodies.exemplar(

@@ -15,8 +15,9 @@ _FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CL
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | getattr(os, "O_CLOEXEC", 0)
 
-# Somebody put a link or a file where a folder belongs: no retry mends that.
-_PLANTED: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
+# Somebody put a link or a file where a folder belongs, or the path template makes names no disk takes: no retry mends
+# that.
+_PLANTED: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG})
 
 
 def failure(error: OSError) -> Failure:
@@ -52,6 +53,14 @@ def folder(root: Path, parts: Sequence[str]) -> Iterator[int]:
         yield at
     finally:
         os.close(at)
+
+
+def try_out(at: int) -> None:
+    """Write a file in the folder `at` and take it away again. Raises OSError. Its name is our own: other workers do the
+    same at the same time."""
+    name = f".lmstream-check-{secrets.token_hex(6)}"
+    replace(at, name, b"")
+    os.unlink(name, dir_fd=at)
 
 
 def replace(at: int, name: str, data: bytes) -> None:

@@ -77,7 +77,8 @@ PREFIXES: Final[tuple[tuple[str, Kind], ...]] = (
     ("UnrecognizedClient", _F),
     ("NotAuthorized", _F),
 )
-_STATUSES: Final[Mapping[int, Kind]] = {400: _P, 401: _F, 403: _F, 404: _F, 405: _F, 408: _R, 413: _P, 429: _R}
+_STATUSES: Final[Mapping[int, Kind]] = {401: _F, 403: _F, 404: _F, 405: _F, 408: _R, 413: _P, 429: _R}
+# Not 400: a proxy's page, a clock gone wrong or a code of next year says nothing about the rows.
 
 UNKNOWN: Final = "unknown_outcome"
 """Code of packs that may have been taken and will be sent again."""

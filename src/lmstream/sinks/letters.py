@@ -83,8 +83,7 @@ class Letters:
     def _check(self) -> None:
         try:
             with _files.folder(self._root, ()) as at:
-                _files.replace(at, ".lmstream-check", b"")
-                os.unlink(".lmstream-check", dir_fd=at)
+                _files.try_out(at)
         except OSError as error:
             raise ConfigError("sink.disk", f"dead letters in {self._root}: {error.strerror or error}") from error
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import secrets
 import zlib
 from collections.abc import Sequence
@@ -22,8 +21,9 @@ LIMITS: Final = Limits(
     # gzip; query engines like objects no smaller, and `rolling` closes them earlier by its own settings.
     pack_bytes=64 * MIB,
     pack_rows=1_000_000,
-    request_packs=64,
+    request_packs=8,
     request_bytes=128 * MIB,
+    uncut=True,
     by_path=True,
 )
 
@@ -79,7 +79,8 @@ class Local:
     def _one(self, pack: Pack) -> Failure | None:
         parts = _files.parts_of(pack.path)
         if parts is None:
-            return Failure(Kind.PERMANENT, "path_unsafe", f"not a path below the landing root: {pack.path!r}")
+            # Only a template can do that, and rows are not to blame for it.
+            return Failure(Kind.FATAL_CONFIG, "sink.disk", f"not a path below the landing root: {pack.path!r}")
         # zlib's own gzip header has no time and no name: the same rows give the same bytes.
         data = zlib.compress(pack.data, self._level, wbits=31)
         name = f"part-{self._run}-{next(self._counter):06d}.ndjson.gz"
@@ -93,8 +94,7 @@ class Local:
     def _check(self) -> None:
         try:
             with _files.folder(self._root, ()) as at:
-                _files.replace(at, ".lmstream-check", b"")
-                os.unlink(".lmstream-check", dir_fd=at)
+                _files.try_out(at)
         except OSError as error:
             raise ConfigError("sink.disk", f"{self._root}: {error.strerror or error}") from error
 

@@ -15,6 +15,7 @@ from lmstream.settings import MIB
 from lmstream.sinks import _files
 
 LIMITS: Final = Limits(
+    uncut=True,
     # A pipe has no limits of its own: these let rows appear in pieces that `head` and a person can follow.
     pack_bytes=1 * MIB,
     pack_rows=100_000,

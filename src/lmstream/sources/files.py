@@ -38,15 +38,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     paths: tuple[str, ...]
     """Files, folders (read recursively, sorted, hidden and unknown files left out) and `-` for standard input."""
-    topic: str = "files"
-    """Topic of records that do not bring their own; part of the row id."""
+    topic: str = ""
+    """Topic of records that do not bring their own; part of the row id. Each file's own name as it was given, unless
+    set: rows of two files landed in one place must not have the same ids."""
 
 
 class Files:
     """Source of records in files.
 
-    The partition is the place of the file in the listing, the offset is the ordinal of the bundle in its file; a line
-    that is a dead letter keeps its own coordinates, and so its row ids.
+    The offset is the ordinal of the bundle in its file. With a topic of the settings the partition is the place of the
+    file in the listing; else the topic is the file's name and the partition 0. A line that is a dead letter keeps its
+    own coordinates, and so its row ids.
 
     What is damaged inside a file (a truncated frame, a line past all bounds, broken gzip) becomes a record of the
     damaged bytes, which the engine dead-letters; the other files go on. Files that could not be read to their end
@@ -146,13 +148,14 @@ class Files:
         return listed
 
     def _records(self, listing: list[str]) -> Generator[Record | None, None, None]:
-        for partition, name in enumerate(listing):
+        for place, name in enumerate(listing):
+            topic, partition = (self._settings.topic, place) if self._settings.topic else (_topic_of(name), 0)
             try:
-                yield from self._of_file(partition, name)
+                yield from self._of_file(topic, partition, name)
             except OSError as error:
                 self.problems.append(f"{name}: {error.strerror or error}")
 
-    def _of_file(self, partition: int, name: str) -> Iterator[Record | None]:
+    def _of_file(self, topic: str, partition: int, name: str) -> Iterator[Record | None]:
         suffix = Path(name.lower().removesuffix(".gz")).suffix
         inflating, cutter = Inflating(), Sniffing(SUFFIXES.get(suffix), self._bound)
         offset = 0
@@ -160,7 +163,7 @@ class Files:
             if value is None:
                 yield None
                 continue
-            yield self._record(partition, offset, value)
+            yield self._record(topic, partition, offset, value)
             offset += 1
         self.problems += [f"{name}: {what}" for what in (inflating.damage, cutter.damage) if what]
 
@@ -178,13 +181,17 @@ class Files:
             yield from cutter.feed(piece)
         yield from cutter.finish()
 
-    def _record(self, partition: int, offset: int, value: bytes) -> Record:
+    def _record(self, topic: str, partition: int, offset: int, value: bytes) -> Record:
         if value[:1] == b"{" and all(key in value for key in _LETTER_KEYS):
             try:
                 return self._letters.decode(value).record()
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # a bundle after all, or a damaged letter: the engine judges it
-        return Record(topic=self._settings.topic, partition=partition, offset=offset, value=value)
+        return Record(topic=topic, partition=partition, offset=offset, value=value)
+
+
+def _topic_of(name: str) -> str:
+    return "stdin" if name == STDIN else Path(name).as_posix()
 
 
 def _walk(root: Path) -> Iterator[str]:
