@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 MIB = 1024 * 1024
-SIZE = 16 * MIB
+SIZE = 24 * MIB
 
 # name -> (head, repeated part, tail, reason), or ("in", field numbers to wrap it in, repeated part, reason)
 BOMBS = {
@@ -38,7 +38,7 @@ BOMBS = {
         "limits.points",
     ),
     "json attributes": (b'{"resourceMetrics":[{"resource":{"attributes":[', b"{},", b"{}]}}]}", "limits.points"),
-    "json keys": (b'{"a":1', b',"b":0', b"}", "limits.points"),
+    "json keys": (b'{"a":1', b',"b":0', b"}", "decode.top_level"),
     "proto resources": (b"", b"\n\0", b"", "limits.points"),
     "proto scopes": ("in", (1,), b"\x12\0", "limits.points"),
     "proto metrics": ("in", (1, 2), b"\x12\0", "limits.points"),
