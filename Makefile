@@ -9,7 +9,7 @@ DEMO   := $(VENV)/.demo-installed
 DEV    := $(VENV)/.dev-installed
 ARGS   ?=
 
-.PHONY: help setup demo test test-python lint format types contracts bench locks clean
+.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,8 +52,17 @@ demo: $(DEMO) ## The whole job on embedded parts: broker, mTLS, consumer, Fireho
 
 test: lint types contracts test-python ## Everything that must hold at every commit
 
-test-python: $(DEV) ## The Python tests alone (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest -q $(ARGS)
+test-python: $(DEV) ## The Python tests alone, without the slow ones (ARGS="-k name" to choose)
+	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+test-faults: $(DEV) ## The slow tests: kills, zombies, outages, rebalances, on the embedded broker
+	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-kafka: $(DEV) ## The Kafka suites on a real Apache Kafka with mTLS (needs Java 17 and mvn, or LMSTREAM_TEST_BOOTSTRAP)
+	@$(BIN)/python -m pytest -q tests/kafka $(ARGS)
+
+soak: $(DEV) ## Two minutes of kills, faults and an outage, with a verdict (ARGS="--long")
+	@$(BIN)/python tests/soak/soak.py --minutes 2 $(ARGS)
 
 lint: $(DEV) ## ruff: rules and format
 	@$(BIN)/ruff check .

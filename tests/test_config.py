@@ -141,7 +141,7 @@ def test_a_dotted_name_is_anybodys_module(monkeypatch):
 
 
 def test_a_part_that_nobody_chose_is_missed_by_name():
-    with pytest.raises(ConfigError, match=r"source\.type is not set; expected one of files, kafka"):
+    with pytest.raises(ConfigError, match=r"source\.type is not set; expected one of confluent, files, kafka"):
         load(env={}).need("source")
 
 

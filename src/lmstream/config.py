@@ -12,18 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
+import msgspec
 from msgspec import Meta, Struct
 
 from lmstream._checked import Layer, Text, convert, origin_of, seen_as, unknown
+from lmstream.breaker import BreakerPolicy
+from lmstream.crashes import Crashes
 from lmstream.delivery import DeliveryPolicy
 from lmstream.errors import ConfigError
 from lmstream.fanout import Engine
-from lmstream.interfaces import Sink, Source
-from lmstream.pipeline import BUDGET, Pipeline
+from lmstream.interfaces import DeadLetterSink, Sink, Source
+from lmstream.pipeline import BUDGET, Pipeline, Settled
 from lmstream.rolling import RollPolicy
 from lmstream.runtime import Progress, Runtime, RuntimePolicy
 from lmstream.settings import MIB, Settings
-from lmstream.sinks import letters
+from lmstream.sinks import _letters, letters
 
 PREFIX: Final = "LMSTREAM_"
 """Environment variables that are settings: LMSTREAM_ENGINE__ORG_ID is engine.org_id."""
@@ -54,14 +57,9 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Exit 4 when some records were dead-lettered."""
     report_seconds: Annotated[float, Meta(gt=0)] = 10.0
     """Seconds between two status lines."""
-
-
-class Letters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where dead letters go."""
-
-    root: str = ""
-    """Folder of dead letters. It holds original bytes: keep it as private as the topic. Without one, runs of files
-    use ./dead-letters; other sources need it named, because a container's own disk goes away with it."""
+    state_dir: str = ""
+    """Folder that remembers over which record a process died, so that after three deaths it is dead-lettered without
+    its bytes. Must outlive the process. Empty: `.state` in the folder of dead letters; off when there is none."""
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -70,7 +68,10 @@ class Config(Struct, frozen=True, kw_only=True):
     engine: Settings = Settings()
     source: Part | None = None
     sink: Part | None = None
-    dead_letters: Letters = Letters()
+    dead_letters: Part | None = None
+    """Without one, runs of files use the folder ./dead-letters; other sources need it chosen, because a container's own
+    disk goes away with it."""
+    breaker: BreakerPolicy = BreakerPolicy()
     delivery: DeliveryPolicy = DeliveryPolicy()
     rolling: RollPolicy = RollPolicy()
     runtime: RuntimePolicy = RuntimePolicy()
@@ -89,13 +90,23 @@ class Config(Struct, frozen=True, kw_only=True):
 
 _TABLES: Final[dict[str, type[Struct]]] = {
     "engine": Settings,
-    "dead_letters": Letters,
+    "breaker": BreakerPolicy,
     "delivery": DeliveryPolicy,
     "rolling": RollPolicy,
     "runtime": RuntimePolicy,
     "run": Run,
 }
-_PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks"}
+_EXTRAS: Final = {
+    "aiokafka": "consumer",
+    "aioboto3": "consumer",
+    "aiobotocore": "consumer",
+    "botocore": "consumer",
+    "confluent_kafka": "confluent",
+}
+"""Extra that brings a package."""
+_PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks", "dead_letters": "lmstream.sinks"}
+_USUAL: Final = {"dead_letters": "letters"}
+"""Type of a part whose table names none: a folder of dead letters is `root` and nothing else."""
 
 
 def load(
@@ -137,20 +148,69 @@ def build_sink(config: Config) -> Sink:
     return sink
 
 
-def build_letters(config: Config) -> letters.Letters:
-    """Make the dead-letter sink. ConfigError when no folder is named and the source is not `files`."""
-    root = config.dead_letters.root
-    if not root and config.need("source").name == "files":
-        root = "./dead-letters"
-    if not root:
-        what = "dead_letters.root is not set: name a folder (--dead-letters) that outlives this process"
+def build_letters(config: Config) -> DeadLetterSink:
+    """Make the dead-letter sink. ConfigError when none is chosen and the source is not `files`, or when it takes less
+    than the largest letter there can be."""
+    part = _letters_part(config)
+    if part is None:
+        what = "dead_letters.root is not set: name a folder (--dead-letters), or dead_letters.type, that outlives us"
         raise ConfigError("config.invalid", what)
-    return letters.make(letters.Settings(root=root))
+    sink: DeadLetterSink = _letters_in_kafka(config, part) if part.name == "letters_kafka" else part.make()
+    _letters.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
+    return sink
 
 
-def build_runtime(config: Config, on_progress: Callable[[Progress], None] | None = None) -> Runtime:
-    """Put the whole run together; call it in the event loop that runs it."""
-    source = build_source(config)
+def _letters_part(config: Config) -> Part | None:
+    if config.dead_letters is None and config.need("source").name == "files":
+        return Part("letters", letters, letters.Settings(root="./dead-letters"))
+    return config.dead_letters
+
+
+async def check_letters(config: Config) -> None:
+    """See, before anything is read, whether dead letters can be written, also the largest. Raises what says why not."""
+    sink = build_letters(config)
+    try:
+        await sink.check()
+    finally:
+        await sink.close()
+    _letters.refuse_small("the place of dead letters", sink.largest, config.engine.limits)
+
+
+def _letters_in_kafka(config: Config, part: Part) -> DeadLetterSink:
+    """Make the sink with its connection: its own, or else that of the source."""
+    try:
+        from lmstream.sources import _kafka_settings, _tls  # noqa: PLC0415 - an extra, needed here only
+    except ImportError as e:
+        raise ConfigError("config.extra", "dead letters in Kafka need the extra [consumer]") from e
+    own = part.settings
+    if own.bootstrap:
+        same = ("bootstrap", "security", "ca", "cert", "key", "key_password")
+        connection = _kafka_settings.Settings(topics=(own.topic,), **{name: getattr(own, name) for name in same})
+    elif config.source is not None and isinstance(config.source.settings, _kafka_settings.Settings):
+        connection = config.source.settings
+        part = part._replace(settings=msgspec.structs.replace(own, bootstrap=connection.bootstrap))
+    else:
+        raise ConfigError("config.invalid", "dead_letters.bootstrap is not set, and the source is not kafka")
+    sink: DeadLetterSink = part.make(tls=_tls.Tls(connection))
+    return sink
+
+
+def _guard(config: Config) -> Crashes | None:
+    folder = config.run.state_dir
+    part = _letters_part(config)
+    if not folder and part is not None and part.name == "letters":
+        folder = f"{part.settings.root}/.state"
+    return Crashes(folder) if folder else None
+
+
+def build_runtime(
+    config: Config,
+    on_progress: Callable[[Progress], None] | None = None,
+    source: Source | None = None,
+    on_settled: Settled | None = None,
+) -> Runtime:
+    """Put the whole run together; call it in the event loop that runs it. `source` stands in for the configured one."""
+    source = source or build_source(config)
     pipeline = Pipeline(
         Engine(config.engine),
         build_sink(config),
@@ -162,8 +222,12 @@ def build_runtime(config: Config, on_progress: Callable[[Progress], None] | None
         # The pipeline knows better than the default when the budget is small.
         roll=None if config.rolling == RollPolicy() else config.rolling,
         budget=config.run.budget_bytes,
+        breaker=config.breaker,
+        guard=_guard(config),
     )
-    return Runtime(source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress)
+    return Runtime(
+        source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress, on_settled=on_settled
+    )
 
 
 def _file(path: Path) -> dict[str, Any]:
@@ -197,7 +261,8 @@ def _merge(under: dict[str, Any], over: Mapping[str, Any], origin: str) -> None:
         below = under.get(name)
         if isinstance(below, dict) and isinstance(value, Mapping):
             # Another kind of source or sink has other settings: those of the first say nothing any more.
-            if name in _PARTS and value.get("type", below.get("type")) != below.get("type") and "type" in below:
+            kind = below.get("type", _USUAL.get(name))
+            if name in _PARTS and kind is not None and value.get("type", kind) != kind:
                 under[name] = dict(value)
             else:
                 _merge(below, value, origin)
@@ -215,7 +280,7 @@ def _part(what: str, table: Any, layers: Sequence[Layer]) -> Part:
             "config.invalid", f"{what}: expected a table, saw {seen_as(table)}{origin_of((what,), layers)}"
         )
     settings = dict(table)
-    name = settings.pop("type", None)
+    name = settings.pop("type", _USUAL.get(what))
     if name is None:
         return _untyped(what, layers)
     if not isinstance(name, str):
@@ -246,6 +311,8 @@ def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
     try:
         module = importlib.import_module(full)
     except ImportError as e:
+        if extra := _EXTRAS.get((e.name or "").split(".")[0]):
+            raise ConfigError("config.extra", f"{what} {name!r} needs {e.name}: pip install 'lmstream[{extra}]'") from e
         raise ConfigError("config.plugin", f"{what}.type: cannot import {full}: {e}") from e
     missing = [needed for needed in ("Settings", "make") if not hasattr(module, needed)]
     if missing:
@@ -255,7 +322,6 @@ def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
 
 def _known(what: str) -> list[str]:
     package = importlib.import_module(_PARTS[what])
-    # `letters` keeps dead letters: it is in the folder of the sinks and takes no rows.
-    return sorted(
-        m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_") and m.name != "letters"
-    )
+    names = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    # What keeps dead letters is in the folder of the sinks, and takes no rows.
+    return [n for n in names if n.startswith("letters") == (what == "dead_letters")]

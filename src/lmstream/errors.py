@@ -51,6 +51,11 @@ REASONS: Final[dict[str, Reason]] = {
     "limits.points": Reason(
         "LMS-1013", "more data points than the limits allow", "raise limits.points or send smaller bundles"
     ),
+    "record.kills": Reason(
+        "LMS-1014",
+        "a record that killed its process three times while it was transformed",
+        "its bytes are in the topic at these coordinates, not in the letter; raise the memory limit, read from there",
+    ),
     "limits.attributes": Reason(
         "LMS-1015",
         "more attributes, exemplars or items of one value than the limits allow",
@@ -106,6 +111,16 @@ REASONS: Final[dict[str, Reason]] = {
         "a codec, source or sink that cannot be loaded",
         "check the name, or the dotted name of your own module",
     ),
+    "config.certificate": Reason(
+        "LMS-2010",
+        "the client's certificate or key cannot be used",
+        "renew or repair what the message names; certificate and key must be of one pair, in PEM",
+    ),
+    "config.secret": Reason(
+        "LMS-2011",
+        "the secret with the client's certificate cannot be had",
+        "check its name and region, secretsmanager:GetSecretValue (and kms:Decrypt), and its three fields",
+    ),
     "source.unreachable": Reason(
         "LMS-3001",
         "the broker cannot be reached",
@@ -119,12 +134,47 @@ REASONS: Final[dict[str, Reason]] = {
     "source.offset": Reason(
         "LMS-3005",
         "an offset that the topic no longer holds",
-        "rows up to the earliest offset are gone from Kafka; restart with --from earliest",
+        "what lay there is gone from Kafka; to go on with what there is, set source.on_offset_lost to earliest",
     ),
     "source.commit": Reason(
         "LMS-3006",
         "offsets could not be committed",
         "nothing is lost: the records since the last commit are read again; look at the broker",
+    ),
+    "source.stuck": Reason(
+        "LMS-3007",
+        "the consumer group cannot be kept, and new members did not help",
+        "start the process again (exit 75); if that does not help either, the message says what the broker answers",
+    ),
+    "source.fenced": Reason(
+        "LMS-3008",
+        "another member of the group has the same group.instance.id",
+        "give each process an instance id of its own, or none",
+    ),
+    "source.tls_expired": Reason(
+        "LMS-3010",
+        "a certificate has expired, or is not valid yet",
+        "renew the certificate that the message names; if it is not due, look at the clocks",
+    ),
+    "source.tls_issuer": Reason(
+        "LMS-3011",
+        "the broker's certificate is of an authority that is not trusted here",
+        "set ca to the PEM file of the authority that signs the brokers' certificates",
+    ),
+    "source.tls_host": Reason(
+        "LMS-3012",
+        "the broker's certificate is for another host name",
+        "use a name in bootstrap that is in the certificate, or have it issued for this one",
+    ),
+    "source.tls_client": Reason(
+        "LMS-3013",
+        "the broker refused the client certificate, or misses one",
+        "set cert and key to a certificate of an authority in the brokers' trust store, and not revoked",
+    ),
+    "source.tls_port": Reason(
+        "LMS-3014",
+        "TLS against plaintext",
+        "set security to what this port speaks, or take the other port (MSK: 9092 plaintext, 9094 TLS)",
     ),
     "sink.unreachable": Reason("LMS-4002", "the sink cannot be reached", "check endpoint, network and credentials"),
     "sink.denied": Reason(
@@ -140,6 +190,16 @@ REASONS: Final[dict[str, Reason]] = {
         "LMS-4006",
         "the reader of standard output has gone",
         "nothing, if it meant to stop; else look at the command after the pipe",
+    ),
+    "dead_letters.breaker": Reason(
+        "LMS-4007",
+        "so many records are refused that the fault is more likely here or at the producer than in the records",
+        "see `lmstream dlq stats`, mend settings or producer, start again; breaker.records = 0 lets all through",
+    ),
+    "dead_letters.unavailable": Reason(
+        "LMS-4008",
+        "dead letters cannot be written or read",
+        "check bucket or topic, network and permissions; nothing was committed past them",
     ),
     "verify.failed": Reason(
         "LMS-5001",
@@ -190,6 +250,12 @@ class ConfigError(LmstreamError):
 
 class SourceError(LmstreamError):
     """The operator or the network must act: records cannot be read. Nothing was committed that was not delivered."""
+
+
+class RestartError(SourceError):
+    """The process should be replaced: nothing that it can do itself helps. Nothing was lost."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits
 
 
 class SinkError(LmstreamError):

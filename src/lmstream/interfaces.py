@@ -48,11 +48,38 @@ class Sink(Protocol):
 class DeadLetterSink(Protocol):
     """Where dead letters go."""
 
+    largest: int
+    """Bytes of the largest letter it takes, as one line of JSON. Hosts refuse one too small for their limits."""
+
+    async def check(self) -> None:
+        """See, before a start, whether letters can be written; raises when not. May lower `largest`."""
+        ...
+
     async def write(self, letters: Sequence[DeadLetter], /) -> None:
         """Return when all are durable; raise otherwise. Writing the same letter again must be harmless."""
         ...
 
     async def close(self) -> None: ...
+
+
+class Guard(Protocol):
+    """Remembers beyond the life of a process which record was being transformed when it died."""
+
+    def deaths(self, record: Record, /) -> int:
+        """How many processes died while they transformed this record."""
+        ...
+
+    def enter(self, record: Record, /) -> None:
+        """Mark the record that is being transformed from now on; called for each record, so it must cost nothing."""
+        ...
+
+    def leave(self) -> None: ...
+
+    def forget(self, record: Record, /) -> None:
+        """Called when a record with deaths is settled. May raise OSError."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Batch(Struct, frozen=True):
@@ -69,7 +96,11 @@ Drain = Callable[[Iterable[TopicPartition]], Awaitable[None]]
 
 
 class Source(Protocol):
-    """Where records come from."""
+    """Where records come from.
+
+    One that reads several partitions may also have `pause(partitions)`: read nothing of these until the next call, so
+    that one whose records cannot be settled does not stop the others.
+    """
 
     on_revoke: Drain | None
     """Set by the runtime; awaited before partitions are given up, so that what is in flight can be settled."""

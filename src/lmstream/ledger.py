@@ -59,6 +59,16 @@ class Ledger:
         if part is not None:
             self.held -= len(part.heap)
 
+    def epoch(self, tp: TopicPartition) -> int | None:
+        """The epoch of a partition that is assigned."""
+        part = self._owned.get(tp)
+        return None if part is None else part.epoch
+
+    def refuse(self, tp: TopicPartition, epoch: int) -> None:
+        """Note that a record of that epoch was dropped: what follows it in a later batch must not pass over the gap."""
+        if tp not in self._owned:
+            self._last[tp] = max(epoch, self._last.get(tp, epoch))
+
     def opened(self, tp: TopicPartition, epoch: int, offset: int) -> bool:
         """Note that an offset was read; False, and nothing noted, when that assignment has ended."""
         part = self._owned.get(tp)
@@ -113,6 +123,11 @@ class Ledger:
             # A commit may return after its partition went away and came back: the new epoch starts from nothing.
             if part is not None and part.position is not None and offset <= part.position:
                 part.committed = max(part.committed, offset)
+
+    def crowded(self, share: int) -> frozenset[TopicPartition]:
+        """Partitions that use up more than their part of `held`, when all of them together may have `share`."""
+        most = max(1, share // max(1, len(self._owned)))
+        return frozenset(tp for tp, part in self._owned.items() if len(part.heap) >= most)
 
     @property
     def in_flight(self) -> int:

@@ -35,6 +35,12 @@ class Record(Struct, frozen=True, kw_only=True):
         return TopicPartition(self.topic, self.partition)
 
     @property
+    def size(self) -> int:
+        """Bytes it holds in memory, as far as somebody else chose them: value, key and headers."""
+        size = len(self.value or b"") + len(self.key or b"")
+        return size + sum(len(name) + len(text or b"") for name, text in self.headers) if self.headers else size
+
+    @property
     def coordinates(self) -> str:
         """`topic/partition/offset`, for messages."""
         return f"{self.topic}/{self.partition}/{self.offset}"

@@ -5,14 +5,15 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
+from lmstream.breaker import Breaker, BreakerPolicy
 from lmstream.delivery import Delivery, DeliveryPolicy, LetterDelivery, Random
 from lmstream.errors import DecodeError
-from lmstream.fanout import Engine
-from lmstream.interfaces import Batch, Clock, DeadLetterSink, Sink, Sleep
+from lmstream.fanout import Engine, FanOut
+from lmstream.interfaces import Batch, Clock, DeadLetterSink, Guard, Sink, Sleep
 from lmstream.model import NOT_TRIED, DeadLetter, Failure, Kind, Outcome, Pack, Status, TopicPartition
 from lmstream.packing import Chunk, pack
 from lmstream.rolling import Roller, RollPolicy
-from lmstream.tracking import Flight, Tracked, add, letter, since
+from lmstream.tracking import KILLS, Flight, Tracked, add, letter, since
 
 MIB: Final = 1 << 20
 BUDGET: Final = 64 * MIB
@@ -22,7 +23,11 @@ BREATH: Final = 256 * 1024
 LETTERS: Final = 64
 """Dead letters in one write, at most; fewer when they are large (`LETTER_BYTES`)."""
 LETTER_BYTES: Final = 8 * MIB
+DEATHS: Final = 3
+"""Processes that a record may kill; then it is dead-lettered without its value, untouched."""
 
+Cut = tuple[str, bytes, int]
+"""(path, lines, rows) of one record."""
 Settled = Callable[[TopicPartition, int, int, Status], None]
 """(partition, epoch, offset, status), called once for each record that may be acknowledged."""
 
@@ -47,11 +52,18 @@ class Pipeline:
         policy: DeliveryPolicy | None = None,
         roll: RollPolicy | None = None,
         budget: int = BUDGET,
+        breaker: BreakerPolicy | None = None,
+        guard: Guard | None = None,
         on_settled: Settled | None = None,
     ) -> None:
         policy = policy or DeliveryPolicy()
         self.delivery = Delivery(sink, policy, sleep=sleep, clock=clock, random=random)
         self.letters = LetterDelivery(dead_letters, policy, sleep=sleep, clock=clock, random=random)
+        # Off unless asked for: a host that is called has nobody who could look, and its records expire meanwhile.
+        breaker = breaker or BreakerPolicy(records=0)
+        self._decoding = Breaker(breaker, "no row could be made of")
+        self._accepting = Breaker(breaker, "the sink refused")
+        self._guard = guard
         self._flight = Flight()
         self.counts = self._flight.counts
         self.budget = budget
@@ -102,11 +114,26 @@ class Pipeline:
         return self._flight.balanced(len(self._inbox))
 
     @property
+    def fatal(self) -> Failure | None:
+        """Why nothing more is read until an operator acts: the sink's configuration, or too many refusals."""
+        return self.delivery.fatal or self.broken
+
+    @property
+    def broken(self) -> Failure | None:
+        """Set for good when too many records are refused: nothing more is transformed or dead-lettered."""
+        return self._decoding.tripped or self._accepting.tripped
+
+    @property
+    def unburied(self) -> tuple[str, int]:
+        """Coordinates of the oldest record that waits for its dead letter, and how many wait; "" and 0 for none."""
+        return (self._graves[0][0].record.coordinates if self._graves else "", len(self._graves))
+
+    @property
     def room(self) -> int:
         """Bytes of payload to read now; 0 or less: read nothing. Waiting payload may fill a quarter of the budget,
         because lines are several times as large and need the rest.
         """
-        if self.delivery.fatal is not None or self.error is not None:
+        if self.fatal is not None or self.error is not None:
             return 0
         return min(self.budget // 4 - self._inbox_bytes, self.budget - self.in_flight_bytes)
 
@@ -176,6 +203,8 @@ class Pipeline:
             await self._cancel()
             self._give_back()
             self._deadline = self.error = None  # all of it was given back, so the next batch starts anew
+        if self.broken is not None:
+            self.failures[self.broken.code] = self.broken
         if not self.failures and any(each.status is Status.PENDING for each in mine):
             self.failures[NOT_TRIED.code] = NOT_TRIED
         return Outcome(
@@ -195,6 +224,8 @@ class Pipeline:
             await self._letter_sink.close()
         finally:
             await self._sink.close()
+            if self._guard is not None:
+                self._guard.close()
 
     # Records to packs
 
@@ -215,8 +246,9 @@ class Pipeline:
         """Transform what waits, never more than the budget holds (but always one record), and launch its packs."""
         try:
             worked = 0
-            while self._inbox and not self._late():
-                if self.in_flight_bytes >= self.budget and self.in_flight > len(self._inbox):
+            while self._inbox and not self._late() and self.broken is None:
+                full = self.in_flight_bytes >= self.budget or self._suspects(self._inbox[0])
+                if full and self.in_flight > len(self._inbox):
                     self._cut()
                     if not self._delivering and not self._burying:
                         self._flush()  # all of the budget is gathered lines: only their age would free it
@@ -235,29 +267,25 @@ class Pipeline:
         finally:
             self._working = False
 
+    def _suspects(self, each: Tracked) -> bool:
+        """Whether a process died over this record: then it is transformed alone, so as not to be blamed for others."""
+        return self._guard is not None and self._guard.deaths(each.record) > 0
+
     def _late(self) -> bool:
         return self._deadline is not None and self._clock() >= self._deadline
 
     def _transform(self, each: Tracked) -> None:
-        c, limits = self.counts, self._sink.limits
+        c = self.counts
         c.records += 1
-        try:
-            out = self._engine.fan_out(each.record)
-            if self._roller is None:
-                cuts = [("", data, rows) for data, rows in out.cut(limits.pack_rows, limits.pack_bytes)]
-            else:
-                cuts = [(group.path, group.data, group.rows) for group in out.groups]
-        except DecodeError as e:
-            each.why = (e.reason, e.detail)
+        made = self._guarded(each)
+        if made is None:
+            self._decoding.saw(refused=True)
             self._bury(each)
             return
-        except MemoryError:
-            # The only error beside DecodeError that the data alone can cause; anything else is a bug and must stop us.
-            each.why = ("limits.size", "not enough memory to transform this record")
-            self._bury(each)
-            return
+        out, cuts = made
         if sum(rows for _, _, rows in cuts) != out.rows:
             raise RuntimeError(f"{each.record.coordinates}: {out.rows} rows were made, but not as many were cut")
+        self._decoding.saw(refused=bool(out.rejected) and not out.rows)
         self._flight.encoded(each, out.rows, sum(len(data) for _, data, _ in cuts))
         add(c.skipped, out.skipped)
         add(c.noted, out.noted)
@@ -277,6 +305,35 @@ class Pipeline:
             for path, data, rows in cuts:
                 self._roller.add(path, data, rows, each.number, now)
             self._launch(self._roller.due(now))
+
+    def _guarded(self, each: Tracked) -> tuple[FanOut, list[Cut]] | None:
+        """What a record becomes; None, with `why` set, when nothing can."""
+        guard = self._guard
+        if guard is None:
+            return self._made(each)
+        if guard.deaths(each.record) >= DEATHS:
+            size = each.record.size
+            each.why = (KILLS, f"{DEATHS} processes died while they transformed its {size:,} bytes, left out here")
+            return None
+        guard.enter(each.record)
+        try:
+            return self._made(each)
+        finally:
+            guard.leave()
+
+    def _made(self, each: Tracked) -> tuple[FanOut, list[Cut]] | None:
+        limits = self._sink.limits
+        try:
+            out = self._engine.fan_out(each.record)
+            if self._roller is None:
+                return out, [("", data, rows) for data, rows in out.cut(limits.pack_rows, limits.pack_bytes)]
+            return out, [(group.path, group.data, group.rows) for group in out.groups]
+        except DecodeError as e:
+            each.why = (e.reason, e.detail)
+        except MemoryError:
+            # The only error beside DecodeError that the data alone can cause; anything else is a bug and must stop us.
+            each.why = ("limits.size", "not enough memory to transform this record")
+        return None
 
     # Packs to verdicts
 
@@ -315,6 +372,8 @@ class Pipeline:
 
     def _complete(self, each: Tracked) -> None:
         """Every row has a final verdict; one letter holds whatever went wrong with the record."""
+        if each.lines:
+            self._accepting.saw(refused=each.refused > 0)
         if each.why is not None or each.rejected:
             self._bury(each)
         else:
@@ -324,13 +383,13 @@ class Pipeline:
 
     def _bury(self, each: Tracked) -> None:
         self._graves.append((each, letter(each)))
-        if not self._burying:
+        if not self._burying and self.broken is None:
             self._burying = True
             self._spawn(self._write_letters())
 
     async def _write_letters(self) -> None:
         try:
-            while self._graves and not self._late():
+            while self._graves and not self._late() and self.broken is None:
                 some: list[DeadLetter] = []
                 size = 0
                 for each, written in self._graves:
@@ -352,6 +411,8 @@ class Pipeline:
     def _settle(self, each: Tracked, status: Status) -> None:
         self._flight.settle(each, status)
         self._changed.set()
+        if self._guard is not None and self._guard.deaths(each.record):
+            self._guard.forget(each.record)
         if self.on_settled is not None:
             self.on_settled(each.record.tp, each.epoch, each.record.offset, status)
 

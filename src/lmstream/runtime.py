@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Annotated, Any, Final
 
@@ -11,7 +12,7 @@ from lmstream.errors import REASONS, SinkError, SourceError
 from lmstream.interfaces import Batch, Clock, Source
 from lmstream.ledger import Ledger
 from lmstream.model import Failure, Status, TopicPartition
-from lmstream.pipeline import Pipeline
+from lmstream.pipeline import Pipeline, Settled
 
 log: Final = logging.getLogger("lmstream.runtime")
 
@@ -31,7 +32,8 @@ class RuntimePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     close_timeout: Annotated[float, Meta(gt=0)] = 10.0
     """Seconds each part may take to close; then it is left behind."""
     fatal_patience: Annotated[float, Meta(ge=0)] | None = None
-    """Seconds to wait for an operator while the sink refuses by configuration (missing stream, no permission).
+    """Seconds to wait for an operator while the sink refuses by configuration (missing stream, no permission), or too
+    many records are refused.
     None waits for ever, paused and without loss, as a service should; a command line gives up after a few."""
     progress_interval: Annotated[float, Meta(gt=0)] = 0.25
     """Seconds between two calls of `on_progress`."""
@@ -39,7 +41,8 @@ class RuntimePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds between two looks at ages, commits and progress while nothing else happens."""
     held_offsets: Annotated[int, Meta(ge=1)] = 100_000
     """Offsets read from the oldest unsettled one on, after which reading pauses: bounds memory, and what a restart
-    reads again, when a single record stays stuck."""
+    reads again, when a single record stays stuck. A partition with more than its part of one half is paused alone, by
+    sources that can."""
 
 
 class Progress(Struct, kw_only=True):
@@ -91,19 +94,22 @@ class Runtime:
         clock: Clock,
         policy: RuntimePolicy | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        on_settled: Settled | None = None,
     ) -> None:
         self.ledger = Ledger()
         self._source = source
         self._pipeline = pipeline
         self._clock = clock
         self._policy = policy or RuntimePolicy()
-        self._on_progress = on_progress
+        self._on_progress, self._on_settled = on_progress, on_settled
         self._commits = self._commit_failures = self._stale = 0
         self._commit_task: asyncio.Task[None] | None = None
-        self._revoking: set[TopicPartition] = set()
+        self._revoking: dict[TopicPartition, float] = {}  # with the epoch that ends
+        self._paused: frozenset[TopicPartition] = frozenset()
         self._halt = asyncio.Event()
         self._started = self._committed_at = self._shown_at = clock()
         self._fatal_since: float | None = None
+        self._unburied = False
         pipeline.on_settled = self._settled
         source.on_revoke = self._revoke
 
@@ -125,6 +131,9 @@ class Runtime:
                     await self._finish()  # the source broke; what it brought before is good
                 raise
             await self._finish()
+            broken = self._pipeline.broken
+            if broken is not None and not self._halt.is_set():  # the source has ended: nothing is left to wait for
+                raise _sink_error(broken)
         finally:
             await self._close()
         self._show()
@@ -151,7 +160,7 @@ class Runtime:
             late=self.ledger.late,
             stale=self._stale,
             trouble=pipeline.letters.trouble or pipeline.delivery.trouble,
-            fatal=pipeline.delivery.fatal,
+            fatal=pipeline.fatal,
             duration=self._clock() - self._started,
         )
 
@@ -189,23 +198,37 @@ class Runtime:
         return batch.end
 
     def _room(self) -> int:
+        self._spread()
         return 0 if self.ledger.held >= self._policy.held_offsets else self._pipeline.room
+
+    def _spread(self) -> None:
+        """Pause what is stalled by itself, long before all reading has to stop because of it."""
+        pause = getattr(self._source, "pause", None)
+        crowded = self.ledger.crowded(self._policy.held_offsets // 2)
+        if pause is not None and crowded != self._paused:
+            self._paused = crowded
+            pause(crowded)
 
     def _accept(self, batch: Batch) -> None:
         records = []
         for record in batch.records:
             tp = record.tp
             epoch = batch.epochs.get(tp, 0)
-            owned = tp not in self._revoking and self.ledger.assign(tp, epoch)
-            if owned and self.ledger.opened(tp, epoch, record.offset):
+            ending = self._revoking.get(tp)
+            if ending is not None and epoch <= ending:
+                self.ledger.refuse(tp, epoch)
+                self._stale += 1
+            elif self.ledger.assign(tp, epoch) and self.ledger.opened(tp, epoch, record.offset):
                 records.append(record)
             else:
                 self._stale += 1
         if records:
             self._pipeline.submit(Batch(records, batch.epochs, batch.end))
 
-    def _settled(self, tp: TopicPartition, epoch: int, offset: int, _status: Status) -> None:
+    def _settled(self, tp: TopicPartition, epoch: int, offset: int, status: Status) -> None:
         self.ledger.settled(tp, epoch, offset)
+        if self._on_settled is not None:
+            self._on_settled(tp, epoch, offset, status)
 
     async def _wait(self, task: asyncio.Task[Any]) -> None:
         """Wait for a task, `stop` or the next tick."""
@@ -230,17 +253,18 @@ class Runtime:
         if pipeline.error is not None:
             raise pipeline.error
         pipeline.tick()
-        fatal = pipeline.delivery.fatal
+        self._watch_letters()
+        fatal = pipeline.fatal
         if fatal is None:
             self._fatal_since = None
         elif self._fatal_since is None:
             self._fatal_since = now
-            log.error("the sink refuses by configuration, reading is paused: %s %s", fatal.code, fatal.message)
+            log.error("reading is paused until an operator acts: %s: %s", fatal.code, fatal.message)
         patience = self._policy.fatal_patience
         if fatal is not None and self._fatal_since is not None and patience is not None:
             waited = now - self._fatal_since
             if waited >= patience:
-                raise SinkError(_reason(fatal), f"{fatal.code}: {fatal.message}")
+                raise _sink_error(fatal)
         if now - self._committed_at >= self._policy.commit_interval and self._commit_task is None:
             self._committed_at = now
             offsets = self.ledger.committable()
@@ -250,6 +274,19 @@ class Runtime:
         if now - self._shown_at >= self._policy.progress_interval:
             self._shown_at = now
             self._show()
+
+    def _watch_letters(self) -> None:
+        """Say when dead letters begin to wait, and when they are durable again."""
+        trouble = self._pipeline.letters.trouble
+        if (trouble is not None) == self._unburied:
+            return
+        self._unburied = trouble is not None
+        if trouble is None:
+            log.warning("dead letters are durable again")
+            return
+        first, many = self._pipeline.unburied
+        what = "dead letters cannot be written, %s and %d more wait, their partitions are not committed: %s"
+        log.error(what, first, max(0, many - 1), trouble.message)
 
     def _show(self) -> None:
         if self._on_progress is not None:
@@ -280,7 +317,10 @@ class Runtime:
 
     async def _revoke(self, partitions: Iterable[TopicPartition]) -> None:
         """Settle and commit what is in flight of these partitions, then give them up. The source awaits this."""
-        gone = set(partitions)
+        # A source that lost its place may be back in a new epoch before the old one is settled: that one is not ours to
+        # drop. Of a partition with no record yet the epoch is not known, so nothing of it is taken until this returns.
+        epochs = {tp: self.ledger.epoch(tp) for tp in partitions}
+        gone = {tp: math.inf if epoch is None else epoch for tp, epoch in epochs.items()}
         self._revoking |= gone
         try:
             self._pipeline.forget(gone)
@@ -291,9 +331,10 @@ class Runtime:
                 log.warning("partitions are given up with records in flight; their next owner repeats those")
             await self._commit_now()
         finally:
-            for tp in gone:
-                self.ledger.revoke(tp)
-            self._revoking -= gone
+            for tp, ending in gone.items():
+                if (self.ledger.epoch(tp) or 0) <= ending:
+                    self.ledger.revoke(tp)
+                self._revoking.pop(tp, None)
 
     # Ending
 
@@ -335,10 +376,12 @@ class Runtime:
             log.warning("%s did not close cleanly: %r", what, task.exception())
 
 
-def _reason(failure: Failure) -> str:
+def _sink_error(failure: Failure) -> SinkError:
     if failure.code in REASONS:
-        return failure.code
-    return "sink.missing" if "NotFound" in failure.code else "sink.denied"
+        return SinkError(failure.code, failure.message)
+    return SinkError(
+        "sink.missing" if "NotFound" in failure.code else "sink.denied", f"{failure.code}: {failure.message}"
+    )
 
 
 async def _end(task: asyncio.Task[Any], seconds: float) -> None:

@@ -1,12 +1,16 @@
 """The record on its way: what of it is still open, its dead letter, and the counts that must always add up."""
 
 from hashlib import sha256
+from typing import Final
 
 from msgspec import Struct, field
 
 from lmstream import __version__
 from lmstream.errors import REASONS
 from lmstream.model import DeadLetter, Record, Status, TopicPartition
+
+KILLS: Final = "record.kills"
+"""Reason of a letter without a value: the record killed the process, time and again."""
 
 
 class Counts(Struct, kw_only=True):
@@ -56,7 +60,7 @@ class Tracked:
         self.batch = batch
         self.record = record
         self.epoch = epoch
-        self.payload = len(record.value or b"") + len(record.key or b"")
+        self.payload = record.size
         self.lines = 0  # bytes of encoded lines
         self.remaining = 0  # rows without a final verdict
         self.refused = 0  # rows that wait for the dead letter
@@ -155,7 +159,7 @@ def letter(each: Tracked) -> DeadLetter:
         partition=record.partition,
         offset=record.offset,
         timestamp=record.timestamp,
-        value=record.value,
+        value=None if reason == KILLS else record.value,  # nobody should have to take those bytes up again
         key=record.key,
         headers=record.headers,
         reason=reason,

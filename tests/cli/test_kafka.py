@@ -167,6 +167,6 @@ async def test_wrong_topics_and_certificates_are_one_clear_message(kafka, tmp_pa
     code, _, err = await call(
         "publish", "--bootstrap", kafka.bootstrap, "--ca", kafka.certificates.ca, "--topic", "lm", "--count", 1
     )
-    assert (code, "LMS-3002" in err, "Traceback" in err) == (1, True, False)
+    assert (code, "LMS-3013" in err, "Traceback" in err) == (1, True, False)
     code, _, err = await call("run", *tls(kafka), "--topic", "lm", "--org", "a", "--landed", tmp_path / "x")
     assert (code, "dead_letters.root" in err) == (2, True)

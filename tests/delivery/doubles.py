@@ -45,14 +45,40 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
-def run(coroutine: Any) -> Any:
+class SeededLoop(VirtualLoop):
+    """Virtual time, and callbacks that are ready together run in an order drawn from a seed: what a schedule finds,
+    the same seed finds again.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._draw = Random(seed)
+
+    def _run_once(self) -> None:
+        ready: deque = self._ready  # type: ignore[attr-defined]
+        if len(ready) > 1:
+            some = list(ready)
+            self._draw.shuffle(some)
+            ready.clear()
+            ready.extend(some)
+        super()._run_once()  # type: ignore[misc]
+
+
+def run(coroutine: Any, loop_factory: Any = VirtualLoop) -> Any:
     """Run in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(coroutine)
 
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+async def until(condition: Any, seconds: float = 30.0) -> None:
+    """Wait until something holds, but not for ever."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - the code under test has no event to offer for this
+            await asyncio.sleep(0.01)
 
 
 # --- an engine of toy bundles ------------------------------------------------------------------------------------

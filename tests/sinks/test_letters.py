@@ -1,6 +1,7 @@
 """Dead letters in a folder: durable, at one place per record, never over another record, and readable as a source."""
 
 import asyncio
+import resource
 
 import pytest
 
@@ -63,3 +64,27 @@ async def test_a_folder_that_cannot_be_written_raises_and_says_where(tmp_path, s
     assert caught.value.reason == "sink.disk"
     with pytest.raises(ConfigError):
         await Letters(Settings(root=str(tmp_path / "lm.metrics"))).check()
+
+
+@pytest.fixture
+def small_disk():
+    """Files may hold 300 bytes: a write fails in the middle, as on a full disk. Call it to get the space back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_full_disk_leaves_nothing_half_written_and_the_letter_is_there_once_there_is_space(
+    tmp_path, sink, small_disk
+):
+    large = letter(value=b"x" * 5000)
+    for _ in range(2):
+        with pytest.raises(SinkError, match=r"lm\.metrics/3/7\.json: EFBIG") as caught:
+            await sink.write([large])
+        assert caught.value.reason == "sink.disk"
+        assert names(tmp_path) == []
+    await sink.write([letter(offset=8)])  # a small one has room
+    small_disk()
+    await sink.write([large, letter(offset=8)])
+    assert names(tmp_path) == ["lm.metrics/3/7.json", "lm.metrics/3/8.json"]

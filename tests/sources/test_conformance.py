@@ -45,7 +45,7 @@ class KafkaHost(FilesHost):
         await self.lab.close()
 
 
-HOSTS = {"files": FilesHost, "kafka": KafkaHost}
+HOSTS = {"files": FilesHost, "kafka": KafkaHost, "confluent": KafkaHost}
 
 
 def test_every_source_in_the_folder_is_tested_here():

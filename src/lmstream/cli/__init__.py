@@ -60,6 +60,14 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         lmstream query "select metric, avg(value) from rows group by all" --landed ./landed --csv
         """,
     ),
+    "dlq": (
+        "Dead letters: list, show, count, replay, remove.",
+        """
+        lmstream dlq ls ./dead-letters --reason 'decode.*' --since 2h
+        lmstream dlq replay ./dead-letters --org acme --landed ./landed
+        lmstream dlq purge s3://bucket/dead-letters --until 14d --yes
+        """,
+    ),
     "schema": (
         "Print the row contract as JSON Schema, Glue columns, Athena DDL or a Markdown table.",
         """
@@ -68,6 +76,17 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         """,
     ),
 }
+
+_BELOW: Final[dict[str, dict[str, str]]] = {
+    "dlq": {
+        "ls": "List dead letters, a line each.",
+        "show": "Show dead letters in full: why, which points, how the bytes begin.",
+        "stats": "Count dead letters by partition and reason.",
+        "replay": "Send dead letters through the engine again; without --yes only say what would come of it.",
+        "purge": "Remove dead letters for good; without --yes only say which.",
+    }
+}
+"""Verbs of verbs."""
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
@@ -126,7 +145,13 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     )
     for name, (text, examples) in _VERBS.items():
         epilogue = "Examples:\n" + indent(dedent(examples).strip(), "  ")
-        app.command(f"lmstream.cli.{name}:{name}", name=name, help=text, help_epilogue=epilogue)
+        if below := _BELOW.get(name):
+            verb = cyclopts.App(name=name, help=text, help_epilogue=epilogue)
+            for each, what in below.items():
+                verb.command(f"lmstream.cli.{name}:{each}", name=each, help=what)
+            app.command(verb)
+        else:
+            app.command(f"lmstream.cli.{name}:{name}", name=name, help=text, help_epilogue=epilogue)
     try:
         with logging_to_stderr(debug=debug):
             result = app(arguments, exit_on_error=False, print_error=False)

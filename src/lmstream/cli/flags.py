@@ -43,8 +43,8 @@ class BrokerFlags:
     """Brokers, as host:port,host:port."""
     ca: Path | None = None
     """CA certificates in PEM. This, --cert or --tls makes the connection TLS."""
-    cert: Path | None = None
-    """Client certificate in PEM, for mTLS."""
+    cert: str | None = None
+    """Client certificate in PEM, for mTLS; or awssm:NAME of a secret that holds it and the key."""
     key: Path | None = None
     """Private key of the client certificate in PEM."""
     key_password: str | None = None

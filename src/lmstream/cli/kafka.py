@@ -10,7 +10,8 @@ from lmstream.config import Config
 from lmstream.errors import ConfigError, SourceError
 from lmstream.model import Record
 from lmstream.sources import _kafka
-from lmstream.sources._kafka_settings import Settings, ssl_context
+from lmstream.sources._kafka_settings import Settings
+from lmstream.sources._tls import Tls
 from lmstream.sources.kafka import Range, read_range
 
 
@@ -46,6 +47,8 @@ async def read_topic(settings: Settings, span: Span) -> AsyncIterator[Record]:
         consumer = await _kafka.connect(settings, group=False)
         try:
             partitions = set(consumer.partitions_for_topic(topic) or ())
+            if unknown := sorted((set(span.start) | set(span.stop)) - partitions):
+                raise ConfigError("config.invalid", f"--from, --to: topic {topic} has no partition {unknown[0]}")
         finally:
             await _kafka.stop(consumer)
     ranges: dict[int, Range] = {p: (span.start.get(p), span.stop.get(p)) for p in partitions}
@@ -64,8 +67,8 @@ async def producing(settings: Settings) -> AsyncIterator[Any]:
     from aiokafka.errors import KafkaError
 
     (topic,) = settings.topics
-    context = ssl_context(settings)
-    consumer = await _kafka.connect(settings, group=False)  # says what is wrong with broker, TLS or topic
+    tls = Tls(settings)
+    consumer = await _kafka.connect(settings, group=False, tls=tls)  # says what is wrong with broker, TLS or topic
     await _kafka.stop(consumer)
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.bootstrap,
@@ -73,8 +76,8 @@ async def producing(settings: Settings) -> AsyncIterator[Any]:
         acks="all",
         linger_ms=5,
         max_batch_size=512 * 1024,
-        security_protocol="SSL" if context else "PLAINTEXT",
-        ssl_context=context,
+        security_protocol="SSL" if tls.context else "PLAINTEXT",
+        ssl_context=tls.context,
     )
     try:
         await producer.start()

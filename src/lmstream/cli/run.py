@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,17 @@ from cyclopts import Parameter
 from lmstream._checked import Text
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
-from lmstream.config import Config, build_letters, build_runtime, build_sink
+from lmstream.config import Config, build_runtime, build_sink, check_letters
 from lmstream.errors import ConfigError, LmstreamError
+from lmstream.interfaces import Source
+from lmstream.pipeline import Settled
 from lmstream.runtime import Progress, Summary
 from lmstream.settings import MIB
 
 PARTIAL: Final = 4
 AGAIN: Final = 75
 """Exit code of a stop that left records unacknowledged: start again, they come back (EX_TEMPFAIL of sysexits)."""
+_LAST: Final = 4.0  # seconds beyond the grace to commit, close and leave the group: 25 + 4 is below the 30 of a kill
 _PATIENCE: Final = 5.0  # seconds a person waits for a sink whose configuration is wrong
 
 
@@ -88,13 +92,14 @@ class SinkFlags:
                 "sink.stream": self.stream,
                 "sink.region": self.region,
                 "sink.endpoint_url": self.endpoint_url,
+                "dead_letters.type": "letters" if self.dead_letters else None,
                 "dead_letters.root": self.dead_letters,
             }
         )
 
 
 _NO_SOURCE: Final = SourceFlags()
-_NO_SINK: Final = SinkFlags()
+NO_SINK: Final = SinkFlags()
 
 
 def run(
@@ -104,7 +109,7 @@ def run(
     settings: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=False)] = (),
     source: SourceFlags = _NO_SOURCE,
     broker: BrokerFlags = NO_BROKER,
-    sink: SinkFlags = _NO_SINK,
+    sink: SinkFlags = NO_SINK,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
     """Move records from a source to a sink as rows. Offsets are committed only for what is durable.
@@ -152,24 +157,29 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-async def execute(config: Config) -> Summary:
-    """Run to the end of the source, or to a signal. Call it once per process: it takes the signals."""
+async def execute(config: Config, source: Source | None = None, on_settled: Settled | None = None) -> Summary:
+    """Run to the end of the source, or to a signal. Call it once per process: it takes the signals.
+
+    `source` stands in for the configured one; `on_settled` is told of each record.
+    """
     await _check(config)
     interactive = sys.stderr.isatty() or config.need("source").name == "files"
     if config.runtime.fatal_patience is None and interactive:
         patient = msgspec.structs.replace(config.runtime, fatal_patience=_PATIENCE)
         config = msgspec.structs.replace(config, runtime=patient)
     reporter = Reporter(config.run.report_seconds)
-    runtime = build_runtime(config, reporter)
+    runtime = build_runtime(config, reporter, source, on_settled)
     loop = asyncio.get_running_loop()
     stopping = False
 
     def stop() -> None:
         nonlocal stopping
         if stopping:
+            reporter.__exit__(None, None, None)  # a bar hides the cursor
             os._exit(130)  # at once, as asked twice: what is not committed comes again
         stopping = True
         terminal.say("stopping: settling what is in flight; once more to exit at once")
+        _last_resort(config.runtime.grace + _LAST)
         runtime.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -185,6 +195,18 @@ async def execute(config: Config) -> Summary:
             loop.remove_signal_handler(number)
 
 
+def _last_resort(seconds: float) -> None:
+    """End the process by then, come what may: a disk that hangs holds threads that Python would wait for, for ever."""
+
+    def give_up() -> None:
+        terminal.say("some parts did not close in time; what is not committed comes again at the next start")
+        os._exit(AGAIN)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+
+
 def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[], None]) -> None:
     loop.remove_reader(sentinel)  # readable for good
     stop()
@@ -192,7 +214,7 @@ def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[],
 
 async def _check(config: Config) -> None:
     """Look at sink and dead letters before anything is read, so that a wrong setting costs seconds and not a night."""
-    await build_letters(config).check()
+    await check_letters(config)
     sink = build_sink(config)
     try:
         if hasattr(sink, "check"):

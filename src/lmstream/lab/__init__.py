@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from lmstream.lab.firehose_config import StreamConfig
     from lmstream.lab.generator import Bundle, Generator
     from lmstream.lab.kafka import KafkaLab
+    from lmstream.lab.mock_kafka import MockKafka
     from lmstream.lab.mtls import Certificates, MtlsProxy
     from lmstream.lab.stores import FolderStore, ObjectStore, S3Store
+    from lmstream.lab.tcp import TcpFaults
 
 __all__ = [
     "Broker",
@@ -32,10 +34,12 @@ __all__ = [
     "FolderStore",
     "Generator",
     "KafkaLab",
+    "MockKafka",
     "MtlsProxy",
     "ObjectStore",
     "S3Store",
     "StreamConfig",
+    "TcpFaults",
 ]
 
 _HOMES = {
@@ -47,10 +51,12 @@ _HOMES = {
     "FolderStore": "stores",
     "Generator": "generator",
     "KafkaLab": "kafka",
+    "MockKafka": "mock_kafka",
     "MtlsProxy": "mtls",
     "ObjectStore": "stores",
     "S3Store": "stores",
     "StreamConfig": "firehose_config",
+    "TcpFaults": "tcp",
 }
 
 

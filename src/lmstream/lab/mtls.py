@@ -1,6 +1,7 @@
 """mTLS before a plaintext server: throw-away certificates, and a proxy that lets only their owners through."""
 
 import asyncio
+import datetime as dt
 import os
 import socket
 import ssl
@@ -33,13 +34,24 @@ class Certificates:
         authority = trustme.CA()
         self._authority = authority
         self._server = authority.issue_cert("localhost", HOST)
-        client = authority.issue_cert("client@lmstream.test", common_name=client_name)
         self.ca = self._write("ca.pem", authority.cert_pem.bytes())
         """Path of the CA, for clients and servers alike."""
-        self.client_cert = self._write("client.pem", b"".join(c.bytes() for c in client.cert_chain_pems))
+        self.client_cert = self.folder / "client.pem"
         """Path of the client's certificate chain."""
-        self.client_key = self._write("client.key", client.private_key_pem.bytes())
+        self.client_key = self.folder / "client.key"
         """Path of the client's private key, not encrypted."""
+        self.renew_client(client_name)
+
+    def issue_client(self, name: str = "lmstream-client", not_after: dt.datetime | None = None) -> tuple[bytes, bytes]:
+        """Answer the PEM texts of a new certificate chain and its key, of the same CA. Files stay as they are."""
+        client = self._authority.issue_cert("client@lmstream.test", common_name=name, not_after=not_after)
+        return b"".join(c.bytes() for c in client.cert_chain_pems), client.private_key_pem.bytes()
+
+    def renew_client(self, name: str = "lmstream-client", not_after: dt.datetime | None = None) -> None:
+        """Replace the client's files by a new certificate of the same CA, each atomically, the key first."""
+        chain, key = self.issue_client(name, not_after)
+        self._write("client.key", key)
+        self._write("client.pem", chain)
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name

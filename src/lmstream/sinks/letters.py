@@ -3,18 +3,17 @@
 import asyncio
 import errno
 import os
+import sys
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
 from lmstream.errors import ConfigError, SinkError
 from lmstream.model import DeadLetter
-from lmstream.partitioning import token
 from lmstream.sinks import _files
+from lmstream.sinks._letters import encode, folder_of, name_of, other_name_of, same
 
 _READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -34,10 +33,11 @@ class Letters:
     The `files` source reads the folder back with the letters' own coordinates.
     """
 
+    largest = sys.maxsize
+    """Bytes of the largest letter it takes: whatever the disk holds."""
+
     def __init__(self, settings: Settings) -> None:
         self._root = Path(settings.root)
-        self._encoder = msgspec.json.Encoder(order="deterministic")
-        self._decoder = msgspec.json.Decoder(DeadLetter)
         self._writing: set[asyncio.Task[None]] = set()
 
     async def check(self) -> None:
@@ -57,28 +57,22 @@ class Letters:
 
     def _write(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
+            parts = folder_of(letter)
             try:
-                with _files.folder(self._root, (token(letter.topic), str(int(letter.partition)))) as at:
-                    _files.replace(at, self._name(at, letter), self._encoder.encode(letter) + b"\n")
+                with _files.folder(self._root, parts) as at:
+                    _files.replace(at, self._name(at, letter), encode(letter))
             except OSError as error:
-                place = f"{self._root}/{token(letter.topic)}/{letter.partition}/{letter.offset}.json"
+                place = "/".join((str(self._root), *parts, name_of(letter)))
                 code = errno.errorcode.get(error.errno or 0, "EIO")
                 raise SinkError("sink.disk", f"dead letter {place}: {code} {error.strerror or error}") from error
 
     def _name(self, at: int, letter: DeadLetter) -> str:
-        name = f"{int(letter.offset)}.json"
+        name = name_of(letter)
         try:
             with os.fdopen(os.open(name, _READ, dir_fd=at), "rb") as file:
-                there = self._decoder.decode(file.read())
+                return name if same(file.read(), letter) else other_name_of(letter)
         except FileNotFoundError:
             return name
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            pass  # not a letter of ours: leave it alone
-        else:
-            if (there.value, there.timestamp) == (letter.value, letter.timestamp):
-                return name
-        digest = blake2b(b"%d\0%b" % (letter.timestamp, letter.value or b""), digest_size=8).hexdigest()
-        return f"{int(letter.offset)}-{digest}.json"
 
     def _check(self) -> None:
         try:

@@ -1,140 +1,91 @@
 """Connect to Kafka: a start that says exactly what is wrong, and a stop that always comes back."""
 
 import asyncio
-import contextlib
-import os
-import socket
+import difflib
+import inspect
+import json
 import ssl
-import struct
 from typing import Any, Final
+
+import msgspec
 
 from lmstream.errors import ConfigError, LmstreamError, SourceError
 from lmstream.model import Record
-from lmstream.sources._kafka_settings import Settings, addresses, ssl_context
+from lmstream.sources._kafka_settings import Settings, addresses, client_settings
+from lmstream.sources._knock import knock_any
+from lmstream.sources._supervisor import LostError
+from lmstream.sources._tls import Tls
 
 try:
     from aiokafka import AIOKafkaConsumer
     from aiokafka.errors import (
+        BrokerResponseError,
         GroupAuthorizationFailedError,
         KafkaError,
         OffsetOutOfRangeError,
         TopicAuthorizationFailedError,
+        kafka_errors,
     )
 except ImportError as _error:
     raise ConfigError("config.extra", "the kafka source needs the extra [consumer]") from _error
 
-_KNOCK: Final = 3.0  # seconds for one broker to answer at a start
+
+class FencedInstanceIdError(BrokerResponseError):  # type: ignore[misc] # aiokafka is untyped
+    """Another member has our group.instance.id. aiokafka has no name for it, and calls it unknown like all others."""
+
+    errno = 82
+
+
+kafka_errors.setdefault(FencedInstanceIdError.errno, FencedInstanceIdError)
+
 _TOPIC_WAIT: Final = 3.0  # seconds for a topic made a moment ago to appear in the metadata
 _STOP: Final = 5.0  # seconds for a consumer to leave its group
-_TLS_ALERT: Final = b"\x15\x03"
-# ApiVersions 0 with no client id: the one request that every broker answers to anybody.
-_API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 0, -1)
 
 
-async def knock(host: str, port: int, context: ssl.SSLContext | None, *, client_cert: bool) -> None:
-    """Connect, shake hands and ask one question, so that a refusal is named. Raises SourceError."""
-    place = f"{host}:{port}"
-    try:
-        async with asyncio.timeout(_KNOCK):
-            reader, writer = await asyncio.open_connection(host, port, ssl=context)
-    except ssl.SSLCertVerificationError as error:
-        raise SourceError("source.tls", f"{place}: its certificate was refused: {error.verify_message}") from error
-    except ssl.SSLError as error:
-        hint = "; does it speak plaintext?" if "VERSION" in str(error.reason) or "RECORD" in str(error.reason) else ""
-        raise SourceError("source.tls", f"{place}: {error.reason or error}{hint}") from error
-    except TimeoutError as error:
-        raise SourceError("source.unreachable", f"{place}: no answer in {_KNOCK:.0f} s") from error
-    except socket.gaierror as error:
-        raise SourceError("source.unreachable", f"{place}: the name does not resolve") from error
-    except (ConnectionResetError, ConnectionAbortedError) as error:
-        if context is None:
-            raise SourceError("source.unreachable", f"{place}: the connection was reset") from error
-        detail = f"{place}: the connection was closed during the handshake; does it speak plaintext?"
-        raise SourceError("source.tls", detail) from error
-    except OSError as error:
-        what = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own text says the address again
-        raise SourceError("source.unreachable", f"{place}: {what}") from error
-    try:
-        await _ask(place, reader, writer, tls=context is not None, client_cert=client_cert)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1):
-                await writer.wait_closed()
-
-
-async def _ask(
-    place: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, tls: bool, client_cert: bool
-) -> None:
-    # In TLS 1.3 the handshake is over for us before the broker has judged our certificate: its refusal is read here.
-    refused = "it refused the client certificate" if client_cert else "it wants a client certificate; set cert and key"
-    try:
-        async with asyncio.timeout(_KNOCK):
-            writer.write(_API_VERSIONS)
-            await writer.drain()
-            answer = await reader.readexactly(4)
-    except ssl.SSLError as error:
-        raise SourceError("source.tls", f"{place}: {refused} ({error.reason or error})") from error
-    except (asyncio.IncompleteReadError, ConnectionError) as error:
-        if tls:
-            raise SourceError("source.tls", f"{place}: closed after the handshake: most likely {refused}") from error
-        detail = f"{place}: closed the connection; does it speak TLS? then set security to ssl"
-        raise SourceError("source.unreachable", detail) from error
-    except TimeoutError as error:
-        hint = "" if tls else "; does it speak TLS?"
-        raise SourceError("source.unreachable", f"{place}: does not answer as Kafka does{hint}") from error
-    if answer.startswith(_TLS_ALERT):
-        raise SourceError("source.tls", f"{place}: speaks TLS; set security to ssl")
-
-
-async def connect(settings: Settings, *, group: bool) -> AIOKafkaConsumer:
+async def connect(settings: Settings, *, group: bool, tls: Tls | None = None) -> AIOKafkaConsumer:
     """Start a consumer that reads nothing yet, in the group or without one. All topics are there then.
 
+    `tls` is that of a source that renews its certificate; without one, it is loaded here and stays as it is.
     Raises ConfigError or SourceError (unreachable, tls, topic) within about the start-up timeout.
     """
-    context = ssl_context(settings)
     found = addresses(settings.bootstrap)
     try:
         async with asyncio.timeout(settings.startup_timeout_ms / 1000):
-            await _any(found, context, settings)
+            context = await (tls or Tls(settings)).load()
+            await knock_any(found, context, client_cert=bool(settings.cert))
             return await _started(settings, context, group=group)
     except TimeoutError as error:
         raise SourceError("source.unreachable", f"{settings.bootstrap}: no start in time") from error
 
 
-async def _any(found: list[tuple[str, int]], context: ssl.SSLContext | None, settings: Settings) -> None:
-    """Knock at the brokers until one answers. Raises what most of all says why none does."""
-    refusals: list[SourceError] = []
-    for host, port in found:
-        try:
-            return await knock(host, port, context, client_cert=bool(settings.cert))
-        except SourceError as error:
-            refusals.append(error)
-    told = [error for error in refusals if error.reason == "source.tls"] or refusals
-    raise SourceError(told[0].reason, "; ".join(error.detail for error in told)) from told[0]
-
-
 async def _started(settings: Settings, context: ssl.SSLContext | None, *, group: bool) -> AIOKafkaConsumer:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap,
-        client_id="lmstream",
-        group_id=settings.group if group else None,
-        enable_auto_commit=False,
+    options: dict[str, Any] = {
+        "client_id": "lmstream",
+        "check_crcs": True,
+        **_free(settings),
+        "bootstrap_servers": settings.bootstrap,
+        "group_id": settings.group if group else None,
+        "enable_auto_commit": False,
         # "none": a partition without a commit is placed by us, an offset that is gone is an error and not a jump.
-        auto_offset_reset="none",
-        isolation_level="read_committed",
-        check_crcs=True,
-        fetch_max_bytes=settings.fetch_bytes,
-        max_partition_fetch_bytes=settings.partition_bytes,
-        session_timeout_ms=settings.session_timeout_ms,
-        heartbeat_interval_ms=settings.heartbeat_interval_ms,
-        rebalance_timeout_ms=settings.rebalance_timeout_ms,
-        request_timeout_ms=settings.request_timeout_ms,
-        max_poll_interval_ms=settings.max_poll_interval_ms,
-        security_protocol="SSL" if context else "PLAINTEXT",
-        ssl_context=context,
-        client_rack=settings.client_rack or None,
-    )
+        "auto_offset_reset": "none",
+        "isolation_level": "read_committed",
+        "fetch_max_bytes": settings.fetch_bytes,
+        "max_partition_fetch_bytes": settings.partition_bytes,
+        "session_timeout_ms": settings.session_timeout_ms,
+        "heartbeat_interval_ms": settings.heartbeat_interval_ms,
+        "rebalance_timeout_ms": settings.rebalance_timeout_ms,
+        "request_timeout_ms": settings.request_timeout_ms,
+        "max_poll_interval_ms": settings.max_poll_interval_ms,
+        "security_protocol": "SSL" if context else "PLAINTEXT",
+        "ssl_context": context,
+        "client_rack": settings.client_rack or None,
+    }
+    if not group:
+        options.pop("group_instance_id", None)
+    try:
+        consumer = AIOKafkaConsumer(**options)
+    except (TypeError, ValueError, KafkaError) as error:
+        raise ConfigError("config.invalid", f"client: aiokafka refuses its settings: {error}") from error
     try:
         await consumer.start()
         await _topics(consumer, settings)
@@ -161,6 +112,8 @@ async def _topics(consumer: AIOKafkaConsumer, settings: Settings) -> None:
         if loop.time() > until:
             raise SourceError("source.topic", f"{', '.join(missing)} at {settings.bootstrap}")
         await asyncio.sleep(0.2)
+    # topics() looks without remembering: Apache Kafka tells the partitions only of topics that the client asks for.
+    await consumer._client.set_topics(settings.topics)  # noqa: SLF001 - there is no public way without a subscription
 
 
 async def stop(consumer: AIOKafkaConsumer) -> None:
@@ -176,6 +129,47 @@ async def stop(consumer: AIOKafkaConsumer) -> None:
         await asyncio.wait({task}, timeout=1)
     if task.done() and not task.cancelled():
         task.exception()  # seen, so that the loop does not report it
+
+
+def _free(settings: Settings) -> dict[str, Any]:
+    """Answer the free settings; a text from the environment takes the type that aiokafka's default has."""
+    known = inspect.signature(AIOKafkaConsumer.__init__).parameters
+    found: dict[str, Any] = client_settings(settings)
+    for name, value in found.items():
+        default = known[name].default if name in known else None
+        if isinstance(value, str) and isinstance(default, bool | int | float):
+            try:
+                found[name] = msgspec.convert(json.loads(value), type(default))
+            except (ValueError, msgspec.ValidationError) as error:
+                expected = type(default).__name__
+                raise ConfigError("config.invalid", f"client.{name}: expected {expected}, saw {value!r}") from error
+    return found
+
+
+def checked(settings: Settings) -> None:
+    """See what can be seen without a connection. Raises ConfigError."""
+    addresses(settings.bootstrap)
+    _free(settings)
+    known = inspect.signature(AIOKafkaConsumer.__init__).parameters
+    for name in client_settings(settings):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError("config.invalid", f"client.{name} is no setting of aiokafka{hint}")
+        if name in ("loop", "api_version") or name.endswith(("_strategy", "_provider")) or name == "metrics_enabled":
+            raise ConfigError("config.invalid", f"client.{name} takes an object, or nothing that a text can say")
+
+
+def lost(error: BaseException) -> LostError:
+    """Find why a member is lost by an error of the client."""
+    if isinstance(error, LostError):
+        return error
+    detail = f"{type(error).__name__}: {error}"
+    if isinstance(error, TopicAuthorizationFailedError | GroupAuthorizationFailedError):
+        return LostError("denied", detail)
+    if FencedInstanceIdError.__name__ in detail:
+        return LostError("fenced", detail)
+    return LostError("client", detail)
 
 
 def record(message: Any) -> Record:

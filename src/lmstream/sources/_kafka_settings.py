@@ -1,9 +1,6 @@
-"""Settings of the Kafka source, and what is read from them before any connection: addresses and PEM files."""
+"""Settings of the Kafka source, and the addresses in them."""
 
-import os
-import ssl
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -28,11 +25,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ca: str = ""
     """PEM file of the authorities that may sign the brokers; empty takes the system's."""
     cert: str = ""
-    """PEM file of the client's certificate chain, for mTLS."""
+    """PEM file of the client's certificate chain, for mTLS; or `awssm:NAME` (or an ARN) of a secret in AWS Secrets
+    Manager, a JSON object {certificate, privateKey, privateKeyPassword} as Lambda and EventBridge Pipes want it."""
     key: str = ""
     """PEM file of the client's key; empty when it is in `cert`."""
     key_password: str = ""
     """Where the key's password is: `env:NAME` or `file:PATH`. Never the password itself."""
+    reload_seconds: Annotated[float, Meta(gt=0)] = 30.0
+    """Seconds between two looks for a renewed certificate: at the files, or at the secret (one request each)."""
+    secrets_region: str = ""
+    """AWS region of the secret; empty takes that of its ARN, else that of the environment."""
+    secrets_endpoint_url: str = ""
+    """Another endpoint for the secret: a VPC endpoint, or a local one."""
     client_rack: str = ""
     """Availability zone, to read from replicas nearby."""
     fetch_bytes: Bytes = 16 * MIB
@@ -53,6 +57,20 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_poll_interval_ms: Milliseconds = 300_000
     startup_timeout_ms: Milliseconds = 10_000
     """How long a start may take to find brokers and topics."""
+    stuck_timeout_ms: Milliseconds = 15_000
+    """How long past the rebalance timeout a client may say nothing before it is replaced."""
+    on_offset_lost: Literal["stop", "earliest"] = "stop"
+    """What to do when the next offset is gone from the topic: end with an error that counts what is lost, or count it
+    and go on at the earliest there is."""
+    restart_backoff_ms: Milliseconds = 1_000
+    """Before the first new member; doubled for each further one, up to the next setting."""
+    restart_backoff_max_ms: Milliseconds = 60_000
+    restart_limit: Annotated[int, Meta(ge=0)] = 10
+    """Members lost within the window that are made good; one more, or a whole window without any member, ends the
+    process with exit code 75. Waiting for brokers that are away does not count."""
+    restart_window_ms: Milliseconds = 600_000
+    client: dict[str, str | int | float | bool] = {}
+    """Any other setting of the client library, by its own name. Those that lmstream owns are refused."""
 
 
 def addresses(bootstrap: str) -> list[tuple[str, int]]:
@@ -68,67 +86,46 @@ def addresses(bootstrap: str) -> list[tuple[str, int]]:
     return found
 
 
-def ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """Load the PEM files; None for plaintext. Raises ConfigError that names the file and what is wrong with it."""
-    named = [name for name in ("ca", "cert", "key", "key_password") if getattr(settings, name)]
-    if settings.security == "plaintext":
-        if named:
-            raise ConfigError("config.invalid", f'{", ".join(named)} set, but security is "plaintext": set it to "ssl"')
-        return None
-    if settings.key and not settings.cert:
-        raise ConfigError("config.invalid", "key is set without cert")
-    for path in filter(None, (settings.ca, settings.cert, settings.key)):
-        try:
-            Path(path).read_bytes()
-        except OSError as error:
-            raise ConfigError("config.invalid", f"{path}: {error.strerror or error}") from error
-    try:
-        context = ssl.create_default_context(cafile=settings.ca or None)
-    except ssl.SSLError as error:
-        raise ConfigError("config.invalid", f"{settings.ca}: no PEM certificates ({error.reason or error})") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if settings.cert:
-        _load_client(context, settings)
-    return context
+_COMMITS: Final = "only what is settled may be committed"
+_PLACE: Final = "offsets are placed by start_from and on_offset_lost; a jump of the client's own would lose rows"
+_TLS: Final = "set security, ca, cert, key and key_password: those are checked, explained and renewed"
+_BYTES: Final = "rows are made from the bytes as they are"
+_OWNED: Final = {
+    "enable_auto_commit": _COMMITS,
+    "auto_commit_interval_ms": _COMMITS,
+    "enable_auto_offset_store": _COMMITS,
+    "auto_offset_reset": _PLACE,
+    "isolation_level": "rows of transactions that were aborted must not be read",
+    "key_deserializer": _BYTES,
+    "value_deserializer": _BYTES,
+    "bootstrap_servers": "set bootstrap",
+    "metadata_broker_list": "set bootstrap",
+    "group_id": "set group",
+    "group_protocol": "draining before partitions are given up is built on the classic protocol",
+    "enable_partition_eof": "the end of a partition is no event here",
+    "security_protocol": _TLS,
+    "fetch_max_bytes": "set fetch_bytes",
+    "max_partition_fetch_bytes": "set partition_bytes",
+    "fetch_message_max_bytes": "set partition_bytes",
+    "queued_max_messages_kbytes": "set partition_bytes",
+    "session_timeout_ms": "set session_timeout_ms of the source: its other times depend on it",
+    "heartbeat_interval_ms": "set heartbeat_interval_ms of the source",
+    "rebalance_timeout_ms": "set rebalance_timeout_ms of the source: the drain has to fit in",
+    "max_poll_interval_ms": "set max_poll_interval_ms of the source",
+    "request_timeout_ms": "set request_timeout_ms of the source",
+    "client_rack": "set client_rack of the source",
+}
 
 
-def _load_client(context: ssl.SSLContext, settings: Settings) -> None:
-    password = _secret(settings.key_password)
-    asked: list[bool] = []
-
-    def answer() -> str:
-        asked.append(True)  # without a callback OpenSSL would ask on the terminal
-        return password
-
-    try:
-        context.load_cert_chain(settings.cert, settings.key or None, password=answer)
-    except (ssl.SSLError, ValueError) as error:
-        reason = getattr(error, "reason", None) or str(error)
-        if reason == "KEY_VALUES_MISMATCH":
-            problem = f"{settings.cert} and {settings.key or settings.cert} do not belong together"
-        elif asked and not password:
-            problem = f"{settings.key or settings.cert}: the key is encrypted and key_password is not set"
-        elif asked:
-            problem = f"{settings.key or settings.cert}: wrong key_password ({reason})"
-        else:
-            problem = (
-                f"{settings.cert}, {settings.key or 'key in the same file'}: not a PEM certificate and key ({reason})"
-            )
-        raise ConfigError("config.invalid", problem) from error
+def client_settings(settings: Settings) -> dict[str, str | int | float | bool]:
+    """Answer the free settings of the client, names with underscores. ConfigError for one that lmstream owns."""
+    found = {name.replace(".", "_"): value for name, value in settings.client.items()}
+    for name in found:
+        why = _OWNED.get(name) or (_TLS if name.startswith("ssl_") else None) or _callback(name)
+        if why:
+            raise ConfigError("config.invalid", f"client.{name} is lmstream's own to set: {why}")
+    return found
 
 
-def _secret(reference: str) -> str:
-    kind, _, where = reference.partition(":")
-    if not reference:
-        return ""
-    if kind == "env" and where:
-        if where in os.environ:
-            return os.environ[where]
-        raise ConfigError("config.invalid", f"key_password: the environment has no {where}")
-    if kind == "file" and where:
-        try:
-            return Path(where).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError("config.invalid", f"key_password: {where} cannot be read") from error
-    # The value itself is not repeated: it may be the secret.
-    raise ConfigError("config.invalid", "key_password must be env:NAME or file:PATH")
+def _callback(name: str) -> str | None:
+    return "functions cannot come from a configuration" if name.endswith(("_cb", "on_commit")) else None

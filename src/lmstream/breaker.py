@@ -1,0 +1,43 @@
+"""The circuit breaker: when most records are refused, the fault is rarely in the records, and reading stops."""
+
+from collections import deque
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from lmstream.model import Failure, Kind
+
+
+class BreakerPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When too many records are refused. Counted in records, so that no clock decides what is dead-lettered."""
+
+    records: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+    """Length of the sliding window, and the fewest records that are judged; 0 switches the breaker off."""
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """Share of them that may be refused; past it reading pauses and no further dead letter is written."""
+
+
+class Breaker:
+    """A sliding window over the verdicts of one kind: what the engine says of records, or what the sink does."""
+
+    def __init__(self, policy: BreakerPolicy, what: str) -> None:
+        """`what` says who refuses, for the message."""
+        self._policy = policy
+        self._what = what
+        self._window: deque[bool] = deque(maxlen=policy.records)
+        self._refused = 0
+        self.tripped: Failure | None = None
+        """Set once, and for good: whoever mends the cause starts anew."""
+
+    def saw(self, *, refused: bool) -> None:
+        """Take the verdict on one more record."""
+        window, policy = self._window, self._policy
+        if self.tripped is not None or not policy.records:
+            return
+        if len(window) == policy.records:
+            self._refused -= window[0]
+        window.append(refused)
+        self._refused += refused
+        if len(window) == policy.records and self._refused > policy.share * policy.records:
+            text = f"{self._what} {self._refused:,} of the last {policy.records:,} records"
+            self.tripped = Failure(Kind.FATAL_CONFIG, "dead_letters.breaker", text)

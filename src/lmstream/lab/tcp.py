@@ -1,0 +1,210 @@
+"""A TCP proxy that misbehaves on demand: delay, throttle, cut, reset, blackhole and half-closed connections."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from lmstream.errors import SourceError
+
+HOST: Final = "127.0.0.1"
+BUFFER: Final = 64 * 1024
+"""Bytes read at a time, and most that waits in each direction of a connection (asyncio holds up to twice that)."""
+SLICES: Final = 20
+"""Pieces a second when throttled, so that a new rate is felt at once."""
+
+
+class Flow:
+    """One direction of all connections. Change it at any time; it holds for the next bytes."""
+
+    def __init__(self) -> None:
+        self.delay = 0.0
+        """Seconds each read of up to 64 KiB waits before it goes on; the next read waits for it."""
+        self.rate = 0.0
+        """Bytes a second of each connection; 0 is as fast as the other side takes them."""
+        self.cut_after: int | None = None
+        """Reset a connection when it has passed this many bytes in this direction, exactly."""
+        self.passed = 0
+        """Bytes passed since the start."""
+        self._open = asyncio.Event()
+        self._open.set()
+
+    @property
+    def blackhole(self) -> bool:
+        """Whether nothing is passed on and nobody is told: a dead peer, a dropped route. Bytes taken go on later."""
+        return not self._open.is_set()
+
+    @blackhole.setter
+    def blackhole(self, on: bool) -> None:
+        if on:
+            self._open.clear()
+        else:
+            self._open.set()
+
+    def heal(self) -> None:
+        """Pass everything, at once, for ever."""
+        self.delay = self.rate = 0.0
+        self.cut_after = None
+        self.blackhole = False
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ended: set[asyncio.StreamWriter]
+    ) -> None:
+        """Pass bytes on until the reader's end; never faster than the writer's side takes them."""
+        seen = 0
+        while chunk := await reader.read(BUFFER):
+            if self.delay:
+                await asyncio.sleep(self.delay)
+            while chunk and writer not in ended:
+                await self._open.wait()
+                # In pieces, so that a new rate, a heal and a blackhole are felt at once.
+                size = max(1, int(self.rate / SLICES)) if self.rate else BUFFER
+                left = None if self.cut_after is None else max(0, self.cut_after - seen)
+                piece = chunk[: size if left is None else min(size, left)]
+                chunk = chunk[len(piece) :]
+                writer.write(piece)
+                await writer.drain()
+                seen += len(piece)
+                self.passed += len(piece)
+                if left is not None and len(piece) == left:
+                    raise ConnectionAbortedError("cut by the plan")
+                if self.rate:
+                    await asyncio.sleep(len(piece) / self.rate)
+        await self._open.wait()
+        # Not the end of the connection: a half-closed one may go on in the other direction.
+        if writer not in ended:
+            writer.write_eof()
+
+
+class _Connection:
+    """The two sides of one connection."""
+
+    def __init__(self) -> None:
+        self.client: asyncio.StreamWriter | None = None
+        self.server: asyncio.StreamWriter | None = None
+        self.ended: set[asyncio.StreamWriter] = set()  # by `half_close`: what comes for them is thrown away
+
+    def reset(self) -> None:
+        """Say RST to both sides: without lingering the kernel does not take the time for an orderly end."""
+        for writer in (self.client, self.server):
+            if writer is not None:
+                with contextlib.suppress(OSError):
+                    writer.get_extra_info("socket").setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                    )
+                writer.transport.abort()
+
+
+class TcpFaults:
+    """Passes TCP connections from a free port to 127.0.0.1:`upstream_port`, well or badly.
+
+        async with TcpFaults() as net, Broker(advertised_port=net.port) as broker:
+            net.upstream_port = broker.port
+            net.down.blackhole = True        # the broker's answers no longer arrive
+
+    `up` is the direction from client to server, `down` the other. `upstream_port` may change at any time.
+    """
+
+    def __init__(self, upstream_port: int = 0) -> None:
+        self.upstream_port = upstream_port
+        self.port = 0
+        self.up, self.down = Flow(), Flow()
+        self.refuse = False
+        """Reset new connections at once, as if nobody listened."""
+        self.connections = 0
+        """Connections taken since the start, refused ones included."""
+        self._server: asyncio.Server | None = None
+        self._live: dict[asyncio.Task[None], _Connection] = {}
+
+    @property
+    def address(self) -> str:
+        """`host:port` for clients."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def live(self) -> int:
+        """Connections open now."""
+        return len(self._live)
+
+    async def start(self) -> None:
+        """Listen."""
+        try:
+            self._server = await asyncio.start_server(self._take, HOST, 0, limit=BUFFER)
+        except OSError as e:
+            raise SourceError("source.unreachable", f"the lab's TCP proxy cannot listen: {e}") from e
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        connection = _Connection()
+        connection.client = writer
+        if self.refuse or self._server is None:
+            connection.reset()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer, connection))
+        self._live[task] = connection
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._live.pop(task).reset()  # nothing, when both sides have ended in order
+        if not task.cancelled():
+            task.exception()  # seen, so that the loop does not report it
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection) -> None:
+        """Handle one connection until both directions have ended, or one was broken: then both are reset."""
+        answers, server = await asyncio.open_connection(HOST, self.upstream_port, limit=BUFFER)
+        connection.server = server
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self.up._pass(reader, server, connection.ended))  # noqa: SLF001 - one thing in two classes
+            both.create_task(self.down._pass(answers, writer, connection.ended))  # noqa: SLF001 - as above
+        for side in (server, writer):
+            side.close()
+        for side in (server, writer):
+            await side.wait_closed()
+
+    async def reset_all(self) -> int:
+        """Reset every live connection; return how many. New ones are still taken."""
+        live = list(self._live.items())
+        for task, connection in live:
+            connection.reset()
+            task.cancel()
+        await asyncio.gather(*(task for task, _ in live), return_exceptions=True)
+        return len(live)
+
+    def half_close(self, side: Literal["client", "server"]) -> int:
+        """Say FIN to one side of every live connection, and throw away what comes for it; return how many.
+
+        The other direction goes on, as when a peer has ended its half and forgot the rest.
+        """
+        for connection in self._live.values():
+            writer: asyncio.StreamWriter | None = getattr(connection, side)
+            if writer is not None and writer not in connection.ended and not writer.is_closing():
+                connection.ended.add(writer)
+                writer.write_eof()
+        return len(self._live)
+
+    def heal(self) -> None:
+        """Be a good network again. What was cut stays cut."""
+        self.up.heal()
+        self.down.heal()
+        self.refuse = False
+
+    async def close(self) -> None:
+        """Stop listening and reset what is open. Safe to call twice; no task is left."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        await self.reset_all()
+        if server is not None:
+            await server.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

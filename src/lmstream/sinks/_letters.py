@@ -1,0 +1,68 @@
+"""What all dead-letter sinks share: the form of a letter, its name, and how large the largest is."""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from lmstream.errors import ConfigError
+from lmstream.model import DeadLetter
+from lmstream.partitioning import token
+from lmstream.settings import KIB, Limits
+
+ENVELOPE: Final = 64 * KIB
+"""Bytes of a letter beside value and rejected points: coordinates, reason, key and headers as producers use them."""
+REJECTED: Final = 32
+"""Bytes of one rejected point in a letter, at most: `[99999,"org.unresolved"],` and some to spare."""
+
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
+decode: Final[Callable[[bytes], DeadLetter]] = msgspec.json.Decoder(DeadLetter).decode
+"""A letter from its line. Raises msgspec.DecodeError or UnicodeDecodeError."""
+
+
+def encode(letter: DeadLetter) -> bytes:
+    """The letter as one line of JSON, the same bytes for the same letter."""
+    return _encode(letter) + b"\n"
+
+
+def folder_of(letter: DeadLetter) -> tuple[str, str]:
+    """Where a letter goes below the root: topic, made path-safe, and partition."""
+    return token(letter.topic), str(int(letter.partition))
+
+
+def name_of(letter: DeadLetter) -> str:
+    """The letter's name in its folder: the same record always gives the same one."""
+    return f"{int(letter.offset)}.json"
+
+
+def other_name_of(letter: DeadLetter) -> str:
+    """Its name when another record has the first one: a topic was made anew, or other files were read."""
+    digest = blake2b(b"%d\0%b" % (letter.timestamp, letter.value or b""), digest_size=8).hexdigest()
+    return f"{int(letter.offset)}-{digest}.json"
+
+
+def same(data: bytes, letter: DeadLetter) -> bool:
+    """Whether `data` is a letter of that very record, which may then be replaced. Anything else is left alone."""
+    try:
+        there = decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return (there.value, there.timestamp) == (letter.value, letter.timestamp)
+
+
+def largest(limits: Limits) -> int:
+    """Bytes of the largest letter there can be under these limits."""
+    return -(-limits.record_bytes // 3) * 4 + limits.points * REJECTED + ENVELOPE
+
+
+def refuse_small(what: str, takes: int, limits: Limits) -> None:
+    """Raise ConfigError when a sink takes less than the largest letter: such a letter would stall its partition."""
+    needed = largest(limits)
+    if takes < needed:
+        raise ConfigError(
+            "config.invalid",
+            f"{what} takes letters of {takes:,} bytes at most, and the largest may have {needed:,}: "
+            f"engine.limits.record_bytes {limits.record_bytes:,} in base64 ({-(-limits.record_bytes // 3) * 4:,}) "
+            f"+ engine.limits.points {limits.points:,} x {REJECTED} + {ENVELOPE:,}; raise the one or lower the others",
+        )

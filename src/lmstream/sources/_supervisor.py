@@ -1,0 +1,337 @@
+"""Keep one member of the consumer group alive: a member that died is given up, drained, and replaced by a new one.
+
+Clients die of ordinary answers of a broker, each in its own way. Here there is one way: a member polls, or raises
+LostError, and what was read and not committed is read again by the next one, under higher epochs. The process is ended
+only when new members do not help either.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final, Literal, Protocol
+
+from msgspec import Struct, field
+
+from lmstream.errors import LmstreamError, RestartError, SourceError
+from lmstream.interfaces import Batch, Drain
+from lmstream.model import TopicPartition
+from lmstream.sources._kafka_settings import Settings
+from lmstream.sources._tls import Tls
+
+log: Final = logging.getLogger("lmstream.sources.kafka")
+
+State = Literal["starting", "running", "draining", "suspect", "recreating", "stopped"]
+Cause = Literal["client", "silent", "denied", "fenced", "offset", "renewed", "start"]
+"""Why a member was given up: an error of its client, no answer in time, missing rights, another member under the same
+instance id, an offset that is gone, a renewed certificate that only a new client takes, or no start."""
+
+_WAIT: Final = 0.2  # seconds a poll takes at most while a new member is not due yet
+_LAST_DRAIN: Final = 5.0  # seconds to settle and commit under a member that is lost: its commits mostly fail
+_EPOCHS: Final = itertools.count(1)  # of the process: a source made anew must not use those of the one before
+
+
+def next_epoch() -> int:
+    """Answer an assignment epoch that no member of this process has had."""
+    return next(_EPOCHS)
+
+
+class LostError(Exception):
+    """A member cannot go on; another one can."""
+
+    def __init__(self, cause: Cause, detail: str) -> None:
+        super().__init__(f"{cause}: {detail}")
+        self.cause: Cause = cause
+        self.detail = detail
+
+
+class Health(Struct, kw_only=True):
+    """How the source is doing, for metrics and readiness."""
+
+    state: State = "starting"
+    """Only `running` is ready: a member of the group that polls."""
+    recreations: dict[str, int] = field(default_factory=dict)
+    """Members given up, by cause, since the start."""
+    failed_starts: int = 0
+    """New members that could not start."""
+    rebalances: int = 0
+    """Assignments received."""
+    lost_by_retention: int = 0
+    """Offsets that were gone from the topic before they were read."""
+    topic_resets: int = 0
+    """Partitions whose end was found below what the group had read: the topic was made anew, or cut."""
+    last_error: str = ""
+    recovery_seconds: float = 0.0
+    """From the end of the last member that was lost to the assignment of the next."""
+
+
+class Member(Protocol):
+    """One client, one membership. Every call ends by itself in a bounded time."""
+
+    @property
+    def assignment(self) -> Mapping[TopicPartition, int]:
+        """Partitions owned now, with their epochs."""
+        ...
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has given it an assignment yet, empty or not."""
+        ...
+
+    async def start(self) -> None:
+        """Connect. Raises ConfigError or SourceError."""
+        ...
+
+    async def poll(self, room: int, /) -> Batch:
+        """As of a source. Raises LostError, or SourceError when no other member would do better."""
+        ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None: ...
+
+    def pause(self, partitions: Collection[TopicPartition], /) -> None:
+        """Read nothing of these, and of no others less than usual, until the next call."""
+        ...
+
+    async def close(self) -> None:
+        """Never raises."""
+        ...
+
+
+class Supervisor:
+    """Source of one consumer group. Commits only what it is told, and only for partitions it still owns."""
+
+    def __init__(self, settings: Settings, enlist: Callable[["Supervisor"], Member]) -> None:
+        """`enlist` makes a member; nothing connects before `start` or the first `poll`."""
+        self.on_revoke: Drain | None = None
+        self.health = Health()
+        self.settings = settings
+        self.tls = Tls(settings)
+        """Certificate of the client, renewed while it runs; `tls.expiry` is when it ends."""
+        self._enlist = enlist
+        self._member: Member | None = None
+        self._starting = asyncio.Lock()
+        self._paused: frozenset[TopicPartition] = frozenset()
+        self._ended: LmstreamError | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._known: set[TopicPartition] | None = None
+        self._ever = False  # whether any member was ever given an assignment
+        self._due = self._delay = 0.0
+        self._losses: deque[float] = deque()
+        self._joined_at = self._lost_at = 0.0
+
+    @property
+    def assignment(self) -> Mapping[TopicPartition, int]:
+        """Partitions owned now, with their assignment epochs."""
+        return {} if self._member is None else self._member.assignment
+
+    async def start(self) -> None:
+        """Connect and join the group, as `poll` does too. Raises ConfigError or SourceError in the start-up timeout."""
+        async with self._starting:
+            if self._ended is not None:
+                raise self._ended
+            if self._member is not None:
+                return
+            await self.tls.start()
+            member = self._enlist(self)
+            try:
+                await member.start()
+                self._joined_at = asyncio.get_running_loop().time()
+            except BaseException:
+                await self._dismiss(member)
+                raise
+            member.pause(self._paused)
+            self._member = member
+            self.health.state = "starting"
+
+    async def poll(self, room: int, /) -> Batch:
+        """Wait up to 200 ms for records of at most about `room` bytes; at least one when there is any room."""
+        if self._ended is not None:
+            raise self._ended
+        if self._member is None and not await self._ready():
+            return Batch(records=())
+        member = self._member
+        assert member is not None  # noqa: S101 - for the type checker: it is there now
+        try:
+            batch = await member.poll(room)
+        except LostError as lost:
+            await self._lose(member, lost)
+            return Batch(records=())
+        except LmstreamError as error:
+            raise self._end(error) from error.__cause__
+        if member.joined and self.health.state == "starting":
+            self._runs()
+        return batch
+
+    async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
+        """Commit these of partitions we own and have not committed further. Raises SourceError `source.commit`."""
+        if not offsets:
+            return
+        if self._member is None:
+            raise SourceError("source.commit", "there is no member of the group at the moment")
+        await self._member.commit(offsets)
+
+    def pause(self, partitions: Collection[TopicPartition], /) -> None:
+        """Read nothing of these partitions until the next call says otherwise; others go on."""
+        self._paused = frozenset(partitions)
+        if self._member is not None:
+            self._member.pause(self._paused)
+
+    async def close(self) -> None:
+        """Leave the group. Never raises; takes some seconds at most, brokers or not."""
+        await self.tls.close()
+        async with self._starting:
+            member, self._member = self._member, None
+            self._ended = self._ended or SourceError("source.unreachable", "the source was closed")
+            self.health.state = "stopped"
+            if member is not None:
+                await self._dismiss(member)
+            if self._closing:
+                await asyncio.wait(self._closing)  # bounded: each member's close is
+
+    # --- what members call ---------------------------------------------------------------------------------------
+
+    async def given_up(self, partitions: Iterable[TopicPartition]) -> None:
+        """Settle what is in flight of these partitions: the group takes them away when this returns."""
+        gone = list(partitions)
+        if not gone or self.on_revoke is None:
+            return
+        before, self.health.state = self.health.state, "draining"
+        try:
+            async with asyncio.timeout(self.settings.drain_timeout_ms / 1000):
+                await self.on_revoke(gone)
+        except TimeoutError:
+            log.warning("what is in flight of %s was not settled in time; its rows may come twice", _named(gone))
+        finally:
+            if self.health.state == "draining":
+                self.health.state = before
+
+    def known(self, partitions: set[TopicPartition]) -> set[TopicPartition]:
+        """Answer the partitions there were at the first assignment of the first member; these are, if it is that."""
+        self._known = partitions if self._known is None else self._known
+        return self._known
+
+    def gone(self, tp: TopicPartition, position: int, begin: int, end: int) -> int:
+        """Judge an offset that a broker says is out of range; answer where to go on when the settings allow it.
+
+        Raises SourceError when they do not, and LostError when the offset is there: replicas may be behind for a
+        moment, and jumping because of that would lose or repeat everything.
+        """
+        place = f"{tp.topic}/{tp.partition}/{position}"
+        if position < begin:
+            lost = begin - position
+            self.health.lost_by_retention += lost
+            what = f"{place}: {lost:,} offsets up to {begin - 1} are gone from the topic and were never read"
+        elif position > end:
+            self.health.topic_resets += 1
+            what = f"{place}: the topic ends at {end}, below what the group has read: it was made anew, or cut"
+        else:
+            raise LostError("offset", f"{place}: refused as out of range, though the topic holds {begin} to {end}")
+        self.health.last_error = what
+        if self.settings.on_offset_lost == "stop":
+            log.error("%s; stopping (on_offset_lost)", what)
+            raise SourceError("source.offset", what)
+        log.error("%s; going on at %d (on_offset_lost)", what, begin)
+        return begin
+
+    # --- keeping a member ----------------------------------------------------------------------------------------
+
+    def _runs(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self.health.state = "running"
+        self._ever, self._joined_at = True, now
+        if self._lost_at:
+            self.health.recovery_seconds = now - self._lost_at
+            log.warning("a new member has joined after %.1f s", self.health.recovery_seconds)
+            self._lost_at = 0.0
+
+    async def _ready(self) -> bool:
+        """Have a member when one is due. The first one raises what keeps it from starting, later ones try on."""
+        loop = asyncio.get_running_loop()
+        if (wait := self._due - loop.time()) > 0:
+            await asyncio.sleep(min(wait, _WAIT))
+            return False
+        try:
+            await self.start()
+        except LmstreamError as error:
+            if not self._ever or self._ended is not None:
+                raise
+            self.health.failed_starts += 1
+            self.health.last_error = str(error)
+            # A cluster that is away is nothing that a new process mends: that is waited for, however long it takes.
+            if error.reason != "source.unreachable":
+                self._count(LostError("start", error.detail))
+            self._back_off()
+            log.warning("no new member, next try in %.1f s: %s", self._delay, error)
+            return False
+        return True
+
+    async def _lose(self, member: Member, lost: LostError) -> None:
+        """Settle and commit what can be, under the member that is lost; then the next one is due after a while."""
+        now = asyncio.get_running_loop().time()
+        self.health.recreations[lost.cause] = self.health.recreations.get(lost.cause, 0) + 1
+        self.health.last_error = lost.detail
+        self.health.state = "suspect"
+        owned = list(member.assignment)
+        log.warning("the member is given up with %s (%s)", _named(owned) or "no partitions", lost)
+        if lost.cause == "denied" and not self._ever:
+            raise self._end(SourceError("source.topic", lost.detail)) from lost
+        if lost.cause == "fenced":
+            raise self._end(RestartError("source.fenced", lost.detail)) from lost
+        self._lost_at = self._lost_at or now
+        if now - self._joined_at >= self.settings.restart_backoff_max_ms / 1000 and self.health.rebalances:
+            self._delay = 0.0  # it ran well for long: this is another story
+        self._count(lost)
+        try:
+            if owned and self.on_revoke is not None:
+                async with asyncio.timeout(min(_LAST_DRAIN, self.settings.drain_timeout_ms / 1000)):
+                    await self.on_revoke(owned)
+        except TimeoutError:
+            log.warning("what is in flight of %s was not settled; the next member reads it again", _named(owned))
+        finally:
+            self._member = None
+            self.health.state = "recreating"
+            self._back_off()
+            closing = self._tracked(member)
+        await asyncio.wait({closing})  # the old member has left before the new one joins, or it would be waited for
+
+    def _count(self, lost: LostError) -> None:
+        """Count a loss; end when losses come too often, or no member has had an assignment for too long."""
+        now, window = asyncio.get_running_loop().time(), self.settings.restart_window_ms / 1000
+        self._losses.append(now)
+        while self._losses[0] < now - window:
+            self._losses.popleft()
+        often = len(self._losses) > self.settings.restart_limit
+        long = self._lost_at and now - self._lost_at > window
+        if often or long:
+            causes = Counter(self.health.recreations)
+            told = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
+            detail = f"new members do not help ({told or 'none started'}); the last one: {lost.detail}"
+            log.error("%s", detail)
+            raise self._end(RestartError("source.stuck", detail)) from lost
+
+    def _back_off(self) -> None:
+        first, most = self.settings.restart_backoff_ms / 1000, self.settings.restart_backoff_max_ms / 1000
+        self._delay = min(most, 2 * self._delay or first)
+        self._due = asyncio.get_running_loop().time() + self._delay
+
+    def _end(self, error: LmstreamError) -> LmstreamError:
+        """Be over. The member stays until `close`: what is settled until then is still committed."""
+        self._ended = error
+        self.health.last_error = str(error)
+        return error
+
+    async def _dismiss(self, member: Member) -> None:
+        """Close a member in a task of its own: a cancelled caller must not leave half a member behind."""
+        await asyncio.shield(self._tracked(member))
+
+    def _tracked(self, member: Member) -> asyncio.Task[None]:
+        closing = asyncio.create_task(member.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        return closing
+
+
+def _named(partitions: Collection[TopicPartition]) -> str:
+    some = ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(partitions)[:5])
+    return some + (f" and {len(partitions) - 5} more" if len(partitions) > 5 else "")  # noqa: PLR2004 - as above

@@ -1,0 +1,237 @@
+"""TLS of a Kafka client: one SSLContext for its whole life, whose client certificate is renewed while it runs."""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from lmstream.errors import ConfigError
+from lmstream.sources import _identity
+from lmstream.sources._identity import Identity
+from lmstream.sources._kafka_settings import Settings
+
+log: Final = logging.getLogger(__name__)
+
+_DAY: Final = 86_400.0
+_WARNINGS: Final = (1, 7, 30)
+"""Days before the end of the certificate from which on each is worth a word of its own; one a day in any case."""
+_AGAIN: Final = 5.0  # seconds to the next look after a bad one, at most: a renewal may have been met in the middle
+
+
+class _Material(Struct, frozen=True):
+    """What was read in one look."""
+
+    ca: bytes | None
+    identity: Identity | None
+
+
+class Tls:
+    """The TLS side of one client. `load` gives the context; `start` also watches for renewals until `close`.
+
+    Connections that stand keep their certificate; each new one presents the latest. A look that finds nothing good
+    (half a file, a key of another certificate, one that has expired, no answer) changes nothing.
+    """
+
+    def __init__(self, settings: Settings, *, now: Callable[[], float] = time.time) -> None:
+        """Read PEM files at once (ConfigError for bad ones); a secret is read by `load`. `now` is in unix seconds."""
+        self.context: ssl.SSLContext | None = None
+        """The context, for good; None in plaintext, and before `load` when the certificate is in a secret."""
+        self.expiry: float | None = None
+        """End of the client certificate in use, in unix seconds; None without one."""
+        self.renewals = 0
+        """Times that new material was taken into use."""
+        self.failures = 0
+        """Looks that found nothing good."""
+        self.trouble = ""
+        """Why the last look found nothing good; empty when it did."""
+        self._settings, self._now = settings, now
+        self._material: _Material | None = None
+        self._lock = asyncio.Lock()
+        self._watcher: asyncio.Task[None] | None = None
+        self._warned = (float("-inf"), _WARNINGS[-1] + 1)
+        self._open_mode = 0
+        _check(settings)
+        if settings.security == "ssl" and not self._in_secret:
+            self._begin(self._read())
+
+    @property
+    def _in_secret(self) -> bool:
+        return self._settings.cert.startswith(_identity.AWSSM)
+
+    async def load(self) -> ssl.SSLContext | None:
+        """Answer the context; None in plaintext. ConfigError when the secret cannot be had or is not good."""
+        async with self._lock:
+            if self._settings.security == "ssl" and self._material is None:
+                self._begin(await self._fetch())
+        return self.context
+
+    async def start(self) -> None:
+        """Load, and look for a renewal every `reload_seconds` from now on."""
+        await self.load()
+        if self.context is not None and self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch())
+
+    @property
+    def material(self) -> tuple[bytes | None, Identity | None]:
+        """Authorities and identity in use, for a client that makes a context of its own of them."""
+        return (None, None) if self._material is None else (self._material.ca, self._material.identity)
+
+    async def look(self) -> bool:
+        """Take new material into use if there is some; whether there was. Never raises for what it finds."""
+        async with self._lock:
+            try:
+                found = await self._fetch()
+                if found == self._material:
+                    self.trouble = ""
+                    return False
+                self._renew(found)
+            except ConfigError as error:
+                self.failures += 1
+                if error.detail != self.trouble:
+                    log.warning("the new TLS material is not taken, the old stays in use: %s", error)
+                self.trouble = error.detail
+                return False
+            self.trouble = ""
+            self.renewals += 1
+            log.info("TLS material was renewed: new connections present it")
+            return True
+
+    async def close(self) -> None:
+        """Stop watching. Safe to call twice."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            wait = self._settings.reload_seconds
+            await asyncio.sleep(min(wait, _AGAIN) if self.trouble else wait)
+            try:
+                await self.look()
+                self._warn()
+            except Exception:  # a bug must not end the renewals of a process that runs for months
+                log.exception("looking for a renewal failed")
+
+    # Reading
+
+    async def _fetch(self) -> _Material:
+        if self._in_secret:
+            identity = await _identity.of_secret(self._settings)
+            ca = await asyncio.to_thread(_identity.read, self._settings.ca) if self._settings.ca else None
+            return _Material(ca, identity)
+        return await asyncio.to_thread(self._read)  # a network volume that hangs must not stop the heartbeats
+
+    def _read(self) -> _Material:
+        settings = self._settings
+        ca = _identity.read(settings.ca) if settings.ca else None
+        return _Material(ca, _identity.of_files(settings) if settings.cert else None)
+
+    # Using
+
+    def _begin(self, found: _Material) -> None:
+        self.context = self._tried(found)
+        self._use(found)
+
+    def _renew(self, found: _Material) -> None:
+        self._tried(found)
+        context, old = self.context, self._material
+        assert context is not None and old is not None  # noqa: S101, PT018 - for the type checker: _begin came first
+        if found.ca is not None and found.ca != old.ca:
+            # Added to those that are trusted already: an authority that is withdrawn takes a restart.
+            with _identity.as_path(found.ca) as path:
+                context.load_verify_locations(path)
+        if found.identity is not None and found.identity != old.identity:
+            try:
+                found.identity.load(context)
+            except BaseException:
+                # It was good a moment ago, so this is no matter of its bytes. Half loaded it would refuse to connect.
+                if old.identity is not None:
+                    old.identity.load(context)
+                raise
+        self._use(found)
+
+    def _tried(self, found: _Material) -> ssl.SSLContext:
+        """Load everything into a context of its own: a bad pair breaks the one it is loaded into."""
+        scratch = context_for(found.ca, self._settings.ca)
+        if found.identity is not None:
+            found.identity.load(scratch)
+            begin, end = found.identity.validity()
+            at = found.identity.certificate_at
+            if end <= self._now():
+                raise ConfigError("config.certificate", f"{at}: the client certificate has expired on {_day(end)}")
+            if begin > self._now():
+                raise ConfigError(
+                    "config.certificate", f"{at}: the client certificate is not valid before {_day(begin)}"
+                )
+        return scratch
+
+    def _use(self, found: _Material) -> None:
+        self._material = found
+        if found.identity is None:
+            return
+        _, self.expiry = found.identity.validity()
+        self._warned = (float("-inf"), _WARNINGS[-1] + 1)
+        self._warn()
+        if found.identity.open_mode and found.identity.open_mode != self._open_mode:
+            log.warning(
+                "%s may be read by others (mode %04o): chmod 600, or defaultMode 0400 of a Kubernetes volume",
+                *(found.identity.key_at, found.identity.open_mode),
+            )
+        self._open_mode = found.identity.open_mode
+
+    def _warn(self) -> None:
+        """Say that the certificate ends soon: when a threshold is passed, and once a day."""
+        if self.expiry is None:
+            return
+        now = self._now()
+        left = self.expiry - now
+        threshold = 0 if left <= 0 else next((days for days in _WARNINGS if left < days * _DAY), None)
+        if threshold is None or (threshold >= self._warned[1] and now - self._warned[0] < _DAY):
+            return
+        self._warned = (now, threshold)
+        if threshold == 0:
+            log.error(
+                "the client certificate has expired on %s: the brokers will refuse new connections", _day(self.expiry)
+            )
+        else:
+            level = logging.ERROR if threshold == _WARNINGS[0] else logging.WARNING
+            log.log(level, "the client certificate expires in %.1f days, on %s", left / _DAY, _day(self.expiry))
+
+
+def context_for(ca: bytes | None, name: str) -> ssl.SSLContext:
+    """Make a client's context that trusts the authorities of this PEM text, or those of the system."""
+    try:
+        if ca is None:
+            context = ssl.create_default_context()
+        else:
+            with _identity.as_path(ca) as path:
+                context = ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise ConfigError("config.certificate", f"{name}: no PEM certificates ({error.reason or error})") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _check(settings: Settings) -> None:
+    """Refuse settings that contradict each other."""
+    named = [name for name in ("ca", "cert", "key", "key_password") if getattr(settings, name)]
+    if settings.security == "plaintext" and named:
+        raise ConfigError("config.invalid", f'{", ".join(named)} set, but security is "plaintext": set it to "ssl"')
+    if settings.key and not settings.cert:
+        raise ConfigError("config.invalid", "key is set without cert")
+    if settings.cert.startswith(_identity.AWSSM):
+        if settings.key or settings.key_password:
+            raise ConfigError(
+                "config.invalid", "key and key_password are in the secret that cert names: leave them out"
+            )
+        if settings.cert == _identity.AWSSM:
+            raise ConfigError("config.invalid", "cert: awssm: without the name or ARN of a secret")
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))

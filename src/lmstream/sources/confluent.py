@@ -1,0 +1,23 @@
+"""Read records from Kafka by librdkafka (confluent-kafka), as a supervised member of a consumer group.
+
+The same seam and settings as `kafka`. Partitions move one by one (cooperative-sticky), so a rebalance stops only those;
+the price is a library in C with threads of its own. Members of one group must all be of the same kind.
+"""
+
+from lmstream.sources._kafka_settings import Settings
+from lmstream.sources._librdkafka import LibrdkafkaMember, checked
+from lmstream.sources._supervisor import Health, Supervisor
+
+__all__ = ["Confluent", "Health", "Settings", "make"]
+
+
+class Confluent(Supervisor):
+    """Source of one consumer group. librdkafka mends most faults itself; a member it cannot mend is replaced."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing connects before `start` or the first `poll`, but PEM files are read: ConfigError for bad ones."""
+        checked(settings)
+        super().__init__(settings, LibrdkafkaMember)
+
+
+make = Confluent

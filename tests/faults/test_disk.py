@@ -1,0 +1,101 @@
+"""A landing disk that is full, read-only or gone in the middle of a run: nothing is committed, and it goes on after."""
+
+import asyncio
+import subprocess
+
+import pytest
+
+from faults.checking import LogSource, Scene, until
+from lmstream.rolling import RollPolicy
+from lmstream.sinks import local
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A landing folder on a disk of 1 MB of its own."""
+    mount = tmp_path / "landed"
+    mount.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(mount)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield mount
+    subprocess.run(["mount", "-o", "remount,rw", str(mount)], check=True)
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+class Full:
+    def __init__(self, disk):
+        self._filler = disk / ".filler"
+
+    def begin(self):
+        with pytest.raises(OSError, match="No space"):
+            self._filler.write_bytes(b"f" * 2_000_000)
+
+    def end(self):
+        self._filler.unlink()
+
+
+class ReadOnly:
+    def __init__(self, disk):
+        self._disk = disk
+
+    def begin(self):
+        subprocess.run(["mount", "-o", "remount,ro", str(self._disk)], check=True)
+
+    def end(self):
+        subprocess.run(["mount", "-o", "remount,rw", str(self._disk)], check=True)
+
+
+class Gone:
+    """The folder's path is that of a file for a while: no rights are needed to show this one."""
+
+    def __init__(self, disk):
+        self._disk, self._aside = disk, disk.with_name("aside")
+
+    def begin(self):
+        self._disk.rename(self._aside)
+        self._disk.write_bytes(b"")
+
+    def end(self):
+        self._disk.unlink()
+        self._aside.rename(self._disk)
+
+
+async def suffer(scene, fault):
+    records = scene.records(120)
+    source, seen = LogSource(records, step=4, end=False), []
+    sink = local.make(local.Settings(root=str(scene.store.root)))
+    runtime = scene.runtime(source, sink=sink, on_progress=seen.append, roll=RollPolicy(age=0.05), budget=200_000)
+    running = asyncio.create_task(runtime.run())
+    try:
+        await until(lambda: source.committed, 10, "the first commit")
+        fault.begin()
+        await until(lambda: seen and seen[-1].trouble, 10, "the trouble")
+        await asyncio.sleep(0.5)
+        held = dict(source.committed)
+        await asyncio.sleep(1)
+        assert seen[-1].unacked > 0
+        assert source.committed == held  # nothing more is committed,
+        assert seen[-1].dead_letters == sum(bool(each.poison) for each in scene.expected)  # or given up on
+        fault.end()
+        await until(lambda: seen[-1].records == len(records) and not seen[-1].unacked, 20, "everything")
+    finally:
+        runtime.stop()
+        summary = await asyncio.wait_for(running, 20)
+    assert summary.unacked == 0
+    assert sum(source.committed.values()) == len(records)
+    assert not [path for path in scene.store.root.rglob("*") if path.name.endswith((".tmp", ".part"))]
+    await scene.judge()
+
+
+@pytest.mark.parametrize("kind", [Full, ReadOnly])
+async def test_36_a_disk_that_is_full_or_read_only_stalls_the_run_and_loses_nothing(disk, tmp_path, kind):
+    async with Scene(tmp_path) as scene:
+        await suffer(scene, kind(disk))
+
+
+async def test_36_a_landing_folder_that_is_gone_stalls_the_run_and_loses_nothing(tmp_path):
+    async with Scene(tmp_path) as scene:
+        await suffer(scene, Gone(scene.store.root))

@@ -1,0 +1,179 @@
+"""A record that kills its process is passed over after three deaths; one that was only there at the time is not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from delivery.doubles import record
+from lmstream.crashes import Crashes
+from lmstream.errors import ConfigError
+from lmstream.lab.generator import Generator
+
+CODEC = """
+    import os, signal
+    from lmstream.codecs.otlp_json import Codec as Real
+
+    class Codec(Real):
+        def decode(self, payload, /):
+            if os.environ.get("KILL", "KILLS").encode() in payload:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().decode(payload)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Bundles, one of which (the third) kills whoever decodes it."""
+    (tmp_path / "deadly").mkdir()
+    (tmp_path / "deadly" / "__init__.py").write_text("")
+    (tmp_path / "deadly" / "codec.py").write_text(textwrap.dedent(CODEC))
+    made = [each.payload for _, each in zip(range(6), Generator(instances=2).bundles(), strict=False)]
+    made[2] = made[2].replace(b'{"resourceMetrics"', b'{"KILLS":1,"resourceMetrics"')
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(made) + b"\n")
+    return tmp_path
+
+
+def lmstream(folder, *more, kill="KILLS"):
+    args = [
+        "run",
+        "--topic",
+        "files",
+        "--files",
+        "in.jsonl",
+        "--org",
+        "acme",
+        "--landed",
+        "landed",
+        "--dead-letters",
+        "dead",
+        *more,
+    ]
+    env = {**os.environ, "PYTHONPATH": str(folder), "KILL": kill, "LMSTREAM_ENGINE__FORMAT": "deadly.codec"}
+    return subprocess.run(
+        [sys.executable, "-m", "lmstream", *args], cwd=folder, env=env, capture_output=True, timeout=60, check=False
+    )
+
+
+def letters(folder):
+    return [json.loads(path.read_bytes()) for path in sorted((folder / "dead").rglob("*.json"))]
+
+
+def marks(folder):
+    return sorted(each.name for each in (folder / "dead" / ".state").glob("*.mark"))
+
+
+def deaths(folder):
+    path = folder / "dead" / ".state" / "deaths"
+    return json.loads(path.read_bytes()) if path.exists() else {}
+
+
+@pytest.mark.slow
+def test_after_three_deaths_a_stub_is_written_and_the_rest_goes_on(folder):
+    for count in range(3):
+        assert deaths(folder).get("files/0/2", 0) == max(0, count - 1)
+        done = lmstream(folder)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert len(marks(folder)) == 1
+        assert letters(folder) == []
+    done = lmstream(folder)
+    assert done.returncode == 0, done.stderr
+    (letter,) = letters(folder)
+    assert (letter["reason"], letter["code"], letter["offset"]) == ("record.kills", "LMS-1014", 2)
+    assert "value" not in letter
+    assert "3 processes died" in letter["detail"]
+    assert b"6 records" in done.stderr
+    assert (deaths(folder), marks(folder)) == ({}, [])
+
+
+@pytest.mark.slow
+def test_a_record_that_was_only_there_is_delivered_at_the_next_try_and_forgotten(folder):
+    for _ in range(2):
+        assert lmstream(folder).returncode == -signal.SIGKILL
+    done = lmstream(folder, kill="no such bytes")
+    assert done.returncode == 0, done.stderr
+    assert (letters(folder), deaths(folder), marks(folder)) == ([], {}, [])
+    assert lmstream(folder).returncode == -signal.SIGKILL  # and counting starts anew
+    assert lmstream(folder).returncode == -signal.SIGKILL
+    assert deaths(folder) == {"files/0/2": 1}
+
+
+def end(crashes):
+    """What the kernel does at a death: the lock goes, the page stays."""
+    crashes._page.close()
+    os.close(crashes._file)
+
+
+def test_a_kill_between_two_records_blames_nobody_and_a_living_process_is_no_dead_one(tmp_path):
+    one, two = Crashes(tmp_path), Crashes(tmp_path)
+    one.enter(record(5, b"x"))
+    assert Crashes(tmp_path).deaths(record(5, b"x")) == 0
+    one.leave()
+    two.close()
+    two.close()
+    end(one)
+    assert Crashes(tmp_path).deaths(record(5, b"x")) == 0
+    three = Crashes(tmp_path)
+    three.enter(record(7, b"x", partition=2))
+    end(three)
+    four = Crashes(tmp_path)
+    assert four.deaths(record(7, b"x", partition=2)) == 1
+    four.forget(record(7, b"x", partition=2))
+    assert four.deaths(record(7, b"x", partition=2)) == 0
+    assert json.loads((tmp_path / "deaths").read_bytes()) == {}
+
+
+def test_odd_coordinates_and_damaged_files_do_no_harm(tmp_path):
+    (tmp_path / "deaths").write_bytes(b"no json")
+    (tmp_path / "0.mark").write_bytes(b"\x01")
+    crashes = Crashes(tmp_path)
+    for offset in (2**63, -(2**63) - 5, 2**70):
+        crashes.enter(record(offset, b""))
+        crashes.leave()
+    crashes.close()
+    with pytest.raises(ConfigError, match=r"run\.state_dir"):
+        Crashes(tmp_path / "deaths")
+
+
+LITTLE = """
+    import resource
+    from pathlib import Path
+    from lmstream.codecs.otlp_json import Codec as Real
+
+    class Codec(Real):
+        def decode(self, payload, /):
+            soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+            if len(payload) > 1_000_000:  # all that is mapped by now, and too little more for so many points
+                pages = int(Path("/proc/self/statm").read_text().split()[0])
+                resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 4_000_000, hard))
+            try:
+                return super().decode(payload)
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+"""
+
+
+def test_a_record_that_needs_more_memory_than_there_is_is_a_dead_letter_and_not_the_end(folder):
+    """Not the kernel's kill but a real MemoryError: address space runs out while one bundle is decoded."""
+    (folder / "deadly" / "codec.py").write_text(textwrap.dedent(LITTLE))
+    bundles = (folder / "in.jsonl").read_bytes().splitlines()
+    point = (
+        b'{"timeUnixNano":"1715263558360000000","asInt":"%d","attributes":[{"key":"k","value":{"stringValue":"%d"}}]}'
+    )
+    points = b",".join(point % (n, n) for n in range(60_000))
+    bundles[2] = (
+        b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[%s]}}]}]}]}' % points
+    )
+    (folder / "in.jsonl").write_bytes(b"\n".join(bundles))
+    done = lmstream(folder, "--strict")
+    assert done.returncode == 4, done.stderr
+    assert b"6 records" in done.stderr
+    (letter,) = letters(folder)
+    assert (letter["reason"], letter["offset"], letter["detail"]) == (
+        *("limits.size", 2),
+        "more memory than this process may take",
+    )
