@@ -77,7 +77,7 @@ def bundle_id(record, settings) -> str:
 def time_of(point, scope) -> int:
     if point["timeUnixNano"] == 0:
         epoch = as_text(scope.attributes.get("epoch"))
-        if not re.fullmatch(r"-?[0-9]+", epoch):
+        if not re.fullmatch(r"-?[0-9]+", epoch) or not epoch.strip("-0"):  # nought is no time, as in timeUnixNano
             raise NoRow("time.missing", skipped=True)
         return in_range(int(epoch) if len(epoch) < 100 else -1)
     return in_range(ms_of(point["timeUnixNano"]))

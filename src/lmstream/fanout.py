@@ -167,7 +167,7 @@ class Engine:
             org = fixed or resource.org
             org_piece, org_key = self._orgs.get(org) or self._org(org)
             org_keys.append(org_key)
-            prefixes += [b'%b%b%b"rowId":"%b:' % (org_piece, resource.piece, scope.piece, identity)] * points
+            prefixes += [b"".join((org_piece, resource.piece, scope.piece, b'"rowId":"', identity, b":"))] * points
             if not org_key:
                 homeless.extend(range(series.start, series.stop))
             if not resource.known:

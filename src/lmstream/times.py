@@ -34,14 +34,15 @@ class TimePieces(dict[Key, bytes]):
         piece = b""
         if time and _EARLIEST <= time < _LATEST and (not start or _EARLIEST <= start < _LATEST):
             milliseconds = time // _NS_PER_MS
-            hour, rest = divmod(milliseconds, 3_600_000)
-            minute, rest = divmod(rest, 60_000)
-            begin = f'"startTsUnixMs":{start // _NS_PER_MS},' if start else ""
-            # Formatted by hand: strftime costs three times as much as all of this.
-            piece = (
-                f'"ts":"{_hour_text(hour)}:{minute:02d}:{rest // 1000:02d}.{rest % 1000:03d}Z",'
-                f'"tsUnixMs":{milliseconds},{begin}"value":'
-            ).encode()
+            minute, rest = divmod(milliseconds, 60_000)
+            # One formatting of bytes, and the minute remembered: every bundle of a poll has a time of its own, and
+            # f-strings took two and a half times as long (measured: 1,980 against 750 ns). No float of a whole time:
+            # the seconds alone, below 60,000 thousandths, are exact to three decimals.
+            if start:
+                values = _minute_text(minute), rest / 1000, milliseconds, start // _NS_PER_MS
+                piece = b'%b%06.3fZ","tsUnixMs":%d,"startTsUnixMs":%d,"value":' % values
+            else:
+                piece = b'%b%06.3fZ","tsUnixMs":%d,"value":' % (_minute_text(minute), rest / 1000, milliseconds)
         if len(self) >= _REMEMBERED:
             self.clear()
         self[key] = piece
@@ -57,6 +58,6 @@ def time_fault(time: int | None, start: int | None) -> str:
     return ""
 
 
-@lru_cache(maxsize=256)
-def _hour_text(hour: int) -> str:
-    return datetime.fromtimestamp(3600 * hour, UTC).strftime("%Y-%m-%dT%H")
+@lru_cache(maxsize=1024)
+def _minute_text(minute: int) -> bytes:
+    return datetime.fromtimestamp(60 * minute, UTC).strftime('"ts":"%Y-%m-%dT%H:%M:').encode()

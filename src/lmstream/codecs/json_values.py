@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct, ValidationError
 
-from lmstream.codecs.pieces import MAX_NESTING, Plain, bounded, text, too_deep
+from lmstream.codecs.pieces import MAX_ITEMS, MAX_NESTING, Plain, bounded, text, too_deep
 
 NOTHING: Final = Raw(b"")
 """Default of raw members: msgspec refuses an optional Raw. Compare with `is`."""
@@ -137,7 +137,8 @@ def texts(raw: bytes) -> dict[str, str]:
         items = _decode_texts(raw)
     except ValidationError:
         return attributes(raw)
-    bounded(items, "attributes")
+    if len(items) > MAX_ITEMS:
+        bounded(items, "attributes")
     return {item.key: item.value.stringValue for item in items}
 
 

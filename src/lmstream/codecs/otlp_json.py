@@ -11,13 +11,12 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, ValidationError
 
 from lmstream.codecs import bodies, pieces
 from lmstream.codecs.json_points import Point, exemplars, general_point
-from lmstream.codecs.json_values import NOTHING, TextKeyValue, attributes, boolean, texts
+from lmstream.codecs.json_values import NOTHING, UINT32, attributes, texts, within
 from lmstream.errors import DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Resource, Scope, Series
 from lmstream.settings import MIB, Settings
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Flags = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 P = TypeVar("P")
 
 # Decoding is lax: it reads the 64-bit integers that OTLP/JSON writes as text at the speed of numbers. Lax decoding
@@ -34,7 +33,7 @@ class _NumberPoint(Struct, gc=False):
     exemplars: Raw = NOTHING
     asInt: Int64 = _ABSENT  # noqa: N815
     attributes: Raw = NOTHING
-    flags: Flags = 0
+    flags: Raw = NOTHING
 
 
 class _Data(Struct, Generic[P], gc=False):
@@ -77,14 +76,22 @@ class _Scope(Struct, gc=False):
     attributes: Raw = NOTHING
 
 
-class _TextScope(Struct, gc=False):
-    name: str = ""
-    version: str = ""
-    attributes: list[TextKeyValue] = []
+class _Polled(Struct, frozen=True):
+    """A scope but for its epoch: the piece before and behind the epoch's digits. Empty when the epoch has to be read
+    the general way."""
+
+    before: bytes
+    behind: bytes
+    known: bool
 
 
 _HOLE: Final = _NumberPoint(asInt=0)
 """Keeps the place of a point that is judged the general way."""
+_EPOCH: Final = b'"key":"epoch","value":{"stringValue":"'
+_EPOCH_DIGITS: Final = 16
+_NUL: Final = b"\0"
+"""Between the two halves of a key: JSON has none."""
+_FALSE: Final = frozenset({b"false", b"", b"null"})
 _ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
 _COUNT_FROM: Final = 1 * MIB
 _BRACES_PER_POINT: Final = 32
@@ -101,23 +108,25 @@ class Codec:
         self._decode_general = msgspec.json.Decoder(_Request[Raw], strict=False).decode
         self._decode_number = msgspec.json.Decoder(_NumberPoint, strict=False).decode
         self._decode_resource = msgspec.json.Decoder(_Resource | None, strict=False).decode
-        self._decode_text_scope = msgspec.json.Decoder(_TextScope).decode
         self._decode_scope = msgspec.json.Decoder(_Scope | None, strict=False).decode
         budget = settings.limits.cache_bytes // 8
         self._resources = pieces.PieceCache[Resource](self._make_resource, budget)
-        self._scopes = pieces.PieceCache[Scope](self._make_scope, budget // 2)
-        self._tails = pieces.PieceCache[bytes](self._make_tail, 2 * budget)
+        self._scopes = pieces.PieceCache[Scope](self._make_scope, budget // 4)
+        self._polled = pieces.PieceCache[_Polled](self._make_polled, budget // 4)
+        self._tails = pieces.PieceCache[bytes](_make_tail, 2 * budget)
         self._heads = pieces.Heads(settings)
 
     @property
     def largest(self) -> int:
         """See interfaces.Codec."""
-        return self._resources.largest + self._scopes.largest + self._heads.largest + self._tails.largest
+        scope = max(self._scopes.largest, self._polled.largest)
+        return self._resources.largest + scope + self._heads.largest + self._tails.largest
 
     def clear(self) -> None:
         """Empty the caches."""
         self._resources.empty()
         self._scopes.empty()
+        self._polled.empty()
         self._tails.empty()
         self._heads.clear()
 
@@ -158,12 +167,13 @@ class Codec:
         bundle = Bundle([], [], [], [], [], [], [], [])
         points: list[_NumberPoint] = []
         odd: dict[int, Point] = {}
-        noted, heads, metrics, stops = bundle.noted, self._heads, bundle.metrics, bundle.stops
+        noted, heads, metrics = bundle.noted, self._heads, bundle.metrics
+        add_head, add_stop = bundle.heads.append, bundle.stops.append
         stop = 0
         for resource_metrics in request.resourceMetrics or ():
             resource = self._resources[bytes(resource_metrics.resource)]
             for scope_metrics in resource_metrics.scopeMetrics or ():
-                scope = self._scopes[bytes(scope_metrics.scope)]
+                scope = self._scope(bytes(scope_metrics.scope))
                 series = Series(resource, scope, stop, stop)
                 for metric in scope_metrics.metrics or ():
                     gauge, total = metric.gauge, metric.sum
@@ -177,7 +187,9 @@ class Codec:
                             if temporality.__class__ is not int:
                                 temporality = _temporality(temporality, noted)
                             found = total.dataPoints
-                            monotonic = total.isMonotonic is not NOTHING and _monotonic(total.isMonotonic)
+                            monotonic = (truth := bytes(total.isMonotonic)) == b"true"
+                            if not monotonic and truth not in _FALSE:
+                                raise DecodeError("decode.type", f"isMonotonic: {truth!r:.100} is no boolean")
                             head = heads[metric.name, metric.unit, "sum", temporality, monotonic]
                         if found and general:
                             for raw in found:
@@ -189,8 +201,8 @@ class Codec:
                     added = len(points) - stop
                     if added:
                         stop += added
-                        stops.append(stop)
-                        bundle.heads.append(head)
+                        add_stop(stop)
+                        add_head(head)
                         metrics += [head.piece] * added
                 if stop > series.start:
                     series.stop = stop
@@ -242,7 +254,8 @@ class Codec:
             bundle.tails = list(map(self._tails.__getitem__, map(bytes, raws)))
         except ValidationError:
             bundle.tails = [self._tail(at, raw, odd) for at, raw in enumerate(raws)]
-        if [point for point in points if point.flags or point.exemplars is not NOTHING]:
+        # The same nothing stands for both where they are absent: one comparison a point.
+        if [point for point in points if point.flags is not point.exemplars]:
             self._look_closer(points, bundle)
 
     def _tail(self, at: int, raw: Raw, odd: dict[int, bytes | str]) -> bytes:
@@ -259,12 +272,13 @@ class Codec:
             if odd.get(at) == "point.type":
                 continue
             try:
+                flags = within(point.flags, UINT32) or 0
                 rows = self._exemplars(point.exemplars, bundle.noted)
             except ValidationError:
                 odd[at] = "point.type"
                 continue
             value = values[at]
-            if point.flags & 1:
+            if flags & 1:
                 odd[at] = "flags.no_value"
             elif rows and at not in odd and value is not None and value is not TWO_VALUES:
                 odd[at] = bodies.number(value, rows)
@@ -279,28 +293,39 @@ class Codec:
         except ValidationError as error:
             raise DecodeError("decode.type", f"in a resource: {error}") from error
 
+    def _scope(self, raw: bytes) -> Scope:
+        """A scope. LMDP writes the time of the poll into it, so that in every bundle it is new but for those digits."""
+        before, _, rest = raw.partition(_EPOCH)
+        epoch, _, behind = rest.partition(b'"')
+        if epoch.isdigit() and len(epoch) <= _EPOCH_DIGITS:
+            polled = self._polled[before + _NUL + behind]
+            if polled.before:
+                return Scope(polled.before + epoch + polled.behind, int(epoch) * 1_000_000, polled.known)
+        return self._scopes[raw]
+
+    def _make_polled(self, key: bytes) -> tuple[_Polled, int]:
+        """Learn where the digits come out: by decoding the scope with an epoch that it has nowhere else."""
+        before, _, behind = key.partition(_NUL)
+        number = 10 ** (_EPOCH_DIGITS - 1)
+        while str(number).encode() in key:
+            number += 1
+        probe = str(number).encode()
+        scope, size = self._make_scope(before + _EPOCH + probe + b'"' + behind)
+        start, _, end = scope.piece.partition(probe)
+        if scope.epoch != number * 1_000_000 or probe in end:
+            return _Polled(b"", b"", known=False), 0
+        return _Polled(start, end, known=scope.known), size
+
     def _make_scope(self, raw: bytes) -> tuple[Scope, int]:
-        # LMDP writes the time of the poll into the scope, so that nearly every bundle comes here: be quick.
         try:
-            text = self._decode_text_scope(raw) if raw else _TextScope()
-            return pieces.scope(text.name, text.version, {one.key: one.value.stringValue for one in text.attributes})
-        except ValidationError:
-            pass
-        try:
-            found = self._decode_scope(raw) or _Scope()
-            return pieces.scope(found.name or "", found.version or "", attributes(bytes(found.attributes)))
+            found = (self._decode_scope(raw) if raw else None) or _Scope()
+            return pieces.scope(found.name or "", found.version or "", texts(bytes(found.attributes)))
         except ValidationError as error:
             raise DecodeError("decode.type", f"in a scope: {error}") from error
 
-    def _make_tail(self, raw: bytes) -> tuple[bytes, int]:
-        return pieces.tail(texts(raw))
 
-
-def _monotonic(raw: Raw) -> bool | None:
-    try:
-        return boolean(raw)
-    except ValidationError as error:
-        raise DecodeError("decode.type", f"isMonotonic: {error}") from error
+def _make_tail(raw: bytes) -> tuple[bytes, int]:
+    return pieces.tail(texts(raw))
 
 
 def _temporality(value: int | str | None, noted: dict[str, int]) -> int:

@@ -147,10 +147,11 @@ def tail(attributes: dict[str, str]) -> tuple[bytes, int]:
     """A point's attributes, the brace that closes the row, and the newline."""
     if not attributes:
         return b"}\n", 2
-    piece = b',"attributes":' + encode(attributes) + b"}\n"
     instance = attributes.get("dataSourceInstanceName") or attributes.get("wildValue")
     if instance:
-        piece = b',"instance":' + encode(instance) + piece
+        piece = b"".join((b',"instance":', encode(instance), b',"attributes":', encode(attributes), b"}\n"))
+    else:
+        piece = b',"attributes":' + encode(attributes) + b"}\n"
     return piece, len(piece)
 
 
@@ -185,16 +186,19 @@ class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
 
     def __missing__(self, head: tuple[str | None, str | None, str, int, bool | None]) -> Metric:
         name, unit, kind, temporality, monotonic = head
-        key = self._key(name or "")
-        encoded = encode(name or "")
+        name = name or ""
+        key = self._key(name)
+        encoded = encode(name)
         unit_piece = b',"unit":' + encode(unit) if unit else b""
         kind_piece = _KIND_PIECES[kind, temporality if temporality in _KNOWN else 0, monotonic is True]
         piece = b"".join(
             (b'"metric":', encoded, b',"metricKey":', encoded if key == name else encode(key), unit_piece, kind_piece)
         )
         metric = Metric(piece, key)
-        self.largest = max(self.largest, len(piece))
-        self._used += 2 * len(piece) + 512
+        size = len(piece)
+        if size > self.largest:  # noqa: PLR1730 - as above
+            self.largest = size
+        self._used += 2 * size + 512
         if self._used > self._budget:
             self.clear()
             self._used = 0
