@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Protocol
 
@@ -138,26 +137,21 @@ class Firehose:
 
     def _open(self) -> Any:
         try:
-            import aioboto3  # noqa: PLC0415 - Lambda passes its own client and has no aioboto3
-            from aiobotocore.config import AioConfig  # noqa: PLC0415 - as above
+            from lmstream.sinks import _firehose_client  # noqa: PLC0415 - Lambda has no aioboto3: it passes a client
         except ImportError as error:
             raise ConfigError("config.extra", "the firehose sink needs the extra [consumer]") from error
-        # aiohttp warns of bodies over a MiB. A request has at most four, and goes out in one piece without a wait.
-        warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)
         settings = self._settings
-        config = AioConfig(
-            connect_timeout=settings.connect_timeout,
-            read_timeout=settings.read_timeout,
-            max_pool_connections=settings.concurrency + 2,
-            retries={"total_max_attempts": 1},
-            tcp_keepalive=True,
-            parameter_validation=False,  # costs CPU a record and knows none of the limits that matter
-        )
-        return aioboto3.Session().client(
-            "firehose",
-            region_name=settings.region or None,
-            endpoint_url=settings.endpoint_url or None,
-            config=config,
+        return _firehose_client.opened(
+            region=settings.region,
+            endpoint_url=settings.endpoint_url,
+            config={
+                "connect_timeout": settings.connect_timeout,
+                "read_timeout": settings.read_timeout,
+                "max_pool_connections": settings.concurrency + 2,
+                "retries": {"total_max_attempts": 1},
+                "tcp_keepalive": True,
+                "parameter_validation": False,  # costs CPU a record and knows none of the limits that matter
+            },
         )
 
 
