@@ -35,6 +35,10 @@ THROTTLING: Final = frozenset(
 """Codes that mean: slower. The service's own words, and the only ones that lower the concurrency."""
 
 
+LETTER_WRITES: Final = 8
+"""Writes of dead letters at a time, at most."""
+
+
 class DeliveryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How hard to try."""
 
@@ -262,7 +266,11 @@ class Delivery:
 
 
 class LetterDelivery:
-    """Writes dead letters until they are durable: a letter that cannot be written is retried, never dropped."""
+    """Writes dead letters until they are durable: a letter that cannot be written is retried, never dropped.
+
+    Any number of `deliver` calls may run at once. They share `LETTER_WRITES` places for a write and wait outside of
+    them for their next try, so that some who fail do not keep the others from writing.
+    """
 
     def __init__(
         self, sink: DeadLetterSink, policy: DeliveryPolicy, *, sleep: Sleep, clock: Clock, random: Random
@@ -272,24 +280,40 @@ class LetterDelivery:
         self._sleep = sleep
         self._clock = clock
         self._random = random
+        self._gate = asyncio.Semaphore(LETTER_WRITES)
+        self._failing: dict[object, Failure] = {}
         self.retries = 0
         """Writes that had to be repeated."""
-        self.trouble: Failure | None = None
-        """The last failure; None as soon as letters are durable."""
 
-    async def deliver(self, letters: Sequence[DeadLetter], deadline: float | None = None) -> Failure | None:
-        """Write letters; None when all are durable. Without a deadline only that is answered."""
+    @property
+    def trouble(self) -> Failure | None:
+        """A failure of letters that are not durable yet; None when all are that were given."""
+        return next(iter(self._failing.values()), None)
+
+    async def deliver(
+        self, letters: Sequence[DeadLetter], deadline: float | None = None, key: object = None
+    ) -> Failure | None:
+        """Write letters; None when all are durable. Without a deadline only that is answered.
+
+        `key` tells calls that run at once apart, for `trouble`.
+        """
         failure = NOT_TRIED
         wait, attempt = 0.0, 0
-        while deadline is None or self._clock() + wait + self._policy.timeout <= deadline:
+        while not self._too_late(deadline, wait):
             if attempt:
                 self.retries += 1
                 await self._sleep(wait)
-            answer = await _tried(self._sink.write(letters), self._policy.timeout)
+            async with self._gate:
+                if self._too_late(deadline, 0.0):
+                    break
+                answer = await _tried(self._sink.write(letters), self._policy.timeout)
             if not isinstance(answer, Failure):
-                self.trouble = None
+                self._failing.pop(key, None)
                 return None
-            failure = self.trouble = answer
+            failure = self._failing[key] = answer
             wait = backoff(self._policy, attempt, self._random)
             attempt += 1
         return failure
+
+    def _too_late(self, deadline: float | None, wait: float) -> bool:
+        return deadline is not None and self._clock() + wait + self._policy.timeout > deadline

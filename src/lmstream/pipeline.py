@@ -6,28 +6,21 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 from lmstream.breaker import Breaker, BreakerPolicy
+from lmstream.burial import Burial
 from lmstream.delivery import Delivery, DeliveryPolicy, LetterDelivery, Random
-from lmstream.errors import DecodeError
-from lmstream.fanout import Engine, FanOut
+from lmstream.fanout import Engine
 from lmstream.interfaces import Batch, Clock, DeadLetterSink, Guard, Sink, Sleep
-from lmstream.model import NOT_TRIED, DeadLetter, Failure, Kind, Outcome, Pack, Status, TopicPartition
-from lmstream.packing import Chunk, pack
-from lmstream.rolling import Roller, RollPolicy
-from lmstream.tracking import KILLS, Flight, Tracked, add, letter, since
+from lmstream.model import NOT_TRIED, Failure, Kind, Outcome, Pack, Status, TopicPartition
+from lmstream.rolling import RollPolicy
+from lmstream.tracking import Flight, Tracked, add, since
+from lmstream.transform import Gather, Transform
 
 MIB: Final = 1 << 20
 BUDGET: Final = 64 * MIB
 """Bytes in flight by default: payloads and encoded lines that are not yet durable."""
 BREATH: Final = 256 * 1024
 """Bytes of payload between two pauses for the other tasks: some milliseconds of transforming."""
-LETTERS: Final = 64
-"""Dead letters in one write, at most; fewer when they are large (`LETTER_BYTES`)."""
-LETTER_BYTES: Final = 8 * MIB
-DEATHS: Final = 3
-"""Processes that a record may kill; then it is dead-lettered without its value, untouched."""
 
-Cut = tuple[str, bytes, int]
-"""(path, lines, rows) of one record."""
 Settled = Callable[[TopicPartition, int, int, Status], None]
 """(partition, epoch, offset, status), called once for each record that may be acknowledged."""
 
@@ -63,7 +56,6 @@ class Pipeline:
         breaker = breaker or BreakerPolicy(records=0)
         self._decoding = Breaker(breaker, "no row could be made of")
         self._accepting = Breaker(breaker, "the sink refused")
-        self._guard = guard
         self._flight = Flight()
         self.counts = self._flight.counts
         self.budget = budget
@@ -71,20 +63,18 @@ class Pipeline:
         self.error: BaseException | None = None
         self.failures: dict[str, Failure] = {}
         """Of `process`: failures behind records that stay pending, one of each code."""
-        self._engine, self._sink, self._letter_sink = engine, sink, dead_letters
+        self._sink, self._letter_sink = sink, dead_letters
         self._clock, self._sleep = clock, sleep
         roll = roll or RollPolicy(total_bytes=min(RollPolicy().total_bytes, max(1, budget // 2)))
-        # Lines launched together: what one request holds. Delivery starts while the rest is transformed.
-        self._slice = sink.limits.request_bytes * 3 // 4 if sink.limits.base64 else sink.limits.request_bytes
-        self._roller = Roller(roll, sink.limits) if sink.limits.by_path else None
+        self._transform = Transform(engine, sink.limits, guard)
+        self._gather = Gather(sink.limits, roll)
+        self._burial = Burial(
+            self.letters, spawn=self._spawn, halted=self._halted, durable=self._buried, failed=self._failed
+        )
         self._inbox: deque[Tracked] = deque()
         self._inbox_bytes = 0
-        self._chunks: list[Chunk] = []
-        self._chunk_bytes = 0
-        self._chunk_batch = -1
-        self._graves: deque[tuple[Tracked, DeadLetter]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._working = self._burying = False
+        self._working = False
         self._delivering = 0
         self._batch = 0
         self._deadline: float | None = None
@@ -126,7 +116,7 @@ class Pipeline:
     @property
     def unburied(self) -> tuple[str, int]:
         """Coordinates of the oldest record that waits for its dead letter, and how many wait; "" and 0 for none."""
-        return (self._graves[0][0].record.coordinates if self._graves else "", len(self._graves))
+        return self._burial.waiting
 
     @property
     def room(self) -> int:
@@ -146,8 +136,8 @@ class Pipeline:
 
     def tick(self) -> None:
         """Roll what is old enough. Call it a few times a second, whether or not records come."""
-        if self._roller is not None and not self._closed:
-            self._launch(self._roller.due(self._clock()))
+        if not self._closed:
+            self._launch(self._gather.due(self._clock()))
 
     async def drain(self, partitions: Iterable[TopicPartition] | None = None) -> None:
         """Flush, and wait until everything (or everything of some partitions) is settled. Bound it by asyncio.timeout;
@@ -162,7 +152,7 @@ class Pipeline:
                 return
             # While records wait, their rows may still join what is gathered: fewer, larger objects.
             if wanted is not None or not self._inbox:
-                self._flush()
+                self._launch(self._gather.flush())
             if not self._tasks:
                 return
             await self.changed()
@@ -224,8 +214,7 @@ class Pipeline:
             await self._letter_sink.close()
         finally:
             await self._sink.close()
-            if self._guard is not None:
-                self._guard.close()
+            self._transform.close()
 
     # Records to packs
 
@@ -246,45 +235,41 @@ class Pipeline:
         """Transform what waits, never more than the budget holds (but always one record), and launch its packs."""
         try:
             worked = 0
-            while self._inbox and not self._late() and self.broken is None:
-                full = self.in_flight_bytes >= self.budget or self._suspects(self._inbox[0])
+            while self._inbox and not self._halted():
+                full = self.in_flight_bytes >= self.budget or self._transform.suspects(self._inbox[0])
                 if full and self.in_flight > len(self._inbox):
-                    self._cut()
-                    if not self._delivering and not self._burying:
-                        self._flush()  # all of the budget is gathered lines: only their age would free it
-                    if not self._delivering and not self._burying:
+                    self._launch(self._gather.cut())
+                    if not self._delivering and not self._burial.busy:
+                        # All of the budget is gathered lines: only their age would free it.
+                        self._launch(self._gather.flush())
+                    if not self._delivering and not self._burial.busy:
                         break  # a deadline ended all tries: what waits is given back
                     await self.changed()
                     continue
                 each = self._inbox.popleft()
                 self._inbox_bytes -= each.payload
-                self._transform(each)
+                self._make(each)
                 worked += each.payload + 1024
                 if worked >= BREATH:
                     worked = 0
                     await self._sleep(0)
-            self._cut()
+            self._launch(self._gather.cut())
         finally:
             self._working = False
 
-    def _suspects(self, each: Tracked) -> bool:
-        """Whether a process died over this record: then it is transformed alone, so as not to be blamed for others."""
-        return self._guard is not None and self._guard.deaths(each.record) > 0
+    def _halted(self) -> bool:
+        """Whether nothing more is to be begun: the deadline is over, or too many records are refused."""
+        return self.broken is not None or (self._deadline is not None and self._clock() >= self._deadline)
 
-    def _late(self) -> bool:
-        return self._deadline is not None and self._clock() >= self._deadline
-
-    def _transform(self, each: Tracked) -> None:
+    def _make(self, each: Tracked) -> None:
         c = self.counts
         c.records += 1
-        made = self._guarded(each)
+        made = self._transform.make(each)
         if made is None:
             self._decoding.saw(refused=True)
             self._bury(each)
             return
         out, cuts = made
-        if sum(rows for _, _, rows in cuts) != out.rows:
-            raise RuntimeError(f"{each.record.coordinates}: {out.rows} rows were made, but not as many were cut")
         self._decoding.saw(refused=bool(out.rejected) and not out.rows)
         self._flight.encoded(each, out.rows, sum(len(data) for _, data, _ in cuts))
         add(c.skipped, out.skipped)
@@ -292,58 +277,12 @@ class Pipeline:
         for _, reason in out.rejected:
             c.rejected[reason] = c.rejected.get(reason, 0) + 1
         each.rejected = out.rejected
-        if not cuts:
-            self._complete(each)
-        elif self._roller is None:
-            if each.batch != self._chunk_batch or self._chunk_bytes + each.lines > self._slice:
-                self._cut()
-            self._chunk_batch = each.batch
-            self._chunk_bytes += each.lines
-            self._chunks += [(each.number, data, rows) for _, data, rows in cuts]
+        if cuts:
+            self._launch(self._gather.add(each, cuts, self._clock()))
         else:
-            now = self._clock()
-            for path, data, rows in cuts:
-                self._roller.add(path, data, rows, each.number, now)
-            self._launch(self._roller.due(now))
-
-    def _guarded(self, each: Tracked) -> tuple[FanOut, list[Cut]] | None:
-        """What a record becomes; None, with `why` set, when nothing can."""
-        guard = self._guard
-        if guard is None:
-            return self._made(each)
-        if guard.deaths(each.record) >= DEATHS:
-            size = each.record.size
-            each.why = (KILLS, f"{DEATHS} processes died while they transformed its {size:,} bytes, left out here")
-            return None
-        guard.enter(each.record)
-        try:
-            return self._made(each)
-        finally:
-            guard.leave()
-
-    def _made(self, each: Tracked) -> tuple[FanOut, list[Cut]] | None:
-        limits = self._sink.limits
-        try:
-            out = self._engine.fan_out(each.record)
-            if self._roller is None:
-                return out, [("", data, rows) for data, rows in out.cut(limits.pack_rows, limits.pack_bytes)]
-            return out, [(group.path, group.data, group.rows) for group in out.groups]
-        except DecodeError as e:
-            each.why = (e.reason, e.detail)
-        except MemoryError:
-            # The only error beside DecodeError that the data alone can cause; anything else is a bug and must stop us.
-            each.why = ("limits.size", "not enough memory to transform this record")
-        return None
+            self._complete(each)
 
     # Packs to verdicts
-
-    def _cut(self) -> None:
-        chunks, self._chunks, self._chunk_bytes = self._chunks, [], 0
-        self._launch(pack(chunks, self._sink.limits))
-
-    def _flush(self) -> None:
-        if self._roller is not None:
-            self._launch(self._roller.flush_all())
 
     def _launch(self, packs: list[Pack]) -> None:
         if packs:
@@ -354,7 +293,7 @@ class Pipeline:
         try:
             for verdict in await self.delivery.deliver(packs, self._deadline, self._verdict):
                 if verdict is not None and verdict.kind is not Kind.PERMANENT:
-                    self.failures.setdefault(verdict.code, verdict)
+                    self._failed(verdict)
         finally:
             self._delivering -= 1
 
@@ -379,42 +318,23 @@ class Pipeline:
         else:
             self._settle(each, Status.DELIVERED if each.record.value is not None else Status.TOMBSTONE)
 
-    # Dead letters
-
     def _bury(self, each: Tracked) -> None:
-        self._graves.append((each, letter(each)))
-        if not self._burying and self.broken is None:
-            self._burying = True
-            self._spawn(self._write_letters())
+        self._burial.add(each, self._deadline)
 
-    async def _write_letters(self) -> None:
-        try:
-            while self._graves and not self._late() and self.broken is None:
-                some: list[DeadLetter] = []
-                size = 0
-                for each, written in self._graves:
-                    size += each.payload
-                    if some and (len(some) == LETTERS or size > LETTER_BYTES):
-                        break
-                    some.append(written)
-                failure = await self.letters.deliver(some, self._deadline)
-                if failure is not None:
-                    self.failures.setdefault(failure.code, failure)
-                    return
-                for _ in some:
-                    self._settle(self._graves.popleft()[0], Status.DEAD_LETTERED)
-        finally:
-            self._burying = False
+    def _buried(self, each: Tracked) -> None:
+        self._settle(each, Status.DEAD_LETTERED)
 
     # Bookkeeping
 
     def _settle(self, each: Tracked, status: Status) -> None:
         self._flight.settle(each, status)
         self._changed.set()
-        if self._guard is not None and self._guard.deaths(each.record):
-            self._guard.forget(each.record)
+        self._transform.settled(each)
         if self.on_settled is not None:
             self.on_settled(each.record.tp, each.epoch, each.record.offset, status)
+
+    def _failed(self, failure: Failure) -> None:
+        self.failures.setdefault(failure.code, failure)
 
     def _give_back(self) -> None:
         """Forget all that is not settled; nothing of it is being delivered any more."""
@@ -423,10 +343,9 @@ class Pipeline:
         for each in list(self._flight.tracked.values()):
             self._flight.give_back(each)
         self._inbox.clear()
-        self._graves.clear()
-        self._chunks, self._chunk_bytes, self._inbox_bytes = [], 0, 0
-        if self._roller is not None:
-            self._roller.flush_all()
+        self._inbox_bytes = 0
+        self._burial.clear()
+        self._gather.clear()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -455,5 +374,6 @@ class Pipeline:
         if tasks:
             await asyncio.wait(tasks)
         # A task that was cancelled before its first step never ran its `finally`.
-        self._working = self._burying = False
+        self._working = False
         self._delivering = 0
+        self._burial.ended()

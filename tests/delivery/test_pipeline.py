@@ -24,8 +24,10 @@ from delivery.doubles import (
     now,
     record,
     run,
+    until,
 )
 from lmstream import Engine, Settings, __version__
+from lmstream.delivery import LETTER_WRITES
 from lmstream.interfaces import Batch
 from lmstream.model import Record, Status, TopicPartition
 from lmstream.rolling import RollPolicy
@@ -286,6 +288,50 @@ def test_object_sinks_gather_across_batches_until_the_age():
         await asyncio.sleep(1)
         assert [each.rows for each in sink.accepted] == [3]
         assert [what[2] for what in settled] == [0, 1, 2]
+
+    run(main())
+
+
+class LockedFor(ScriptedLetters):
+    """Cannot write the letters of some partitions: refuses them, or does not answer at all."""
+
+    def __init__(self, partitions, *, hang=False):
+        super().__init__()
+        self.locked, self.hang = set(partitions), hang
+        self.busy = self.most_busy = 0
+
+    async def write(self, letters, /):
+        self.busy += 1
+        self.most_busy = max(self.busy, self.most_busy)
+        try:
+            if self.locked & {each.partition for each in letters}:
+                await asyncio.sleep(10**6 if self.hang else 0.01)
+                raise PermissionError(13, "Permission denied")
+            await super().write(letters)
+        finally:
+            self.busy -= 1
+
+
+@pytest.mark.parametrize("hang", [False, True])
+def test_letters_that_cannot_be_written_hold_only_their_own_partition(hang):
+    async def main():
+        letters = LockedFor(range(20), hang=hang)
+        pipeline = make(ScriptedSink(), letters)
+        settled = {}
+        pipeline.on_settled = lambda tp, _epoch, offset, _status: settled.setdefault(tp.partition, []).append(offset)
+        for offset in range(3):
+            pipeline.submit(Batch([record(offset, b"junk", partition=n) for n in range(21)]))
+        await until(lambda: settled == {20: [0, 1, 2]}, 120)
+        assert pipeline.unburied == ("t/0/0", 60)
+        assert pipeline.letters.trouble is not None
+        assert letters.most_busy <= LETTER_WRITES
+        assert pipeline.balanced
+        letters.locked.clear()
+        await pipeline.drain()
+        assert settled == {n: [0, 1, 2] for n in range(21)}  # in order, each once
+        assert len(letters.letters) == 63
+        assert pipeline.letters.trouble is None
+        assert pipeline.unburied == ("", 0)
 
     run(main())
 

@@ -8,6 +8,7 @@ import pytest
 from delivery.simulation import BrokenError, play
 from lmstream.delivery import Delivery
 from lmstream.ledger import Ledger
+from lmstream.model import Status
 from lmstream.pipeline import Pipeline
 from lmstream.runtime import Runtime
 
@@ -49,14 +50,7 @@ def doubt_is_success(monkeypatch):
 
 
 def settles_before_the_letter(monkeypatch):
-    before = Pipeline._bury
-
-    def bury(self, each):
-        before(self, each)
-        self._graves.clear()
-        self._settle(each, "dead-lettered")
-
-    monkeypatch.setattr(Pipeline, "_bury", bury)
+    monkeypatch.setattr(Pipeline, "_bury", lambda self, each: self._settle(each, Status.DEAD_LETTERED))
 
 
 def forgets_nothing_at_a_revoke(monkeypatch):

@@ -82,6 +82,7 @@ class Letters:
 
     async def write(self, letters: Sequence[DeadLetter], /) -> None:
         """Return when all in-sync replicas have every letter. Raises SinkError `dead_letters.unavailable` otherwise."""
+        producer = None
         try:
             producer = await self._started()
             sent = []
@@ -94,22 +95,23 @@ class Letters:
         except ConfigError:
             raise
         except Exception as error:
-            await self._let_go()  # a producer that met an error once may refuse for ever
+            await self._let_go(producer)  # one that met an error once may refuse for ever
             raise self._error(f"{type(error).__name__}: {error}") from error
         if any(each is None or each.offset < 0 for each in acknowledged):
             raise self._error("an acknowledgement without an offset")
 
     async def close(self) -> None:
         """Stop the producer. Never raises, and takes some seconds at most."""
-        await self._let_go()
+        await self._let_go(self._producer)
         if self._tls is not None:
             await self._tls.close()
 
-    async def _let_go(self) -> None:
+    async def _let_go(self, producer: Any) -> None:
         async with self._starting:
-            producer, self._producer = self._producer, None
-        if producer is not None:
-            await _stopped(producer)
+            if producer is None or producer is not self._producer:
+                return  # another write has let it go, and may have the next one by now
+            self._producer = None
+        await _stopped(producer)
 
     async def _started(self) -> Any:
         async with self._starting:

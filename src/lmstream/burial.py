@@ -1,0 +1,90 @@
+"""Dead letters on their way into their sink: a queue for each partition, so that none waits for another's."""
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from lmstream.delivery import LetterDelivery
+from lmstream.model import DeadLetter, Failure, TopicPartition
+from lmstream.tracking import Tracked, letter
+
+MIB: Final = 1 << 20
+LETTERS: Final = 64
+"""Dead letters in one write, at most; fewer when they are large (`LETTER_BYTES`)."""
+LETTER_BYTES: Final = 8 * MIB
+
+
+class Burial:
+    """Writes the letters of each partition in order, one write at a time, and tells of each that is durable.
+
+    A letter that cannot be written is tried again without end and holds only those of its own partition, whose commit
+    it holds anyway.
+    """
+
+    def __init__(
+        self,
+        delivery: LetterDelivery,
+        *,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        halted: Callable[[], bool],
+        durable: Callable[[Tracked], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        """`spawn` runs a task; once `halted` says so no further write starts; `durable` is called for each record;
+        `failed` when a deadline ended the tries.
+        """
+        self._delivery = delivery
+        self._spawn, self._halted, self._durable, self._failed = spawn, halted, durable, failed
+        self._graves: dict[TopicPartition, deque[tuple[Tracked, DeadLetter]]] = {}
+        self._writing: set[TopicPartition] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether letters are being written, or tried again."""
+        return bool(self._writing)
+
+    @property
+    def waiting(self) -> tuple[str, int]:
+        """Coordinates of the oldest record that waits for its letter, and how many wait; "" and 0 for none."""
+        if not self._graves:
+            return "", 0
+        oldest = min((some[0][0] for some in self._graves.values()), key=lambda each: each.number)
+        return oldest.record.coordinates, sum(map(len, self._graves.values()))
+
+    def add(self, each: Tracked, deadline: float | None) -> None:
+        """Write the letter of a record as soon as those before it are durable."""
+        tp = each.record.tp
+        self._graves.setdefault(tp, deque()).append((each, letter(each)))
+        if tp not in self._writing and not self._halted():
+            self._writing.add(tp)
+            self._spawn(self._write(tp, deadline))
+
+    def ended(self) -> None:
+        """Note that all tasks were cancelled: one that was before its first step could not say so itself."""
+        self._writing.clear()
+
+    def clear(self) -> None:
+        """Forget all that waits."""
+        self._graves.clear()
+
+    async def _write(self, tp: TopicPartition, deadline: float | None) -> None:
+        try:
+            graves = self._graves[tp]
+            while graves and not self._halted():
+                some: list[DeadLetter] = []
+                size = 0
+                for each, written in graves:
+                    size += each.payload
+                    if some and (len(some) == LETTERS or size > LETTER_BYTES):
+                        break
+                    some.append(written)
+                failure = await self._delivery.deliver(some, deadline, tp)
+                if failure is not None:
+                    self._failed(failure)
+                    return
+                for _ in some:
+                    self._durable(graves.popleft()[0])
+            if not graves:
+                del self._graves[tp]
+        finally:
+            self._writing.discard(tp)
