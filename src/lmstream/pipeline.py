@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 
+from lmstream._tasks import Tasks
 from lmstream.breaker import Breaker, BreakerPolicy
 from lmstream.burial import Burial
 from lmstream.delivery import Delivery, DeliveryPolicy, LetterDelivery, Random
@@ -60,7 +61,6 @@ class Pipeline:
         self.counts = self._flight.counts
         self.budget = budget
         self.on_settled = on_settled
-        self.error: BaseException | None = None
         self.failures: dict[str, Failure] = {}
         """Of `process`: failures behind records that stay pending, one of each code."""
         self._sink, self._letter_sink = sink, dead_letters
@@ -68,18 +68,23 @@ class Pipeline:
         roll = roll or RollPolicy(total_bytes=min(RollPolicy().total_bytes, max(1, budget // 2)))
         self._transform = Transform(engine, sink.limits, guard)
         self._gather = Gather(sink.limits, roll)
+        self._changed = asyncio.Event()
+        self._tasks = Tasks(self._changed.set)
         self._burial = Burial(
-            self.letters, spawn=self._spawn, halted=self._halted, durable=self._buried, failed=self._failed
+            self.letters, spawn=self._tasks.spawn, halted=self._halted, durable=self._buried, failed=self._failed
         )
         self._inbox: deque[Tracked] = deque()
         self._inbox_bytes = 0
-        self._tasks: set[asyncio.Task[None]] = set()
         self._working = False
         self._delivering = 0
         self._batch = 0
         self._deadline: float | None = None
-        self._changed = asyncio.Event()
         self._closed = False
+
+    @property
+    def error(self) -> BaseException | None:
+        """What went wrong unexpectedly."""
+        return self._tasks.error
 
     # For hosts that pull
 
@@ -192,7 +197,7 @@ class Pipeline:
         finally:
             await self._cancel()
             self._give_back()
-            self._deadline = self.error = None  # all of it was given back, so the next batch starts anew
+            self._deadline = self._tasks.error = None  # all of it was given back, so the next batch starts anew
         if self.broken is not None:
             self.failures[self.broken.code] = self.broken
         if not self.failures and any(each.status is Status.PENDING for each in mine):
@@ -228,7 +233,7 @@ class Pipeline:
             mine.append(each)
         if mine and not self._working:
             self._working = True
-            self._spawn(self._work())
+            self._tasks.spawn(self._work())
         return mine
 
     async def _work(self) -> None:
@@ -287,7 +292,7 @@ class Pipeline:
     def _launch(self, packs: list[Pack]) -> None:
         if packs:
             self._delivering += 1
-            self._spawn(self._deliver(packs))
+            self._tasks.spawn(self._deliver(packs))
 
     async def _deliver(self, packs: list[Pack]) -> None:
         try:
@@ -347,32 +352,12 @@ class Pipeline:
         self._burial.clear()
         self._gather.clear()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._changed.set()
-        # A task that somebody else cancelled has left work undone: that must be seen, not waited for.
-        e = RuntimeError("a task of the pipeline was cancelled from outside") if task.cancelled() else task.exception()
-        if task not in self._tasks:
-            return  # cancelled by us
-        self._tasks.discard(task)
-        while isinstance(e, BaseExceptionGroup) and len(e.exceptions) == 1:
-            e = e.exceptions[0]
-        self.error = self.error or e
-
     def _raise(self) -> None:
         if self.error is not None:
             raise self.error
 
     async def _cancel(self) -> None:
-        tasks, self._tasks = self._tasks, set()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._tasks.cancel()
         # A task that was cancelled before its first step never ran its `finally`.
         self._working = False
         self._delivering = 0

@@ -253,7 +253,7 @@ def test_records_of_an_assignment_that_has_ended_are_not_taken(latency):
         task = asyncio.create_task(runtime.run())
         await until(lambda: sink.calls)
         left = len(source.todo)
-        await runtime._revoke([TP])  # the partition went away, but the source goes on with the old epoch
+        await runtime.assignments.revoke([TP])  # the partition went away, but the source goes on with the old epoch
         before = dict(source.committed)
         await until(lambda: not source.todo)
         await asyncio.sleep(5)

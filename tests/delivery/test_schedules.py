@@ -6,11 +6,11 @@ import os
 import pytest
 
 from delivery.simulation import BrokenError, play
+from lmstream.assignments import Assignments
 from lmstream.delivery import Delivery
 from lmstream.ledger import Ledger
 from lmstream.model import Status
 from lmstream.pipeline import Pipeline
-from lmstream.runtime import Runtime
 
 SCHEDULES = 300
 
@@ -70,20 +70,20 @@ def takes_late_settlements(monkeypatch):
 
 
 def drops_a_record_of_each_poll(monkeypatch):
-    before = Runtime._accept
+    before = Assignments.accept
     monkeypatch.setattr(
-        Runtime, "_accept", lambda self, batch: before(self, type(batch)(batch.records[1:], batch.epochs))
+        Assignments, "accept", lambda self, batch: before(self, type(batch)(batch.records[1:], batch.epochs))
     )
 
 
 def drops_the_new_epoch_while_the_old_one_ends(monkeypatch):
-    before = Runtime._accept
+    before = Assignments.accept
 
     def accept(self, batch):
         kept = [each for each in batch.records if each.tp not in self._revoking]
         before(self, type(batch)(kept, batch.epochs))
 
-    monkeypatch.setattr(Runtime, "_accept", accept)
+    monkeypatch.setattr(Assignments, "accept", accept)
 
 
 BUGS = [

@@ -1,0 +1,33 @@
+"""How a run paces itself: what it does how often, and how long it waits for what."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class RuntimePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often, and how long."""
+
+    commit_interval: Annotated[float, Meta(ge=0)] = 1.0
+    """Seconds between two commits, at least. A crash reads again what was delivered since."""
+    commit_timeout: Annotated[float, Meta(gt=0)] = 10.0
+    """Seconds after which a commit has failed. The next one covers it."""
+    drain_timeout: Annotated[float, Meta(ge=0)] = 45.0
+    """Seconds to settle what is in flight before partitions are given up. Must stay below the group's rebalance
+    timeout (60 s), or the group goes on without this member."""
+    grace: Annotated[float, Meta(ge=0)] = 25.0
+    """Seconds after `stop` to settle what is in flight: below the 30 s after which Fargate and Kubernetes kill."""
+    close_timeout: Annotated[float, Meta(gt=0)] = 10.0
+    """Seconds each part may take to close; then it is left behind."""
+    fatal_patience: Annotated[float, Meta(ge=0)] | None = None
+    """Seconds to wait for an operator while the sink refuses by configuration (missing stream, no permission), or too
+    many records are refused.
+    None waits for ever, paused and without loss, as a service should; a command line gives up after a few."""
+    progress_interval: Annotated[float, Meta(gt=0)] = 0.25
+    """Seconds between two calls of `on_progress`."""
+    tick: Annotated[float, Meta(gt=0)] = 0.1
+    """Seconds between two looks at ages, commits and progress while nothing else happens."""
+    held_offsets: Annotated[int, Meta(ge=1)] = 100_000
+    """Offsets read from the oldest unsettled one on, after which reading pauses: bounds memory, and what a restart
+    reads again, when a single record stays stuck. A partition with more than its part of one half is paused alone, by
+    sources that can."""

@@ -1,0 +1,37 @@
+"""Where a run stands, as plain numbers: for status lines, metrics and readiness."""
+
+from msgspec import Struct, field
+
+from lmstream.model import Failure
+
+
+class Progress(Struct, kw_only=True):
+    """Where a run stands. The last one is the summary, which `Runtime.run` returns."""
+
+    records: int = 0
+    rows: int = 0
+    """Rows the sink accepted."""
+    bytes: int = 0
+    """Bytes of packs delivered."""
+    dead_letters: int = 0
+    tombstones: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, int] = field(default_factory=dict)
+    unacked: int = 0
+    """Records read and not settled: the source brings them again after a restart."""
+    in_flight_bytes: int = 0
+    retried_packs: int = 0
+    unknown_outcomes: int = 0
+    commits: int = 0
+    commit_failures: int = 0
+    late: int = 0
+    """Settlements that came after their partition was given up."""
+    stale: int = 0
+    """Records dropped because their partition had been given up when they came."""
+    trouble: Failure | None = None
+    """What is being retried just now, of the sink or the dead letters."""
+    fatal: Failure | None = None
+    """Set while the sink's configuration is wrong; reading is paused."""
+    duration: float = 0.0
+    """Seconds since the start."""
