@@ -9,7 +9,7 @@ DEMO   := $(VENV)/.demo-installed
 DEV    := $(VENV)/.dev-installed
 ARGS   ?=
 
-.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench locks clean
+.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench lambda-zip locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -86,6 +86,11 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	  --all-extras --group dev pyproject.toml -o requirements/dev.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra proto --extra consumer --extra cli --extra query --extra lab -c requirements/dev.lock pyproject.toml -o requirements/demo.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/lambda.lock
+
+lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
+	@$(BIN)/python adapters/lambda/build_zip.py $(ARGS)
 
 clean: ## Remove what make made
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo

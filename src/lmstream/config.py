@@ -62,6 +62,19 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     its bytes. Must outlive the process. Empty: `.state` in the folder of dead letters; off when there is none."""
 
 
+class Function(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the Lambda host."""
+
+    partial_failures: bool = False
+    """Whether the event source mapping has ReportBatchItemFailures. Only then is a partial answer safe: without it
+    every answer acknowledges the whole batch. Pipes have none."""
+    margin: Annotated[float, Meta(ge=0, le=60)] = 1.0
+    """Seconds kept back at the end of an invocation, for its answer."""
+    patience: Annotated[float, Meta(gt=0, le=900)] = 60.0
+    """Seconds an invocation tries at most, whatever the function's time-out: what waits is billed, and the source comes
+    again."""
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """A whole run, checked. A part that nobody chose is None."""
 
@@ -76,6 +89,8 @@ class Config(Struct, frozen=True, kw_only=True):
     rolling: RollPolicy = RollPolicy()
     runtime: RuntimePolicy = RuntimePolicy()
     run: Run = Run()
+    function: Function = Function()
+    """The table `lambda`, a word that Python keeps for itself."""
 
     def need(self, what: str) -> Part:
         """Answer the `source` or `sink`; ConfigError when none was chosen."""
@@ -95,7 +110,10 @@ _TABLES: Final[dict[str, type[Struct]]] = {
     "rolling": RollPolicy,
     "runtime": RuntimePolicy,
     "run": Run,
+    "lambda": Function,
 }
+_FIELDS: Final = {"lambda": "function"}
+"""Fields of Config that are not called like their table."""
 _EXTRAS: Final = {
     "aiokafka": "consumer",
     "aioboto3": "consumer",
@@ -128,7 +146,9 @@ def load(
         _merge(merged, layer.tables, layer.origin)
     for name in sorted(merged.keys() - _TABLES.keys() - _PARTS.keys()):
         raise unknown((name,), [*_TABLES, *_PARTS], layers)
-    tables: dict[str, Any] = {n: convert((n,), merged.get(n, {}), struct, layers) for n, struct in _TABLES.items()}
+    tables: dict[str, Any] = {
+        _FIELDS.get(n, n): convert((n,), merged.get(n, {}), struct, layers) for n, struct in _TABLES.items()
+    }
     parts: dict[str, Any] = {n: _part(n, merged[n], layers) for n in _PARTS if merged.get(n)}
     return Config(**tables, **parts)
 

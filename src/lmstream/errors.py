@@ -56,6 +56,11 @@ REASONS: Final[dict[str, Reason]] = {
         "a record that killed its process three times while it was transformed",
         "its bytes are in the topic at these coordinates, not in the letter; raise the memory limit, read from there",
     ),
+    "record.envelope": Reason(
+        "LMS-1016",
+        "an entry of a Lambda event that is no Kafka record",
+        "nothing may change entries on the way: no input template on the Pipe; the letter holds the entry as it came",
+    ),
     "limits.attributes": Reason(
         "LMS-1015",
         "more attributes, exemplars or items of one value than the limits allow",
@@ -120,6 +125,12 @@ REASONS: Final[dict[str, Reason]] = {
         "LMS-2011",
         "the secret with the client's certificate cannot be had",
         "check its name and region, secretsmanager:GetSecretValue (and kms:Decrypt), and its three fields",
+    ),
+    "event.shape": Reason(
+        "LMS-2020",
+        "the Lambda function was called with an event that is none of Kafka records",
+        "let a Pipe or a Kafka event source mapping call it, without an input template; the console's test events hold "
+        "no records, docs/lambda.md has one that does",
     ),
     "source.unreachable": Reason(
         "LMS-3001",
@@ -190,6 +201,11 @@ REASONS: Final[dict[str, Reason]] = {
         "LMS-4006",
         "the reader of standard output has gone",
         "nothing, if it meant to stop; else look at the command after the pipe",
+    ),
+    "event.undelivered": Reason(
+        "LMS-4009",
+        "records of an invocation could not be delivered in its time",
+        "nothing is lost, the source sends them again; mend what the message names, see the runbook in docs/lambda.md",
     ),
     "dead_letters.breaker": Reason(
         "LMS-4007",

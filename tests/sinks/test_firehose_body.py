@@ -12,7 +12,7 @@ from lmstream.lab.firehose import FirehoseLab
 from lmstream.lab.firehose_config import StreamConfig
 from lmstream.model import Pack
 from lmstream.settings import Settings as EngineSettings
-from lmstream.sinks import _firehose_client
+from lmstream.sinks import _firehose_body
 from lmstream.sinks.firehose import Firehose, Settings
 
 RECORDS = st.lists(st.binary(max_size=300).map(lambda data: {"Data": data}), min_size=1, max_size=5)
@@ -30,19 +30,19 @@ def sdk_body(stream: str, records: list[dict[str, bytes]]) -> bytes:
 @pytest.mark.parametrize("records", [[b"x"], [b""], [b"a\n", b"\0\xff" * 1000, "é\n".encode()]])
 def test_a_body_is_byte_for_byte_the_sdks(records):
     wanted = [{"Data": data} for data in records]
-    assert _firehose_client.body("lm-rows_1.x", wanted) == sdk_body("lm-rows_1.x", wanted)
+    assert _firehose_body.body("lm-rows_1.x", wanted) == sdk_body("lm-rows_1.x", wanted)
 
 
 @given(records=RECORDS)
 def test_a_body_holds_each_record_in_order(records):
-    found = json.loads(_firehose_client.body("rows", records))
+    found = json.loads(_firehose_body.body("rows", records))
     assert found["DeliveryStreamName"] == "rows"
     assert [base64.b64decode(one["Data"], validate=True) for one in found["Records"]] == [r["Data"] for r in records]
 
 
 @given(data=st.binary(max_size=1000))
 def test_without_pybase64_msgspec_writes_the_same(data):
-    assert _firehose_client.by_msgspec(data) == base64.b64encode(data)
+    assert _firehose_body.by_msgspec(data) == base64.b64encode(data)
 
 
 async def test_requests_side_by_side_carry_their_own_bodies(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ _DENIED: Final = frozenset({"NoCredentialsError", "PartialCredentialsError", "Pr
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the Firehose sink. Credentials come from the usual AWS chain, never from here."""
 
-    stream: str
+    stream: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.-]+$")]
     """Name of the delivery stream."""
     region: str = ""
     """AWS region; empty takes that of the environment."""

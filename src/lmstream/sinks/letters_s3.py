@@ -46,11 +46,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Bucket:
     """A client of one bucket, made when it is first needed. Used by the sink, and by whoever reads letters back."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, client: Any = None) -> None:
+        """`client` is used as it is and stays the caller's to close; without one, aioboto3's is made when needed."""
         self.settings = settings
         self._stack = contextlib.AsyncExitStack()
         self._connecting = asyncio.Lock()
-        self._client: Any = None
+        self._client = client
 
     async def client(self) -> Any:
         """The client. Its own retries are off: they would hide from the caller how the store is."""
@@ -130,8 +131,9 @@ class Letters:
     largest = 5 * 1024**3
     """Bytes of one PutObject: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._bucket = Bucket(settings)
+    def __init__(self, settings: Settings, *, client: Any = None) -> None:
+        """`client`: as of Bucket."""
+        self._bucket = Bucket(settings, client=client)
         self._settings = settings
         self._gate = asyncio.Semaphore(settings.concurrency)
         self._conditions = True

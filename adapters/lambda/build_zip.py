@@ -1,0 +1,142 @@
+"""`python adapters/lambda/build_zip.py`: the function's zip for each architecture, and an SBOM beside it. No Docker.
+
+Wheels come by pip (or uv, where it is) for the platform named, each checked against requirements/lambda.lock. The same
+tree gives the same bytes: entries sorted, one fixed time, no bytecode.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+LOCK: Final = ROOT / "requirements" / "lambda.lock"
+PYTHON: Final = "3.13"
+MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
+"""Lambda's name of an architecture, and the wheels'."""
+EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the first a zip can say
+
+# Python ignores what is not there, and a cold start reads what is: tests import the rest with nothing else on the path.
+LEFT_OUT: Final = re.compile(
+    r"(^|/)(__pycache__|tests?|bin)/|(^|/)\.[^/]*$"
+    r"|\.(pyi|pyc|typed|exe|proto)$"
+    r"|^[^/]+\.dist-info/(?!licenses/|LICEN[CS]E|NOTICE|METADATA$)"
+    r"|^lmstream/(cli|lab)/|^lmstream/sources/(?!__init__\.py$)|^lmstream/__main__\.py$"
+    r"|^lmstream/sinks/(_firehose_client|letters_kafka)\.py$"
+    r"|^aws_lambda_powertools/event_handler/"
+    r"|^aws_lambda_powertools/utilities/(?!__init__\.py$|jmespath_utils/)"
+    r"|^opentelemetry/proto/(?!__init__\.py$|metrics/|collector/(__init__\.py$|metrics/)|common/|resource/)"
+    r"|_pb2_grpc\.py$"
+    r"|^google/protobuf/(compiler|util|testdata)/"
+)
+
+
+def fill(folder: Path, machine: str | None) -> None:
+    """Put our modules and the locked wheels into a folder: for a machine, or for this interpreter."""
+    _install(folder, machine)
+    shutil.copytree(ROOT / "src" / "lmstream", folder / "lmstream")
+    shutil.copy(ROOT / "adapters" / "lambda" / "lmstream_lambda.py", folder)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif LEFT_OUT.search(name):
+            path.unlink()
+
+
+def _install(folder: Path, machine: str | None) -> None:
+    wanted = ["--target", str(folder), "--require-hashes", "--no-deps", "-r", str(LOCK)]
+    uv = shutil.which("uv")
+    if uv:
+        command = [uv, "pip", "install", "--quiet", "--link-mode", "copy", "--only-binary", ":all:", *wanted]
+        command += ["--python-platform", f"{machine}-manylinux2014", "--python-version", PYTHON] if machine else []
+    else:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        command += ["--only-binary=:all:", "--no-compile", *wanted]
+        if machine:
+            command += ["--implementation", "cp", "--python-version", PYTHON]
+            command += [flag for abi in ("cp313", "abi3", "none") for flag in ("--abi", abi)]
+            command += ["--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - our own arguments
+    if done.returncode:
+        sys.exit(
+            f"the wheels of {LOCK.name} for {machine or 'this machine'} cannot be had: {done.stderr.strip()[-2000:]}"
+        )
+
+
+def pack(folder: Path, target: Path) -> None:
+    """Zip a folder, the same bytes for the same files."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as out:
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        for name, path in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, wherever it is built
+            entry.external_attr = (0o100755 if path.suffix == ".so" else 0o100644) << 16
+            out.writestr(entry, path.read_bytes(), compresslevel=9)
+
+
+def sbom(folder: Path, name: str) -> dict[str, Any]:
+    """What is inside, as CycloneDX 1.5: from the wheels' own metadata. Their hashes are in the lock."""
+    components = []
+    for info in sorted(folder.glob("*.dist-info")):
+        of = metadata.PathDistribution(info)
+        package, version = of.metadata["Name"], of.version
+        licence = of.metadata.get("License-Expression") or of.metadata.get("License") or ""
+        components.append(
+            {
+                "type": "library",
+                "name": package,
+                "version": version,
+                "purl": f"pkg:pypi/{package.lower().replace('_', '-')}@{version}",
+                "bom-ref": f"{package}@{version}",
+                "licenses": [{"license": {"name": licence.splitlines()[0]}}] if licence else [],
+            }
+        )
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    component = {"type": "application", "name": name, "version": version[1] if version else ""}
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": component},
+        "components": components,
+    }
+
+
+def build(architecture: str, out: Path) -> Path:
+    """Make one zip and its SBOM; answers the zip."""
+    out.mkdir(parents=True, exist_ok=True)
+    name = f"lmstream-lambda-{architecture}"
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        fill(folder, MACHINES[architecture])
+        text = json.dumps(sbom(folder, name), indent=1, sort_keys=True) + "\n"
+        (out / f"{name}.sbom.json").write_text(text, encoding="utf-8")
+        pack(folder, out / f"{name}.zip")
+    return out / f"{name}.zip"
+
+
+def main() -> None:
+    """Build what was asked for, and say how large it is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("architectures", nargs="*", choices=[*MACHINES, []], help="default: all")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    flags = parser.parse_args()
+    for architecture in flags.architectures or MACHINES:
+        made = build(architecture, flags.out)
+        with zipfile.ZipFile(made) as entries:
+            unpacked = sum(entry.file_size for entry in entries.infolist())
+        print(f"{made.name}: {made.stat().st_size / 1e6:.2f} MB, {unpacked / 1e6:.2f} MB unpacked")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
