@@ -93,7 +93,9 @@ def _from_text(raw: str, info: Any) -> Any:
     if any(isinstance(kind, lists) for kind in kinds) and not raw.startswith("["):
         return [part.strip() for part in raw.split(",") if part.strip()]
     try:
-        return json.loads(raw)
+        return json.loads(
+            raw.lower() if raw.lower() in ("true", "false") else raw
+        )  # True is Python's, and many people's
     except ValueError:
         return str(raw)
 

@@ -81,6 +81,8 @@ class World:
     def env(self, **more):
         """The function's variables."""
         return {
+            "AWS_ACCESS_KEY_ID": "lab",
+            "AWS_SECRET_ACCESS_KEY": "lab",
             "LMSTREAM_ENGINE__ORG_ID": "acme",
             "LMSTREAM_SINK__STREAM": STREAM,
             "LMSTREAM_SINK__REGION": "us-west-2",

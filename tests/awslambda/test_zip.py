@@ -92,8 +92,6 @@ def test_the_same_content_for_this_interpreter_handles_events_with_nothing_else_
     assert host.handle(pipe_event([entry(batch[0])]), Context()) == {"records": 1}
     env = {
         "PATH": os.environ["PATH"],
-        "AWS_ACCESS_KEY_ID": "lab",
-        "AWS_SECRET_ACCESS_KEY": "lab",
         **world.env(),
     }
     done = subprocess.run(
