@@ -85,7 +85,7 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  --all-extras --group dev pyproject.toml -o requirements/dev.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --extra proto --extra consumer --extra cli --extra query --extra lab -c requirements/dev.lock pyproject.toml -o requirements/demo.lock
+	  --extra proto --extra consumer --extra cli --extra query --extra lab --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/demo.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/lambda.lock
 

@@ -125,3 +125,18 @@ def test_the_demo_empties_its_own_folder_and_nobody_elses(demo, tmp_path):
     _prepare(own)
     assert [p.name for p in own.iterdir()] == [".lmstream-demo"]
     assert Path(own).is_dir()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="awslambdaric has no wheels elsewhere")
+@pytest.mark.parametrize("host", ["pipe", "mapping"])
+def test_lambda_loses_nothing_behind_a_pipe_and_behind_a_mapping(tmp_path, host):
+    done = spawn(tmp_path, "demo", "--bundles", "60", "--host", host)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verified: lost=0 phantom=0" in done.stdout
+    assert "letters_missing=0" in done.stdout
+    assert "60 bundles in " in done.stdout
+    assert f"invocations by a {host}, 1 cold" in done.stdout
+    if host == "pipe":
+        assert "LMS-4009" in done.stderr
+    assert "1 invocations left something and were repeated" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,13 +8,14 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from cyclopts import Parameter, validators
 
-from lmstream.cli import terminal
+from lmstream.cli import demo_lambda, terminal
 from lmstream.cli.checker import Checker, Report
 from lmstream.cli.query import connect
 from lmstream.cli.query import run as run_sql
@@ -36,12 +37,23 @@ from rows group by all order by rows desc, metric limit 12
 """
 
 
+Host = Literal["container", "pipe", "mapping"]
+
+
+class Bundles(NamedTuple):
+    """What is published."""
+
+    number: int
+    seed: int
+
+
 def demo(
     *,
     bundles: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 300,
     folder: Annotated[Path, Parameter(name="--dir")] = Path("lmstream-demo"),
     seed: int = 1,
     no_faults: bool = False,
+    host: Host = "container",
 ) -> int:
     """Run the whole job here: no Kafka, no AWS, no configuration. Exit 3 when the verdict is bad.
 
@@ -59,13 +71,18 @@ def demo(
         Another seed gives other bundles.
     no_faults
         Let Firehose answer every request well; without it some are throttled, refused in part, and reset.
+    host
+        What runs the engine: the long-running consumer, or a Lambda function behind an EventBridge Pipe or a Kafka
+        event source mapping, with AWS's own runtime client.
     """
+    if host != "container":
+        demo_lambda.need()
     began = time.monotonic()
     _prepare(folder)
     with _alone():
-        summary = asyncio.run(_work(folder, bundles, seed, faults=not no_faults))
+        told = asyncio.run(_work(folder, Bundles(bundles, seed), host, faults=not no_faults))
     report = _verify(folder)
-    _show(folder, summary, report, time.monotonic() - began)
+    _show(folder, told, report, time.monotonic() - began)
     return 0 if report.ok else NOT_VERIFIED
 
 
@@ -108,7 +125,7 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-async def _work(folder: Path, count: int, seed: int, *, faults: bool) -> Summary:
+async def _work(folder: Path, bundles: Bundles, host: Host, *, faults: bool) -> str:
     from lmstream.lab import Fault, FirehoseLab, KafkaLab, StreamConfig
 
     # Rows wait a second or two instead of a minute: the service's own least would be a long demo.
@@ -120,14 +137,22 @@ async def _work(folder: Path, count: int, seed: int, *, faults: bool) -> Summary
         if faults:
             # What a real stream does on a bad day. The reset after acceptance makes duplicates: they are counted below.
             hose.faults.extend(
-                [Fault.partial(0), Fault.unavailable(), Fault.some(0.3, seed), Fault.accept_then_reset()]
+                [Fault.partial(0), Fault.unavailable(), Fault.some(0.3, bundles.seed), Fault.accept_then_reset()]
             )
+            if host != "container":  # one refusal that the function does not wait out: what calls it sends again
+                hose.faults.append(Fault(status=400, code="AccessDeniedException", message="of the demo"))
         config = _configuration(folder, kafka, hose.endpoint_url)
-        summary = await _consume(config, folder, count, seed)
+        if host == "container":
+            summary = await _consume(config, folder, bundles)
+            told, again = _sentence(summary), f"{summary.retried_packs} packs were sent again"
+        else:
+            publish = partial(_publish, config, folder, bundles)
+            told, failed = await demo_lambda.work(config, kafka, host, publish, _PATIENCE)
+            again = f"{failed} invocations left something and were repeated"
         refused = hose.counters.failed_records + hose.counters.refused_calls
     if faults:
-        terminal.say(f"Firehose failed {refused} times on the way; {summary.retried_packs} packs were sent again")
-    return summary
+        terminal.say(f"Firehose failed {refused} times on the way; {again}")
+    return told
 
 
 def _configuration(folder: Path, kafka: Any, endpoint_url: str) -> Config:
@@ -155,21 +180,33 @@ def _configuration(folder: Path, kafka: Any, endpoint_url: str) -> Config:
     return load(env={}, overrides=overrides)
 
 
-async def _consume(config: Config, folder: Path, count: int, seed: int) -> Summary:
-    """Publish and consume at the same time; stop when all that was published is settled."""
+async def _publish(config: Config, folder: Path, bundles: Bundles) -> int:
+    """Publish with a log of what was acknowledged; answers how many bundles that are."""
     from lmstream.cli.kafka import settings_of
     from lmstream.cli.publish import Sender
     from lmstream.lab.generator import Generator
 
     minutes = 15  # between two polls of a device, so that some hours of event time land
     generator = Generator(
-        seed=seed,
+        seed=bundles.seed,
         devices=6,
         start_ms=int(time.time() * 1000) - 3 * 3_600_000,
         interval_ms=minutes * 60_000,
         chaos=0.01,
         poison=0.02,
     )
+    with (
+        (folder / "published.jsonl").open("wb") as log,
+        terminal.Progress("bundles published", bundles.number) as progress,
+    ):
+        sender = Sender(settings_of(config), log, done=progress.advance)
+        await sender.send(islice(generator.bundles(), bundles.number))
+    terminal.say(f"{sender.acknowledged:,} bundles are in the topic over mTLS ({sender.bytes / 1e6:.1f} MB); consuming")
+    return sender.acknowledged
+
+
+async def _consume(config: Config, folder: Path, bundles: Bundles) -> Summary:
+    """Publish and consume at the same time; stop when all that was published is settled."""
     published: int | None = None
     waited = asyncio.Event()
 
@@ -179,22 +216,26 @@ async def _consume(config: Config, folder: Path, count: int, seed: int) -> Summa
 
     runtime = build_runtime(config, look)
     running = asyncio.create_task(runtime.run())
-    with (folder / "published.jsonl").open("wb") as log, terminal.Progress("bundles published", count) as progress:
-        sender = Sender(settings_of(config), log, done=progress.advance)
-        publishing = asyncio.create_task(sender.send(islice(generator.bundles(), count)))
-        await asyncio.wait({publishing, running}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            publishing.cancel()
-            await asyncio.wait({publishing})
-            return running.result()
-        await publishing
-    published = sender.acknowledged
-    terminal.say(f"{sender.acknowledged:,} bundles are in the topic over mTLS ({sender.bytes / 1e6:.1f} MB); consuming")
+    publishing = asyncio.create_task(_publish(config, folder, bundles))
+    await asyncio.wait({publishing, running}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        publishing.cancel()
+        await asyncio.wait({publishing})
+        return running.result()
+    published = await publishing
     ready = asyncio.create_task(waited.wait())
     await asyncio.wait({ready, running}, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
     runtime.stop()
     return await running
+
+
+def _sentence(summary: Summary) -> str:
+    reasons = {**summary.rejected, **summary.skipped}
+    odd = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
+    return f"{summary.records:,} bundles became {summary.rows:,} rows; {summary.dead_letters:,} dead letters" + (
+        f"; points without a row: {odd}" if odd else ""
+    )
 
 
 def _verify(folder: Path) -> Report:
@@ -205,7 +246,7 @@ def _verify(folder: Path) -> Report:
     return check(checker, folder / "landed", dead_letters, None)
 
 
-def _show(folder: Path, summary: Summary, report: Report, seconds: float) -> None:
+def _show(folder: Path, told: str, report: Report, seconds: float) -> None:
     try:
         headers, rows = run_sql(connect(folder / "landed"), _SUMMARY)
         terminal.table(headers, rows, title="What DuckDB finds in the landed files (view `rows`, de-duplicated):")
@@ -213,12 +254,7 @@ def _show(folder: Path, summary: Summary, report: Report, seconds: float) -> Non
         if e.reason != "config.extra":
             raise
         terminal.say(str(e))
-    reasons = {**summary.rejected, **summary.skipped}
-    odd = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
-    print(
-        f"{summary.records:,} bundles became {summary.rows:,} rows; {summary.dead_letters:,} dead letters"
-        + (f"; points without a row: {odd}" if odd else "")
-    )
+    print(told)
     print(verdict(report))
     print(f"done in {seconds:.1f} s. Look around, then try:")
     command = _command()

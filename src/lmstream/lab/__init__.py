@@ -1,4 +1,5 @@
-"""Local stand-ins for tests and the demo, extra [lab]: a Kafka broker, mTLS, a strict Firehose, LMDP bundles.
+"""Local stand-ins for tests and the demo, extra [lab]: a Kafka broker, mTLS, a strict Firehose, Lambda with what
+calls it, LMDP bundles.
 
 Everything binds 127.0.0.1 on a free port, is an async context manager, and starts in well under a second:
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from lmstream.lab.firehose import FirehoseLab
     from lmstream.lab.firehose_config import StreamConfig
     from lmstream.lab.generator import Bundle, Generator
+    from lmstream.lab.invokers import Mapping, Pipe, Policy
     from lmstream.lab.kafka import KafkaLab
     from lmstream.lab.mock_kafka import MockKafka
     from lmstream.lab.mtls import Certificates, MtlsProxy
+    from lmstream.lab.runtime_api import Function
     from lmstream.lab.stores import FolderStore, ObjectStore, S3Store
     from lmstream.lab.tcp import TcpFaults
 
@@ -32,11 +35,15 @@ __all__ = [
     "Fault",
     "FirehoseLab",
     "FolderStore",
+    "Function",
     "Generator",
     "KafkaLab",
+    "Mapping",
     "MockKafka",
     "MtlsProxy",
     "ObjectStore",
+    "Pipe",
+    "Policy",
     "S3Store",
     "StreamConfig",
     "TcpFaults",
@@ -49,11 +56,15 @@ _HOMES = {
     "Fault": "faults",
     "FirehoseLab": "firehose",
     "FolderStore": "stores",
+    "Function": "runtime_api",
     "Generator": "generator",
     "KafkaLab": "kafka",
+    "Mapping": "invokers",
     "MockKafka": "mock_kafka",
     "MtlsProxy": "mtls",
     "ObjectStore": "stores",
+    "Pipe": "invokers",
+    "Policy": "invokers",
     "S3Store": "stores",
     "StreamConfig": "firehose_config",
     "TcpFaults": "tcp",
