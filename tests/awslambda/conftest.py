@@ -116,10 +116,19 @@ class World:
         for host in self.hosts:
             host.close()
         self.wait(self.firehose.close())
+        self.wait(self._no_more())
         self.s3.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+
+    async def _no_more(self):
+        """End answers that a fault holds back for longer than the test."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 @pytest.fixture

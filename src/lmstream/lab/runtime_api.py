@@ -82,6 +82,7 @@ class Function:
         self._waiting: asyncio.Queue[_Invocation] = asyncio.Queue()
         self._current: _Invocation | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._gone = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
         self._port = 0
@@ -122,7 +123,8 @@ class Function:
                 await self._kill()
             gone.cancel()
             self._current = None
-            self._waiting = asyncio.Queue()  # an event that nobody fetched goes with its environment
+            if not self._waiting.empty():  # an event that nobody fetched goes with its environment
+                self._waiting.get_nowait()
             return Answer(payload, error, cold, time.monotonic() - started)
 
     async def close(self) -> None:
@@ -144,6 +146,7 @@ class Function:
     async def _boot(self) -> None:
         await self._kill()
         self.cold_starts += 1
+        self._gone = asyncio.Event()
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "awslambdaric", self._handler),
             stdin=asyncio.subprocess.DEVNULL,
@@ -175,6 +178,7 @@ class Function:
 
     async def _kill(self) -> None:
         process, self._process = self._process, None
+        self._gone.set()  # also for a request that is still on its way
         if process is not None:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -187,7 +191,15 @@ class Function:
             self._reading = None
 
     async def _next(self, _request: web.Request) -> web.Response:
-        invocation = await self._waiting.get()
+        event, gone = asyncio.ensure_future(self._waiting.get()), asyncio.ensure_future(self._gone.wait())
+        try:
+            await asyncio.wait({event, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not event.done():
+                return web.Response(status=410)  # to a client that is dead
+            invocation = event.result()
+        finally:
+            event.cancel()
+            gone.cancel()
         return web.Response(
             body=invocation.event,
             content_type="application/json",
