@@ -122,7 +122,6 @@ class World:
         self._thread.join(10)
         self._loop.close()
 
-
     async def _no_more(self):
         """End answers that a fault holds back for longer than the test."""
         left = asyncio.all_tasks() - {asyncio.current_task()}
