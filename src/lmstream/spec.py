@@ -136,10 +136,22 @@ TBLPROPERTIES (
 
 -- Delivery is at least once; a row's id is the same in every copy, and copies share a partition.
 CREATE OR REPLACE VIEW {database}.rows AS
-SELECT * FROM (
-  SELECT *, row_number() OVER (PARTITION BY rowid ORDER BY tsunixms) AS copy FROM {database}.landed
-) WHERE copy = 1;
-"""  # noqa: S608 - DDL to read and run by hand, from settings
+{view_query(settings, database)};
+"""
+
+
+def view_query(settings: Settings | None = None, database: str = "lmstream") -> str:
+    """The query of the view without duplicates. Its window names the partition columns, though copies share them: only
+    then does Athena push a query's conditions on them below the window, and injected columns need a condition.
+    """
+    partitions, _, _ = partition_columns(settings or Settings())
+    names = [column["Name"] for column in partitions]
+    columns = ", ".join(f'"{name}"' for name in [*(column["Name"] for column in glue_columns()), *names])
+    return f"""\
+SELECT {columns} FROM (
+  SELECT *, row_number() OVER (PARTITION BY {", ".join(names)}, rowid ORDER BY tsunixms) AS copy
+  FROM {database}.landed
+) WHERE copy = 1"""  # noqa: S608 - names of our own
 
 
 class SpecLoader:

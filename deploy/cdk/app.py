@@ -1,0 +1,31 @@
+"""The CDK app: `make synth` runs it; LMSTREAM_DEPLOYMENT names another file of settings than settings.toml."""
+
+import os
+import sys
+from pathlib import Path
+
+from aws_cdk import App
+
+from lmstream.deployment import load
+from lmstream.errors import ConfigError
+from lmstream_cdk.base import FLAGS
+from lmstream_cdk.build import build
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    """Synthesize into cdk.out; exit 2 with one message for settings that cannot work."""
+    app = App(outdir=os.environ.get("CDK_OUTDIR") or str(HERE / "cdk.out"), context=FLAGS)
+    try:
+        deployment = load(os.environ.get("LMSTREAM_DEPLOYMENT") or HERE / "settings.toml")
+        build(app, deployment, HERE.parents[1] / "dist")
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    app.synth()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

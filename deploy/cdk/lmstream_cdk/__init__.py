@@ -1,0 +1,1 @@
+"""The AWS path of lmstream as CDK stacks: network, streaming, data, transform, operations."""

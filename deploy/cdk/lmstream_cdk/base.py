@@ -1,0 +1,64 @@
+"""What all stacks share: availability zones without a lookup, pinned logical ids, acknowledged findings."""
+
+from typing import Any, TypeVar, cast
+
+from aws_cdk import Acknowledgment, CfnElement, CfnResource, Environment, Stack, Tags, Token, Validations
+from constructs import Construct, IConstruct
+
+from lmstream.deployment import Deployment
+
+T = TypeVar("T", bound=IConstruct)
+RULES = "AwsSolutions"
+FLAGS = {
+    "@aws-cdk/aws-iam:minimizePolicies": True,
+    "@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy": True,
+    "@aws-cdk/core:enablePartitionLiterals": True,
+    "@aws-cdk/core:checkSecretUsage": True,
+    "@aws-cdk/aws-lambda:recognizeLayerVersion": True,
+    "aws:cdk:disable-version-reporting": True,
+}
+"""Feature flags of CDK; here and not in cdk.json, so that the app gives the same templates without the CLI."""
+
+
+class LmstreamStack(Stack):
+    """A stack of one deployment. Nothing of it looks into an account while it is synthesized."""
+
+    def __init__(self, scope: Construct, part: str, deployment: Deployment, description: str) -> None:
+        """`part` is the end of the stack's name."""
+        env = Environment(account=deployment.account or None, region=deployment.region)
+        super().__init__(
+            scope,
+            f"{deployment.name}-{part}",
+            env=env,
+            description=f"lmstream {part}: {description}",
+            # A role that may delete what it deployed is not needed to keep what must be kept.
+            termination_protection=part in ("streaming", "data"),
+        )
+        self.deployment = deployment
+        Tags.of(self).add("lmstream", deployment.name)
+
+    @property
+    def availability_zones(self) -> list[str]:
+        """The first zones of the region, by name: a lookup would need credentials, or write dummies."""
+        return [f"{self.deployment.region}{letter}" for letter in "abc"[: self.deployment.network.zones]]
+
+
+def pin(construct: T, logical_id: str) -> T:
+    """Fix the logical id, so that moving code never replaces a resource that holds data."""
+    element = construct if isinstance(construct, CfnElement) else cast(CfnElement, construct.node.default_child)
+    element.override_logical_id(logical_id)
+    return construct
+
+
+def cfn(construct: IConstruct) -> CfnResource:
+    """The CloudFormation resource below a construct."""
+    return cast(CfnResource, construct.node.default_child)
+
+
+def acknowledge(construct: Any, *findings: str, reason: str) -> None:
+    """Explain findings of the rule pack: each is one id, with [detail] where the pack gives one."""
+    account = Stack.of(construct).account
+    for finding in findings:
+        # The pack writes a deployment without an account number so.
+        known = finding.replace(account, "<AWS::AccountId>") if Token.is_unresolved(account) else finding
+        Validations.of(construct).acknowledge(Acknowledgment(id=f"{RULES}::{RULES}-{known}", reason=reason))

@@ -1,0 +1,42 @@
+"""Put the stacks of one deployment together, under the rule pack."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from aws_cdk import App, Validations
+from cdk_nag import AwsSolutionsChecks
+
+from lmstream.deployment import Deployment
+from lmstream_cdk.data import DataStack
+from lmstream_cdk.network import NetworkStack
+from lmstream_cdk.operations import OperationsStack
+from lmstream_cdk.streaming import StreamingStack
+from lmstream_cdk.transform import TransformStack
+
+
+class Stacks(NamedTuple):
+    """The stacks of one deployment."""
+
+    data: DataStack
+    network: NetworkStack | None
+    streaming: StreamingStack
+    transform: TransformStack
+    operations: OperationsStack
+
+
+def build(app: App, deployment: Deployment, code: Path) -> Stacks:
+    """Add all stacks to an app; `code` is the folder of the zips. Raises ConfigError for what cannot work."""
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    data = DataStack(app, deployment)
+    network = None if deployment.cluster.arn else NetworkStack(app, deployment, data)
+    streaming = StreamingStack(app, deployment, data, network)
+    transform = TransformStack(
+        app,
+        deployment,
+        data,
+        streaming.cluster_arn,
+        streaming.secret_arn,
+        code / f"lmstream-lambda-{deployment.transform.architecture}.zip",
+    )
+    operations = OperationsStack(app, deployment, data, transform)
+    return Stacks(data, network, streaming, transform, operations)

@@ -1,0 +1,127 @@
+"""Glue: the table of landed rows with partition projection, and the view that leaves out duplicates."""
+
+import base64
+import json
+import re
+
+from aws_cdk import RemovalPolicy
+from aws_cdk import aws_glue as glue
+from constructs import Construct
+
+from lmstream.deployment import Deployment
+from lmstream.spec import glue_columns, partition_columns, view_query
+from lmstream_cdk.base import pin
+
+TABLE, VIEW = "landed", "rows"
+_PRESTO = {"string": "varchar"}
+
+
+def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> tuple[glue.CfnDatabase, glue.CfnTable]:
+    """Database, table and view of one deployment, from the engine's own contract."""
+    catalog = scope.account  # type: ignore[attr-defined]
+    name = deployment.name.replace("-", "_").lower()
+    database = pin(
+        glue.CfnDatabase(
+            scope,
+            "Database",
+            catalog_id=catalog,
+            database_input=glue.CfnDatabase.DatabaseInputProperty(name=name, description="Rows of lmstream"),
+        ),
+        "Database",
+    )
+    database.apply_removal_policy(RemovalPolicy.RETAIN)
+    partitions, properties, template = partition_columns(deployment.engine)
+    location = f"s3://{bucket_name}/"
+    properties["storage.location.template"] = location + template
+    columns = [_column(each) for each in glue_columns()]
+    table = pin(
+        glue.CfnTable(
+            scope,
+            "Table",
+            catalog_id=catalog,
+            database_name=name,
+            table_input=glue.CfnTable.TableInputProperty(
+                name=TABLE,
+                description="Rows as they landed, duplicates included; ask with p_org and p_metric",
+                table_type="EXTERNAL_TABLE",
+                parameters={"EXTERNAL": "TRUE", "classification": "json", **properties},
+                partition_keys=[_column(each) for each in partitions],
+                storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
+                    columns=columns,
+                    location=location,
+                    input_format="org.apache.hadoop.mapred.TextInputFormat",
+                    output_format="org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
+                    compressed=True,
+                    serde_info=glue.CfnTable.SerdeInfoProperty(
+                        serialization_library="org.openx.data.jsonserde.JsonSerDe",
+                        parameters={"case.insensitive": "true"},
+                    ),
+                ),
+            ),
+        ),
+        "LandedTable",
+    )
+    table.add_resource_dependency(database)
+    view = glue.CfnTable(
+        scope,
+        "View",
+        catalog_id=catalog,
+        database_name=name,
+        table_input=glue.CfnTable.TableInputProperty(
+            name=VIEW,
+            description="One row for each rowId",
+            table_type="VIRTUAL_VIEW",
+            parameters={"presto_view": "true", "comment": "Presto View"},
+            view_original_text=_presto_view(deployment, name),
+            view_expanded_text="/* Presto View */",
+            storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
+                columns=[*columns, *(_column(each) for each in partitions)],
+                serde_info=glue.CfnTable.SerdeInfoProperty(),
+            ),
+        ),
+    )
+    pin(view, "RowsView")
+    view.add_resource_dependency(table)
+    return database, table
+
+
+def presto_type(glue_type: str) -> str:
+    """A column type of Hive in the words of Athena's engine."""
+    if inner := re.fullmatch(r"array<(.*)>", glue_type):
+        return f"array({presto_type(inner[1])})"
+    if inner := re.fullmatch(r"map<(.*)>", glue_type):
+        return f"map({', '.join(presto_type(each) for each in _split(inner[1]))})"
+    if inner := re.fullmatch(r"struct<(.*)>", glue_type):
+        named = (each.partition(":") for each in _split(inner[1]))
+        return f"row({', '.join(f'{name} {presto_type(kind)}' for name, _, kind in named)})"
+    return _PRESTO.get(glue_type, glue_type)
+
+
+def _split(text: str) -> list[str]:
+    """Parts between commas outside of <>."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "<") - (letter == ">")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def _presto_view(deployment: Deployment, database: str) -> str:
+    """The form in which Athena keeps its views: JSON in base64 between marks."""
+    partitions, _, _ = partition_columns(deployment.engine)
+    view = {
+        "originalSql": view_query(deployment.engine, database),
+        "catalog": "awsdatacatalog",
+        "schema": database,
+        "columns": [
+            {"name": each["Name"], "type": presto_type(each["Type"])} for each in [*glue_columns(), *partitions]
+        ],
+    }
+    return f"/* Presto View: {base64.b64encode(json.dumps(view).encode()).decode()} */"
+
+
+def _column(each: dict[str, str]) -> glue.CfnTable.ColumnProperty:
+    return glue.CfnTable.ColumnProperty(name=each["Name"], type=each["Type"], comment=each.get("Comment") or None)

@@ -1,0 +1,253 @@
+"""Where rows go and what reads them: key, buckets, Firehose, Glue table and view, Athena workgroup."""
+
+from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import aws_athena as athena
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kinesisfirehose as firehose
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from lmstream.deployment import Deployment
+from lmstream.partitioning import firehose_prefix, jq_query
+from lmstream_cdk.base import LmstreamStack, acknowledge, cfn, pin
+from lmstream_cdk.catalog import add_catalog
+
+ERRORS = "errors/"
+ERROR_PREFIX = ERRORS + "!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/"
+LOGS = "logs/"
+LOG_STREAM = "delivery"
+RESULTS = "athena-results/"
+JQ_ENGINE = "JQ-1.6"
+_RETENTION = {14: logs.RetentionDays.TWO_WEEKS, 30: logs.RetentionDays.ONE_MONTH}
+_KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
+
+
+class DataStack(LmstreamStack):
+    """Deployable by itself: rows can be put into the stream by any host of lmstream."""
+
+    def __init__(self, scope: Construct, deployment: Deployment) -> None:
+        super().__init__(scope, "data", deployment, "key, buckets, Firehose, Glue and Athena")
+        self.key = self._key()
+        self.logs_bucket = self._bucket("Logs", f"{deployment.bucket.name}-logs", days=90)
+        self.landing = self._bucket("Landing", deployment.bucket.name)
+        self.dead_letters = self._bucket(
+            "DeadLetters", deployment.dead_letter_bucket, days=deployment.bucket.dead_letter_days
+        )
+        self.stream = self._stream()
+        self.database, self.table = add_catalog(self, deployment, self.landing.bucket_name)
+        self.workgroup = self._workgroup()
+
+    def log_group(self, logical_id: str, name: str) -> logs.LogGroup:
+        """An encrypted log group that forgets after the days of the settings."""
+        return logs.LogGroup(
+            self,
+            logical_id,
+            log_group_name=name,
+            encryption_key=self.key,
+            retention=_RETENTION[self.deployment.operations.log_days],
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+
+    def log_stream(self, group_name: str, name: str = "*") -> str:
+        """ARN of a stream of a log group, or of all of them."""
+        return f"arn:{self.partition}:logs:{self.region}:{self.account}:log-group:{group_name}:log-stream:{name}"
+
+    def _key(self) -> kms.Key:
+        key = pin(
+            kms.Key(
+                self,
+                "Key",
+                alias=f"alias/{self.deployment.name}",
+                description=f"All that {self.deployment.name} keeps",
+                enable_key_rotation=True,
+                removal_policy=RemovalPolicy.RETAIN,
+            ),
+            "Key",
+        )
+        group = f"arn:{self.partition}:logs:{self.region}:{self.account}:log-group:*"
+        for service, condition in (
+            (f"logs.{self.region}.amazonaws.com", {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": group}}),
+            ("cloudwatch.amazonaws.com", {"StringEquals": {"aws:SourceAccount": self.account}}),
+            ("events.amazonaws.com", {"StringEquals": {"aws:SourceAccount": self.account}}),
+            ("budgets.amazonaws.com", {"StringEquals": {"aws:SourceAccount": self.account}}),
+        ):
+            key.add_to_resource_policy(
+                iam.PolicyStatement(
+                    principals=[iam.ServicePrincipal(service)],
+                    actions=[*_KEYS, "kms:Encrypt", "kms:DescribeKey"],
+                    resources=["*"],  # in a key's own policy: this key
+                    conditions=condition,
+                )
+            )
+        return key
+
+    def _bucket(self, logical_id: str, name: str, days: int | None = None) -> s3.Bucket:
+        settings, is_log = self.deployment.bucket, logical_id == "Logs"
+        if days is None:
+            rules = [
+                s3.LifecycleRule(
+                    id="rows",
+                    transitions=[
+                        s3.Transition(
+                            storage_class=s3.StorageClass.INTELLIGENT_TIERING,
+                            transition_after=Duration.days(settings.intelligent_tiering_days),
+                        ),
+                        s3.Transition(
+                            storage_class=s3.StorageClass.GLACIER, transition_after=Duration.days(settings.glacier_days)
+                        ),
+                    ],
+                    noncurrent_version_expiration=Duration.days(30),
+                    abort_incomplete_multipart_upload_after=Duration.days(7),
+                ),
+                s3.LifecycleRule(id="query-results", prefix=RESULTS, expiration=Duration.days(14)),
+            ]
+        else:
+            rules = [
+                s3.LifecycleRule(
+                    id="expire",
+                    expiration=Duration.days(days),
+                    noncurrent_version_expiration=Duration.days(7),
+                    abort_incomplete_multipart_upload_after=Duration.days(7),
+                )
+            ]
+        bucket = pin(
+            s3.Bucket(
+                self,
+                logical_id,
+                bucket_name=name,
+                block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+                object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+                # Access logs are delivered with S3's own key only.
+                encryption=s3.BucketEncryption.S3_MANAGED if is_log else s3.BucketEncryption.KMS,
+                encryption_key=None if is_log else self.key,
+                bucket_key_enabled=None if is_log else True,
+                enforce_ssl=True,
+                minimum_tls_version=1.2,
+                versioned=True,
+                lifecycle_rules=rules,
+                removal_policy=RemovalPolicy.RETAIN,
+                server_access_logs_bucket=None if is_log else self.logs_bucket,
+                server_access_logs_prefix=None if is_log else f"{LOGS}{name}/",
+            ),
+            f"{logical_id}Bucket",
+        )
+        if logical_id == "Landing":
+            # The L2 switch for this would deploy a function of its own.
+            cfn(bucket).add_property_override(
+                "NotificationConfiguration.EventBridgeConfiguration.EventBridgeEnabled", value=True
+            )
+        if is_log:
+            acknowledge(bucket, "S1", reason="The bucket of the access logs keeps none of its own access")
+        return bucket
+
+    def _stream(self) -> firehose.CfnDeliveryStream:
+        deployment, settings = self.deployment, self.deployment.stream
+        group_name = f"/{deployment.name}/firehose"
+        group = self.log_group("FirehoseLogs", group_name)
+        log_stream = logs.LogStream(
+            self, "FirehoseLogStream", log_group=group, log_stream_name=LOG_STREAM, removal_policy=RemovalPolicy.DESTROY
+        )
+        role = iam.Role(
+            self,
+            "FirehoseRole",
+            assumed_by=iam.ServicePrincipal(
+                "firehose.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
+            ),
+            description="Firehose writes rows and errors into the landing bucket",
+        )
+        policy = iam.Policy(self, "FirehosePolicy", roles=[role])
+        bucket = f"arn:{self.partition}:s3:::{deployment.bucket.name}"
+        objects = f"{bucket}/*"
+        bucket_actions = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
+        policy.add_statements(
+            iam.PolicyStatement(actions=bucket_actions, resources=[bucket]),
+            iam.PolicyStatement(
+                actions=["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], resources=[objects]
+            ),
+            iam.PolicyStatement(actions=_KEYS, resources=[self.key.key_arn]),
+            iam.PolicyStatement(actions=["logs:PutLogEvents"], resources=[self.log_stream(group_name, LOG_STREAM)]),
+        )
+        acknowledge(
+            policy, f"IAM5[Resource::{objects}]", reason="Prefixes are the data's: organization, metric and hour"
+        )
+        stream = pin(
+            firehose.CfnDeliveryStream(
+                self,
+                "Stream",
+                delivery_stream_name=settings.name,
+                delivery_stream_type="DirectPut",
+                delivery_stream_encryption_configuration_input=firehose.CfnDeliveryStream.DeliveryStreamEncryptionConfigurationInputProperty(
+                    key_type="CUSTOMER_MANAGED_CMK", key_arn=self.key.key_arn
+                ),
+                extended_s3_destination_configuration=firehose.CfnDeliveryStream.ExtendedS3DestinationConfigurationProperty(
+                    bucket_arn=bucket,
+                    role_arn=role.role_arn,
+                    prefix=firehose_prefix(deployment.engine),
+                    error_output_prefix=ERROR_PREFIX,
+                    file_extension=".json.gz",
+                    compression_format="GZIP",
+                    buffering_hints=firehose.CfnDeliveryStream.BufferingHintsProperty(
+                        size_in_m_bs=settings.buffer_mib, interval_in_seconds=settings.buffer_seconds
+                    ),
+                    encryption_configuration=firehose.CfnDeliveryStream.EncryptionConfigurationProperty(
+                        kms_encryption_config=firehose.CfnDeliveryStream.KMSEncryptionConfigProperty(
+                            awskms_key_arn=self.key.key_arn
+                        )
+                    ),
+                    dynamic_partitioning_configuration=firehose.CfnDeliveryStream.DynamicPartitioningConfigurationProperty(
+                        enabled=True,
+                        retry_options=firehose.CfnDeliveryStream.RetryOptionsProperty(duration_in_seconds=3600),
+                    ),
+                    processing_configuration=firehose.CfnDeliveryStream.ProcessingConfigurationProperty(
+                        enabled=True,
+                        processors=[
+                            _processor("RecordDeAggregation", SubRecordType="JSON"),
+                            _processor(
+                                "MetadataExtraction",
+                                MetadataExtractionQuery=jq_query(deployment.engine),
+                                JsonParsingEngine=JQ_ENGINE,
+                            ),
+                            _processor("AppendDelimiterToRecord", Delimiter="\\n"),
+                        ],
+                    ),
+                    cloud_watch_logging_options=firehose.CfnDeliveryStream.CloudWatchLoggingOptionsProperty(
+                        enabled=True, log_group_name=group.log_group_name, log_stream_name=log_stream.log_stream_name
+                    ),
+                ),
+            ),
+            "DeliveryStream",
+        )
+        stream.apply_removal_policy(RemovalPolicy.RETAIN)
+        stream.node.add_dependency(policy)
+        return stream
+
+    def _workgroup(self) -> athena.CfnWorkGroup:
+        results = athena.CfnWorkGroup.ResultConfigurationProperty(
+            output_location=f"s3://{self.landing.bucket_name}/{RESULTS}",
+            encryption_configuration=athena.CfnWorkGroup.EncryptionConfigurationProperty(
+                encryption_option="SSE_KMS", kms_key=self.key.key_arn
+            ),
+        )
+        return athena.CfnWorkGroup(
+            self,
+            "Workgroup",
+            name=self.deployment.name,
+            description="Queries of rows; one that would read more than 100 GiB is ended",
+            recursive_delete_option=False,
+            work_group_configuration=athena.CfnWorkGroup.WorkGroupConfigurationProperty(
+                enforce_work_group_configuration=True,
+                publish_cloud_watch_metrics_enabled=True,
+                bytes_scanned_cutoff_per_query=100 * 1024**3,
+                result_configuration=results,
+            ),
+        )
+
+
+def _processor(kind: str, **parameters: str) -> firehose.CfnDeliveryStream.ProcessorProperty:
+    listed = [
+        firehose.CfnDeliveryStream.ProcessorParameterProperty(parameter_name=name, parameter_value=value)
+        for name, value in parameters.items()
+    ]
+    return firehose.CfnDeliveryStream.ProcessorProperty(type=kind, parameters=listed)

@@ -1,0 +1,77 @@
+"""The VPC of a new cluster: private subnets, and a way for pollers to Lambda, STS and Secrets Manager."""
+
+from aws_cdk import Acknowledgment, Validations
+from aws_cdk import aws_ec2 as ec2
+from constructs import Construct
+
+from lmstream.deployment import Deployment
+from lmstream_cdk.base import LmstreamStack
+from lmstream_cdk.data import DataStack
+
+KAFKA_PORT = 9094
+HTTPS = 443
+ENDPOINTS = {
+    "Lambda": ec2.InterfaceVpcEndpointAwsService.LAMBDA_,
+    "Sts": ec2.InterfaceVpcEndpointAwsService.STS,
+    "Secrets": ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
+}
+
+
+class NetworkStack(LmstreamStack):
+    """Needed for a new cluster only."""
+
+    def __init__(self, scope: Construct, deployment: Deployment, data: DataStack) -> None:
+        super().__init__(scope, "network", deployment, "VPC of the brokers")
+        settings = deployment.network
+        nat = settings.egress == "nat"
+        private = ec2.SubnetType.PRIVATE_WITH_EGRESS if nat else ec2.SubnetType.PRIVATE_ISOLATED
+        subnets = [ec2.SubnetConfiguration(name="brokers", subnet_type=private, cidr_mask=22)]
+        if nat:
+            subnets.append(ec2.SubnetConfiguration(name="egress", subnet_type=ec2.SubnetType.PUBLIC, cidr_mask=26))
+        self.vpc = ec2.Vpc(
+            self,
+            "Vpc",
+            ip_addresses=ec2.IpAddresses.cidr(settings.cidr),
+            max_azs=settings.zones,
+            nat_gateways=1 if nat else 0,
+            subnet_configuration=subnets,
+            create_internet_gateway=nat,
+        )
+        Validations.of(self.vpc).acknowledge(
+            Acknowledgment(id="CloudFormation-Validate::W3010", reason="Zones by name: a lookup would need credentials")
+        )
+        self.subnets = self.vpc.select_subnets(subnet_type=private).subnets
+        group = data.log_group("FlowLogs", f"/{deployment.name}/vpc-flow")
+        self.vpc.add_flow_log(
+            "Flow",
+            destination=ec2.FlowLogDestination.to_cloud_watch_logs(group),
+            traffic_type=ec2.FlowLogTrafficType.REJECT,
+        )
+        self.brokers = ec2.SecurityGroup(
+            self, "Brokers", vpc=self.vpc, description="Brokers, and the pollers beside them", allow_all_outbound=False
+        )
+        # Pipes and mappings poll from interfaces in the cluster's own security groups.
+        self.brokers.add_ingress_rule(self.brokers, ec2.Port.tcp(KAFKA_PORT), "pollers to brokers, mTLS")
+        self.brokers.add_egress_rule(self.brokers, ec2.Port.tcp(KAFKA_PORT), "pollers to brokers, mTLS")
+        for cidr in deployment.cluster.collector_cidrs:
+            self.brokers.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(KAFKA_PORT), "collectors, mTLS")
+        if nat:
+            self.brokers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "AWS APIs through the NAT gateway")
+        else:
+            self._endpoints()
+
+    def _endpoints(self) -> None:
+        group = ec2.SecurityGroup(
+            self, "Endpoints", vpc=self.vpc, description="Interface endpoints", allow_all_outbound=False
+        )
+        group.add_ingress_rule(self.brokers, ec2.Port.tcp(HTTPS), "pollers to AWS APIs")
+        self.brokers.add_egress_rule(group, ec2.Port.tcp(HTTPS), "pollers to AWS APIs")
+        for name, service in ENDPOINTS.items():
+            self.vpc.add_interface_endpoint(
+                name,
+                service=service,
+                subnets=ec2.SubnetSelection(subnets=self.subnets),
+                security_groups=[group],
+                open=False,
+                private_dns_enabled=True,
+            )

@@ -1,0 +1,284 @@
+"""Dashboard, alarms with their runbook, a rule for Firehose's error prefix, and the budget."""
+
+from dataclasses import dataclass
+
+from aws_cdk import Duration
+from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from constructs import Construct
+
+from lmstream.deployment import Deployment
+from lmstream.telemetry import BY_NAME
+from lmstream_cdk.base import LmstreamStack
+from lmstream_cdk.data import ERRORS, DataStack
+from lmstream_cdk.transform import TransformStack
+
+MINUTES_5 = Duration.minutes(5)
+_OVER = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD
+_UNDER = cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alarm: its metric, its limit, and what it means."""
+
+    name: str
+    metric: cloudwatch.IMetric
+    threshold: float
+    periods: int
+    meaning: str
+    comparison: cloudwatch.ComparisonOperator = _OVER
+    missing: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING
+
+
+class OperationsStack(LmstreamStack):
+    """What wakes somebody, and what they look at then."""
+
+    def __init__(self, scope: Construct, deployment: Deployment, data: DataStack, transform: TransformStack) -> None:
+        super().__init__(scope, "operations", deployment, "dashboard, alarms and budget")
+        self.data, self.function = data, transform.function
+        self.topic = self._topic()
+        alarms = [self._alarm(alarm) for alarm in self._alarms()]
+        self._error_prefix()
+        self._dashboard(alarms)
+        self._budget()
+
+    def _topic(self) -> sns.Topic:
+        topic = sns.Topic(
+            self,
+            "Alarms",
+            topic_name=f"{self.deployment.name}-alarms",
+            master_key=self.data.key,
+            enforce_ssl=True,
+        )
+        for service in ("cloudwatch", "events", "budgets"):
+            topic.add_to_resource_policy(
+                iam.PolicyStatement(
+                    principals=[iam.ServicePrincipal(f"{service}.amazonaws.com")],
+                    actions=["sns:Publish"],
+                    resources=[topic.topic_arn],
+                    conditions={"StringEquals": {"aws:SourceAccount": self.account}},
+                )
+            )
+        if self.deployment.operations.email:
+            topic.add_subscription(subscriptions.EmailSubscription(self.deployment.operations.email))
+        return topic
+
+    def ours(self, name: str, statistic: str = "Sum") -> cloudwatch.Metric:
+        """A metric of the function, by its name in lmstream's catalogue."""
+        return cloudwatch.Metric(
+            namespace=self.deployment.name,
+            metric_name=BY_NAME[name].emf,
+            dimensions_map={"service": self.deployment.name},
+            statistic=statistic,
+            period=MINUTES_5,
+        )
+
+    def firehose(self, name: str, statistic: str = "Sum") -> cloudwatch.Metric:
+        """A metric of the delivery stream."""
+        return cloudwatch.Metric(
+            namespace="AWS/Firehose",
+            metric_name=name,
+            dimensions_map={"DeliveryStreamName": self.deployment.stream.name},
+            statistic=statistic,
+            period=MINUTES_5,
+        )
+
+    def _alarms(self) -> list[Alarm]:
+        settings, stream = self.deployment.operations, self.deployment.stream
+        letters, consumed = self.ours("lmstream_dead_letters_total"), self.ours("lmstream_bundles_consumed_total")
+        ratio = cloudwatch.MathExpression(
+            expression="100 * letters / IF(consumed > 0, consumed, 1)",
+            using_metrics={"letters": letters, "consumed": consumed},
+            label="dead letters, % of records",
+            period=MINUTES_5,
+        )
+        fresh = 2 * stream.buffer_seconds + 600  # Firehose may take half as long again as its buffer
+        return [
+            Alarm(
+                "undelivered",
+                self.ours("lmstream_records_undelivered_total"),
+                0,
+                3,
+                "records are left to the source for 15 minutes: a partition stands still",
+            ),
+            Alarm("dead-letters", ratio, 0.1, 2, "more than 0.1 % of the records are dead-lettered"),
+            Alarm(
+                "unknown-outcomes",
+                self.ours("lmstream_sink_unknown_outcomes_total"),
+                0,
+                2,
+                "Firehose ended requests without an answer: rows may be there twice",
+            ),
+            Alarm(
+                "silence",
+                consumed,
+                1,
+                max(1, settings.silence_minutes // 5),
+                f"no record for {settings.silence_minutes} minutes",
+                _UNDER,
+                cloudwatch.TreatMissingData.BREACHING,
+            ),
+            Alarm(
+                "errors",
+                self.function.metric_errors(period=MINUTES_5),
+                0,
+                3,
+                "the function raises, or dies without an answer",
+            ),
+            Alarm(
+                "throttles",
+                self.function.metric_throttles(period=MINUTES_5),
+                0,
+                3,
+                "the function is called more often at once than its reserved concurrency allows",
+            ),
+            Alarm(
+                "slow",
+                self.function.metric_duration(statistic="p99", period=MINUTES_5),
+                0.8 * 1000 * self.deployment.transform.timeout_seconds,
+                3,
+                "invocations take 80 % of the time-out",
+            ),
+            Alarm(
+                "stale",
+                self.firehose("DeliveryToS3.DataFreshness", "Maximum"),
+                fresh,
+                3,
+                f"the oldest row in Firehose has waited more than {fresh} s for S3",
+            ),
+            Alarm(
+                "delivery",
+                self.firehose("DeliveryToS3.Success", "Average"),
+                1,
+                3,
+                "Firehose cannot write to S3; after 24 hours rows are lost",
+                _UNDER,
+            ),
+            Alarm("throttled", self.firehose("ThrottledRecords"), 0, 3, "the stream's quota is reached"),
+            Alarm(
+                "partitions",
+                self.firehose("PartitionCountExceeded", "Maximum"),
+                0,
+                1,
+                "more active partitions than the quota: rows go to the error prefix",
+            ),
+        ]
+
+    def _alarm(self, alarm: Alarm) -> cloudwatch.Alarm:
+        made = cloudwatch.Alarm(
+            self,
+            f"Alarm-{alarm.name}",
+            alarm_name=f"{self.deployment.name}-{alarm.name}",
+            alarm_description=f"{alarm.meaning}. Runbook: {self.deployment.operations.runbook}#{alarm.name}",
+            metric=alarm.metric,
+            threshold=alarm.threshold,
+            evaluation_periods=alarm.periods,
+            comparison_operator=alarm.comparison,
+            treat_missing_data=alarm.missing,
+        )
+        made.add_alarm_action(actions.SnsAction(self.topic))
+        made.add_ok_action(actions.SnsAction(self.topic))
+        return made
+
+    def _error_prefix(self) -> None:
+        """Any object under the error prefix is rows that no query finds."""
+        events.Rule(
+            self,
+            "ErrorPrefix",
+            rule_name=f"{self.deployment.name}-error-prefix",
+            description=f"Firehose wrote into {ERRORS}. Runbook: {self.deployment.operations.runbook}#error-prefix",
+            event_pattern=events.EventPattern(
+                source=["aws.s3"],
+                detail_type=["Object Created"],
+                detail={
+                    "bucket": {"name": [self.data.landing.bucket_name]},
+                    "object": {"key": [{"prefix": ERRORS}]},
+                },
+            ),
+            targets=[targets.SnsTopic(self.topic)],
+        )
+
+    def _dashboard(self, alarms: list[cloudwatch.Alarm]) -> None:
+        def graph(title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
+            return cloudwatch.GraphWidget(title=title, left=list(metrics), width=8, height=6)
+
+        function = self.function
+        cloudwatch.Dashboard(
+            self,
+            "Dashboard",
+            dashboard_name=self.deployment.name,
+            default_interval=Duration.hours(6),
+            widgets=[
+                [cloudwatch.AlarmStatusWidget(title="Alarms", alarms=list(alarms), width=24, height=3)],
+                [
+                    graph("Records", self.ours("lmstream_bundles_consumed_total")),
+                    graph("Rows", self.ours("lmstream_rows_decoded_total"), self.ours("lmstream_rows_accepted_total")),
+                    graph(
+                        "Left or given up",
+                        self.ours("lmstream_records_undelivered_total"),
+                        self.ours("lmstream_dead_letters_total"),
+                        self.ours("lmstream_points_rejected_total"),
+                    ),
+                ],
+                [
+                    graph(
+                        "Requests to Firehose",
+                        self.ours("lmstream_sink_requests_total"),
+                        self.ours("lmstream_sink_throttled_total"),
+                        self.ours("lmstream_sink_unknown_outcomes_total"),
+                    ),
+                    graph("Firehose to S3: oldest row, s", self.firehose("DeliveryToS3.DataFreshness", "Maximum")),
+                    graph(
+                        "Active partitions",
+                        self.firehose("PartitionCount", "Maximum"),
+                        self.firehose("ActivePartitionsLimit", "Maximum"),
+                    ),
+                ],
+                [
+                    graph(
+                        "Function: duration, ms",
+                        function.metric_duration(statistic="p50"),
+                        function.metric_duration(statistic="p99"),
+                    ),
+                    graph("Function: errors, throttles", function.metric_errors(), function.metric_throttles()),
+                    graph(
+                        "Bytes into Firehose",
+                        self.firehose("IncomingBytes"),
+                        self.firehose("BytesPerSecondLimit", "Maximum"),
+                    ),
+                ],
+            ],
+        )
+
+    def _budget(self) -> None:
+        settings = self.deployment.operations
+        notify = [
+            budgets.CfnBudget.NotificationWithSubscribersProperty(
+                notification=budgets.CfnBudget.NotificationProperty(
+                    comparison_operator="GREATER_THAN", notification_type=kind, threshold=share
+                ),
+                subscribers=[
+                    budgets.CfnBudget.SubscriberProperty(subscription_type="SNS", address=self.topic.topic_arn)
+                ],
+            )
+            for kind, share in (("ACTUAL", 80), ("FORECASTED", 100))
+        ]
+        budgets.CfnBudget(
+            self,
+            "Budget",
+            budget=budgets.CfnBudget.BudgetDataProperty(
+                budget_name=self.deployment.name,
+                budget_type="COST",
+                time_unit="MONTHLY",
+                budget_limit=budgets.CfnBudget.SpendProperty(amount=settings.budget_usd, unit="USD"),
+                cost_filters={"TagKeyValue": [f"user:lmstream${self.deployment.name}"]},
+            ),
+            notifications_with_subscribers=notify,
+        )

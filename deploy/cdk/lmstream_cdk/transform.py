@@ -1,0 +1,231 @@
+"""The function, what calls it, and the roles of both."""
+
+import json
+from pathlib import Path
+
+from aws_cdk import Duration
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_pipes as pipes
+from constructs import Construct
+
+from lmstream.deployment import Deployment
+from lmstream.errors import ConfigError
+from lmstream_cdk.base import LmstreamStack, acknowledge, pin
+from lmstream_cdk.data import DataStack
+
+LETTERS = "dead-letters"
+HANDLERS = {"pipe": "lmstream_lambda.pipe_handler", "mapping": "lmstream_lambda.esm_handler"}
+_KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
+_POLL = ["kafka:DescribeCluster", "kafka:DescribeClusterV2", "kafka:GetBootstrapBrokers"]
+_LOOK = [
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+]
+_INTERFACES = ["ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"]
+FORCED = "AWS gives these ec2 actions no resource to name: pollers make their network interfaces with them"
+
+
+class TransformStack(LmstreamStack):
+    """Deployable beside any cluster with mTLS."""
+
+    def __init__(
+        self, scope: Construct, deployment: Deployment, data: DataStack, cluster_arn: str, secret_arn: str, code: Path
+    ) -> None:
+        """`code` is the zip of `make lambda-zip` for the deployment's architecture."""
+        super().__init__(scope, "transform", deployment, "function, and Pipe or mapping")
+        if not code.is_file():
+            raise ConfigError(
+                "config.invalid", f"{code.name} is not in {code.parent.name}/: run `make lambda-zip` first"
+            )
+        self.data, self.cluster_arn, self.secret_arn = data, cluster_arn, secret_arn
+        self.function = self._function(code)
+        if deployment.transform.source == "pipe":
+            self._pipe()
+        else:
+            self._mapping()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The function's environment, by the names of lmstream's settings."""
+        deployment = self.deployment
+        engine = deployment.engine
+        found = {
+            "LMSTREAM_SINK__STREAM": deployment.stream.name,
+            "LMSTREAM_DEAD_LETTERS__TYPE": "letters_s3",
+            "LMSTREAM_DEAD_LETTERS__BUCKET": self.data.dead_letters.bucket_name,
+            "LMSTREAM_DEAD_LETTERS__PREFIX": LETTERS,
+            "LMSTREAM_LAMBDA__PARTIAL_FAILURES": str(deployment.transform.source == "mapping").lower(),
+            "LMSTREAM_LAMBDA__PATIENCE": str(deployment.transform.timeout_seconds),
+            "LMSTREAM_ENGINE__PATH": engine.path,
+            "LMSTREAM_ENGINE__METRIC_KEY": engine.metric_key,
+            "POWERTOOLS_SERVICE_NAME": deployment.name,
+            "POWERTOOLS_METRICS_NAMESPACE": deployment.name,
+        }
+        optional = {
+            "ORG_ID": engine.org_id,
+            "ORG_BY_TOPIC": to_json(engine.org_by_topic),
+            "ORG_ATTRIBUTES": ",".join(engine.org_attributes),
+            "SOURCE_ID": engine.source_id,
+            "METRIC_ALLOW": ",".join(engine.metric_allow) if engine.metric_key == "allow" else "",
+            "METRIC_BUCKETS": str(engine.metric_buckets) if engine.metric_key == "buckets" else "",
+        }
+        return found | {f"LMSTREAM_ENGINE__{name}": text for name, text in optional.items() if text}
+
+    def _function(self, code: Path) -> lambda_.Function:
+        deployment, settings, data = self.deployment, self.deployment.transform, self.data
+        group_name = f"/{deployment.name}/function"
+        group = data.log_group("FunctionLogs", group_name)
+        role = iam.Role(
+            self,
+            "FunctionRole",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description="Puts rows into the stream and dead letters into their bucket",
+        )
+        letters = f"arn:{self.partition}:s3:::{deployment.dead_letter_bucket}/{LETTERS}/*"
+        streams = data.log_stream(group_name)
+        policy = iam.Policy(
+            self,
+            "FunctionPolicy",
+            roles=[role],
+            statements=[
+                iam.PolicyStatement(actions=["firehose:PutRecordBatch"], resources=[data.stream.attr_arn]),
+                iam.PolicyStatement(actions=["s3:GetObject", "s3:PutObject"], resources=[letters]),
+                iam.PolicyStatement(actions=_KEYS, resources=[data.key.key_arn]),
+                iam.PolicyStatement(actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[streams]),
+            ],
+        )
+        acknowledge(
+            policy, f"IAM5[Resource::{letters}]", reason="A letter's key is its record's place: under one prefix"
+        )
+        acknowledge(policy, f"IAM5[Resource::{streams}]", reason="Lambda names the streams of the one log group itself")
+        arm = settings.architecture == "arm64"
+        function = lambda_.Function(
+            self,
+            "Function",
+            function_name=deployment.name,
+            description="lmstream: OTLP bundles into rows",
+            runtime=lambda_.Runtime.PYTHON_3_13,
+            architecture=lambda_.Architecture.ARM_64 if arm else lambda_.Architecture.X86_64,
+            handler=HANDLERS[settings.source],
+            code=lambda_.Code.from_asset(str(code)),
+            role=role,
+            memory_size=settings.memory_mb,
+            timeout=Duration.seconds(settings.timeout_seconds),
+            # Reading never runs wider than the topic: a runaway would be a surprise on the bill.
+            reserved_concurrent_executions=deployment.partitions,
+            environment=self.variables,
+            environment_encryption=data.key,
+            log_group=group,
+        )
+        function.node.add_dependency(policy)
+        pin(function, "Function")
+        acknowledge(function, "L1", reason="python3.13 is what the zip is built and tested for")
+        return function
+
+    def _polling(self) -> list[iam.PolicyStatement]:
+        """What a poller of MSK with mTLS needs; no kafka-cluster action is used with mTLS."""
+        secret = [iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[self.secret_arn])]
+        key = self.deployment.secret_key or (self.data.key.key_arn if not self.deployment.certificate_secret else "")
+        if key:
+            secret.append(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[key]))
+        return [
+            iam.PolicyStatement(actions=_POLL, resources=[self.cluster_arn]),
+            *secret,
+            iam.PolicyStatement(actions=[*_LOOK, *_INTERFACES], resources=["*"]),
+        ]
+
+    def _pipe(self) -> None:
+        deployment, settings = self.deployment, self.deployment.transform
+        group = self.data.log_group("PipeLogs", f"/aws/vendedlogs/pipes/{deployment.name}")
+        role = iam.Role(
+            self,
+            "PipeRole",
+            assumed_by=iam.ServicePrincipal(
+                "pipes.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
+            ),
+            description="Polls the topic and calls the function",
+        )
+        invoke = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.function.function_arn])
+        policy = iam.Policy(self, "PipePolicy", statements=[*self._polling(), invoke], roles=[role])
+        acknowledge(policy, "IAM5[Resource::*]", reason=FORCED)
+        credentials = pipes.CfnPipe.MSKAccessCredentialsProperty(client_certificate_tls_auth=self.secret_arn)
+        pipe = pipes.CfnPipe(
+            self,
+            "Pipe",
+            name=deployment.name,
+            role_arn=role.role_arn,
+            source=self.cluster_arn,
+            source_parameters=pipes.CfnPipe.PipeSourceParametersProperty(
+                managed_streaming_kafka_parameters=pipes.CfnPipe.PipeSourceManagedStreamingKafkaParametersProperty(
+                    topic_name=deployment.topic,
+                    consumer_group_id=settings.group,
+                    starting_position=settings.starting_position,
+                    batch_size=settings.batch_size,
+                    maximum_batching_window_in_seconds=settings.window_seconds,
+                    credentials=credentials,
+                )
+            ),
+            target=self.function.function_arn,
+            target_parameters=pipes.CfnPipe.PipeTargetParametersProperty(
+                lambda_function_parameters=pipes.CfnPipe.PipeTargetLambdaFunctionParametersProperty(
+                    # FIRE_AND_FORGET would commit offsets before anything is done.
+                    invocation_type="REQUEST_RESPONSE"
+                )
+            ),
+            desired_state="RUNNING" if settings.enabled else "STOPPED",
+            log_configuration=pipes.CfnPipe.PipeLogConfigurationProperty(
+                level="ERROR",
+                cloudwatch_logs_log_destination=pipes.CfnPipe.CloudwatchLogsLogDestinationProperty(
+                    log_group_arn=group.log_group_arn
+                ),
+            ),
+        )
+        pin(pipe, "Pipe")
+        pipe.node.add_dependency(policy)
+
+    def _mapping(self) -> None:
+        deployment, settings = self.deployment, self.deployment.transform
+        role = self.function.role
+        assert role is not None  # noqa: S101 - for the type checker
+        policy = iam.Policy(self, "PollPolicy", statements=self._polling(), roles=[role])
+        acknowledge(policy, "IAM5[Resource::*]", reason=FORCED)
+        pollers = destination = None
+        if settings.pollers:
+            pollers = lambda_.CfnEventSourceMapping.ProvisionedPollerConfigProperty(maximum_pollers=settings.pollers)
+            destination = lambda_.CfnEventSourceMapping.DestinationConfigProperty(
+                on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(
+                    destination=self.data.dead_letters.bucket_arn
+                )
+            )
+        mapping = lambda_.CfnEventSourceMapping(
+            self,
+            "Mapping",
+            function_name=self.function.function_name,
+            event_source_arn=self.cluster_arn,
+            topics=[deployment.topic],
+            starting_position=settings.starting_position,
+            batch_size=settings.batch_size,
+            maximum_batching_window_in_seconds=settings.window_seconds,
+            enabled=settings.enabled,
+            function_response_types=["ReportBatchItemFailures"],
+            amazon_managed_kafka_event_source_config=lambda_.CfnEventSourceMapping.AmazonManagedKafkaEventSourceConfigProperty(
+                consumer_group_id=settings.group
+            ),
+            source_access_configurations=[
+                lambda_.CfnEventSourceMapping.SourceAccessConfigurationProperty(
+                    type="CLIENT_CERTIFICATE_TLS_AUTH", uri=self.secret_arn
+                )
+            ],
+            provisioned_poller_config=pollers,
+            destination_config=destination,
+        )
+        pin(mapping, "Mapping")
+        mapping.node.add_dependency(policy)
+
+
+def to_json(mapping: dict[str, str]) -> str:
+    """JSON of a table of settings; empty when it is."""
+    return json.dumps(mapping, sort_keys=True) if mapping else ""
