@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> int:
     """Synthesize into cdk.out; exit 2 with one message for settings that cannot work."""
-    app = App(outdir=os.environ.get("CDK_OUTDIR") or str(HERE / "cdk.out"), context=FLAGS)
+    app = App(outdir=os.environ.get("CDK_OUTDIR") or str(HERE / "cdk.out"), context=dict(FLAGS))
     try:
         deployment = load(os.environ.get("LMSTREAM_DEPLOYMENT") or HERE / "settings.toml")
         build(app, deployment, HERE.parents[1] / "dist")

@@ -19,7 +19,7 @@ class Stacks(NamedTuple):
 
     data: DataStack
     network: NetworkStack | None
-    streaming: StreamingStack
+    streaming: StreamingStack | None
     transform: TransformStack
     operations: OperationsStack
 
@@ -29,14 +29,11 @@ def build(app: App, deployment: Deployment, code: Path) -> Stacks:
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     data = DataStack(app, deployment)
     network = None if deployment.cluster.arn else NetworkStack(app, deployment, data)
-    streaming = StreamingStack(app, deployment, data, network)
-    transform = TransformStack(
-        app,
-        deployment,
-        data,
-        streaming.cluster_arn,
-        streaming.secret_arn,
-        code / f"lmstream-lambda-{deployment.transform.architecture}.zip",
-    )
+    cluster_arn, secret_arn, streaming = deployment.cluster.arn, deployment.certificate_secret, None
+    if not (cluster_arn and secret_arn):
+        streaming = StreamingStack(app, deployment, data, network)
+        cluster_arn, secret_arn = streaming.cluster_arn, streaming.secret_arn
+    zipped = code / f"lmstream-lambda-{deployment.transform.architecture}.zip"
+    transform = TransformStack(app, deployment, data, cluster_arn, secret_arn, zipped)
     operations = OperationsStack(app, deployment, data, transform)
     return Stacks(data, network, streaming, transform, operations)

@@ -202,7 +202,8 @@ class OperationsStack(LmstreamStack):
                     "object": {"key": [{"prefix": ERRORS}]},
                 },
             ),
-            targets=[targets.SnsTopic(self.topic)],
+            # By its ARN: the L2 would open key and topic to the service once more, without a condition.
+            targets=[targets.SnsTopic(sns.Topic.from_topic_arn(self, "AlarmsByArn", self.topic.topic_arn))],
         )
 
     def _dashboard(self, alarms: list[cloudwatch.Alarm]) -> None:

@@ -1,0 +1,99 @@
+"""Templates of a few deployments, each synthesized once."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from aws_cdk import App
+
+from lmstream.deployment import Deployment, load
+from lmstream.settings import HIVE_PATH
+from lmstream_cdk.base import FLAGS
+from lmstream_cdk.build import build
+
+CDK = Path(__file__).resolve().parents[1]
+EXISTING = {
+    "arn": "arn:aws:kafka:us-west-2:111122223333:cluster/theirs/11111111-2222-3333-4444-555555555555-1",
+}
+
+
+class Synthesized(NamedTuple):
+    deployment: Deployment
+    folder: Path
+    templates: dict[str, dict]
+
+    def resources(self, kind, stack=None):
+        """Properties by logical id."""
+        return {
+            name: resource
+            for part, template in self.templates.items()
+            if stack in (None, part)
+            for name, resource in template["Resources"].items()
+            if resource["Type"] == kind
+        }
+
+    def one(self, kind, stack=None):
+        (found,) = self.resources(kind, stack).values()
+        return found["Properties"]
+
+    @property
+    def report(self):
+        return json.loads((self.folder / "validation-report.json").read_bytes())
+
+
+def changed(deployment, **tables):
+    """A deployment with some keys of some tables changed."""
+    raw = msgspec.to_builtins(deployment)
+    for table, keys in tables.items():
+        raw[table] = raw[table] | keys if isinstance(keys, dict) else keys
+    return msgspec.convert(raw, Deployment)
+
+
+def synthesized(deployment, folder):
+    code = folder / "dist"
+    code.mkdir(parents=True)
+    for architecture in ("arm64", "x86_64"):
+        with zipfile.ZipFile(code / f"lmstream-lambda-{architecture}.zip", "w") as made:
+            made.writestr(zipfile.ZipInfo("lmstream_lambda.py"), "")
+    app = App(outdir=str(folder / "out"), context=dict(FLAGS))
+    build(app, deployment, code)
+    app.synth()
+    templates = {
+        path.name.removesuffix(".template.json").removeprefix(f"{deployment.name}-"): json.loads(path.read_bytes())
+        for path in sorted((folder / "out").glob("*.template.json"))
+    }
+    return Synthesized(deployment, folder / "out", templates)
+
+
+@pytest.fixture(scope="session")
+def default(tmp_path_factory):
+    """The settings file as it lies in the repository: a new cluster, a Pipe."""
+    return synthesized(load(CDK / "settings.toml"), tmp_path_factory.mktemp("default"))
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory):
+    """The other branches: an existing cluster and secret, a mapping with pollers, hive paths, buckets of metrics."""
+    deployment = changed(
+        load(CDK / "settings.toml"),
+        cluster=EXISTING,
+        certificate_secret="arn:aws:secretsmanager:us-west-2:111122223333:secret:theirs-AbCdEf",
+        secret_key="arn:aws:kms:us-west-2:111122223333:key/11111111-2222-3333-4444-555555555555",
+        engine={"path": HIVE_PATH, "metric_key": "buckets", "org_by_topic": {"lm.metrics.otlp": "acme"}},
+        transform={"source": "mapping", "pollers": 4, "enabled": True, "architecture": "x86_64"},
+        operations={"email": "oncall@example.com"},
+        account="111122223333",
+    )
+    return synthesized(deployment, tmp_path_factory.mktemp("other"))
+
+
+@pytest.fixture(params=["default", "other"])
+def each(request):
+    return request.getfixturevalue(request.param)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--accept", action="store_true", help="write the templates' snapshots anew")
