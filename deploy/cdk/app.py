@@ -1,4 +1,5 @@
-"""The CDK app: `make synth` runs it; LMSTREAM_DEPLOYMENT names another file of settings than settings.toml."""
+"""The CDK app: `make synth` runs it; LMSTREAM_DEPLOYMENT names another file of settings
+than settings.toml, LMSTREAM_ZIPS another folder of zips than dist."""
 
 import os
 import sys
@@ -19,7 +20,7 @@ def main() -> int:
     app = App(outdir=os.environ.get("CDK_OUTDIR") or str(HERE / "cdk.out"), context=dict(FLAGS))
     try:
         deployment = load(os.environ.get("LMSTREAM_DEPLOYMENT") or HERE / "settings.toml")
-        build(app, deployment, HERE.parents[1] / "dist")
+        build(app, deployment, Path(os.environ.get("LMSTREAM_ZIPS") or HERE.parents[1] / "dist"))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2

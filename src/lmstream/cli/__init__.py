@@ -68,6 +68,13 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         lmstream dlq purge s3://bucket/dead-letters --until 14d --yes
         """,
     ),
+    "validate": (
+        "Check before it costs a night or money: quotas and monthly cost of a deployment.",
+        """
+        lmstream validate --deployment deploy/cdk/settings.toml
+        lmstream validate --deployment deploy/cdk/settings.toml --json
+        """,
+    ),
     "schema": (
         "Print the row contract as JSON Schema, Glue columns, Athena DDL or a Markdown table.",
         """
