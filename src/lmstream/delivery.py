@@ -7,6 +7,7 @@ from typing import Annotated, Final, TypeVar
 
 from msgspec import Meta, Struct, field
 
+from lmstream.durations import Durations
 from lmstream.interfaces import Clock, DeadLetterSink, Sink, Sleep
 from lmstream.model import NOT_TRIED, DeadLetter, Failure, Kind, Pack
 from lmstream.packing import requests
@@ -155,6 +156,8 @@ class Delivery:
         self._random = random
         self._gate = _Gate(policy.concurrency)
         self.counts = DeliveryCounts()
+        self.durations = Durations()
+        """Of requests, answered or given up."""
         self.trouble: Failure | None = None
         """The last failure that is being retried; None as soon as a pack is delivered."""
         self.fatal: Failure | None = None
@@ -194,7 +197,9 @@ class Delivery:
                 if call.halted or self._too_late(call, 0.0):
                     return
                 self.counts.retried_packs += len(todo) if attempt else 0
+                began = self._clock()
                 answers = await self._once([packs[at] for at in todo])
+                self.durations.add(self._clock() - began)
             self._count(answers, entered)
             wait = 0.0
             again = []

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from lmstream._tasks import end
 from lmstream.assignments import Assignments
@@ -20,6 +20,7 @@ __all__ = ["Progress", "Runtime", "RuntimePolicy", "Summary"]
 log: Final = logging.getLogger("lmstream.runtime")
 
 Summary = Progress
+State = Literal["starting", "running", "draining"]
 
 
 class Runtime:
@@ -46,10 +47,28 @@ class Runtime:
         self._halt = asyncio.Event()
         self._started = self._shown_at = clock()
         self.assignments = Assignments(source, pipeline, self._policy, self._started)
+        self.state: State = "starting"
+        self.ticked_at = self.settled_at = self._started
+        """When the loop last came round, and when a record was last settled, by the clock."""
         self._fatal_since: float | None = None
         self._unburied = False
         pipeline.on_settled = self._settled
         source.on_revoke = self.assignments.revoke
+
+    @property
+    def source(self) -> Source:
+        """What is read."""
+        return self._source
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Where it goes."""
+        return self._pipeline
+
+    @property
+    def clock(self) -> Clock:
+        """What `ticked_at` and `settled_at` are read from."""
+        return self._clock
 
     @property
     def ledger(self) -> Ledger:
@@ -59,10 +78,12 @@ class Runtime:
     def stop(self) -> None:
         """Stop reading, settle what is in flight within the grace, commit, close. For the loop's signal handlers."""
         self._halt.set()
+        self.state = "draining"
 
     async def run(self) -> Summary:
         """Run to the end. Raises what broke (SourceError, SinkError, a bug) once what is safe is committed."""
         self._started = self._shown_at = self._clock()
+        self.state = "running" if self.state == "starting" else self.state
         try:
             try:
                 await self._read()
@@ -73,6 +94,7 @@ class Runtime:
                 if self._pipeline.error is None:
                     await self._finish()  # the source broke; what it brought before is good
                 raise
+            self.state = "draining"
             await self._finish()
             broken = self._pipeline.broken
             if broken is not None and not self._halt.is_set():  # the source has ended: nothing is left to wait for
@@ -142,6 +164,7 @@ class Runtime:
 
     def _settled(self, tp: TopicPartition, epoch: int, offset: int, status: Status) -> None:
         self.ledger.settled(tp, epoch, offset)
+        self.settled_at = self._clock()
         if self._on_settled is not None:
             self._on_settled(tp, epoch, offset, status)
 
@@ -165,6 +188,7 @@ class Runtime:
     def _tick(self) -> None:
         """Roll by age, commit, report; raise what broke in the background."""
         pipeline, now = self._pipeline, self._clock()
+        self.ticked_at = now
         if pipeline.error is not None:
             raise pipeline.error
         pipeline.tick()

@@ -18,7 +18,7 @@ from lmstream.errors import LmstreamError, SourceError
 from lmstream.interfaces import Batch
 from lmstream.model import Record, TopicPartition
 from lmstream.sources import _kafka
-from lmstream.sources._supervisor import LostError, Supervisor, log, next_epoch
+from lmstream.sources._supervisor import LostError, Standing, Supervisor, log, next_epoch
 
 _WAIT: Final = 0.2  # seconds a poll waits for records
 _BUSY_WAIT: Final = 0.02  # seconds a poll waits when there is no room: room may come at any moment
@@ -45,6 +45,7 @@ class AiokafkaMember:
         self._frozen: set[TopicPartition] = set()  # moved by on_offset_lost: what was settled before is history
         self._revoking = False
         self._committed: dict[TopicPartition, int] = {}
+        self._read: dict[TopicPartition, int] = {}  # newest timestamp handed out
         self._failure: Exception | None = None
 
     @property
@@ -68,6 +69,7 @@ class AiokafkaMember:
         if not self._held:
             await self._fetch(max(1, min(_RECORDS, room // self._typical)), _WAIT)
         records = self._take(room)
+        self._read.update({record.tp: record.timestamp for record in records})
         return Batch(records=records, epochs={tp: self._owned[tp] for tp in {record.tp for record in records}})
 
     async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
@@ -88,6 +90,18 @@ class AiokafkaMember:
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             what = ", ".join(f"{tp.topic}/{tp.partition}={n}" for tp, n in list(offsets.items())[:3])
             raise SourceError("source.commit", f"{what}: {type(error).__name__} {error}".rstrip()) from error
+
+    def standings(self) -> Mapping[TopicPartition, Standing]:
+        consumer = self._consumer
+        if consumer is None:
+            return {}
+        found = {}
+        assigned = consumer.assignment()
+        for tp in self._owned:
+            kafka = KafkaPartition(*tp)
+            end = consumer.highwater(kafka) if kafka in assigned else None
+            found[tp] = Standing(self._committed.get(tp), end, self._read.get(tp))
+        return found
 
     def pause(self, partitions: Collection[TopicPartition], /) -> None:
         self._paused = partitions  # taken up before the next getmany()
@@ -234,7 +248,7 @@ class AiokafkaMember:
         # Before the first await: from here on records may arrive, and they belong to this epoch.
         self._epoch = next_epoch()
         self._owned = {TopicPartition(*tp): self._epoch for tp in partitions}
-        self._committed, self._revoking = {}, False
+        self._committed, self._read, self._revoking = {}, {}, False
         self._held.clear()
         self._source.health.rebalances += 1
         try:

@@ -15,7 +15,7 @@ from lmstream.model import Record, TopicPartition
 from lmstream.sources._identity import as_path
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
-from lmstream.sources._supervisor import LostError, Supervisor, log, next_epoch
+from lmstream.sources._supervisor import LostError, Standing, Supervisor, log, next_epoch
 from lmstream.sources._worker import Worker
 
 try:
@@ -72,6 +72,7 @@ class LibrdkafkaMember:
         self._owned: dict[TopicPartition, int] = {}  # replaced, never changed: the client's thread reads it
         self._revoking: frozenset[TopicPartition] = frozenset()
         self._committed: dict[TopicPartition, int] = {}
+        self._read: dict[TopicPartition, int] = {}  # newest timestamp handed out
         self._next: dict[TopicPartition, int] = {}  # in the client's thread: the offset that comes next
         self._paused: frozenset[TopicPartition] = frozenset()
         self._pausing: frozenset[TopicPartition] = frozenset()  # in the client's thread: what it was told
@@ -119,6 +120,8 @@ class LibrdkafkaMember:
                 "max.partition.fetch.bytes": settings.partition_bytes,
                 # Of each partition: one that has much to say must not be fetched far ahead of the others.
                 "queued.max.messages.kbytes": max(1, settings.partition_bytes // 1024),
+                # A full queue is looked at again this often, not after a second: it is small, and emptied at once.
+                "fetch.queue.backoff.ms": 20,
                 "session.timeout.ms": settings.session_timeout_ms,
                 "heartbeat.interval.ms": settings.heartbeat_interval_ms,
                 # librdkafka's rebalance timeout is this number too; a poll comes every second at most.
@@ -174,6 +177,7 @@ class LibrdkafkaMember:
         if not self._held:
             await self._gather(room, _WAIT)
         records = self._take(room)
+        self._read.update({record.tp: record.timestamp for record in records})
         return Batch(records=records, epochs={tp: self._owned[tp] for tp in {record.tp for record in records}})
 
     async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
@@ -214,6 +218,19 @@ class LibrdkafkaMember:
             if self._gathering is not None and self._gathering.done():
                 with contextlib.suppress(LmstreamError, LostError):  # kept, and raised by the next poll
                     self._collect()
+
+    def standings(self) -> Mapping[TopicPartition, Standing]:
+        consumer = self._consumer
+        if consumer is None or self._closed:
+            return {}
+        found = {}
+        for tp in self._owned:
+            # What the client remembers of its last fetch; no request is made.
+            ends = consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
+            committed = self._committed.get(tp, -1)
+            known = ends is not None and ends[1] >= 0
+            found[tp] = Standing(committed if committed >= 0 else None, ends[1] if known else None, self._read.get(tp))
+        return found
 
     def pause(self, partitions: Collection[TopicPartition], /) -> None:
         self._paused = frozenset(partitions)  # taken up before the next look for records
@@ -476,6 +493,7 @@ class LibrdkafkaMember:
         places = {TopicPartition(each.topic, each.partition): each.offset for each in placed}
         self._owned = {**self._owned, **{tp: next_epoch() for tp in places}}
         self._committed = {tp: n for tp, n in self._committed.items() if tp in self._owned}
+        self._read = {tp: n for tp, n in self._read.items() if tp in self._owned}
         self._committed |= {tp: n if n >= 0 and tp not in pinned else -1 for tp, n in places.items()}
         self._joined = True
         self._source.health.rebalances += 1

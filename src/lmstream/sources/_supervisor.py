@@ -10,7 +10,7 @@ import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -66,6 +66,22 @@ class Health(Struct, kw_only=True):
     """From the end of the last member that was lost to the assignment of the next."""
 
 
+class Standing(NamedTuple):
+    """Where the group stands in one partition."""
+
+    next: int | None
+    """Offset of the oldest record that is not committed; None when nobody knows yet."""
+    end: int | None
+    """Offset that the next record of the partition will have; None before the first answer."""
+    read_ms: int | None
+    """Kafka timestamp of the newest record that was read."""
+
+    @property
+    def lag(self) -> int | None:
+        """Records that are in the topic and not committed."""
+        return None if self.next is None or self.end is None else max(0, self.end - self.next)
+
+
 class Member(Protocol):
     """One client, one membership. Every call ends by itself in a bounded time."""
 
@@ -88,6 +104,10 @@ class Member(Protocol):
         ...
 
     async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None: ...
+
+    def standings(self) -> Mapping[TopicPartition, Standing]:
+        """Where the group stands in each partition that is ours, as far as the client knows without asking."""
+        ...
 
     def pause(self, partitions: Collection[TopicPartition], /) -> None:
         """Read nothing of these, and of no others less than usual, until the next call."""
@@ -124,6 +144,10 @@ class Supervisor:
     def assignment(self) -> Mapping[TopicPartition, int]:
         """Partitions owned now, with their assignment epochs."""
         return {} if self._member is None else self._member.assignment
+
+    def standings(self) -> Mapping[TopicPartition, Standing]:
+        """Where the group stands in each partition that is ours; nothing while there is no member."""
+        return self._member.standings() if self._member is not None else {}
 
     async def start(self) -> None:
         """Connect and join the group, as `poll` does too. Raises ConfigError or SourceError in the start-up timeout."""
