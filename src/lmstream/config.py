@@ -22,6 +22,7 @@ from lmstream.delivery import DeliveryPolicy
 from lmstream.errors import ConfigError
 from lmstream.fanout import Engine
 from lmstream.interfaces import DeadLetterSink, Sink, Source
+from lmstream.operations.settings import EndpointSettings, LogSettings
 from lmstream.pipeline import BUDGET, Pipeline, Settled
 from lmstream.rolling import RollPolicy
 from lmstream.runtime import Progress, Runtime, RuntimePolicy
@@ -89,6 +90,8 @@ class Config(Struct, frozen=True, kw_only=True):
     rolling: RollPolicy = RollPolicy()
     runtime: RuntimePolicy = RuntimePolicy()
     run: Run = Run()
+    endpoints: EndpointSettings = EndpointSettings()
+    logs: LogSettings = LogSettings()
     function: Function = Function()
     """The table `lambda`, a word that Python keeps for itself."""
 
@@ -110,6 +113,8 @@ _TABLES: Final[dict[str, type[Struct]]] = {
     "rolling": RollPolicy,
     "runtime": RuntimePolicy,
     "run": Run,
+    "endpoints": EndpointSettings,
+    "logs": LogSettings,
     "lambda": Function,
 }
 _FIELDS: Final = {"lambda": "function"}

@@ -1,7 +1,7 @@
 """The seams of lmstream: protocols of one to four methods. A module that has them is a codec, a source or a sink."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -95,11 +95,27 @@ class Batch(Struct, frozen=True):
 Drain = Callable[[Iterable[TopicPartition]], Awaitable[None]]
 
 
+class Standing(NamedTuple):
+    """Where the group stands in one partition."""
+
+    next: int | None
+    """Offset of the oldest record that is not committed; None when nobody knows yet."""
+    end: int | None
+    """Offset that the next record of the partition will have; None before the first answer."""
+    read_ms: int | None
+    """Kafka timestamp of the newest record that was read."""
+
+    @property
+    def lag(self) -> int | None:
+        """Records that are in the topic and not committed."""
+        return None if self.next is None or self.end is None else max(0, self.end - self.next)
+
+
 class Source(Protocol):
     """Where records come from.
 
     One that reads several partitions may also have `pause(partitions)`: read nothing of these until the next call, so
-    that one whose records cannot be settled does not stop the others.
+    that one whose records cannot be settled does not stop the others; and `standings()`: how far it is behind in each.
     """
 
     on_revoke: Drain | None

@@ -57,6 +57,7 @@ class Pipeline:
         breaker = breaker or BreakerPolicy(records=0)
         self._decoding = Breaker(breaker, "no row could be made of")
         self._accepting = Breaker(breaker, "the sink refused")
+        self.engine = engine
         self._flight = Flight()
         self.counts = self._flight.counts
         self.budget = budget

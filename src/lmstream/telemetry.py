@@ -8,7 +8,8 @@ from typing import Final, Literal, NamedTuple
 
 
 class Metric(NamedTuple):
-    """One metric. `emf` is its name in CloudWatch, empty for what Lambda does not have."""
+    """One metric. `emf` is its name in CloudWatch, empty for what Lambda does not have; `served` says whether the
+    container host serves it to Prometheus."""
 
     name: str
     emf: str
@@ -16,7 +17,10 @@ class Metric(NamedTuple):
     unit: Literal["Count", "Bytes", "Seconds"]
     help: str
     labels: tuple[str, ...] = ()
+    served: bool = True
 
+
+PARTITION: Final = ("topic", "partition")
 
 CATALOGUE: Final = (
     Metric("lmstream_bundles_consumed_total", "BundlesConsumed", "counter", "Count", "Records read and settled"),
@@ -47,11 +51,90 @@ CATALOGUE: Final = (
     ),
     Metric("lmstream_sink_bytes_total", "SinkBytes", "counter", "Bytes", "Bytes of packs that the sink accepted"),
     Metric(
-        "lmstream_records_undelivered_total", "RecordsUndelivered", "counter", "Count", "Records left to the source"
+        "lmstream_records_undelivered_total",
+        "RecordsUndelivered",
+        "counter",
+        "Count",
+        "Records left to the source",
+        served=False,
     ),
-    Metric("lmstream_process_duration_seconds", "ProcessDuration", "gauge", "Seconds", "Time of one invocation"),
-    Metric("lmstream_cold_starts_total", "ColdStarts", "counter", "Count", "Invocations that had to start the process"),
+    Metric(
+        "lmstream_process_duration_seconds",
+        "ProcessDuration",
+        "gauge",
+        "Seconds",
+        "Time of one invocation",
+        served=False,
+    ),
+    Metric(
+        "lmstream_cold_starts_total",
+        "ColdStarts",
+        "counter",
+        "Count",
+        "Invocations that had to start the process",
+        served=False,
+    ),
+    # Of the container host alone.
+    Metric("lmstream_build_info", "", "gauge", "Count", "1; the version is the label", ("version",)),
+    Metric("lmstream_up_seconds", "", "gauge", "Seconds", "Time since the run began"),
+    Metric("lmstream_ready", "", "gauge", "Count", "1 while /readyz says yes"),
+    Metric("lmstream_paused", "", "gauge", "Count", "1 while reading waits for an operator (fatal configuration)"),
+    Metric("lmstream_inflight_records", "", "gauge", "Count", "Records read and not settled"),
+    Metric("lmstream_inflight_bytes", "", "gauge", "Bytes", "Payloads and lines of what is not settled"),
+    Metric("lmstream_budget_bytes", "", "gauge", "Bytes", "What may be in flight before reading pauses"),
+    Metric("lmstream_sink_concurrency", "", "gauge", "Count", "Requests that may be in flight at once just now"),
+    Metric(
+        "lmstream_sink_request_duration_seconds", "", "histogram", "Seconds", "Requests to the sink, answered or not"
+    ),
+    Metric("lmstream_commits_total", "", "counter", "Count", "Commits of offsets"),
+    Metric("lmstream_commit_failures_total", "", "counter", "Count", "Commits that failed; the next covers them"),
+    Metric("lmstream_late_acks_total", "", "counter", "Count", "Settlements after their partition was given up"),
+    Metric("lmstream_stale_records_total", "", "counter", "Count", "Records dropped because their partition was gone"),
+    Metric("lmstream_rebalances_total", "", "counter", "Count", "Assignments received from the group"),
+    Metric("lmstream_consumer_recreations_total", "", "counter", "Count", "Members of the group replaced", ("cause",)),
+    Metric(
+        "lmstream_records_expired_unread_total",
+        "",
+        "counter",
+        "Count",
+        "Offsets gone from the topic before they were read",
+    ),
+    Metric("lmstream_topic_resets_total", "", "counter", "Count", "Partitions found cut or made anew"),
+    Metric("lmstream_assigned_partitions", "", "gauge", "Count", "Partitions that are ours"),
+    Metric(
+        "lmstream_consumer_lag_records", "", "gauge", "Count", "Records in the topic that are not committed", PARTITION
+    ),
+    Metric(
+        "lmstream_consumer_lag_seconds",
+        "",
+        "gauge",
+        "Seconds",
+        "Age of the newest record read, while others wait",
+        PARTITION,
+    ),
+    Metric(
+        "lmstream_time_to_data_loss_seconds",
+        "",
+        "gauge",
+        "Seconds",
+        "Until retention takes the oldest unread record, while records wait",
+        PARTITION,
+    ),
+    Metric("lmstream_offset_committed", "", "gauge", "Count", "Next offset of the group", PARTITION),
+    Metric("lmstream_event_loop_stall_seconds", "", "gauge", "Seconds", "Longest stall of the loop in the last minute"),
+    Metric("lmstream_cache_bytes", "", "gauge", "Bytes", "Encoded pieces that the engine keeps", ("cache",)),
+    Metric("lmstream_cache_misses_total", "", "counter", "Count", "Pieces that had to be encoded", ("cache",)),
+    Metric(
+        "lmstream_tls_cert_expiry_timestamp_seconds",
+        "",
+        "gauge",
+        "Seconds",
+        "When the client certificate ends (Unix time)",
+    ),
 )
 """All metrics, in the order in which hosts list them."""
+
+SERVED: Final = tuple(metric for metric in CATALOGUE if metric.served)
+"""What /metrics has."""
 
 BY_NAME: Final = {metric.name: metric for metric in CATALOGUE}

@@ -38,6 +38,20 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         lmstream publish --bootstrap 127.0.0.1:9092 --topic lm.metrics.otlp --duration 60 --rate 50 --format protobuf
         """,
     ),
+    "lag": (
+        "How far the consumer group is behind: records, time, and the time until rows are lost.",
+        """
+        lmstream lag --config lmstream.toml
+        lmstream lag --bootstrap b-1.example:9094 --topic lm.metrics.otlp --group lmstream --watch 5
+        """,
+    ),
+    "health": (
+        "Ask a running host for its health: exit 0 when it is well, 1 when not. For health checks of containers.",
+        """
+        lmstream health
+        lmstream health --ready --address 127.0.0.1:9464
+        """,
+    ),
     "inspect": (
         "Show a bundle, a row file, a dead letter or one Kafka record as table, tree or JSON.",
         """

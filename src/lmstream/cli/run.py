@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -18,12 +17,14 @@ from cyclopts import Parameter
 from lmstream._checked import Text
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
+from lmstream.cli.status import Reporter
+from lmstream.cli.watching import logged, watched
 from lmstream.config import Config, build_runtime, build_sink, check_letters
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.interfaces import Source
+from lmstream.operations.readings import Readings
 from lmstream.pipeline import Settled
-from lmstream.runtime import Progress, Summary
-from lmstream.settings import MIB
+from lmstream.runtime import Summary
 
 PARTIAL: Final = 4
 AGAIN: Final = 75
@@ -135,7 +136,8 @@ def run(
 
         check(config)
         return supervise(engine.config, engine.overrides() | overrides, config.run.workers)
-    return conclude(asyncio.run(execute(config)), config)
+    with logged(config, 0):
+        return conclude(asyncio.run(execute(config)), config)
 
 
 def conclude(summary: Summary, config: Config) -> int:
@@ -157,10 +159,12 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-async def execute(config: Config, source: Source | None = None, on_settled: Settled | None = None) -> Summary:
+async def execute(
+    config: Config, source: Source | None = None, on_settled: Settled | None = None, worker: int = 0
+) -> Summary:
     """Run to the end of the source, or to a signal. Call it once per process: it takes the signals.
 
-    `source` stands in for the configured one; `on_settled` is told of each record.
+    `source` stands in for the configured one; `on_settled` is told of each record; `worker` is which of several.
     """
     await _check(config)
     interactive = sys.stderr.isatty() or config.need("source").name == "files"
@@ -169,13 +173,14 @@ async def execute(config: Config, source: Source | None = None, on_settled: Sett
         config = msgspec.structs.replace(config, runtime=patient)
     reporter = Reporter(config.run.report_seconds)
     runtime = build_runtime(config, reporter, source, on_settled)
+    reporter.readings = Readings(runtime)
     loop = asyncio.get_running_loop()
     stopping = False
 
     def stop() -> None:
         nonlocal stopping
         if stopping:
-            reporter.__exit__(None, None, None)  # a bar hides the cursor
+            reporter.__exit__(None, None, None)  # a live view hides the cursor
             os._exit(130)  # at once, as asked twice: what is not committed comes again
         stopping = True
         terminal.say("stopping: settling what is in flight; once more to exit at once")
@@ -188,8 +193,9 @@ async def execute(config: Config, source: Source | None = None, on_settled: Sett
     if parent is not None:  # of a worker: without its parent nobody would ever stop it
         loop.add_reader(parent.sentinel, _orphaned, loop, parent.sentinel, runtime.stop)
     try:
-        with reporter:
-            return await runtime.run()
+        async with watched(config, reporter.readings, worker):
+            with reporter:
+                return await runtime.run()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
@@ -229,42 +235,6 @@ async def _check(config: Config) -> None:
                 terminal.say(f"the stream cannot be described, going on: {terminal.clean(e.detail)}")
     finally:
         await sink.close()
-
-
-class Reporter:
-    """Status lines on stderr every few seconds; on a terminal a moving count beside them."""
-
-    def __init__(self, every: float) -> None:
-        """`every` is in seconds."""
-        self._every = every
-        self._next = every
-        self._rows = 0
-        self._since = 0.0
-        self._last = 0
-        self._bar = terminal.Progress("rows delivered", every=float("inf"))
-
-    def __enter__(self) -> None:
-        self._bar.__enter__()
-
-    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.__exit__(kind, e, trace)
-
-    def __call__(self, progress: Progress) -> None:
-        """Take note of where the run stands."""
-        self._bar.advance(progress.rows - self._rows)
-        self._rows = progress.rows
-        if progress.duration < self._next:
-            return
-        rate = (progress.rows - self._last) / max(progress.duration - self._since, 1e-9)
-        self._next = progress.duration + self._every
-        self._since, self._last = progress.duration, progress.rows
-        trouble = progress.fatal or progress.trouble
-        terminal.say(
-            f"{progress.duration:,.0f} s: {progress.records:,} records, {progress.rows:,} rows, {rate:,.0f} rows/s, "
-            f"{progress.unacked:,} records ({progress.in_flight_bytes / MIB:.1f} MiB) in flight, "
-            f"{progress.dead_letters:,} dead letters"
-            + (f", retrying: {terminal.clean(f'{trouble.code} {trouble.message}')}" if trouble else "")
-        )
 
 
 def sentence(summary: Summary) -> str:

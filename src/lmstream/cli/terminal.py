@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,8 +41,15 @@ prefix = ""
 """Before every line of talk: the name of a worker process."""
 
 
+teller: Callable[[str], None] | None = None
+"""Takes every line of talk instead of standard error, when it is set."""
+
+
 def say(text: str) -> None:
     """One line of talk."""
+    if teller is not None:
+        teller(text)
+        return
     # One write: lines of several processes must not run into each other.
     sys.stderr.write(f"{prefix}{text}\n")
     sys.stderr.flush()
@@ -82,6 +89,11 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = clean(super().format(record), limit=20_000)
         return text if record.exc_info else text.replace("\n", "\\n")
+
+
+def debugging() -> bool:
+    """Whether all that lmstream has to say is wanted."""
+    return logging.getLogger("lmstream").level == logging.DEBUG
 
 
 @contextlib.contextmanager

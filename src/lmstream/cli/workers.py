@@ -75,6 +75,7 @@ def _work(path: Path | None, overrides: dict[str, Any], number: int) -> None:
     """Be one worker."""
     from lmstream.cli import guarded
     from lmstream.cli.run import conclude, execute
+    from lmstream.cli.watching import logged
 
     # Ctrl-C on the terminal goes to the parent alone, which passes it on once.
     os.setpgrp()
@@ -82,7 +83,7 @@ def _work(path: Path | None, overrides: dict[str, Any], number: int) -> None:
 
     def work() -> int:
         config = load(path, overrides=overrides)
-        with terminal.logging_to_stderr(debug=False):
-            return conclude(asyncio.run(execute(config)), config)
+        with terminal.logging_to_stderr(debug=False), logged(config, number):
+            return conclude(asyncio.run(execute(config, worker=number)), config)
 
     sys.exit(guarded(work))

@@ -122,6 +122,15 @@ class Codec:
         scope = max(self._scopes.largest, self._polled.largest)
         return self._resources.largest + scope + self._heads.largest + self._tails.largest
 
+    def caches(self) -> dict[str, tuple[int, int]]:
+        """(bytes in use, pieces ever made) by what is kept."""
+        return {
+            "resource": self._resources.state,
+            "scope": self._scopes.state,
+            "attributes": self._tails.state,
+            "metric": self._heads.state,
+        }
+
     def clear(self) -> None:
         """Empty the caches."""
         self._resources.empty()

@@ -63,6 +63,15 @@ class Codec:
         tail = max(self._tails.largest, self._largest_tail)
         return self._resources.largest + self._scopes.largest + self._heads.largest + tail
 
+    def caches(self) -> dict[str, tuple[int, int]]:
+        """(bytes in use, pieces ever made) by what is kept."""
+        return {
+            "resource": self._resources.state,
+            "scope": self._scopes.state,
+            "attributes": self._tails.state,
+            "metric": self._heads.state,
+        }
+
     def clear(self) -> None:
         """Empty the caches."""
         self._resources.empty()

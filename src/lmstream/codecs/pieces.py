@@ -40,9 +40,14 @@ class PieceCache(dict[bytes, V]):
         super().__init__()
         self._make = make
         self._budget = budget
-        self._used = 0
+        self._used = self._dropped = 0
         self.largest = 0
         """Bytes of the largest piece seen, kept when the cache is emptied."""
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """(bytes in use, pieces ever made): what was kept and what was dropped, so that a miss counts nothing."""
+        return self._used, self._dropped + len(self)
 
     def __missing__(self, key: bytes) -> V:
         value, size = self._make(key)
@@ -50,6 +55,7 @@ class PieceCache(dict[bytes, V]):
             self.largest = size
         self._used += len(key) + size + 256  # two objects' headers and a slot of the table, rounded up
         if self._used > self._budget:
+            self._dropped += len(self)
             self.clear()
             self._used = len(key) + size + 256
         self[key] = value
@@ -57,6 +63,7 @@ class PieceCache(dict[bytes, V]):
 
     def empty(self) -> None:
         """Forget all entries."""
+        self._dropped += len(self)
         self.clear()
         self._used = 0
 
@@ -181,8 +188,13 @@ class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
         super().__init__()
         self._key = metric_keys(settings)
         self._budget = settings.limits.cache_bytes // 8
-        self._used = 0
+        self._used = self._dropped = 0
         self.largest = 0
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """As of a PieceCache."""
+        return self._used, self._dropped + len(self)
 
     def __missing__(self, head: tuple[str | None, str | None, str, int, bool | None]) -> Metric:
         name, unit, kind, temporality, monotonic = head
@@ -200,6 +212,7 @@ class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
             self.largest = size
         self._used += 2 * size + 512
         if self._used > self._budget:
+            self._dropped += len(self)
             self.clear()
             self._used = 0
         self[head] = metric

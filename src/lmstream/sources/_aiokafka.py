@@ -15,10 +15,10 @@ from aiokafka.errors import (
 )
 
 from lmstream.errors import LmstreamError, SourceError
-from lmstream.interfaces import Batch
+from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
 from lmstream.sources import _kafka
-from lmstream.sources._supervisor import LostError, Standing, Supervisor, log, next_epoch
+from lmstream.sources._supervisor import LostError, Supervisor, log, next_epoch
 
 _WAIT: Final = 0.2  # seconds a poll waits for records
 _BUSY_WAIT: Final = 0.02  # seconds a poll waits when there is no room: room may come at any moment

@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from lmstream.errors import ConfigError, LmstreamError, SourceError
-from lmstream.interfaces import Batch
+from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
 from lmstream.sources._identity import as_path
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
-from lmstream.sources._supervisor import LostError, Standing, Supervisor, log, next_epoch
+from lmstream.sources._supervisor import LostError, Supervisor, log, next_epoch
 from lmstream.sources._worker import Worker
 
 try:

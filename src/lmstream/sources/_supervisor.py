@@ -10,12 +10,12 @@ import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, Protocol
 
 from msgspec import Struct, field
 
 from lmstream.errors import LmstreamError, RestartError, SourceError
-from lmstream.interfaces import Batch, Drain
+from lmstream.interfaces import Batch, Drain, Standing
 from lmstream.model import TopicPartition
 from lmstream.sources._kafka_settings import Settings
 from lmstream.sources._tls import Tls
@@ -64,22 +64,6 @@ class Health(Struct, kw_only=True):
     last_error: str = ""
     recovery_seconds: float = 0.0
     """From the end of the last member that was lost to the assignment of the next."""
-
-
-class Standing(NamedTuple):
-    """Where the group stands in one partition."""
-
-    next: int | None
-    """Offset of the oldest record that is not committed; None when nobody knows yet."""
-    end: int | None
-    """Offset that the next record of the partition will have; None before the first answer."""
-    read_ms: int | None
-    """Kafka timestamp of the newest record that was read."""
-
-    @property
-    def lag(self) -> int | None:
-        """Records that are in the topic and not committed."""
-        return None if self.next is None or self.end is None else max(0, self.end - self.next)
 
 
 class Member(Protocol):

@@ -1,0 +1,44 @@
+"""`lmstream health`: ask a running host, as a container's health check does."""
+
+import urllib.error
+import urllib.request
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from lmstream.cli import terminal
+
+_PATIENCE: Final = 4.0  # seconds: below the 5 of usual health checks
+
+
+def health(
+    *,
+    address: Annotated[str, Parameter(env_var="LMSTREAM_ENDPOINTS__ADDRESS")] = "",
+    ready: bool = False,
+) -> int:
+    """Answer 0 when the host is alive (or ready), 1 when it says no or nothing.
+
+    Parameters
+    ----------
+    address
+        Where its endpoints are, as host:port. Default: 127.0.0.1:9464.
+    ready
+        Ask /readyz instead of /healthz: a member of the group that gets on.
+    """
+    from lmstream.operations.endpoints import USUAL, parsed
+
+    host, port = parsed(address or USUAL)
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - it listens on all: it is asked on one
+        host = "127.0.0.1"
+    url = f"http://{host}:{port}/{'readyz' if ready else 'healthz'}"
+    # No proxy: a health check must not leave the machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=_PATIENCE) as answer:
+            print(terminal.clean(answer.read(500).decode(errors="replace").strip()))
+            return 0
+    except urllib.error.HTTPError as e:
+        print(terminal.clean(e.read(500).decode(errors="replace").strip()))
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
+        terminal.say(f"{url} does not answer: {terminal.clean(str(getattr(e, 'reason', e)))}")
+    return 1

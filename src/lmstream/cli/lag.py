@@ -1,0 +1,105 @@
+"""`lmstream lag`: how far the consumer group is behind, and when rows would begin to be lost."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from cyclopts import Parameter, validators
+
+from lmstream.cli import terminal
+from lmstream.cli.flags import NO_BROKER, BrokerFlags
+from lmstream.cli.kafka import settings_of
+from lmstream.config import load
+from lmstream.errors import ConfigError
+from lmstream.sources._kafka_lag import Lag
+from lmstream.sources._kafka_lag import lag as ask
+
+SOON: Final = 0.25  # of the retention: with less left, somebody should look
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def lag(
+    *,
+    topic: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    group: str | None = None,
+    watch: Annotated[float | None, Parameter(validator=validators.Number(gte=0.5))] = None,
+    retention: str | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None,
+    broker: BrokerFlags = NO_BROKER,
+) -> int:
+    """Show offset lag, time lag and time to data loss of every partition. Joins no group and changes nothing.
+
+    Parameters
+    ----------
+    topic
+        Topic to look at; may be repeated. Default: those of the configuration.
+    group
+        Consumer group. Default: that of the configuration, else lmstream.
+    watch
+        Look again every so many seconds, until interrupted.
+    retention
+        How long the topic keeps records, as 72h or 7d, where the brokers do not say.
+    as_json
+        One JSON object a partition and line.
+    config
+        TOML file with settings.
+    """
+    overrides = {**broker.overrides(), "source.type": "kafka"}
+    if topic:
+        overrides["source.topics"] = topic
+    if group:
+        overrides["source.group"] = group
+    settings = settings_of(load(config, overrides=overrides))
+    kept = None if retention is None else seconds_of(retention)
+
+    async def look() -> None:
+        while True:
+            _show(await ask(settings, retention=kept), as_json=as_json)
+            if watch is None:
+                return
+            await asyncio.sleep(watch)
+
+    asyncio.run(look())
+    return 0
+
+
+def seconds_of(text: str) -> float:
+    """Read a duration such as 90s, 15m, 72h or 7d. Raises ConfigError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if not match:
+        raise ConfigError("config.invalid", f"{text!r} is no duration: 90s, 15m, 72h or 7d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _show(found: list[Lag], *, as_json: bool) -> None:
+    if as_json:
+        for each in found:
+            terminal.print_json(msgspec.to_builtins(each), indent=None)
+    else:
+        headers = ("topic", "partition", "committed", "end", "lag", "oldest unread", "time to data loss")
+        rows = [(e.topic, e.partition, e.committed, e.end, e.records, human(e.seconds), human(e.loss)) for e in found]
+        terminal.table(headers, rows)
+        known = [each.records for each in found if each.records is not None]
+        worst = max((each.seconds for each in found if each.seconds is not None), default=None)
+        print(f"{sum(known):,} records wait in {len(found)} partitions; the oldest is {human(worst)} old")
+    for each in found:
+        if each.end is None:
+            terminal.say(f"{each.topic}/{each.partition} did not answer")
+        if each.loss is not None and each.retention and each.loss < SOON * each.retention:
+            left = f"{human(each.loss)} left" if each.loss > 0 else "rows are being lost now"
+            terminal.say(
+                f"{each.topic}/{each.partition}: {left} of {human(each.retention)} before retention takes rows"
+            )
+
+
+def human(seconds: float | None) -> str:
+    """A duration for people: 12.3 s, 5 min, 2.5 h, 3.1 d; a dash for what nobody knows."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,92 @@
+"""What surrounds a run that goes on: log lines, endpoints, and what the topics' retention is."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Final
+
+from lmstream.cli import terminal
+from lmstream.config import Config
+from lmstream.errors import LmstreamError
+from lmstream.operations.readings import Readings
+
+OFF: Final = "off"
+_AGAIN: Final = 3600.0  # seconds between two looks at the retention of the topics
+_SOON: Final = 60.0  # seconds to the next look when one failed
+_log: Final = logging.getLogger("lmstream.run")
+
+
+@contextlib.contextmanager
+def logged(config: Config, worker: int) -> Iterator[None]:
+    """Log lines as the settings say. Files are read by hand: their few lines stay plain unless told otherwise."""
+    form = config.logs.format
+    if form == "auto" and config.need("source").name == "files":
+        yield
+        return
+    from lmstream.operations.logs import handler, logging_to
+
+    json = form == "json" or (form == "auto" and not sys.stderr.isatty())
+    made = handler(json=json, worker=worker)
+    before = terminal.teller
+    if form == "json":
+        terminal.teller = partial(_tell, made)
+    with logging_to(made, debug=terminal.debugging()):
+        yield
+    # Not in a `finally`: what broke the run is said after this, and is a line like the others.
+    terminal.teller = before
+
+
+def _tell(made: logging.Handler, text: str) -> None:
+    """Make a line of what a run says of itself; what begins as an error's message does is one."""
+    level = logging.ERROR if text.startswith("lmstream: ") else logging.INFO
+    made.handle(_log.makeRecord(_log.name, level, "", 0, text.removeprefix("lmstream: "), (), None))
+
+
+@contextlib.asynccontextmanager
+async def watched(config: Config, readings: Readings, worker: int) -> AsyncIterator[None]:
+    """Serve the endpoints while the run goes on; `worker` counts from 1, 0 is the only process. Raises ConfigError."""
+    address = config.endpoints.address
+    if address == OFF or (not address and config.need("source").name == "files"):
+        yield
+        return
+    from lmstream.operations.endpoints import USUAL, Endpoints, parsed
+
+    host, port = parsed(address or USUAL)
+    asking = asyncio.create_task(_ask_retention(config, readings))
+    try:
+        async with Endpoints(
+            readings, f"{host}:{port + max(0, worker - 1) if port else 0}", needed=bool(address)
+        ) as at:
+            if at.url:
+                level = logging.INFO if address else logging.DEBUG
+                _log.log(level, "endpoints are at %s: /healthz /readyz /metrics /statusz", at.url)
+            yield
+    finally:
+        asking.cancel()
+        await asyncio.wait({asking})
+
+
+async def _ask_retention(config: Config, readings: Readings) -> None:
+    """Keep what the topics' retention is; without it there is no time to data loss, and nothing else is missing."""
+    try:
+        from lmstream.sources._kafka_lag import admin, retentions
+        from lmstream.sources._kafka_settings import Settings
+        from lmstream.sources._tls import Tls
+    except (LmstreamError, ImportError):
+        return
+    settings = config.need("source").settings
+    if not isinstance(settings, Settings):
+        return
+    while True:
+        wait = _SOON
+        try:
+            async with asyncio.timeout(30), admin(settings, Tls(settings)) as client:
+                found = await retentions(client, settings.topics)
+            readings.retention_ms = {topic: int(1000 * seconds) for topic, seconds in found.items()}
+            wait = _AGAIN
+        except Exception as e:  # noqa: BLE001 - whatever a client raises: the run itself says what is wrong with Kafka
+            _log.debug("the retention of the topics cannot be had: %s: %s", type(e).__name__, e)
+        await asyncio.sleep(wait)

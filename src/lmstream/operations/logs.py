@@ -1,0 +1,111 @@
+"""Logs by structlog: JSON off a terminal, coloured on it. Hostile text is escaped and cut, secrets never come.
+
+Parts of lmstream log with the standard library; here is where lines are made. What a record was about goes along as
+fields (`extra={"topic": ..., "code": ...}`), never a payload.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from lmstream.errors import ConfigError
+
+try:
+    import structlog
+except ImportError as _error:
+    raise ConfigError("config.extra", "logs of a run need the extra [consumer]") from _error
+
+CUT: Final = 2_000
+"""Characters of one text in a log line; what senders choose must not fill a disk."""
+_FIELDS: Final = ("topic", "partition", "offset", "code", "reason")
+_CODE: Final = re.compile(r"\bLMS-\d{4}\b")
+_PLACE: Final = re.compile(r"(?<![\w/.])([A-Za-z0-9._-]{1,249})/(\d{1,9})/(\d{1,19})\b")
+_SECRET: Final = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
+    r"|(?<=password=)\S+|(?<=password: )\S+|(?<=AWS_SECRET_ACCESS_KEY=)\S+|(?<=AWS_SESSION_TOKEN=)\S+",
+    re.DOTALL | re.IGNORECASE,
+)
+_UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def clean(text: str) -> str:
+    """One line of a text: control characters visible, secrets gone, cut."""
+    text = _SECRET.sub("[secret]", text)
+    text = text.replace("\r", "\\r").replace("\n", "\\n").replace("\t", " ")
+    text = _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return text if len(text) <= CUT else f"{text[:CUT]}… ({len(text):,} characters)"
+
+
+def _fields(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take coordinates and code from the record, else from its text: every warning can then be searched by them."""
+    record = event.get("_record")
+    text = str(event.get("event", ""))
+    for name in _FIELDS:
+        value = getattr(record, name, None)
+        if value is not None:
+            event.setdefault(name, value)
+    if "code" not in event and (found := _CODE.search(text)):
+        event["code"] = found[0]
+    if "topic" not in event and (place := _PLACE.search(text)):
+        event.update(topic=place[1], partition=int(place[2]), offset=int(place[3]))
+    return event
+
+
+def _cleaned(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, str) and name != "exception":
+            event[name] = clean(value)
+        elif isinstance(value, str):
+            event[name] = _SECRET.sub("[secret]", value)[-20_000:]
+    return event
+
+
+def handler(*, json: bool, worker: int = 0, stream: Any = None) -> logging.Handler:
+    """A handler that writes lines to `stream`, standard error by default; of one worker of several, by its number."""
+    last: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=True)
+        if json
+        else structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)
+    )
+
+    def named(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if worker:
+            event["worker"] = worker
+        return event
+
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            named,
+            _fields,
+            structlog.processors.format_exc_info,
+        ],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _cleaned, last],
+    )
+    made = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    made.setFormatter(formatter)
+    return made
+
+
+@contextmanager
+def logging_to(made: logging.Handler, *, debug: bool) -> Iterator[None]:
+    """Send what lmstream says, from info on, to a handler; with `debug` all of it, and what its clients complain."""
+    theirs = logging.INFO if debug else logging.CRITICAL
+    levels = dict.fromkeys(("aiokafka", "asyncio", "botocore", "aiobotocore", "aiohttp"), theirs)
+    levels["lmstream"] = logging.DEBUG if debug else logging.INFO
+    root = logging.getLogger()
+    before = {name: logging.getLogger(name).level for name in levels}
+    others, root.handlers = root.handlers, [made]
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        root.handlers = others
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,183 @@
+"""A running host as numbers: every metric of the catalogue that is served, read when somebody asks."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from lmstream import __version__
+from lmstream.durations import Durations
+from lmstream.interfaces import Standing
+from lmstream.model import TopicPartition
+from lmstream.runtime import Runtime
+
+MINUTE: Final = 60.0
+STUCK: Final = 120.0  # seconds with records in flight of which none is settled: not progressing
+TICKS: Final = 30.0  # seconds after which a loop that did not come round is dead
+
+
+class Sample(NamedTuple):
+    """One value of one metric."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float
+
+
+class Partition(NamedTuple):
+    """How far the group is behind in one partition; what is not known is None."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    end: int | None
+    lag_records: int | None
+    lag_seconds: float | None
+    loss_seconds: float | None
+    """Until retention takes the oldest unread record. None while nothing waits, or retention is not known."""
+
+
+class Readings:
+    """Reads one runtime. Costs nothing between two questions, but for the watch over the event loop."""
+
+    def __init__(self, runtime: Runtime, *, retention_ms: Mapping[str, int] | None = None) -> None:
+        """`retention_ms` is how long each topic keeps records; it may be filled in later."""
+        self.runtime = runtime
+        self.retention_ms = dict(retention_ms or {})
+        self._stalls: deque[tuple[float, float]] = deque()
+
+    # What the endpoints ask
+
+    def alive(self) -> tuple[bool, str]:
+        """Whether the loop comes round, whatever Kafka does."""
+        if self.runtime.state == "starting":
+            return True, "starting"
+        silent = self.runtime.clock() - self.runtime.ticked_at
+        return silent < TICKS, f"the loop came round {silent:.1f} s ago"
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the run is a member of its group and gets on; and why not."""
+        runtime = self.runtime
+        if runtime.state != "running":
+            return False, runtime.state
+        health = getattr(runtime.source, "health", None)
+        if health is not None and health.state != "running":
+            return False, f"the source is {health.state}" + (f": {health.last_error}" if health.last_error else "")
+        progress = runtime.progress()
+        if progress.fatal is not None:
+            return False, f"paused: {progress.fatal.code}"
+        still = runtime.clock() - runtime.settled_at
+        if progress.unacked and still > STUCK:
+            return False, f"{progress.unacked} records in flight, none settled for {still:.0f} s"
+        return True, "running"
+
+    def partitions(self) -> list[Partition]:
+        """Lag of every partition that is ours."""
+        standings: Mapping[TopicPartition, Standing] = getattr(self.runtime.source, "standings", dict)()
+        now = time.time()
+        found = []
+        for tp, standing in sorted(standings.items()):
+            lag = standing.lag
+            age = None if standing.read_ms is None or standing.read_ms < 0 else max(0.0, now - standing.read_ms / 1000)
+            behind = 0.0 if lag == 0 else age
+            kept = self.retention_ms.get(tp.topic, -1)
+            loss = kept / 1000 - age if lag and age is not None and kept > 0 else None
+            found.append(Partition(tp.topic, tp.partition, standing.next, standing.end, lag, behind, loss))
+        return found
+
+    def certificate_expiry(self) -> float | None:
+        """Unix time at which the client certificate ends; None without one."""
+        tls = getattr(self.runtime.source, "tls", None)
+        return getattr(tls, "expiry", None)
+
+    def stalled(self, seconds: float) -> None:
+        """Note that the event loop came late by so much."""
+        now = self.runtime.clock()
+        self._stalls.append((now, seconds))
+        while self._stalls[0][0] < now - MINUTE:
+            self._stalls.popleft()
+
+    @property
+    def stall(self) -> float:
+        """Seconds of the longest stall within the last minute."""
+        since = self.runtime.clock() - MINUTE
+        return max((seconds for at, seconds in self._stalls if at >= since), default=0.0)
+
+    def request_durations(self) -> Durations:
+        """Of requests to the sink."""
+        return self.runtime.pipeline.delivery.durations
+
+    def samples(self) -> Iterator[Sample]:
+        """Every value but the histogram's."""
+        yield from self._counts()
+        yield from self._gauges()
+        yield from self._source()
+        for name, (used, made) in self.runtime.pipeline.engine.caches().items():
+            yield Sample("lmstream_cache_bytes", (name,), used)
+            yield Sample("lmstream_cache_misses_total", (name,), made)
+
+    def _counts(self) -> Iterator[Sample]:
+        runtime, progress = self.runtime, self.runtime.progress()
+        counts, sent = runtime.pipeline.counts, runtime.pipeline.delivery.counts
+        plain = {
+            "lmstream_bundles_consumed_total": counts.records,
+            "lmstream_rows_decoded_total": counts.rows,
+            "lmstream_rows_accepted_total": counts.accepted,
+            "lmstream_dead_letters_total": counts.dead_letters,
+            "lmstream_tombstones_total": counts.tombstones,
+            "lmstream_sink_throttled_total": sent.throttled,
+            "lmstream_sink_records_retried_total": sent.retried_packs,
+            "lmstream_sink_unknown_outcomes_total": sent.unknown_outcomes,
+            "lmstream_sink_bytes_total": sent.bytes,
+            "lmstream_commits_total": progress.commits,
+            "lmstream_commit_failures_total": progress.commit_failures,
+            "lmstream_late_acks_total": progress.late,
+            "lmstream_stale_records_total": progress.stale,
+        }
+        yield from (Sample(name, (), value) for name, value in plain.items())
+        labelled: tuple[tuple[str, Mapping[str, int]], ...] = (
+            ("lmstream_points_skipped_total", counts.skipped),
+            ("lmstream_points_rejected_total", counts.rejected),
+            ("lmstream_sink_requests_total", sent.requests),
+        )
+        for name, values in labelled:
+            yield from (Sample(name, (label,), value) for label, value in sorted(values.items()))
+
+    def _gauges(self) -> Iterator[Sample]:
+        runtime, pipeline = self.runtime, self.runtime.pipeline
+        plain = {
+            "lmstream_up_seconds": runtime.progress().duration,
+            "lmstream_ready": float(self.ready()[0]),
+            "lmstream_paused": float(pipeline.fatal is not None),
+            "lmstream_inflight_records": pipeline.in_flight,
+            "lmstream_inflight_bytes": pipeline.in_flight_bytes,
+            "lmstream_budget_bytes": pipeline.budget,
+            "lmstream_sink_concurrency": pipeline.delivery.concurrency,
+            "lmstream_event_loop_stall_seconds": self.stall,
+        }
+        yield Sample("lmstream_build_info", (__version__,), 1)
+        yield from (Sample(name, (), value) for name, value in plain.items())
+        expiry = self.certificate_expiry()
+        if expiry is not None:
+            yield Sample("lmstream_tls_cert_expiry_timestamp_seconds", (), expiry)
+
+    def _source(self) -> Iterator[Sample]:
+        health = getattr(self.runtime.source, "health", None)
+        if health is None:
+            return
+        yield Sample("lmstream_rebalances_total", (), health.rebalances)
+        yield Sample("lmstream_records_expired_unread_total", (), health.lost_by_retention)
+        yield Sample("lmstream_topic_resets_total", (), health.topic_resets)
+        for cause, times in sorted(health.recreations.items()):
+            yield Sample("lmstream_consumer_recreations_total", (cause,), times)
+        partitions = self.partitions()
+        yield Sample("lmstream_assigned_partitions", (), len(partitions))
+        for each in partitions:
+            where = (each.topic, str(each.partition))
+            values = {
+                "lmstream_consumer_lag_records": each.lag_records,
+                "lmstream_consumer_lag_seconds": each.lag_seconds,
+                "lmstream_time_to_data_loss_seconds": each.loss_seconds,
+                "lmstream_offset_committed": each.committed,
+            }
+            yield from (Sample(name, where, value) for name, value in values.items() if value is not None)

@@ -1,0 +1,183 @@
+"""How far a consumer group is behind, asked from the brokers: records, time, and the time until rows are lost."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, NotCoordinatorForGroupError
+from msgspec import Struct
+
+from lmstream.errors import SourceError
+from lmstream.sources import _kafka
+from lmstream.sources._kafka_settings import Settings
+from lmstream.sources._tls import Tls
+
+_LOOK: Final = 64 * 1024  # bytes of a partition fetched to see its oldest unread record; one batch comes in any case
+_PATIENCE: Final = 10.0  # seconds for all partitions to answer
+_POLL_MS: Final = 200
+_RETENTION: Final = "retention.ms"
+
+
+class Lag(Struct, frozen=True, kw_only=True):
+    """One partition. Times are in seconds; what cannot be known is None."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    """Next offset of the group; None when it has committed nothing."""
+    end: int | None
+    """Offset that the next record will have; None when the partition did not answer."""
+    records: int | None
+    """Records that are not committed."""
+    seconds: float | None
+    """Age of the oldest of them, 0 when there is none."""
+    loss: float | None
+    """Until retention takes the oldest of them."""
+    retention: float | None
+
+
+async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag]:
+    """Ask for every partition of the topics. Joins no group and commits nothing.
+
+    `retention` in seconds stands in for that of the topics. Raises ConfigError or SourceError.
+    """
+    tls = Tls(settings)
+    small = msgspec.structs.replace(settings, partition_bytes=min(settings.partition_bytes, _LOOK))
+    consumer = await _kafka.connect(small, group=False, tls=tls)
+    try:
+        partitions = [
+            KafkaPartition(topic, p)
+            for topic in sorted(settings.topics)
+            for p in sorted(consumer.partitions_for_topic(topic) or ())
+        ]
+        async with admin(settings, tls) as client:
+            committed = await _committed(client, settings.group, partitions)
+            kept = {} if retention is not None else await retentions(client, settings.topics)
+        oldest = await _oldest(consumer, partitions, committed)
+        now = time.time()
+        return [_of(consumer, tp, committed, oldest, retention or kept.get(tp.topic), now) for tp in partitions]
+    except KafkaError as error:
+        raise SourceError("source.unreachable", f"{type(error).__name__}: {error}") from error
+    finally:
+        await _kafka.stop(consumer)
+
+
+def _of(
+    consumer: Any,
+    tp: KafkaPartition,
+    committed: Mapping[KafkaPartition, int],
+    oldest: Mapping[KafkaPartition, tuple[int, int]],
+    retention: float | None,
+    now: float,
+) -> Lag:
+    end, at = consumer.highwater(tp), committed.get(tp)
+    first = oldest.get(tp)
+    # Where the group has nothing, or what it has is gone, it begins at what is there.
+    begin = max(at if at is not None else 0, first[0] if first is not None else 0) if at is not None or first else None
+    records = None if end is None else max(0, end - begin) if begin is not None else 0
+    age = 0.0 if records == 0 else None if first is None or first[1] < 0 else max(0.0, now - first[1] / 1000)
+    loss = retention - age if records and age is not None and retention is not None else None
+    return Lag(
+        topic=tp.topic,
+        partition=tp.partition,
+        committed=at,
+        end=end,
+        records=records,
+        seconds=age,
+        loss=loss,
+        retention=retention,
+    )
+
+
+async def _committed(
+    client: AIOKafkaAdminClient, group: str, partitions: list[KafkaPartition]
+) -> dict[KafkaPartition, int]:
+    """Next offset of the group, for partitions that have one. A new cluster has no coordinator for a moment."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PATIENCE
+    while True:
+        try:
+            offsets = await client.list_consumer_group_offsets(group, partitions=partitions)
+        except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+            if loop.time() > until:
+                raise
+            await asyncio.sleep(_POLL_MS / 1000)
+        else:
+            return {tp: each.offset for tp, each in offsets.items() if each.offset >= 0}
+
+
+async def _oldest(
+    consumer: Any, partitions: list[KafkaPartition], committed: Mapping[KafkaPartition, int]
+) -> dict[KafkaPartition, tuple[int, int]]:
+    """(offset, timestamp in ms) of the first record from the commit on; nothing for those where none waits.
+
+    A fetch, not ListOffsets: it answers with the end too, and with the right one also on brokers whose list is wrong.
+    """
+    consumer.assign(partitions)
+    begins = await consumer.beginning_offsets(partitions)
+    for tp in partitions:
+        # What retention took cannot be asked for: the group will begin at what is left.
+        consumer.seek(tp, max(committed.get(tp, 0), begins.get(tp) or 0))
+    found: dict[KafkaPartition, tuple[int, int]] = {}
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PATIENCE
+    while loop.time() < until:
+        for tp, messages in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+            found.setdefault(tp, (messages[0].offset, -1 if messages[0].timestamp is None else messages[0].timestamp))
+            consumer.pause(tp)
+        if all(_known(consumer, tp, found, committed) for tp in partitions):
+            break
+    return found
+
+
+def _known(
+    consumer: Any, tp: KafkaPartition, found: Mapping[KafkaPartition, object], committed: Mapping[KafkaPartition, int]
+) -> bool:
+    end = consumer.highwater(tp)
+    return end is not None and (tp in found or end <= committed.get(tp, 0))
+
+
+class admin:  # noqa: N801 - used like a function
+    """`async with admin(settings, tls) as client`: an administration client that only asks."""
+
+    def __init__(self, settings: Settings, tls: Tls) -> None:
+        self._settings, self._tls = settings, tls
+        self._client: AIOKafkaAdminClient | None = None
+
+    async def __aenter__(self) -> AIOKafkaAdminClient:
+        context = await self._tls.load()
+        self._client = AIOKafkaAdminClient(
+            bootstrap_servers=self._settings.bootstrap,
+            client_id="lmstream",
+            security_protocol="SSL" if context else "PLAINTEXT",
+            ssl_context=context,
+            request_timeout_ms=min(self._settings.request_timeout_ms, 30_000),
+        )
+        await self._client.start()
+        return self._client
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+
+async def retentions(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> dict[str, float]:
+    """Seconds that each topic keeps records; nothing for those that keep all, or where brokers do not say."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic, configs={_RETENTION: None}) for topic in topics]
+    found: dict[str, float] = {}
+    try:
+        answers = await client.describe_configs(resources)
+    except (KafkaError, NotImplementedError, ValueError, LookupError, TypeError):
+        return found
+    for answer in answers:
+        for resource in answer.resources:
+            _error, _message, _kind, name, entries = resource[:5]
+            for entry in entries:
+                if entry[0] == _RETENTION and entry[1] and int(entry[1]) >= 0:
+                    found[name] = int(entry[1]) / 1000
+    return found
