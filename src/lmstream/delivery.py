@@ -36,6 +36,11 @@ THROTTLING: Final = frozenset(
 """Codes that mean: slower. The service's own words, and the only ones that lower the concurrency."""
 
 
+PROBES: Final = 4
+"""Requests in a row that may fail whole before all wait together."""
+PROBE_SECONDS: Final = 1.0
+"""Seconds between two requests at most then: recovery is noticed this soon."""
+
 LETTER_WRITES: Final = 8
 """Writes of dead letters at a time, at most."""
 
@@ -98,13 +103,20 @@ class DeliveryCounts(Struct):
 
 
 class _Gate:
-    """A semaphore whose width follows the service: up by one each round, halved when it throttles (AIMD)."""
+    """A semaphore whose width follows the service: up by one each round, halved when it throttles (AIMD).
 
-    def __init__(self, widest: int) -> None:
-        self._widest = widest
-        self._width = float(widest)
+    It also bounds what an outage costs: after some requests in a row that failed whole, all packs that wait share one
+    backoff, so that a service that is down is asked once a second and not once for each of them.
+    """
+
+    def __init__(self, policy: DeliveryPolicy, clock: Clock, sleep: Sleep, random: Random) -> None:
+        self._policy, self._clock, self._sleep, self._random = policy, clock, sleep, random
+        self._widest = policy.concurrency
+        self._width = float(policy.concurrency)
         self._busy = 0
         self._cuts = 0
+        self._failed = 0  # requests in a row
+        self._until = 0.0
         self._changed = asyncio.Event()
 
     @property
@@ -113,9 +125,13 @@ class _Gate:
 
     async def __aenter__(self) -> int:
         # An event and a loop, not a queue of futures: nothing is handed over, so a cancelled waiter loses nothing.
-        while self._busy >= self.width:
-            self._changed.clear()
-            await self._changed.wait()
+        while True:
+            while self._busy >= self.width:
+                self._changed.clear()
+                await self._changed.wait()
+            if self._failed <= PROBES or (hold := self._until - self._clock()) <= 0.0:
+                break
+            await self._sleep(hold)
         self._busy += 1
         return self._cuts
 
@@ -124,6 +140,13 @@ class _Gate:
     ) -> None:
         self._busy -= 1
         self._changed.set()
+
+    def answered(self, *, failed: bool) -> None:
+        """Note how a request went: whether nothing of it was delivered."""
+        self._failed = self._failed + 1 if failed else 0
+        if self._failed > PROBES:
+            wait = min(PROBE_SECONDS, backoff(self._policy, self._failed - PROBES, self._random))
+            self._until = self._clock() + wait
 
     def faster(self) -> None:
         self._width = min(self._widest, self._width + 1 / self._width)
@@ -154,7 +177,7 @@ class Delivery:
         self._sleep = sleep
         self._clock = clock
         self._random = random
-        self._gate = _Gate(policy.concurrency)
+        self._gate = _Gate(policy, clock, sleep, random)
         self.counts = DeliveryCounts()
         self.durations = Durations()
         """Of requests, answered or given up."""
@@ -255,6 +278,8 @@ class Delivery:
             self._gate.slower(entered)
         elif len(failures) < len(answers):
             self._gate.faster()
+        lost = len(failures) == len(answers) and any(each.kind is not Kind.PERMANENT for each in failures)
+        self._gate.answered(failed=lost)
         unknown = sum(each.code == UNKNOWN for each in failures)
         counts.unknown_outcomes += unknown
         name = UNKNOWN if unknown else "failed" if len(failures) == len(answers) else "partial" if failures else "ok"

@@ -180,6 +180,59 @@ async def test_26_under_throttling_concurrency_falls_memory_is_flat_and_everythi
     await scene.judge()
 
 
+async def test_26_a_quota_is_used_although_most_of_what_is_tried_is_throttled(scene):
+    """A token bucket, as the service's: what it allows is what is delivered, within a fifth."""
+    rate, burst, seconds = 20.0, 5.0, 8.0
+    loop = asyncio.get_running_loop()
+    tokens, at, allowed = burst, loop.time(), 0
+
+    def bucket():
+        nonlocal tokens, at, allowed
+        now = loop.time()
+        tokens, at = min(burst, tokens + rate * (now - at)), now
+        if tokens < 1:
+            return Fault.unavailable()
+        tokens -= 1
+        allowed += 1
+        return Fault()
+
+    scene.hose.faults = Plan(bucket)
+    source = LogSource(scene.records(1200))
+    runtime = scene.runtime(source, sink=small_packs(scene.sink(), rows=50, packs=1), budget=400_000)
+    running = asyncio.create_task(runtime.run())
+    await until(lambda: runtime._pipeline.delivery.counts.throttled, 20, "the quota is reached")
+    before, began = allowed, loop.time()
+    await asyncio.sleep(seconds)
+    share = (allowed - before) / (rate * (loop.time() - began))
+    refused = runtime._pipeline.delivery.counts.throttled
+    print(f"{share:.0%} of what the quota allows; {refused} requests were throttled")
+    assert source.left > 0
+    assert share >= 0.8
+    scene.hose.faults = deque()
+    await asyncio.wait_for(running, 60)
+    await scene.judge()
+
+
+async def test_an_outage_is_asked_about_once_a_second_and_not_once_for_every_pack(scene):
+    scene.hose.outage = True
+    sink = small_packs(scene.sink(), rows=20, packs=1)
+    runtime = scene.runtime(LogSource(scene.records(400)), sink=sink, delivery=DeliveryPolicy())
+    running = asyncio.create_task(runtime.run())
+    counters = scene.hose.counters
+    await until(lambda: counters.calls >= 12, 20, "the first tries")
+    await asyncio.sleep(1)
+    before = counters.calls
+    await asyncio.sleep(4)
+    tried = counters.calls - before
+    print(f"{tried} requests in 4 s with {runtime.progress().unacked} records in flight")
+    assert 2 <= tried <= 16
+    scene.hose.outage = False
+    began = asyncio.get_running_loop().time()
+    await asyncio.wait_for(running, 60)
+    print(f"all delivered {asyncio.get_running_loop().time() - began:.1f} s after the outage")
+    await scene.judge()
+
+
 @pytest.mark.parametrize(
     "fault", [Fault.slow(30), Fault.server_error(), Fault.denied()], ids=["hang", "down", "denied"]
 )
