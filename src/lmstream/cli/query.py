@@ -1,7 +1,9 @@
 """`lmstream query`: SQL over landed rows with DuckDB, locked into the landing folder."""
 
+import contextlib
 import csv
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,6 +13,7 @@ from cyclopts import Parameter
 
 from lmstream.cli import terminal
 from lmstream.cli.landed import is_gzip, landed_files
+from lmstream.cli.places import NO_S3, Folder, Place, Prefix, S3Access, place
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.model import RowEvent
 from lmstream.settings import MIB
@@ -36,11 +39,12 @@ def query(
     sql: str | None = None,
     /,
     *,
-    landed: Path,
-    errors: Path | None = None,
+    landed: str,
+    errors: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     as_csv: Annotated[bool, Parameter(name="--csv")] = False,
     raw_csv: bool = False,
+    s3: S3Access = NO_S3,
 ) -> None:
     """Query landed rows. Views: `landed` has every row, `rows` one row for each rowId.
 
@@ -49,7 +53,8 @@ def query(
     sql
         One statement that reads. Without it: rows by org, metric and hour.
     landed
-        Folder of landed rows: the local sink's, or a copy of the S3 prefix.
+        Folder of landed rows, or s3://BUCKET/PREFIX, which is copied to a temporary folder first: name a prefix that
+        is small enough, as s3://BUCKET/acme/CpuUsage/2026/11/23/.
     errors
         Error prefix to leave out; LANDED/errors when that exists.
     as_json
@@ -59,8 +64,28 @@ def query(
     raw_csv
         As --csv, but every cell as it is.
     """
-    connection = connect(landed, errors)
-    headers, rows = run(connection, sql or SUMMARY)
+    with _here(place(landed, s3), None if errors is None else place(errors, s3)) as (root, left_out):
+        _print(root, left_out, sql or SUMMARY, as_json=as_json, as_csv=as_csv, raw_csv=raw_csv)
+
+
+@contextlib.contextmanager
+def _here(landed: Place, errors: Place | None) -> Iterator[tuple[Path, Path | None]]:
+    """A folder of this machine with what landed: the very one, or a copy of the bucket's that goes away again."""
+    if isinstance(landed, Folder):
+        yield landed.path, errors.path if isinstance(errors, Folder) else None
+        return
+    assert isinstance(landed, Prefix)  # noqa: S101 - for the type checker
+    with tempfile.TemporaryDirectory(prefix="lmstream-query-") as made, terminal.Progress("objects copied") as progress:
+        for number, key in enumerate(landed.keys(without=[errors or landed.below("errors")])):
+            # By number: what senders named may be no name for a file of this machine.
+            (Path(made) / f"{number:08d}").write_bytes(landed.read(key))
+            progress.advance()
+        yield Path(made), None
+
+
+def _print(root: Path, errors: Path | None, sql: str, *, as_json: bool, as_csv: bool, raw_csv: bool) -> None:
+    connection = connect(root, errors)
+    headers, rows = run(connection, sql)
     if as_json:
         for row in rows:
             terminal.print_json(dict(zip(headers, row, strict=True)), indent=None)

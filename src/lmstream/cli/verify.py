@@ -13,7 +13,9 @@ from cyclopts import Parameter
 from lmstream.cli import terminal
 from lmstream.cli.checker import Checker, Expected, Report, row_id
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
-from lmstream.cli.landed import landed_files, lines_of
+from lmstream.cli.landed import lines_of
+from lmstream.cli.places import NO_S3, Place, S3Access, place
+from lmstream.cli.verdict_page import page
 from lmstream.config import Config
 from lmstream.errors import ConfigError, DecodeError, SourceError
 from lmstream.fanout import Engine, bundle_id
@@ -27,14 +29,16 @@ NOT_VERIFIED = 3
 
 def verify(
     *,
-    landed: Path,
+    landed: str,
     expected: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
     topic: str | None = None,
     from_: Annotated[tuple[str, ...], Parameter(name="--from", consume_multiple=False)] = (),
     to: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
-    dead_letters: Path | None = None,
-    errors: Path | None = None,
+    dead_letters: str | None = None,
+    errors: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
+    html: Path | None = None,
+    s3: S3Access = NO_S3,
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
@@ -46,7 +50,7 @@ def verify(
     Parameters
     ----------
     landed
-        Folder of landed rows.
+        Folder of landed rows, or s3://BUCKET/PREFIX.
     expected
         Log of `publish --verifiable`; may be repeated.
     topic
@@ -56,17 +60,23 @@ def verify(
     to
         Offset to stop before, as PARTITION=OFFSET; may be repeated. Default: the end at the time of the call.
     dead_letters
-        Folder of dead letters. Without it, missing letters are not judged.
+        Folder of dead letters, or s3://BUCKET/PREFIX. Without it, missing letters are not judged.
     errors
         Error prefix of Firehose; LANDED/errors when that exists.
     as_json
         Print the report as JSON.
+    html
+        Write the verdict here too, as one page.
     """
     if bool(expected) == bool(topic):
         raise ConfigError("config.invalid", "verify needs --expected LOG, or --topic TOPIC with --bootstrap")
-    for name, folder in {"--landed": landed, "--dead-letters": dead_letters, "--errors": errors}.items():
-        if folder is not None and not folder.is_dir():
-            raise ConfigError("config.invalid", f"{name} {folder}: no such folder")
+    places: dict[str, Place | None] = {}
+    for name, text in {"--landed": landed, "--dead-letters": dead_letters, "--errors": errors}.items():
+        places[name] = found = None if text is None else place(text, s3)
+        if found is not None and not found.exists():
+            raise ConfigError("config.invalid", f"{name} {text}: no such folder")
+    rows, letters, failed = places.values()
+    assert rows is not None  # noqa: S101 - for the type checker
     checker = Checker()
     if topic:
         from lmstream.cli.kafka import Span, client_overrides
@@ -79,7 +89,16 @@ def verify(
             for entry in log_entries(path):
                 checker.expect(entry)
     settings = config.engine
-    report = check(checker, landed, dead_letters, errors, settings.source_id, ranged=bool(from_ or to))
+    report = check(checker, rows, letters, failed, settings.source_id, ranged=bool(from_ or to))
+    if html is not None:
+        spans = " ".join([*(f"--from {text}" for text in from_), *(f"--to {text}" for text in to)])
+        what = {
+            "expected": f"topic {topic} {spans}".strip() if topic else ", ".join(map(str, expected)),
+            "landed": rows.name,
+            "dead letters": letters.name if letters is not None else "",
+        }
+        html.write_text(page(report, {name: text for name, text in what.items() if text}), encoding="utf-8")
+        terminal.say(f"the verdict is in {html}")
     if as_json:
         terminal.print_json(msgspec.to_builtins(report))
     else:
@@ -99,25 +118,27 @@ async def _expect_topic(checker: Checker, config: Config, span: "Span") -> None:
 
 def check(
     checker: Checker,
-    landed: Path,
-    dead_letters: Path | None,
-    errors: Path | None,
+    landed_at: Place | Path,
+    letters_at: Place | Path | None,
+    errors_at: Place | Path | None,
     source_id: str = "",
     *,
     ranged: bool = False,
 ) -> Report:
-    """Tell the checker what is in the folders, and answer its report."""
-    errors = errors or landed / "errors"
+    """Tell the checker what is in the places, and answer its report."""
+    landed = place(landed_at) if isinstance(landed_at, Path) else landed_at
+    letters = place(letters_at) if isinstance(letters_at, Path) else letters_at
+    errors = (place(errors_at) if isinstance(errors_at, Path) else errors_at) or landed.below("errors")
     with terminal.Progress("objects read") as progress:
-        for path in landed_files(landed, without=[errors]):
-            for line in lines_of(path):
+        for _, lines in landed.objects(without=[errors]):
+            for line in lines:
                 checker.found(line)
             progress.advance()
         for line in failed_lines(errors):
             checker.failed(line)
-        for letter in letters(dead_letters):
+        for letter in letters_in(letters):
             checker.dead(letter, bundle_id(source_id, letter.topic, letter.partition, letter.offset, letter.timestamp))
-    return checker.report(letters_checked=dead_letters is not None, ranged=ranged)
+    return checker.report(letters_checked=letters is not None, ranged=ranged)
 
 
 def show(report: Report) -> None:
@@ -213,28 +234,28 @@ class _FirehoseError(msgspec.Struct, rename="camel"):
     raw_data: str = ""
 
 
-def failed_lines(errors: Path) -> Iterator[bytes]:
+def failed_lines(errors: Place) -> Iterator[bytes]:
     """Lines that Firehose put under its error prefix, as they were sent."""
-    if not errors.is_dir():
+    if not errors.exists():
         return
     decoder = msgspec.json.Decoder(_FirehoseError)
-    for path in landed_files(errors):
-        for line in lines_of(path):
+    for _, lines in errors.objects():
+        for line in lines:
             try:
                 yield from base64.b64decode(decoder.decode(line).raw_data, validate=True).splitlines()
             except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error):
                 continue  # somebody else's file
 
 
-def letters(root: Path | None) -> Iterator[DeadLetter]:
-    """Dead letters of a folder, or of a file of lines."""
+def letters_in(root: Place | None) -> Iterator[DeadLetter]:
+    """Dead letters of a place."""
     decoder = msgspec.json.Decoder(DeadLetter)
-    for path in landed_files(root) if root is not None else ():
-        for line in lines_of(path):
+    for name, lines in root.objects() if root is not None else ():
+        for line in lines:
             try:
                 yield decoder.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                terminal.say(f"{path}: a line that is no dead letter was left out")
+                terminal.say(f"{name}: a line that is no dead letter was left out")
 
 
 def offsets(flag: str, texts: Sequence[str]) -> dict[int, int]:
