@@ -106,7 +106,7 @@ class Config(Struct, frozen=True, kw_only=True):
         return part
 
 
-_TABLES: Final[dict[str, type[Struct]]] = {
+TABLES: Final[dict[str, type[Struct]]] = {
     "engine": Settings,
     "breaker": BreakerPolicy,
     "delivery": DeliveryPolicy,
@@ -117,7 +117,7 @@ _TABLES: Final[dict[str, type[Struct]]] = {
     "logs": LogSettings,
     "lambda": Function,
 }
-_FIELDS: Final = {"lambda": "function"}
+FIELDS: Final = {"lambda": "function"}
 """Fields of Config that are not called like their table."""
 _EXTRAS: Final = {
     "aiokafka": "consumer",
@@ -127,7 +127,7 @@ _EXTRAS: Final = {
     "confluent_kafka": "confluent",
 }
 """Extra that brings a package."""
-_PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks", "dead_letters": "lmstream.sinks"}
+PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks", "dead_letters": "lmstream.sinks"}
 _USUAL: Final = {"dead_letters": "letters"}
 """Type of a part whose table names none: a folder of dead letters is `root` and nothing else."""
 
@@ -141,21 +141,28 @@ def load(
 
     `env` is that of the process by default; `overrides` are by key path, as in "sink.stream".
     """
-    layers = [
+    layers = layers_of(path, env, overrides)
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer.tables, layer.origin)
+    for name in sorted(merged.keys() - TABLES.keys() - PARTS.keys()):
+        raise unknown((name,), [*TABLES, *PARTS], layers)
+    tables: dict[str, Any] = {
+        FIELDS.get(n, n): convert((n,), merged.get(n, {}), struct, layers) for n, struct in TABLES.items()
+    }
+    parts: dict[str, Any] = {n: _part(n, merged[n], layers) for n in PARTS if merged.get(n)}
+    return Config(**tables, **parts)
+
+
+def layers_of(
+    path: Path | str | None, env: Mapping[str, str] | None, overrides: Mapping[str, Any] | None
+) -> list[Layer]:
+    """The settings of each place, the strongest last. Raises ConfigError for a file that cannot be read."""
+    return [
         Layer(str(path), _file(Path(path))) if path is not None else Layer("", {}),
         Layer("the environment", _environment(os.environ if env is None else env)),
         Layer("the flags", _nested({tuple(k.split(".")): v for k, v in (overrides or {}).items()})),
     ]
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        _merge(merged, layer.tables, layer.origin)
-    for name in sorted(merged.keys() - _TABLES.keys() - _PARTS.keys()):
-        raise unknown((name,), [*_TABLES, *_PARTS], layers)
-    tables: dict[str, Any] = {
-        _FIELDS.get(n, n): convert((n,), merged.get(n, {}), struct, layers) for n, struct in _TABLES.items()
-    }
-    parts: dict[str, Any] = {n: _part(n, merged[n], layers) for n in _PARTS if merged.get(n)}
-    return Config(**tables, **parts)
 
 
 def build_source(config: Config) -> Source:
@@ -287,7 +294,7 @@ def _merge(under: dict[str, Any], over: Mapping[str, Any], origin: str) -> None:
         if isinstance(below, dict) and isinstance(value, Mapping):
             # Another kind of source or sink has other settings: those of the first say nothing any more.
             kind = below.get("type", _USUAL.get(name))
-            if name in _PARTS and kind is not None and value.get("type", kind) != kind:
+            if name in PARTS and kind is not None and value.get("type", kind) != kind:
                 under[name] = dict(value)
             else:
                 _merge(below, value, origin)
@@ -332,7 +339,7 @@ def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
         raise ConfigError(
             "config.plugin", f"{what}.type: there is no {what} {name!r}{origin_of((what, 'type'), layers)}; {hint}"
         )
-    full = name if "." in name else f"{_PARTS[what]}.{name}"
+    full = name if "." in name else f"{PARTS[what]}.{name}"
     try:
         module = importlib.import_module(full)
     except ImportError as e:
@@ -346,7 +353,7 @@ def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
 
 
 def _known(what: str) -> list[str]:
-    package = importlib.import_module(_PARTS[what])
+    package = importlib.import_module(PARTS[what])
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
     # What keeps dead letters is in the folder of the sinks, and takes no rows.
     return [n for n in names if n.startswith("letters") == (what == "dead_letters")]

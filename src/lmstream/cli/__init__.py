@@ -74,6 +74,12 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         lmstream query "select metric, avg(value) from rows group by all" --landed ./landed --csv
         """,
     ),
+    "config": (
+        "The settings a run would have, and where each comes from.",
+        """
+        lmstream config show --config lmstream.toml --origin
+        """,
+    ),
     "dlq": (
         "Dead letters: list, show, count, replay, remove.",
         """
@@ -83,8 +89,10 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         """,
     ),
     "validate": (
-        "Check before it costs a night or money: quotas and monthly cost of a deployment.",
+        "Check before it costs a night or money: a configuration, what it names, or a deployment's quotas and cost.",
         """
+        lmstream validate --config lmstream.toml
+        lmstream validate --config lmstream.toml --connect
         lmstream validate --deployment deploy/cdk/settings.toml
         lmstream validate --deployment deploy/cdk/settings.toml --json
         """,
@@ -105,7 +113,8 @@ _BELOW: Final[dict[str, dict[str, str]]] = {
         "stats": "Count dead letters by partition and reason.",
         "replay": "Send dead letters through the engine again; without --yes only say what would come of it.",
         "purge": "Remove dead letters for good; without --yes only say which.",
-    }
+    },
+    "config": {"show": "Print every setting, secrets masked; --origin says where each comes from."},
 }
 """Verbs of verbs."""
 

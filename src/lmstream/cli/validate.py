@@ -1,32 +1,80 @@
 """`lmstream validate`: what is wrong with a configuration or a deployment, before it costs a night or money."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 
+from lmstream.cli import terminal
+from lmstream.cli.checks import Check, arithmetic, live
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
+from lmstream.cli.run import NO_SINK, SinkFlags
 from lmstream.errors import ConfigError
+
+WRONG, UNREACHABLE = 2, 1
 
 
 def validate(
     *,
+    connect: bool = False,
     deployment: Path | None = None,
     prices: Path | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    topic: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    broker: BrokerFlags = NO_BROKER,
+    sink: SinkFlags = NO_SINK,
+    engine: EngineFlags = NO_ENGINE,
 ) -> int:
-    """Work out rates, quotas and monthly cost of a deployment in AWS. Exit 2 when a quota is passed.
+    """Check the configuration of a run, or the settings of a deployment. Exit 2 when something is wrong, 1 when
+    --connect finds something that does not answer as it must.
 
     Parameters
     ----------
+    connect
+        Ask brokers, topics, group, stream and dead letters too. Reads no record and commits nothing.
     deployment
-        Settings of a deployment, as deploy/cdk/settings.toml.
+        Instead: settings of deploy/cdk; works out rates, quotas and monthly cost.
     prices
-        Another price table than the one that comes with lmstream.
+        With --deployment: another price table than the one that comes with lmstream.
     as_json
-        Figures as JSON.
+        One JSON object a check and line; with --deployment one object.
+    topic
+        Topic to read; may be repeated.
     """
-    if deployment is None:
-        raise ConfigError("config.invalid", "--deployment FILE is needed: the settings of deploy/cdk")
-    from lmstream.cli.deployment import run
+    if deployment is not None:
+        from lmstream.cli.deployment import run
 
-    return run(deployment, prices, as_json=as_json)
+        return run(deployment, prices, as_json=as_json)
+    if prices is not None:
+        raise ConfigError("config.invalid", "--prices belongs to --deployment")
+    overrides = {**broker.overrides(), **sink.overrides()}
+    if broker.bootstrap or topic:
+        overrides["source.type"] = "kafka"
+    if topic:
+        overrides["source.topics"] = topic
+    config = engine.load(overrides)
+    static = list(arithmetic(config))
+    wrong = any(check.verdict == "failed" for check in static)
+    asked = [] if wrong or not connect else asyncio.run(live(config))
+    _show([*static, *asked], as_json=as_json)
+    if wrong and connect:
+        terminal.say("nothing was connected to: mend what is wrong first")
+    if wrong:
+        return WRONG
+    return UNREACHABLE if any(check.verdict == "failed" for check in asked) else 0
+
+
+def _show(checks: list[Check], *, as_json: bool) -> None:
+    if as_json:
+        for check in checks:
+            terminal.print_json(msgspec.to_builtins(check), indent=None)
+        return
+    for check in checks:
+        print(f"{check.verdict:8} {terminal.clean(check.name)}: {terminal.clean(check.said)}")
+        if check.mend and check.verdict != "ok":
+            print(f"{'':8} mend: {terminal.clean(check.mend)}")
+    bad = sum(check.verdict == "failed" for check in checks)
+    odd = sum(check.verdict == "warning" for check in checks)
+    print(f"{len(checks)} checks: {bad} failed, {odd} warnings")

@@ -1,0 +1,84 @@
+"""`lmstream config show`: every setting as a run would have it, and where it comes from."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+
+import msgspec
+from cyclopts import Parameter
+
+from lmstream._checked import Layer, origin_of
+from lmstream.cli import terminal
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
+from lmstream.cli.run import NO_SINK, SinkFlags
+from lmstream.config import FIELDS, PARTS, TABLES, Config, layers_of
+
+_SECRET: Final = re.compile(r"(password|secret|token|credential|sasl)", re.IGNORECASE)
+_POINTER: Final = re.compile(r"^(env|file|awssm):")  # says where the secret is, and is none
+
+
+def show(
+    *,
+    origin: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    broker: BrokerFlags = NO_BROKER,
+    sink: SinkFlags = NO_SINK,
+    engine: EngineFlags = NO_ENGINE,
+) -> int:
+    """Print the settings; secrets are masked.
+
+    Parameters
+    ----------
+    origin
+        Say where each value comes from: a file, the environment, the flags, or the default.
+    as_json
+        One JSON object a setting and line.
+    """
+    overrides = {**engine.overrides(), **broker.overrides(), **sink.overrides()}
+    if broker.bootstrap:
+        overrides["source.type"] = "kafka"
+    config = engine.load(overrides)
+    layers = layers_of(engine.config, None, overrides)
+    rows = [(key, masked(key, value), _origin(key, layers)) for key, value in settings_of(config)]
+    if as_json:
+        for key, value, where in rows:
+            terminal.print_json({"key": key, "value": value, "origin": where}, indent=None)
+        return 0
+    heads = ("setting", "value", "origin") if origin else ("setting", "value")
+    terminal.table(heads, [(key, _text(value), where)[: len(heads)] for key, value, where in rows])
+    return 0
+
+
+def settings_of(config: Config) -> Iterator[tuple[str, Any]]:
+    """Every setting by its key path, in the order of the tables."""
+    for table in TABLES:
+        yield from _flat(table, msgspec.to_builtins(getattr(config, FIELDS.get(table, table))))
+    for name in PARTS:
+        part = getattr(config, name)
+        if part is not None:
+            yield f"{name}.type", part.name
+            yield from _flat(name, msgspec.to_builtins(part.settings))
+
+
+def masked(key: str, value: Any) -> Any:
+    """The value, or three dots for a secret. A text that says where the secret is stays."""
+    if _SECRET.search(key.rsplit(".", 1)[-1]) and isinstance(value, str) and value and not _POINTER.match(value):
+        return "..."
+    return value
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _flat(f"{path}.{name}", inner)
+    else:
+        yield path, value
+
+
+def _origin(key: str, layers: list[Layer]) -> str:
+    found = origin_of(tuple(key.split(".")), layers)
+    return found.removeprefix(" (from ").removesuffix(")") or "default"
+
+
+def _text(value: Any) -> str:
+    return terminal.cell(value)

@@ -1,0 +1,183 @@
+"""validate and config show: what is wrong is a line with its mend; what is live is asked; secrets are masked."""
+
+import asyncio
+import json
+import socket
+import threading
+
+import pytest
+
+from lmstream.lab import FirehoseLab, KafkaLab, StreamConfig
+from lmstream.settings import HIVE_PATH, Settings
+
+GOOD = {
+    "LMSTREAM_ENGINE__ORG_ID": "acme",
+    "LMSTREAM_SOURCE__TYPE": "kafka",
+    "LMSTREAM_SOURCE__BOOTSTRAP": "127.0.0.1:1",
+    "LMSTREAM_SOURCE__TOPICS": "lm",
+    "LMSTREAM_SINK__TYPE": "firehose",
+    "LMSTREAM_SINK__STREAM": "rows",
+    "LMSTREAM_SINK__REGION": "us-east-1",
+}
+
+
+@pytest.fixture
+def good(monkeypatch, tmp_path):
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LMSTREAM_DEAD_LETTERS__ROOT", str(tmp_path / "dead"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "lab")
+    return monkeypatch
+
+
+def verdicts(said):
+    return [json.loads(line) for line in said.out.splitlines()]
+
+
+def failed(said):
+    return {each["name"]: each for each in verdicts(said) if each["verdict"] == "failed"}
+
+
+@pytest.mark.usefixtures("good")
+def test_a_good_configuration_is_good_without_a_connection(cli):
+    said = cli("validate")
+    assert said.code == 0, said.out
+    assert said.out.endswith("checks: 0 failed, 0 warnings\n")
+    assert {each["verdict"] for each in verdicts(cli("validate", "--json"))} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name", "message"),
+    [
+        ("ENGINE__ORG_ID", "", "organization", "every point would be rejected"),
+        ("RUNTIME__GRACE", "28", "times", "runtime.grace 28 s and 4 s to close are under the 30 s of a kill"),
+        ("SINK__CALL_TIMEOUT", "60", "times", "sink.call_timeout 60 s is within delivery.timeout 20 s"),
+        ("SOURCE__HEARTBEAT_INTERVAL_MS", "20000", "times", "heartbeat_interval_ms 20 s is a third"),
+        ("SOURCE__REBALANCE_TIMEOUT_MS", "50000", "times", "runtime 45 s < source 55 s < the group's 50 s"),
+        ("DELIVERY__TIMEOUT", "50", "times", "delivery.timeout 50 s fits into runtime.drain_timeout 45 s"),
+        ("DELIVERY__CONCURRENCY", "200", "requests", "delivery.concurrency 200 is above sink.concurrency"),
+        ("DEAD_LETTERS__ROOT", None, "dead letters", "dead_letters.root is not set"),
+    ],
+)
+def test_what_contradicts_itself_is_named_with_its_mend(cli, good, variable, value, name, message):
+    if value is None:
+        good.delenv(f"LMSTREAM_{variable}")
+    else:
+        good.setenv(f"LMSTREAM_{variable}", value)
+    said = cli("validate", "--json", "--connect")
+    assert said.code == 2
+    assert list(failed(said)) == [name]
+    assert message in failed(said)[name]["said"]
+    assert failed(said)[name]["mend"]
+    assert "nothing was connected to" in said.err
+
+
+def test_more_than_the_containers_memory_is_refused(cli, good, tmp_path):
+    limit = tmp_path / "memory.max"
+    limit.write_text("268435456\n")
+    good.setattr("lmstream.cli.checks._CGROUP", limit)
+    said = cli("validate", "--json")
+    assert said.code == 2
+    assert "this container may take 256 MiB" in failed(said)["memory"]["said"]
+
+
+def test_an_unknown_key_has_a_suggestion(cli, good):
+    good.setenv("LMSTREAM_SINK__STRAEM", "x")
+    said = cli("validate")
+    assert said.code == 2
+    assert "sink.straem is no setting (from the environment); did you mean sink.stream?" in said.err
+
+
+class Services:
+    """A broker behind mTLS and a strict Firehose, on a loop of their own."""
+
+    def __init__(self, folder, settings):
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.kafka = KafkaLab(folder / "pem", mtls=True)
+        self.hose = FirehoseLab(StreamConfig.for_settings("rows", settings), folder / "landed")
+        self.wait(self.kafka.start())
+        self.wait(self.kafka.create_topic("lm", 2))
+        self.wait(self.hose.start())
+
+    def wait(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+
+    def flags(self):
+        pem = self.kafka.certificates
+        return [
+            *("--bootstrap", self.kafka.bootstrap, "--ca", pem.ca, "--cert", pem.client_cert, "--key", pem.client_key),
+            *("--endpoint-url", self.hose.endpoint_url),
+        ]
+
+    def close(self):
+        self.wait(self.hose.close())
+        self.wait(self.kafka.close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+        self.loop.close()
+
+
+@pytest.fixture
+def services(tmp_path):
+    made = Services(tmp_path, Settings(org_id="acme"))
+    yield made
+    made.close()
+
+
+@pytest.mark.usefixtures("good")
+def test_everything_that_is_named_is_asked(cli, services, tmp_path):
+    said = cli("validate", "--connect", *services.flags(), "--json")
+    assert said.code == 0, said.out + said.err
+    found = {each["name"]: each["said"] for each in verdicts(said)}
+    assert found["topic lm"] == "2 partitions"
+    assert found[f"broker {services.kafka.bootstrap}"] == "answers over TLS"
+    assert found["group lmstream"] == "its commits can be read"
+    assert found["stream rows"] == "is ACTIVE"
+    parts = ("prefix", "jq query", "deaggregation", "delimiter")
+    assert {found[f"stream's {name}"] for name in parts} == {"is the engine's"}
+    assert found["certificate"].startswith("ends in ")
+    assert not list((tmp_path / "dead").rglob("*.json"))
+
+
+def test_a_stream_that_partitions_otherwise_is_found_before_rows_are_lost_to_queries(cli, good, services):
+    good.setenv("LMSTREAM_ENGINE__PATH", HIVE_PATH)
+    said = cli("validate", "--connect", *services.flags(), "--json")
+    assert said.code == 1
+    assert set(failed(said)) == {"stream's prefix"}
+    assert "p_org=" in failed(said)["stream's prefix"]["said"]
+
+
+def test_what_does_not_answer_is_named_each_by_itself(cli, good, services):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        closed = f"127.0.0.1:{taken.getsockname()[1]}"
+        flags = services.flags()
+        flags[1] = f"{flags[1]},{closed}"
+        good.setenv("LMSTREAM_SINK__STREAM", "other")
+        good.setenv("LMSTREAM_SOURCE__TOPICS", "nowhere")
+        said = cli("validate", "--connect", *flags, "--json")
+    assert said.code == 1
+    found = failed(said)
+    assert set(found) == {f"broker {closed}", "topics", "sink"}
+    assert found["topics"]["said"].startswith("LMS-3")
+    assert found["sink"]["said"].startswith("LMS-4")
+
+
+@pytest.mark.usefixtures("good")
+def test_config_show_says_where_each_value_comes_from_and_masks_secrets(cli, tmp_path):
+    file = tmp_path / "lmstream.toml"
+    text = '[source]\ngroup = "mine"\nkey_password = "env:KEY"\n[source.client]\nsasl_plain_password = "canary"\n'
+    file.write_text(text)
+    said = cli("config", "show", "--config", file, "--stream", "flagged", "--json")
+    assert said.code == 0, said.err
+    found = {each["key"]: (each["value"], each["origin"]) for each in verdicts(said)}
+    assert found["source.group"] == ("mine", str(file))
+    assert found["engine.org_id"] == ("acme", "the environment")
+    assert found["sink.stream"] == ("flagged", "the flags")
+    assert found["delivery.concurrency"] == (8, "default")
+    assert found["source.key_password"] == ("env:KEY", str(file))
+    assert found["source.client.sasl_plain_password"] == ("...", str(file))
+    assert "canary" not in said.out + said.err + cli("config", "show", "--config", file, "--origin").out
