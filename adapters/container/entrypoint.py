@@ -7,7 +7,7 @@ from lmstream.cli import main
 
 DEFAULTS = {
     "LMSTREAM_LOGS__FORMAT": "json",
-    # Of all interfaces, because probes and Prometheus come from outside of the container; keep the port off the internet.
+    # All interfaces: probes and Prometheus come from outside of the container. Keep the port off the internet.
     "LMSTREAM_ENDPOINTS__ADDRESS": "0.0.0.0:9464",
     "LMSTREAM_RUN__REPORT_SECONDS": "60",
     "LMSTREAM_SOURCE__TYPE": "kafka",
