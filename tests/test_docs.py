@@ -1,4 +1,4 @@
-"""The papers say what the code does: examples run, names exist, links resolve. As a script: writes docs/errors.md."""
+"""The papers say what the code does: examples run, names exist, links resolve. As a script: writes docs/runbook.md."""
 
 import contextlib
 import io
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lmstream import Engine, Record, Settings, __version__
-from lmstream.cli import main
+from lmstream import Engine, Record, Settings, __version__, cli
+from lmstream.cli import main, runbook
 from lmstream.config import load
-from lmstream.errors import REASONS
+from lmstream.errors import REASONS, LmstreamError
 from lmstream.partitioning import firehose_prefix, jq_query
 
 ROOT = Path(__file__).parents[1]
@@ -21,19 +21,17 @@ DELIVERY = (ROOT / "docs/delivery.md").read_text(encoding="utf-8")
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *(ROOT / "docs").rglob("*.md")]
 )
-GROUPS = {
-    "LMS-10": "The whole record is refused and dead-lettered",
-    "LMS-11": "One data point is refused and named in the record's dead letter",
-    "LMS-12": "One data point is skipped on purpose and counted",
-    "LMS-2": "Configuration",
-    "LMS-3": "Source",
-    "LMS-4": "Sink",
-    "LMS-5": "Verification",
-}
-HEAD = """# Errors and reasons
+HEAD = """# Runbook
 
-Generated from `REASONS` in `src/lmstream/errors.py` by `.venv/bin/python tests/test_docs.py`; a test fails when the two
-differ. Codes are for people and never change their meaning; reasons are the names in dead letters, counts and messages.
+What each alarm and each code means, what to look at, and how to mend it. The same text is in every installation:
+`lmstream explain LMS-3005`, `lmstream explain time-to-data-loss`, and every error says which.
+
+Generated from `src/lmstream/errors.py` and `src/lmstream/cli/runbook.toml` by `.venv/bin/python tests/test_docs.py`; a test fails
+when they differ. Codes are for people and never change their meaning; reasons are the names in dead letters, counts and messages.
+
+First, whatever it is: `lmstream validate --connect` asks everything that the configuration names, `lmstream lag` says how long there
+is, `/statusz` of a running host says what it said last. Nothing that is not settled is ever
+committed: stopping and starting again loses nothing.
 """
 TAIL = """
 ## Counted and not refused
@@ -44,14 +42,31 @@ TAIL = """
 """
 
 
-def errors_page():
-    lines = [HEAD]
-    for prefix, title in GROUPS.items():
-        lines += [f"## {title}", "", "| code | reason | meaning | mend |", "|---|---|---|---|"]
-        named = sorted((why.code, name, why) for name, why in REASONS.items() if why.code.startswith(prefix))
-        lines += [f"| {code} | `{name}` | {why.meaning} | {why.mend} |" for code, name, why in named]
-        lines.append("")
+def runbook_page():
+    lines = [HEAD, "## Alarms", "", "| alarm | of | means |", "|---|---|---|"]
+    for each in runbook.alarms():
+        first = each.means.partition(". ")[0].rstrip(".").replace("|", "\\|")
+        lines.append(f"| [{each.name}](#{each.anchor}) | {each.also.removeprefix('alarm of ')} | {first} |")
+    lines += ["", "## Codes", "", "| code | reason | meaning |", "|---|---|---|"]
+    lines += [f"| [{c.name}](#{c.anchor}) | `{c.also}` | {REASONS[c.also].meaning} |" for c in runbook.codes()]
+    lines += ["", "## What to do about alarms", ""]
+    for each in runbook.alarms():
+        lines += section(each)
+    for title in runbook.GROUPS.values():
+        lines += [f"## {title}", ""]
+        for each in runbook.codes():
+            if runbook.group(each.name) == title:
+                lines += section(each)
     return "\n".join(lines).rstrip() + "\n" + TAIL
+
+
+def section(each):
+    title = f"`{each.also}`: " if each.also in REASONS else ""
+    lines = [f"### {each.name}", "", f"{title}{each.means}", ""]
+    for name, items in (("Look at", each.look), ("Mend", each.mend)):
+        if items:
+            lines += [f"**{name}**", "", *(f"- {item}" for item in items), ""]
+    return lines
 
 
 def blocks(page, language):
@@ -115,12 +130,13 @@ def test_the_readme_names_every_command(capsys):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_flag_of_a_command_in_the_papers_exists(verb, capsys):
-    assert main([verb, "--help"]) == 0
-    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--help"}
+    for below in ("", *cli._BELOW.get(verb, ())):
+        assert main([verb, *filter(None, [below]), "--help"]) == 0
+    known = set(re.findall(r"--[a-z0-9-]+", capsys.readouterr().out)) | {"--help"}
     for page in PAGES:
         for code in code_of(page.read_text("utf-8")):
             for call in re.findall(rf"lmstream {verb}\b([^\n|;]*)", code):
-                assert set(re.findall(r"(?<!\S)--[a-z-]+", call)) <= known, (page.name, call)
+                assert set(re.findall(r"(?<!\S)--[a-z0-9-]+", call)) <= known, (page.name, call)
 
 
 def test_every_make_target_in_the_papers_exists():
@@ -143,12 +159,53 @@ def test_the_index_names_every_page():
         assert page.name == "README.md" or f"({page.relative_to(ROOT / 'docs')})" in index
 
 
-def test_every_code_is_there_once_and_explained():
+def test_the_runbook_is_what_the_code_says():
+    assert (ROOT / "docs/runbook.md").read_text("utf-8") == runbook_page()
+
+
+def test_every_code_has_one_section_that_says_what_to_do():
     codes = [why.code for why in REASONS.values()]
     assert len(set(codes)) == len(codes)
-    assert (ROOT / "docs/errors.md").read_text("utf-8") == errors_page()
-    for code in codes:
-        assert errors_page().count(f"| {code} |") == 1, code
+    sections = runbook.codes()
+    assert sorted(codes) == [each.name for each in sections]
+    for each in sections:
+        assert each.look, each.name
+        assert each.mend, each.name
+        assert runbook_page().count(f"\n### {each.name}\n") == 1
+
+
+def test_the_runbook_has_no_section_of_a_code_or_a_group_that_is_not():
+    written = tomllib.loads((ROOT / "src/lmstream/cli/runbook.toml").read_text("utf-8"))
+    assert set(written) == {"alarms", "codes", "common"}
+    assert set(written["codes"]) == set(REASONS)
+    for prefix in written["common"]:
+        assert any(why.code.startswith(prefix) for why in REASONS.values()), prefix
+    for each in [*written["alarms"].values(), *written["codes"].values(), *written["common"].values()]:
+        assert set(each) <= {"by", "means", "look", "mend"}
+
+
+def test_every_alarm_has_a_section_and_points_there():
+    made = (ROOT / "deploy/cdk/tests/snapshots/operations.json").read_text("utf-8")
+    named = set(re.findall(r"Runbook: docs/runbook\.md#([a-z-]+)\"", made))
+    alarms = {each.name: each for each in runbook.alarms()}
+    assert {name for name, each in alarms.items() if "CloudWatch" in each.also} == named
+    for name, each in alarms.items():
+        assert all((each.means, each.look, each.mend)), name
+        assert f"\n### {name}\n" in (ROOT / "docs/runbook.md").read_text("utf-8")
+
+
+def test_every_alarm_that_a_section_sends_to_exists():
+    names = {each.name for each in runbook.alarms()}
+    for name in re.findall(r"alarms? `([a-z-]+)`", runbook_page()):
+        assert name in names, name
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_error_says_where_to_read_on(reason):
+    error = LmstreamError(reason, "what was seen.")
+    assert str(error).endswith(f" More: lmstream explain {error.code}")
+    assert ".." not in str(error)
+    assert runbook.find(error.code).also == reason
 
 
 def test_every_code_and_reason_in_the_papers_is_one_of_ours():
@@ -212,4 +269,4 @@ def test_integers_are_read_as_decision_0004_says():
 
 
 if __name__ == "__main__":
-    (ROOT / "docs/errors.md").write_text(errors_page(), encoding="utf-8")
+    (ROOT / "docs/runbook.md").write_text(runbook_page(), encoding="utf-8")

@@ -13,7 +13,7 @@ class Reason(NamedTuple):
 
 # Reasons are names for machines (metrics, dead letters, tests); codes are names for people (runbooks, searches).
 # LMS-10xx the whole record, LMS-11xx one data point, LMS-12xx skipped on purpose, LMS-2xxx configuration,
-# LMS-3xxx source, LMS-4xxx sink, LMS-5xxx verification.
+# LMS-3xxx source, LMS-4xxx sink, LMS-5xxx what landed, LMS-9xxx lmstream itself. What to look at: cli/runbook.toml.
 REASONS: Final[dict[str, Reason]] = {
     "decode.empty": Reason(
         "LMS-1001", "the record has a value of no bytes", "look at the producer; an empty value is no bundle"
@@ -116,6 +116,9 @@ REASONS: Final[dict[str, Reason]] = {
         "a codec, source or sink that cannot be loaded",
         "check the name, or the dotted name of your own module",
     ),
+    "usage.arguments": Reason(
+        "LMS-2004", "a command line that is none", "see --help of the verb; the message names what is not understood"
+    ),
     "config.certificate": Reason(
         "LMS-2010",
         "the client's certificate or key cannot be used",
@@ -205,7 +208,7 @@ REASONS: Final[dict[str, Reason]] = {
     "event.undelivered": Reason(
         "LMS-4009",
         "records of an invocation could not be delivered in its time",
-        "nothing is lost, the source sends them again; mend what the message names, see the runbook in docs/lambda.md",
+        "nothing is lost, the source sends them again; mend what the message names",
     ),
     "dead_letters.breaker": Reason(
         "LMS-4007",
@@ -222,11 +225,36 @@ REASONS: Final[dict[str, Reason]] = {
         "rows are lost or come from nowhere",
         "the report lists their coordinates; replay them from the topic",
     ),
+    "place.unreachable": Reason(
+        "LMS-5010",
+        "the bucket does not answer, or not as S3 does",
+        "check network, --region and --endpoint-url, then again: nothing was changed",
+    ),
+    "place.denied": Reason(
+        "LMS-5011",
+        "the bucket may not be read",
+        "grant s3:ListBucket on the bucket, s3:GetObject on the prefix, and kms:Decrypt on its key",
+    ),
+    "place.missing": Reason(
+        "LMS-5012",
+        "there is no such bucket or object",
+        "check name, account and --endpoint-url; an object that went away while it was read: again",
+    ),
+    "place.credentials": Reason(
+        "LMS-5013",
+        "there are no AWS credentials that can be used",
+        "set AWS_PROFILE, sign in again, or run where a role is",
+    ),
+    "bug.unexpected": Reason(
+        "LMS-9001",
+        "an error of lmstream itself that nobody thought of",
+        "run again with --debug for the traceback, and report it",
+    ),
 }
 
 
 class LmstreamError(Exception):
-    """Base of all errors that lmstream raises on purpose. `str()` says what, where, why and how to mend.
+    """Base of all errors that lmstream raises on purpose. `str()` says what, where, why, how to mend and where is more.
 
     `exit_code` is what the command line returns: 1 at run time, 2 for usage and configuration.
     """
@@ -251,7 +279,13 @@ class LmstreamError(Exception):
 
     def __str__(self) -> str:
         why = REASONS[self.reason]
-        return f"{why.code} {self.detail or why.meaning} [{self.reason}]. Mend: {why.mend}"
+        detail = (self.detail or why.meaning).rstrip(". ")
+        return f"{why.code} {detail} [{self.reason}]. Mend: {why.mend}. {more(why.code)}"
+
+
+def more(code: str) -> str:
+    """Where a person reads on, with nothing but the command line at hand."""
+    return f"More: lmstream explain {code}"
 
 
 class DecodeError(LmstreamError):

@@ -198,7 +198,7 @@ class Runtime:
             self._fatal_since = None
         elif self._fatal_since is None:
             self._fatal_since = now
-            log.error("reading is paused until an operator acts: %s: %s", fatal.code, fatal.message)
+            log.error("reading is paused until an operator acts: %s", _sink_error(fatal))
         patience = self._policy.fatal_patience
         if fatal is not None and self._fatal_since is not None and patience is not None:
             waited = now - self._fatal_since

@@ -68,7 +68,10 @@ def test_a_bug_is_one_line_and_exit_1_and_its_traceback_is_asked_for(cli, monkey
     monkeypatch.setattr("lmstream.spec.json_schema", broken)
     said = cli("schema")
     assert said.code == 1
-    assert said.err == "lmstream: unexpected ZeroDivisionError: oops. Run again with --debug for the traceback\n"
+    (line,) = said.err.splitlines()
+    assert line.startswith(
+        "lmstream: LMS-9001 unexpected ZeroDivisionError: oops [bug.unexpected]. Mend: run again with --debug"
+    )
     assert "Traceback" in cli("schema", "--debug").err
 
 

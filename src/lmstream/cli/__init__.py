@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from textwrap import dedent, indent
 from typing import Final
 
-from lmstream.errors import ConfigError, LmstreamError
+from lmstream.errors import REASONS, ConfigError, LmstreamError, more
 
 OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes: done; a run-time error; usage or configuration; rows lost or phantom; some records were dead-lettered
@@ -72,6 +72,14 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         """
         lmstream query --landed ./landed
         lmstream query "select metric, avg(value) from rows group by all" --landed ./landed --csv
+        """,
+    ),
+    "explain": (
+        "What a code or an alarm means, what to look at and how to mend it; the runbook, on this machine.",
+        """
+        lmstream explain LMS-3005
+        lmstream explain time-to-data-loss
+        lmstream explain
         """,
     ),
     "config": (
@@ -146,7 +154,8 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None) -> int:
     except Exception as e:  # noqa: BLE001 - the last line of defence: a bug is one line, its traceback is asked for
         if debug:
             traceback.print_exc()
-        _complain(f"unexpected {type(e).__name__}: {e}. Run again with --debug for the traceback")
+        why = REASONS["bug.unexpected"]
+        _complain(f"{why.code} unexpected {type(e).__name__}: {e} [bug.unexpected]. Mend: {why.mend}. {more(why.code)}")
         return FAILED
 
 
@@ -186,7 +195,9 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         with logging_to_stderr(debug=debug):
             result = app(arguments, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as e:
-        _complain(f"{e} See: lmstream {_verb(arguments)}--help".replace("\n", " "))
+        why = REASONS["usage.arguments"]
+        text = f"{why.code} {e} [usage.arguments]. See: lmstream {_verb(arguments)}--help. {more(why.code)}"
+        _complain(text.replace("\n", " "))
         return USAGE
     return result if isinstance(result, int) else OK
 

@@ -1,0 +1,76 @@
+"""`lmstream explain`: the section of the runbook for a code or an alarm, with nothing but this installation at hand."""
+
+import re
+import shutil
+import sys
+import textwrap
+from typing import Annotated, Final
+
+import msgspec
+from cyclopts import Parameter
+
+from lmstream.cli import terminal
+from lmstream.cli.runbook import Section, alarms, codes, find, group
+
+_NARROW, _WIDE = 40, 100
+_COMMAND: Final = re.compile(r"`[^`]+`")
+_SPACE: Final = "\x00"
+
+
+def explain(
+    *names: str,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Say what a code or an alarm means, what to look at and how to mend it. Connects to nothing.
+
+    Parameters
+    ----------
+    names
+        Codes (LMS-3005, or 3005), reasons (source.offset), alarms (time-to-data-loss). Without any: a list of all.
+    as_json
+        One JSON object a section and line.
+    """
+    found = [find(name) for name in names] or [*alarms(), *codes()]
+    if as_json:
+        for each in found:
+            terminal.print_json(msgspec.to_builtins(each), indent=None)
+    elif names:
+        print("\n\n".join(text(each) for each in found))
+    else:
+        rows = [(each.name, each.also, _first(each.means)) for each in found]
+        terminal.table(("name", "", "means"), rows)
+    return 0
+
+
+def text(section: Section) -> str:
+    """A section for people: as wide as the terminal, plain elsewhere."""
+    width = min(max(shutil.get_terminal_size((_WIDE, 24)).columns, _NARROW), _WIDE)
+
+    def wrapped(item: str, mark: str) -> str:
+        # Commands stay on one line: what is copied must run.
+        whole = _COMMAND.sub(lambda found: found[0].replace(" ", _SPACE), item)
+        filled = textwrap.fill(
+            whole,
+            width,
+            initial_indent=mark,
+            subsequent_indent=" " * len(mark),
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        return filled.replace(_SPACE, " ")
+
+    about = f" ({group(section.name).lower()})" if section.name.startswith("LMS-") else ""
+    lines = [_strong(f"{section.name}  {section.also}") + about, "", wrapped(section.means, "  ")]
+    for title, items, mark in (("Look at", section.look, "  - "), ("Mend", section.mend, "  - ")):
+        if items:
+            lines += ["", _strong(title), *(wrapped(item, mark) for item in items)]
+    return "\n".join(lines)
+
+
+def _strong(words: str) -> str:
+    return f"\033[1m{words}\033[0m" if sys.stdout.isatty() else words
+
+
+def _first(words: str) -> str:
+    head, stop, _ = words.partition(". ")
+    return head + (stop.strip() if stop else "")
