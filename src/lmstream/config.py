@@ -175,8 +175,12 @@ def build_source(config: Config) -> Source:
 
 
 def build_sink(config: Config) -> Sink:
-    """Make the sink. Nothing connects yet."""
-    sink: Sink = config.need("sink").make()
+    """Make the sink. Nothing connects yet. ConfigError when rows of a topic would be thrown away."""
+    part = config.need("sink")
+    if part.name == "null" and (config.source is None or config.source.name != "files"):
+        what = "sink.type null throws rows away; it takes files only, for offsets of a topic would be committed"
+        raise ConfigError("config.invalid", what)
+    sink: Sink = part.make()
     return sink
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 import subprocess
 import sys
 
@@ -41,6 +42,33 @@ def test_files_land_in_a_folder_exactly_as_the_engine_makes_them(cli, bundles, t
     assert said.out == ""
     assert "8 records" in said.err
     assert lines_below(tmp_path / "landed") == expected_of(made)
+
+
+@pytest.mark.parametrize("topic", [["--topic", "files"], []])
+def test_workers_share_the_files_and_row_ids_are_those_of_one_process(cli, bundles, tmp_path, topic):
+    folder, _ = bundles(7)
+    common = ["run", *topic, "--files", folder, "--org", "acme", "--dead-letters", tmp_path / "dead"]
+    one = cli(*common, "--landed", tmp_path / "one")
+    # In a process of its own: the workers are its children, and what they say is theirs.
+    done = subprocess.run(
+        [sys.executable, "-m", "lmstream", *map(str, common), "--landed", tmp_path / "two", "--workers", "2"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (one.code, done.returncode) == (0, 0), done.stderr
+    records = [int(text) for text in re.findall(r"worker \d: done .*?: (\d+) records", done.stderr.decode())]
+    assert sorted(records) == [3, 4]
+    assert lines_below(tmp_path / "two") == lines_below(tmp_path / "one")
+
+
+def test_the_null_sink_takes_files_and_delivers_nothing(cli, bundles, tmp_path):
+    folder, made = bundles(3)
+    said = cli("run", "--files", folder, "--org", "acme", "--sink", "null", "--dead-letters", tmp_path / "dead")
+    assert (said.code, said.out) == (0, "")
+    assert f"{len(expected_of(made)):,} rows delivered" in said.err
+    assert {path.name for path in tmp_path.iterdir()} == {"bundles", "dead"}
+    assert not list((tmp_path / "dead").rglob("*.json"))
 
 
 def test_rows_on_standard_output_are_data_and_nothing_else(bundles, tmp_path):
@@ -127,7 +155,8 @@ def in_tmp(tmp_path, monkeypatch):
         (2, 'expected int, saw "many"', ["--files", ".", "--landed", "x", "--set", "delivery.concurrency=many"]),
         (2, "expected KEY=VALUE", ["--files", ".", "--landed", "x", "--set", "nonsense"]),
         (2, "sink.stream is no setting", ["--files", ".", "--landed", "x", "--stream", "s"]),
-        (2, "files are read by one process", ["--files", ".", "--landed", "x", "--workers", "2"]),
+        (2, "standard input is read by one process", ["--files", "-", "--landed", "x", "--workers", "2"]),
+        (2, "throws rows away", ["--topic", "t", "--bootstrap", "h:1", "--sink", "null", "--dead-letters", "d"]),
         (2, "run.workers: expected int >= 1", ["--files", ".", "--landed", "x", "--workers", "0"]),
         (2, "there is no sink 'parquet'", ["--files", ".", "--sink", "parquet"]),
         (2, "source.bootstrap is not set", ["--topic", "t", "--landed", "x", "--dead-letters", "d"]),

@@ -13,6 +13,7 @@ import pytest
 
 from lmstream.errors import ConfigError
 from lmstream.model import Kind, Pack
+from lmstream.sinks import _gzip
 from lmstream.sinks.local import Local, Settings
 
 PATH = "acme/CpuUsage/2024/05/09/14/"
@@ -41,6 +42,27 @@ async def test_objects_lie_at_their_path_with_sortable_names_and_the_same_bytes(
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert Local(Settings(root="x"))._run != Local(Settings(root="x"))._run
+
+
+@pytest.mark.parametrize("level", range(10))
+async def test_content_is_the_same_with_isal_and_without(tmp_path, monkeypatch, level):
+    rows = b"".join(b'{"rowId":"%032d:0","value":%d}\n' % (n, n * n) for n in range(5000))
+    for root in ("with", "without"):
+        sink = local(tmp_path / root, level=level)
+        assert list(await sink.write([Pack(rows, 5000, PATH), Pack(b"", 0, PATH)])) == [None] * 2
+        monkeypatch.setattr(_gzip, "_isal", None)
+    for name in files(tmp_path / "with"):
+        one, other = ((tmp_path / root / name).read_bytes() for root in ("with", "without"))
+        assert gzip.decompress(one) == gzip.decompress(other)
+        assert one[4:8] == other[4:8] == bytes(4)  # no time: the same rows give the same bytes
+    assert (level not in (1, 2)) == (
+        (tmp_path / "with" / files(tmp_path / "with")[0]).read_bytes()
+        == (tmp_path / "without" / files(tmp_path / "without")[0]).read_bytes()
+    )
+
+
+def test_isal_is_really_used_where_it_is_installed():
+    assert _gzip._isal is not None  # the lock of the tests has it
 
 
 @pytest.mark.parametrize("path", ["../", "/etc/", "a/../../b/", "a/./b/", ".hidden/", "a/\0/", "a\\b/", "a/.."])
@@ -101,6 +123,7 @@ def test_a_file_size_limit_is_retryable_and_leaves_nothing_behind(tmp_path):
     program = """
 import asyncio, resource, signal, sys
 from lmstream.model import Pack
+from lmstream.sinks import _gzip
 from lmstream.sinks.local import Local, Settings
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -153,6 +176,7 @@ def test_a_process_killed_at_any_step_leaves_no_partial_object(tmp_path, point):
     program = """
 import asyncio, os, signal, sys
 from lmstream.model import Pack
+from lmstream.sinks import _gzip
 from lmstream.sinks.local import Local, Settings
 def die(*_a, **_k): os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(Local(Settings(root=sys.argv[1])).check())

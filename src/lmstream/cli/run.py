@@ -71,7 +71,8 @@ class SinkFlags:
     """Where rows go."""
 
     sink: str | None = None
-    """firehose, local, stdout, or a module of yours. --stream and --landed say it too."""
+    """firehose, local, stdout, null (files only: measures, delivers nothing), or a module of yours. --stream and
+    --landed say it too."""
     landed: Path | None = None
     """Landing folder of the local sink."""
     stream: str | None = None
@@ -120,7 +121,7 @@ def run(
     Parameters
     ----------
     workers
-        Processes, each its own member of the consumer group. Default: 1.
+        Processes, each its own member of the consumer group, or with its share of the files. Default: 1.
     strict
         Exit 4 when some records were dead-lettered.
     settings
@@ -132,10 +133,10 @@ def run(
         overrides.setdefault("source.type", "kafka")
     config = engine.load(overrides)
     if config.run.workers > 1:
-        from lmstream.cli.workers import check, supervise
+        from lmstream.cli.workers import check, shares, supervise
 
         check(config)
-        return supervise(engine.config, engine.overrides() | overrides, config.run.workers)
+        return supervise(engine.config, engine.overrides() | overrides, shares(config, config.run.workers))
     with logged(config, 0):
         return conclude(asyncio.run(execute(config)), config)
 

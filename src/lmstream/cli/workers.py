@@ -1,4 +1,4 @@
-"""Several processes for one `run`, each a member of the consumer group of its own: one core each."""
+"""Several processes for one `run`, one core each: members of one consumer group, or each with a share of the files."""
 
 import asyncio
 import multiprocessing
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -15,30 +15,43 @@ from typing import Any
 from lmstream.cli import terminal
 from lmstream.config import Config, load
 from lmstream.errors import ConfigError
+from lmstream.sources.files import STDIN, listing
 
 
 def check(config: Config) -> None:
     """Refuse what several processes cannot share."""
-    if config.need("source").name == "files":
-        # A share of the files would number them anew, and their row ids with them.
-        raise ConfigError("config.invalid", "run.workers: files are read by one process; start one run per folder")
+    source = config.need("source")
+    if source.name == "files" and STDIN in source.settings.paths:
+        raise ConfigError("config.invalid", "run.workers: standard input is read by one process")
     if config.need("sink").name == "stdout":
         raise ConfigError("config.invalid", "run.workers: lines of several processes would mix on standard output")
 
 
-def supervise(path: Path | None, overrides: dict[str, Any], count: int) -> int:
-    """Start `count` workers and wait for them; one that fails stops the others. Answer the worst exit code.
+def shares(config: Config, count: int) -> list[dict[str, Any]]:
+    """What each worker is told beside the settings. Files are listed here, once: workers that listed for themselves
+    could number a file that arrives meanwhile differently, and give two files the same row ids."""
+    source = config.need("source")
+    if source.name != "files":
+        return [{}] * count
+    listed = tuple(listing(source.settings.paths))
+    return [{"source.paths": listed, "source.share": (number, count)} for number in range(count)]
+
+
+def supervise(path: Path | None, overrides: dict[str, Any], told: Sequence[dict[str, Any]]) -> int:
+    """Start a worker for each of `told` and wait for them; one that fails stops the others. Answer the worst exit code.
 
     SIGTERM and Ctrl-C are passed on; twice is passed on twice, which ends them at once.
     """
     context = multiprocessing.get_context("spawn")
-    numbers = range(1, count + 1)
-    workers = [context.Process(target=_work, args=(path, overrides, n), name=f"worker {n}") for n in numbers]
+    workers = [
+        context.Process(target=_work, args=(path, overrides | own, number), name=f"worker {number}")
+        for number, own in enumerate(told, 1)
+    ]
 
-    told = threading.Event()
+    stopping = threading.Event()
 
     def stop(*_: object) -> None:
-        told.set()
+        stopping.set()
         for worker in workers:
             if worker.is_alive():
                 worker.terminate()
@@ -47,21 +60,21 @@ def supervise(path: Path | None, overrides: dict[str, Any], count: int) -> int:
     try:
         for worker in workers:
             worker.start()
-        _until_ended(list(workers), stop, told)
+        _until_ended(list(workers), stop, stopping)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return max(_code(worker) for worker in workers)
 
 
-def _until_ended(workers: list[BaseProcess], stop: Callable[[], None], told: threading.Event) -> None:
+def _until_ended(workers: list[BaseProcess], stop: Callable[[], None], stopping: threading.Event) -> None:
     while workers:
         ended = wait([worker.sentinel for worker in workers])
         for worker in [w for w in workers if w.sentinel in ended]:
             worker.join()
             workers.remove(worker)
             # Workers that were told to stop are settling: a second signal would end them before they are done.
-            if worker.exitcode and not told.is_set():
+            if worker.exitcode and not stopping.is_set():
                 terminal.say(f"{worker.name} ended with exit code {worker.exitcode}; stopping the others")
                 stop()
 

@@ -5,7 +5,8 @@ import contextlib
 import os
 import select
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -41,6 +42,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     topic: str = ""
     """Topic of records that do not bring their own; part of the row id. Each file's own name as it was given, unless
     set: rows of two files landed in one place must not have the same ids."""
+    share: tuple[int, int] = (0, 1)
+    """(which, of how many): of n processes over the same paths, this one reads every n-th file. Numbers of files, so
+    row ids too, are those of one process. `--workers` sets it."""
+
+    def __post_init__(self) -> None:
+        which, of = self.share
+        if not 0 <= which < of:
+            raise ValueError(f"share: expected (which, of how many), saw ({which}, {of})")
 
 
 class Files:
@@ -109,7 +118,7 @@ class Files:
 
     def _take(self, room: int) -> tuple[list[Record], bool]:
         if self._reading is None:
-            self._reading = self._records(self._listing())
+            self._reading = self._records(listing(self._settings.paths))
         taken: list[Record] = []
         size = 0
         while len(taken) < _POLL_RECORDS:
@@ -127,28 +136,9 @@ class Files:
             taken.append(record)
         return taken, False
 
-    def _listing(self) -> list[str]:
-        """Every input in order. A path that was named and is not there is refused before anything is read."""
-        listed: list[str] = []
-        for name in self._settings.paths:
-            if name == STDIN:
-                listed.append(name)
-            elif Path(name).is_dir():
-                found = sorted(_walk(Path(name)))
-                if not found:
-                    known = " ".join(SUFFIXES)
-                    raise SourceError("source.file", f"{name}: no files with a known name ({known}, each also .gz)")
-                listed += found
-            elif Path(name).exists():
-                listed.append(name)
-            else:
-                raise SourceError("source.file", f"{name}: no such file or folder")
-        if not listed:
-            raise SourceError("source.file", "no paths to read")
-        return listed
-
-    def _records(self, listing: list[str]) -> Generator[Record | None, None, None]:
-        for place, name in enumerate(listing):
+    def _records(self, listed: list[str]) -> Generator[Record | None, None, None]:
+        which, of = self._settings.share
+        for place, name in islice(enumerate(listed), which, None, of):
             topic, partition = (self._settings.topic, place) if self._settings.topic else (_topic_of(name), 0)
             try:
                 yield from self._of_file(topic, partition, name)
@@ -188,6 +178,27 @@ class Files:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # a bundle after all, or a damaged letter: the engine judges it
         return Record(topic=topic, partition=partition, offset=offset, value=value)
+
+
+def listing(paths: Sequence[str]) -> list[str]:
+    """Every input in order. Raises SourceError for a path that was named and is not there."""
+    listed: list[str] = []
+    for name in paths:
+        if name == STDIN:
+            listed.append(name)
+        elif Path(name).is_dir():
+            found = sorted(_walk(Path(name)))
+            if not found:
+                known = " ".join(SUFFIXES)
+                raise SourceError("source.file", f"{name}: no files with a known name ({known}, each also .gz)")
+            listed += found
+        elif Path(name).exists():
+            listed.append(name)
+        else:
+            raise SourceError("source.file", f"{name}: no such file or folder")
+    if not listed:
+        raise SourceError("source.file", "no paths to read")
+    return listed
 
 
 def _topic_of(name: str) -> str:
