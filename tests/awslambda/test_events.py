@@ -2,16 +2,21 @@
 
 import contextlib
 import json
+import sys
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from awslambda.conftest import entry, mapping_event, pipe_event
-from judging import record
+from judging import ACME, record
+from lmstream import Engine
 from lmstream.awslambda.events import FAULT, parse
 from lmstream.errors import ConfigError
-from lmstream.model import TopicPartition
+from lmstream.model import DeadLetter, TopicPartition
+from lmstream.sinks import _letters
+from repoison import GOOD
 
 ONE = record(b"{}")
 
@@ -80,6 +85,13 @@ FAULTS = {
     "partition below nought": {"partition": -1},
     "partition true": {"partition": True},
     "partition of 5,000 digits": {"partition": "1" * 5000},
+    "partition with two signs": {"partition": "--5"},
+    "partition of superscripts": {"partition": "\N{SUPERSCRIPT TWO}"},
+    "half a character in the value": {"value": "\ud800"},
+    "half a character in the topic": {"topic": "lm\udfff"},
+    "half a character in another field": {"offset": None, "x": "\ud800", "\udfff": 1},
+    "a number of 400 digits": {"offset": 10**400},
+    "no number": {"offset": float("inf")},
     "offset null": {"offset": None},
     "offset of a wrong type": {"offset": 1.5},
     "offset above int64": {"offset": 2**63},
@@ -100,10 +112,30 @@ def test_an_entry_that_is_no_record_becomes_a_letter_and_its_neighbours_records(
     assert (letter.reason, letter.code) == (FAULT, "LMS-1016")
     assert json.loads(letter.value).items() >= {k: v for k, v in bad.items() if k != "partition"}.items()
     assert next(iter(changes)) in letter.detail
+    assert _letters.decode(_letters.encode(letter)) == letter
     if event_of is mapping_event and "offset" not in changes:
         assert (tp, offset) == (TopicPartition("lm.metrics.otlp", 0), 8)
     if not changes.keys() & {"topic", "partition", "offset"}:
         assert (letter.topic, letter.partition, letter.offset) == ("lm.metrics.otlp", 0, 8)
+
+
+@pytest.mark.parametrize("where", ["lm-\N{SUPERSCRIPT TWO}", "lm-" + "9" * 5000, "lm-\ud800", "\ud800-0", "-", ""])
+def test_a_list_of_a_mapping_may_have_any_name(where):
+    ((letter, tp, _),) = parse({"records": {where: [{"value": "e30="}]}}).faulty
+    assert tp is None
+    assert _letters.decode(_letters.encode(letter)).topic in ("lm", "unknown")
+
+
+def test_an_entry_as_deep_as_the_runtime_reads_is_a_letter():
+    """The runtime reads an event higher up on the stack than we write it again."""
+    for depth in range(sys.getrecursionlimit(), 100, -1):
+        text = f'[{{"topic": "t", "partition": 0, "offset": "x", "value": "e30=", "deep": {"[" * depth}{"]" * depth}}}]'
+        with contextlib.suppress(RecursionError):
+            ((letter, _, _),) = parse(json.loads(text)).faulty
+            assert json.loads(letter.value)["value"] == "e30="
+            break
+    else:
+        pytest.fail("nothing was read")
 
 
 OTHERS = {
@@ -113,6 +145,8 @@ OTHERS = {
     "input template": ["one", "two"],
     "input template of objects": [{"value": "e30="}],
     "other source": {"eventSource": "aws:mq", "records": {}},
+    "source of a wrong type": {"eventSource": ["aws:kafka"], "records": {}},
+    "source of a wrong type in a list": [{"eventSource": {}, "value": "e30="}],
     "list of records": {"eventSource": "aws:kafka", "records": []},
     "no list": {"eventSource": "aws:kafka", "records": {"t-0": {}}},
     "nothing": None,
@@ -128,15 +162,16 @@ def test_another_event_is_refused_with_what_was_seen_and_what_is_expected(event)
     assert len(str(refused.value)) < 900
 
 
+TEXT = st.text(st.characters(exclude_categories=()), max_size=6)  # half characters too: JSON can escape them
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
             st.sampled_from(
                 ["records", "eventSource", "topic", "partition", "offset", "value", "t-0", "headers", "timestamp"]
             )
-            | st.text(max_size=4),
+            | TEXT,
             inner,
             max_size=6,
         )
@@ -151,3 +186,9 @@ def test_whatever_comes_is_records_and_letters_or_refused(event):
         parsed = parse(event)
         size = len(event) if parsed.kind == "pipe" else sum(map(len, event["records"].values()))
         assert len(parsed.records) + len(parsed.faulty) == size
+        for each in parsed.faulty:
+            assert _letters.decode(_letters.encode(each.letter)) == each.letter
+        for each in parsed.records:  # whatever becomes of one can be written
+            Engine(ACME).fan_out(msgspec.structs.replace(each, value=GOOD))
+            letter = DeadLetter(topic=each.topic, partition=each.partition, offset=each.offset, headers=each.headers)
+            assert _letters.decode(_letters.encode(letter)) == letter

@@ -5,11 +5,11 @@ and docs.aws.amazon.com/lambda/latest/dg/with-msk.html (an object with lists by 
 """
 
 import binascii
+import json
+import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
-
-from msgspec import json
 
 from lmstream import __version__
 from lmstream.errors import REASONS, ConfigError
@@ -17,10 +17,11 @@ from lmstream.model import DeadLetter, Record, TopicPartition
 
 FAULT: Final = "record.envelope"
 """Reason of the letter of an entry that is no Kafka record."""
-_SOURCES: Final = frozenset({"aws:kafka", "SelfManagedKafka"})
+_SOURCES: Final = ("aws:kafka", "SelfManagedKafka")
 _PARTITIONS: Final = range(2**31)
 _OFFSETS: Final = range(2**63)
 _TIMES: Final = range(-(2**63), 2**63)
+_NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 _NOWHERE: Final = "unknown"
 _SHAPES: Final = (
     "a Pipe's list of Kafka records without an input template, or a mapping's object with eventSource aws:kafka or "
@@ -91,9 +92,9 @@ def _is_kafka(entry: object) -> bool:
 def _record(entry: Any) -> Record:
     if not isinstance(entry, Mapping):
         raise _FaultError(f"expected an object, saw {_seen(entry)}")
-    topic = entry.get("topic")
-    if not isinstance(topic, str) or not topic:
-        raise _FaultError(f"topic: expected text, saw {_seen(topic)}")
+    topic = _topic(entry.get("topic"))
+    if topic is None:
+        raise _FaultError(f"topic: expected text, saw {_seen(entry.get('topic'))}")
     partition, offset = _integer(entry, "partition", _PARTITIONS), _integer(entry, "offset", _OFFSETS)
     timestamp = _integer(entry, "timestamp", _TIMES) if entry.get("timestamp") is not None else -1
     return Record(
@@ -107,15 +108,20 @@ def _record(entry: Any) -> Record:
     )
 
 
+def _topic(found: object) -> str | None:
+    """A name that can be written: JSON can escape half a character, and neither an id nor a key is made of that."""
+    return found if isinstance(found, str) and found and _unpaired(found) == found else None
+
+
+def _unpaired(text: str) -> str:
+    """Text with each half of a character as a question mark."""
+    return text.encode(errors="replace").decode()
+
+
 def _integer(entry: Mapping[str, Any], name: str, limits: range) -> int:
     """A number, or text of one: Pipes write the partition as "0", mappings as 0."""
     found = entry.get(name)
-    if (
-        isinstance(found, str)
-        and found.lstrip("-").isascii()
-        and found.lstrip("-").isdigit()
-        and len(found) <= len(str(limits.start)) + len(str(limits.stop))
-    ):
+    if isinstance(found, str) and _NUMBER.fullmatch(found):
         found = int(found)
     if not isinstance(found, int) or isinstance(found, bool) or found not in limits:
         raise _FaultError(f"{name}: expected a number from {limits.start} to {limits.stop - 1}, saw {_seen(found)}")
@@ -149,24 +155,22 @@ def _headers(found: object) -> Iterator[tuple[str, bytes | None]]:
     for header in found if isinstance(found, list) else ():
         for name, data in header.items() if isinstance(header, Mapping) else ():
             if data is None:
-                yield str(name), None
+                yield _unpaired(str(name)), None
             elif isinstance(data, list) and all(isinstance(byte, int) and byte in range(-128, 256) for byte in data):
-                yield str(name), bytes(byte & 0xFF for byte in data)
+                yield _unpaired(str(name)), bytes(byte & 0xFF for byte in data)
 
 
 def _faulty(where: str | None, entry: Any, fault: str) -> Faulty:
     """The letter of an entry: the coordinates that there are, and the entry itself as its bytes."""
     fields = entry if isinstance(entry, Mapping) else {}
-    topic: Any = fields.get("topic")
-    if not isinstance(topic, str) or not topic:
-        topic = None
+    topic = _topic(fields.get("topic"))
     partition, offset = _maybe(fields, "partition", _PARTITIONS), _maybe(fields, "offset", _OFFSETS)
     if where is not None:  # a mapping says it twice
         name, _, number = where.rpartition("-")
-        topic = topic or name or None
-        if partition is None and number.isascii() and number.isdigit() and int(number) in _PARTITIONS:
-            partition = int(number)
-    data = json.encode(entry)
+        topic = topic or _topic(name)
+        if partition is None:
+            partition = _maybe({"partition": number}, "partition", _PARTITIONS)
+    data = _bytes_of(entry)
     timestamp = _maybe(fields, "timestamp", _TIMES)
     letter = DeadLetter(
         topic=topic or _NOWHERE,
@@ -182,6 +186,16 @@ def _faulty(where: str | None, entry: Any, fault: str) -> Faulty:
     )
     tp = TopicPartition(topic, partition) if topic is not None and partition is not None else None
     return Faulty(letter, tp, offset)
+
+
+def _bytes_of(entry: Any) -> bytes:
+    """An entry as JSON again: by the standard library, which writes whatever it has read."""
+    try:
+        return json.dumps(entry, separators=(",", ":")).encode()
+    except RecursionError:  # read higher up on the stack; nothing that a record has is nested so
+        fields = entry if isinstance(entry, dict) else {}
+        plain = {name: found for name, found in fields.items() if not isinstance(found, list | dict)}
+        return json.dumps(plain, separators=(",", ":")).encode()
 
 
 def _maybe(fields: Mapping[str, Any], name: str, limits: range) -> int | None:
