@@ -10,6 +10,8 @@ DEV    := $(VENV)/.dev-installed
 CDKENV ?= .venv-cdk
 CDK    := $(CDKENV)/.installed
 ARGS   ?=
+# Side by side: most of a test's time is waiting for a broker or a clock. Benchmarks are no part of this.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --benchmark-disable
 
 .PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench lambda-zip synth test-infra rehearsal bootstrap diff deploy destroy locks clean
 
@@ -75,7 +77,7 @@ demo: $(DEMO) ## The whole job on embedded parts: broker, mTLS, consumer, Fireho
 test: lint types contracts test-python test-infra ## Everything that must hold at every commit
 
 test-python: $(DEV) ## The Python tests alone, without the slow ones (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL) $(ARGS)
 
 test-faults: $(DEV) ## The slow tests: kills, zombies, outages, rebalances, on the embedded broker
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)

@@ -87,7 +87,7 @@ def test_a_topic_of_bad_records_stops_reading_alarms_and_keeps_what_was_not_dead
 
     run(scenario())
     (line,) = [r.message for r in caplog.records if r.name == "lmstream.runtime"]
-    assert "reading is paused until an operator acts: dead_letters.breaker: no row" in line
+    assert "reading is paused until an operator acts: LMS-4007 no row could be made of 6 of the last 10" in line
 
 
 def test_a_service_waits_paused_and_a_restart_after_the_mend_loses_nothing():

@@ -156,10 +156,10 @@ def test_settings_that_cannot_be_are_refused_before_a_connection(tmp_path, monke
     (tmp_path / "empty.pem").write_bytes(b"")
     key = serialization.load_pem_private_key(one.private_key_pem.bytes(), None)
     locked = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"open")
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"Zugang7")
     )
     (tmp_path / "locked.key").write_bytes(locked)
-    (tmp_path / "password").write_text("open\n")
+    (tmp_path / "password").write_text("Zugang7\n")
     monkeypatch.setenv("WRONG", "shut")
     files = {
         name: str(tmp_path / name) for name in ("ca.pem", "one.pem", "one.key", "two.key", "empty.pem", "locked.key")
@@ -177,11 +177,11 @@ def test_settings_that_cannot_be_are_refused_before_a_connection(tmp_path, monke
         (tls | {"key": files["locked.key"]}, "key_password is not set"),
         (tls | {"key": files["locked.key"], "key_password": "env:WRONG"}, "wrong key_password"),
         (tls | {"key": files["locked.key"], "key_password": "env:NONE_SUCH"}, "NONE_SUCH"),
-        (tls | {"key": files["locked.key"], "key_password": "open"}, "env:NAME or file:PATH"),
+        (tls | {"key": files["locked.key"], "key_password": "Zugang7"}, "env:NAME or file:PATH"),
     ]:
         with pytest.raises(ConfigError, match=text) as caught:
             Kafka(Settings(**({"bootstrap": "127.0.0.1:1", "topics": ("lm",)} | change)))
-        assert "open" not in caught.value.detail.replace("open_", "")
+        assert "Zugang7" not in caught.value.detail
     Kafka(
         Settings(
             bootstrap="h:1", topics=("t",), **tls, key=files["locked.key"], key_password=f"file:{tmp_path / 'password'}"
