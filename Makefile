@@ -112,6 +112,8 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	  --extra proto --extra consumer --extra cli --extra query --extra lab --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/demo.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/lambda.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra proto --extra consumer --extra cli -c requirements/dev.lock pyproject.toml -o requirements/container.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  --extra proto --extra consumer --extra lab -c requirements/dev.lock pyproject.toml deploy/cdk/requirements.in -o requirements/cdk.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \

@@ -10,8 +10,6 @@ DEFAULTS = {
     # All interfaces: probes and Prometheus come from outside of the container. Keep the port off the internet.
     "LMSTREAM_ENDPOINTS__ADDRESS": "0.0.0.0:9464",
     "LMSTREAM_RUN__REPORT_SECONDS": "60",
-    "LMSTREAM_SOURCE__TYPE": "kafka",
-    "LMSTREAM_SINK__TYPE": "firehose",
 }
 
 if __name__ == "__main__":
