@@ -9,6 +9,11 @@ from lmstream.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 GOOD = '[engine]\norg_id = "acme"\n[cluster]\ncreate_ca = true\n'
+PLACE = "us-west-2:111122223333"
+CLUSTER = f"arn:aws:kafka:{PLACE}:cluster/theirs/11111111-2222-3333-4444-555555555555-1"
+AUTHORITY = f"arn:aws:acm-pca:{PLACE}:certificate-authority/11111111-2222-3333-4444-555555555555"
+SECRET = f"arn:aws:secretsmanager:{PLACE}:secret:theirs-AbCdEf"
+KEY = f"arn:aws:kms:{PLACE}:key/11111111-2222-3333-4444-555555555555"
 
 
 def loaded(tmp_path, text):
@@ -32,7 +37,7 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         (GOOD + "[stream]\nbuffer_mib = 5\n", r"stream\.buffer_mib: 5 MiB; with dynamic partitioning .* 64 to 128"),
         (GOOD + "[stream]\nbuffer_seconds = 30\n", r"stream\.buffer_seconds: 30 s; .* 60 to 900"),
         ('[engine]\norg_id = "acme"\n', r"cluster\.ca_arn: mTLS needs a certificate authority"),
-        (GOOD + 'ca_arn = "arn:aws:acm-pca:x"\n', r"cluster\.create_ca: a CA is named"),
+        (GOOD + f'ca_arn = "{AUTHORITY}"\n', r"cluster\.create_ca: a CA is named"),
         ("[cluster]\ncreate_ca = true\n", r"engine\.org_id: LMDP sends no organization"),
         (
             GOOD + "[load]\nmetrics = 3000\n",
@@ -47,11 +52,32 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         (GOOD + '[stream]\nbuffer_mib = "64"\n', r"stream\.buffer_mib: expected int, saw \"64\""),
         (GOOD.replace('"acme"', '"acme"\npath = "{metricKey}/"'), r"path template '\{metricKey\}/': it needs at least"),
         ("= 1", r"are no TOML"),
+        (GOOD + 'arn = "theirs"\n', r"cluster\.arn: expected an ARN of kafka in us-west-2, saw 'theirs'"),
+        (GOOD + f'arn = "{CLUSTER.replace("us-west-2", "eu-central-1")}"\n', r"expected an ARN of kafka in us-west-2"),
+        (GOOD.replace("create_ca = true", 'ca_arn = "x"'), r"cluster\.ca_arn: expected an ARN of acm-pca in us-west-2"),
+        ('certificate_secret = "kafka-client"\n' + GOOD, r"certificate_secret: expected an ARN of secretsmanager"),
+        (f'certificate_secret = "{SECRET}"\nsecret_key = "alias/x"\n' + GOOD, r"secret_key: expected an ARN of kms"),
+        (f'secret_key = "{KEY}"\n' + GOOD, r"secret_key: .* certificate_secret names none"),
+        (
+            GOOD + 'collector_cidrs = ["10.0.0.1/8"]\n',
+            r"cluster\.collector_cidrs: expected an IPv4 network .* host bits",
+        ),
+        (GOOD + '[network]\ncidr = "10.0.0/16"\n', r"network\.cidr: expected an IPv4 network"),
+        (GOOD + '[network]\ncidr = "10.0.0.0/24"\n', r"network\.cidr: /24; .* /16 to /20"),
+        (GOOD + f'[bucket]\nname = "{"b" * 52}"\n', r"bucket\.name: with -dead-letters .* 63 characters"),
+        (GOOD + "[operations]\nsilence_minutes = 2000\n", r"silence_minutes: 2000; .* a day at most"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_sentence(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         loaded(tmp_path, text)
+
+
+def test_an_existing_cluster_authority_and_secret_are_named_by_their_arns(tmp_path):
+    made = loaded(tmp_path, GOOD.replace("create_ca = true", f'ca_arn = "{AUTHORITY}"'))
+    assert (made.cluster.ca_arn, made.cluster.create_ca) == (AUTHORITY, False)
+    text = f'certificate_secret = "{SECRET}"\nsecret_key = "{KEY}"\n[engine]\norg_id = "acme"\n[cluster]\narn = "{CLUSTER}"\n'
+    assert loaded(tmp_path, text).cluster.arn == CLUSTER
 
 
 def test_fewer_metric_keys_fit_the_quota(tmp_path):

@@ -1,5 +1,7 @@
 """Settings of a deployment in AWS, checked: what deploy/cdk builds and what `lmstream validate --deployment` prices."""
 
+import ipaddress
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -15,6 +17,12 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,40}$")]
 BucketName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(gt=0, le=1)]
+
+Arn = re.compile(r"arn:aws[a-z-]*:([a-z-]+):([a-z0-9-]*):\d{12}:\S+")
+"""Service and region of an ARN."""
+SMALLEST_VPC: Final = 20
+"""Bits of the network part: three zones of 1,022 addresses, and a gateway's subnets, do not fit in less."""
+DAY_MINUTES: Final = 1440
 
 EVENT_BYTES: Final = 6_000_000
 """Bytes of an event that Lambda takes: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
@@ -188,6 +196,23 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         stream, cluster, transform, engine = self.stream, self.cluster, self.transform, self.engine
         needed = self.load.bundle_bytes * 4 / 3 + 400
         return [
+            *self._arns(),
+            *self._networks(),
+            (
+                bool(self.secret_key) and not self.certificate_secret,
+                "secret_key",
+                "it is the key of an existing secret, and certificate_secret names none",
+            ),
+            (
+                len(self.dead_letter_bucket) > 63 or len(self.bucket.name) > 58,  # noqa: PLR2004 - S3's limit is 63
+                "bucket.name",
+                "with -dead-letters and -logs names may have 63 characters: set a shorter one",
+            ),
+            (
+                self.operations.silence_minutes > DAY_MINUTES,
+                "operations.silence_minutes",
+                f"{self.operations.silence_minutes}; an alarm of CloudWatch looks back a day at most, {DAY_MINUTES}",
+            ),
             (
                 not 64 <= stream.buffer_mib <= 128,  # noqa: PLR2004 - the service's limits
                 "stream.buffer_mib",
@@ -244,6 +269,36 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f"{self.bucket.glacier_days} days is not after intelligent_tiering_days",
             ),
         ]
+
+    def _arns(self) -> list[tuple[bool, str, str]]:
+        """An ARN of another service or region deploys, and fails when records should come."""
+        named = (
+            ("cluster.arn", self.cluster.arn, "kafka"),
+            ("cluster.ca_arn", self.cluster.ca_arn, "acm-pca"),
+            ("certificate_secret", self.certificate_secret, "secretsmanager"),
+            ("secret_key", self.secret_key, "kms"),
+        )
+        found = []
+        for key, arn, service in named:
+            parts = Arn.fullmatch(arn)
+            wrong = bool(arn) and (parts is None or parts.groups() != (service, self.region))
+            found.append((wrong, key, f"expected an ARN of {service} in {self.region}, saw {arn!r:.120}"))
+        return found
+
+    def _networks(self) -> list[tuple[bool, str, str]]:
+        found = []
+        for key, cidr in (
+            ("network.cidr", self.network.cidr),
+            *(("cluster.collector_cidrs", each) for each in self.cluster.collector_cidrs),
+        ):
+            try:
+                bits = ipaddress.IPv4Network(cidr).prefixlen
+            except ValueError as error:
+                found.append((True, key, f"expected an IPv4 network such as 10.42.0.0/16: {error}"))
+            else:
+                small = key == "network.cidr" and not 16 <= bits <= SMALLEST_VPC  # noqa: PLR2004 - the service's limit
+                found.append((small, key, f"/{bits}; a VPC and the subnets here take /16 to /{SMALLEST_VPC}"))
+        return found
 
     def _too_large(self, size: float, most: int) -> str:
         return f"{self.transform.batch_size} bundles make {size / 1e6:.1f} MB, over Lambda's 6 MB: at most {most}"

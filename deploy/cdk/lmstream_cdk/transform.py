@@ -15,6 +15,8 @@ from lmstream_cdk.base import LmstreamStack, acknowledge, pin
 from lmstream_cdk.data import DataStack
 
 LETTERS = "dead-letters"
+FAILURES = "aws/lambda"
+"""Where a mapping keeps batches it gave up on: docs.aws.amazon.com/lambda/latest/dg/kafka-on-failure.html."""
 HANDLERS = {"pipe": "lmstream_lambda.pipe_handler", "mapping": "lmstream_lambda.esm_handler"}
 _KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
 _POLL = ["kafka:DescribeCluster", "kafka:DescribeClusterV2", "kafka:GetBootstrapBrokers"]
@@ -190,8 +192,17 @@ class TransformStack(LmstreamStack):
         deployment, settings = self.deployment, self.deployment.transform
         role = self.function.role
         assert role is not None  # noqa: S101 - for the type checker
-        policy = iam.Policy(self, "PollPolicy", statements=self._polling(), roles=[role])
+        failures = f"arn:{self.partition}:s3:::{deployment.dead_letter_bucket}"
+        keeping = [
+            iam.PolicyStatement(actions=["s3:ListBucket"], resources=[failures]),
+            iam.PolicyStatement(actions=["s3:PutObject"], resources=[f"{failures}/{FAILURES}/*"]),
+        ]
+        statements = [*self._polling(), *(keeping if settings.pollers else [])]
+        policy = iam.Policy(self, "PollPolicy", statements=statements, roles=[role])
         acknowledge(policy, "IAM5[Resource::*]", reason=FORCED)
+        if settings.pollers:
+            named = f"IAM5[Resource::{failures}/{FAILURES}/*]"
+            acknowledge(policy, named, reason="Lambda names what it keeps of failed batches, by mapping and time")
         pollers = destination = None
         if settings.pollers:
             pollers = lambda_.CfnEventSourceMapping.ProvisionedPollerConfigProperty(maximum_pollers=settings.pollers)

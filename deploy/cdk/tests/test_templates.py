@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from aws_cdk import App
 from conftest import changed, synthesized
 from lmstream.config import load
 from lmstream.errors import ConfigError
+from lmstream.estimate import ALARMS
 from lmstream.lab.firehose_config import PARTITIONED_BUFFER
 from lmstream.partitioning import firehose_prefix, jq_query
 from lmstream.settings import MIB
@@ -113,21 +115,82 @@ def test_the_function_gets_settings_that_lmstream_reads(each):
     assert config.function.partial_failures == (each.deployment.transform.source == "mapping")
 
 
-def test_every_metric_of_ours_is_in_the_catalogue(each):
-    names = {metric.emf for metric in CATALOGUE}
-    found = re.findall(
-        r'\\*"(?:MetricName\\*":\\*")?([A-Za-z]+)\\*",\\*"(?:service)',
-        json.dumps(each.templates["operations"], separators=(",", ":")),
-    )
-    alarms = each.resources("AWS::CloudWatch::Alarm").values()
-    ours = [a["Properties"] for a in alarms if a["Properties"].get("Namespace") == each.deployment.name]
-    assert {a["MetricName"] for a in ours} <= names
-    assert len(ours) >= 3
-    assert set(found) <= names
-    assert found
+def test_every_metric_of_ours_is_one_that_the_function_tells(each):
+    told = {metric.emf for metric in CATALOGUE if metric.emf}
+    body = each.one("AWS::CloudWatch::Dashboard")["DashboardBody"]
+    parts = body["Fn::Join"][1] if isinstance(body, dict) else [body]
+    widgets = json.loads("".join(part if isinstance(part, str) else "x" for part in parts))["widgets"]
+    drawn = [m for widget in widgets for m in widget["properties"].get("metrics", []) if m[0] == each.deployment.name]
+    alarms = [alarm["Properties"] for alarm in each.resources("AWS::CloudWatch::Alarm").values()]
+    watched = [one for one in alarms if one.get("Namespace") == each.deployment.name]
+    watched += [
+        one["MetricStat"]["Metric"] for alarm in alarms for one in alarm.get("Metrics", []) if "MetricStat" in one
+    ]
+    assert len(drawn) >= 9
+    assert len(watched) >= 5
+    assert {m[1] for m in drawn} | {one["MetricName"] for one in watched} <= told
+    # EMF of Powertools has one dimension: a metric looked for without it is never there.
+    assert {(m[2], m[3]) for m in drawn} == {("service", each.deployment.name)}
+    assert all(one["Dimensions"] == [{"Name": "service", "Value": each.deployment.name}] for one in watched)
 
 
 # Security
+
+
+CREATE = ["ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"]
+LOOK = [f"ec2:Describe{what}" for what in ("NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")]
+CLUSTER = ["kafka:DescribeCluster", "kafka:DescribeClusterV2", "kafka:GetBootstrapBrokers"]
+POLL = {
+    "default": [(CLUSTER, "KafkaClusterArn"), (["secretsmanager:GetSecretValue"], "ClientCertificate")],
+    "other": [(CLUSTER, ":cluster/theirs/"), (["secretsmanager:GetSecretValue"], ":secret:theirs-AbCdEf")],
+}
+ANY = ([*CREATE, *LOOK], '"*"')
+KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
+MAY = {
+    "FirehosePolicy": [
+        (["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"], ':s3:::lm-datapublisher-metrics"'),
+        (["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], ":s3:::lm-datapublisher-metrics/*"),
+        (KEYS, '"Key"'),
+        (["logs:PutLogEvents"], ":log-group:/lmstream/firehose:log-stream:delivery"),
+    ],
+    "FunctionPolicy": [
+        (["firehose:PutRecordBatch"], "DeliveryStreamArn"),
+        (["s3:GetObject", "s3:PutObject"], ":s3:::lm-datapublisher-metrics-dead-letters/dead-letters/*"),
+        (KEYS, "KeyArn"),
+        (["logs:CreateLogStream", "logs:PutLogEvents"], ":log-group:/lmstream/function:log-stream:*"),
+    ],
+    "VpcFlowIAMRoleDefaultPolicy": [
+        (["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], "FlowLogs")
+    ],
+    "PipePolicy": [*POLL["default"], (["kms:Decrypt"], "KeyArn"), ANY, (["lambda:InvokeFunction"], '"Function"')],
+    "PollPolicy": [
+        *POLL["other"],
+        (["kms:Decrypt"], ":key/11111111-2222-3333-4444-555555555555"),
+        ANY,
+        (["s3:ListBucket"], ':s3:::lm-datapublisher-metrics-dead-letters"'),
+        (["s3:PutObject"], ":s3:::lm-datapublisher-metrics-dead-letters/aws/lambda/*"),
+    ],
+}
+"""All that any role may do: actions, and what the resource's name holds."""
+
+
+def test_roles_may_do_what_is_listed_here_and_nothing_else(each):
+    policies = each.resources("AWS::IAM::Policy")
+    names = {re.sub(r"[0-9A-F]{8}$", "", name) for name in policies}
+    new = not each.deployment.cluster.arn
+    polling = {"PipePolicy", "VpcFlowIAMRoleDefaultPolicy"} if new else {"PollPolicy"}
+    assert names == {"FirehosePolicy", "FunctionPolicy"} | polling
+    for name, policy in policies.items():
+        left = list(MAY[re.sub(r"[0-9A-F]{8}$", "", name)])
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+            assert statement.keys() == {"Action", "Effect", "Resource"}
+            actions, resource = listed(statement["Action"]), json.dumps(statement["Resource"])
+            found = [one for one in left if one[0] == actions and one[1] in resource]
+            assert len(found) == 1, f"{name}: {actions} on {resource}"
+            left.remove(found[0])
+        assert not left, f"{name}: {left}"
+    for role in each.resources("AWS::IAM::Role").values():  # no managed or inline policies beside
+        assert not {"ManagedPolicyArns", "Policies"} & role["Properties"].keys()
 
 
 def test_no_action_is_a_wildcard_but_the_keys_own_policy(each):
@@ -302,12 +365,17 @@ def test_an_existing_cluster_is_left_alone(other):
 
 def test_every_alarm_tells_somebody_what_it_means_and_where_the_runbook_is(each):
     alarms = each.resources("AWS::CloudWatch::Alarm").values()
-    assert len(alarms) >= 10
+    page = (HERE.parents[2] / "docs/runbook.md").read_text("utf-8")
+    sections = set(re.findall(r"^### (\S+)$", page, re.MULTILINE))
+    assert "error-prefix" in sections
     for alarm in alarms:
         properties = alarm["Properties"]
         assert len(properties["AlarmActions"]) == len(properties["OKActions"]) == 1
         name = properties["AlarmName"].removeprefix("lmstream-")
         assert properties["AlarmDescription"].endswith(f". Runbook: {each.deployment.operations.runbook}#{name}")
+        assert name in sections
+    assert each.one("AWS::Events::Rule")["Description"].endswith("#error-prefix")
+    assert len(alarms) == ALARMS, "the bill counts them"
 
 
 def test_objects_under_the_error_prefix_are_told(each):
@@ -341,8 +409,9 @@ def test_the_rule_pack_finds_nothing_and_each_acknowledgement_has_its_reason(eac
         assert len(json.dumps(one)) > 20
 
 
-def test_cfn_lint_has_nothing_to_say(each):
-    files = sorted(each.folder.glob("*.template.json"))
+def test_cfn_lint_has_nothing_to_say(default, other):
+    files = [path for each in (default, other) for path in sorted(each.folder.glob("*.template.json"))]
+    assert len(files) >= 8
     # W3010: zones by name, acknowledged in the network stack. W3045: the log bucket is written by S3 itself.
     run = subprocess.run(
         [CFN_LINT, "--ignore-checks", "W3010", "W3045", "W3005", "--", *files],
@@ -393,3 +462,25 @@ def test_two_deployments_of_one_account_do_not_meet(default, tmp_path):
 def test_a_missing_zip_is_one_sentence(default, tmp_path):
     with pytest.raises(ConfigError, match="run `make lambda-zip` first"):
         build(App(outdir=str(tmp_path), context=dict(FLAGS)), default.deployment, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("buffer_mib = 128", "buffer_mib = 5", "5 MiB; with dynamic partitioning Firehose takes 64 to 128"),
+        ("create_ca = true", "create_ca = false", "cluster.ca_arn: mTLS needs a certificate authority"),
+        ("metrics = 200", "metrics = 3000", "6,000 active partitions, over the quota of 500"),
+        ('org_id = "acme"', 'org_id = "acme"\npath = "{orgKey}/x/"', "path template"),
+    ],
+)
+def test_impossible_settings_end_the_synthesis_with_one_message(tmp_path, monkeypatch, capsys, old, new, message):
+    text = (HERE.parent / "settings.toml").read_text("utf-8")
+    assert text.count(old) == 1
+    path = tmp_path / "settings.toml"
+    path.write_text(text.replace(old, new))
+    monkeypatch.setenv("LMSTREAM_DEPLOYMENT", str(path))
+    monkeypatch.setenv("CDK_OUTDIR", str(tmp_path / "out"))
+    assert runpy.run_path(str(HERE.parent / "app.py"))["main"]() == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1
