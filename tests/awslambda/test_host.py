@@ -7,10 +7,13 @@ import pytest
 
 import repoison
 from awslambda.conftest import EVENTS, Context, entry, pipe_event
+from awslambda.test_events import FAULTS
 from judging import ACME, record
 from lmstream import Engine
+from lmstream.awslambda.host import from_environment
 from lmstream.errors import ConfigError, SinkError
 from lmstream.lab.faults import Fault
+from lmstream.sinks import _letters
 
 GOOD = repoison.GOOD
 MANIFEST = json.loads((repoison.POISON / "poison.json").read_bytes())
@@ -42,38 +45,42 @@ def test_rows_land_byte_for_byte_cold_and_warm(world, kind):
 
 
 @BOTH
-def test_every_poison_at_any_place_is_dead_lettered_and_the_rest_delivered(world, kind):
-    host = world.host(engine__limits__record_bytes=8 * 2**20)
-    names = list(MANIFEST)
-    small = [name for name in names if (repoison.POISON / name).stat().st_size < 2**20]
-    assert len(small) > 100
-    good, offset = [], 0
-    for start in range(0, len(small), 20):
-        batch = []
-        for at, name in enumerate(small[start : start + 20]):
-            batch.append(record((repoison.POISON / name).read_bytes(), offset=offset, topic="poison"))
-            offset += 1
-            if at % 3 != 1:  # poison first, last, beside other poison, between good ones
-                good.append(record(GOOD, offset=offset, topic="poison"))
-                batch.append(good[-1])
-                offset += 1
+def test_every_poison_first_in_the_middle_and_last_is_dead_lettered_and_the_rest_delivered(world, kind, tmp_path):
+    # A folder of letters, because there are hundreds: the bucket's are in the other tests.
+    env = {name: text for name, text in world.env().items() if "DEAD_LETTERS" not in name}
+    letters = {"LMSTREAM_DEAD_LETTERS__TYPE": "letters", "LMSTREAM_DEAD_LETTERS__ROOT": str(tmp_path / "dead")}
+    host = from_environment(env | letters)
+    world.hosts.append(host)
+    good, wanted = [], {}
+    for start, name in enumerate(MANIFEST):
+        poison = (repoison.POISON / name).read_bytes()
+        batch = [record(poison if n % 2 == 0 else GOOD, offset=10 * start + n, topic="poison") for n in range(5)]
+        wanted |= {each.offset: MANIFEST[name] for each in batch[::2]}
+        good += batch[1::2]
         check_success(kind, host.handle(EVENTS[kind](map(entry, batch)), Context()))
+    assert len(MANIFEST) > 100
     assert world.rows() == expected(good)
-    found = world.letters()
-    assert sorted(each.reason for each in found.values()) == sorted(MANIFEST[name] for name in small)
-    assert not {(each.topic, each.partition, each.offset) for each in good} & found.keys()
+    found = [_letters.decode(path.read_bytes()) for path in (tmp_path / "dead").rglob("*.json")]
+    assert {each.offset: each.reason for each in found} == wanted
 
 
 @BOTH
-def test_envelope_faults_are_dead_lettered_and_acknowledged(world, kind):
-    records = goods(4)
-    entries = [entry(each) for each in records]
-    entries[1]["value"] = "###"
-    entries[2]["offset"] = "later"
-    check_success(kind, world.host().handle(EVENTS[kind](entries), Context()))
-    assert world.rows() == expected([records[0], records[3]])
-    assert {each.reason for each in world.letters().values()} == {"record.envelope"}
-    assert len(world.letters()) == 2
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_envelope_faults_at_any_place_are_dead_lettered_and_acknowledged(world, kind, at):
+    host = world.host()
+    good = []
+    for n, changes in enumerate(FAULTS.values()):
+        entries = [record(GOOD, offset=10 * n + i) for i in range(3)]
+        good += [each for i, each in enumerate(entries) if i != at]
+        written = [entry(each, **(changes if i == at else {})) for i, each in enumerate(entries)]
+        event = pipe_event(written)
+        if kind == "mapping":  # it says the partition once more, above
+            event = {"eventSource": "aws:kafka", "records": {"lm.metrics.otlp-0": written}}
+        check_success(kind, host.handle(event, Context()))
+    assert world.rows() == expected(good)
+    letters = world.s3.letters().values()
+    assert {each.reason for each in letters} == {"record.envelope"}
+    assert len(letters) == len(FAULTS)
 
 
 @BOTH
@@ -195,8 +202,6 @@ def test_a_handler_for_one_kind_refuses_the_other(world):
 def test_settings_that_cannot_work_say_what_to_set(world):
     with pytest.raises(ConfigError, match=r"sink\.stream"):
         world.host(sink__stream="")
-    from lmstream.awslambda.host import from_environment
-
     with pytest.raises(ConfigError, match="LMSTREAM_DEAD_LETTERS__TYPE is not set"):
         from_environment({"LMSTREAM_ENGINE__ORG_ID": "acme", "LMSTREAM_SINK__STREAM": "rows"})
 

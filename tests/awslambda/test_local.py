@@ -86,7 +86,8 @@ async def test_an_event_of_nearly_six_megabytes_goes_through(world):
     records = [record(value, offset=n) for n, value in enumerate(padded)]
     event = json.dumps(pipe_event(map(entry, records))).encode()
     assert 5_800_000 < len(event) < EVENT_BYTES
-    async with Function("lmstream_lambda.pipe_handler", PATHS, world.env(**LAB)) as function:
+    patient = {"delivery__timeout": "20", "lambda__patience": "50"}  # megabytes, on whatever machine there is
+    async with Function("lmstream_lambda.pipe_handler", PATHS, world.env(**patient)) as function:
         answer = await function.invoke(event)
     assert (answer.payload, answer.error) == ({"records": 99}, "")
     assert await asyncio.to_thread(world.rows) == expected(records)
