@@ -120,7 +120,7 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	  deploy/cdk/rehearsal.in -o requirements/rehearsal.lock
 
 lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
-	@$(BIN)/python adapters/lambda/build_zip.py $(ARGS)
+	@UV="$(UV)" $(BIN)/python adapters/lambda/build_zip.py $(ARGS)
 
 synth: $(CDK) lambda-zip ## The AWS path as CloudFormation templates in deploy/cdk/cdk.out (settings: deploy/cdk/settings.toml)
 	@cd deploy/cdk && $(CDKRUN) python app.py && echo "templates are in deploy/cdk/cdk.out" >&2

@@ -6,6 +6,7 @@ tree gives the same bytes: entries sorted, one fixed time, no bytecode.
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -54,7 +55,7 @@ def fill(folder: Path, machine: str | None) -> None:
 
 def _install(folder: Path, machine: str | None) -> None:
     wanted = ["--target", str(folder), "--require-hashes", "--no-deps", "-r", str(LOCK)]
-    uv = shutil.which("uv")
+    uv = os.environ.get("UV", shutil.which("uv") or "")  # make passes its own, which may be none
     if uv:
         command = [uv, "pip", "install", "--quiet", "--link-mode", "copy", "--only-binary", ":all:", *wanted]
         command += ["--python-platform", f"{machine}-manylinux2014", "--python-version", PYTHON] if machine else []
@@ -66,6 +67,10 @@ def _install(folder: Path, machine: str | None) -> None:
             command += [flag for abi in ("cp313", "abi3", "none") for flag in ("--abi", abi)]
             command += ["--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - our own arguments
+    if done.returncode and "No module named pip" in done.stderr:
+        sys.exit(
+            "this environment was made with uv, which is gone, and has no pip: `make clean`, then again, or install uv"
+        )
     if done.returncode:
         sys.exit(
             f"the wheels of {LOCK.name} for {machine or 'this machine'} cannot be had: {done.stderr.strip()[-2000:]}"

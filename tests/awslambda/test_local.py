@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import sys
+import time
 from pathlib import Path
 
 import build_zip
@@ -32,18 +33,18 @@ async def broker():
         yield made
 
 
-async def publish(broker, values, partitions=2):
+async def publish(broker, values, partitions=2, start=1_715_263_558_360):
     """Publish values, and answer the records as a consumer sees them."""
     await broker.create_topic(TOPIC, partitions)
     producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap, max_request_size=8 << 20)
     await producer.start()
     records = []
     for n, value in enumerate(values):
-        time = 1_715_263_558_360 + n
+        stamp = start + n
         sent = await producer.send_and_wait(
-            TOPIC, value, partition=n % partitions, timestamp_ms=time, headers=[("h", b"\xff")]
+            TOPIC, value, partition=n % partitions, timestamp_ms=stamp, headers=[("h", b"\xff")]
         )
-        records.append(record(value, topic=TOPIC, partition=n % partitions, offset=sent.offset, timestamp=time))
+        records.append(record(value, topic=TOPIC, partition=n % partitions, offset=sent.offset, timestamp=stamp))
     await producer.stop()
     return records
 
@@ -145,9 +146,9 @@ async def test_a_function_that_is_killed_loses_nothing(world, broker):
     assert await asyncio.to_thread(world.rows) == expected(records)
 
 
-async def answering(invoker_of, broker, answers, count=6, **policy):
+async def answering(invoker_of, broker, answers, start=1_715_263_558_360, count=6, **policy):
     """Run an invoker over a topic against scripted answers; gives the offsets of each event."""
-    await publish(broker, [b"%d" % n for n in range(count)], partitions=1)
+    await publish(broker, [b"%d" % n for n in range(count)], partitions=1, start=start)
     seen = []
 
     async def invoke(event):
@@ -180,7 +181,15 @@ async def test_a_mapping_goes_on_from_the_first_failed_offset(broker):
 
 
 @slow
-@pytest.mark.parametrize("wrong", ["3", {"partition": "other-0", "offset": 3}, {"partition": f"{TOPIC}-0"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "3",
+        {"partition": "other-0", "offset": 3},
+        {"partition": f"{TOPIC}-0"},
+        {"partition": f"{TOPIC}-0", "offset": "3"},
+    ],
+)
 async def test_a_mapping_repeats_all_for_an_answer_it_cannot_read(broker, wrong):
     answer = {"batchItemFailures": [{"itemIdentifier": wrong}]}
     seen, _ = await answering(
@@ -204,6 +213,16 @@ async def test_a_mapping_bisects_down_to_the_record_that_raises_and_gives_it_up(
 
 
 @slow
-async def test_records_past_their_age_are_given_up_not_sent_for_ever(broker):
-    _, invoker = await answering(Mapping, broker, lambda *_: (None, "E: no"), maximum_record_age=60.0)
-    assert invoker.counts.given_up == 6  # they are of 2024
+async def test_records_past_their_age_are_given_up_before_they_are_sent(broker):
+    seen, invoker = await answering(Mapping, broker, lambda *_: (None, "E: no"), maximum_record_age=60.0)
+    assert seen == []  # they are of 2024
+    assert invoker.counts.given_up == 6
+
+
+@slow
+async def test_records_that_grow_old_while_they_fail_are_given_up_not_sent_for_ever(broker):
+    seen, invoker = await answering(
+        Mapping, broker, lambda *_: (None, "E: no"), start=int(1000 * time.time()), maximum_record_age=5.0
+    )
+    assert seen[:2] == [[0, 1, 2, 3, 4, 5]] * 2
+    assert invoker.counts.given_up == 6

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import shutil
 import struct
 import subprocess
 import sys
@@ -76,14 +78,49 @@ def test_the_sbom_names_what_the_lock_names(zips):
     assert all(each["version"] for each in found["components"])
 
 
-def test_the_same_content_for_this_interpreter_handles_events_with_nothing_else_on_the_path(world, tmp_path):
-    folder, boto = tmp_path / "function", tmp_path / "runtime"
+def runtime(folder):
+    """boto3 and what it needs, as Lambda's runtime brings them."""
     folder.mkdir()
-    boto.mkdir()
-    build_zip.fill(folder, None)
     site = Path(pytest.__file__).parents[1]
-    for name in ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py"):  # what Lambda's runtime brings
-        (boto / name).symlink_to(site / name)
+    for name in ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py"):
+        (folder / name).symlink_to(site / name)
+    return folder
+
+
+def python313():
+    """An interpreter of the runtime's version, if this machine has one."""
+    found = shutil.which(f"python{build_zip.PYTHON}")
+    if found and not subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+        return found
+    return None
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="the zip is for Linux on x86_64")
+def test_the_real_zip_runs_on_the_runtimes_python_where_there_is_one(zips, world, tmp_path):
+    python = python313()
+    if python is None:
+        pytest.skip(f"no python{build_zip.PYTHON} here")
+    with zipfile.ZipFile(zips["x86_64"]) as content:
+        content.extractall(tmp_path / "function")
+    batch = [record(GOOD), record(b"junk", offset=9)]
+    done = subprocess.run(
+        [python, "-I", "-c", FUNCTION, str(tmp_path / "function"), str(runtime(tmp_path / "runtime"))],
+        input=json.dumps(pipe_event(map(entry, batch))).encode(),
+        env={"PATH": os.environ["PATH"], **world.env()},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout.splitlines()[-1]) == {"answer": {"records": 2}, "outside": []}
+    assert [each.code for each in world.letters().values()] == ["LMS-1002"]
+    assert len(world.rows()) == 1
+
+
+def test_the_same_content_for_this_interpreter_handles_events_with_nothing_else_on_the_path(world, tmp_path):
+    folder, boto = tmp_path / "function", runtime(tmp_path / "runtime")
+    folder.mkdir()
+    build_zip.fill(folder, None)
     protobuf = next(
         path for path in (Path(__file__).parents[1] / "corpus/golden").rglob("*.pb") if path.stat().st_size > 100
     )

@@ -31,7 +31,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     batch_size: int = 100
     maximum_batching_window: float = 0.0
     maximum_record_age: float = float("inf")
-    """Older records are given up, by their Kafka timestamp; a Pipe's expire with the topic's retention."""
+    """Older records are given up, by their Kafka timestamp: by a mapping before they are sent at all; a Pipe's expire
+    with the topic's retention, which is looked at after a failure."""
     maximum_retry_attempts: int = -1
     """Of a mapping; -1 is without end."""
     bisect_batch_on_function_error: bool = False
@@ -53,7 +54,7 @@ class Counts(Struct):
 
 
 class _Invoker:
-    """One poller: batches of one partition each, partitions side by side."""
+    """One poller. A batch may mix partitions; its records are in each partition's order."""
 
     kind = ""
 
@@ -211,6 +212,7 @@ class Mapping(_Invoker):
 
     async def _settle(self, batch: list[ConsumerRecord]) -> None:
         attempt = 0
+        batch = self._young(batch)
         while batch:
             answer = await self._call(batch)
             left = batch if answer.error else self._left(answer.payload, batch)
@@ -238,8 +240,10 @@ class Mapping(_Invoker):
             return []
         try:
             first: dict[str, int] = {}
-            for failure in payload["batchItemFailures"]:
+            for failure in payload["batchItemFailures"] or ():
                 where, offset = failure["itemIdentifier"]["partition"], failure["itemIdentifier"]["offset"]
+                if type(offset) is not int:
+                    return list(batch)
                 first[where] = min(offset, first.get(where, offset))
         except (KeyError, TypeError):
             return list(batch)
