@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import io
 import json
 from html.parser import HTMLParser
 from itertools import islice
@@ -9,11 +10,13 @@ from itertools import islice
 import boto3
 import msgspec
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from buckets import S3
 from lmstream import Engine, Record, Settings
-from lmstream.cli.places import S3Access, place
+from lmstream.cli.places import Prefix, S3Access, place
 from lmstream.cli.verify import expectation, failed_lines
+from lmstream.errors import SourceError
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
 
@@ -151,3 +154,114 @@ def test_an_empty_prefix_is_an_empty_place(bucket):
     assert empty.exists()
     assert list(empty.objects()) == []
     assert list(failed_lines(empty.below("errors"))) == []
+
+
+def test_large_objects_are_read_in_pieces_and_empty_ones_at_all(bucket, monkeypatch):
+    monkeypatch.setattr("lmstream.cli.places._PIECE", 1000)
+    s3 = boto3.client("s3", endpoint_url=bucket.url, region_name="us-east-1")
+    lines = [b'{"n":%d}' % n for n in range(1500)]
+    body = b"\n".join(lines)
+    for key, data in {"a/plain": body, "a/zipped": gzip.compress(body), "a/empty": b"", "a/_hidden": b"x"}.items():
+        s3.put_object(Bucket="lake", Key=key, Body=data)
+    at = place("s3://lake/a", S3Access(endpoint_url=bucket.url, region="us-east-1"))
+    found = {name.rpartition("/")[2]: list(them) for name, them in at.objects()}
+    assert found == {"plain": lines, "zipped": lines, "empty": []}
+    assert at.opened("a/empty").read() == b""
+    assert at.opened("a/plain").read() == body
+
+
+def test_an_object_that_changes_while_it_is_read_is_said(bucket, monkeypatch):
+    monkeypatch.setattr("lmstream.cli.places._PIECE", 1000)
+    s3 = boto3.client("s3", endpoint_url=bucket.url, region_name="us-east-1")
+    s3.put_object(Bucket="lake", Key="a", Body=b"x\n" * 1000)
+    body = place("s3://lake", S3Access(endpoint_url=bucket.url, region="us-east-1")).opened("a")
+    body.read(10)
+    s3.put_object(Bucket="lake", Key="a", Body=b"y\n" * 1000)
+    with pytest.raises(SourceError) as caught:
+        body.read()
+    assert caught.value.reason == "place.missing"
+
+
+class Store:
+    """Lists very many objects, and counts what is held."""
+
+    def __init__(self, count):
+        self.count, self.asked, self.given, self.most = count, 0, 0, 0
+        self.pages = 0
+
+    def get_paginator(self, _name):
+        return self
+
+    def paginate(self, **_given):
+        for start in range(0, self.count, 1000):
+            self.pages += 1
+            yield {"Contents": [{"Key": f"k{n:06d}", "Size": 4} for n in range(start, min(start + 1000, self.count))]}
+
+    def get_object(self, **_given):
+        self.asked += 1
+        self.most = max(self.most, self.asked - self.given)
+        return {"Body": io.BytesIO(b"line")}
+
+
+def test_very_many_objects_are_never_held_at_once():
+    store = Store(20_000)
+    for _, lines in Prefix("lake", "", S3Access(), store).objects():
+        assert list(lines) == [b"line"]
+        store.given += 1
+    assert store.given == 20_000
+    assert store.most <= 17
+    assert store.pages == 20
+
+
+def test_whoever_stops_reading_stops_fetching():
+    store = Store(100_000)
+    objects = Prefix("lake", "", S3Access(), store).objects()
+    next(objects)
+    objects.close()
+    assert store.asked <= 17
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "code"),
+    [
+        (
+            ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ListObjectsV2"),
+            "place.denied",
+            "LMS-5011",
+        ),
+        (
+            ClientError({"Error": {"Code": "SlowDown", "Message": "reduce"}}, "GetObject"),
+            "place.unreachable",
+            "LMS-5010",
+        ),
+        (
+            ClientError({"Error": {"Code": "ExpiredToken", "Message": "old"}}, "GetObject"),
+            "place.credentials",
+            "LMS-5013",
+        ),
+        (NoCredentialsError(), "place.credentials", "LMS-5013"),
+        (EndpointConnectionError(endpoint_url="http://x"), "place.unreachable", "LMS-5010"),
+    ],
+)
+def test_each_fault_of_a_bucket_says_who_must_act(error, reason, code):
+    class Broken(Store):
+        def paginate(self, **_given):
+            raise error
+
+    with pytest.raises(SourceError) as caught:
+        Prefix("lake", "data", S3Access(), Broken(1)).exists()
+    assert (caught.value.reason, caught.value.code) == (reason, code)
+    assert "s3://lake/data/" in str(caught.value)
+
+
+def test_without_credentials_that_is_what_is_said(cli, bucket, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    access = ("--endpoint-url", bucket.url, "--region", "us-east-1")
+    said = cli("query", "--landed", "s3://lake/data", *access)
+    assert said.code == 1
+    assert "LMS-5013" in said.err
+    assert "AWS_PROFILE" in said.err

@@ -15,9 +15,31 @@ from cyclopts import Parameter
 
 from lmstream.cli.landed import landed_files, lines_of
 from lmstream.errors import ConfigError, SourceError
+from lmstream.settings import MIB
 
 SCHEME: Final = "s3://"
-_AHEAD: Final = 8  # objects fetched at once; each may hold a buffer of Firehose, 128 MiB before gzip
+_AHEAD: Final = 16  # small objects fetched at once: a request takes longer on its way than in the store
+_PIECE: Final = 8 * MIB
+"""Larger objects (Firehose buffers up to 128 MiB) are read piece by piece, when it is their turn: what is held at once
+is _AHEAD pieces at most, however large the objects and however many there are."""
+_DENIED: Final = frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidObjectState", "403"})
+_MISSING: Final = frozenset({"NoSuchBucket", "NoSuchKey", "PreconditionFailed", "404", "412"})
+_NOBODY: Final = frozenset(
+    {
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+        "CredentialRetrievalError",
+        "TokenRetrievalError",
+        "SSOTokenLoadError",
+        "UnauthorizedSSOTokenError",
+        "LoginRefreshRequired",
+    }
+)
 _GZIP: Final = b"\x1f\x8b"
 
 
@@ -69,7 +91,7 @@ class Folder:
 
 
 class Prefix:
-    """A prefix of a bucket. Objects are fetched a few ahead, and nothing is written to disk."""
+    """A prefix of a bucket. Small objects are fetched some ahead, and nothing is written to disk."""
 
     def __init__(self, bucket: str, prefix: str, access: S3Access, client: Any = None) -> None:
         self.bucket = bucket
@@ -86,15 +108,18 @@ class Prefix:
                 from botocore.config import Config
             except ImportError as e:
                 raise ConfigError("config.extra", "s3:// places need the extra [consumer]") from e
-            config = Config(max_pool_connections=2 * _AHEAD, retries={"mode": "standard", "max_attempts": 5})
-            self._made = boto3.client(
-                "s3", endpoint_url=self._access.endpoint_url, region_name=self._access.region, config=config
-            )
+            # Throttling (503 SlowDown) is tried again ten times, up to 20 s apart.
+            config = Config(max_pool_connections=2 * _AHEAD, retries={"mode": "standard", "max_attempts": 10})
+            with self._explained():
+                # A session of its own: the module's keeps the credentials that it found first.
+                self._made = boto3.session.Session().client(
+                    "s3", endpoint_url=self._access.endpoint_url, region_name=self._access.region, config=config
+                )
         return self._made
 
     def exists(self) -> bool:
         """Whether the bucket can be listed; a prefix without objects is an empty place. Raises SourceError."""
-        next(self.keys(), None)
+        next(self._listed(()), None)
         return True
 
     def below(self, name: str) -> "Prefix":
@@ -102,35 +127,64 @@ class Prefix:
 
     def keys(self, without: Sequence[Place] = ()) -> Iterator[str]:
         """Keys in the order of the store."""
+        return (key for key, _ in self._listed(without))
+
+    def _listed(self, without: Sequence[Place]) -> Iterator[tuple[str, int]]:
+        """Keys and sizes, a page of a thousand at a time."""
         skip = tuple(each.prefix for each in without if isinstance(each, Prefix) and each.bucket == self.bucket)
+        client = self._client
         with self._explained():
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
             for page in pages:
                 for each in page.get("Contents", ()):
                     key: str = each["Key"]
                     name = key.rsplit("/", 1)[-1]
                     if name and not name.startswith((".", "_")) and not (skip and key.startswith(skip)):
-                        yield key
+                        yield key, each["Size"]
 
     def objects(self, without: Sequence[Place] = ()) -> Iterator[tuple[str, Iterator[bytes]]]:
-        ahead: deque[tuple[str, Future[bytes]]] = deque()
-        with ThreadPoolExecutor(_AHEAD, "s3") as pool:
-            for key in self.keys(without):
-                ahead.append((key, pool.submit(self.read, key)))
+        ahead: deque[tuple[str, Future[bytes] | None]] = deque()
+        pool = ThreadPoolExecutor(_AHEAD, "s3")
+        try:
+            for key, size in self._listed(without):
+                ahead.append((key, pool.submit(self.read, key) if size <= _PIECE else None))
                 if len(ahead) >= _AHEAD:
                     yield self._lines(*ahead.popleft())
             while ahead:
                 yield self._lines(*ahead.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def read(self, key: str) -> bytes:
-        """The bytes of an object, as they lie there. Raises SourceError."""
+        """The bytes of an object, as they lie there; keep it for small ones. Raises SourceError."""
         with self._explained(key):
             data: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
             return data
 
-    def _lines(self, key: str, body: "Future[bytes]") -> tuple[str, Iterator[bytes]]:
+    def opened(self, key: str) -> io.BufferedReader:
+        """An object of any size, held piece by piece. Raises SourceError, also while it is read."""
+        return io.BufferedReader(_Pieces(self, key), _PIECE)
+
+    def piece(self, key: str, start: int, etag: str) -> tuple[bytes, int, str]:
+        """Bytes from `start` on, the size of the object and its ETag; with an ETag, of that version alone."""
+        from botocore.exceptions import ClientError
+
+        only = {"IfMatch": etag} if etag else {}
+        with self._explained(key):
+            try:
+                answer = self._client.get_object(
+                    Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + _PIECE - 1}", **only
+                )
+            except ClientError as e:
+                if e.response["Error"]["Code"] not in ("InvalidRange", "416"):
+                    raise
+                return b"", start, etag  # of an empty object there is no range
+            data: bytes = answer["Body"].read()
+            return data, int(answer["ContentRange"].rpartition("/")[2]), answer["ETag"]
+
+    def _lines(self, key: str, body: "Future[bytes] | None") -> tuple[str, Iterator[bytes]]:
         name = f"{SCHEME}{self.bucket}/{key}"
-        return name, _split(name, body.result())
+        return name, _split(name, self.opened(key) if body is None else io.BytesIO(body.result()))
 
     @contextlib.contextmanager
     def _explained(self, key: str = "") -> Iterator[None]:
@@ -138,8 +192,44 @@ class Prefix:
 
         try:
             yield
-        except (BotoCoreError, ClientError) as e:
-            raise SourceError("source.file", f"{SCHEME}{self.bucket}/{key or self.prefix}: {e}") from e
+        except (BotoCoreError, ClientError, ValueError) as e:
+            raise SourceError(_reason(e), f"{SCHEME}{self.bucket}/{key or self.prefix}: {e}") from e
+
+
+class _Pieces(io.RawIOBase):
+    """An object as a file, a request for each piece: one that fails is made again, not the whole object."""
+
+    def __init__(self, prefix: Prefix, key: str) -> None:
+        self._prefix, self._key = prefix, key
+        self._at, self._size, self._etag = 0, -1, ""
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if not self._rest and self._at != self._size:
+            data, self._size, self._etag = self._prefix.piece(self._key, self._at, self._etag)
+            self._rest = memoryview(data)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        self._at += count
+        return count
+
+
+def _reason(error: Exception) -> str:
+    """Who must act, by the code of the service or the exception's classes."""
+    response = getattr(error, "response", None) or {}
+    names = {str(response.get("Error", {}).get("Code", "")), *(cls.__name__ for cls in type(error).__mro__)}
+    for reason, known in (
+        ("place.credentials", _NOBODY),
+        ("place.denied", _DENIED),
+        ("place.missing", _MISSING),
+    ):
+        if names & known:
+            return reason
+    return "place.unreachable"
 
 
 def place(text: Path | str, access: S3Access = NO_S3) -> Place:
@@ -154,9 +244,10 @@ def place(text: Path | str, access: S3Access = NO_S3) -> Place:
     return Folder(Path(name))
 
 
-def _split(name: str, data: bytes) -> Iterator[bytes]:
-    opened: Iterable[bytes] = GzipFile(fileobj=io.BytesIO(data)) if data.startswith(_GZIP) else io.BytesIO(data)
+def _split(name: str, data: io.BufferedReader | io.BytesIO) -> Iterator[bytes]:
     try:
+        begin = data.getvalue() if isinstance(data, io.BytesIO) else data.peek(2)
+        opened: Iterable[bytes] = GzipFile(fileobj=data) if begin.startswith(_GZIP) else data
         for line in opened:
             if line := line.strip():
                 yield line

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,8 @@ def _here(landed: Place, errors: Place | None) -> Iterator[tuple[Path, Path | No
     with tempfile.TemporaryDirectory(prefix="lmstream-query-") as made, terminal.Progress("objects copied") as progress:
         for number, key in enumerate(landed.keys(without=[errors or landed.below("errors")])):
             # By number: what senders named may be no name for a file of this machine.
-            (Path(made) / f"{number:08d}").write_bytes(landed.read(key))
+            with (Path(made) / f"{number:08d}").open("wb") as copy:
+                shutil.copyfileobj(landed.opened(key), copy, MIB)
             progress.advance()
         yield Path(made), None
 
