@@ -164,6 +164,9 @@ def test_what_does_not_answer_is_named_each_by_itself(cli, good, services):
     assert set(found) == {f"broker {closed}", "topics", "sink"}
     assert found["topics"]["said"].startswith("LMS-3")
     assert found["sink"]["said"].startswith("LMS-4")
+    assert all(each["said"].startswith(each["code"] + " ") for each in found.values())
+    told = cli("validate", "--connect", *flags).out
+    assert all(f"More: lmstream explain {each['code']}\n" in told for each in found.values())
 
 
 @pytest.mark.usefixtures("good")

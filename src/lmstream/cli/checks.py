@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from lmstream.config import Config, build_letters, build_sink, check_letters
-from lmstream.errors import LmstreamError
+from lmstream.errors import REASONS, LmstreamError
 from lmstream.partitioning import firehose_prefix, jq_query
 from lmstream.settings import MIB
 
@@ -30,6 +30,8 @@ class Check(Struct, frozen=True):
     verdict: Verdict
     said: str
     mend: str = ""
+    code: str = ""
+    """What `lmstream explain` takes, of what failed."""
 
 
 # Without a connection
@@ -204,7 +206,8 @@ async def _kafka(config: Config) -> list[Check]:
         ]
     except Exception as e:  # noqa: BLE001 - whatever the client raises is the answer
         mend = "the certificate needs READ and DESCRIBE on group and topics, DESCRIBE_CONFIGS on topics"
-        checks.append(Check(f"group {settings.group}", "failed", f"{type(e).__name__}: {e}", mend))
+        code = REASONS["source.topic"].code
+        checks.append(Check(f"group {settings.group}", "failed", f"{code} {type(e).__name__}: {e}", mend, code))
     finally:
         await client.stop(consumer)
     return checks
@@ -281,4 +284,4 @@ async def _letters(config: Config) -> list[Check]:
 
 
 def _failed(name: str, error: LmstreamError) -> Check:
-    return Check(name, "failed", f"{error.code} {error.detail}", error.mend)
+    return Check(name, "failed", f"{error.code} {error.detail}", error.mend, error.code)

@@ -11,7 +11,7 @@ from lmstream.cli import terminal
 from lmstream.cli.checks import Check, arithmetic, live
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.cli.run import NO_SINK, SinkFlags
-from lmstream.errors import ConfigError
+from lmstream.errors import REASONS, ConfigError, more
 
 WRONG, UNREACHABLE = 2, 1
 
@@ -75,6 +75,8 @@ def _show(checks: list[Check], *, as_json: bool) -> None:
         print(f"{check.verdict:8} {terminal.clean(check.name)}: {terminal.clean(check.said)}")
         if check.mend and check.verdict != "ok":
             print(f"{'':8} mend: {terminal.clean(check.mend)}")
+        if check.verdict == "failed":
+            print(f"{'':8} {more(check.code or REASONS['config.invalid'].code)}")
     bad = sum(check.verdict == "failed" for check in checks)
     odd = sum(check.verdict == "warning" for check in checks)
     print(f"{len(checks)} checks: {bad} failed, {odd} warnings")

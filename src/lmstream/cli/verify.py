@@ -17,7 +17,7 @@ from lmstream.cli.landed import lines_of
 from lmstream.cli.places import NO_S3, Place, S3Access, place
 from lmstream.cli.verdict_page import page
 from lmstream.config import Config
-from lmstream.errors import ConfigError, DecodeError, SourceError
+from lmstream.errors import REASONS, ConfigError, DecodeError, SourceError, more
 from lmstream.fanout import Engine, bundle_id
 from lmstream.model import DeadLetter, Record
 
@@ -168,6 +168,8 @@ def show(report: Report) -> None:
         if count > len(names) > 0:
             print(f"{kind}: and {count - len(names):,} more")
     print(verdict(report))
+    if not report.ok:
+        terminal.say(more(REASONS["verify.failed"].code))
     if t.in_error_prefix:
         terminal.say(
             f"{t.in_error_prefix:,} rows are in the error prefix and did not land: mend the cause, send them again"
