@@ -20,6 +20,7 @@ _MEMORY: Final = 3  # times the budget, which resident memory comes to
 _OWN: Final = 80 * MIB  # of a process that has read nothing yet
 _KILL: Final = 30.0  # seconds after which Fargate and Kubernetes kill
 _AFTER: Final = 4.0  # seconds that a stop takes beyond the grace
+_TRIES: Final = 10  # a second apart
 _CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -195,7 +196,7 @@ async def _kafka(config: Config) -> list[Check]:
             what = f"{config.run.workers} workers share {few} partitions"
             checks.append(Check("workers", "warning", what, "the others are idle: lower run.workers"))
         async with asyncio.timeout(20), admin(settings, tls) as asking:
-            await asking.list_consumer_group_offsets(settings.group, partitions=[])
+            await _commits(asking, settings.group)
             kept = await retentions(asking, settings.topics)
         checks.append(Check(f"group {settings.group}", "ok", "its commits can be read"))
         checks += [
@@ -211,6 +212,21 @@ async def _kafka(config: Config) -> list[Check]:
     finally:
         await client.stop(consumer)
     return checks
+
+
+async def _commits(asking: Any, group: str) -> None:
+    """Ask for the group's commits. A cluster that never had a group makes its topic of offsets first, some seconds."""
+    from aiokafka.errors import KafkaError
+
+    for last in (*[False] * _TRIES, True):
+        try:
+            await asking.list_consumer_group_offsets(group, partitions=[])
+        except KafkaError as e:
+            if last or not e.retriable:
+                raise
+            await asyncio.sleep(1)
+        else:
+            return
 
 
 def _certificate(expiry: float | None) -> Check:
