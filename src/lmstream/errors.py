@@ -66,6 +66,12 @@ REASONS: Final[dict[str, Reason]] = {
         "more attributes, exemplars or items of one value than the limits allow",
         "a resource, scope, data point or value may have 1,024 of each",
     ),
+    "limits.batch": Reason(
+        "LMS-1017",
+        "a compressed batch of Kafka records that inflates to more than the limit",
+        "the letter names the offsets and holds the batch; for a producer you trust raise source.batch_bytes, and read "
+        "from there again",
+    ),
     "point.type": Reason(
         "LMS-1101", "a wrong type in a data point", "compare with metrics.proto; siblings were delivered"
     ),

@@ -16,7 +16,7 @@ from lmstream.decoding import Decoding
 from lmstream.errors import REASONS, DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle
 from lmstream.lines import PIECES, FanOut, Group
-from lmstream.model import Record
+from lmstream.model import CLOSED, Record
 from lmstream.partitioning import path_renderer, token
 from lmstream.settings import Settings
 from lmstream.times import HOUR, VALUE, TimePieces, time_fault
@@ -116,6 +116,8 @@ class Engine:
             release()
 
     def _fan_out(self, record: Record) -> FanOut:
+        if record.closed:
+            raise DecodeError(CLOSED, record.closed)
         if record.value is None:
             return FanOut(0, {}, [], tuple, {"record.tombstone": 1})
         settings = self.settings

@@ -5,6 +5,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct, field
 
+CLOSED = "limits.batch"
+"""Reason of a letter that holds a whole compressed batch of Kafka, never opened."""
+
 
 class TopicPartition(NamedTuple):
     """One partition of one topic: offsets count inside it."""
@@ -26,6 +29,8 @@ class Record(Struct, frozen=True, kw_only=True):
     """The bundle; None is a tombstone, acknowledged and counted."""
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    closed: str = ""
+    """Why the source did not open it: `value` is the whole compressed batch of Kafka that ends here. Else empty."""
     only: tuple[int, ...] | None = None
     """Ordinals of the data points that may become rows; None is all. Set when a dead letter is replayed."""
 
@@ -176,6 +181,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
             value=self.value,
             key=self.key,
             headers=self.headers,
+            closed=self.detail if self.reason == CLOSED else "",
             only=tuple(n for n, _ in self.rejected) or None,
         )
 

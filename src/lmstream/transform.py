@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from msgspec import structs
+
 from lmstream.errors import DecodeError
 from lmstream.fanout import Engine, FanOut
 from lmstream.interfaces import Guard, Limits
@@ -62,6 +64,9 @@ class Transform:
                 cuts = [("", data, rows) for data, rows in out.cut(limits.pack_rows, limits.pack_bytes)]
         except DecodeError as e:
             each.why = (e.reason, e.detail)
+            if each.record.closed and each.payload > self._engine.settings.limits.record_bytes:
+                # The places of letters are made for values of that size: a larger letter could stall for ever.
+                each.record = structs.replace(each.record, value=None)
             return None
         except MemoryError:
             # The only error beside DecodeError that the data alone can cause; anything else is a bug and must stop us.

@@ -82,6 +82,12 @@ class Member:
     def alive(self) -> bool:
         return self.process is not None and self.process.returncode is None
 
+    @property
+    def well(self) -> bool:
+        """Runs, ended in order or was killed; or was so young that nobody listened for SIGTERM: it had read nothing."""
+        code = self.process.returncode
+        return code in {None, 0, -signal.SIGKILL} or (code == -signal.SIGTERM and not self.said())
+
     async def kill(self):
         self.send(signal.SIGKILL)
         await self.process.wait()
@@ -91,11 +97,10 @@ class Member:
         self.send(signal.SIGTERM)
         try:
             code = await asyncio.wait_for(self.process.wait(), seconds)
-            # So young that nobody listened for the signal yet: it had read nothing.
-            return 0 if code == -signal.SIGTERM and not self.said() else code
         except TimeoutError:
             await self.kill()
             raise AssertionError(f"member {self.number} did not stop in {seconds} s: {self.said()}") from None
+        return 0 if self.well else code
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
@@ -200,7 +205,7 @@ class Cluster(Scene):
         async with asyncio.timeout(seconds):
             while await self.landed() < self.rows_expected:
                 for member in self.members:
-                    assert member.alive or member.process.returncode in {0, -9}, member.said()
+                    assert member.well, (member.process.returncode, member.said())
                 await asyncio.sleep(0.1)
 
     async def finish(self, *, seconds=60.0, duplicates=True, committed=True):

@@ -17,7 +17,7 @@ from lmstream.cli.run import NO_SINK, SinkFlags, conclude, execute
 from lmstream.config import Config
 from lmstream.errors import ConfigError, DecodeError
 from lmstream.fanout import Engine
-from lmstream.model import Status, TopicPartition
+from lmstream.model import CLOSED, Status, TopicPartition
 
 _PREVIEW: Final = 200
 _REJECTED: Final = 20
@@ -237,7 +237,7 @@ async def _rehearse(store: Store, filters: Filters, config: Config) -> int:
             if not fits(each):
                 continue
             letters += 1
-            if each.letter.value is None:
+            if each.letter.value is None or each.letter.reason == CLOSED:
                 again[each.letter.reason or "no value"] += 1
                 continue
             try:
@@ -267,7 +267,7 @@ class _Replayed:
         letter = found.letter
         if not self._fits(found):
             return False
-        if letter.value is None:
+        if letter.value is None or letter.reason == CLOSED:
             self.stubs += 1
             return False
         light = msgspec.structs.replace(letter, value=None, key=None, headers=(), rejected=())
@@ -292,7 +292,9 @@ async def _replay(store: Store, filters: Filters, config: Config, *, purge: bool
     async with _reading(store) as found:
         summary = await execute(config, LetterSource(found, replayed.take), replayed.note)
         if replayed.stubs:
-            terminal.say(f"{replayed.stubs:,} letters hold no bytes: read those records from their topic")
+            terminal.say(
+                f"{replayed.stubs:,} letters hold no bytes or a whole batch: read those from their topic"
+            )
         if purge:
             removed = sum([await _remove(store, each) for each in replayed.delivered()])
             terminal.say(f"{removed:,} letters removed")

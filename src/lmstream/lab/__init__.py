@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmstream.lab.kafka import KafkaLab
     from lmstream.lab.mock_kafka import MockKafka
     from lmstream.lab.mtls import Certificates, MtlsProxy
+    from lmstream.lab.quota import Quota
     from lmstream.lab.runtime_api import Function
     from lmstream.lab.stores import FolderStore, ObjectStore, S3Store
     from lmstream.lab.tcp import TcpFaults
@@ -44,6 +45,7 @@ __all__ = [
     "ObjectStore",
     "Pipe",
     "Policy",
+    "Quota",
     "S3Store",
     "StreamConfig",
     "TcpFaults",
@@ -65,6 +67,7 @@ _HOMES = {
     "ObjectStore": "stores",
     "Pipe": "invokers",
     "Policy": "invokers",
+    "Quota": "quota",
     "S3Store": "stores",
     "StreamConfig": "firehose_config",
     "TcpFaults": "tcp",

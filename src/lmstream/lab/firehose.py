@@ -23,6 +23,7 @@ from lmstream.lab.faults import Fault
 from lmstream.lab.firehose_config import StreamConfig
 from lmstream.lab.firehose_stream import Counters, DeliveryStream
 from lmstream.lab.firehose_wire import ACCOUNT, REGION, RefusedError, batch, constraint, data_of, describe, parse, reply
+from lmstream.lab.quota import Quota
 from lmstream.lab.stores import FolderStore, ObjectStore
 from lmstream.settings import MIB
 
@@ -55,6 +56,8 @@ class FirehoseLab:
         """The plan: each PutRecordBatch call uses up the first entry; with none left the service is well."""
         self.outage = False
         """While True every call is answered with 503."""
+        self.quota: Quota | None = None
+        """What a stream takes a second; None takes everything. Past it records fail inside a 200, or the whole call."""
         self.port = 0
         self._store = FolderStore(store) if isinstance(store, Path | str) else store
         self._streams = {c.name: DeliveryStream(c, self._store, self.counters) for c in configs}
@@ -179,6 +182,10 @@ class FirehoseLab:
         records = batch(put)
         await self._make_room(stream)
         refused = fault.failing(len(records))
+        if self.quota is not None:
+            refused |= self.quota.over([0 if n in refused else len(data) for n, data in enumerate(records)])
+            if len(refused) == len(records):
+                raise RefusedError(503, "ServiceUnavailableException", "Slow down.")
         answers: list[dict[str, str]] = []
         for n, data in enumerate(records[: max(0, len(records) - fault.drop)]):
             if n in refused:

@@ -11,6 +11,7 @@ import msgspec
 
 from lmstream.errors import ConfigError, LmstreamError, SourceError
 from lmstream.model import Record
+from lmstream.sources._batches import Guard, detail_of
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
 from lmstream.sources._supervisor import LostError
@@ -88,6 +89,9 @@ async def _started(settings: Settings, context: ssl.SSLContext | None, *, group:
         raise ConfigError("config.invalid", f"client: aiokafka refuses its settings: {error}") from error
     try:
         await consumer.start()
+        # Before the first fetch: what a batch holds is measured before it is inflated.
+        fetcher = consumer._fetcher  # noqa: SLF001 - there is no public place between a fetch and its opening
+        fetcher._client = Guard(fetcher._client, settings.batch_bytes)  # noqa: SLF001 - as above
         await _topics(consumer, settings)
     except LmstreamError:
         await stop(consumer)
@@ -173,7 +177,17 @@ def lost(error: BaseException) -> LostError:
 
 
 def record(message: Any) -> Record:
-    """Take a message of the client as a record."""
+    """Take a message of the client as a record; what replaces a batch that stays closed as that."""
+    closed = detail_of(message.headers) if message.headers else None
+    if closed is not None:
+        return Record(
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            timestamp=message.timestamp,
+            value=message.value,
+            closed=closed,
+        )
     return Record(
         topic=message.topic,
         partition=message.partition,
