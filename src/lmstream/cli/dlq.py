@@ -292,9 +292,7 @@ async def _replay(store: Store, filters: Filters, config: Config, *, purge: bool
     async with _reading(store) as found:
         summary = await execute(config, LetterSource(found, replayed.take), replayed.note)
         if replayed.stubs:
-            terminal.say(
-                f"{replayed.stubs:,} letters hold no bytes or a whole batch: read those from their topic"
-            )
+            terminal.say(f"{replayed.stubs:,} letters hold no bytes or a whole batch: read those from their topic")
         if purge:
             removed = sum([await _remove(store, each) for each in replayed.delivered()])
             terminal.say(f"{removed:,} letters removed")

@@ -46,8 +46,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_bytes: Bytes = 64 * MIB
     """Bytes that one compressed batch of records may hold once inflated. A larger one is never opened: a dead letter
     takes it as it came. Brokers take batches of 1 MiB (compressed) unless told otherwise, LMDP's inflate 20 to 32-fold.
-    Opening one takes about twice its size of memory for a moment, beside the byte budget. Of aiokafka only: librdkafka
-    has bounds of its own."""
+    Opening one takes about twice its size of memory for a moment, beside the byte budget. For `type = "kafka"`
+    only: librdkafka opens batches of gzip, snappy and lz4 whatever they hold."""
     session_timeout_ms: Milliseconds = 45_000
     """After this long without a heartbeat the group gives our partitions to others."""
     heartbeat_interval_ms: Milliseconds = 3_000
