@@ -46,6 +46,7 @@ def expect_letter(cluster, sent):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 async def test_41_bombs_in_batches_become_letters_within_bounded_memory(tmp_path):
     async with Cluster(tmp_path, partitions=1) as cluster:

@@ -119,7 +119,9 @@ class Soak:
         alive = [m for m in self.cluster.members if m.alive]
         victim = self.draw.choice(alive)
         await victim.kill()
-        await self.cluster.join("--set", f"run.budget_bytes={self.budget}")
+        # Two again: one that starts while the Firehose does not answer its first question ends, for its host to restart.
+        for _ in range(2 - sum(m.alive for m in self.cluster.members)):
+            await self.cluster.join("--set", f"run.budget_bytes={self.budget}")
 
     async def storms(self) -> None:
         """Kills, rebalances and cut connections at random moments, while the Firehose fails."""
@@ -155,6 +157,16 @@ class Soak:
             if now - seen[0][0] >= WINDOW and (rate := (taken - seen[0][1]) / (now - seen[0][0])) > best:
                 best, after = rate, now - began
         return best, after
+
+    async def settled(self) -> None:
+        """Wait for the last takeover: two members, and rows that arrive again."""
+        await asyncio.sleep(8)
+        for _ in range(2 - sum(m.alive for m in self.cluster.members)):
+            await self.cluster.join("--set", f"run.budget_bytes={self.budget}")
+        taken = self.quota.allowed
+        async with asyncio.timeout(90):
+            while self.quota.allowed < taken + MIB // 4:  # noqa: ASYNC110 - of other processes
+                await asyncio.sleep(0.2)
 
     async def burst(self, size: int) -> None:
         """Publish so many bytes as fast as the broker takes them."""
@@ -207,7 +219,7 @@ class Soak:
         try:
             await asyncio.sleep(6)
             await self.storms()
-            await asyncio.sleep(8)  # the last takeover
+            await self.settled()
             await self.outages()
         finally:
             publishing.cancel()
@@ -235,12 +247,12 @@ async def soak(folder: Path, arguments: argparse.Namespace) -> dict[str, object]
     seconds = arguments.minutes * 60
     kills = 50 if arguments.long else max(3, int(seconds / 12))
     storm = 50 * 6.0 if arguments.long else seconds * 0.45
-    budget = 64 * MIB if arguments.long else BUDGET
-    outage = 600.0 if arguments.long else seconds * 0.2
+    budget = arguments.budget_mib * MIB if arguments.budget_mib else 64 * MIB if arguments.long else BUDGET
+    outage = arguments.outage or (600.0 if arguments.long else seconds * 0.2)
     # In a storm the Firehose's rows of one bundle wait for no clock: the checker asks for them.
     async with Cluster(folder, partitions=4) as cluster:
         work = Soak(cluster, arguments.seed, storm=storm, outage=outage, kills=kills, budget=budget)
-        async with asyncio.timeout(storm + outage + (900 if arguments.long else 300)):
+        async with asyncio.timeout(storm + outage + (900 if budget > BUDGET else 400)):
             await work.run(arguments.rate)
         return work.told
 
@@ -250,6 +262,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=2.0, help="length, about (default 2)")
     parser.add_argument("--long", action="store_true", help="50 kills and an outage of ten minutes")
+    parser.add_argument(
+        "--outage", type=float, default=0.0, help="seconds without the Firehose (default: by the length)"
+    )
+    parser.add_argument("--budget-mib", type=int, default=0, help="byte budget of a member (default 16, long 64)")
     parser.add_argument("--rate", type=float, default=60.0, help="bundles published a second (default 60)")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("LMSTREAM_SEED") or time.time_ns() % 10**6))
     parser.add_argument("--keep", action="store_true", help="keep the folder of the run")
