@@ -84,9 +84,11 @@ class Member:
 
     @property
     def well(self) -> bool:
-        """Runs, ended in order or was killed; or was so young that nobody listened for SIGTERM: it had read nothing."""
+        """Runs, ended in order or was killed. Or had read nothing yet: nobody listened for SIGTERM, or the Firehose did
+        not answer its first question."""
         code = self.process.returncode
-        return code in {None, 0, -signal.SIGKILL} or (code == -signal.SIGTERM and not self.said())
+        young = (code == -signal.SIGTERM and not self.said()) or (code == 1 and "LMS-4002" in self.said())
+        return young or code in {None, 0, -signal.SIGKILL}
 
     async def kill(self):
         self.send(signal.SIGKILL)
