@@ -29,6 +29,11 @@ class Breaker:
         self.tripped: Failure | None = None
         """Set once, and for good: whoever mends the cause starts anew."""
 
+    @property
+    def share(self) -> float:
+        """Share of the window that was refused, 0 while there is none."""
+        return self._refused / len(self._window) if self._window else 0.0
+
     def saw(self, *, refused: bool) -> None:
         """Take the verdict on one more record."""
         window, policy = self._window, self._policy

@@ -89,7 +89,7 @@ class DeliveryCounts(Struct):
     """What was sent and how it went, since the start."""
 
     requests: dict[str, int] = field(default_factory=dict)
-    """By outcome: ok, partial (some packs failed), failed (all did), unknown_outcome."""
+    """By outcome: ok, partial (some packs failed), throttled or error (all did), unknown (nobody knows of some)."""
     packs: int = 0
     """Packs delivered."""
     bytes: int = 0
@@ -282,7 +282,11 @@ class Delivery:
         self._gate.answered(failed=lost)
         unknown = sum(each.code == UNKNOWN for each in failures)
         counts.unknown_outcomes += unknown
-        name = UNKNOWN if unknown else "failed" if len(failures) == len(answers) else "partial" if failures else "ok"
+        name = "ok" if not failures else "partial"
+        if unknown:
+            name = "unknown"
+        elif len(failures) == len(answers):
+            name = "throttled" if any(each.code in THROTTLING for each in failures) else "error"
         counts.requests[name] = counts.requests.get(name, 0) + 1
         if len(failures) < len(answers):
             self.trouble = self.fatal = None

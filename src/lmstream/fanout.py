@@ -89,13 +89,13 @@ class Engine:
             raise result
         return result
 
-    def caches(self) -> dict[str, tuple[int, int]]:
-        """(bytes in use, pieces ever made) by what is kept, of all codecs together."""
-        found: dict[str, tuple[int, int]] = {}
+    def caches(self) -> dict[str, tuple[int, int, int]]:
+        """(bytes in use, pieces ever made, pieces asked for) by what is kept, of all codecs together."""
+        found: dict[str, tuple[int, int, int]] = {}
         for codec in self.codecs.values():
-            for name, (used, made) in getattr(codec, "caches", dict)().items():
-                before = found.get(name, (0, 0))
-                found[name] = (before[0] + used, before[1] + made)
+            for name, (used, made, asked) in getattr(codec, "caches", dict)().items():
+                before = found.get(name, (0, 0, 0))
+                found[name] = (before[0] + used, before[1] + made, before[2] + asked)
         return found
 
     def clear_caches(self) -> None:

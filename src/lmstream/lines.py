@@ -32,6 +32,11 @@ class FanOut(Struct, eq=False):
     rejected: tuple[tuple[int, str], ...] = ()
     """(ordinal, reason) of data points that are wrong; they belong into a dead letter."""
 
+    @property
+    def paths(self) -> set[str]:
+        """The partition paths of the lines."""
+        return {path for path, _ in self._paths()}
+
     def ndjson(self) -> bytes:
         """All lines in document order."""
         return b"".join(self._pieces)

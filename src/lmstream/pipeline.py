@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from lmstream._tasks import Tasks
+from lmstream.active import Active
 from lmstream.breaker import Breaker, BreakerPolicy
 from lmstream.burial import Burial
 from lmstream.delivery import Delivery, DeliveryPolicy, LetterDelivery, Random
@@ -58,6 +59,8 @@ class Pipeline:
         self._decoding = Breaker(breaker, "no row could be made of")
         self._accepting = Breaker(breaker, "the sink refused")
         self.engine = engine
+        self.active = Active()
+        """Partitions that rows went into lately."""
         self._flight = Flight()
         self.counts = self._flight.counts
         self.budget = budget
@@ -118,6 +121,15 @@ class Pipeline:
     def broken(self) -> Failure | None:
         """Set for good when too many records are refused: nothing more is transformed or dead-lettered."""
         return self._decoding.tripped or self._accepting.tripped
+
+    @property
+    def refusals(self) -> dict[str, tuple[float, bool]]:
+        """By who refuses, `engine` or `sink`: the share of the last records that it refused, and whether reading
+        stopped for that."""
+        return {
+            name: (each.share, each.tripped is not None)
+            for name, each in (("engine", self._decoding), ("sink", self._accepting))
+        }
 
     @property
     def unburied(self) -> tuple[str, int]:
@@ -277,6 +289,7 @@ class Pipeline:
             return
         out, cuts = made
         self._decoding.saw(refused=bool(out.rejected) and not out.rows)
+        self.active.saw(lambda: out.paths, self._clock())
         self._flight.encoded(each, out.rows, sum(len(data) for _, data, _ in cuts))
         add(c.skipped, out.skipped)
         add(c.noted, out.noted)

@@ -86,6 +86,20 @@ CATALOGUE: Final = (
     Metric(
         "lmstream_sink_request_duration_seconds", "", "histogram", "Seconds", "Requests to the sink, answered or not"
     ),
+    Metric("lmstream_dead_letters_waiting", "", "gauge", "Count", "Records whose dead letter is not durable yet"),
+    Metric(
+        "lmstream_refused_ratio", "", "gauge", "Count", "Share of the last records that were refused, 0 to 1", ("by",)
+    ),
+    Metric(
+        "lmstream_breaker_tripped", "", "gauge", "Count", "1 once so many were refused that reading stopped", ("by",)
+    ),
+    Metric("lmstream_partition_keys_active", "", "gauge", "Count", "Partitions with rows in the last five minutes"),
+    Metric("lmstream_partition_keys_quota", "", "gauge", "Count", "Active partitions that Firehose allows by default"),
+    Metric(
+        "lmstream_partition_keys_overflow_total", "", "counter", "Count", "Partitions that began at or above the quota"
+    ),
+    Metric("lmstream_source_state", "", "gauge", "Count", "1 for the state the source is in, 0 for others", ("state",)),
+    Metric("lmstream_source_failed_starts_total", "", "counter", "Count", "Members of the group that could not start"),
     Metric("lmstream_commits_total", "", "counter", "Count", "Commits of offsets"),
     Metric("lmstream_commit_failures_total", "", "counter", "Count", "Commits that failed; the next covers them"),
     Metric("lmstream_late_acks_total", "", "counter", "Count", "Settlements after their partition was given up"),
@@ -120,9 +134,12 @@ CATALOGUE: Final = (
         "Until retention takes the oldest unread record, while records wait",
         PARTITION,
     ),
+    Metric("lmstream_topic_retention_seconds", "", "gauge", "Seconds", "How long the topic keeps records", ("topic",)),
+    Metric("lmstream_offset_acked", "", "gauge", "Count", "Next offset after what is durable", PARTITION),
     Metric("lmstream_offset_committed", "", "gauge", "Count", "Next offset of the group", PARTITION),
     Metric("lmstream_event_loop_stall_seconds", "", "gauge", "Seconds", "Longest stall of the loop in the last minute"),
     Metric("lmstream_cache_bytes", "", "gauge", "Bytes", "Encoded pieces that the engine keeps", ("cache",)),
+    Metric("lmstream_cache_hits_total", "", "counter", "Count", "Pieces taken from what was kept", ("cache",)),
     Metric("lmstream_cache_misses_total", "", "counter", "Count", "Pieces that had to be encoded", ("cache",)),
     Metric(
         "lmstream_tls_cert_expiry_timestamp_seconds",

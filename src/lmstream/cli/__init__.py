@@ -105,6 +105,14 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         lmstream validate --deployment deploy/cdk/settings.toml --json
         """,
     ),
+    "telemetry": (
+        "The catalogue of metrics, and what is made of it: alarms for Prometheus, a dashboard for Grafana.",
+        """
+        lmstream telemetry ls
+        lmstream telemetry prometheus --runbook https://wiki.example/lmstream > rules.yaml
+        lmstream telemetry grafana > dashboard.json
+        """,
+    ),
     "schema": (
         "Print the row contract as JSON Schema, Glue columns, Athena DDL or a Markdown table.",
         """
@@ -121,6 +129,11 @@ _BELOW: Final[dict[str, dict[str, str]]] = {
         "stats": "Count dead letters by partition and reason.",
         "replay": "Send dead letters through the engine again; without --yes only say what would come of it.",
         "purge": "Remove dead letters for good; without --yes only say which.",
+    },
+    "telemetry": {
+        "ls": "List all metrics with their names in Prometheus and CloudWatch.",
+        "prometheus": "Print the alarms as a rule file for Prometheus.",
+        "grafana": "Print a dashboard for Grafana.",
     },
     "config": {"show": "Print every setting, secrets masked; --origin says where each comes from."},
 }

@@ -115,6 +115,7 @@ class Codec:
         self._polled = pieces.PieceCache[_Polled](self._make_polled, budget // 4)
         self._tails = pieces.PieceCache[bytes](_make_tail, 2 * budget)
         self._heads = pieces.Heads(settings)
+        self._asked = [0, 0, 0, 0]
 
     @property
     def largest(self) -> int:
@@ -122,13 +123,14 @@ class Codec:
         scope = max(self._scopes.largest, self._polled.largest)
         return self._resources.largest + scope + self._heads.largest + self._tails.largest
 
-    def caches(self) -> dict[str, tuple[int, int]]:
-        """(bytes in use, pieces ever made) by what is kept."""
+    def caches(self) -> dict[str, tuple[int, int, int]]:
+        """(bytes in use, pieces ever made, pieces asked for) by what is kept; asked for by what made rows alone."""
+        resources, scopes, heads, tails = self._asked
         return {
-            "resource": self._resources.state,
-            "scope": self._scopes.state,
-            "attributes": self._tails.state,
-            "metric": self._heads.state,
+            "resource": (*self._resources.state, resources),
+            "scope": (*_add(self._scopes.state, self._polled.state), scopes),
+            "attributes": (*self._tails.state, tails),
+            "metric": (*self._heads.state, heads),
         }
 
     def clear(self) -> None:
@@ -219,6 +221,7 @@ class Codec:
         if stop > self._settings.limits.points:
             raise DecodeError("limits.points", f"{stop:,} data points")
         self._fill(bundle, points, odd)
+        pieces.asked(self._asked, len(request.resourceMetrics or ()), bundle)
         return bundle
 
     def _histograms(
@@ -331,6 +334,10 @@ class Codec:
             return pieces.scope(found.name or "", found.version or "", texts(bytes(found.attributes)))
         except ValidationError as error:
             raise DecodeError("decode.type", f"in a scope: {error}") from error
+
+
+def _add(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] + other[0], one[1] + other[1]
 
 
 def _make_tail(raw: bytes) -> tuple[bytes, int]:

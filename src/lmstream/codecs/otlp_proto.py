@@ -55,6 +55,7 @@ class Codec:
         self._scopes = pieces.PieceCache[Scope](self._make_scope, budget // 2)
         self._tails = pieces.PieceCache["bytes | None"](self._make_tail, 2 * budget)
         self._heads = pieces.Heads(settings)
+        self._asked = [0, 0, 0, 0]
         self._largest_tail = 0
 
     @property
@@ -63,13 +64,14 @@ class Codec:
         tail = max(self._tails.largest, self._largest_tail)
         return self._resources.largest + self._scopes.largest + self._heads.largest + tail
 
-    def caches(self) -> dict[str, tuple[int, int]]:
-        """(bytes in use, pieces ever made) by what is kept."""
+    def caches(self) -> dict[str, tuple[int, int, int]]:
+        """(bytes in use, pieces ever made, pieces asked for) by what is kept; asked for by what made rows alone."""
+        resources, scopes, heads, tails = self._asked
         return {
-            "resource": self._resources.state,
-            "scope": self._scopes.state,
-            "attributes": self._tails.state,
-            "metric": self._heads.state,
+            "resource": (*self._resources.state, resources),
+            "scope": (*self._scopes.state, scopes),
+            "attributes": (*self._tails.state, tails),
+            "metric": (*self._heads.state, heads),
         }
 
     def clear(self) -> None:
@@ -123,6 +125,7 @@ class Codec:
         if stop > self._settings.limits.points:
             raise DecodeError("limits.points", f"{stop:,} data points")
         self._fill(bundle, points, general)
+        pieces.asked(self._asked, len(request.resource_metrics), bundle)
         return bundle
 
     def _head(self, metric: Any, kind: str, data: Any) -> Metric:

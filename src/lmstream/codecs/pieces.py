@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Metric, Resource, Scope
+from lmstream.interfaces import Bundle, Metric, Resource, Scope
 from lmstream.partitioning import metric_keys
 from lmstream.settings import Settings
 
@@ -66,6 +66,14 @@ class PieceCache(dict[bytes, V]):
         self._dropped += len(self)
         self.clear()
         self._used = 0
+
+
+def asked(counts: list[int], resources: int, bundle: Bundle) -> None:
+    """Count what a bundle asked the caches for: resources, scopes, metrics, attributes. Once a bundle, not a point."""
+    counts[0] += resources
+    counts[1] += len(bundle.series)
+    counts[2] += len(bundle.heads)
+    counts[3] += len(bundle.times)
 
 
 MAX_ITEMS: Final = 1024

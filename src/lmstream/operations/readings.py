@@ -3,9 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from lmstream import __version__
+from lmstream.active import QUOTA
 from lmstream.durations import Durations
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
@@ -14,6 +15,10 @@ from lmstream.runtime import Runtime
 MINUTE: Final = 60.0
 STUCK: Final = 120.0  # seconds with records in flight of which none is settled: not progressing
 TICKS: Final = 30.0  # seconds after which a loop that did not come round is dead
+
+
+State = Literal["starting", "running", "draining", "suspect", "recreating", "stopped"]
+"""States of a source that keeps a member in its group (sources/_supervisor.py, which needs an extra)."""
 
 
 class Sample(NamedTuple):
@@ -112,9 +117,13 @@ class Readings:
         yield from self._counts()
         yield from self._gauges()
         yield from self._source()
-        for name, (used, made) in self.runtime.pipeline.engine.caches().items():
+        for name, (used, made, asked) in self.runtime.pipeline.engine.caches().items():
             yield Sample("lmstream_cache_bytes", (name,), used)
+            yield Sample("lmstream_cache_hits_total", (name,), max(0, asked - made))
             yield Sample("lmstream_cache_misses_total", (name,), made)
+        for name, (share, tripped) in self.runtime.pipeline.refusals.items():
+            yield Sample("lmstream_refused_ratio", (name,), share)
+            yield Sample("lmstream_breaker_tripped", (name,), float(tripped))
 
     def _counts(self) -> Iterator[Sample]:
         runtime, progress = self.runtime, self.runtime.progress()
@@ -133,6 +142,7 @@ class Readings:
             "lmstream_commit_failures_total": progress.commit_failures,
             "lmstream_late_acks_total": progress.late,
             "lmstream_stale_records_total": progress.stale,
+            "lmstream_partition_keys_overflow_total": runtime.pipeline.active.overflow,
         }
         yield from (Sample(name, (), value) for name, value in plain.items())
         labelled: tuple[tuple[str, Mapping[str, int]], ...] = (
@@ -154,6 +164,9 @@ class Readings:
             "lmstream_budget_bytes": pipeline.budget,
             "lmstream_sink_concurrency": pipeline.delivery.concurrency,
             "lmstream_event_loop_stall_seconds": self.stall,
+            "lmstream_dead_letters_waiting": pipeline.unburied[1],
+            "lmstream_partition_keys_active": pipeline.active.count(runtime.clock()),
+            "lmstream_partition_keys_quota": QUOTA,
         }
         yield Sample("lmstream_build_info", (__version__,), 1)
         yield from (Sample(name, (), value) for name, value in plain.items())
@@ -165,11 +178,16 @@ class Readings:
         health = getattr(self.runtime.source, "health", None)
         if health is None:
             return
+        for state in get_args(State):
+            yield Sample("lmstream_source_state", (state,), float(health.state == state))
+        yield Sample("lmstream_source_failed_starts_total", (), health.failed_starts)
         yield Sample("lmstream_rebalances_total", (), health.rebalances)
         yield Sample("lmstream_records_expired_unread_total", (), health.lost_by_retention)
         yield Sample("lmstream_topic_resets_total", (), health.topic_resets)
         for cause, times in sorted(health.recreations.items()):
             yield Sample("lmstream_consumer_recreations_total", (cause,), times)
+        for topic, kept in sorted(self.retention_ms.items()):
+            yield Sample("lmstream_topic_retention_seconds", (topic,), kept / 1000)
         partitions = self.partitions()
         yield Sample("lmstream_assigned_partitions", (), len(partitions))
         for each in partitions:
@@ -178,6 +196,7 @@ class Readings:
                 "lmstream_consumer_lag_records": each.lag_records,
                 "lmstream_consumer_lag_seconds": each.lag_seconds,
                 "lmstream_time_to_data_loss_seconds": each.loss_seconds,
+                "lmstream_offset_acked": self.runtime.ledger.position(TopicPartition(each.topic, each.partition)),
                 "lmstream_offset_committed": each.committed,
             }
             yield from (Sample(name, where, value) for name, value in values.items() if value is not None)

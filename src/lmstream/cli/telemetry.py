@@ -1,0 +1,49 @@
+"""`lmstream telemetry`: the catalogue of metrics, and the dashboard and alarms that are made of it."""
+
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from lmstream.cli import terminal
+from lmstream.operations import alarms
+from lmstream.telemetry import CATALOGUE
+
+RUNBOOK: Final = "docs/runbook.md"
+
+
+def ls(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
+    """List all metrics: the name that Prometheus knows, that of CloudWatch, and what it counts.
+
+    Parameters
+    ----------
+    as_json
+        One JSON array instead of a table.
+    """
+    if as_json:
+        terminal.print_json([each._asdict() for each in CATALOGUE])
+        return 0
+    headers = ("Prometheus", "CloudWatch", "kind", "unit", "labels", "what")
+    rows = (
+        (each.name if each.served else "", each.emf, each.kind, each.unit, " ".join(each.labels), each.help)
+        for each in CATALOGUE
+    )
+    terminal.table(headers, rows)
+    return 0
+
+
+def prometheus(*, runbook: str = RUNBOOK) -> int:
+    """Print the alarms as a rule file for Prometheus.
+
+    Parameters
+    ----------
+    runbook
+        Address of the runbook, to which each alarm links.
+    """
+    print(alarms.rules(runbook), end="")
+    return 0
+
+
+def grafana() -> int:
+    """Print a dashboard for Grafana, to be imported as it is."""
+    terminal.print_json(alarms.dashboard())
+    return 0

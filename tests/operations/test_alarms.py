@@ -1,0 +1,187 @@
+"""Alarms and dashboard name only metrics that are served, with labels that they have; what is on disk is what is generated."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import promql_parser
+import pytest
+import yaml
+
+from lmstream.active import BURST, MOST, QUOTA, RATE, WINDOW, Active
+from lmstream.cli import main, runbook
+from lmstream.operations.alarms import ALARMS, PANELS, dashboard, rules, titled
+from lmstream.telemetry import CATALOGUE, SERVED
+
+ROOT = Path(__file__).parents[2]
+FILES = ROOT / "adapters/container/observability"
+LABELS = {metric.name: {*metric.labels, "instance", "job"} for metric in SERVED} | {
+    f"{metric.name}_bucket": {*metric.labels, "le", "instance", "job"}
+    for metric in SERVED
+    if metric.kind == "histogram"
+}
+PROMTOOL = shutil.which(os.environ.get("LMSTREAM_TEST_PROMTOOL", "promtool"))
+EXPRESSIONS = {
+    **{alarm.name: alarm.expression for alarm in ALARMS},
+    **{
+        f"{panel.title}: {legend}": query.replace("$__rate_interval", "5m")
+        for panels in PANELS.values()
+        for panel in panels
+        for query, legend in panel.queries
+    },
+}
+
+
+def metrics_of(expression):
+    found = set()
+
+    def visit(node):
+        if isinstance(node, promql_parser.VectorSelector):
+            found.add(node.name)
+        elif isinstance(node, promql_parser.MatrixSelector):
+            found.add(node.vector_selector.name)
+        return True
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return found
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_every_metric_and_label_that_is_named_exists(name):
+    metrics = metrics_of(EXPRESSIONS[name])
+    assert metrics
+    assert metrics <= LABELS.keys()
+    grouped = {
+        label for group in re.findall(r"\b(?:by|on) \(([\w, ]+)\)", EXPRESSIONS[name]) for label in group.split(", ")
+    }
+    for metric in metrics:
+        assert grouped <= LABELS[metric], metric
+
+
+def test_the_parser_sees_metrics_and_refuses_what_is_no_expression():
+    assert metrics_of("sum(rate(a_total[5m])) / on (x) max(b) > 1 or absent(c)") == {"a_total", "b", "c"}
+    with pytest.raises(ValueError, match=r"unexpected|unclosed"):
+        promql_parser.parse("sum(rate(a_total[5m])")
+
+
+@pytest.mark.parametrize("alarm", ALARMS, ids=lambda alarm: alarm.name)
+def test_each_label_in_a_sentence_is_one_that_the_expression_keeps(alarm):
+    kept = {"instance", *(set(re.findall(r"by \((\w+)\)", alarm.expression)))}
+    bare = not re.search(r"\b(sum|min|max|absent|quantile)\b", alarm.expression)
+    for label in re.findall(r"\$labels\.(\w+)", alarm.summary):
+        assert label in kept
+        assert bare or f"by ({label})" in alarm.expression
+
+
+def test_each_alarm_has_its_section_in_the_runbook_and_each_section_its_alarm():
+    written = {each.name for each in runbook.alarms() if "Prometheus" in each.also}
+    assert {alarm.name for alarm in ALARMS} == written
+
+
+def test_files_on_disk_are_what_the_commands_print(capsys):
+    assert main(["telemetry", "prometheus"]) == 0
+    assert capsys.readouterr().out == (FILES / "rules.yaml").read_text("utf-8")
+    assert main(["telemetry", "grafana"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((FILES / "dashboard.json").read_text("utf-8"))
+
+
+def test_the_list_has_the_whole_catalogue(capsys):
+    assert main(["telemetry", "ls", "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == [metric.name for metric in CATALOGUE]
+    assert main(["telemetry", "ls"]) == 0
+    told = capsys.readouterr().out
+    assert all(metric.name in told for metric in SERVED)
+
+
+def test_rules_are_the_alarms_as_yaml():
+    (group,) = yaml.safe_load(rules("https://wiki.example/book"))["groups"]
+    assert [rule["alert"] for rule in group["rules"]] == [titled(alarm) for alarm in ALARMS]
+    assert [rule["expr"] for rule in group["rules"]] == [alarm.expression for alarm in ALARMS]
+    assert group["rules"][0]["annotations"]["runbook_url"] == "https://wiki.example/book#time-to-data-loss"
+
+
+def test_panels_do_not_lie_over_each_other():
+    taken = set()
+    for panel in dashboard()["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+
+
+STORY = """
+rule_files: [RULES]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'lmstream_time_to_data_loss_seconds{topic="t",partition="0"}', values: '90000x30'}
+      - {series: 'lmstream_topic_retention_seconds{topic="t"}', values: '604800x30'}
+      - {series: 'lmstream_bundles_consumed_total', values: '0+1000x30'}
+      - {series: 'lmstream_dead_letters_total', values: '0+2x30'}
+      - {series: 'lmstream_build_info{version="1"}', values: '1x30'}
+      - {series: 'lmstream_ready{instance="a"}', values: '1x30'}
+      - {series: 'lmstream_tls_cert_expiry_timestamp_seconds', values: '604800x300'}
+    alert_rule_test:
+      - {eval_time: 20m, alertname: LmstreamTimeToDataLoss, exp_alerts: [EXPECT_LOSS]}
+      - {eval_time: 20m, alertname: LmstreamDeadLetters, exp_alerts: [EXPECT_LETTERS]}
+      - {eval_time: 20m, alertname: LmstreamSilence, exp_alerts: []}
+      - {eval_time: 20m, alertname: LmstreamDown, exp_alerts: []}
+      - {eval_time: 20m, alertname: LmstreamNotReady, exp_alerts: []}
+"""
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: set LMSTREAM_TEST_PROMTOOL")
+def test_prometheus_itself_takes_the_rules_and_raises_them(tmp_path):
+    path = tmp_path / "rules.yaml"
+    path.write_text(rules("docs/runbook.md"))
+    story = STORY.replace("RULES", str(path))
+    texts = {
+        "EXPECT_LOSS": (
+            "page",
+            "time-to-data-loss",
+            "less than a quarter of the retention of t is left before rows are lost",
+        ),
+        "EXPECT_LETTERS": ("ticket", "dead-letters", "0.2% of the records are dead-lettered"),
+    }
+    for name, (severity, alarm, summary) in texts.items():
+        labels = {"severity": severity} | ({"topic": "t"} if alarm == "time-to-data-loss" else {})
+        annotations = {"summary": summary, "runbook_url": f"docs/runbook.md#{alarm}"}
+        story = story.replace(name, json.dumps({"exp_labels": labels, "exp_annotations": annotations}))
+    (tmp_path / "story.yaml").write_text(story)
+    for command in (["check", "rules", path], ["test", "rules", tmp_path / "story.yaml"]):
+        done = subprocess.run([PROMTOOL, *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- active partitions -------------------------------------------------------------------------------------------
+
+
+def test_a_partition_is_active_for_a_while():
+    active = Active()
+    active.saw(lambda: {"a/", "b/"}, 0.0)
+    active.saw(lambda: {"b/", "c/"}, 200.0)
+    assert active.count(200.0) == 3
+    assert active.count(WINDOW + 1) == 2
+    assert active.count(200.0 + WINDOW + 1) == 0
+    assert active.overflow == 0
+
+
+def test_partitions_past_the_quota_are_counted_and_memory_is_bounded():
+    active = Active()
+    active.saw(lambda: [f"{n}/" for n in range(QUOTA + 10)], 0.0)
+    assert active.overflow == 10
+    active.saw(lambda: [f"x{n}/" for n in range(2 * MOST)], 1.0)
+    assert active.count(1.0) == MOST
+
+
+def test_under_load_only_a_sample_is_looked_at():
+    looked = []
+    active = Active()
+    for n in range(10_000):
+        active.saw(lambda: looked.append(1) or ["a/"], n / 1000)
+    assert BURST <= len(looked) <= BURST + RATE * 10 + 1
