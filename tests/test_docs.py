@@ -30,7 +30,7 @@ Generated from `src/lmstream/errors.py` and `src/lmstream/cli/runbook.toml` by `
 when they differ. Codes are for people and never change their meaning; reasons are the names in dead letters, counts and messages.
 
 First, whatever it is: `lmstream validate --connect` asks everything that the configuration names, `lmstream lag` says how long there
-is, `/statusz` of a running host says what it said last. Nothing that is not settled is ever
+is, `/statusz` of a running host says what it said last ([operations.md](operations.md)). Nothing that is not settled is ever
 committed: stopping and starting again loses nothing.
 """
 TAIL = """
@@ -192,6 +192,15 @@ def test_every_alarm_has_a_section_and_points_there():
     for name, each in alarms.items():
         assert all((each.means, each.look, each.mend)), name
         assert f"\n### {name}\n" in (ROOT / "docs/runbook.md").read_text("utf-8")
+
+
+def test_every_alarm_of_prometheus_has_a_section():
+    module = pytest.importorskip("lmstream.operations.alarms")
+    alarms = {each.name for each in runbook.alarms() if "Prometheus" in each.also}
+    assert {each.name for each in module.ALARMS} == alarms
+    for each in module.ALARMS:
+        assert runbook.find(module.titled(each)).name == each.name
+        assert f"#{each.name}" in module.rules("docs/runbook.md")
 
 
 def test_every_alarm_that_a_section_sends_to_exists():

@@ -265,3 +265,23 @@ def test_without_credentials_that_is_what_is_said(cli, bucket, monkeypatch, tmp_
     assert said.code == 1
     assert "LMS-5013" in said.err
     assert "AWS_PROFILE" in said.err
+
+
+def test_the_sample_page_of_the_docs_is_what_verify_writes_today():
+    from cli.verdict_sample import SAMPLE, sample
+
+    assert SAMPLE.read_text("utf-8") == sample()
+
+
+def test_what_senders_named_is_no_markup_on_the_page():
+    from lmstream.cli.checker import Checker
+    from lmstream.cli.verdict_page import page
+
+    evil = '<script>alert("x")</script>'
+    checker = Checker()
+    engine = Engine(Settings(org_id="acme"))
+    payload = next(Generator(instances=1).bundles()).payload
+    checker.expect(expectation(engine, Record(topic=evil, partition=0, offset=0, timestamp=1, value=payload), ""))
+    text = page(checker.report(), {"landed": evil})
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") >= 3

@@ -28,20 +28,22 @@ _STYLE: Final = """
 font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}main{max-width:62rem;margin:auto}
 h1{font-size:1.05rem;font-weight:600;letter-spacing:.02em;margin:0 0 .25rem;color:var(--soft)}
 .verdict{font-size:2.4rem;font-weight:650;line-height:1.15;margin:0}.good{color:var(--good)}.bad{color:var(--bad)}
-.sub{color:var(--soft);margin:.35rem 0 2rem}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.75rem;margin:0 0 2.25rem}
+.sub{color:var(--soft);margin:.35rem 0 1.25rem}
+.bar{display:flex;gap:2px;height:.6rem;border-radius:.3rem;overflow:hidden;margin:0 0 2rem;background:var(--line)}
+.bar i{display:block;min-width:3px}.landed{background:var(--good)}.dead{background:#c98a1b}.gone{background:var(--bad)}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:.75rem;margin:0 0 2.25rem}
 .card{border:1px solid var(--line);border-radius:10px;padding:.7rem .9rem}.card span{color:var(--soft)}
 .card b{display:block;font-size:1.45rem;font-variant-numeric:tabular-nums;font-weight:620}
 h2{font-size:1.05rem;margin:2rem 0 .6rem}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;
-font-variant-numeric:tabular-nums}th,td{padding:.45rem .7rem;border-bottom:1px solid var(--line);text-align:right;
-white-space:nowrap}th{color:var(--soft);font-weight:500}td:first-child,th:first-child{text-align:left}
+font-variant-numeric:tabular-nums}th,td{padding:.45rem .6rem;border-bottom:1px solid var(--line);text-align:right;
+vertical-align:bottom}td{white-space:nowrap}td.zero{color:var(--soft)}th{color:var(--soft);font-weight:500}td:first-child,th:first-child{text-align:left}
 tr.total td{font-weight:620;background:var(--shade)}code{font:13px/1.5 ui-monospace,Menlo,Consolas,monospace;
 overflow-wrap:anywhere}ul{padding-left:1.1rem}footer{margin-top:2.5rem;color:var(--soft);font-size:.87rem}
 """
 
 
-def page(report: Report, what: dict[str, str]) -> str:
-    """The page; `what` says what was compared, name and value."""
+def page(report: Report, what: dict[str, str], at: str = "") -> str:
+    """The page; `what` says what was compared, name and value, and `at` when: now, unless it is given."""
     good = report.ok
     total = report.total
     word = "Nothing is lost" if good else "Not verified"
@@ -49,7 +51,7 @@ def page(report: Report, what: dict[str, str]) -> str:
         f"{total.landed:,} of {total.expected:,} expected rows landed, {total.dead_lettered:,} are in dead letters"
         if good
         else f"{total.lost:,} rows lost, {total.phantom:,} from nowhere, {total.in_error_prefix:,} in the error prefix"
-        f", {total.letters_missing:,} dead letters missing (LMS-5001)"
+        f", {total.letters_missing:,} dead letters missing (LMS-5001). What to do: lmstream explain LMS-5001"
     )
     cards = "".join(_card(total, name, label) for name, label in _FIELDS)
     rows = "".join(_row(name, tally) for name, tally in sorted(report.partitions.items())) + _row(
@@ -66,12 +68,12 @@ def page(report: Report, what: dict[str, str]) -> str:
     )
     compared = "".join(f"<li>{escape(name)}: <code>{escape(value)}</code></li>" for name, value in what.items())
     letters = "" if report.letters_checked else "<li>Dead letters were not looked at.</li>"
-    at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    at = at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>lmstream verify: {word.lower()}</title><style>{_STYLE}</style></head><body><main>
 <h1>lmstream verify</h1><p class="verdict {"good" if good else "bad"}">{word}</p><p class="sub">{sentence}</p>
-<div class="cards">{cards}</div>
+{_bar(total)}<div class="cards">{cards}</div>
 <h2>By partition</h2><div class="wide"><table><thead><tr><th>partition</th>{heads}</tr></thead><tbody>{rows}</tbody>
 </table></div>{lists}<h2>What was compared</h2><ul>{compared}{letters}</ul>
 <footer>{at}, lmstream {__version__}. Duplicates are copies with the same rowId: the view
@@ -88,10 +90,28 @@ def _card(total: Tally, name: str, label: str) -> str:
 
 def _row(name: str, tally: Tally, style: str = "") -> str:
     cells = "".join(
-        f"<td{' class=bad' if field in _BAD and getattr(tally, field) else ''}>{getattr(tally, field):,}</td>"
-        for field, _ in _FIELDS
+        f'<td class="{_class(field, getattr(tally, field))}">{getattr(tally, field):,}</td>' for field, _ in _FIELDS
     )
     return f'<tr class="{style}"><td>{escape(name)}</td>{cells}</tr>'
+
+
+def _class(field: str, count: int) -> str:
+    if not count:
+        return "zero"
+    return "bad" if field in _BAD else ""
+
+
+def _bar(total: Tally) -> str:
+    """The expected rows as one bar: landed, in dead letters, not there."""
+    parts = (
+        ("landed", "landed", total.landed),
+        ("dead", "in dead letters", total.dead_lettered),
+        ("gone", "in the error prefix or lost", total.in_error_prefix + total.lost),
+    )
+    shares = "".join(
+        f'<i class="{name}" style="flex:{count}" title="{count:,} {what}"></i>' for name, what, count in parts if count
+    )
+    return f'<div class="bar">{shares}</div>'
 
 
 def _list(title: str, names: list[str], count: int) -> str:
