@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from faults.checking import AWS, TOPIC, LogSource, Scene, seed_of, until
 from lmstream.delivery import DeliveryPolicy
 from lmstream.interfaces import Batch
-from lmstream.lab import Fault
+from lmstream.lab import Fault, Quota
 from lmstream.lab.generator import HOSTILE_NAMES
 from lmstream.model import Record, Status
 from lmstream.sinks.firehose import LIMITS
@@ -209,6 +209,41 @@ async def test_26_a_quota_is_used_although_most_of_what_is_tried_is_throttled(sc
     assert source.left > 0
     assert share >= 0.8
     scene.hose.faults = deque()
+    await asyncio.wait_for(running, 60)
+    await scene.judge()
+
+
+@pytest.mark.slow
+async def test_26_four_fifths_of_the_quota_are_used_in_a_throttling_storm_and_soon_after_it(scene):
+    """Bytes a second, as the service counts: a tenth of what the stream took before, and then all of it again."""
+    storm, full = Quota(250_000, 40), Quota(2_500_000, 400)
+    loop = asyncio.get_running_loop()
+    scene.hose.quota = storm
+    source = LogSource(scene.records(3500))
+    runtime = scene.runtime(source, sink=small_packs(scene.sink(), rows=50, packs=8), budget=4_000_000)
+    delivery = runtime._pipeline.delivery
+    running = asyncio.create_task(runtime.run())
+    await until(lambda: delivery.counts.throttled, 20, "the quota is reached")
+    before, began = storm.allowed, loop.time()
+    await asyncio.sleep(12)
+    share = (storm.allowed - before) / (storm.bytes * (loop.time() - began))
+    width = delivery.concurrency
+    scene.hose.quota, began, recovered = full, loop.time(), None
+    seen = deque([(began, 0)])
+    while recovered is None and loop.time() < began + 30:
+        await asyncio.sleep(0.25)
+        seen.append((loop.time(), full.allowed))
+        while seen[-1][0] - seen[0][0] > 2.3:
+            seen.popleft()
+        passed = seen[-1][0] - seen[0][0]
+        if passed >= 2 and (seen[-1][1] - seen[0][1]) / passed >= 0.8 * full.bytes:
+            recovered = loop.time() - began
+    told = f"{share:.0%} of the storm's quota at {width} requests at a time; recovered after {recovered} s"
+    print(f"{told}; {delivery.counts.throttled} requests were throttled")
+    assert source.left > 0
+    assert share >= 0.8
+    assert recovered is not None, told
+    scene.hose.quota = None
     await asyncio.wait_for(running, 60)
     await scene.judge()
 
