@@ -1,13 +1,12 @@
 """Settings of a deployment in AWS, checked: what deploy/cdk builds and what `lmstream validate --deployment` prices."""
 
-import ipaddress
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from lmstream._aws_names import wrong_arns, wrong_networks
 from lmstream._checked import Layer, convert
 from lmstream.errors import ConfigError
 from lmstream.partitioning import firehose_prefix
@@ -18,10 +17,6 @@ BucketName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 
-Arn = re.compile(r"arn:aws[a-z-]*:([a-z-]+):([a-z0-9-]*):\d{12}:\S+")
-"""Service and region of an ARN."""
-SMALLEST_VPC: Final = 20
-"""Bits of the network part: three zones of 1,022 addresses, and a gateway's subnets, do not fit in less."""
 DAY_MINUTES: Final = 1440
 
 EVENT_BYTES: Final = 6_000_000
@@ -196,8 +191,14 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         stream, cluster, transform, engine = self.stream, self.cluster, self.transform, self.engine
         needed = self.load.bundle_bytes * 4 / 3 + 400
         return [
-            *self._arns(),
-            *self._networks(),
+            *wrong_arns(
+                self.region,
+                ("cluster.arn", cluster.arn, "kafka"),
+                ("cluster.ca_arn", cluster.ca_arn, "acm-pca"),
+                ("certificate_secret", self.certificate_secret, "secretsmanager"),
+                ("secret_key", self.secret_key, "kms"),
+            ),
+            *wrong_networks(self.network.cidr, cluster.collector_cidrs),
             (
                 bool(self.secret_key) and not self.certificate_secret,
                 "secret_key",
@@ -269,36 +270,6 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f"{self.bucket.glacier_days} days is not after intelligent_tiering_days",
             ),
         ]
-
-    def _arns(self) -> list[tuple[bool, str, str]]:
-        """An ARN of another service or region deploys, and fails when records should come."""
-        named = (
-            ("cluster.arn", self.cluster.arn, "kafka"),
-            ("cluster.ca_arn", self.cluster.ca_arn, "acm-pca"),
-            ("certificate_secret", self.certificate_secret, "secretsmanager"),
-            ("secret_key", self.secret_key, "kms"),
-        )
-        found = []
-        for key, arn, service in named:
-            parts = Arn.fullmatch(arn)
-            wrong = bool(arn) and (parts is None or parts.groups() != (service, self.region))
-            found.append((wrong, key, f"expected an ARN of {service} in {self.region}, saw {arn!r:.120}"))
-        return found
-
-    def _networks(self) -> list[tuple[bool, str, str]]:
-        found = []
-        for key, cidr in (
-            ("network.cidr", self.network.cidr),
-            *(("cluster.collector_cidrs", each) for each in self.cluster.collector_cidrs),
-        ):
-            try:
-                bits = ipaddress.IPv4Network(cidr).prefixlen
-            except ValueError as error:
-                found.append((True, key, f"expected an IPv4 network such as 10.42.0.0/16: {error}"))
-            else:
-                small = key == "network.cidr" and not 16 <= bits <= SMALLEST_VPC  # noqa: PLR2004 - the service's limit
-                found.append((small, key, f"/{bits}; a VPC and the subnets here take /16 to /{SMALLEST_VPC}"))
-        return found
 
     def _too_large(self, size: float, most: int) -> str:
         return f"{self.transform.batch_size} bundles make {size / 1e6:.1f} MB, over Lambda's 6 MB: at most {most}"
