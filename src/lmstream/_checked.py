@@ -11,6 +11,24 @@ from msgspec import Struct
 
 from lmstream.errors import ConfigError
 
+_SECRET: Final = re.compile(
+    r"password|secret(?!s_)|token|credential|sasl|private|(^|[._])key[._]pem|keystore", re.IGNORECASE
+)
+_POINTER: Final = re.compile(r"^(env|file|awssm):")  # says where the secret is, and is none
+_WITHIN: Final = re.compile(r"PRIVATE KEY-----|://[^/@\s]+:[^/@\s]+@")  # a key, or a URL with a password
+HIDDEN: Final = "..."
+"""Stands for a secret."""
+
+
+def masked(path: str, value: Any) -> Any:
+    """The value, or HIDDEN for a secret, whatever its type. A text that says where the secret is stays."""
+    if value in ("", None) or isinstance(value, bool | dict | list | tuple):
+        return value
+    text = str(value)
+    if _WITHIN.search(text) or (_SECRET.search(path.partition(".")[2]) and not _POINTER.match(text)):
+        return HIDDEN
+    return value
+
 
 class Text(str):
     """A value of the environment: text, whatever it has to become."""
@@ -56,7 +74,8 @@ def convert(at: tuple[str, ...], raw: Any, struct: type[Struct], layers: Sequenc
     for step in steps:
         seen = seen.get(step) if isinstance(seen, Mapping) else seen
     raise ConfigError(
-        "config.invalid", f"{'.'.join(path)}: {wanted.replace('`', '')}, saw {seen_as(seen)}{origin_of(path, layers)}"
+        "config.invalid",
+        f"{'.'.join(path)}: {wanted.replace('`', '')}, saw {seen_as(masked('.'.join(path), seen))}{origin_of(path, layers)}",
     )
 
 

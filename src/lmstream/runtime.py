@@ -98,7 +98,7 @@ class Runtime:
             await self._finish()
             broken = self._pipeline.broken
             if broken is not None and not self._halt.is_set():  # the source has ended: nothing is left to wait for
-                raise _sink_error(broken)
+                raise sink_error(broken)
         finally:
             await self._close()
         self._show()
@@ -198,12 +198,12 @@ class Runtime:
             self._fatal_since = None
         elif self._fatal_since is None:
             self._fatal_since = now
-            log.error("reading is paused until an operator acts: %s", _sink_error(fatal))
+            log.error("reading is paused until an operator acts: %s", sink_error(fatal))
         patience = self._policy.fatal_patience
         if fatal is not None and self._fatal_since is not None and patience is not None:
             waited = now - self._fatal_since
             if waited >= patience:
-                raise _sink_error(fatal)
+                raise sink_error(fatal)
         self.assignments.tick(now)
         if now - self._shown_at >= self._policy.progress_interval:
             self._shown_at = now
@@ -266,7 +266,8 @@ class Runtime:
             log.warning("%s did not close cleanly: %r", what, task.exception())
 
 
-def _sink_error(failure: Failure) -> SinkError:
+def sink_error(failure: Failure) -> SinkError:
+    """What pauses reading, with our code: the operator must act."""
     if failure.code in REASONS:
         return SinkError(failure.code, failure.message)
     return SinkError(

@@ -184,3 +184,50 @@ def test_config_show_says_where_each_value_comes_from_and_masks_secrets(cli, tmp
     assert found["source.key_password"] == ("env:KEY", str(file))
     assert found["source.client.sasl_plain_password"] == ("...", str(file))
     assert "canary" not in said.out + said.err + cli("config", "show", "--config", file, "--origin").out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sasl_plain_password", "canary-1"),
+        ("sasl.password", "canary-2"),
+        ("ssl.key.pem", "canary-3"),
+        ("ssl.keystore.password", 4_711_471_100),
+        ("proxy", "https://me:canary-5@proxy.example"),
+        ("extra", "-----BEGIN PRIVATE KEY-----canary-6"),
+    ],
+)
+def test_no_secret_is_shown_from_wherever_it_comes(cli, good, tmp_path, name, value):
+    file = tmp_path / "lmstream.toml"
+    file.write_text(f'[source.client]\n"{name}" = {json.dumps(value)}\n')
+    told = [cli("config", "show", "--config", file, *more) for more in ((), ("--json",), ("--origin",))]
+    if "." not in name:
+        good.setenv(f"LMSTREAM_SOURCE__CLIENT__{name.upper()}", str(value))
+        told.append(cli("config", "show", "--origin"))
+    for said in told:
+        assert said.code == 0, said.err
+        assert "canary" not in said.out + said.err
+        assert str(value) not in said.out + said.err
+        assert "..." in said.out
+
+
+def test_what_is_no_secret_is_shown(cli, good):
+    good.setenv("LMSTREAM_SOURCE__SECRETS_REGION", "eu-central-1")
+    found = {each["key"]: each["value"] for each in verdicts(cli("config", "show", "--json"))}
+    assert found["source.secrets_region"] == "eu-central-1"
+    assert found["source.key"] == ""
+
+
+def test_a_secret_in_the_wrong_place_is_refused_without_being_shown(cli, good, tmp_path):
+    good.setenv("LMSTREAM_SOURCE__SECURITY", "ssl")
+    good.setenv("LMSTREAM_SOURCE__CERT", str(tmp_path / "none.pem"))
+    good.setenv("LMSTREAM_SOURCE__KEY_PASSWORD", "canary")
+    for said in (cli("validate"), cli("config", "show"), cli("run"), cli("validate", "--connect")):
+        assert "canary" not in said.out + said.err
+    file = tmp_path / "lmstream.toml"
+    file.write_text("[source]\nkey_password = 4711471100\n")
+    good.delenv("LMSTREAM_SOURCE__KEY_PASSWORD")
+    said = cli("validate", "--config", file)
+    assert said.code == 2
+    assert "source.key_password: expected str" in said.err
+    assert "4711471100" not in said.err

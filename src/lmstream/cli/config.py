@@ -1,20 +1,16 @@
 """`lmstream config show`: every setting as a run would have it, and where it comes from."""
 
-import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
-from lmstream._checked import Layer, origin_of
+from lmstream._checked import Layer, masked, origin_of
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.cli.run import NO_SINK, SinkFlags
 from lmstream.config import FIELDS, PARTS, TABLES, Config, layers_of
-
-_SECRET: Final = re.compile(r"(password|secret|token|credential|sasl)", re.IGNORECASE)
-_POINTER: Final = re.compile(r"^(env|file|awssm):")  # says where the secret is, and is none
 
 
 def show(
@@ -58,13 +54,6 @@ def settings_of(config: Config) -> Iterator[tuple[str, Any]]:
         if part is not None:
             yield f"{name}.type", part.name
             yield from _flat(name, msgspec.to_builtins(part.settings))
-
-
-def masked(key: str, value: Any) -> Any:
-    """The value, or three dots for a secret. A text that says where the secret is stays."""
-    if _SECRET.search(key.rsplit(".", 1)[-1]) and isinstance(value, str) and value and not _POINTER.match(value):
-        return "..."
-    return value
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from lmstream.active import QUOTA
 from lmstream.durations import Durations
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
-from lmstream.runtime import Runtime
+from lmstream.runtime import Runtime, sink_error
 
 MINUTE: Final = 60.0
 STUCK: Final = 120.0  # seconds with records in flight of which none is settled: not progressing
@@ -70,7 +70,7 @@ class Readings:
             return False, f"the source is {health.state}" + (f": {health.last_error}" if health.last_error else "")
         progress = runtime.progress()
         if progress.fatal is not None:
-            return False, f"paused: {progress.fatal.code}"
+            return False, f"paused: {sink_error(progress.fatal)}"
         still = runtime.clock() - runtime.settled_at
         if progress.unacked and still > STUCK:
             return False, f"{progress.unacked} records in flight, none settled for {still:.0f} s"
