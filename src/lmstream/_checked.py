@@ -73,10 +73,9 @@ def convert(at: tuple[str, ...], raw: Any, struct: type[Struct], layers: Sequenc
     seen = raw
     for step in steps:
         seen = seen.get(step) if isinstance(seen, Mapping) else seen
-    raise ConfigError(
-        "config.invalid",
-        f"{'.'.join(path)}: {wanted.replace('`', '')}, saw {seen_as(masked('.'.join(path), seen))}{origin_of(path, layers)}",
-    )
+    where, given = ".".join(path), origin_of(path, layers)
+    saw = seen_as(masked(where, seen))
+    raise ConfigError("config.invalid", f"{where}: {wanted.replace('`', '')}, saw {saw}{given}")
 
 
 def unknown(path: tuple[str, ...], known: Sequence[str], layers: Sequence[Layer]) -> ConfigError:
@@ -101,6 +100,8 @@ def _typed(raw: Any, info: Any) -> Any:
     if isinstance(info, msgspec.inspect.StructType) and isinstance(raw, Mapping):
         types = {f.encode_name: f.type for f in info.fields}
         return {k: _typed(v, types.get(k)) for k, v in raw.items()}
+    if isinstance(info, msgspec.inspect.DictType) and isinstance(raw, Mapping):
+        return {k: _typed(v, info.value_type) for k, v in raw.items()}
     return _from_text(raw, info) if isinstance(raw, Text) else raw
 
 
