@@ -16,6 +16,10 @@ _SECRET: Final = re.compile(
 )
 _POINTER: Final = re.compile(r"^(env|file|awssm):")  # says where the secret is, and is none
 _WITHIN: Final = re.compile(r"PRIVATE KEY-----|://[^/@\s]+:[^/@\s]+@")  # a key, or a URL with a password
+_TIMES: Final = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_SIZES: Final = {"b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_UNITS: Final = _TIMES | _SIZES
+_QUANTITY: Final = re.compile(rf"^(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})$", re.IGNORECASE)
 HIDDEN: Final = "..."
 """Stands for a secret."""
 
@@ -75,7 +79,20 @@ def convert(at: tuple[str, ...], raw: Any, struct: type[Struct], layers: Sequenc
         seen = seen.get(step) if isinstance(seen, Mapping) else seen
     where, given = ".".join(path), origin_of(path, layers)
     saw = seen_as(masked(where, seen))
-    raise ConfigError("config.invalid", f"{where}: {wanted.replace('`', '')}, saw {saw}{given}")
+    raise ConfigError(
+        "config.invalid", f"{where}: {wanted.replace('`', '')}, saw {saw}{given}{_in_units(path[-1], seen)}"
+    )
+
+
+def _in_units(name: str, seen: Any) -> str:
+    """What somebody who wrote 25s or 64MiB has to write: settings are plain numbers of s, ms or bytes."""
+    found = _QUANTITY.match(seen) if isinstance(seen, str) else None
+    if found is None:
+        return ""
+    size = _UNITS[found[2].lower()] * float(found[1])
+    if found[2].lower() in _TIMES and name.endswith("_ms"):
+        size *= 1000
+    return f"; did you mean {size:g}?" if size % 1 else f"; did you mean {size:.0f}?"
 
 
 def unknown(path: tuple[str, ...], known: Sequence[str], layers: Sequence[Layer]) -> ConfigError:

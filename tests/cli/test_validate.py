@@ -231,3 +231,19 @@ def test_a_secret_in_the_wrong_place_is_refused_without_being_shown(cli, good, t
     assert said.code == 2
     assert "source.key_password: expected str" in said.err
     assert "4711471100" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "number"),
+    [
+        ("RUNTIME__GRACE", "25s", "25"),
+        ("RUNTIME__GRACE", "250 ms", "0.25"),
+        ("SOURCE__SESSION_TIMEOUT_MS", "45s", "45000"),
+        ("RUN__BUDGET_BYTES", "64MiB", "67108864"),
+    ],
+)
+def test_a_unit_is_no_part_of_a_number_and_the_number_is_said(cli, good, variable, value, number):
+    good.setenv(f"LMSTREAM_{variable}", value)
+    said = cli("validate")
+    assert said.code == 2
+    assert f'saw "{value}" (from the environment); did you mean {number}? [config.invalid]' in said.err
