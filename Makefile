@@ -13,7 +13,7 @@ ARGS   ?=
 # Side by side: most of a test's time is waiting for a broker or a clock. Benchmarks are no part of this.
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --benchmark-disable
 
-.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench lambda-zip synth test-infra rehearsal bootstrap diff deploy destroy locks clean
+.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal bootstrap diff deploy destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,14 @@ $(STAGE): BIN := .venv-rehearsal/bin
 $(STAGE): requirements/rehearsal.lock
 	$(venv)
 	$(call install,requirements/rehearsal.lock,alone)
+
+PEERENV ?= .venv-peers
+PEERS   := $(PEERENV)/.installed
+$(PEERS): VENV := $(PEERENV)
+$(PEERS): BIN := $(PEERENV)/bin
+$(PEERS): requirements/peers.lock
+	$(venv)
+	$(call install,requirements/peers.lock,alone)
 
 # jsii runs on the Node of the environment; the CDK CLI is pinned, and only needed to talk to AWS. Small semi-spaces: a
 # synthesis takes 50 MiB less, and no longer.
@@ -106,6 +114,15 @@ contracts: $(DEV) ## import-linter: the layers, and the core without I/O
 bench: $(DEV) ## Ratios against the baselines, interleaved, CPU time (ARGS="--json out.json")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-load: $(DEV) ## Publish -> consumer -> strict Firehose at rising rates: latency, CPU, memory, the knee
+	@$(BIN)/python -m benchmarks.load $(ARGS)
+
+bench-peers: $(PEERS) ## CPU of a row against others that build the same rows (an environment of its own, 1 GB)
+	@PYTHONPATH=$(CURDIR):$(CURDIR)/src $(PEERENV)/bin/python -m benchmarks.peers $(ARGS)
+
+bench-report: $(DEV) ## The recorded runs as a page and PNG charts in dist/
+	@$(BIN)/python -m lmstream bench --report dist/benchmarks.html
+
 locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versions)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  --all-extras --group dev pyproject.toml -o requirements/dev.lock
@@ -119,6 +136,8 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	  --extra proto --extra consumer --extra lab -c requirements/dev.lock pyproject.toml deploy/cdk/requirements.in -o requirements/cdk.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  deploy/cdk/rehearsal.in -o requirements/rehearsal.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
+	  requirements/peers.in -o requirements/peers.lock
 
 lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
 	@UV="$(UV)" $(BIN)/python adapters/lambda/build_zip.py $(ARGS)
@@ -147,5 +166,5 @@ destroy: $(CDKCLI) lambda-zip ## Remove what holds no data (ARGS=lmstream-operat
 	@$(CDKDO) destroy $(if $(ARGS),$(ARGS),--all)
 
 clean: ## Remove what make made
-	@rm -rf $(VENV) $(CDKENV) .venv-rehearsal deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
+	@rm -rf $(VENV) $(CDKENV) $(PEERENV) .venv-rehearsal deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,12 +1,14 @@
 """The figures of benchmarks/ mean something only if the corpus is the same everywhere and all make the same rows."""
 
 import hashlib
+import itertools
 import json
 
 import pytest
 from benchmarks import __main__ as report
-from benchmarks import baselines, measure
+from benchmarks import baselines, charts, docs, load, measure, memory, peers, scale
 from benchmarks.corpus import SIZES, corpus
+from benchmarks.report import RESULTS, read, write
 
 SAMPLE = {"small": 8, "medium": 3, "large": 1}
 
@@ -58,11 +60,13 @@ def test_a_baseline_that_makes_other_rows_is_not_measured(monkeypatch):
 def test_every_figure_is_measured_and_judged_with_slack():
     for figure in report.FIGURES:
         assert {figure.of, figure.to} <= set(report.MEASURED[figure.size])
-    faster = report.Figure("", "small", "orjson", "engine", 2.0)
-    assert [faster.passes(value) for value in (1.75, 1.77, 9.0)] == [False, True, True]
-    slower = report.Figure("", "small", "engine", "orjson", 1.0, lower=True)
-    assert [slower.passes(value) for value in (0.1, 1.11, 1.13)] == [True, True, False]
-    assert report.Figure("", "small", "orjson", "engine").passes(0.1) is None
+    plain = {"first": 1.0, "then": 2.0, "lower": False, "gates": True}
+    assert [report.judged(plain | {"value": v})["passed"] for v in (1.75, 1.77, 9.0)] == [False, True, True]
+    lower = {"first": 2.0, "then": 1.0, "lower": True, "gates": True}
+    assert [report.judged(lower | {"value": v})["passed"] for v in (0.1, 1.11, 1.13)] == [True, True, False]
+    assert report.judged(lower | {"value": 0.1, "then": None})["passed"] is None
+    assert report.verdict(report.judged(plain | {"value": 1.5})) == "MISSED by 25%, first met"
+    assert report.verdict(report.judged(plain | {"value": 1.9})) == "within slack, 5% short"
 
 
 def test_a_short_measurement_gives_figures_shares_and_json():
@@ -73,3 +77,78 @@ def test_a_short_measurement_gives_figures_shares_and_json():
     raw = json.loads(json.dumps(report.as_json({"small": timing}, [])))
     assert raw["sizes"]["small"]["rows"] == timing.rows
     assert raw["machine"]["python"].startswith("CPython 3.")
+
+
+def test_the_recorded_runs_make_one_page_without_network_and_real_pictures(tmp_path):
+    page, *pictures = write(tmp_path / "page.html")
+    text = page.read_text(encoding="utf-8")
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert "<script" not in text
+    assert text.count("<svg") == len(pictures) >= len(read(RESULTS))
+    for picture in pictures:
+        data = picture.read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        assert int.from_bytes(data[16:20], "big") == 2 * charts.WIDTH
+
+
+def test_a_page_says_what_was_not_run(tmp_path):
+    (page,) = write(tmp_path / "page.html", tmp_path)
+    assert "make bench-load" in page.read_text(encoding="utf-8")
+
+
+def test_a_longer_bar_is_a_larger_value_and_names_are_escaped():
+    drawn = charts.bars("t", [charts.Bar("<a>", 1, "one"), charts.Bar("b", 4, "four")])
+    widths = [float(text.split('"')[0]) for text in drawn.split('width="')[2:]]
+    assert widths[1] == pytest.approx(4 * widths[0], rel=0.01)
+    assert "<a>" not in drawn
+
+
+def test_the_knee_is_the_last_rate_that_was_kept_up_with():
+    def step(rate, settled, late=10.0):
+        return {
+            "asked_rows_per_second": rate,
+            "rows_per_second": rate,
+            "settled_rows_per_second": settled,
+            "p99_ms": late,
+        }
+
+    assert load.knee([step(1, 1), step(2, 2), step(4, 3)]) == step(2, 2)
+    assert load.knee([step(1, 1), step(2, 2, 2000.0), step(3, 3)]) == step(1, 1)
+    assert load.knee([step(1, 0.5)]) is None
+
+
+def test_memory_is_judged_by_peak_and_slope_after_the_warm_up():
+    samples = [(0.0, 10.0, 0.0), *((float(at), 100.0 + at / 60, at / 2) for at in range(60, 600, 10))]
+    found = memory.judge({"seconds": 600, "samples": samples})
+    assert found["slope_mib_per_minute"] == pytest.approx(1.0)
+    assert found["peak_mib"] == pytest.approx(100 + 590 / 60)
+    assert found["cpu_share"] == pytest.approx(0.5)
+
+
+def test_the_baseline_peer_makes_the_rows_of_the_engine_and_a_wrong_row_is_seen(tmp_path):
+    bundles, one, two = (tmp_path / name for name in ("bundles", "one", "two"))
+    bundles.write_bytes(b"\n".join(record.value for record in corpus("small", bundles=3).records) + b"\n")
+    peers.lmstream(bundles, one)
+    peers.plain_orjson(bundles, two)
+    assert peers.parsed(one, ()) == peers.parsed(two, ()) != []
+    two.write_bytes(two.read_bytes().replace(b"acme", b"emca", 1))
+    assert peers.parsed(one, ()) != peers.parsed(two, ())
+
+
+def test_scale_grows_every_part_and_names_the_first_limit():
+    found = scale.steps(100_000)
+    for before, after in itertools.pairwise(found):
+        assert after.rows_per_second == pytest.approx(10 * before.rows_per_second)
+        assert after.members >= before.members
+        assert after.usd > before.usd
+        assert after.first_limit
+    last = found[-1]
+    assert last.members * 100_000 * scale.HEADROOM >= last.rows_per_second
+    assert last.streams * scale.STREAM_MIB >= last.rows_mib
+    assert last.partitions >= last.members
+
+
+def test_the_pages_show_the_recorded_runs_and_what_scale_computes():
+    for name in ("scale.md", "benchmarks.md"):
+        page = (docs.DOCS / name).read_text(encoding="utf-8")
+        assert docs.fill(page, docs.blocks(read(RESULTS))) == page

@@ -1,0 +1,109 @@
+"""`python -m benchmarks.docs`: write recorded runs into docs/benchmarks.md and docs/scale.md, tables and pictures."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import scale
+from benchmarks.__main__ import verdict
+from benchmarks.charts import png
+from benchmarks.report import charts, read
+
+DOCS = Path(__file__).parents[1] / "docs"
+PICTURES = ("transform-medium", "targets", "peers", "load", "memory")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines)
+
+
+def _target(figure: dict[str, Any], column: str) -> str:
+    return "" if figure[column] is None else f"{'<' if figure['lower'] else '>'} {figure[column]:g} {figure['unit']}"
+
+
+def blocks(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Every generated piece of the pages, by the name in its markers."""
+    bench, made = runs["bench"], {}
+    on = bench["machine"]
+    made["machine"] = (
+        f"{on['python']} on {on['cpus']} x {on['cpu']}, {on['system']}, {bench['at']}; load average "
+        f"{', '.join(f'{each:g}' for each in bench['load_average'])} on {on['cpus']} cores: the machine was shared."
+    )
+    made["figures"] = _table(
+        ["figure", "size", "value", "first", "second", "verdict"],
+        [
+            [
+                f["name"],
+                f["size"],
+                f"{f['value']:,.2f} {f['unit']}",
+                _target(f, "first"),
+                _target(f, "then"),
+                verdict(f),
+            ]
+            for f in bench["figures"]
+        ],
+    )
+    made["scale"] = scale.table(scale.steps(scale.rows_per_core()))
+    made["core"] = f"{scale.rows_per_core():,.0f} rows a CPU second"
+    if load := runs.get("load"):
+        keys = ("rows_per_second", "settled_rows_per_second", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "mib")
+        rows = [
+            [f"{s['asked_rows_per_second']:,}", *(f"{s[k]:,.0f}" for k in keys), f"{s['cpu'] or 0:.2f}"]
+            for s in load["steps"]
+        ]
+        head = ["asked rows/s", "published", "settled", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "MiB", "cores"]
+        knee = load["knee_rows_per_second"]
+        made["load"] = _table(head, rows) + (
+            f"\n\nThe knee: {knee:,.0f} rows a second." if knee else "\n\nThe knee is below the first rate."
+        )
+    if peers := runs.get("peers"):
+        ours = next(p["ns_per_row"] for p in peers["peers"] if p["ours"])
+        made["peers"] = _table(
+            ["system", "version", "ns a row", "times ours", "what it does, or why it was not run"],
+            [
+                [p["name"], p["version"] or "", *_times(p["ns_per_row"], ours), p["said"].replace("|", "/")]
+                for p in peers["peers"]
+            ],
+        )
+    if memory := runs.get("memory"):
+        made["memory"] = (
+            f"{memory['said']}\n\nBudget {memory['budget_mib']} MiB, {memory['seconds']:,.0f} s: peak "
+            f"{memory['peak_mib']:.0f} MiB, mean {memory['mean_mib']:.0f} MiB, slope after the first tenth "
+            f"{memory['slope_mib_per_minute']:+.2f} MiB a minute, {memory['cpu_share']:.2f} cores. The aim is 200 MiB."
+        )
+    return made
+
+
+def _times(took: float | None, ours: float) -> list[str]:
+    return [f"{took:,.0f}", f"{took / ours:.1f}x"] if took else ["", ""]
+
+
+def fill(text: str, made: dict[str, str]) -> str:
+    """Put each piece between its markers; what was not run says so. KeyError never: unknown names are left alone."""
+
+    def piece(found: re.Match[str]) -> str:
+        name = found[1]
+        return f"<!-- {name} -->\n{made.get(name, 'Not run yet.')}\n<!-- /{name} -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- /\1 -->", piece, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    """Rewrite the pages and their pictures."""
+    runs = read(Path(__file__).parent / "results")
+    made = blocks(runs)
+    for name in ("benchmarks.md", "scale.md"):
+        path = DOCS / name
+        path.write_text(fill(path.read_text(encoding="utf-8"), made), encoding="utf-8")
+    folder = DOCS / "pictures"
+    folder.mkdir(exist_ok=True)
+    for name, svg in charts(runs).items():
+        if name in PICTURES:
+            (folder / f"{name}.png").write_bytes(png(svg))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""`lmstream bench --report`: the recorded runs as one self-contained page and as PNG charts.
+
+Reads what the benchmarks left in results/ (or in a folder that is named); what was not run is said to be missing.
+"""
+
+import argparse
+import json
+import sys
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from benchmarks.__main__ import verdict
+from benchmarks.charts import DARK, LIGHT, Bar, bars, lines, png
+
+RESULTS = Path(__file__).parent / "results"
+PARTS = {
+    "bench": "make bench ARGS=--record",
+    "memory": ".venv/bin/python -m benchmarks.memory --json FILE",
+    "load": "make bench-load",
+    "peers": "make bench-peers",
+}
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """The recorded runs that are there, by part."""
+    paths = {name: folder / f"{name}.json" for name in PARTS}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+
+
+def charts(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Every chart there is data for, by file name."""
+    made = {}
+    if bench := runs.get("bench"):
+        for size, of in bench["sizes"].items():
+            named = {k: v for k, v in of["best_ns_per_row"].items() if k not in ("decode", "fan_out")}
+            made[f"transform-{size}"] = bars(
+                f"CPU of one row, {size} bundles (ns, less is better)",
+                [Bar(k, v, f"{v:,.0f} ns", ours=k.startswith("engine")) for k, v in named.items()],
+            )
+        found = []
+        for figure in bench["figures"]:
+            if figure["then"] is None:
+                continue
+            # Of the target: above 1 is better, whichever way the figure counts.
+            share = figure["then"] / figure["value"] if figure["lower"] else figure["value"] / figure["then"]
+            name = figure["name"] + ("" if figure["size"] == "medium" else f", {figure['size']}")
+            found.append(Bar(name, share, f"{share:.0%}", ours=bool(figure["met"]), mark=1.0))
+        made["targets"] = bars("How much of its target each figure reaches (the mark is the target)", found)
+    if memory := runs.get("memory"):
+        series = [(at, mib) for at, mib, _ in memory["samples"]]
+        made["memory"] = lines("Resident memory of a worker at full load", {"MiB": series}, "seconds", "MiB")
+    if load := runs.get("load"):
+        steps = load["steps"]
+        made["load"] = lines(
+            "Publish to Firehose at rising rates: latency of a record",
+            {f"p{p}": [(s["rows_per_second"], s[f"p{p}_ms"]) for s in steps] for p in (50, 99)},
+            "rows a second",
+            "ms",
+        )
+    if peers := runs.get("peers"):
+        told = [p for p in peers["peers"] if p.get("ns_per_row")]
+        made["peers"] = bars(
+            "CPU of one row, the same rows from others (ns, less is better)",
+            [Bar(p["name"], p["ns_per_row"], f"{p['ns_per_row']:,.0f} ns", ours=p["ours"]) for p in told],
+        )
+    return made
+
+
+def page(runs: dict[str, dict[str, Any]], made: dict[str, str]) -> str:
+    """One HTML page: no scripts, nothing from the network."""
+    dark, light = (";".join(f"--{k}:{v}" for k, v in palette.items()) for palette in (DARK, LIGHT))
+    parts = []
+    if bench := runs.get("bench"):
+        on = bench["machine"]
+        parts.append(
+            f"<p>{escape(on['python'])} on {on['cpus']} x {escape(on['cpu'])}, {escape(on['system'])}, "
+            f"{escape(bench['at'])}, load average {escape(str(bench['load_average']))}</p>"
+        )
+        rows = "".join(
+            f"<tr><td>{escape(f['name'])}</td><td>{f['size']}</td><td>{f['value']:,.2f} {f['unit']}</td>"
+            f"<td>{'' if f['first'] is None else f['first']}</td><td>{'' if f['then'] is None else f['then']}</td>"
+            f"<td>{escape(verdict(f))}</td></tr>"
+            for f in bench["figures"]
+        )
+        parts.append("<table><tr><th>figure<th>size<th>value<th>first<th>then<th>verdict</tr>" + rows + "</table>")
+    if peers := runs.get("peers"):
+        rows = "".join(
+            f"<tr><td>{escape(p['name'])}</td><td>{p['ns_per_row'] or 0:,.0f}</td><td>{escape(p['said'])}</td></tr>"
+            for p in peers["peers"]
+        )
+        parts.append(
+            "<table><tr><th>system<th>ns a row<th>what it does, or why it was not run</tr>" + rows + "</table>"
+        )
+    missing = "".join(f"<li>{name}: <code>{escape(PARTS[name])}</code></li>" for name in PARTS if name not in runs)
+    if missing:
+        parts.append(f"<p>Not run:</p><ul>{missing}</ul>")
+    figures = "".join(f"<figure>{svg}</figure>" for svg in made.values())
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        "<title>lmstream benchmarks</title><style>"
+        f":root{{color-scheme:light dark;{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        "body{background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif;max-width:820px;"
+        "margin:2em auto;padding:0 1em}svg{max-width:100%;height:auto}figure{margin:2em 0}"
+        "table{border-collapse:collapse;font-size:13px;width:100%}td,th{text-align:left;padding:3px 8px;"
+        "border-bottom:1px solid var(--grid)}p{color:var(--soft)}</style>"
+        f"<h1>lmstream benchmarks</h1>{''.join(parts)}{figures}</html>\n"
+    )
+
+
+def write(to: Path, results: Path = RESULTS) -> list[Path]:
+    """Write the page, and the charts as PNG beside it; answers what was written."""
+    runs = read(results)
+    made = charts(runs)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(page(runs, made), encoding="utf-8")
+    written = [to]
+    for name, svg in made.items():
+        written.append(to.with_name(f"{to.stem}-{name}.png"))
+        written[-1].write_bytes(png(svg))
+    return written
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write page and charts; say where."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("to", type=Path)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    flags = parser.parse_args(arguments)
+    for path in write(flags.to, flags.results):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
