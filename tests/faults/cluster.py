@@ -137,6 +137,7 @@ class Cluster(Scene):
         self.offsets: dict[int, int] = {}
         self._broker = {"storage": storage, "env": env} if storage else {}
         self._watching: asyncio.Task | None = None
+        self._looking = asyncio.Lock()
         self._numbers = iter(range(1, 10**6))
         self._unseen: list[Expected] = []  # expected, and not yet committed when we looked last
 
@@ -248,6 +249,10 @@ class Cluster(Scene):
         self._watching = asyncio.create_task(watching())
 
     async def look(self):
+        async with self._looking:  # one after the other: an older answer must not be taken for a commit that went back
+            await self._look()
+
+    async def _look(self):
         committed = await self.committed()
         if committed is None:
             return
