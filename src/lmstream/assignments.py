@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from lmstream._tasks import end
+from lmstream.errors import coded
 from lmstream.interfaces import Batch, Source
 from lmstream.ledger import Ledger
 from lmstream.model import TopicPartition
@@ -89,7 +90,10 @@ class Assignments:
                 async with asyncio.timeout(self._policy.drain_timeout):
                     await self._pipeline.drain(gone)
             except TimeoutError:
-                log.warning("partitions are given up with records in flight; their next owner repeats those")
+                log.warning(
+                    "partitions are given up with records in flight; their next owner repeats those",
+                    extra=coded("source.commit"),
+                )
             await self.commit()
         finally:
             for tp, ending in gone.items():
@@ -104,7 +108,9 @@ class Assignments:
                 await self._source.commit(offsets)
         except Exception as e:  # noqa: BLE001 - whatever a client raises here, the rows are safe and the next tick tries again
             self.commit_failures += 1
-            log.warning("commit failed, the next one covers it: %s: %s", type(e).__name__, e)
+            log.warning(
+                "commit failed, the next one covers it: %s: %s", type(e).__name__, e, extra=coded("source.commit")
+            )
         else:
             self.commits += 1
             self.ledger.committed(offsets)

@@ -244,13 +244,15 @@ def build_runtime(
     on_progress: Callable[[Progress], None] | None = None,
     source: Source | None = None,
     on_settled: Settled | None = None,
+    dead_letters: DeadLetterSink | None = None,
 ) -> Runtime:
-    """Put the whole run together; call it in the event loop that runs it. `source` stands in for the configured one."""
+    """Put the whole run together; call it in the event loop that runs it. `source` and
+    `dead_letters` stand in for the configured ones."""
     source = source or build_source(config)
     pipeline = Pipeline(
         Engine(config.engine),
         build_sink(config),
-        build_letters(config),
+        dead_letters or build_letters(config),
         clock=time.monotonic,
         sleep=asyncio.sleep,
         random=random.random,

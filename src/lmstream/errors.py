@@ -316,3 +316,10 @@ class RestartError(SourceError):
 
 class SinkError(LmstreamError):
     """The operator or the service must act: rows cannot be delivered. Nothing was committed that was not delivered."""
+
+
+def coded(reason: str, otherwise: str = "source.stuck") -> dict[str, str]:
+    """What a warning carries, so that an operator finds its section of the runbook: a code and its reason. A service's
+    own word is none of ours: then `otherwise`."""
+    reason = reason if reason in REASONS else otherwise
+    return {"code": REASONS[reason].code, "reason": reason}

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from lmstream._tasks import end
 from lmstream.assignments import Assignments
-from lmstream.errors import REASONS, SinkError, SourceError
+from lmstream.errors import REASONS, SinkError, SourceError, coded
 from lmstream.interfaces import Clock, Source
 from lmstream.ledger import Ledger
 from lmstream.model import Failure, Status, TopicPartition
@@ -18,6 +18,9 @@ from lmstream.progress import Progress
 __all__ = ["Progress", "Runtime", "RuntimePolicy", "Summary"]
 
 log: Final = logging.getLogger("lmstream.runtime")
+
+NEWS: Final = 3.0
+"""Seconds a sink fails without a pack delivered before that is worth a line."""
 
 Summary = Progress
 State = Literal["starting", "running", "draining"]
@@ -52,6 +55,8 @@ class Runtime:
         """When the loop last came round, and when a record was last settled, by the clock."""
         self._fatal_since: float | None = None
         self._unburied = False
+        self._failing_since: float | None = None
+        self._failing_told = False
         pipeline.on_settled = self._settled
         source.on_revoke = self.assignments.revoke
 
@@ -193,12 +198,17 @@ class Runtime:
             raise pipeline.error
         pipeline.tick()
         self._watch_letters()
+        self._watch_sink(now)
         fatal = pipeline.fatal
         if fatal is None:
             self._fatal_since = None
         elif self._fatal_since is None:
             self._fatal_since = now
-            log.error("reading is paused until an operator acts: %s", sink_error(fatal))
+            log.error(
+                "reading is paused until an operator acts: %s",
+                sink_error(fatal),
+                extra=coded(fatal.code, "sink.denied"),
+            )
         patience = self._policy.fatal_patience
         if fatal is not None and self._fatal_since is not None and patience is not None:
             waited = now - self._fatal_since
@@ -209,6 +219,26 @@ class Runtime:
             self._shown_at = now
             self._show()
 
+    def _watch_sink(self, now: float) -> None:
+        """Say when the sink has failed for a while, and when it takes rows again; one throttle is no news."""
+        trouble = self._pipeline.delivery.trouble
+        if trouble is None:
+            if self._failing_since is not None and self._failing_told:
+                log.warning(
+                    "the sink takes rows again after %.0f s", now - self._failing_since, extra=coded("sink.unreachable")
+                )
+            self._failing_since, self._failing_told = None, False
+        elif self._failing_since is None:
+            self._failing_since = now
+        elif not self._failing_told and now - self._failing_since >= NEWS:
+            self._failing_told = True
+            log.warning(
+                "the sink takes no rows, they wait and are tried again: %s: %s",
+                trouble.code,
+                trouble.message,
+                extra=coded(trouble.code, "sink.unreachable"),
+            )
+
     def _watch_letters(self) -> None:
         """Say when dead letters begin to wait, and when they are durable again."""
         trouble = self._pipeline.letters.trouble
@@ -216,11 +246,11 @@ class Runtime:
             return
         self._unburied = trouble is not None
         if trouble is None:
-            log.warning("dead letters are durable again")
+            log.warning("dead letters are durable again", extra=coded("dead_letters.unavailable"))
             return
         first, many = self._pipeline.unburied
         what = "dead letters cannot be written, %s and %d more wait, their partitions are not committed: %s"
-        log.error(what, first, max(0, many - 1), trouble.message)
+        log.error(what, first, max(0, many - 1), trouble.message, extra=coded("dead_letters.unavailable"))
 
     def _show(self) -> None:
         if self._on_progress is not None:
@@ -258,12 +288,24 @@ class Runtime:
         task = asyncio.create_task(work)
         await asyncio.wait({task}, timeout=self._policy.close_timeout)
         if not task.done():
-            log.warning("%s did not close within %g s and is left behind", what, self._policy.close_timeout)
+            log.warning(
+                "%s did not close within %g s and is left behind",
+                what,
+                self._policy.close_timeout,
+                extra=coded(f"{what}.unreachable", "sink.unreachable"),
+            )
             task.cancel()
         elif task.cancelled():
-            log.warning("%s was cancelled while it closed", what)
+            log.warning(
+                "%s was cancelled while it closed", what, extra=coded(f"{what}.unreachable", "sink.unreachable")
+            )
         elif task.exception() is not None:
-            log.warning("%s did not close cleanly: %r", what, task.exception())
+            log.warning(
+                "%s did not close cleanly: %r",
+                what,
+                task.exception(),
+                extra=coded(f"{what}.unreachable", "sink.unreachable"),
+            )
 
 
 def sink_error(failure: Failure) -> SinkError:

@@ -180,6 +180,12 @@ async def test_what_an_operator_sees_through_an_outage_and_back(consumer):
         return status["sink"]["trouble"] and status["in_flight"]["records"] and status
 
     status = await consumer.until(troubled)
+
+    async def told():
+        last = (await consumer.status())["last_error"]
+        return last and last["code"] == "LMS-4002" and "ServiceUnavailableException" in last["message"]
+
+    await consumer.until(told)
     assert status["sink"]["trouble"]["code"] == "ServiceUnavailableException"
     code, out, err = await call("lag", *consumer.connection, "--topic", "lm", "--json", "--retention", "6h")
     assert code == 0, err
@@ -220,9 +226,17 @@ def _judge_lines(consumer):
     assert status
     assert any(line["event"].startswith("endpoints are at") for line in lines)
     assert any(line["event"].startswith("done in") for line in lines)
+    warnings = [line for line in lines if line["level"] in {"warning", "error"}]
+    assert all(re.fullmatch(r"LMS-\d{4}", line["code"]) for line in warnings)
+    letters = [line for line in warnings if "is dead-lettered" in line["event"]]
+    assert letters
+    assert all({"topic", "partition", "offset", "reason"} <= line.keys() for line in letters)
+    assert any(line["event"].startswith("the sink takes no rows") for line in warnings)
+    assert any(line["event"].startswith("the sink takes rows again") for line in warnings)
     text = "".join(consumer.said)
     assert CANARY not in text
-    assert "resourceMetrics" not in text
+    assert "timeUnixNano" not in text
+    assert "dataSourceInstanceName" not in text
     assert "PRIVATE KEY" not in text
 
 

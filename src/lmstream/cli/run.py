@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
 from lmstream.cli.status import Reporter
 from lmstream.cli.watching import logged, watched
-from lmstream.config import Config, build_runtime, build_sink, check_letters
+from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.interfaces import Source
+from lmstream.operations.letters import Telling
 from lmstream.operations.readings import Readings
 from lmstream.pipeline import Settled
 from lmstream.runtime import Summary
@@ -173,7 +175,10 @@ async def execute(
         patient = msgspec.structs.replace(config.runtime, fatal_patience=_PATIENCE)
         config = msgspec.structs.replace(config, runtime=patient)
     reporter = Reporter(config.run.report_seconds)
-    runtime = build_runtime(config, reporter, source, on_settled)
+    # What is read by hand is told of at the end, and lies in a folder beside it.
+    told = source is None and config.need("source").name != "files"
+    letters = Telling(build_letters(config), time.monotonic) if told else None
+    runtime = build_runtime(config, reporter, source, on_settled, letters)
     reporter.readings = Readings(runtime)
     loop = asyncio.get_running_loop()
     stopping = False

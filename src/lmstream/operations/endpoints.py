@@ -11,8 +11,9 @@ import msgspec
 from aiohttp import web
 
 from lmstream import __version__
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, coded
 from lmstream.operations import exposition
+from lmstream.operations.logs import LastTrouble
 from lmstream.operations.readings import Readings
 
 log: Final = logging.getLogger("lmstream.endpoints")
@@ -39,6 +40,7 @@ class Endpoints:
         self._readings = readings
         self._host, self._port = parsed(address)
         self._needed = needed
+        self._trouble = LastTrouble()
         self._runner: web.AppRunner | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -65,15 +67,17 @@ class Endpoints:
             what = f"endpoints.address {self._host}:{self._port}: {e.strerror or e}"
             if self._needed:
                 raise ConfigError("config.invalid", what) from e
-            log.warning("there are no endpoints: %s", what)
+            log.warning("there are no endpoints: %s", what, extra=coded("config.invalid"))
         else:
             self._runner, self._port = runner, runner.addresses[0][1]
         self._watching = asyncio.create_task(self._watch())
+        logging.getLogger("lmstream").addHandler(self._trouble)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        logging.getLogger("lmstream").removeHandler(self._trouble)
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait({self._watching})
@@ -101,7 +105,8 @@ class Endpoints:
         return web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE})
 
     async def _statusz(self, _request: web.Request) -> web.Response:
-        body = msgspec.json.format(msgspec.json.encode(status(self._readings)), indent=2)
+        told = status(self._readings) | {"last_error": self._trouble.last}
+        body = msgspec.json.format(msgspec.json.encode(told), indent=2)
         return web.Response(body=body + b"\n", content_type="application/json")
 
 

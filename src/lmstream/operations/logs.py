@@ -7,6 +7,7 @@ fields (`extra={"topic": ..., "code": ...}`), never a payload.
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -63,6 +64,32 @@ def _cleaned(_logger: object, _name: str, event: MutableMapping[str, Any]) -> Mu
     return event
 
 
+class _Stderr(logging.StreamHandler[Any]):
+    """Writes to what standard error is at that moment: a live view takes its place, and prints lines above itself."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
+class LastTrouble(logging.Handler):
+    """Remembers the last warning or error, for the status page."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.last: dict[str, Any] | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it, cleaned as a line would be."""
+        fields = {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        text = clean(record.getMessage())[:500]
+        self.last = {"time": moment, "level": record.levelname.lower(), **fields, "message": text}
+
+
 def handler(*, json: bool, worker: int = 0, stream: Any = None) -> logging.Handler:
     """A handler that writes lines to `stream`, standard error by default; of one worker of several, by its number."""
     last: Any = (
@@ -87,7 +114,7 @@ def handler(*, json: bool, worker: int = 0, stream: Any = None) -> logging.Handl
         ],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _cleaned, last],
     )
-    made = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    made = logging.StreamHandler(stream) if stream is not None else _Stderr()
     made.setFormatter(formatter)
     return made
 

@@ -14,7 +14,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
-from lmstream.errors import LmstreamError, SourceError
+from lmstream.errors import LmstreamError, SourceError, coded
 from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
 from lmstream.sources import _kafka
@@ -255,7 +255,7 @@ class AiokafkaMember:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 await self._place(list(partitions))
         except (KafkaError, TimeoutError, LmstreamError) as error:
-            log.warning("partitions were assigned and cannot be placed: %r", error)
+            log.warning("partitions were assigned and cannot be placed: %r", error, extra=coded("source.stuck"))
             self._fail(_kafka.lost(error))
 
     async def _place(self, partitions: list[KafkaPartition]) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from lmstream.errors import ConfigError, LmstreamError, SourceError
+from lmstream.errors import ConfigError, LmstreamError, SourceError, coded
 from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
 from lmstream.sources._identity import as_path
@@ -401,7 +401,7 @@ class LibrdkafkaMember:
                 placed, pinned = self._placed(consumer, partitions)
                 self._on_loop(self._took(placed, pinned))
         except (KafkaException, RuntimeError, TimeoutError) as error:
-            log.warning("partitions were assigned and cannot be placed: %r", error)
+            log.warning("partitions were assigned and cannot be placed: %r", error, extra=coded("source.stuck"))
             self._failure = LostError("client", f"partitions cannot be placed: {error!r}")
             placed = []  # without a place nothing may be read
         if self._incremental:

@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol
 
 from msgspec import Struct, field
 
-from lmstream.errors import LmstreamError, RestartError, SourceError
+from lmstream.errors import LmstreamError, RestartError, SourceError, coded
 from lmstream.interfaces import Batch, Drain, Standing
 from lmstream.model import TopicPartition
 from lmstream.sources._kafka_settings import Settings
@@ -209,7 +209,11 @@ class Supervisor:
             async with asyncio.timeout(self.settings.drain_timeout_ms / 1000):
                 await self.on_revoke(gone)
         except TimeoutError:
-            log.warning("what is in flight of %s was not settled in time; its rows may come twice", _named(gone))
+            log.warning(
+                "what is in flight of %s was not settled in time; its rows may come twice",
+                _named(gone),
+                extra=coded("source.commit"),
+            )
         finally:
             if self.health.state == "draining":
                 self.health.state = before
@@ -237,9 +241,9 @@ class Supervisor:
             raise LostError("offset", f"{place}: refused as out of range, though the topic holds {begin} to {end}")
         self.health.last_error = what
         if self.settings.on_offset_lost == "stop":
-            log.error("%s; stopping (on_offset_lost)", what)
+            log.error("%s; stopping (on_offset_lost)", what, extra=coded("source.offset"))
             raise SourceError("source.offset", what)
-        log.error("%s; going on at %d (on_offset_lost)", what, begin)
+        log.error("%s; going on at %d (on_offset_lost)", what, begin, extra=coded("source.offset"))
         return begin
 
     # --- keeping a member ----------------------------------------------------------------------------------------
@@ -250,7 +254,9 @@ class Supervisor:
         self._ever, self._joined_at = True, now
         if self._lost_at:
             self.health.recovery_seconds = now - self._lost_at
-            log.warning("a new member has joined after %.1f s", self.health.recovery_seconds)
+            log.warning(
+                "a new member has joined after %.1f s", self.health.recovery_seconds, extra=coded("source.stuck")
+            )
             self._lost_at = 0.0
 
     async def _ready(self) -> bool:
@@ -270,7 +276,7 @@ class Supervisor:
             if error.reason != "source.unreachable":
                 self._count(LostError("start", error.detail))
             self._back_off()
-            log.warning("no new member, next try in %.1f s: %s", self._delay, error)
+            log.warning("no new member, next try in %.1f s: %s", self._delay, error, extra=coded(error.reason))
             return False
         return True
 
@@ -281,7 +287,9 @@ class Supervisor:
         self.health.last_error = lost.detail
         self.health.state = "suspect"
         owned = list(member.assignment)
-        log.warning("the member is given up with %s (%s)", _named(owned) or "no partitions", lost)
+        log.warning(
+            "the member is given up with %s (%s)", _named(owned) or "no partitions", lost, extra=coded("source.stuck")
+        )
         if lost.cause == "denied" and not self._ever:
             raise self._end(SourceError("source.topic", lost.detail)) from lost
         if lost.cause == "fenced":
@@ -295,7 +303,11 @@ class Supervisor:
                 async with asyncio.timeout(min(_LAST_DRAIN, self.settings.drain_timeout_ms / 1000)):
                     await self.on_revoke(owned)
         except TimeoutError:
-            log.warning("what is in flight of %s was not settled; the next member reads it again", _named(owned))
+            log.warning(
+                "what is in flight of %s was not settled; the next member reads it again",
+                _named(owned),
+                extra=coded("source.commit"),
+            )
         finally:
             self._member = None
             self.health.state = "recreating"
@@ -315,7 +327,7 @@ class Supervisor:
             causes = Counter(self.health.recreations)
             told = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
             detail = f"new members do not help ({told or 'none started'}); the last one: {lost.detail}"
-            log.error("%s", detail)
+            log.error("%s", detail, extra=coded("source.stuck"))
             raise self._end(RestartError("source.stuck", detail)) from lost
 
     def _back_off(self) -> None:

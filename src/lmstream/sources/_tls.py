@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, coded
 from lmstream.sources import _identity
 from lmstream.sources._identity import Identity
 from lmstream.sources._kafka_settings import Settings
@@ -92,7 +92,11 @@ class Tls:
             except ConfigError as error:
                 self.failures += 1
                 if error.detail != self.trouble:
-                    log.warning("the new TLS material is not taken, the old stays in use: %s", error)
+                    log.warning(
+                        "the new TLS material is not taken, the old stays in use: %s",
+                        error,
+                        extra=coded("config.certificate"),
+                    )
                 self.trouble = error.detail
                 return False
             self.trouble = ""
@@ -115,7 +119,7 @@ class Tls:
                 await self.look()
                 self._warn()
             except Exception:  # a bug must not end the renewals of a process that runs for months
-                log.exception("looking for a renewal failed")
+                log.exception("looking for a renewal failed", extra=coded("config.certificate"))
 
     # Reading
 
@@ -181,6 +185,7 @@ class Tls:
             log.warning(
                 "%s may be read by others (mode %04o): chmod 600, or defaultMode 0400 of a Kubernetes volume",
                 *(found.identity.key_at, found.identity.open_mode),
+                extra=coded("config.certificate"),
             )
         self._open_mode = found.identity.open_mode
 
@@ -196,11 +201,19 @@ class Tls:
         self._warned = (now, threshold)
         if threshold == 0:
             log.error(
-                "the client certificate has expired on %s: the brokers will refuse new connections", _day(self.expiry)
+                "the client certificate has expired on %s: the brokers will refuse new connections",
+                _day(self.expiry),
+                extra=coded("source.tls_expired"),
             )
         else:
             level = logging.ERROR if threshold == _WARNINGS[0] else logging.WARNING
-            log.log(level, "the client certificate expires in %.1f days, on %s", left / _DAY, _day(self.expiry))
+            log.log(
+                level,
+                "the client certificate expires in %.1f days, on %s",
+                left / _DAY,
+                _day(self.expiry),
+                extra=coded("source.tls_expired"),
+            )
 
 
 def context_for(ca: bytes | None, name: str) -> ssl.SSLContext:

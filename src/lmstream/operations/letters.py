@@ -1,0 +1,54 @@
+"""Tells of dead letters in the log: which record, why; bounded, and never its bytes."""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from lmstream.interfaces import Clock, DeadLetterSink
+from lmstream.model import DeadLetter
+
+log: Final = logging.getLogger("lmstream.dead_letters")
+
+NAMED: Final = 20
+"""Records that are named in a minute; the rest is a number."""
+MINUTE: Final = 60.0
+_DETAIL: Final = 300
+
+
+class Telling:
+    """A sink of dead letters that logs what it has written."""
+
+    def __init__(self, sink: DeadLetterSink, clock: Clock) -> None:
+        self._sink, self._clock = sink, clock
+        self.largest = sink.largest
+        self._since = clock()
+        self._named = self._more = 0
+        self._last = ""
+
+    async def check(self) -> None:
+        await self._sink.check()
+        self.largest = self._sink.largest
+
+    async def write(self, letters: Sequence[DeadLetter], /) -> None:
+        await self._sink.write(letters)
+        if (now := self._clock()) - self._since >= MINUTE:
+            self._tell_more()
+            self._since, self._named = now, 0
+        for letter in letters:
+            if self._named == NAMED:
+                self._more += 1
+                self._last = letter.code
+                continue
+            self._named += 1
+            extra = {name: getattr(letter, name) for name in ("topic", "partition", "offset", "code", "reason")}
+            where = f"{letter.topic}/{letter.partition}/{letter.offset}"
+            log.warning("%s is dead-lettered: %s %s", where, letter.reason, letter.detail[:_DETAIL], extra=extra)
+
+    async def close(self) -> None:
+        self._tell_more()
+        await self._sink.close()
+
+    def _tell_more(self) -> None:
+        if self._more:
+            log.warning("%d more records were dead-lettered", self._more, extra={"code": self._last})
+        self._more = 0
