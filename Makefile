@@ -10,8 +10,8 @@ DEV    := $(VENV)/.dev-installed
 CDKENV ?= .venv-cdk
 CDK    := $(CDKENV)/.installed
 ARGS   ?=
-# Side by side: most of a test's time is waiting for a broker or a clock. Benchmarks are no part of this.
-PARALLEL ?= --numprocesses auto --maxprocesses 4 --benchmark-disable
+# Side by side, one more than two cores: much of the time is waiting for a broker or a clock. Benchmarks are no part of this.
+PARALLEL ?= --numprocesses 3 --benchmark-disable
 
 .PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal bootstrap diff deploy destroy locks clean
 

@@ -104,7 +104,7 @@ def test_the_real_zip_runs_on_the_runtimes_python_where_there_is_one(zips, world
         content.extractall(tmp_path / "function")
     batch = [record(GOOD), record(b"junk", offset=9)]
     done = subprocess.run(
-        [python, "-I", "-c", FUNCTION, str(tmp_path / "function"), str(runtime(tmp_path / "runtime"))],
+        [python, "-I", "-S", "-c", FUNCTION, str(tmp_path / "function"), str(runtime(tmp_path / "runtime"))],
         input=json.dumps(pipe_event(map(entry, batch))).encode(),
         env={"PATH": os.environ["PATH"], **world.env()},
         capture_output=True,
@@ -132,7 +132,7 @@ def test_the_same_content_for_this_interpreter_handles_events_with_nothing_else_
         **world.env(),
     }
     done = subprocess.run(
-        [sys.executable, "-I", "-c", FUNCTION, str(folder), str(boto)],
+        [sys.executable, "-I", "-S", "-c", FUNCTION, str(folder), str(boto)],
         input=json.dumps(pipe_event(map(entry, batch))).encode(),
         env=env,
         capture_output=True,

@@ -19,6 +19,7 @@ class Said(NamedTuple):
 def cli(capsys, monkeypatch):
     """Run `lmstream ARGS` in this process."""
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("LMSTREAM_ENDPOINTS__ADDRESS", "off")  # the usual port is another run's on a busy machine
     for name in ("LMSTREAM_DEBUG", "LMSTREAM_CONFIG"):
         monkeypatch.delenv(name, raising=False)
 
