@@ -63,3 +63,32 @@ async def test_requests_side_by_side_carry_their_own_bodies(tmp_path, monkeypatc
 
     landed = [gzip.decompress(path.read_bytes()) for path in tmp_path.rglob("*.gz")]
     assert sorted(b"".join(landed).splitlines()) == sorted(line.strip() for line in lines)
+
+
+@pytest.mark.parametrize("outage", [False, True])
+async def test_nothing_keeps_a_body_once_its_request_is_over(tmp_path, monkeypatch, outage):
+    import gc
+    import sys
+
+    made = []
+    body = _firehose_body.body
+    monkeypatch.setattr(_firehose_body, "body", lambda *of: made.append(body(*of)) or made[-1])
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "lab")
+    config = StreamConfig.for_settings("rows", EngineSettings(org_id="acme"))
+    line = b'{"orgKey":"acme","metricKey":"m","ts":"2026-11-23T01:00:00.000Z"}\n'
+    async with FirehoseLab(config, tmp_path) as lab:
+        lab.outage = outage
+        sink = Firehose(Settings(stream="rows", region="us-west-2", endpoint_url=lab.endpoint_url))
+        gc.disable()  # collecting cycles comes late: a body must not wait for it
+        try:
+            (answer,) = await sink.write([Pack(line, 1, "", ((0, 1),))])
+            assert (answer is not None) is outage
+            # As many as one that is in a list and nowhere else; timers of the call are still in the loop.
+            references = sys.getrefcount(made[0])
+            lonely = [bytes(bytearray(9))]
+            expected = sys.getrefcount(lonely[0])
+            assert references == expected
+        finally:
+            gc.enable()
+            await sink.close()

@@ -22,7 +22,9 @@ try:
 except ImportError:
     _base64 = by_msgspec  # type: ignore[assignment]  # fewer parameters, none of which we pass
 
-_BODY: Final = ContextVar[bytes | None]("lmstream_firehose_body", default=None)
+_BODY: Final = ContextVar[list[bytes] | None]("lmstream_firehose_body", default=None)
+"""In a list that gives it away once: the timers of a call, cancelled or not, keep its context for as long as its timeouts
+are, and would keep four megabytes with it."""
 
 
 def body(stream: str, records: Sequence[Mapping[str, bytes]]) -> bytes:
@@ -41,15 +43,17 @@ def register(client: Any) -> None:
 
 @contextmanager
 def using(stream: str, records: Sequence[Mapping[str, bytes]]) -> Iterator[None]:
-    """Calls in this context, to a registered client and with no records of their own, send this body."""
-    before = _BODY.set(body(stream, records))
+    """The call in this context, to a registered client and with no records of its own, sends this body."""
+    once = [body(stream, records)]
+    before = _BODY.set(once)
     try:
         yield
     finally:
+        once.clear()
         _BODY.reset(before)
 
 
 def _put_in(params: dict[str, Any], **_: Any) -> None:
     ours = _BODY.get()
-    if ours is not None:
-        params["body"] = ours
+    if ours:
+        params["body"] = ours.pop()
