@@ -23,8 +23,8 @@ except ImportError:
     _base64 = by_msgspec  # type: ignore[assignment]  # fewer parameters, none of which we pass
 
 _BODY: Final = ContextVar[list[bytes] | None]("lmstream_firehose_body", default=None)
-"""In a list that gives it away once: the timers of a call, cancelled or not, keep its context for as long as its timeouts
-are, and would keep four megabytes with it."""
+"""In a list that gives it away once: the timers of a call, cancelled or not, keep its context until they are due, and
+would keep four megabytes with it."""
 
 
 def body(stream: str, records: Sequence[Mapping[str, bytes]]) -> bytes:
