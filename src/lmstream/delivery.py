@@ -1,8 +1,8 @@
 """Deliver packs and dead letters: tries, verdicts, backoff, concurrency. The only place that retries."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
 from msgspec import Meta, Struct, field
@@ -10,7 +10,7 @@ from msgspec import Meta, Struct, field
 from lmstream.durations import Durations
 from lmstream.interfaces import Clock, DeadLetterSink, Sink, Sleep
 from lmstream.model import NOT_TRIED, DeadLetter, Failure, Kind, Pack
-from lmstream.packing import requests
+from lmstream.packing import request_size, requests
 
 Random = Callable[[], float]
 """A number from 0 up to 1; hosts pass random.random, tests something seeded."""
@@ -106,11 +106,15 @@ class _Gate:
     """A semaphore whose width follows the service: up by one each round, halved when it throttles (AIMD).
 
     It also bounds what an outage costs: after some requests in a row that failed whole, all packs that wait share one
-    backoff, so that a service that is down is asked once a second and not once for each of them.
+    backoff, so that a service that is down is asked once a second and not once for each of them. And it bounds what
+    bodies of requests take: one may always go, more only while there is memory to spare for them.
     """
 
-    def __init__(self, policy: DeliveryPolicy, clock: Clock, sleep: Sleep, random: Random) -> None:
-        self._policy, self._clock, self._sleep, self._random = policy, clock, sleep, random
+    def __init__(
+        self, policy: DeliveryPolicy, clock: Clock, sleep: Sleep, random: Random, spare: Callable[[], int] | None
+    ) -> None:
+        self._policy, self._clock, self._sleep, self._random, self._spare = policy, clock, sleep, random, spare
+        self.bodies = 0
         self._widest = policy.concurrency
         self._width = float(policy.concurrency)
         self._busy = 0
@@ -123,23 +127,28 @@ class _Gate:
     def width(self) -> int:
         return int(self._width)
 
-    async def __aenter__(self) -> int:
+    @contextlib.asynccontextmanager
+    async def through(self, body: int) -> AsyncIterator[int]:
+        """Wait for a place for a request with a body of so many bytes; gives what `slower` wants to know."""
         # An event and a loop, not a queue of futures: nothing is handed over, so a cancelled waiter loses nothing.
         while True:
-            while self._busy >= self.width:
+            while self._busy >= self.width or self._crowded(body):
                 self._changed.clear()
                 await self._changed.wait()
             if self._failed <= PROBES or (hold := self._until - self._clock()) <= 0.0:
                 break
             await self._sleep(hold)
         self._busy += 1
-        return self._cuts
+        self.bodies += body
+        try:
+            yield self._cuts
+        finally:
+            self._busy -= 1
+            self.bodies -= body
+            self._changed.set()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
-    ) -> None:
-        self._busy -= 1
-        self._changed.set()
+    def _crowded(self, body: int) -> bool:
+        return bool(self._busy and body) and self._spare is not None and self.bodies + body > self._spare()
 
     def answered(self, *, failed: bool) -> None:
         """Note how a request went: whether nothing of it was delivered."""
@@ -171,13 +180,23 @@ class _Call(Struct):
 class Delivery:
     """Delivers packs to one sink. Lives in one event loop; any number of `deliver` calls may run at once."""
 
-    def __init__(self, sink: Sink, policy: DeliveryPolicy, *, sleep: Sleep, clock: Clock, random: Random) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        policy: DeliveryPolicy,
+        *,
+        sleep: Sleep,
+        clock: Clock,
+        random: Random,
+        spare: Callable[[], int] | None = None,
+    ) -> None:
+        """`spare` says how many bytes the bodies of requests may have now, all together; one may always go."""
         self._sink = sink
         self._policy = policy
         self._sleep = sleep
         self._clock = clock
         self._random = random
-        self._gate = _Gate(policy, clock, sleep, random)
+        self._gate = _Gate(policy, clock, sleep, random, spare)
         self.counts = DeliveryCounts()
         self.durations = Durations()
         """Of requests, answered or given up."""
@@ -192,6 +211,11 @@ class Delivery:
     def concurrency(self) -> int:
         """Requests that may be in flight at once just now."""
         return self._gate.width
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of requests under way that are copies of their packs: bodies in base64."""
+        return self._gate.bodies
 
     async def deliver(
         self, packs: Sequence[Pack], deadline: float | None = None, on_verdict: Verdict | None = None
@@ -216,7 +240,7 @@ class Delivery:
         """See one request through: what fails retryably is sent again, alone."""
         attempt = 0
         while True:
-            async with self._gate as entered:
+            async with self._gate.through(self._body(packs, todo)) as entered:
                 if call.halted or self._too_late(call, 0.0):
                     return
                 self.counts.retried_packs += len(todo) if attempt else 0
@@ -254,6 +278,10 @@ class Delivery:
                 return
             todo = again
             attempt += 1
+
+    def _body(self, packs: Sequence[Pack], todo: list[int]) -> int:
+        limits = self._sink.limits
+        return sum(request_size(packs[at], limits) for at in todo) if limits.base64 else 0
 
     def _too_late(self, call: _Call, wait: float) -> bool:
         return call.deadline is not None and self._clock() + wait + self._policy.timeout > call.deadline

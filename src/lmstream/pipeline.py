@@ -19,7 +19,10 @@ from lmstream.transform import Gather, Transform
 
 MIB: Final = 1 << 20
 BUDGET: Final = 64 * MIB
-"""Bytes in flight by default: payloads and encoded lines that are not yet durable."""
+"""Bytes in flight by default: all that is held of records that are not yet durable, and the bodies of requests."""
+BODIES: Final = 4
+"""One such part of the budget is kept free for the bodies of requests, base64 of lines that are in flight beside them.
+Of the default budget it holds four full ones, which go on however slow the sink is."""
 BREATH: Final = 256 * 1024
 """Bytes of payload between two pauses for the other tasks: some milliseconds of transforming."""
 
@@ -52,7 +55,10 @@ class Pipeline:
         on_settled: Settled | None = None,
     ) -> None:
         policy = policy or DeliveryPolicy()
-        self.delivery = Delivery(sink, policy, sleep=sleep, clock=clock, random=random)
+        self._flight = Flight()
+        self.delivery = Delivery(
+            sink, policy, sleep=sleep, clock=clock, random=random, spare=lambda: budget - self._flight.bytes
+        )
         self.letters = LetterDelivery(dead_letters, policy, sleep=sleep, clock=clock, random=random)
         # Off unless asked for: a host that is called has nobody who could look, and its records expire meanwhile.
         breaker = breaker or BreakerPolicy(records=0)
@@ -61,9 +67,9 @@ class Pipeline:
         self.engine = engine
         self.active = Active()
         """Partitions that rows went into lately."""
-        self._flight = Flight()
         self.counts = self._flight.counts
         self.budget = budget
+        self._reserve = budget // BODIES if sink.limits.base64 else 0
         self.on_settled = on_settled
         self.failures: dict[str, Failure] = {}
         """Of `process`: failures behind records that stay pending, one of each code."""
@@ -99,8 +105,9 @@ class Pipeline:
 
     @property
     def in_flight_bytes(self) -> int:
-        """Payload and encoded lines of everything that is not settled, waiting records included."""
-        return self._flight.bytes
+        """What is held of everything that is not settled, waiting records included: payload, encoded lines, bodies of
+        requests, and about a KiB a record for the objects around them."""
+        return self._flight.bytes + self.delivery.body_bytes
 
     @property
     def rows_in_flight(self) -> int:
@@ -143,7 +150,12 @@ class Pipeline:
         """
         if self.fatal is not None or self.error is not None:
             return 0
-        return min(self.budget // 4 - self._inbox_bytes, self.budget - self.in_flight_bytes)
+        return min(self.budget // 4 - self._inbox_bytes, self._free)
+
+    @property
+    def _free(self) -> int:
+        """Bytes of the budget that neither records nor bodies have, present or soon to come."""
+        return self.budget - self._flight.bytes - max(self._reserve, self.delivery.body_bytes)
 
     def submit(self, batch: Batch) -> None:
         """Take the records of one batch; transform and delivery go on in the background, `on_settled` tells."""
@@ -254,7 +266,7 @@ class Pipeline:
         try:
             worked = 0
             while self._inbox and not self._halted():
-                full = self.in_flight_bytes >= self.budget or self._transform.suspects(self._inbox[0])
+                full = self._free <= 0 or self._transform.suspects(self._inbox[0])
                 if full and self.in_flight > len(self._inbox):
                     self._launch(self._gather.cut())
                     if not self._delivering and not self._burial.busy:
@@ -290,12 +302,11 @@ class Pipeline:
         out, cuts = made
         self._decoding.saw(refused=bool(out.rejected) and not out.rows)
         self.active.saw(lambda: out.paths, self._clock())
-        self._flight.encoded(each, out.rows, sum(len(data) for _, data, _ in cuts))
+        self._flight.encoded(each, out.rows, sum(len(data) for _, data, _ in cuts), out.rejected)
         add(c.skipped, out.skipped)
         add(c.noted, out.noted)
         for _, reason in out.rejected:
             c.rejected[reason] = c.rejected.get(reason, 0) + 1
-        each.rejected = out.rejected
         if cuts:
             self._launch(self._gather.add(each, cuts, self._clock()))
         else:

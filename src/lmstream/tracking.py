@@ -8,9 +8,15 @@ from msgspec import Struct, field
 from lmstream import __version__
 from lmstream.errors import REASONS
 from lmstream.model import DeadLetter, Record, Status, TopicPartition
+from lmstream.settings import KIB
 
 KILLS: Final = "record.kills"
 """Reason of a letter without a value: the record killed the process, time and again."""
+
+OVERHEAD: Final = KIB
+"""Bytes that a record takes beside its payload and lines, about: the objects that track it, here and in the ledger."""
+REJECTED: Final = 96
+"""Bytes that a rejected point takes until the record's dead letter is durable: its ordinal and reason."""
 
 
 class Counts(Struct, kw_only=True):
@@ -46,6 +52,7 @@ class Tracked:
         "epoch",
         "lines",
         "number",
+        "overhead",
         "payload",
         "record",
         "refused",
@@ -62,6 +69,7 @@ class Tracked:
         self.epoch = epoch
         self.payload = record.size
         self.lines = 0  # bytes of encoded lines
+        self.overhead = OVERHEAD
         self.remaining = 0  # rows without a final verdict
         self.refused = 0  # rows that wait for the dead letter
         self.rejected: tuple[tuple[int, str], ...] = ()
@@ -75,7 +83,7 @@ class Flight:
     def __init__(self) -> None:
         self.counts = Counts()
         self.bytes = 0
-        """Payload and encoded lines of all that is not settled."""
+        """Payload, encoded lines and overhead of all that is not settled."""
         self.tracked: dict[int, Tracked] = {}
         self._by_tp: dict[TopicPartition, int] = {}
         self._next = 0
@@ -86,20 +94,22 @@ class Flight:
         self._next += 1
         self.tracked[each.number] = each
         self._by_tp[record.tp] = self._by_tp.get(record.tp, 0) + 1
-        self.bytes += each.payload
+        self.bytes += each.payload + each.overhead
         return each
 
-    def encoded(self, each: Tracked, rows: int, size: int) -> None:
-        """Note the lines a record became."""
+    def encoded(self, each: Tracked, rows: int, size: int, rejected: tuple[tuple[int, str], ...]) -> None:
+        """Note the lines a record became, and the points that became none."""
         each.remaining = rows
         each.lines = size
-        self.bytes += size
+        each.rejected = rejected
+        each.overhead += REJECTED * len(rejected)
+        self.bytes += size + REJECTED * len(rejected)
         self.counts.rows += rows
 
     def drop(self, each: Tracked) -> None:
         """Track a record no longer, and count nothing."""
         del self.tracked[each.number]
-        self.bytes -= each.payload + each.lines
+        self.bytes -= each.payload + each.lines + each.overhead
         tp = each.record.tp
         self._by_tp[tp] -= 1
         if not self._by_tp[tp]:

@@ -7,6 +7,8 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from lmstream.delivery import DeliveryPolicy
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Batch, Limits
@@ -84,6 +86,7 @@ async def until(condition: Any, seconds: float = 30.0) -> None:
 # --- an engine of toy bundles ------------------------------------------------------------------------------------
 
 LIMITS = Limits(pack_bytes=200, pack_rows=5, request_packs=4, request_bytes=600)
+BODIES = msgspec.structs.replace(LIMITS, request_bytes=900, base64=True)
 OBJECTS = Limits(pack_bytes=400, pack_rows=10, request_packs=1, request_bytes=400, by_path=True)
 
 

@@ -265,7 +265,7 @@ class Member:
             random=world.draw.random,
             policy=DELIVERY,
             roll=RollPolicy(age=0.5),
-            budget=world.draw.choice([300, 3000, 10**6]),
+            budget=world.draw.choice([5_000, 40_000, 10**6]),
         )
         self.runtime = Runtime(self.source, self.pipeline, clock=now, policy=POLICY)
         settled = self.pipeline.on_settled

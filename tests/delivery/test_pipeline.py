@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from delivery.doubles import (
+    BODIES,
     DOWN,
     LIMITS,
     MISSING,
@@ -31,6 +32,7 @@ from lmstream.delivery import LETTER_WRITES
 from lmstream.interfaces import Batch
 from lmstream.model import Record, Status, TopicPartition
 from lmstream.rolling import RollPolicy
+from lmstream.tracking import OVERHEAD
 
 VALUES = st.one_of(
     st.none(),
@@ -348,16 +350,17 @@ def test_packs_never_span_batches():
     run(main())
 
 
-@pytest.mark.parametrize("limits", [LIMITS, OBJECTS])
+@pytest.mark.parametrize("limits", [LIMITS, BODIES, OBJECTS])
 def test_bytes_in_flight_stay_within_the_budget_and_one_record(limits):
     """A record over the budget is still processed, alone: stopping for good would be worse."""
 
     async def main():
         sink = ScriptedSink(limits=limits, latency=lambda: 1.0)
-        pipeline = make(sink, budget=3000)
+        budget = 3000 + 10 * OVERHEAD
+        pipeline = make(sink, budget=budget)
         most = 0
         offset = 0
-        largest = len(bundle(40)) + sum(map(len, lines_of(record(1000, bundle(40)))))
+        largest = len(bundle(40)) + sum(map(len, lines_of(record(1000, bundle(40))))) + OVERHEAD
         while offset < 60:
             while pipeline.room > 0 and offset < 60:
                 pipeline.submit(Batch([record(offset, bundle(40 if offset % 7 == 0 else 4))]))
@@ -367,8 +370,47 @@ def test_bytes_in_flight_stay_within_the_budget_and_one_record(limits):
             most = max(most, pipeline.in_flight_bytes)
         await pipeline.drain()
         assert pipeline.counts.delivered == 60
-        assert most <= 3000 + largest
-        assert pipeline.room == 750
+        body = limits.request_bytes if limits.base64 else 0  # one may always go
+        assert budget // 2 < most <= budget + largest + body
+        assert pipeline.room == budget // 4
+
+    run(main())
+
+
+def test_requests_go_side_by_side_only_while_their_bodies_fit_into_the_budget():
+    async def main():
+        sink = ScriptedSink(limits=BODIES)
+        sink.down = DOWN
+        pipeline = make(sink, budget=40 * OVERHEAD)
+        offset, most = 0, 0
+        end = now() + 60
+        while now() < end:
+            while pipeline.room > 0:
+                pipeline.submit(Batch([record(offset, bundle(4))]))
+                offset += 1
+            await asyncio.sleep(0.05)
+            most = max(most, pipeline.delivery.body_bytes)
+        free = pipeline.budget - (pipeline.in_flight_bytes - pipeline.delivery.body_bytes)
+        assert 0 < most <= free  # nothing is read into the part of the budget that is kept for bodies
+        assert free >= pipeline.budget // 5
+        sink.down = None
+        await pipeline.drain()
+        assert pipeline.counts.delivered == offset
+        assert pipeline.delivery.body_bytes == 0
+
+    run(main())
+
+
+def test_a_request_larger_than_all_of_the_budget_goes_alone():
+    async def main():
+        sink = ScriptedSink(limits=BODIES)
+        pipeline = make(sink, budget=OVERHEAD)
+        for offset in range(20):
+            pipeline.submit(Batch([record(offset, bundle(4))]))
+        async with asyncio.timeout(60):
+            await pipeline.drain()
+        assert pipeline.counts.delivered == 20
+        assert sink.most_busy == 1
 
     run(main())
 
