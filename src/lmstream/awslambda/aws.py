@@ -73,7 +73,7 @@ class FirehoseClient:
         self._threads = _Threads(make, settings.concurrency)
 
     async def put_record_batch(self, **request: Any) -> Any:
-        with _firehose_body.using(request["DeliveryStreamName"], request["Records"]):
+        with _firehose_body.using(_firehose_body.body(request["DeliveryStreamName"], request["Records"])):
             return await self._threads.call("put_record_batch", **{**request, "Records": []})
 
     async def describe_delivery_stream(self, **request: Any) -> Any:
