@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -60,6 +62,42 @@ def test_workers_share_the_files_and_row_ids_are_those_of_one_process(cli, bundl
     records = [int(text) for text in re.findall(r"worker \d: done .*?: (\d+) records", done.stderr.decode())]
     assert sorted(records) == [3, 4]
     assert lines_below(tmp_path / "two") == lines_below(tmp_path / "one")
+
+
+def test_the_exit_code_is_that_of_the_worker_for_which_the_others_were_stopped(bundles, tmp_path):
+    folder, _ = bundles(6)
+    common = ["run", "--topic", "files", "--files", folder, "--org", "acme", "--dead-letters", tmp_path / "dead"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lmstream", *map(str, common), "--landed", tmp_path / "landed", "--workers", "3"],
+        env=os.environ | {"LMSTREAM_ENGINE__FORMAT": "no.such"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert b"ended with exit code 2; stopping the others" in done.stderr
+    assert done.returncode == 2, done.stderr  # not that of one which the signal met while it was starting
+
+
+EARLY = """
+import os, signal, sys, threading, time
+import lmstream.cli.workers as w
+
+def waits(*_):  # as a worker that is still importing: nobody has asked for signals yet
+    time.sleep(60)
+
+if __name__ == "__main__":
+    w._work = waits
+    threading.Timer({after}, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    sys.exit(w.supervise(None, {{}}, [{{}}] * 3))
+"""
+
+
+@pytest.mark.parametrize("after", [0.001, 0.5])
+def test_workers_that_are_stopped_before_they_have_begun_end_at_once_and_well(tmp_path, after):
+    (tmp_path / "early.py").write_text(EARLY.format(after=after))
+    done = subprocess.run([sys.executable, tmp_path / "early.py"], capture_output=True, timeout=30, check=False)
+    # Before anybody listens the signal ends the process itself, as it does any.
+    assert done.returncode in {0, -signal.SIGTERM if after < 0.1 else 0}, done.stderr
 
 
 def test_the_null_sink_takes_files_and_delivers_nothing(cli, bundles, tmp_path):

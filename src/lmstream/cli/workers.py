@@ -38,7 +38,8 @@ def shares(config: Config, count: int) -> list[dict[str, Any]]:
 
 
 def supervise(path: Path | None, overrides: dict[str, Any], told: Sequence[dict[str, Any]]) -> int:
-    """Start a worker for each of `told` and wait for them; one that fails stops the others. Answer the worst exit code.
+    """Start a worker for each of `told` and wait for them; one that fails stops the others, and its exit code is the
+    answer. Else it is the worst one.
 
     SIGTERM and Ctrl-C are passed on; twice is passed on twice, which ends them at once.
     """
@@ -60,14 +61,21 @@ def supervise(path: Path | None, overrides: dict[str, Any], told: Sequence[dict[
     try:
         for worker in workers:
             worker.start()
-        _until_ended(list(workers), stop, stopping)
+            if stopping.is_set():  # the signal came before this one could hear of it
+                worker.terminate()
+        failed = _until_ended(list(workers), stop, stopping)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return max(_code(worker) for worker in workers)
+    if failed:
+        return _code(failed)
+    # One that the signal itself ended had not begun to read, or had done all: else it listens for it.
+    return max(0 if worker.exitcode == -signal.SIGTERM else _code(worker) for worker in workers)
 
 
-def _until_ended(workers: list[BaseProcess], stop: Callable[[], None], stopping: threading.Event) -> None:
+def _until_ended(workers: list[BaseProcess], stop: Callable[[], None], stopping: threading.Event) -> BaseProcess | None:
+    """Wait for all; answer the one for which the others were stopped."""
+    failed = None
     while workers:
         ended = wait([worker.sentinel for worker in workers])
         for worker in [w for w in workers if w.sentinel in ended]:
@@ -76,7 +84,9 @@ def _until_ended(workers: list[BaseProcess], stop: Callable[[], None], stopping:
             # Workers that were told to stop are settling: a second signal would end them before they are done.
             if worker.exitcode and not stopping.is_set():
                 terminal.say(f"{worker.name} ended with exit code {worker.exitcode}; stopping the others")
+                failed = worker
                 stop()
+    return failed
 
 
 def _code(worker: BaseProcess) -> int:
