@@ -3,12 +3,14 @@
 import asyncio
 import random
 import signal
+import textwrap
 import time
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
-from faults.checking import seed_of, until
-from faults.cluster import SESSION, Cluster
+from faults.checking import TOPIC, seed_of, until
+from faults.cluster import ENV, SESSION, Cluster
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them
 
@@ -65,3 +67,45 @@ async def test_3_a_frozen_member_wakes_after_its_session_and_commits_nothing_old
         assert other.alive
         report = await cluster.finish()
         print(f"zombie: duplicates {report.total.duplicate} of {report.total.landed}")
+
+
+ENDS = {"a bug": ("raise RuntimeError('planted')", 1), "killed": ("os.kill(os.getpid(), signal.SIGKILL)", 137)}
+
+
+@pytest.mark.parametrize(("how", "code"), ENDS.values(), ids=ENDS.keys())
+async def test_4_one_of_three_workers_ends_and_stops_the_others_and_the_next_run_goes_on(
+    tmp_path, monkeypatch, how, code
+):
+    codec = f"""
+        import os, signal
+        from lmstream.codecs.otlp_json import Codec as Real
+
+        class Codec(Real):
+            def decode(self, payload, /):
+                if b"ENDS" in payload:
+                    {how}
+                return super().decode(payload)
+    """
+    (tmp_path / "ending").mkdir()
+    (tmp_path / "ending" / "codec.py").write_text(textwrap.dedent(codec))
+    monkeypatch.setitem(ENV, "PYTHONPATH", str(tmp_path))
+    async with Cluster(tmp_path, partitions=3) as cluster:
+        cluster.watch()
+        run = await cluster.join("--workers", "3", "--set", "engine.format=ending.codec")
+        await cluster.publish(60)
+        await cluster.drained()
+        async with AIOKafkaProducer(bootstrap_servers=cluster.bootstrap) as producer:
+            await producer.send_and_wait(TOPIC, b'{"ENDS":1,"resourceMetrics":[]}', partition=1)
+        await cluster.publish(150, seed=2)
+        async with asyncio.timeout(30):
+            assert await run.process.wait() == code
+        said = run.log.read_text("utf-8")
+        assert "stopping the others" in said, said
+        ended = said.partition(" ended with exit code")[0].rpartition("\n")[2]
+        assert {name for name in ("worker 1", "worker 2", "worker 3") if f"{name}: done in" in said} == {
+            "worker 1", "worker 2", "worker 3"
+        } - {ended}, said  # fmt: skip
+        cluster.members.clear()
+        await cluster.expect_topic()
+        await cluster.join("--workers", "3")
+        print((await cluster.finish()).total)

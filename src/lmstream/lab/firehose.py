@@ -11,7 +11,7 @@ import socket
 import struct
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,6 +33,7 @@ BODY_BYTES = 8 * MIB
 MEMORY_BYTES = 256 * MIB
 
 _TARGET = "Firehose_20150804."
+_SIGNATURE = "AWS4-HMAC-SHA256 Credential="
 _OPERATIONS = {"PutRecordBatch", "PutRecord", "DescribeDeliveryStream"}
 
 
@@ -58,6 +59,9 @@ class FirehoseLab:
         """While True every call is answered with 503."""
         self.quota: Quota | None = None
         """What a stream takes a second; None takes everything. Past it records fail inside a 200, or the whole call."""
+        self.valid_key: Callable[[str], bool] | None = None
+        """Asked about the access key id of each call's signature; without True the call is ExpiredTokenException. None
+        takes every key."""
         self.port = 0
         self._store = FolderStore(store) if isinstance(store, Path | str) else store
         self._streams = {c.name: DeliveryStream(c, self._store, self.counters) for c in configs}
@@ -153,8 +157,11 @@ class FirehoseLab:
             self.counters.calls += 1
         if self.outage:
             raise RefusedError(503, "ServiceUnavailableException", "Slow down.")
-        if not request.headers.get("Authorization", "").startswith("AWS4-HMAC-SHA256 "):
+        signature = request.headers.get("Authorization", "")
+        if not signature.startswith(_SIGNATURE):
             raise RefusedError(400, "MissingAuthenticationTokenException", "Missing Authentication Token")
+        if self.valid_key is not None and not self.valid_key(signature.removeprefix(_SIGNATURE).partition("/")[0]):
+            raise RefusedError(400, (expired := Fault.expired()).code, expired.message)
         if operation == "PutRecordBatch":
             return await self._put_batch(request, body)
         put = parse(body)
