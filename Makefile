@@ -89,7 +89,7 @@ test-python: $(DEV) ## The Python tests alone, without the slow ones (ARGS="-k n
 	@$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL) $(ARGS)
 
 test-faults: $(DEV) ## The slow tests: kills, zombies, outages, rebalances, on the embedded broker
-	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+	@$(BIN)/python -m pytest -q -m slow $(PARALLEL) --dist worksteal $(ARGS)
 
 test-kafka: $(DEV) ## The Kafka suites on a real Apache Kafka with mTLS (needs Java 17 and mvn, or LMSTREAM_TEST_BOOTSTRAP)
 	@$(BIN)/python -m pytest -q tests/kafka $(ARGS)

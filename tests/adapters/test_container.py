@@ -287,7 +287,15 @@ async def test_the_entry_point_runs_is_well_writes_only_where_it_may_and_stops(t
 def test_the_lock_of_the_image_is_all_that_it_needs(tmp_path):
     """As the Dockerfile does it: a new environment, the lock, the package without dependencies."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
-    pip = [tmp_path / "env/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [
+        tmp_path / "env/bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+    ]
     lock = ["--require-hashes", "--only-binary", ":all:", "-r", ROOT / "requirements/container.lock"]
     subprocess.run([*pip, *lock], check=True)
     subprocess.run([*pip, "--no-deps", ROOT], check=True)
