@@ -33,7 +33,7 @@ BODY_BYTES = 8 * MIB
 MEMORY_BYTES = 256 * MIB
 
 _TARGET = "Firehose_20150804."
-_SIGNATURE = "AWS4-HMAC-SHA256 Credential="
+_SIGNATURE = "AWS4-HMAC-SHA256 "
 _OPERATIONS = {"PutRecordBatch", "PutRecord", "DescribeDeliveryStream"}
 
 
@@ -160,7 +160,8 @@ class FirehoseLab:
         signature = request.headers.get("Authorization", "")
         if not signature.startswith(_SIGNATURE):
             raise RefusedError(400, "MissingAuthenticationTokenException", "Missing Authentication Token")
-        if self.valid_key is not None and not self.valid_key(signature.removeprefix(_SIGNATURE).partition("/")[0]):
+        key = signature.removeprefix(_SIGNATURE).removeprefix("Credential=").partition("/")[0]
+        if self.valid_key is not None and not self.valid_key(key):
             raise RefusedError(400, (expired := Fault.expired()).code, expired.message)
         if operation == "PutRecordBatch":
             return await self._put_batch(request, body)
