@@ -191,7 +191,7 @@ class Engine:
         """A piece per point; empty where the time makes no row."""
         n = len(times)
         if n and times.count(times[0]) == n and starts.count(starts[0]) == n:
-            return [self._times[times[0], starts[0]]] * n
+            return [self._times.__getitem__((times[0], starts[0]))] * n
         return list(map(self._times.__getitem__, zip(times, starts, strict=True)))
 
     def _paths_of(
@@ -244,10 +244,11 @@ class Engine:
         """What follows the bundle's id: ordinals, made once and kept up to a bound."""
         made = self._numbered
         if n > len(made):
-            made += [b'%d",' % at for at in range(len(made), n)]
-        numbers = made[:n]
-        del made[4 * _SMALL :]
-        return numbers
+            more = [b'%d",' % at for at in range(len(made), n)]
+            if n > 4 * _SMALL:
+                return made + more
+            made += more
+        return made[:n]
 
 
 def _judge_times(bundle: Bundle, pieces: list[bytes], faults: dict[int, str], times: TimePieces) -> None:

@@ -39,7 +39,7 @@ class _NumberPoint(Struct, gc=False):
 class _Data(Struct, Generic[P], gc=False):
     dataPoints: list[P] | None = None  # noqa: N815
     aggregationTemporality: int | str | None = 0  # noqa: N815
-    isMonotonic: Raw = NOTHING  # noqa: N815
+    isMonotonic: Any = False  # noqa: N815
 
 
 class _Metric(Struct, Generic[P], gc=False):
@@ -91,7 +91,6 @@ _EPOCH: Final = b'"key":"epoch","value":{"stringValue":"'
 _EPOCH_DIGITS: Final = 16
 _NUL: Final = b"\0"
 """Between the two halves of a key: JSON has none."""
-_FALSE: Final = frozenset({b"false", b"", b"null"})
 _ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
 _COUNT_FROM: Final = 1 * MIB
 _BRACES_PER_POINT: Final = 32
@@ -178,43 +177,48 @@ class Codec:
         bundle = Bundle([], [], [], [], [], [], [], [])
         points: list[_NumberPoint] = []
         odd: dict[int, Point] = {}
-        noted, heads, metrics = bundle.noted, self._heads, bundle.metrics
+        # Bound methods, here and below: `cache[key]` looks __getitem__ up in the subclass of dict, at twice the cost.
+        noted, metrics, head_of = bundle.noted, bundle.metrics, self._heads.__getitem__
         add_head, add_stop = bundle.heads.append, bundle.stops.append
         stop = 0
         for resource_metrics in request.resourceMetrics or ():
-            resource = self._resources[bytes(resource_metrics.resource)]
+            resource = self._resources.__getitem__(bytes(resource_metrics.resource))
             for scope_metrics in resource_metrics.scopeMetrics or ():
                 scope = self._scope(bytes(scope_metrics.scope))
                 series = Series(resource, scope, stop, stop)
                 for metric in scope_metrics.metrics or ():
-                    gauge, total = metric.gauge, metric.sum
-                    if metric.histogram is metric.exponentialHistogram is metric.summary and (not gauge or not total):
-                        if total is None:
-                            if gauge is None:
-                                continue
-                            found, head = gauge.dataPoints, heads[metric.name, metric.unit, "gauge", 0, False]
-                        else:
-                            temporality = total.aggregationTemporality
-                            if temporality.__class__ is not int:
+                    total = metric.sum
+                    if metric.histogram is metric.exponentialHistogram is metric.summary and (
+                        total is None or metric.gauge is None
+                    ):
+                        if total is not None:
+                            temporality, monotonic = total.aggregationTemporality, total.isMonotonic
+                            if type(temporality) is not int:
                                 temporality = _temporality(temporality, noted)
+                            if type(monotonic) is not bool:
+                                monotonic = _boolean(monotonic)
                             found = total.dataPoints
-                            monotonic = (truth := bytes(total.isMonotonic)) == b"true"
-                            if not monotonic and truth not in _FALSE:
-                                raise DecodeError("decode.type", f"isMonotonic: {truth!r:.100} is no boolean")
-                            head = heads[metric.name, metric.unit, "sum", temporality, monotonic]
-                        if found and general:
+                            head = head_of((metric.name, metric.unit, "sum", temporality, monotonic))
+                        elif metric.gauge is not None:
+                            found = metric.gauge.dataPoints
+                            head = head_of((metric.name, metric.unit, "gauge", 0, False))
+                        else:
+                            continue
+                        if not found:
+                            continue
+                        if general:
                             for raw in found:
                                 self._judge("gauge", raw, points, odd, noted)
-                        elif found:
+                        else:
                             points += found
                     else:
                         head = self._histograms(metric, points, odd, noted)
-                    added = len(points) - stop
-                    if added:
-                        stop += added
-                        add_stop(stop)
-                        add_head(head)
-                        metrics += [head.piece] * added
+                        if len(points) == stop:
+                            continue
+                    metrics += [head.piece] * (len(points) - stop)
+                    stop = len(points)
+                    add_stop(stop)
+                    add_head(head)
                 if stop > series.start:
                     series.stop = stop
                     bundle.series.append(series)
@@ -263,7 +267,8 @@ class Codec:
         for at, (time, start, raw, body) in judged.items():
             times[at], starts[at], raws[at], odd[at] = time, start, raw, body
         try:
-            bundle.tails = list(map(self._tails.__getitem__, map(bytes, raws)))
+            # Joining each with nothing makes bytes of it, in two thirds of the time that bytes() takes.
+            bundle.tails = list(map(self._tails.__getitem__, map(b"".join, zip(raws, strict=False))))
         except ValidationError:
             bundle.tails = [self._tail(at, raw, odd) for at, raw in enumerate(raws)]
         # The same nothing stands for both where they are absent: one comparison a point.
@@ -310,7 +315,7 @@ class Codec:
         before, _, rest = raw.partition(_EPOCH)
         epoch, _, behind = rest.partition(b'"')
         if epoch.isdigit() and len(epoch) <= _EPOCH_DIGITS:
-            polled = self._polled[before + _NUL + behind]
+            polled = self._polled.__getitem__(before + _NUL + behind)
             if polled.before:
                 return Scope(polled.before + epoch + polled.behind, int(epoch) * 1_000_000, polled.known)
         return self._scopes[raw]
@@ -342,6 +347,13 @@ def _add(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
 
 def _make_tail(raw: bytes) -> tuple[bytes, int]:
     return pieces.tail(texts(raw))
+
+
+def _boolean(value: object) -> bool:
+    """An explicit null stands for the default."""
+    if value is None:
+        return False
+    raise DecodeError("decode.type", f"isMonotonic: {value!r:.100} is no boolean")
 
 
 def _temporality(value: int | str | None, noted: dict[str, int]) -> int:
