@@ -1,9 +1,6 @@
 """`lmstream dlq`: dead letters listed, shown, counted, replayed and removed."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -12,16 +9,13 @@ from cyclopts import Parameter
 
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
-from lmstream.cli.letters import NO_FILTERS, NO_S3, Filters, Found, LetterSource, S3Flags, Store, store_of
-from lmstream.cli.run import NO_SINK, SinkFlags, conclude, execute
-from lmstream.config import Config
-from lmstream.errors import ConfigError, DecodeError
-from lmstream.fanout import Engine
-from lmstream.model import CLOSED, Status, TopicPartition
+from lmstream.cli.letters import NO_FILTERS, NO_S3, Filters, Found, S3Flags, Store, reading, store_of
+from lmstream.cli.replay import rehearse, remove_all, send_again
+from lmstream.cli.run import NO_SINK, SinkFlags
+from lmstream.errors import ConfigError
 
 _PREVIEW: Final = 200
 _REJECTED: Final = 20
-_NAMED: Final = 20
 
 
 def ls(
@@ -155,11 +149,11 @@ def replay(
     overrides: dict[str, Any] = {**kept, **sink.overrides(), "source.type": "files", "source.paths": ("letters",)}
     config = engine.load(overrides)
     if not yes:
-        return asyncio.run(_rehearse(store, filters, config))
+        return asyncio.run(rehearse(store, filters, config))
     if not kept and sink.dead_letters is None:
         raise ConfigError("config.invalid", "what is refused again needs a place: give --dead-letters FOLDER")
     config.need("sink")
-    return asyncio.run(_replay(store, filters, config, purge=purge_delivered))
+    return asyncio.run(send_again(store, filters, config, purge=purge_delivered))
 
 
 def purge(
@@ -186,23 +180,14 @@ def purge(
     """
     if filters.given == every:
         raise ConfigError("config.invalid", "purge needs filters such as --reason or --until, or --all without any")
-    return asyncio.run(_purge(store_of(letters, s3, broker, engine)[0], filters, yes=yes))
-
-
-@asynccontextmanager
-async def _reading(store: Store) -> AsyncIterator[AsyncGenerator[Found]]:
-    try:
-        async with aclosing(store.read()) as found:
-            yield found
-    finally:
-        await store.close()
+    return asyncio.run(remove_all(store_of(letters, s3, broker, engine)[0], filters, yes=yes))
 
 
 async def _first(store: Store, filters: Filters, limit: int) -> tuple[list[Found], bool]:
     """Answer the first letters that fit, and whether there are more."""
     fits = filters.compiled()
     taken: list[Found] = []
-    async with _reading(store) as found:
+    async with reading(store) as found:
         async for each in found:
             if fits(each):
                 if len(taken) >= limit:
@@ -214,7 +199,7 @@ async def _first(store: Store, filters: Filters, limit: int) -> tuple[list[Found
 async def _count(store: Store, filters: Filters) -> dict[tuple[str, int, str], dict[str, Any]]:
     fits = filters.compiled()
     counted: dict[tuple[str, int, str], dict[str, Any]] = {}
-    async with _reading(store) as found:
+    async with reading(store) as found:
         async for each in found:
             if not fits(each):
                 continue
@@ -226,107 +211,6 @@ async def _count(store: Store, filters: Filters) -> dict[tuple[str, int, str], d
             tally["bytes"] += len(letter.value or b"")
             tally["oldest"], tally["newest"] = min(tally["oldest"], time), max(tally["newest"], time)
     return counted
-
-
-async def _rehearse(store: Store, filters: Filters, config: Config) -> int:
-    fits, maker = filters.compiled(), Engine(config.engine)
-    letters = rows = 0
-    again: Counter[str] = Counter()
-    async with _reading(store) as found:
-        async for each in found:
-            if not fits(each):
-                continue
-            letters += 1
-            if each.letter.value is None or each.letter.reason == CLOSED:
-                again[each.letter.reason or "no value"] += 1
-                continue
-            try:
-                out = maker.fan_out(each.letter.record())
-            except DecodeError as e:
-                again[e.reason] += 1
-                continue
-            rows += out.rows
-            if out.rejected:
-                again[out.rejected[0][1]] += 1
-    terminal.say(f"{letters:,} letters would give {rows:,} rows; nothing was sent: give --yes")
-    for reason, count in sorted(again.items()):
-        terminal.say(f"{count:,} would be refused again: {terminal.cell(reason)}")
-    return 0
-
-
-class _Replayed:
-    """What a replay took up, and what became of it."""
-
-    def __init__(self, filters: Filters) -> None:
-        self._fits = filters.compiled()
-        self._taken: dict[tuple[TopicPartition, int], list[Found]] = {}
-        self._settled: dict[tuple[TopicPartition, int], list[Status]] = {}
-        self.stubs = 0
-
-    def take(self, found: Found) -> bool:
-        letter = found.letter
-        if not self._fits(found):
-            return False
-        if letter.value is None or letter.reason == CLOSED:
-            self.stubs += 1
-            return False
-        light = msgspec.structs.replace(letter, value=None, key=None, headers=(), rejected=())
-        at = (TopicPartition(letter.topic, letter.partition), letter.offset)
-        self._taken.setdefault(at, []).append(msgspec.structs.replace(found, letter=light))
-        return True
-
-    def note(self, tp: TopicPartition, _epoch: int, offset: int, status: Status) -> None:
-        self._settled.setdefault((tp, offset), []).append(status)
-
-    def delivered(self) -> Iterator[Found]:
-        """Letters of which everything was delivered. Several may share coordinates, and settlements name only these:
-        then all of them must be.
-        """
-        for at, places in self._taken.items():
-            if self._settled.get(at) == [Status.DELIVERED] * len(places):
-                yield from places
-
-
-async def _replay(store: Store, filters: Filters, config: Config, *, purge: bool) -> int:
-    replayed = _Replayed(filters)
-    async with _reading(store) as found:
-        summary = await execute(config, LetterSource(found, replayed.take), replayed.note)
-        if replayed.stubs:
-            terminal.say(f"{replayed.stubs:,} letters hold no bytes or a whole batch: read those from their topic")
-        if purge:
-            removed = sum([await _remove(store, each) for each in replayed.delivered()])
-            terminal.say(f"{removed:,} letters removed")
-    return conclude(summary, config)
-
-
-async def _purge(store: Store, filters: Filters, *, yes: bool) -> int:
-    fits = filters.compiled()
-    removed = 0
-    async with _reading(store) as found:
-        async for each in found:
-            if not fits(each):
-                continue
-            if yes:
-                removed += await _remove(store, each)
-                continue
-            removed += 1
-            if removed <= _NAMED:
-                print(terminal.cell(each.place, limit=1000))
-    if yes:
-        terminal.say(f"{removed:,} letters removed")
-    else:
-        terminal.say(f"{removed:,} letters would be removed; nothing was: give --yes")
-    return 0
-
-
-async def _remove(store: Store, found: Found) -> int:
-    if not found.alone and not found.place.endswith(".json"):
-        await store.remove(found)  # which says why it cannot
-    if not found.alone:
-        terminal.say(f"{terminal.clean(found.place)}: holds more than one letter and is left alone")
-        return 0
-    await store.remove(found)
-    return 1
 
 
 def _line(found: Found) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Dead letters as they are kept, to be looked at, replayed or removed: in a folder, in a bucket, or in a topic."""
+"""Dead letters as they are kept, to be read or removed: in a folder, in a bucket, or in a topic."""
 
 import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -18,14 +19,12 @@ from lmstream.cli import terminal
 from lmstream.cli.flags import BrokerFlags, EngineFlags, given
 from lmstream.cli.landed import landed_files, lines_of
 from lmstream.errors import ConfigError, LmstreamError, SinkError, SourceError
-from lmstream.interfaces import Batch, Drain
-from lmstream.model import DeadLetter, Record
+from lmstream.model import DeadLetter
 from lmstream.sinks._letters import decode
 
 _AGO: Final = re.compile(r"^(\d+)([smhd])$")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SPAN: Final = re.compile(r"^(\d+)(?:-(\d+))?$")
-_POLL: Final = 500  # letters in one poll of a replay, at most
 _AHEAD: Final = 8  # objects fetched at a time
 
 
@@ -165,6 +164,16 @@ def _in_topic(topic: str, overrides: dict[str, Any], engine: EngineFlags) -> Sto
     return _Topic(settings_of(engine.load({"source.type": "kafka", "source.topics": (topic,), **overrides})))
 
 
+@asynccontextmanager
+async def reading(store: Store) -> AsyncIterator[AsyncGenerator[Found]]:
+    """The letters of a place, which is closed at the end."""
+    try:
+        async with aclosing(store.read()) as found:
+            yield found
+    finally:
+        await store.close()
+
+
 class _Folder:
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -271,38 +280,6 @@ class _Topic:
 
     async def close(self) -> None:
         """Nothing is held open."""
-
-
-class LetterSource:
-    """Source of the letters that fit, as the records they are of. Nothing is committed anywhere."""
-
-    def __init__(self, found: AsyncIterator[Found], take: Callable[[Found], bool]) -> None:
-        """`take` is asked for each letter; what it refuses is passed over."""
-        self.on_revoke: Drain | None = None
-        self._found, self._take = found, take
-        self._ended = False
-
-    async def poll(self, room: int, /) -> Batch:
-        """Read letters of at most about `room` bytes."""
-        if room <= 0 or self._ended:
-            await asyncio.sleep(0 if self._ended else 0.01)
-            return Batch((), end=self._ended)
-        records: list[Record] = []
-        while room > 0 and len(records) < _POLL:
-            found = await anext(self._found, None)
-            if found is None:
-                self._ended = True
-                break
-            if self._take(found):
-                records.append(found.letter.record())
-                room -= len(found.letter.value or b"")
-        return Batch(records, end=self._ended)
-
-    async def commit(self, offsets: Any, /) -> None:
-        """Letters stay where they are."""
-
-    async def close(self) -> None:
-        """The place of the letters is its owner's to close."""
 
 
 def _decoded(line: bytes, place: str) -> DeadLetter | None:
