@@ -1,21 +1,18 @@
 """The configuration of a whole run, from flags, environment and a TOML file; here the parts are put together."""
 
 import asyncio
-import difflib
-import importlib
-import os
-import pkgutil
 import random
 import time
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
-from lmstream._checked import Layer, Text, convert, origin_of, seen_as, unknown
+from lmstream._checked import convert, unknown
+from lmstream._layers import layers_of, merge
+from lmstream._parts import PARTS, Part, known, part_of
 from lmstream.breaker import BreakerPolicy
 from lmstream.crashes import Crashes
 from lmstream.delivery import DeliveryPolicy
@@ -28,23 +25,6 @@ from lmstream.rolling import RollPolicy
 from lmstream.runtime import Progress, Runtime, RuntimePolicy
 from lmstream.settings import MIB, Settings
 from lmstream.sinks import _letters, letters
-
-PREFIX: Final = "LMSTREAM_"
-"""Environment variables that are settings: LMSTREAM_ENGINE__ORG_ID is engine.org_id."""
-_NO_SETTINGS: Final = frozenset({"LMSTREAM_DEBUG", "LMSTREAM_CONFIG"})
-_TESTS: Final = "LMSTREAM_TEST_"  # what our own test runs are told
-
-
-class Part(NamedTuple):
-    """A source or sink that was chosen: its name, its module, its settings."""
-
-    name: str
-    module: Any
-    settings: Any
-
-    def make(self, **extras: Any) -> Any:
-        """Call the module's `make` with the settings."""
-        return self.module.make(self.settings, **extras)
 
 
 class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,7 +81,7 @@ class Config(Struct, frozen=True, kw_only=True):
         if part is None:
             raise ConfigError(
                 "config.invalid",
-                f"{what}.type is not set; expected one of {', '.join(_known(what))}, or a module of yours",
+                f"{what}.type is not set; expected one of {', '.join(known(what))}, or a module of yours",
             )
         return part
 
@@ -119,17 +99,6 @@ TABLES: Final[dict[str, type[Struct]]] = {
 }
 FIELDS: Final = {"lambda": "function"}
 """Fields of Config that are not called like their table."""
-_EXTRAS: Final = {
-    "aiokafka": "consumer",
-    "aioboto3": "consumer",
-    "aiobotocore": "consumer",
-    "botocore": "consumer",
-    "confluent_kafka": "confluent",
-}
-"""Extra that brings a package."""
-PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks", "dead_letters": "lmstream.sinks"}
-_USUAL: Final = {"dead_letters": "letters"}
-"""Type of a part whose table names none: a folder of dead letters is `root` and nothing else."""
 
 
 def load(
@@ -142,27 +111,14 @@ def load(
     `env` is that of the process by default; `overrides` are by key path, as in "sink.stream".
     """
     layers = layers_of(path, env, overrides)
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        _merge(merged, layer.tables, layer.origin)
+    merged = merge(layers)
     for name in sorted(merged.keys() - TABLES.keys() - PARTS.keys()):
         raise unknown((name,), [*TABLES, *PARTS], layers)
     tables: dict[str, Any] = {
         FIELDS.get(n, n): convert((n,), merged.get(n, {}), struct, layers) for n, struct in TABLES.items()
     }
-    parts: dict[str, Any] = {n: _part(n, merged[n], layers) for n in PARTS if merged.get(n)}
+    parts: dict[str, Any] = {n: part_of(n, merged[n], layers) for n in PARTS if merged.get(n)}
     return Config(**tables, **parts)
-
-
-def layers_of(
-    path: Path | str | None, env: Mapping[str, str] | None, overrides: Mapping[str, Any] | None
-) -> list[Layer]:
-    """The settings of each place, the strongest last. Raises ConfigError for a file that cannot be read."""
-    return [
-        Layer(str(path), _file(Path(path))) if path is not None else Layer("", {}),
-        Layer("the environment", _environment(os.environ if env is None else env)),
-        Layer("the flags", _nested({tuple(k.split(".")): v for k, v in (overrides or {}).items()})),
-    ]
 
 
 def build_source(config: Config) -> Source:
@@ -266,100 +222,3 @@ def build_runtime(
     return Runtime(
         source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress, on_settled=on_settled
     )
-
-
-def _file(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError("config.invalid", f"configuration file {path}: {e.strerror or e}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError("config.invalid", f"configuration file {path} is no TOML: {e}") from e
-
-
-def _environment(env: Mapping[str, str]) -> dict[str, Any]:
-    keys = (k for k in env if k.startswith(PREFIX) and k not in _NO_SETTINGS and not k.startswith(_TESTS))
-    return _nested({tuple(key.removeprefix(PREFIX).lower().split("__")): Text(env[key]) for key in keys})
-
-
-def _nested(settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-    tables: dict[str, Any] = {}
-    for path, value in settings.items():
-        table = tables
-        for name in path[:-1]:
-            table = table.setdefault(name, {})
-            if not isinstance(table, dict):
-                raise ConfigError("config.invalid", f"{'.'.join(path)} is below a setting that is no table")
-        table[path[-1]] = value
-    return tables
-
-
-def _merge(under: dict[str, Any], over: Mapping[str, Any], origin: str) -> None:
-    for name, value in over.items():
-        below = under.get(name)
-        if isinstance(below, dict) and isinstance(value, Mapping):
-            # Another kind of source or sink has other settings: those of the first say nothing any more.
-            kind = below.get("type", _USUAL.get(name))
-            if name in PARTS and kind is not None and value.get("type", kind) != kind:
-                under[name] = dict(value)
-            else:
-                _merge(below, value, origin)
-        else:
-            under[name] = _copied(value)
-
-
-def _copied(value: Any) -> Any:
-    return {k: _copied(v) for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
-def _part(what: str, table: Any, layers: Sequence[Layer]) -> Part:
-    if not isinstance(table, dict):
-        raise ConfigError(
-            "config.invalid", f"{what}: expected a table, saw {seen_as(table)}{origin_of((what,), layers)}"
-        )
-    settings = dict(table)
-    name = settings.pop("type", _USUAL.get(what))
-    if name is None:
-        return _untyped(what, layers)
-    if not isinstance(name, str):
-        raise ConfigError(
-            "config.invalid", f"{what}.type: expected text, saw {seen_as(name)}{origin_of((what, 'type'), layers)}"
-        )
-    module = _module(what, str(name), layers)
-    return Part(str(name), module, convert((what,), settings, module.Settings, layers))
-
-
-def _untyped(what: str, layers: Sequence[Layer]) -> Part:
-    expected = f"expected one of {', '.join(_known(what))}, or a module of yours"
-    raise ConfigError("config.invalid", f"{what}.type is not set{origin_of((what,), layers)}; {expected}")
-
-
-def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
-    """Load the module of a source or sink: a short name is one of ours, a dotted one is anybody's."""
-    known = _known(what)
-    if "." not in name and name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        hint = (
-            f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}; a dotted name is a module of yours"
-        )
-        raise ConfigError(
-            "config.plugin", f"{what}.type: there is no {what} {name!r}{origin_of((what, 'type'), layers)}; {hint}"
-        )
-    full = name if "." in name else f"{PARTS[what]}.{name}"
-    try:
-        module = importlib.import_module(full)
-    except ImportError as e:
-        if extra := _EXTRAS.get((e.name or "").split(".")[0]):
-            raise ConfigError("config.extra", f"{what} {name!r} needs {e.name}: pip install 'lmstream[{extra}]'") from e
-        raise ConfigError("config.plugin", f"{what}.type: cannot import {full}: {e}") from e
-    missing = [needed for needed in ("Settings", "make") if not hasattr(module, needed)]
-    if missing:
-        raise ConfigError("config.plugin", f"{what}.type: module {full} has no {' and no '.join(missing)}")
-    return module
-
-
-def _known(what: str) -> list[str]:
-    package = importlib.import_module(PARTS[what])
-    names = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
-    # What keeps dead letters is in the folder of the sinks, and takes no rows.
-    return [n for n in names if n.startswith("letters") == (what == "dead_letters")]

@@ -7,10 +7,12 @@ import msgspec
 from cyclopts import Parameter
 
 from lmstream._checked import Layer, masked, origin_of
+from lmstream._layers import layers_of
+from lmstream._parts import PARTS
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.cli.run import NO_SINK, SinkFlags
-from lmstream.config import FIELDS, PARTS, TABLES, Config, layers_of
+from lmstream.config import FIELDS, TABLES, Config
 
 
 def show(
