@@ -18,7 +18,8 @@ from lmstream.errors import LmstreamError, SourceError, coded
 from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
 from lmstream.sources import _kafka
-from lmstream.sources._supervisor import LostError, Supervisor, log, next_epoch
+from lmstream.sources._member import LostError, log, next_epoch
+from lmstream.sources._supervisor import Supervisor
 
 _WAIT: Final = 0.2  # seconds a poll waits for records
 _BUSY_WAIT: Final = 0.02  # seconds a poll waits when there is no room: room may come at any moment

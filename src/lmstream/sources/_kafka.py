@@ -14,7 +14,7 @@ from lmstream.model import Record
 from lmstream.sources._batches import Guard, detail_of
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
-from lmstream.sources._supervisor import LostError
+from lmstream.sources._member import LostError
 from lmstream.sources._tls import Tls
 
 try:

@@ -2,27 +2,24 @@
 
 import asyncio
 import contextlib
-import logging
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
 from lmstream.errors import ConfigError, LmstreamError, SourceError, coded
 from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
-from lmstream.sources._identity import as_path
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
-from lmstream.sources._supervisor import LostError, Supervisor, log, next_epoch
+from lmstream.sources._librdkafka_client import DENIED, PASSING, consumer_of, fatal, placed_at, record_of
+from lmstream.sources._member import LostError, log, next_epoch
+from lmstream.sources._supervisor import Supervisor
 from lmstream.sources._worker import Worker
-
-try:
-    from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
-    from confluent_kafka import TopicPartition as KafkaPartition
-except ImportError as _error:
-    raise ConfigError("config.extra", "the confluent source needs the extra [confluent]") from _error
 
 _WAIT: Final = 0.2  # seconds a poll waits for records
 _BUSY_WAIT: Final = 0.02  # seconds a poll waits when there is no room: room may come at any moment
@@ -30,20 +27,6 @@ _UNSEEN: Final = 1.0  # seconds without room after which the client is asked wit
 _RECORDS: Final = 2_000  # records taken from the client at a time
 _TOPIC_WAIT: Final = 3.0  # seconds for a topic made a moment ago to appear in the metadata
 _STOP: Final = 5.0  # seconds for a consumer to leave its group
-_STRATEGY: Final = "partition_assignment_strategy"
-_DENIED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
-# What librdkafka tells and mends by itself.
-_PASSING: Final = (
-    KafkaError._PARTITION_EOF,  # noqa: SLF001 - the names of librdkafka's own codes begin like this
-    KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - as above; it joins again
-    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - as above
-    KafkaError._TRANSPORT,  # noqa: SLF001 - as above
-    KafkaError._TIMED_OUT,  # noqa: SLF001 - as above
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
-    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - as above
-)
-
 Taken = tuple[int, Record]
 """The epoch of its partition when it was taken, and the record."""
 
@@ -59,8 +42,8 @@ class LibrdkafkaMember:
         self._source = source
         self._settings = source.settings
         self._loop = asyncio.get_running_loop()
-        self._free = client_settings(source.settings)
-        self._incremental = "cooperative" in str(self._free.get(_STRATEGY, "cooperative-sticky"))
+        strategy = client_settings(source.settings).get("partition_assignment_strategy", "cooperative-sticky")
+        self._incremental = "cooperative" in str(strategy)
         self._renewals = source.tls.renewals
         self._consumer: Consumer | None = None
         self._worker = Worker("librdkafka")
@@ -93,57 +76,14 @@ class LibrdkafkaMember:
             async with asyncio.timeout(settings.startup_timeout_ms / 1000):
                 context = await self._source.tls.load()
                 await knock_any(addresses(settings.bootstrap), context, client_cert=bool(settings.cert))
-                self._consumer = consumer = await self._worker.call(self._make)
+                self._consumer = consumer = await self._worker.call(
+                    lambda: consumer_of(settings, self._source.tls, error_cb=self._on_error, on_commit=self._on_commit)
+                )
                 self._source.known(await self._topics(consumer))
         except TimeoutError as error:
             raise SourceError("source.unreachable", f"{settings.bootstrap}: no start in time") from error
         callbacks = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_revoke}
         await self._worker.call(lambda: consumer.subscribe(list(settings.topics), **callbacks))
-
-    def _make(self) -> Consumer:
-        settings, tls = self._settings, self._source.tls
-        with contextlib.ExitStack() as files:
-            options: dict[str, Any] = {
-                "client.id": "lmstream",
-                "check.crcs": True,
-                _STRATEGY.replace("_", "."): "cooperative-sticky",
-                **{name.replace("_", "."): value for name, value in self._free.items()},
-                "bootstrap.servers": settings.bootstrap,
-                "group.id": settings.group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                # "error": an offset that is gone is an error and not a jump.
-                "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
-                "fetch.max.bytes": settings.fetch_bytes,
-                "message.max.bytes": settings.fetch_bytes,  # may not be above what a fetch takes
-                "max.partition.fetch.bytes": settings.partition_bytes,
-                # Of each partition: one that has much to say must not be fetched far ahead of the others.
-                "queued.max.messages.kbytes": max(1, settings.partition_bytes // 1024),
-                # A full queue is looked at again this often, not after a second: it is small, and emptied at once.
-                "fetch.queue.backoff.ms": 20,
-                "session.timeout.ms": settings.session_timeout_ms,
-                "heartbeat.interval.ms": settings.heartbeat_interval_ms,
-                # librdkafka's rebalance timeout is this number too; a poll comes every second at most.
-                "max.poll.interval.ms": max(settings.session_timeout_ms, settings.rebalance_timeout_ms),
-                "socket.timeout.ms": min(settings.request_timeout_ms, 300_000),
-                "client.rack": settings.client_rack,
-                "error_cb": self._on_error,
-                "on_commit": self._on_commit,
-            }
-            if tls.context is not None:
-                options["security.protocol"] = "ssl"
-                ca, identity = tls.material
-                if ca is not None:
-                    options["ssl.ca.location"] = files.enter_context(as_path(ca))
-                if identity is not None:
-                    options["ssl.certificate.location"] = files.enter_context(as_path(identity.certificate))
-                    options["ssl.key.location"] = files.enter_context(as_path(identity.key))
-                    options |= {"ssl.key.password": identity.password} if identity.password else {}
-            try:
-                return Consumer(options, logger=logging.getLogger(f"{log.name}.librdkafka"))
-            except (KafkaException, TypeError, ValueError) as error:
-                raise ConfigError("config.invalid", f"client: librdkafka refuses its settings: {error}") from error
 
     async def _topics(self, consumer: Consumer) -> set[TopicPartition]:
         if not self._settings.topics:
@@ -200,7 +140,7 @@ class LibrdkafkaMember:
                     # The client takes calls of the thread that is inside its callback, and no others.
                     self._inside.put(lambda: self._commit_here(consumer, offsets))
                 else:
-                    wanted = _placed_at(offsets)
+                    wanted = placed_at(offsets)
                     await self._worker.call(lambda: consumer.commit(offsets=wanted, asynchronous=True))
                     await self._served(done)
                 await done
@@ -317,7 +257,7 @@ class LibrdkafkaMember:
             if error is not None:
                 self._judge(consumer, message, error)
             else:
-                record = _record(message)
+                record = record_of(message)
                 if (epoch := self._owned.get(record.tp)) is not None:
                     self._next[record.tp] = record.offset + 1
                     taken.append((epoch, record))
@@ -340,10 +280,10 @@ class LibrdkafkaMember:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own code
             self._lost_offset(consumer, TopicPartition(str(message.topic()), int(message.partition() or 0)), error)
         if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - as above
-            raise _fatal(error)
-        if error.code() in _DENIED:
+            raise fatal(error)
+        if error.code() in DENIED:
             raise LostError("denied", f"{place}{error.str()}")
-        if error.code() in _PASSING or error.retriable():
+        if error.code() in PASSING or error.retriable():
             if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
                 self._on_error(error)
             return
@@ -353,10 +293,10 @@ class LibrdkafkaMember:
         error: KafkaError | None = None
         answers: list[KafkaPartition] = []
         try:
-            answers = consumer.commit(offsets=_placed_at(offsets), asynchronous=False)
+            answers = consumer.commit(offsets=placed_at(offsets), asynchronous=False)
         except KafkaException as caught:
             error = caught.args[0]
-        self._on_commit(error, answers or _placed_at(offsets))
+        self._on_commit(error, answers or placed_at(offsets))
 
     def _on_commit(self, error: KafkaError | None, partitions: list[KafkaPartition]) -> None:
         failed = error or next((each.error for each in partitions if each.error is not None), None)
@@ -376,7 +316,7 @@ class LibrdkafkaMember:
             target = self._source.gone(tp, position, begin, end)
             # No longer ours: what was settled before the jump is history, and must not be committed over it.
             self._on_loop(self._release([tp]))
-            answers = consumer.commit(offsets=_placed_at({tp: target}), asynchronous=False)
+            answers = consumer.commit(offsets=placed_at({tp: target}), asynchronous=False)
             if answers[0].error is not None:
                 self._source.health.lost_by_retention = before  # found again, and counted then
                 raise LostError("offset", f"{tp.topic}/{tp.partition}: cannot go on: {answers[0].error}")
@@ -388,8 +328,8 @@ class LibrdkafkaMember:
     def _on_error(self, error: KafkaError) -> None:
         self._source.health.last_error = f"{error.name()} {error.str()}"
         if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - as above
-            self._failure = _fatal(error)
-        elif error.code() in _DENIED:
+            self._failure = fatal(error)
+        elif error.code() in DENIED:
             self._failure = LostError("denied", error.str())
         else:
             log.info("librdkafka says: %s %s", error.name(), error.str())
@@ -508,31 +448,3 @@ def checked(settings: Settings) -> None:
     """See what can be seen without a connection. Raises ConfigError."""
     addresses(settings.bootstrap)
     client_settings(settings)
-
-
-def _placed_at(offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
-    return [KafkaPartition(tp.topic, tp.partition, n) for tp, n in offsets.items()]
-
-
-def _fatal(error: KafkaError) -> LostError:
-    fenced = error.code() == KafkaError.FENCED_INSTANCE_ID or "enced" in error.str()
-    return LostError("fenced" if fenced else "client", f"{error.name()} {error.str()}")
-
-
-def _record(message: Message) -> Record:
-    kind, timestamp = message.timestamp()
-    value, key = message.value(), message.key()
-    headers: Any = message.headers() or ()  # typed as if it could be text
-    return Record(
-        topic=str(message.topic()),
-        partition=int(message.partition() or 0),
-        offset=int(message.offset() or 0),
-        timestamp=timestamp if kind else -1,
-        value=value if value is None or isinstance(value, bytes) else value.encode(),
-        key=key if key is None or isinstance(key, bytes) else key.encode(),
-        headers=tuple((name, _bytes(data)) for name, data in headers),
-    )
-
-
-def _bytes(data: str | bytes | None) -> bytes | None:
-    return data.encode() if isinstance(data, str) else data

@@ -6,100 +6,19 @@ only when new members do not help either.
 """
 
 import asyncio
-import itertools
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, Literal, Protocol
-
-from msgspec import Struct, field
+from typing import Final
 
 from lmstream.errors import LmstreamError, RestartError, SourceError, coded
 from lmstream.interfaces import Batch, Drain, Standing
 from lmstream.model import TopicPartition
 from lmstream.sources._kafka_settings import Settings
+from lmstream.sources._member import Health, LostError, Member, log
 from lmstream.sources._tls import Tls
-
-log: Final = logging.getLogger("lmstream.sources.kafka")
-
-State = Literal["starting", "running", "draining", "suspect", "recreating", "stopped"]
-Cause = Literal["client", "silent", "denied", "fenced", "offset", "renewed", "start"]
-"""Why a member was given up: an error of its client, no answer in time, missing rights, another member under the same
-instance id, an offset that is gone, a renewed certificate that only a new client takes, or no start."""
 
 _WAIT: Final = 0.2  # seconds a poll takes at most while a new member is not due yet
 _LAST_DRAIN: Final = 5.0  # seconds to settle and commit under a member that is lost: its commits mostly fail
-_EPOCHS: Final = itertools.count(1)  # of the process: a source made anew must not use those of the one before
-
-
-def next_epoch() -> int:
-    """Answer an assignment epoch that no member of this process has had."""
-    return next(_EPOCHS)
-
-
-class LostError(Exception):
-    """A member cannot go on; another one can."""
-
-    def __init__(self, cause: Cause, detail: str) -> None:
-        super().__init__(f"{cause}: {detail}")
-        self.cause: Cause = cause
-        self.detail = detail
-
-
-class Health(Struct, kw_only=True):
-    """How the source is doing, for metrics and readiness."""
-
-    state: State = "starting"
-    """Only `running` is ready: a member of the group that polls."""
-    recreations: dict[str, int] = field(default_factory=dict)
-    """Members given up, by cause, since the start."""
-    failed_starts: int = 0
-    """New members that could not start."""
-    rebalances: int = 0
-    """Assignments received."""
-    lost_by_retention: int = 0
-    """Offsets that were gone from the topic before they were read."""
-    topic_resets: int = 0
-    """Partitions whose end was found below what the group had read: the topic was made anew, or cut."""
-    last_error: str = ""
-    recovery_seconds: float = 0.0
-    """From the end of the last member that was lost to the assignment of the next."""
-
-
-class Member(Protocol):
-    """One client, one membership. Every call ends by itself in a bounded time."""
-
-    @property
-    def assignment(self) -> Mapping[TopicPartition, int]:
-        """Partitions owned now, with their epochs."""
-        ...
-
-    @property
-    def joined(self) -> bool:
-        """Whether the group has given it an assignment yet, empty or not."""
-        ...
-
-    async def start(self) -> None:
-        """Connect. Raises ConfigError or SourceError."""
-        ...
-
-    async def poll(self, room: int, /) -> Batch:
-        """As of a source. Raises LostError, or SourceError when no other member would do better."""
-        ...
-
-    async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None: ...
-
-    def standings(self) -> Mapping[TopicPartition, Standing]:
-        """Where the group stands in each partition that is ours, as far as the client knows without asking."""
-        ...
-
-    def pause(self, partitions: Collection[TopicPartition], /) -> None:
-        """Read nothing of these, and of no others less than usual, until the next call."""
-        ...
-
-    async def close(self) -> None:
-        """Never raises."""
-        ...
 
 
 class Supervisor:

@@ -4,9 +4,15 @@ The same seam and settings as `kafka`. Partitions move one by one (cooperative-s
 the price is a library in C with threads of its own. Members of one group must all be of the same kind.
 """
 
+from lmstream.errors import ConfigError
 from lmstream.sources._kafka_settings import Settings
-from lmstream.sources._librdkafka import LibrdkafkaMember, checked
-from lmstream.sources._supervisor import Health, Supervisor
+from lmstream.sources._member import Health
+from lmstream.sources._supervisor import Supervisor
+
+try:
+    from lmstream.sources._librdkafka import LibrdkafkaMember, checked
+except ImportError as _error:
+    raise ConfigError("config.extra", "the confluent source needs the extra [confluent]") from _error
 
 __all__ = ["Confluent", "Health", "Settings", "make"]
 

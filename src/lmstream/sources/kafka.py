@@ -4,7 +4,8 @@ from lmstream.sources._aiokafka import AiokafkaMember
 from lmstream.sources._kafka import checked
 from lmstream.sources._kafka_range import Range, read_range
 from lmstream.sources._kafka_settings import Settings
-from lmstream.sources._supervisor import Health, Supervisor
+from lmstream.sources._member import Health
+from lmstream.sources._supervisor import Supervisor
 
 __all__ = ["Health", "Kafka", "Range", "Settings", "make", "read_range"]
 

@@ -1,0 +1,105 @@
+"""confluent_kafka in our words: its client from our settings, its errors, its messages, its offsets."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from lmstream.errors import ConfigError
+from lmstream.model import Record, TopicPartition
+from lmstream.sources._identity import as_path
+from lmstream.sources._kafka_settings import Settings, client_settings
+from lmstream.sources._member import LostError, log
+from lmstream.sources._tls import Tls
+
+DENIED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
+# What librdkafka tells and mends by itself.
+PASSING: Final = (
+    KafkaError._PARTITION_EOF,  # noqa: SLF001 - the names of librdkafka's own codes begin like this
+    KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - as above; it joins again
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - as above
+    KafkaError._TRANSPORT,  # noqa: SLF001 - as above
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - as above
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - as above
+)
+
+
+def consumer_of(settings: Settings, tls: Tls, **callbacks: Callable[..., None]) -> Consumer:
+    """Make the client, which connects by itself. Raises ConfigError for settings that librdkafka refuses."""
+    with contextlib.ExitStack() as files:
+        options: dict[str, Any] = {
+            "client.id": "lmstream",
+            "check.crcs": True,
+            "partition.assignment.strategy": "cooperative-sticky",
+            **{name.replace("_", "."): value for name, value in client_settings(settings).items()},
+            "bootstrap.servers": settings.bootstrap,
+            "group.id": settings.group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            # "error": an offset that is gone is an error and not a jump.
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "fetch.max.bytes": settings.fetch_bytes,
+            "message.max.bytes": settings.fetch_bytes,  # may not be above what a fetch takes
+            "max.partition.fetch.bytes": settings.partition_bytes,
+            # Of each partition: one that has much to say must not be fetched far ahead of the others.
+            "queued.max.messages.kbytes": max(1, settings.partition_bytes // 1024),
+            # A full queue is looked at again this often, not after a second: it is small, and emptied at once.
+            "fetch.queue.backoff.ms": 20,
+            "session.timeout.ms": settings.session_timeout_ms,
+            "heartbeat.interval.ms": settings.heartbeat_interval_ms,
+            # librdkafka's rebalance timeout is this number too; a poll comes every second at most.
+            "max.poll.interval.ms": max(settings.session_timeout_ms, settings.rebalance_timeout_ms),
+            "socket.timeout.ms": min(settings.request_timeout_ms, 300_000),
+            "client.rack": settings.client_rack,
+            **callbacks,
+        }
+        if tls.context is not None:
+            options["security.protocol"] = "ssl"
+            ca, identity = tls.material
+            if ca is not None:
+                options["ssl.ca.location"] = files.enter_context(as_path(ca))
+            if identity is not None:
+                options["ssl.certificate.location"] = files.enter_context(as_path(identity.certificate))
+                options["ssl.key.location"] = files.enter_context(as_path(identity.key))
+                options |= {"ssl.key.password": identity.password} if identity.password else {}
+        try:
+            return Consumer(options, logger=logging.getLogger(f"{log.name}.librdkafka"))
+        except (KafkaException, TypeError, ValueError) as error:
+            raise ConfigError("config.invalid", f"client: librdkafka refuses its settings: {error}") from error
+
+
+def placed_at(offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
+    """The offsets as librdkafka takes them."""
+    return [KafkaPartition(tp.topic, tp.partition, n) for tp, n in offsets.items()]
+
+
+def fatal(error: KafkaError) -> LostError:
+    """The end of a member by an error after which its client does nothing any more."""
+    fenced = error.code() == KafkaError.FENCED_INSTANCE_ID or "enced" in error.str()
+    return LostError("fenced" if fenced else "client", f"{error.name()} {error.str()}")
+
+
+def record_of(message: Message) -> Record:
+    """The record of a message that is no error."""
+    kind, timestamp = message.timestamp()
+    value, key = message.value(), message.key()
+    headers: Any = message.headers() or ()  # typed as if it could be text
+    return Record(
+        topic=str(message.topic()),
+        partition=int(message.partition() or 0),
+        offset=int(message.offset() or 0),
+        timestamp=timestamp if kind else -1,
+        value=value if value is None or isinstance(value, bytes) else value.encode(),
+        key=key if key is None or isinstance(key, bytes) else key.encode(),
+        headers=tuple((name, _bytes(data)) for name, data in headers),
+    )
+
+
+def _bytes(data: str | bytes | None) -> bytes | None:
+    return data.encode() if isinstance(data, str) else data
