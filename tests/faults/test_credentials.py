@@ -11,6 +11,7 @@ from aiobotocore.utils import AioContainerMetadataFetcher
 from aiohttp import web
 
 from faults.checking import AWS, LogSource, Scene, until
+from lmstream.delivery import DeliveryPolicy
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them
 
@@ -96,7 +97,8 @@ async def scene(tmp_path, credentials, issuer):  # noqa: ARG001 - a fixture for 
 
 
 async def test_46_credentials_are_renewed_while_a_run_goes_on(scene, issuer):
-    summary = await asyncio.wait_for(scene.runtime(Trickle(scene.records(240), step=2)).run(), 60)
+    runtime = scene.runtime(Trickle(scene.records(240), step=2), delivery=DeliveryPolicy())
+    summary = await asyncio.wait_for(runtime.run(), 60)
     print(f"{len(issuer.used)} keys signed {scene.hose.counters.calls} calls")
     assert len(issuer.used) >= 4
     # A key may end while a call is under way, and on a busy machine it does: that call is made again.

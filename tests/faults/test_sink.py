@@ -216,7 +216,7 @@ async def test_26_a_quota_is_used_although_most_of_what_is_tried_is_throttled(sc
 @pytest.mark.slow
 async def test_26_four_fifths_of_the_quota_are_used_in_a_throttling_storm_and_soon_after_it(scene):
     """Bytes a second, as the service counts: a tenth of what the stream took before, and then all of it again."""
-    storm, full = Quota(150_000, 24), Quota(1_500_000, 240)
+    storm, full = Quota(100_000, 16), Quota(1_000_000, 160)
     loop = asyncio.get_running_loop()
     scene.hose.quota = storm
     source = LogSource(scene.records(3500))
