@@ -1,8 +1,9 @@
 """`python -m benchmarks.consumer`: rows per second of CPU from a Kafka topic to Firehose, both clients, a process each.
 
 The topic is on the embedded broker, Firehose is a server that says yes at once (benchmarks/responder.py), both in
-processes of their own. What counts is the CPU time of the consumer process alone, from the second batch on: its start
-and the first fetches are left out.
+processes of their own. What counts is the CPU time of the consumer process alone, after the first eighth of the
+records: its start, imports and first fetches are left out. The client alone reads the same topic by the same source,
+and makes no rows of it.
 """
 
 import argparse
@@ -14,72 +15,104 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
 
 from benchmarks.corpus import TOPIC, corpus
 from benchmarks.responder import responder
 
+if TYPE_CHECKING:
+    from lmstream.lab import KafkaLab
+
 CLIENTS = ("kafka", "confluent")
 TARGETS = {"first": 160_000, "then": 280_000}
 """Rows per second of CPU; for information, for they depend on the machine."""
 PARTITIONS = 3
-MINUTES = 8
+MINUTES = 16  # of the corpus: seconds of CPU for each run
 WARM_SHARE = 8  # the first eighth of the records is not timed
 
 
-async def _run(bootstrap: str, endpoint: str, client: str, records: int, rows: int) -> dict[str, Any]:
-    from lmstream.config import build_runtime, load
+def _config(bootstrap: str, endpoint: str, client: str, folder: str, tls: dict[str, str]) -> Any:
+    from lmstream.config import load
 
-    with tempfile.TemporaryDirectory() as folder:
-        config = load(
-            env={},
-            overrides={
-                "engine.org_id": "acme",
-                "source.type": client,
-                "source.bootstrap": bootstrap,
-                "source.security": "plaintext",
-                "source.topics": (TOPIC,),
-                "source.group": f"bench-{client}-{os.getpid()}",
-                "source.start_from": "earliest",
-                "sink.type": "firehose",
-                "sink.stream": "rows",
-                "sink.region": "us-west-2",
-                "sink.endpoint_url": endpoint,
-                "dead_letters.root": f"{folder}/letters",
-            },
-        )
-        done = warm = 0
-        cpu = wall = 0.0
-
-        def settled(*_: object) -> None:
-            nonlocal done, warm, cpu, wall
-            done += 1
-            if done == records // WARM_SHARE:
-                warm, cpu, wall = runtime.progress().rows, time.process_time(), time.monotonic()
-            if done == records:
-                cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-                runtime.stop()
-
-        runtime = build_runtime(config, on_settled=settled)
-        summary = await runtime.run()
-    if summary.rows != rows or summary.dead_letters:
-        raise RuntimeError(f"{client}: {summary.rows} rows instead of {rows}")
-    return {
-        "rows": rows - warm,
-        "cpu_seconds": cpu,
-        "wall_seconds": wall,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    source: dict[str, Any] = {
+        "type": client,
+        "bootstrap": bootstrap,
+        "topics": (TOPIC,),
+        "group": f"bench-{client}-{os.getpid()}",
+        # The embedded broker lets a new group wait for half a session before it may begin.
+        "session_timeout_ms": 6_000,
+        "heartbeat_interval_ms": 1_000,
+        **tls,
     }
+    sink = {"type": "firehose", "stream": "rows", "region": "us-west-2", "endpoint_url": endpoint}
+    return load(
+        env={},
+        overrides={
+            "engine.org_id": "acme",
+            "dead_letters.root": f"{folder}/letters",
+            **{f"source.{name}": value for name, value in source.items()},
+            **{f"sink.{name}": value for name, value in sink.items()},
+        },
+    )
 
 
-def _child(told: Connection, *args: Any) -> None:
+async def _run(config: Any, records: int, rows: int) -> dict[str, Any]:
+    """The whole way."""
+    from lmstream.config import build_runtime
+
+    done = warm = 0
+    cpu = wall = 0.0
+
+    def settled(*_: object) -> None:
+        nonlocal done, warm, cpu, wall
+        done += 1
+        if done == records // WARM_SHARE:
+            warm, cpu, wall = runtime.progress().rows, time.process_time(), time.monotonic()
+        if done == records:
+            cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+            runtime.stop()
+
+    runtime = build_runtime(config, on_settled=settled)
+    summary = await runtime.run()
+    if summary.rows != rows or summary.dead_letters:
+        raise RuntimeError(f"{summary.rows} rows instead of {rows}")
+    return {"rows": rows - warm, "cpu_seconds": cpu, "wall_seconds": wall}
+
+
+async def _read(config: Any, records: int, rows: int) -> dict[str, Any]:
+    """The client alone. Rows are those that its records would become."""
+    from lmstream.config import build_source
+
+    source = build_source(config)
+    source.on_revoke = _nothing
+    done = warm = 0
+    cpu = wall = 0.0
+    while done < records:
+        done += len((await source.poll(4 << 20)).records)
+        if not warm and done >= records // WARM_SHARE:
+            warm, cpu, wall = done, time.process_time(), time.monotonic()
+    cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+    await source.close()
+    return {"rows": rows * (records - warm) / records, "cpu_seconds": cpu, "wall_seconds": wall}
+
+
+async def _nothing(_: object) -> None:
+    pass
+
+
+def _child(told: Connection, work: Callable[..., Any], where: tuple[Any, ...], records: int, rows: int) -> None:
     try:
-        told.send(asyncio.run(_run(*args)))
+        with tempfile.TemporaryDirectory() as folder:
+            bootstrap, endpoint, client, tls = where
+            found = asyncio.run(work(_config(bootstrap, endpoint, client, folder, tls), records, rows))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        told.send(found | {"peak_mib": peak})
     except BaseException as error:
         told.send(repr(error))
         raise
@@ -99,10 +132,11 @@ def consume(*args: Any) -> dict[str, Any]:
     return found
 
 
-async def published(bootstrap: str, size: str) -> tuple[int, int]:
+async def published(kafka: "KafkaLab", size: str) -> tuple[int, int]:
     """Fill the topic; answers (records, rows)."""
     records = rows = 0
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=8 << 20)
+    tls = {"security_protocol": "SSL", "ssl_context": kafka.client_context()} if kafka.certificates else {}
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, max_request_size=8 << 20, **tls)
     await producer.start()
     try:
         for minute in range(MINUTES):
@@ -117,22 +151,33 @@ async def published(bootstrap: str, size: str) -> tuple[int, int]:
     return records, rows
 
 
-async def measure(size: str, rounds: int, clients: tuple[str, ...]) -> dict[str, Any]:
-    """Runs by client, alternating."""
-    from lmstream.lab.broker import Broker
+async def measure(size: str, rounds: int, clients: tuple[str, ...], *, mtls: bool = False) -> dict[str, Any]:
+    """Runs by client, the whole way and the client alone, alternating."""
+    from lmstream.lab import KafkaLab
 
-    found: dict[str, Any] = {"size": size, "runs": {client: [] for client in clients}}
-    with responder() as url:
-        async with Broker() as broker:
-            await broker.create_topic(TOPIC, PARTITIONS)
-            found["records"], found["rows"] = await published(broker.bootstrap, size)
+    found: dict[str, Any] = {"size": size, "mtls": mtls}
+    found |= {"runs": {client: [] for client in clients}, "alone": {client: [] for client in clients}}
+    with responder() as url, tempfile.TemporaryDirectory() as folder:
+        async with KafkaLab(folder, mtls=mtls) as kafka:
+            await kafka.create_topic(TOPIC, PARTITIONS)
+            found["records"], found["rows"] = await published(kafka, size)
+            tls = {}
+            if kafka.certificates is not None:
+                files = {"ca": kafka.certificates.ca, "cert": kafka.certificates.client_cert}
+                files["key"] = kafka.certificates.client_key
+                tls = {"security": "ssl", **{name: str(path) for name, path in files.items()}}
             for _ in range(rounds):
                 for client in clients:
-                    run = await asyncio.to_thread(
-                        consume, broker.bootstrap, url, client, found["records"], found["rows"]
-                    )
-                    found["runs"][client].append(run)
+                    for kind, work in (("runs", _run), ("alone", _read)):
+                        where = (kafka.bootstrap, url, client, tls)
+                        run = await asyncio.to_thread(consume, work, where, found["records"], found["rows"])
+                        found[kind][client].append(run)
     return found
+
+
+def per_row(runs: list[dict[str, Any]]) -> float:
+    """Nanoseconds of CPU, the median of the runs."""
+    return median(run["cpu_seconds"] / run["rows"] * 1e9 for run in runs)
 
 
 def main() -> int:
@@ -141,17 +186,18 @@ def main() -> int:
     parser.add_argument("--size", default="medium")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--client", choices=CLIENTS, action="append")
+    parser.add_argument("--mtls", action="store_true", help="read through a proxy that wants client certificates")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
     os.environ |= {"AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "lab"}
-    found = asyncio.run(measure(flags.size, flags.rounds, tuple(flags.client or CLIENTS)))
+    found = asyncio.run(measure(flags.size, flags.rounds, tuple(flags.client or CLIENTS), mtls=flags.mtls))
     print(f"{found['size']}: {found['records']:,} records, {found['rows']:,} rows, {flags.rounds} runs each")
-    print(f"{'client':10} {'rows/CPU s':>11} {'ns/row':>8} {'rows/s':>9} {'peak MiB':>9}")
+    print(f"{'client':10} {'rows/CPU s':>11} {'ns/row':>8} {'client alone':>13} {'rows/s':>9} {'peak MiB':>9}")
     for client, runs in found["runs"].items():
-        per_cpu = median(run["rows"] / run["cpu_seconds"] for run in runs)
+        whole, alone = per_row(runs), per_row(found["alone"][client])
         per_second = median(run["rows"] / run["wall_seconds"] for run in runs)
         peak = max(run["peak_mib"] for run in runs)
-        print(f"{client:10} {per_cpu:11,.0f} {1e9 / per_cpu:8,.0f} {per_second:9,.0f} {peak:9,.0f}")
+        print(f"{client:10} {1e9 / whole:11,.0f} {whole:8,.0f} {alone:13,.0f} {per_second:9,.0f} {peak:9,.0f}")
     print(f"targets: first {TARGETS['first']:,}, then {TARGETS['then']:,} rows per second of CPU")
     if flags.json:
         flags.json.write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -49,7 +49,8 @@ def measured(*, quick: bool) -> list[dict[str, Any]]:
         sent = asyncio.run(sink.measure(url, rounds))
     seconds = sent["cpu_seconds"]
     against = median(a / b for a, b in zip(seconds["sdk, packs"], seconds["ours, packs"], strict=True))
-    read = asyncio.run(consumer.measure("medium", 1 if quick else 2, consumer.CLIENTS))["runs"]
+    both = asyncio.run(consumer.measure("medium", 1 if quick else 2, consumer.CLIENTS))
+    read = both["runs"]
     pair = workers.measure(1 if quick else 2)
     per_cpu = {client: max(run["rows"] / run["cpu_seconds"] for run in runs) for client, runs in read.items()}
     peak = max(run["peak_mib"] for runs in read.values() for run in runs)
@@ -68,6 +69,10 @@ def measured(*, quick: bool) -> list[dict[str, Any]]:
             _figure(f"Kafka to Firehose, {client}: rows a CPU second", rate / 1e6, "M", 0.16, 0.28, gates=False)
             for client, rate in per_cpu.items()
         ),
+        *(
+            _figure(f"the client alone, {client}: CPU of a row", consumer.per_row(runs), "ns", None, None, lower=True)
+            for client, runs in both["alone"].items()
+        ),
         _figure("two workers against one, wall time", pair["best_wall_ratio"], "x", 1.8, 1.9, gates=False),
         _figure("two workers against one, by CPU time", pair["cpu_ratio"], "x", 1.8, 1.9, gates=False),
         _figure("peak resident memory, Kafka to Firehose", peak, "MiB", 300, 200, lower=True, gates=False),
@@ -75,7 +80,14 @@ def measured(*, quick: bool) -> list[dict[str, Any]]:
 
 
 def _figure(
-    name: str, value: float, unit: str, first: float | None, then: float, *, lower: bool = False, gates: bool = True
+    name: str,
+    value: float,
+    unit: str,
+    first: float | None,
+    then: float | None,
+    *,
+    lower: bool = False,
+    gates: bool = True,
 ) -> dict[str, Any]:
     return {"name": name, "size": "medium", "value": value, "unit": unit, "first": first, "then": then} | {
         "lower": lower,
