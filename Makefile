@@ -11,7 +11,7 @@ CDKENV ?= .venv-cdk
 CDK    := $(CDKENV)/.installed
 ARGS   ?=
 # Side by side, one more than two cores: much of the time is waiting for a broker or a clock. Benchmarks are no part of this.
-PARALLEL ?= --numprocesses 3 --benchmark-disable
+PARALLEL ?= --numprocesses 3 --dist worksteal --benchmark-disable
 
 .PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal bootstrap diff deploy destroy locks clean
 
@@ -89,7 +89,7 @@ test-python: $(DEV) ## The Python tests alone, without the slow ones (ARGS="-k n
 	@$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL) $(ARGS)
 
 test-faults: $(DEV) ## The slow tests: kills, zombies, outages, rebalances, on the embedded broker
-	@$(BIN)/python -m pytest -q -m slow $(PARALLEL) --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -q -m slow $(PARALLEL) $(ARGS)
 
 test-kafka: $(DEV) ## The Kafka suites on a real Apache Kafka with mTLS (needs Java 17 and mvn, or LMSTREAM_TEST_BOOTSTRAP)
 	@$(BIN)/python -m pytest -q tests/kafka $(ARGS)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -138,5 +139,6 @@ def test_lambda_loses_nothing_behind_a_pipe_and_behind_a_mapping(tmp_path, host)
     assert f"invocations by a {host}, 1 cold" in done.stdout
     if host == "pipe":
         assert "LMS-4009" in done.stderr
-    assert "1 invocations left something and were repeated" in done.stderr
+    # One, or more where the machine is slow and the 60 records come in more batches.
+    assert re.search(r" [1-9] invocations left something and were repeated", done.stderr)
     assert "Traceback" not in done.stderr
