@@ -19,7 +19,7 @@ class Body(payload.Payload):
     """The body of a request, never there as a whole: encoded once to be signed, and once more to be sent.
 
     A file for botocore, which signs it; a payload for aiohttp, which sends it. Encoding twice costs less than what is
-    saved: up to three copies of 5 MB (ours, aiohttp's, the transport's), each into memory that the system has to clear.
+    saved: up to three copies of 4 MB (ours, aiohttp's, the transport's), each into memory that the system has to clear.
     """
 
     _autoclose = True
