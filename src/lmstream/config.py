@@ -31,7 +31,8 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of `lmstream run` itself."""
 
     budget_bytes: Annotated[int, Meta(ge=MIB)] = BUDGET
-    """Bytes of payloads and lines in flight; past it reading pauses. Resident memory is about three times this."""
+    """Bytes of payloads, lines and bodies of requests in flight; past it reading pauses. Resident memory stays within
+    two and a half times the default."""
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     """Processes, each its own member of the consumer group. More than partitions are idle."""
     strict: bool = False

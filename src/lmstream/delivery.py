@@ -171,6 +171,8 @@ class _Gate:
 class _Call(Struct):
     """What the requests of one `deliver` share."""
 
+    packs: list[Pack | None]
+    """None once its verdict is final: one pack that is tried on and on must not hold the others in memory."""
     verdicts: list[Failure | None]
     deadline: float | None
     on_verdict: Verdict | None
@@ -226,26 +228,28 @@ class Delivery:
         deadline (by `clock`), no request starts that could end after it, a fatal-config answer stops all tries, and
         retryable verdicts are left for the caller to give the records back.
         """
-        call = _Call([NOT_TRIED] * len(packs), deadline, on_verdict)
+        sizes = [len(request) for request in requests(packs, self._sink.limits)]
+        call = _Call(list(packs), [NOT_TRIED] * len(packs), deadline, on_verdict)
+        del packs
         start = 0
         async with asyncio.TaskGroup() as group:
-            for request in requests(packs, self._sink.limits):
-                group.create_task(self._send(call, packs, list(range(start, start + len(request)))))
-                start += len(request)
+            for size in sizes:
+                group.create_task(self._send(call, list(range(start, start + size))))
+                start += size
         return call.verdicts
 
     async def _send(  # noqa: C901 - one request's life, read top to bottom
-        self, call: _Call, packs: Sequence[Pack], todo: list[int]
+        self, call: _Call, todo: list[int]
     ) -> None:
         """See one request through: what fails retryably is sent again, alone."""
         attempt = 0
         while True:
-            async with self._gate.through(self._body(packs, todo)) as entered:
+            async with self._gate.through(self._body(call, todo)) as entered:
                 if call.halted or self._too_late(call, 0.0):
                     return
                 self.counts.retried_packs += len(todo) if attempt else 0
                 began = self._clock()
-                answers = await self._once([packs[at] for at in todo])
+                answers = await self._once([each for at in todo if (each := call.packs[at]) is not None])
                 self.durations.add(self._clock() - began)
             self._count(answers, entered)
             wait = 0.0
@@ -256,11 +260,14 @@ class Delivery:
                     again.append(at)
                     wait = self._policy.backoff_max if answer.kind is Kind.FATAL_CONFIG else wait
                     continue
+                each, call.packs[at] = call.packs[at], None
+                assert each is not None  # noqa: S101 - for the type checker: a verdict is final once
                 if answer is None:
                     self.counts.packs += 1
-                    self.counts.bytes += len(packs[at].data)
+                    self.counts.bytes += len(each.data)
                 if call.on_verdict is not None:
-                    call.on_verdict(packs[at], answer)
+                    call.on_verdict(each, answer)
+                del each
             if not again:
                 return
             if wait and call.deadline is not None:
@@ -273,15 +280,17 @@ class Delivery:
                 # One bad pack must not hold up the others for ever: halves, until it stands alone and is judged.
                 middle = len(again) // 2
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._send(call, packs, again[:middle]))
-                    group.create_task(self._send(call, packs, again[middle:]))
+                    group.create_task(self._send(call, again[:middle]))
+                    group.create_task(self._send(call, again[middle:]))
                 return
             todo = again
             attempt += 1
 
-    def _body(self, packs: Sequence[Pack], todo: list[int]) -> int:
+    def _body(self, call: _Call, todo: list[int]) -> int:
         limits = self._sink.limits
-        return sum(request_size(packs[at], limits) for at in todo) if limits.base64 else 0
+        if not limits.base64:
+            return 0
+        return sum(request_size(each, limits) for at in todo if (each := call.packs[at]) is not None)
 
     def _too_late(self, call: _Call, wait: float) -> bool:
         return call.deadline is not None and self._clock() + wait + self._policy.timeout > call.deadline

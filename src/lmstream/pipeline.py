@@ -20,9 +20,9 @@ from lmstream.transform import Gather, Transform
 MIB: Final = 1 << 20
 BUDGET: Final = 64 * MIB
 """Bytes in flight by default: all that is held of records that are not yet durable, and the bodies of requests."""
-BODIES: Final = 4
-"""One such part of the budget is kept free for the bodies of requests, base64 of lines that are in flight beside them.
-Of the default budget it holds four full ones, which go on however slow the sink is."""
+RESERVE: Final = 3 / 8
+"""Share of the budget that records leave free when requests have bodies of their own, base64 of lines that are in
+flight beside them: for those bodies, and for what the source has read ahead."""
 BREATH: Final = 256 * 1024
 """Bytes of payload between two pauses for the other tasks: some milliseconds of transforming."""
 
@@ -69,7 +69,7 @@ class Pipeline:
         """Partitions that rows went into lately."""
         self.counts = self._flight.counts
         self.budget = budget
-        self._reserve = budget // BODIES if sink.limits.base64 else 0
+        self._reserve = int(budget * RESERVE) if sink.limits.base64 else 0
         self.on_settled = on_settled
         self.failures: dict[str, Failure] = {}
         """Of `process`: failures behind records that stay pending, one of each code."""
@@ -154,7 +154,7 @@ class Pipeline:
 
     @property
     def _free(self) -> int:
-        """Bytes of the budget that neither records nor bodies have, present or soon to come."""
+        """Bytes of the budget that neither records nor bodies have, or are kept for bodies."""
         return self.budget - self._flight.bytes - max(self._reserve, self.delivery.body_bytes)
 
     def submit(self, batch: Batch) -> None:
@@ -321,7 +321,9 @@ class Pipeline:
 
     async def _deliver(self, packs: list[Pack]) -> None:
         try:
-            for verdict in await self.delivery.deliver(packs, self._deadline, self._verdict):
+            delivering = self.delivery.deliver(packs, self._deadline, self._verdict)
+            del packs  # each is held by the delivery alone, until its verdict
+            for verdict in await delivering:
                 if verdict is not None and verdict.kind is not Kind.PERMANENT:
                     self._failed(verdict)
         finally:

@@ -1,6 +1,7 @@
 """Delivery: what is called delivered was taken by the sink, whatever the sink does; everything else is tried again."""
 
 import asyncio
+from collections import deque
 from random import Random
 
 import pytest
@@ -283,3 +284,33 @@ def test_one_bad_pack_of_a_refused_request_is_found_and_its_siblings_are_deliver
     assert verdicts[6].kind is Kind.PERMANENT
     assert sorted(sink.taken) == sorted(each.data for each in PACKS if each.data != b"6\n")
     assert len(told) == len(PACKS)
+
+
+def test_a_pack_that_is_tried_on_and_on_does_not_hold_those_that_were_delivered():
+    class Traced(bytes):
+        """Bytes that can be counted."""
+
+        alive = 0
+
+        def __new__(cls, data):
+            cls.alive += 1
+            return super().__new__(cls, data)
+
+        def __del__(self):
+            Traced.alive -= 1
+
+    async def main():
+        sink = ScriptedSink([[True, False, False, False]] * 50)
+        sink.calls = deque(maxlen=0)
+        sink.accepted = deque(maxlen=0)
+        delivery = Delivery(sink, DeliveryPolicy(), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
+        packs = [Pack(Traced(b"%d\n" % n), 1) for n in range(4)]
+        delivering = asyncio.create_task(delivery.deliver(packs))
+        del packs
+        await asyncio.sleep(5)
+        assert Traced.alive == 1
+        assert not delivering.done()
+        await delivering
+        assert Traced.alive == 0
+
+    run(main())

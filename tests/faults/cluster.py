@@ -84,10 +84,12 @@ class Member:
 
     @property
     def well(self) -> bool:
-        """Runs, ended in order or was killed. Or had read nothing yet: nobody listened for SIGTERM, or the Firehose did
-        not answer its first question."""
-        code = self.process.returncode
-        young = (code == -signal.SIGTERM and not self.said()) or (code == 1 and "LMS-4002" in self.said())
+        """Runs, ended in order or was killed. Or had read nothing yet: nobody listened for SIGTERM, or the Firehose or
+        the broker did not answer its first question."""
+        code, said = self.process.returncode, self.said()
+        young = " records, " not in said and (
+            code == -signal.SIGTERM or (code == 1 and ("LMS-4002" in said or "LMS-3001" in said))
+        )
         return young or code in {None, 0, -signal.SIGKILL}
 
     async def kill(self):

@@ -11,7 +11,6 @@ durable, memory stayed within its bound and the rate came back after the outage.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import random
@@ -26,16 +25,20 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from faults.cluster import Cluster
-from lmstream.lab import Fault, Quota
+from weather import Weather, resident
+
+from faults.cluster import Cluster, Member
+from lmstream.cli.run import AGAIN
+from lmstream.errors import LmstreamError
+from lmstream.lab import Quota
+from lmstream.pipeline import BUDGET as DEFAULT
 
 MIB = 1 << 20
 BUDGET = 16 * MIB
 """Byte budget of each member in the short form, so that a short outage fills it; the long form has the default."""
-OUTSIDE = 40 * MIB
-"""What no budget counts: the engine's caches (32 MiB) and what the client fetches ahead (1 MiB of each partition)."""
 FACTOR = 2.5
-"""Resident memory above the quiet process and OUTSIDE may be this many budgets."""
+"""Resident memory of a member may be this many budgets, all of the process, when the budget is the default or more. With
+less it may be this many above the quiet process, of which libraries and interpreter alone are more than that."""
 RECOVERY = 30.0
 """Seconds after the outage within which the rate must be back..."""
 BURST_BUNDLE = 60_000
@@ -44,38 +47,8 @@ SHARE = 0.8
 """...to this share of what it was before."""
 WINDOW = 4.0
 """Seconds over which a rate is taken."""
-LINES = 3.2
-"""Bytes of lines that a byte of the bursts' payload becomes, about: how long a backlog lasts at the quota."""
-
-
-class Weather(deque):
-    """Faults of the Firehose, drawn for each call while there is a storm."""
-
-    def __init__(self, draw: random.Random) -> None:
-        super().__init__([Fault()])  # never empty, so that each call asks
-        self._draw = draw
-        self.stormy = False
-
-    def popleft(self) -> Fault:
-        if not self.stormy:
-            return Fault()
-        what = self._draw.random()
-        if what < 0.30:
-            return Fault.some(0.3, self._draw.randrange(10**9))
-        if what < 0.40:
-            return Fault.unavailable()
-        if what < 0.42:
-            return Fault.accept_then_reset()
-        if what < 0.44:
-            return self._draw.choice([Fault.html(), Fault.short_answer(), Fault.reset(), Fault.server_error()])
-        return Fault.slow(0.3) if what < 0.46 else Fault()
-
-
-def resident(pid: int) -> int:
-    """Bytes of resident memory of a process; 0 when it is gone."""
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
+ROW = 800
+"""Bytes of a row, about: how long a backlog lasts at the quota."""
 
 
 class Soak:
@@ -90,9 +63,9 @@ class Soak:
         cluster.hose.faults = self.weather
         cluster.hose.quota = self.quota = Quota()
         self.rss: list[tuple[float, int]] = []
-        self.began = time.monotonic()
+        self.began = self.away_at = time.monotonic()
+        self.baseline = 0
         self.told: dict[str, object] = {"seed": seed}
-        self.publishing: asyncio.Task | None = None
 
     def say(self, what: str) -> None:
         print(f"{time.monotonic() - self.began:6.1f} s  {what}", file=sys.stderr, flush=True)
@@ -114,14 +87,21 @@ class Soak:
                 self.say(f"publisher: {type(e).__name__}")
                 await asyncio.sleep(0.5)
 
-    async def kill_one(self) -> None:
-        """SIGKILL a member, and start another."""
-        alive = [m for m in self.cluster.members if m.alive]
-        victim = self.draw.choice(alive)
-        await victim.kill()
-        # Two again: one that starts while the Firehose does not answer its first question ends, for its host to restart.
+    async def two(self) -> list[Member]:
+        """The members that are alive, two at least: one that starts while broker or Firehose do not answer its first
+        question ends, for its host to start again, and here that is we."""
         for _ in range(2 - sum(m.alive for m in self.cluster.members)):
-            await self.cluster.join("--set", f"run.budget_bytes={self.budget}")
+            await self.join()
+        return [m for m in self.cluster.members if m.alive]
+
+    async def join(self) -> Member:
+        return await self.cluster.join("--set", f"run.budget_bytes={self.budget}")
+
+    async def keep_two(self) -> None:
+        """See to it that there are two members, every other second."""
+        while True:
+            await self.two()
+            await asyncio.sleep(2)
 
     async def storms(self) -> None:
         """Kills, rebalances and cut connections at random moments, while the Firehose fails."""
@@ -133,11 +113,14 @@ class Soak:
             if self.draw.random() < 0.4:
                 cuts += await self.cluster.net.reset_all()
             if self.draw.random() < 0.35:
-                extra = await self.cluster.join("--set", f"run.budget_bytes={self.budget}")
+                extra = await self.join()
                 await asyncio.sleep(gap * 0.3)
-                assert await extra.stop() == 0, extra.said()
+                # 75: the Firehose failed for longer than the grace; what is left comes again.
+                assert await extra.stop() in {0, AGAIN}, extra.said()
+                self.cluster.members.remove(extra)
                 joined += 1
-            await self.kill_one()
+            await self.draw.choice(await self.two()).kill()
+            await self.two()
             killed += 1
         self.weather.stormy = False
         self.told |= {"kills": killed, "joined_and_left": joined, "connections_cut": cuts}
@@ -161,85 +144,119 @@ class Soak:
     async def settled(self) -> None:
         """Wait for the last takeover: two members, and rows that arrive again."""
         await asyncio.sleep(8)
-        for _ in range(2 - sum(m.alive for m in self.cluster.members)):
-            await self.cluster.join("--set", f"run.budget_bytes={self.budget}")
         taken = self.quota.allowed
         async with asyncio.timeout(90):
             while self.quota.allowed < taken + MIB // 4:  # noqa: ASYNC110 - of other processes
                 await asyncio.sleep(0.2)
 
     async def burst(self, size: int) -> None:
-        """Publish so many bytes as fast as the broker takes them."""
-        await self.cluster.publish(size // BURST_BUNDLE, instances=40, seed=self.draw.randrange(10**6))
+        """Publish so many bytes as fast as the broker takes them; again what a busy one did not acknowledge in time."""
+        left = size // BURST_BUNDLE
+        for _ in range(20):
+            before = len(self.cluster.expected)
+            try:
+                return await self.cluster.publish(left, instances=40, seed=self.draw.randrange(10**6))
+            except Exception as e:  # noqa: BLE001 - as in `publish`
+                self.say(f"burst: {type(e).__name__}: {e}")
+                left -= min(left, len(self.cluster.expected) - before)
+                await asyncio.sleep(1)
+        raise AssertionError("the broker does not take the burst")
 
     async def outages(self) -> None:
         """Let the Firehose be away while more than the budgets hold is published; then see the rate come back."""
-        baseline = max((size for at, size in self.rss if at > time.monotonic() - 5), default=0)
+        self.baseline = max((size for at, size in self.rss if at > time.monotonic() - 5), default=0)
         burst = asyncio.create_task(self.burst(self.budget))
-        full, _ = await self.best_rate(15)
+        full = 0.0
+        for _ in range(8):  # on a busy machine the broker may have to recover from the storm first
+            full = max(full, (await self.best_rate(15))[0])
+            if full >= SHARE * self.quota.bytes:
+                break
         assert full > 0, "nothing arrives before the outage"
         await burst
-        began = time.monotonic()
+        self.away_at = time.monotonic()
         self.cluster.hose.outage = True
-        self.say(
-            f"outage begins; full rate {full / MIB:.2f} MiB/s; {baseline / MIB:.0f} MiB resident when it was quiet"
-        )
+        self.say(f"outage begins; full rate {full / MIB:.2f} MiB/s; {self.baseline / MIB:.0f} MiB when it was quiet")
         burst = asyncio.create_task(self.burst(3 * self.budget))
         await asyncio.sleep(self.outage)
         await burst
         self.cluster.hose.outage = False
         self.say("outage ends")
         after, seconds = await self.best_rate(RECOVERY, SHARE * full)
-        peak = max(size for at, size in self.rss if at >= began)
-        bound = baseline + OUTSIDE + FACTOR * self.budget
         self.told |= {
             "outage_seconds": round(self.outage),
             "full_mib_a_second": round(full / MIB, 2),
             "after_mib_a_second": round(after / MIB, 2),
             "recovered_seconds": round(seconds, 1),
-            "budget_mib": self.budget // MIB,
-            "baseline_mib": round(baseline / MIB),
-            "outage_peak_mib": round(peak / MIB),
-            "bound_mib": round(bound / MIB),
         }
-        self.say(f"back to {after / MIB:.2f} MiB/s after {seconds:.0f} s; peak {peak / MIB:.0f} MiB resident")
+        self.say(f"back to {after / MIB:.2f} MiB/s after {seconds:.0f} s")
         assert after >= SHARE * full, (
             f"{after / MIB:.2f} MiB/s {RECOVERY:g} s after the outage, {full / MIB:.2f} before"
         )
+
+    def remember(self) -> None:
+        """The most memory a member had from the outage on, also while it made good what had waited."""
+        peak = max(size for at, size in self.rss if at >= self.away_at)
+        bound = FACTOR * self.budget + (0 if self.budget >= DEFAULT else self.baseline)
+        step = max(1, len(self.rss) // 20)
+        self.told |= {
+            "budget_mib": self.budget // MIB,
+            "baseline_mib": round(self.baseline / MIB),
+            "outage_peak_mib": round(peak / MIB),
+            "bound_mib": round(bound / MIB),
+            "rss_mib": [round(size / MIB) for _, size in self.rss[::step]],
+        }
+        self.say(f"peak {peak / MIB:.0f} MiB resident from the outage on, the bound is {bound / MIB:.0f}")
         assert peak <= bound, f"{peak / MIB:.0f} MiB resident, the bound is {bound / MIB:.0f}"
+
+    async def topic(self) -> None:
+        """Expect what the topic holds; a broker that is busy is asked again."""
+        for _ in range(5):
+            try:
+                return await self.cluster.expect_topic()
+            except LmstreamError as e:
+                self.say(f"reading the topic: {e}")
+                await asyncio.sleep(2)
+        raise AssertionError("the topic cannot be read")
 
     async def run(self, rate: float) -> None:
         """All phases, and the verdict."""
         cluster = self.cluster
-        for _ in range(2):
-            await cluster.join("--set", f"run.budget_bytes={self.budget}")
+        await self.two()
         cluster.watch(1.0)
         sampling = asyncio.create_task(self.sample())
         publishing = asyncio.create_task(self.publish(rate))
+        keeping = None
         try:
             await asyncio.sleep(6)
             await self.storms()
+            keeping = asyncio.create_task(self.keep_two())
             await self.settled()
             await self.outages()
+            await end(publishing)
+            await self.topic()
+            missing = cluster.rows_expected - await cluster.landed()
+            self.say(f"{len(cluster.expected):,} bundles in the topic; waiting for {missing:,} rows")
+            await end(keeping)
+            await cluster.drained(90 + 3 * missing * ROW / self.quota.bytes)
+            self.remember()
         finally:
-            publishing.cancel()
-            await asyncio.wait({publishing})
-            sampling.cancel()
-            await asyncio.wait({sampling})
-        await cluster.expect_topic()
-        self.say(f"{len(cluster.expected):,} bundles in the topic; waiting for the last rows")
-        left = 4 * LINES * self.budget / self.quota.bytes
-        report = await cluster.finish(seconds=90 + 2 * left, committed=False)  # a last commit may fail in this weather
-        sizes = [size for _, size in self.rss]
-        step = max(1, len(sizes) // 20)
+            for task in (publishing, sampling, keeping):
+                if task is not None:
+                    await end(task)
+        report = await cluster.finish(committed=False)  # a last commit may fail in this weather
         self.told |= {
             "bundles": report.total.bundles,
             "landed": report.total.landed,
             "lost": report.total.lost,
             "phantom": report.total.phantom,
             "duplicates": report.total.duplicate,
-            "rss_mib": [round(size / MIB) for size in sizes[::step]],
         }
+
+
+async def end(task: asyncio.Task) -> None:
+    """Cancel a task and wait for its end."""
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def soak(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
@@ -252,7 +269,7 @@ async def soak(folder: Path, arguments: argparse.Namespace) -> dict[str, object]
     # In a storm the Firehose's rows of one bundle wait for no clock: the checker asks for them.
     async with Cluster(folder, partitions=4) as cluster:
         work = Soak(cluster, arguments.seed, storm=storm, outage=outage, kills=kills, budget=budget)
-        async with asyncio.timeout(storm + outage + (900 if budget > BUDGET else 400)):
+        async with asyncio.timeout(storm + outage + (1500 if budget > BUDGET else 400)):
             await work.run(arguments.rate)
         return work.told
 

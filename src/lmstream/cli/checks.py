@@ -16,7 +16,7 @@ from lmstream.settings import MIB
 Verdict = Literal["ok", "warning", "failed"]
 DAYS: Final = 30
 """Days before its end from which a client certificate is a warning."""
-_MEMORY: Final = 3  # times the budget, which resident memory comes to
+_MEMORY: Final = 2  # times the budget, with the gaps between what comes and goes
 _OWN: Final = 80 * MIB  # of a process that has read nothing yet
 _KILL: Final = 30.0  # seconds after which Fargate and Kubernetes kill
 _AFTER: Final = 4.0  # seconds that a stop takes beyond the grace

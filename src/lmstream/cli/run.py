@@ -18,6 +18,7 @@ from cyclopts import Parameter
 from lmstream._checked import Text
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
+from lmstream.cli.heap import trimmed
 from lmstream.cli.status import Reporter
 from lmstream.cli.watching import logged, watched
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
@@ -199,7 +200,7 @@ async def execute(
     if parent is not None:  # of a worker: without its parent nobody would ever stop it
         loop.add_reader(parent.sentinel, _orphaned, loop, parent.sentinel, runtime.stop)
     try:
-        async with watched(config, reporter.readings, worker):
+        async with watched(config, reporter.readings, worker), trimmed(runtime.pipeline):
             with reporter:
                 return await runtime.run()
     finally:

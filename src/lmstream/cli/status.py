@@ -14,7 +14,7 @@ from lmstream.settings import MIB
 
 _WINDOW: Final = 5.0  # seconds over which rates are taken
 _BAR: Final = 24  # characters of the bar of bytes in flight
-_FULL: Final = 0.9  # of the budget: then it is the sink that sets the pace
+_FULL: Final = 0.6  # of the budget, of which records leave some free: then it is the sink that sets the pace
 
 
 class Reporter:
