@@ -312,7 +312,7 @@ async def test_28_no_request_passes_a_limit_of_the_service(scene):
     shapes += [(draw.randrange(1, 400), draw.randrange(0, 15_000)) for _ in range(8)]
     log = [bulky(number, rows, size) for number, (rows, size) in enumerate(shapes)]
     log += scene.records(20, instances=150, chaos=0.02)
-    summary = await asyncio.wait_for(scene.runtime(LogSource(log, step=4)).run(), 60)
+    summary = await asyncio.wait_for(scene.runtime(LogSource(log, step=4), delivery=DeliveryPolicy()).run(), 60)
     assert scene.hose.counters.refused_calls == 0  # the strict lab refuses what is too large
     assert scene.hose.counters.failed_records == 0
     assert summary.retried_packs == 0
