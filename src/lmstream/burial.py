@@ -29,12 +29,14 @@ class Burial:
         halted: Callable[[], bool],
         durable: Callable[[Tracked], None],
         failed: Callable[[Failure], None],
+        largest: Callable[[], int],
     ) -> None:
         """`spawn` runs a task; once `halted` says so no further write starts; `durable` is called for each record;
-        `failed` when a deadline ended the tries.
+        `failed` when a deadline ended the tries; `largest` says how many bytes a letter may have.
         """
         self._delivery = delivery
         self._spawn, self._halted, self._durable, self._failed = spawn, halted, durable, failed
+        self._largest = largest
         self._graves: dict[TopicPartition, deque[tuple[Tracked, DeadLetter]]] = {}
         self._writing: set[TopicPartition] = set()
 
@@ -54,7 +56,7 @@ class Burial:
     def add(self, each: Tracked, deadline: float | None) -> None:
         """Write the letter of a record as soon as those before it are durable."""
         tp = each.record.tp
-        self._graves.setdefault(tp, deque()).append((each, letter(each)))
+        self._graves.setdefault(tp, deque()).append((each, letter(each, self._largest())))
         if tp not in self._writing and not self._halted():
             self._writing.add(tp)
             self._spawn(self._write(tp, deadline))

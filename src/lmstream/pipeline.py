@@ -81,7 +81,12 @@ class Pipeline:
         self._changed = asyncio.Event()
         self._tasks = Tasks(self._changed.set)
         self._burial = Burial(
-            self.letters, spawn=self._tasks.spawn, halted=self._halted, durable=self._buried, failed=self._failed
+            self.letters,
+            spawn=self._tasks.spawn,
+            halted=self._halted,
+            durable=self._buried,
+            failed=self._failed,
+            largest=lambda: dead_letters.largest,
         )
         self._inbox: deque[Tracked] = deque()
         self._inbox_bytes = 0

@@ -18,6 +18,8 @@ OVERHEAD: Final = KIB
 REJECTED: Final = 96
 """Bytes that a rejected point takes until the record's dead letter is durable: its ordinal and reason."""
 
+_FRAME: Final = 16 * KIB  # of a letter, beside what came with the record: coordinates, reason, detail
+
 
 class Counts(Struct, kw_only=True):
     """What was done since the start. At all times: records = tombstones + delivered + dead_letters + given_back +
@@ -153,9 +155,17 @@ class Flight:
         )
 
 
-def letter(each: Tracked) -> DeadLetter:
-    """The one letter of a record: why the whole of it was refused, else which of its points were."""
+def letter(each: Tracked, largest: int) -> DeadLetter:
+    """The one letter of a record: why the whole of it was refused, else which of its points were.
+
+    It has no value when that would make it larger than `largest` bytes, which its sink would never take, nor key and
+    headers when they would: its coordinates say where they are.
+    """
     record = each.record
+    value = record.value
+    beside = _in_base64(record.size - len(value or b"")) + REJECTED * len(each.rejected) + _FRAME
+    if beside + _in_base64(len(value or b"")) > largest:
+        value = None
     if each.why is None:
         rejected = each.rejected
         reason = rejected[0][1]
@@ -169,9 +179,9 @@ def letter(each: Tracked) -> DeadLetter:
         partition=record.partition,
         offset=record.offset,
         timestamp=record.timestamp,
-        value=None if reason == KILLS else record.value,  # nobody should have to take those bytes up again
-        key=record.key,
-        headers=record.headers,
+        value=None if reason == KILLS else value,  # nobody should have to take those bytes up again
+        key=record.key if beside <= largest else None,
+        headers=record.headers if beside <= largest else (),
         reason=reason,
         code=REASONS[reason].code,
         detail=detail,
@@ -179,6 +189,10 @@ def letter(each: Tracked) -> DeadLetter:
         sha256=sha256(record.value or b"").hexdigest(),
         version=__version__,
     )
+
+
+def _in_base64(size: int) -> int:
+    return -(-size // 3) * 4
 
 
 def add(into: dict[str, int], more: dict[str, int]) -> None:

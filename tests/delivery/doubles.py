@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections import Counter, deque
 from random import Random
 from types import SimpleNamespace
@@ -110,7 +111,7 @@ class ToyEngine:
     def fan_out(self, each: Record) -> Any:
         if each.value is None:
             return ToyOut([], [], {"record.tombstone": 1}, ())
-        if each.value == b"junk":
+        if each.value.rstrip() == b"junk":
             raise DecodeError("decode.json", "line 1")
         what = json.loads(each.value)
         if what["fault"] == "memory":
@@ -210,6 +211,8 @@ class ScriptedSink:
 
 class ScriptedLetters:
     """Takes dead letters; each truthy step of the script makes one write fail."""
+
+    largest = sys.maxsize
 
     def __init__(self, script: Any = ()) -> None:
         self.script = deque(script)

@@ -235,6 +235,8 @@ class SimSink:
 class SimLetters:
     """Keeps dead letters in the world, when it can."""
 
+    largest = sys.maxsize
+
     def __init__(self, world: World, member: "Member") -> None:
         self._world, self._member = world, member
 

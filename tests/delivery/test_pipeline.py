@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -566,3 +567,27 @@ def test_the_real_engine_gives_the_same_rows_through_both_kinds_of_sink():
         assert outcome.statuses == [Status.DELIVERED]
         assert sorted(line for each in sink.accepted for line in each.data.splitlines()) == wanted
         assert all((each.path == "") == (limits is LIMITS) for each in sink.accepted)
+
+
+@pytest.mark.parametrize(
+    ("value", "header", "kept"),
+    [(30_000, 10, (True, True)), (90_000, 10, (False, True)), (90_000, 90_000, (False, False))],
+)
+def test_a_letter_is_never_larger_than_its_sink_takes(value, header, kept):
+    """A larger one would be tried again for ever, and its partition would stand still."""
+
+    async def main():
+        sink, letters = ScriptedSink(), ScriptedLetters()
+        letters.largest = 80_000
+        pipeline = make(sink, letters)
+        whole = b"junk".ljust(value)
+        outcome = await pipeline.process(
+            Batch([record(0, whole, key=b"k", headers=(("h", b"x" * header),)), record(1, bundle(2))])
+        )
+        assert outcome.statuses == [Status.DEAD_LETTERED, Status.DELIVERED]
+        (letter,) = letters.letters
+        assert (letter.value is not None, bool(letter.headers)) == kept
+        assert letter.sha256 == hashlib.sha256(whole).hexdigest()
+        assert len(msgspec.json.encode(letter)) <= letters.largest
+
+    run(main())
