@@ -86,11 +86,12 @@ class Member:
     def well(self) -> bool:
         """Runs, ended in order or was killed. Or had read nothing yet: nobody listened for SIGTERM, or the Firehose or
         the broker did not answer its first question."""
-        code, said = self.process.returncode, self.said()
-        young = " records, " not in said and (
-            code == -signal.SIGTERM or (code == 1 and ("LMS-4002" in said or "LMS-3001" in said))
-        )
-        return young or code in {None, 0, -signal.SIGKILL}
+        code = self.process.returncode
+        if code not in {1, -signal.SIGTERM}:
+            return code in {None, 0, -signal.SIGKILL}
+        said = self.said()
+        refused = "LMS-4002" in said or "LMS-3001" in said
+        return " records, " not in said and (code == -signal.SIGTERM or refused)
 
     async def kill(self):
         self.send(signal.SIGKILL)
