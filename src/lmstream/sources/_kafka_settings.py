@@ -39,7 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Another endpoint for the secret: a VPC endpoint, or a local one."""
     client_rack: str = ""
     """Availability zone, to read from replicas nearby."""
-    fetch_bytes: Bytes = 16 * MIB
+    fetch_bytes: Bytes = 4 * MIB
     """Bytes one broker may send at a time."""
     partition_bytes: Bytes = 1 * MIB
     """Bytes of one partition fetched ahead. Memory is at most this times the partitions, beside what is in flight."""
