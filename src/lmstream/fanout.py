@@ -191,7 +191,7 @@ class Engine:
         """A piece per point; empty where the time makes no row."""
         n = len(times)
         if n and times.count(times[0]) == n and starts.count(starts[0]) == n:
-            return [self._times.__getitem__((times[0], starts[0]))] * n
+            return [self._times[times[0], starts[0]]] * n
         return list(map(self._times.__getitem__, zip(times, starts, strict=True)))
 
     def _paths_of(

@@ -177,12 +177,11 @@ class Codec:
         bundle = Bundle([], [], [], [], [], [], [], [])
         points: list[_NumberPoint] = []
         odd: dict[int, Point] = {}
-        # Bound methods, here and below: `cache[key]` looks __getitem__ up in the subclass of dict, at twice the cost.
-        noted, metrics, head_of = bundle.noted, bundle.metrics, self._heads.__getitem__
+        noted, heads, metrics = bundle.noted, self._heads, bundle.metrics
         add_head, add_stop = bundle.heads.append, bundle.stops.append
         stop = 0
         for resource_metrics in request.resourceMetrics or ():
-            resource = self._resources.__getitem__(bytes(resource_metrics.resource))
+            resource = self._resources[bytes(resource_metrics.resource)]
             for scope_metrics in resource_metrics.scopeMetrics or ():
                 scope = self._scope(bytes(scope_metrics.scope))
                 series = Series(resource, scope, stop, stop)
@@ -198,10 +197,10 @@ class Codec:
                             if type(monotonic) is not bool:
                                 monotonic = _boolean(monotonic)
                             found = total.dataPoints
-                            head = head_of((metric.name, metric.unit, "sum", temporality, monotonic))
+                            head = heads[metric.name, metric.unit, "sum", temporality, monotonic]
                         elif metric.gauge is not None:
                             found = metric.gauge.dataPoints
-                            head = head_of((metric.name, metric.unit, "gauge", 0, False))
+                            head = heads[metric.name, metric.unit, "gauge", 0, False]
                         else:
                             continue
                         if not found:
@@ -315,7 +314,7 @@ class Codec:
         before, _, rest = raw.partition(_EPOCH)
         epoch, _, behind = rest.partition(b'"')
         if epoch.isdigit() and len(epoch) <= _EPOCH_DIGITS:
-            polled = self._polled.__getitem__(before + _NUL + behind)
+            polled = self._polled[before + _NUL + behind]
             if polled.before:
                 return Scope(polled.before + epoch + polled.behind, int(epoch) * 1_000_000, polled.known)
         return self._scopes[raw]
