@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import latency
 from benchmarks.corpus import SIZES
 from benchmarks.measure import MismatchError, Timing, measure, verify
 
@@ -107,11 +108,18 @@ def last_values(path: Path) -> dict[tuple[str, str], float]:
     return {(f["name"], f["size"]): f["value"] for f in json.loads(path.read_text(encoding="utf-8"))["figures"]}
 
 
-def report(timings: dict[str, Timing], found: Sequence[dict[str, Any]], last: dict[tuple[str, str], float]) -> str:
+def report(
+    timings: dict[str, Timing],
+    found: Sequence[dict[str, Any]],
+    late: list[dict[str, Any]],
+    last: dict[tuple[str, str], float],
+) -> str:
     """The tables as text."""
     lines = []
     for timing in timings.values():
         lines += ["", _timing(timing)]
+    lines += ["", "latency of one bundle, wall clock"]
+    lines += ["  " + "".join(f"{cell:>10}" for cell in row) for row in latency.table(late)]
     lines += ["", f"{'figure':52} {'size':7} {'value':>9} {'first':>8} {'then':>8} {'last run':>9}"]
     for figure in found:
         unit, sign = figure["unit"], "<" if figure["lower"] else ">"
@@ -162,7 +170,7 @@ def _timing(timing: Timing) -> str:
     return "\n".join(lines)
 
 
-def as_json(timings: dict[str, Timing], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def as_json(timings: dict[str, Timing], found: Sequence[dict[str, Any]], late: list[dict[str, Any]]) -> dict[str, Any]:
     """The raw figures: seconds of CPU per round, so that anyone can compute other ratios."""
     return {
         "machine": machine(),
@@ -179,6 +187,7 @@ def as_json(timings: dict[str, Timing], found: Sequence[dict[str, Any]]) -> dict
             for size, timing in timings.items()
         },
         "figures": list(found),
+        "latency": late,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "load_average": [round(each, 2) for each in os.getloadavg()],
     }
@@ -230,9 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print("measuring gzip, sink, Kafka and workers", file=sys.stderr, flush=True)
         found += [judged(figure) for figure in measured(quick=chosen.quick)]
-    print(report(timings, found, last_values(LAST)))
+    late = latency.measured()
+    print(report(timings, found, late, last_values(LAST)))
     for path in ([chosen.json] if chosen.json else []) + ([LAST] if chosen.record else []):
-        path.write_text(json.dumps(as_json(timings, found)) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(as_json(timings, found, late)) + "\n", encoding="utf-8")
     missed = [figure["name"] for figure in found if figure["gates"] and figure["passed"] is False]
     return 1 if missed and not chosen.no_gate else 0
 

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import scale
+from benchmarks import latency, scale
 from benchmarks.__main__ import verdict
 from benchmarks.charts import png
-from benchmarks.report import charts, read
+from benchmarks.report import charts, load_table, read
 
 DOCS = Path(__file__).parents[1] / "docs"
-PICTURES = ("transform-medium", "targets", "peers", "load", "memory")
+PICTURES = ("transform-medium", "targets", "peers", "load", "load-cpu", "load-memory", "memory")
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -45,15 +45,13 @@ def blocks(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
             for f in bench["figures"]
         ],
     )
+    if late := bench.get("latency"):
+        head, *rows = latency.table(late)
+        made["latency"] = _table(head, rows)
     made["scale"] = scale.table(scale.steps(scale.rows_per_core()))
     made["core"] = f"{scale.rows_per_core():,.0f} rows a CPU second"
     if load := runs.get("load"):
-        keys = ("rows_per_second", "settled_rows_per_second", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "mib")
-        rows = [
-            [f"{s['asked_rows_per_second']:,}", *(f"{s[k]:,.0f}" for k in keys), f"{s['cpu'] or 0:.2f}"]
-            for s in load["steps"]
-        ]
-        head = ["asked rows/s", "published", "settled", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "MiB", "cores"]
+        head, *rows = load_table(load)
         knee = load["knee_rows_per_second"]
         made["load"] = _table(head, rows) + (
             f"\n\nThe knee: {knee:,.0f} rows a second." if knee else "\n\nThe knee is below the first rate."

@@ -6,6 +6,7 @@ out is said, and so is one that could not be installed or run.
 """
 
 import argparse
+import asyncio
 import json
 import subprocess
 import sys
@@ -16,9 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import baselines
+from aiokafka import AIOKafkaProducer
+
+from benchmarks import peer_files, peer_streams
 from benchmarks.corpus import corpus
-from lmstream import Engine, Record, Settings
+from benchmarks.peer_files import TOPIC, Source
+from lmstream.lab.broker import Broker
 
 RESULT = Path(__file__).parent / "results" / "peers.json"
 ROUNDS = 5
@@ -27,121 +31,49 @@ BARE = ("rowId", "orgId", "orgKey", "metricKey")
 
 
 class Peer(NamedTuple):
-    """One way to make the rows. `run` reads the file of bundles, one JSON document a line, and answers its lines."""
+    """One way to make the rows. `run` reads a source and writes its lines; it answers the seconds of CPU of processes
+    that it started, or nothing."""
 
     name: str
     package: str
     said: str
-    run: Callable[[Path, Path], None]
+    run: Callable[[Source, Path], float | None]
     left_out: tuple[str, ...] = ()
     ours: bool = False
-
-
-def _records(path: Path) -> list[Record]:
-    return [
-        Record(topic="t", partition=0, offset=n, timestamp=0, value=line)
-        for n, line in enumerate(path.read_bytes().splitlines())
-    ]
-
-
-def lmstream(bundles: Path, rows: Path) -> None:
-    """The engine."""
-    engine = Engine(Settings(org_id=baselines.ORG))
-    with rows.open("wb") as file:
-        for record in _records(bundles):
-            file.write(engine.fan_out(record).ndjson())
-
-
-def plain_orjson(bundles: Path, rows: Path) -> None:
-    """The baseline, without a framework around it."""
-    with rows.open("wb") as file:
-        for record in _records(bundles):
-            file.write(baselines.orjson_lines(record))
-
-
-def bytewax(bundles: Path, rows: Path) -> None:
-    """A dataflow of one worker around the orjson function."""
-    import bytewax.operators as op
-    from bytewax.connectors.files import FileSink
-    from bytewax.dataflow import Dataflow
-    from bytewax.testing import TestingSource, run_main
-
-    flow = Dataflow("rows")
-    records = op.input("in", flow, TestingSource(_records(bundles), batch_size=10))
-    lines = op.flat_map("flatten", records, lambda record: baselines.orjson_lines(record).decode().splitlines())
-    op.output("out", op.key_on("key", lines, lambda _: "all"), FileSink(rows))
-    run_main(flow)
-
-
-_ATTRIBUTES = (
-    "map_from_entries(list_transform({list}, lambda a: struct_pack(k := a.key, v := coalesce(a.value.stringValue, "
-    "a.value.intValue, cast(a.value.boolValue as varchar), cast(a.value.doubleValue as varchar)))))"
-)
-
-
-def duckdb(bundles: Path, rows: Path) -> None:
-    """One SQL statement, one thread."""
-    import duckdb as db
-
-    value = "STRUCT(stringValue VARCHAR, intValue VARCHAR, boolValue BOOLEAN, doubleValue DOUBLE)"
-    pairs = f"STRUCT(key VARCHAR, value {value})[]"
-    point = (
-        f"STRUCT(startTimeUnixNano VARCHAR, timeUnixNano VARCHAR, asDouble DOUBLE, asInt VARCHAR, attributes {pairs})[]"
-    )
-    metric = (
-        f"STRUCT(name VARCHAR, unit VARCHAR, gauge STRUCT(dataPoints {point}), "
-        f"sum STRUCT(dataPoints {point}, aggregationTemporality INTEGER, isMonotonic BOOLEAN))[]"
-    )
-    schema = (
-        f"STRUCT(resource STRUCT(attributes {pairs}), "
-        f"scopeMetrics STRUCT(scope STRUCT(name VARCHAR, attributes {pairs}), metrics {metric})[])[]"
-    )
-    resource, scope, attributes = (
-        _ATTRIBUTES.format(list=each) for each in ("r.resource.attributes", "s.scope.attributes", "p.attributes")
-    )
-    db.sql("set threads = 1")
-    db.sql(f"""
-      copy (
-        with bundles as (select unnest(resourceMetrics) r from read_json('{bundles}', format = 'newline_delimited',
-            columns = {{resourceMetrics: '{schema}'}}, maximum_object_size = 64000000)),
-          scopes as (select r, unnest(r.scopeMetrics) s from bundles),
-          metrics as (select {resource} resource, {scope} scope, s.scope.name datasource, unnest(s.metrics) m
-            from (select r, s from scopes)),
-          points as (select resource, scope, datasource, m, unnest(coalesce(m.gauge.dataPoints, m.sum.dataPoints)) p
-            from metrics)
-        select coalesce(resource['hostId'], 'unknown') "deviceId", resource['hostName'] "deviceName", resource,
-          datasource, map_concat(map {{'name': datasource}}, scope) scope, m.name metric, m.unit unit,
-          case when m.sum is null then 'gauge' else 'sum' end "type",
-          case m.sum.aggregationTemporality when 1 then 'delta' when 2 then 'cumulative' end temporality,
-          m.sum.isMonotonic monotonic,
-          strftime(make_timestamp(cast(p.timeUnixNano as bigint) // 1000), '%Y-%m-%dT%H:%M:%S.%gZ') ts,
-          cast(p.timeUnixNano as bigint) // 1000000 "tsUnixMs",
-          cast(p.startTimeUnixNano as bigint) // 1000000 "startTsUnixMs",
-          coalesce(cast(p.asInt as double), p.asDouble) "value",
-          coalesce({attributes}['dataSourceInstanceName'], {attributes}['wildValue']) "instance",
-          {attributes} attributes
-        from points) to '{rows}' (format json)
-    """)
+    compared: bool = True
+    """Whether its rows are held against ours; one of a shape of its own only has to make as many."""
 
 
 PEERS = (
-    Peer("lmstream", "msgspec", "the engine, file to file", lmstream, ours=True),
-    Peer("orjson, no framework", "orjson", "the baseline of make bench, file to file", plain_orjson),
-    Peer("Bytewax", "bytewax", "a dataflow of one worker, the orjson function inside", bytewax),
+    Peer("lmstream", "msgspec", "the engine, file to file", peer_files.lmstream, ours=True),
+    Peer("orjson, no framework", "orjson", "the baseline of make bench, file to file", peer_files.plain_orjson),
+    Peer("Bytewax", "bytewax", "a dataflow of one worker, the orjson function inside", peer_files.bytewax),
     Peer(
         "DuckDB",
         "duckdb",
         "one SQL statement; leaves out row id, organization and path keys; integers as doubles",
-        duckdb,
+        peer_files.duckdb,
         BARE,
     ),
+    Peer(
+        "chDB (ClickHouse)",
+        "chdb",
+        "one SQL statement; leaves out row id, organization and path keys; integers as doubles",
+        peer_files.chdb,
+        BARE,
+    ),
+    Peer("lmstream, from Kafka", "aiokafka", "lmstream run from a topic to standard output", peer_streams.lmstream),
+    Peer("Quix Streams", "quixstreams", "from a topic to a file, the orjson function inside", peer_streams.quixstreams),
+    Peer("Faust", "faust-streaming", "from a topic to a file, the orjson function inside", peer_streams.faust),
+    Peer(
+        "Rotel",
+        "rotel",
+        "OTLP over HTTP to ClickHouse's RowBinary in a shape of its own: no row id, no organization, no path keys, no "
+        "contract; rows are counted, not compared",
+        peer_streams.rotel,
+        compared=False,
+    ),
 )
-NOT_RUN = {
-    "chdb": "installs; the same rows as one SQL statement are not written yet",
-    "quixstreams": "installs; reads from Kafka only, a harness around a broker is not written yet",
-    "faust-streaming": "installs; reads from Kafka only, a harness around a broker is not written yet",
-    "rotel": "installs; takes OTLP over HTTP and writes ClickHouse's RowBinary, a harness is not written yet",
-}
 
 
 def parsed(path: Path, left_out: tuple[str, ...]) -> list[str]:
@@ -154,66 +86,88 @@ def parsed(path: Path, left_out: tuple[str, ...]) -> list[str]:
     return sorted(rows)
 
 
-def once(name: str, bundles: Path, rows: Path) -> int:
+def once(name: str, told: str, rows: Path) -> int:
     """Run a peer in this process; print the seconds of CPU, imports and start-up of the library included."""
     (peer,) = (p for p in PEERS if p.name == name)
+    file, bundles, of, bootstrap = json.loads(told)
     start = time.process_time()
-    peer.run(bundles, rows)
-    print(time.process_time() - start)
+    others = peer.run(Source(Path(file), bundles, of, bootstrap), rows)
+    print(time.process_time() - start if others is None else others)
     return 0
 
 
-def timed(peer: Peer, bundles: Path, rows: Path) -> float:
+def timed(peer: Peer, source: Source, rows: Path) -> float:
     """Seconds of CPU of one run, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.peers", "--once", peer.name, str(bundles), str(rows)]
+    told = json.dumps([str(source.file), *source[1:]])
+    command = [sys.executable, "-m", "benchmarks.peers", "--once", peer.name, told, str(rows)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
     return float(done.stdout.split()[-1])
 
 
-def measure(size: str, rounds: int) -> dict[str, Any]:
+async def measure(size: str, rounds: int) -> dict[str, Any]:
     """Check every peer's rows, then time those that are right. The start-up is taken off: what a run over a
     tenth of the bundles takes beyond its rows."""
     data = corpus(size)
+    payloads = [record.value or b"" for record in data.records]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        whole, part = folder / "whole.jsonl", folder / "part.jsonl"
-        payloads = [record.value or b"" for record in data.records]
-        tenth = len(payloads) // 10
-        whole.write_bytes(b"\n".join(payloads) + b"\n")
-        part.write_bytes(b"\n".join(payloads[:tenth]) + b"\n")
-        few = sum(data.rows[:tenth])
-        lmstream(part, folder / "expected")
-        right, told = [], []
-        for peer in PEERS:
-            found = {"name": peer.name, "ours": peer.ours, "said": peer.said, "left_out": peer.left_out}
-            found |= {"ns_per_row": None, "version": _version(peer.package)}
-            told.append(found)
-            try:
-                timed(peer, part, folder / "rows")
-                made, wanted = (parsed(folder / each, peer.left_out) for each in ("rows", "expected"))
-            except (RuntimeError, subprocess.TimeoutExpired, OSError, ValueError) as error:
-                found["said"] = f"not run: {error}"
-                continue
-            (folder / "rows").unlink()
-            if made != wanted:
-                differ = next((pair for pair in zip(made, wanted, strict=False) if pair[0] != pair[1]), "their number")
-                found["said"] = f"other rows, not timed: {str(differ)[:600]}"
-                continue
-            right.append((peer, found))
-        for peer, found in right:
-            best = []
+        async with Broker() as broker:
+            await _published(broker, payloads)
+            sources = [
+                Source(Path(name, f"{bundles}.jsonl"), bundles, sum(data.rows[:bundles]), broker.bootstrap)
+                for bundles in (len(payloads), len(payloads) // 10)
+            ]
+            peers = await asyncio.to_thread(_measure, payloads, sources[0], sources[1], rounds)
+    return {"size": size, "rows": sum(data.rows), "rounds": rounds, "peers": peers}
+
+
+async def _published(broker: Broker, payloads: list[bytes]) -> None:
+    await broker.create_topic(TOPIC, 1)
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap, max_request_size=8 << 20)
+    await producer.start()
+    try:
+        for payload in payloads:
+            await producer.send_and_wait(TOPIC, payload, partition=0, timestamp_ms=0)
+    finally:
+        await producer.stop()
+
+
+def _measure(payloads: list[bytes], whole: Source, part: Source, rounds: int) -> list[dict[str, Any]]:
+    for each in (whole, part):
+        each.file.write_bytes(b"\n".join(payloads[: each.bundles]) + b"\n")
+    rows, expected = whole.file.with_name("rows"), whole.file.with_name("expected")
+    peer_files.lmstream(part, expected)
+    right, told = [], []
+    for peer in PEERS:
+        found = {"name": peer.name, "ours": peer.ours, "said": peer.said, "left_out": peer.left_out}
+        found |= {"ns_per_row": None, "version": _version(peer.package)}
+        told.append(found)
+        rows.unlink(missing_ok=True)
+        try:
+            timed(peer, part, rows)
+            made, wanted = (parsed(each, peer.left_out) for each in (rows, expected))
+        except (RuntimeError, subprocess.TimeoutExpired, OSError, ValueError) as error:
+            found["said"] = f"not run: {error}"
+            continue
+        if peer.compared and made != wanted:
+            differ = next((pair for pair in zip(made, wanted, strict=False) if pair[0] != pair[1]), "their number")
+            found["said"] = f"other rows, not timed: {str(differ)[:600]}"
+            continue
+        right.append((peer, found))
+    for peer, found in right:
+        best = []
+        try:
             for _ in range(rounds):
-                long, short = (timed(peer, each, folder / "rows") for each in (whole, part))
-                best.append((long, short))
-            cpu = min(long for long, _ in best) - min(short for _, short in best)
-            found["ns_per_row"] = cpu / (sum(data.rows) - few) * 1e9
-    told += [
-        {"name": n, "ours": False, "said": f"not run: {why}", "ns_per_row": None, "version": _version(n)}
-        for n, why in NOT_RUN.items()
-    ]
-    return {"size": size, "rows": sum(data.rows), "rounds": rounds, "peers": told}
+                for each in (whole, part):
+                    rows.unlink(missing_ok=True)
+                    best.append(timed(peer, each, rows))
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            found["said"] = f"its rows are right, but a run over all of them failed: {error}"
+            continue
+        cpu = min(best[::2]) - min(best[1::2])
+        found["ns_per_row"] = cpu / (whole.rows - part.rows) * 1e9
+    return told
 
 
 def _version(package: str) -> str | None:
@@ -226,15 +180,15 @@ def _version(package: str) -> str | None:
 def main() -> int:
     """Print the table and keep it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--once", nargs=3, metavar=("PEER", "BUNDLES", "ROWS"), help=argparse.SUPPRESS)
+    parser.add_argument("--once", nargs=3, metavar=("PEER", "SOURCE", "ROWS"), help=argparse.SUPPRESS)
     parser.add_argument("--size", default="medium")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--json", type=Path, default=RESULT)
     flags = parser.parse_args()
     if flags.once:
-        name, bundles, rows = flags.once
-        return once(name, Path(bundles), Path(rows))
-    found = measure(flags.size, flags.rounds)
+        name, told, rows = flags.once
+        return once(name, told, Path(rows))
+    found = asyncio.run(measure(flags.size, flags.rounds))
     ours = next(p["ns_per_row"] for p in found["peers"] if p["ours"])
     print(f"{'peer':22} {'version':>10} {'ns/row':>8} {'times ours':>10}")
     for peer in found["peers"]:

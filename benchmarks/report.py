@@ -10,9 +10,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from benchmarks import latency
 from benchmarks.__main__ import verdict
 from benchmarks.charts import DARK, LIGHT, Bar, bars, lines, png
 
+CPU_WINDOW = 1.0
 RESULTS = Path(__file__).parent / "results"
 PARTS = {
     "bench": "make bench ARGS=--record",
@@ -58,6 +60,15 @@ def charts(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
             "rows a second that were asked for",
             "ms",
         )
+        made["load-cpu"] = lines(
+            "CPU of the consumer while the rate rises", {"cores": _cores(load["samples"])}, "seconds", "cores"
+        )
+        made["load-memory"] = lines(
+            "Resident memory of the consumer while the rate rises",
+            {"MiB": [(at, mib) for at, _, mib in load["samples"]]},
+            "seconds",
+            "MiB",
+        )
     if peers := runs.get("peers"):
         told = [p for p in peers["peers"] if p.get("ns_per_row")]
         made["peers"] = bars(
@@ -65,6 +76,32 @@ def charts(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
             [Bar(p["name"], p["ns_per_row"], f"{p['ns_per_row']:,.0f} ns", ours=p["ours"]) for p in told],
         )
     return made
+
+
+def load_table(load: dict[str, Any]) -> list[list[str]]:
+    """A head, and a row for each rate."""
+    keys = ("rows_per_second", "settled_rows_per_second", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "mib")
+    head = ["asked rows/s", "published", "settled", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "MiB", "cores"]
+    return [head] + [
+        [f"{s['asked_rows_per_second']:,}", *(f"{s[k]:,.0f}" for k in keys), f"{s['cpu'] or 0:.2f}"]
+        for s in load["steps"]
+    ]
+
+
+def _cores(samples: list[tuple[float, float, float]]) -> list[tuple[float, float]]:
+    """(seconds, cores in use) over windows of a second or so: a tick of CPU time is too coarse for single samples."""
+    found, (before, used) = [], samples[0][:2]
+    for at, cpu, _ in samples[1:]:
+        if at - before >= CPU_WINDOW:
+            found.append((at, (cpu - used) / (at - before)))
+            before, used = at, cpu
+    return found
+
+
+def _html_table(rows: list[list[str]]) -> str:
+    head, *body = rows
+    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}" for cell in row) + "</tr>" for row in body)
+    return "<table><tr>" + "".join(f"<th>{escape(cell)}" for cell in head) + "</tr>" + lines + "</table>"
 
 
 def page(runs: dict[str, dict[str, Any]], made: dict[str, str]) -> str:
@@ -84,6 +121,10 @@ def page(runs: dict[str, dict[str, Any]], made: dict[str, str]) -> str:
             for f in bench["figures"]
         )
         parts.append("<table><tr><th>figure<th>size<th>value<th>first<th>then<th>verdict</tr>" + rows + "</table>")
+        if late := bench.get("latency"):
+            parts.append("<h2>Latency of one bundle</h2>" + _html_table(latency.table(late)))
+    if load := runs.get("load"):
+        parts.append("<h2>Publish to Firehose at rising rates</h2>" + _html_table(load_table(load)))
     if peers := runs.get("peers"):
         rows = "".join(
             f"<tr><td>{escape(p['name'])}</td><td>{p['ns_per_row'] or 0:,.0f}</td><td>{escape(p['said'])}</td></tr>"

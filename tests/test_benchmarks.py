@@ -6,7 +6,7 @@ import json
 
 import pytest
 from benchmarks import __main__ as report
-from benchmarks import baselines, charts, docs, load, measure, memory, peers, scale
+from benchmarks import baselines, charts, docs, load, measure, memory, peer_files, peers, scale
 from benchmarks.corpus import SIZES, corpus
 from benchmarks.report import RESULTS, read, write
 
@@ -74,7 +74,7 @@ def test_a_short_measurement_gives_figures_shares_and_json():
     assert (timing.bundles, timing.rows) == (10, sum(corpus("small", minute=1, bundles=10).rows))
     assert {len(seconds) for seconds in timing.seconds.values()} == {2}
     assert sum(timing.shares().values()) == pytest.approx(1)
-    raw = json.loads(json.dumps(report.as_json({"small": timing}, [])))
+    raw = json.loads(json.dumps(report.as_json({"small": timing}, [], [])))
     assert raw["sizes"]["small"]["rows"] == timing.rows
     assert raw["machine"]["python"].startswith("CPython 3.")
 
@@ -128,8 +128,9 @@ def test_memory_is_judged_by_peak_and_slope_after_the_warm_up():
 def test_the_baseline_peer_makes_the_rows_of_the_engine_and_a_wrong_row_is_seen(tmp_path):
     bundles, one, two = (tmp_path / name for name in ("bundles", "one", "two"))
     bundles.write_bytes(b"\n".join(record.value for record in corpus("small", bundles=3).records) + b"\n")
-    peers.lmstream(bundles, one)
-    peers.plain_orjson(bundles, two)
+    source = peer_files.Source(bundles, 3, 0)
+    peer_files.lmstream(source, one)
+    peer_files.plain_orjson(source, two)
     assert peers.parsed(one, ()) == peers.parsed(two, ()) != []
     two.write_bytes(two.read_bytes().replace(b"acme", b"emca", 1))
     assert peers.parsed(one, ()) != peers.parsed(two, ())
