@@ -7,6 +7,7 @@ from benchmarks import baselines
 from lmstream import Engine, Record, Settings
 
 TOPIC = "t"
+SENT_MS = 1_715_263_558_360  # of every record: its coordinates are in the row id
 
 
 class Source(NamedTuple):
@@ -23,7 +24,7 @@ class Source(NamedTuple):
 def records(path: Path) -> list[Record]:
     """The bundles of a file, one JSON document a line."""
     return [
-        Record(topic=TOPIC, partition=0, offset=n, timestamp=0, value=line)
+        Record(topic=TOPIC, partition=0, offset=n, timestamp=SENT_MS, value=line)
         for n, line in enumerate(path.read_bytes().splitlines())
     ]
 
@@ -129,7 +130,8 @@ def chdb(source: Source, rows: Path) -> None:
     )
 
     def texts(pairs: str) -> str:
-        text = "coalesce(v.stringValue, v.intValue, toString(v.boolValue), toString(v.doubleValue))"
+        number = "concat(toString(v.doubleValue), if(v.doubleValue = trunc(v.doubleValue), '.0', ''))"
+        text = f"coalesce(v.stringValue, v.intValue, toString(v.boolValue), {number})"
         return f"mapFromArrays({pairs}.key, arrayMap(v -> {text}, {pairs}.value))"
 
     Session().query(f"""

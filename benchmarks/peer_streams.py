@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import baselines
-from benchmarks.peer_files import TOPIC, Source
+from benchmarks.peer_files import SENT_MS, TOPIC, Source
 from benchmarks.procs import usage
 from lmstream import Record
 
@@ -36,7 +36,7 @@ def _group() -> str:
 
 
 def _lines(offset: int, value: bytes) -> bytes:
-    return baselines.orjson_lines(Record(topic=TOPIC, partition=0, offset=offset, timestamp=0, value=value))
+    return baselines.orjson_lines(Record(topic=TOPIC, partition=0, offset=offset, timestamp=SENT_MS, value=value))
 
 
 def lmstream(source: Source, rows: Path) -> None:
@@ -132,6 +132,7 @@ class _ClickHouse(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     rows = 0
+    lock = threading.Lock()
 
     def do_POST(self) -> None:
         if self.headers.get("Transfer-Encoding") == "chunked":
@@ -142,7 +143,8 @@ class _ClickHouse(BaseHTTPRequestHandler):
             self.rfile.readline()
         else:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        _ClickHouse.rows += body.count(b"\x06hostId")
+        with self.lock:
+            _ClickHouse.rows += body.count(b"\x06hostId")
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -164,7 +166,7 @@ def rotel(source: Source, rows: Path) -> float:
         "start",
         *("--otlp-http-endpoint", f"127.0.0.1:{port}", "--otlp-grpc-endpoint", f"127.0.0.1:{other}"),
         *("--exporter", "clickhouse", "--clickhouse-exporter-endpoint", f"http://127.0.0.1:{sink.server_port}"),
-        *("--clickhouse-exporter-compression", "none"),
+        *("--clickhouse-exporter-compression", "none", "--disable-batching"),
     ]
     with tempfile.TemporaryFile() as said:
         agent = subprocess.Popen(command, stdout=said, stderr=said)
