@@ -68,8 +68,8 @@ PEERS = (
     Peer(
         "Rotel",
         "rotel",
-        "OTLP over HTTP to ClickHouse's RowBinary, unbatched, for with batches fewer rows arrived; a shape of its own: no "
-        "row id, organization or path keys; rows are counted, not compared",
+        "OTLP over HTTP to ClickHouse's RowBinary, unbatched, for with batches fewer rows arrived; a shape of its own: "
+        "no row id, organization or path keys; rows are counted, not compared",
         peer_streams.rotel,
         compared=False,
     ),
@@ -97,12 +97,15 @@ def once(name: str, told: str, rows: Path) -> int:
 
 
 def timed(peer: Peer, source: Source, rows: Path) -> float:
-    """Seconds of CPU of one run, in a process of its own."""
+    """Seconds of CPU of one run, in a process of its own. Raises RuntimeError when it fails or rows are missing."""
+    rows.unlink(missing_ok=True)
     told = json.dumps([str(source.file), *source[1:]])
     command = [sys.executable, "-m", "benchmarks.peers", "--once", peer.name, told, str(rows)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    if peer.compared and (made := rows.read_bytes().count(b"\n")) != source.rows:
+        raise RuntimeError(f"{made:,} rows instead of {source.rows:,}")
     return float(done.stdout.split()[-1])
 
 
@@ -143,7 +146,6 @@ def _measure(payloads: list[bytes], whole: Source, part: Source, rounds: int) ->
         found = {"name": peer.name, "ours": peer.ours, "said": peer.said, "left_out": peer.left_out}
         found |= {"ns_per_row": None, "version": _version(peer.package)}
         told.append(found)
-        rows.unlink(missing_ok=True)
         try:
             timed(peer, part, rows)
             made, wanted = (parsed(each, peer.left_out) for each in (rows, expected))
@@ -159,11 +161,7 @@ def _measure(payloads: list[bytes], whole: Source, part: Source, rounds: int) ->
         best = []
         try:
             for _ in range(rounds):
-                for each in (whole, part):
-                    rows.unlink(missing_ok=True)
-                    best.append(timed(peer, each, rows))
-                    if peer.compared and (made := rows.read_bytes().count(b"\n")) != each.rows:
-                        raise RuntimeError(f"{made:,} rows instead of {each.rows:,}")
+                best += [timed(peer, each, rows) for each in (whole, part)]
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             found["said"] = f"not timed, a run over all bundles failed: {error}"
             continue
