@@ -1,17 +1,75 @@
 """Dead letters on their way into their sink: a queue for each partition, so that none waits for another's."""
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from lmstream.delivery import LetterDelivery
-from lmstream.model import DeadLetter, Failure, TopicPartition
+from lmstream.interfaces import Clock, DeadLetterSink, Sleep
+from lmstream.model import NOT_TRIED, DeadLetter, Failure, TopicPartition
 from lmstream.tracking import Tracked, letter
+from lmstream.tries import DeliveryPolicy, Random, backoff, tried
 
 MIB: Final = 1 << 20
 LETTERS: Final = 64
 """Dead letters in one write, at most; fewer when they are large (`LETTER_BYTES`)."""
 LETTER_BYTES: Final = 8 * MIB
+LETTER_WRITES: Final = 8
+"""Writes of dead letters at a time, at most."""
+
+
+class LetterDelivery:
+    """Writes dead letters until they are durable: a letter that cannot be written is retried, never dropped.
+
+    Any number of `deliver` calls may run at once. They share `LETTER_WRITES` places for a write and wait outside of
+    them for their next try, so that some who fail do not keep the others from writing.
+    """
+
+    def __init__(
+        self, sink: DeadLetterSink, policy: DeliveryPolicy, *, sleep: Sleep, clock: Clock, random: Random
+    ) -> None:
+        self._sink = sink
+        self._policy = policy
+        self._sleep = sleep
+        self._clock = clock
+        self._random = random
+        self._gate = asyncio.Semaphore(LETTER_WRITES)
+        self._failing: dict[object, Failure] = {}
+        self.retries = 0
+        """Writes that had to be repeated."""
+
+    @property
+    def trouble(self) -> Failure | None:
+        """A failure of letters that are not durable yet; None when all are that were given."""
+        return next(iter(self._failing.values()), None)
+
+    async def deliver(
+        self, letters: Sequence[DeadLetter], deadline: float | None = None, key: object = None
+    ) -> Failure | None:
+        """Write letters; None when all are durable. Without a deadline only that is answered.
+
+        `key` tells calls that run at once apart, for `trouble`.
+        """
+        failure = NOT_TRIED
+        wait, attempt = 0.0, 0
+        while not self._too_late(deadline, wait):
+            if attempt:
+                self.retries += 1
+                await self._sleep(wait)
+            async with self._gate:
+                if self._too_late(deadline, 0.0):
+                    break
+                answer = await tried(self._sink.write(letters), self._policy.timeout)
+            if not isinstance(answer, Failure):
+                self._failing.pop(key, None)
+                return None
+            failure = self._failing[key] = answer
+            wait = backoff(self._policy, attempt, self._random)
+            attempt += 1
+        return failure
+
+    def _too_late(self, deadline: float | None, wait: float) -> bool:
+        return deadline is not None and self._clock() + wait + self._policy.timeout > deadline
 
 
 class Burial:

@@ -15,7 +15,6 @@ from lmstream._layers import layers_of, merge
 from lmstream._parts import PARTS, Part, known, part_of
 from lmstream.breaker import BreakerPolicy
 from lmstream.crashes import Crashes
-from lmstream.delivery import DeliveryPolicy
 from lmstream.errors import ConfigError
 from lmstream.fanout import Engine
 from lmstream.interfaces import DeadLetterSink, Sink, Source
@@ -25,6 +24,7 @@ from lmstream.rolling import RollPolicy
 from lmstream.runtime import Progress, Runtime, RuntimePolicy
 from lmstream.settings import MIB, Settings
 from lmstream.sinks import _letters, letters
+from lmstream.tries import DeliveryPolicy
 
 
 class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

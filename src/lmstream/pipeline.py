@@ -8,14 +8,15 @@ from typing import Final
 from lmstream._tasks import Tasks
 from lmstream.active import Active
 from lmstream.breaker import Breaker, BreakerPolicy
-from lmstream.burial import Burial
-from lmstream.delivery import Delivery, DeliveryPolicy, LetterDelivery, Random
+from lmstream.burial import Burial, LetterDelivery
+from lmstream.delivery import Delivery
 from lmstream.fanout import Engine
 from lmstream.interfaces import Batch, Clock, DeadLetterSink, Guard, Sink, Sleep
 from lmstream.model import NOT_TRIED, Failure, Kind, Outcome, Pack, Status, TopicPartition
 from lmstream.rolling import RollPolicy
 from lmstream.tracking import Flight, Tracked, add, since
 from lmstream.transform import Gather, Transform
+from lmstream.tries import DeliveryPolicy, Random
 
 MIB: Final = 1 << 20
 BUDGET: Final = 64 * MIB

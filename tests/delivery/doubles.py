@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from lmstream.delivery import DeliveryPolicy
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Batch, Limits
 from lmstream.model import Failure, Kind, Record, TopicPartition
 from lmstream.pipeline import Pipeline
+from lmstream.tries import DeliveryPolicy
 
 THROTTLED = Failure(Kind.RETRYABLE, "ServiceUnavailableException", "slow down")
 DOWN = Failure(Kind.RETRYABLE, "InternalFailure", "no luck")

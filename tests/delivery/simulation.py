@@ -29,12 +29,12 @@ from delivery.doubles import (
     record,
     run,
 )
-from lmstream.delivery import DeliveryPolicy
 from lmstream.interfaces import Batch
 from lmstream.model import TopicPartition
 from lmstream.pipeline import Pipeline
 from lmstream.rolling import RollPolicy
 from lmstream.runtime import Runtime, RuntimePolicy
+from lmstream.tries import DeliveryPolicy
 
 BAD = bundle(3, bad=1)
 VALUES = (bundle(1), bundle(2), bundle(9, paths=3), BAD, b"junk", None)

@@ -29,7 +29,7 @@ from delivery.doubles import (
     until,
 )
 from lmstream import Engine, Settings, __version__
-from lmstream.delivery import LETTER_WRITES
+from lmstream.burial import LETTER_WRITES
 from lmstream.interfaces import Batch
 from lmstream.model import Record, Status, TopicPartition
 from lmstream.rolling import RollPolicy

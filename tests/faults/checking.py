@@ -11,7 +11,6 @@ from pathlib import Path
 
 from lmstream.cli.checker import Checker, Expected, Report, row_id
 from lmstream.cli.verify import check
-from lmstream.delivery import DeliveryPolicy
 from lmstream.fanout import Engine, bundle_id
 from lmstream.interfaces import Batch
 from lmstream.lab import FirehoseLab, FolderStore, StreamConfig
@@ -21,6 +20,7 @@ from lmstream.pipeline import Pipeline
 from lmstream.runtime import Runtime, RuntimePolicy
 from lmstream.settings import Settings
 from lmstream.sinks import firehose, letters
+from lmstream.tries import DeliveryPolicy
 
 TOPIC = "lm"
 STREAM = "rows"

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from faults.checking import AWS, TOPIC, LogSource, Scene, seed_of, until
-from lmstream.delivery import DeliveryPolicy
 from lmstream.interfaces import Batch
 from lmstream.lab import Fault, Quota
 from lmstream.lab.generator import HOSTILE_NAMES
 from lmstream.model import Record, Status
 from lmstream.sinks.firehose import LIMITS
+from lmstream.tries import DeliveryPolicy
 
 
 @pytest.fixture(autouse=True)

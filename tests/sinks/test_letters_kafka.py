@@ -7,7 +7,6 @@ import pytest
 
 from delivery.doubles import ScriptedSink, ToyEngine, bundle, record, until
 from lmstream.config import build_letters, check_letters, load
-from lmstream.delivery import DeliveryPolicy
 from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Batch
 from lmstream.lab import KafkaLab
@@ -16,6 +15,7 @@ from lmstream.pipeline import Pipeline
 from lmstream.sinks.letters_kafka import Letters, Settings
 from lmstream.sources import _kafka_settings
 from lmstream.sources.kafka import read_range
+from lmstream.tries import DeliveryPolicy
 
 
 def letter(offset=7, value=b"\x00bundle", topic="lm.metrics", **more):

@@ -1,0 +1,58 @@
+"""One try of a write and what it came to, and how long to wait before the next."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final, TypeVar
+
+from msgspec import Meta, Struct
+
+from lmstream.model import Failure, Kind
+
+Random = Callable[[], float]
+"""A number from 0 up to 1; hosts pass random.random, tests something seeded."""
+
+T = TypeVar("T")
+
+UNKNOWN: Final = "unknown_outcome"
+"""Code of a request that may or may not have been taken. It is sent again: a duplicate is harmless, a loss is not."""
+
+
+class DeliveryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How hard to try."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
+    """Requests in flight at once, at most; fewer after throttling. A client's pool must hold more than these."""
+    timeout: Annotated[float, Meta(gt=0)] = 20.0
+    """Seconds one request may take before its outcome is unknown. Longer than the client's own timeouts together."""
+    backoff_base: Annotated[float, Meta(gt=0)] = 0.1
+    """Seconds: the first retry waits a random part of this, each further one of the double."""
+    backoff_max: Annotated[float, Meta(gt=0)] = 30.0
+    """Seconds no wait is longer than; also the wait between tries while the configuration is wrong."""
+
+
+def backoff(policy: DeliveryPolicy, attempt: int, random: Random) -> float:
+    """Seconds to wait before try `attempt` + 1 (full jitter: many senders must not come back together)."""
+    # 2.0 ** 64 times any base is beyond any maximum, and a float still holds it.
+    return random() * min(policy.backoff_max, policy.backoff_base * 2.0 ** min(attempt, 64))
+
+
+def doubt(message: str) -> Failure:
+    """A failure after which nobody knows whether the request was taken."""
+    return Failure(Kind.RETRYABLE, UNKNOWN, message)
+
+
+async def tried(work: Awaitable[T], seconds: float | None) -> T | Failure:
+    """What a sink answers, or the failure to know: it may raise anything, hang, or be cancelled under our hands."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as e:
+        return doubt(str(e) or f"no answer within {seconds} s")
+    except asyncio.CancelledError:
+        # Clients leak this when a connection dies under them. Only a cancellation of ours may end the tries.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return doubt("the sink was cancelled from inside")
+    except Exception as e:  # noqa: BLE001 - whatever it raises, what it was given is neither lost nor known to be durable
+        return doubt(f"{type(e).__name__}: {e}")
