@@ -74,8 +74,8 @@ def test_a_thousand_polls_of_one_scope_keep_one_entry() -> None:
     for poll in range(1000):
         engine.fan_out(record(bundle(SCOPES["usual"] % (1_715_263_558_360 + 60_000 * poll))))
     codec = engine.codecs["otlp_json"]
-    assert len(codec._polled) == 1
-    assert not codec._scopes
+    assert len(codec._scopes._polled) == 1
+    assert not codec._scopes._whole
 
 
 def test_flags_and_exemplars_are_judged_alike_when_they_are_there_and_empty() -> None:

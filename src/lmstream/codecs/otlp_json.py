@@ -11,9 +11,10 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, ValidationError
 
 from lmstream.codecs import bodies, pieces
 from lmstream.codecs.json_points import Point, exemplars, general_point
+from lmstream.codecs.json_scopes import Scopes
 from lmstream.codecs.json_values import NOTHING, UINT32, attributes, texts, within
 from lmstream.errors import DecodeError
-from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Resource, Scope, Series
+from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Resource, Series
 from lmstream.settings import MIB, Settings
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -70,27 +71,8 @@ class _Resource(Struct, gc=False):
     attributes: Raw = NOTHING
 
 
-class _Scope(Struct, gc=False):
-    name: str | None = ""
-    version: str | None = ""
-    attributes: Raw = NOTHING
-
-
-class _Polled(Struct, frozen=True):
-    """A scope but for its epoch: the piece before and behind the epoch's digits. Empty when the epoch has to be read
-    the general way."""
-
-    before: bytes
-    behind: bytes
-    known: bool
-
-
 _HOLE: Final = _NumberPoint(asInt=0)
 """Keeps the place of a point that is judged the general way."""
-_EPOCH: Final = b'"key":"epoch","value":{"stringValue":"'
-_EPOCH_DIGITS: Final = 16
-_NUL: Final = b"\0"
-"""Between the two halves of a key: JSON has none."""
 _ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
 _COUNT_FROM: Final = 1 * MIB
 _BRACES_PER_POINT: Final = 32
@@ -107,11 +89,9 @@ class Codec:
         self._decode_general = msgspec.json.Decoder(_Request[Raw], strict=False).decode
         self._decode_number = msgspec.json.Decoder(_NumberPoint, strict=False).decode
         self._decode_resource = msgspec.json.Decoder(_Resource | None, strict=False).decode
-        self._decode_scope = msgspec.json.Decoder(_Scope | None, strict=False).decode
         budget = settings.limits.cache_bytes // 8
         self._resources = pieces.PieceCache[Resource](self._make_resource, budget)
-        self._scopes = pieces.PieceCache[Scope](self._make_scope, budget // 4)
-        self._polled = pieces.PieceCache[_Polled](self._make_polled, budget // 4)
+        self._scopes = Scopes(budget // 2)
         self._tails = pieces.PieceCache[bytes](_make_tail, 2 * budget)
         self._heads = pieces.Heads(settings)
         self._asked = [0, 0, 0, 0]
@@ -119,15 +99,14 @@ class Codec:
     @property
     def largest(self) -> int:
         """See interfaces.Codec."""
-        scope = max(self._scopes.largest, self._polled.largest)
-        return self._resources.largest + scope + self._heads.largest + self._tails.largest
+        return self._resources.largest + self._scopes.largest + self._heads.largest + self._tails.largest
 
     def caches(self) -> dict[str, tuple[int, int, int]]:
         """(bytes in use, pieces ever made, pieces asked for) by what is kept; asked for by what made rows alone."""
         resources, scopes, heads, tails = self._asked
         return {
             "resource": (*self._resources.state, resources),
-            "scope": (*_add(self._scopes.state, self._polled.state), scopes),
+            "scope": (*self._scopes.state, scopes),
             "attributes": (*self._tails.state, tails),
             "metric": (*self._heads.state, heads),
         }
@@ -136,7 +115,6 @@ class Codec:
         """Empty the caches."""
         self._resources.empty()
         self._scopes.empty()
-        self._polled.empty()
         self._tails.empty()
         self._heads.clear()
 
@@ -183,7 +161,7 @@ class Codec:
         for resource_metrics in request.resourceMetrics or ():
             resource = self._resources[bytes(resource_metrics.resource)]
             for scope_metrics in resource_metrics.scopeMetrics or ():
-                scope = self._scope(bytes(scope_metrics.scope))
+                scope = self._scopes.find(bytes(scope_metrics.scope))
                 series = Series(resource, scope, stop, stop)
                 for metric in scope_metrics.metrics or ():
                     total = metric.sum
@@ -308,40 +286,6 @@ class Codec:
             return pieces.resource(attributes(bytes(found.attributes)), self._settings)
         except ValidationError as error:
             raise DecodeError("decode.type", f"in a resource: {error}") from error
-
-    def _scope(self, raw: bytes) -> Scope:
-        """A scope. LMDP writes the time of the poll into it, so that in every bundle it is new but for those digits."""
-        before, _, rest = raw.partition(_EPOCH)
-        epoch, _, behind = rest.partition(b'"')
-        if epoch.isdigit() and len(epoch) <= _EPOCH_DIGITS:
-            polled = self._polled[before + _NUL + behind]
-            if polled.before:
-                return Scope(polled.before + epoch + polled.behind, int(epoch) * 1_000_000, polled.known)
-        return self._scopes[raw]
-
-    def _make_polled(self, key: bytes) -> tuple[_Polled, int]:
-        """Learn where the digits come out: by decoding the scope with an epoch that it has nowhere else."""
-        before, _, behind = key.partition(_NUL)
-        number = 10 ** (_EPOCH_DIGITS - 1)
-        while str(number).encode() in key:
-            number += 1
-        probe = str(number).encode()
-        scope, size = self._make_scope(before + _EPOCH + probe + b'"' + behind)
-        start, _, end = scope.piece.partition(probe)
-        if scope.epoch != number * 1_000_000 or probe in end:
-            return _Polled(b"", b"", known=False), 0
-        return _Polled(start, end, known=scope.known), size
-
-    def _make_scope(self, raw: bytes) -> tuple[Scope, int]:
-        try:
-            found = (self._decode_scope(raw) if raw else None) or _Scope()
-            return pieces.scope(found.name or "", found.version or "", texts(bytes(found.attributes)))
-        except ValidationError as error:
-            raise DecodeError("decode.type", f"in a scope: {error}") from error
-
-
-def _add(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return one[0] + other[0], one[1] + other[1]
 
 
 def _make_tail(raw: bytes) -> tuple[bytes, int]:
