@@ -29,6 +29,7 @@ FIRST: Final = frozenset({"point.type", "flags.no_value"})
 """Judged before the point's time; other reasons only count for points whose time is right."""
 
 _COORDINATES: Final = struct.Struct(">iqq")
+_U: Final = ord("u")  # a number, because bytes look for a number first, and a bytes object costs them an exception
 _SMALL: Final = 4096
 _UNCACHED: Final = 256
 """Bytes of a line that are in no cached piece: rowId, times, value."""
@@ -136,7 +137,7 @@ class Engine:
             _judge_times(bundle, times, faults, self._times)
         if bundle.odd:
             _apply_odd(bundle.odd, times, values, faults)
-        if b"u" in encoded:  # null: a value that is missing, NaN or infinite
+        if _U in encoded:  # null: a value that is missing, NaN or infinite
             _judge_values(bundle.values, faults)
         for at in homeless:
             faults.setdefault(at, "org.unresolved")
