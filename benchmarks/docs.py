@@ -29,7 +29,7 @@ def blocks(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
     on = bench["machine"]
     made["machine"] = (
         f"{on['python']} on {on['cpus']} x {on['cpu']}, {on['system']}, {bench['at']}; load average "
-        f"{', '.join(f'{each:g}' for each in bench['load_average'])} on {on['cpus']} cores: the machine was shared."
+        f"{', '.join(f'{each:g}' for each in bench['load_average'])} on {on['cpus']} cores."
     )
     made["figures"] = _table(
         ["figure", "size", "value", "first", "second", "verdict"],

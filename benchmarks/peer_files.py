@@ -11,7 +11,7 @@ SENT_MS = 1_715_263_558_360  # of every record: its coordinates are in the row i
 
 
 class Source(NamedTuple):
-    """The same bundles as a file and, for peers that cannot read one, as the beginning of a topic."""
+    """The same bundles as a file and, for peers that cannot read one, as a topic."""
 
     file: Path
     """One JSON document a line."""

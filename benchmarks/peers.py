@@ -44,7 +44,7 @@ class Peer(NamedTuple):
     """Whether its rows are held against ours; one of a shape of its own only has to make as many."""
 
 
-PEERS = (
+PEERS: tuple[Peer, ...] = (
     Peer("lmstream", "msgspec", "the engine, file to file", peer_files.lmstream, ours=True),
     Peer("orjson, no framework", "orjson", "the baseline of make bench, file to file", peer_files.plain_orjson),
     Peer("Bytewax", "bytewax", "a dataflow of one worker, the orjson function inside", peer_files.bytewax),
@@ -115,12 +115,13 @@ async def measure(size: str, rounds: int) -> dict[str, Any]:
     data = corpus(size)
     payloads = [record.value or b"" for record in data.records]
     with tempfile.TemporaryDirectory() as name:
-        async with Broker() as broker:
-            await _published(broker, payloads)
-            sources = [
-                Source(Path(name, f"{bundles}.jsonl"), bundles, sum(data.rows[:bundles]), broker.bootstrap)
-                for bundles in (len(payloads), len(payloads) // 10)
-            ]
+        # A broker for each: a consumer that is told to stop still settles what it has read.
+        async with Broker() as all_of_them, Broker() as a_tenth:
+            sources = []
+            for broker, bundles in ((all_of_them, len(payloads)), (a_tenth, len(payloads) // 10)):
+                await _published(broker, payloads[:bundles])
+                file = Path(name, f"{bundles}.jsonl")
+                sources.append(Source(file, bundles, sum(data.rows[:bundles]), broker.bootstrap))
             peers = await asyncio.to_thread(_measure, payloads, sources[0], sources[1], rounds)
     return {"size": size, "rows": sum(data.rows), "rounds": rounds, "peers": peers}
 
