@@ -60,7 +60,7 @@ class Engine:
         self._times = TimePieces()
         self._orgs: dict[str, tuple[bytes, str]] = {}
         self._seeds: dict[str, blake2b] = {}
-        self._numbered: list[bytes] = []
+        self._blank: list[bytes] = []
         self._largest_org = 0
         decoding = Decoding(settings)
         self._decode = decoding.decode
@@ -127,10 +127,11 @@ class Engine:
         seed = self._seeds.get(record.topic) or self._seed(record.topic)
         identity = seed.copy()
         identity.update(_COORDINATES.pack(record.partition, record.offset, record.timestamp))
-        prefixes, org_keys, homeless = self._prefixes(bundle, record.topic, identity.hexdigest().encode())
+        pieces = self._blank_lines(n)
+        org_keys, homeless = self._begin_lines(pieces, bundle, record.topic, identity.hexdigest().encode())
         times = self._time_pieces(bundle.times, bundle.starts)
         encoded = encode(bundle.values)[1:-1]
-        values = encoded.split(b",")
+        values = encoded.split(b",") if n else []
 
         faults: dict[int, str] = {}
         if not all(times):
@@ -142,12 +143,9 @@ class Engine:
         for at in homeless:
             faults.setdefault(at, "org.unresolved")
 
-        pieces = [b""] * (PIECES * n)
-        pieces[0::6] = prefixes
-        pieces[1::6] = self._numbers(n)
         pieces[2::6] = bundle.metrics
         pieces[3::6] = times
-        pieces[4::6] = values[:n]
+        pieces[4::6] = values
         pieces[5::6] = bundle.tails
         # Rows need not be measured one by one. A line holds a text of the payload three times at most (deviceId,
         # deviceName, resource), escaped to six bytes for one; and the largest of each kind of piece bounds all lines.
@@ -168,9 +166,10 @@ class Engine:
             tuple((at, faults[at]) for at in sorted(faults) if faults[at] and faults[at] not in SKIPS),
         )
 
-    def _prefixes(self, bundle: Bundle, topic: str, identity: bytes) -> tuple[list[bytes], list[str], list[int]]:
-        """How lines begin, a piece per point; orgKey per series; and the points without an organization."""
-        prefixes: list[bytes] = []
+    def _begin_lines(
+        self, pieces: list[bytes], bundle: Bundle, topic: str, identity: bytes
+    ) -> tuple[list[str], list[int]]:
+        """Put in how lines begin; answer orgKey per series, and the points without an organization."""
         org_keys: list[str] = []
         homeless: list[int] = []
         fixed = self.settings.org_by_topic.get(topic) or self.settings.org_id
@@ -179,14 +178,15 @@ class Engine:
             org = fixed or resource.org
             org_piece, org_key = self._orgs.get(org) or self._org(org)
             org_keys.append(org_key)
-            prefixes += [b"".join((org_piece, resource.piece, scope.piece, b'"rowId":"', identity, b":"))] * points
+            prefix = b"".join((org_piece, resource.piece, scope.piece, b'"rowId":"', identity, b":"))
+            pieces[PIECES * series.start : PIECES * series.stop : PIECES] = [prefix] * points
             if not org_key:
                 homeless.extend(range(series.start, series.stop))
             if not resource.known:
                 bundle.noted["device.unknown"] = bundle.noted.get("device.unknown", 0) + points
             if not scope.known:
                 bundle.noted["datasource.unknown"] = bundle.noted.get("datasource.unknown", 0) + points
-        return prefixes, org_keys, homeless
+        return org_keys, homeless
 
     def _time_pieces(self, times: list[int | None], starts: list[int | None]) -> list[bytes]:
         """A piece per point; empty where the time makes no row."""
@@ -241,15 +241,15 @@ class Engine:
             self._orgs[org] = piece, key
         return piece, key
 
-    def _numbers(self, n: int) -> list[bytes]:
-        """What follows the bundle's id: ordinals, made once and kept up to a bound."""
-        made = self._numbered
-        if n > len(made):
-            more = [b'%d",' % at for at in range(len(made), n)]
-            if n > 4 * _SMALL:
-                return made + more
-            made += more
-        return made[:n]
+    def _blank_lines(self, n: int) -> list[bytes]:
+        """The pieces of n lines, nothing in place but what follows the bundle's id: ordinals, kept up to a bound."""
+        made = self._blank
+        if PIECES * n > len(made):
+            # A new list each time: another thread may be growing the old one.
+            made = made + [p for at in range(len(made) // PIECES, n) for p in (b"", b'%d",' % at, b"", b"", b"", b"")]
+            if n <= 4 * _SMALL:
+                self._blank = made
+        return made[: PIECES * n]
 
 
 def _judge_times(bundle: Bundle, pieces: list[bytes], faults: dict[int, str], times: TimePieces) -> None:
