@@ -10,20 +10,22 @@ from benchmarks.measure import engine
 
 BUNDLES = {"small": 1000, "medium": 100, "large": 10}
 PASSES = 5
-"""Each bundle is fanned out this often, a poll each; all of them count."""
+"""Polls of the corpus; all of their bundles count."""
 PERCENTILES = (50, 90, 99)
 
 
-def measured() -> list[dict[str, Any]]:
+def measured(passes: int = PASSES) -> list[dict[str, Any]]:
     """Microseconds, a mapping for each size, format and state of the caches."""
     encodings: tuple[Encoding, ...] = ("json", "proto")
-    return [_one(size, encoding, cold=cold) for size in SIZES for encoding in encodings for cold in (False, True)]
+    return [
+        _one(size, encoding, passes, cold=cold) for size in SIZES for encoding in encodings for cold in (False, True)
+    ]
 
 
-def _one(size: str, encoding: Encoding, *, cold: bool) -> dict[str, Any]:
+def _one(size: str, encoding: Encoding, passes: int, *, cold: bool) -> dict[str, Any]:
     mine, took = engine(), []
     rows = 0
-    for minute in range(PASSES + 1):
+    for minute in range(passes + 1):
         polled = corpus(size, encoding, minute=minute, bundles=BUNDLES[size])
         gc.collect()
         for record in polled.records:
