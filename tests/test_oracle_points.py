@@ -4,6 +4,7 @@ import pytest
 
 from judging import ACME, SKIPPED, agree, lines_of, record
 from lmstream import Engine
+from lmstream.errors import DecodeError
 from repoison import TIME, attribute, gauge, nested
 
 BEFORE_2000 = '"timeUnixNano":"946684799999999999"'
@@ -220,3 +221,14 @@ def test_a_point_that_is_no_object_is_a_wrong_type(point):
 @pytest.mark.parametrize("point", ["null", '"attributes":[null]', '"exemplars":[null]'])
 def test_a_null_is_no_element_of_an_array_in_a_point(point):
     expect(between(point if point == "null" else f'{{{TIME},"asInt":1,{point}}}'), "point.type", "value")
+
+
+@pytest.mark.parametrize(
+    "odd", ["1", "0", "1.0", '"true"', "[]", "{}", "9" * 5000, "-" + "9" * 100, "1e400", "[" * 3000 + "]" * 3000]
+)
+def test_a_monotonic_that_is_no_boolean_refuses_the_bundle_and_raises_nothing_else(odd: str) -> None:
+    sum_ = f'{{"name":"m","sum":{{"dataPoints":[{{{TIME},"asInt":1}}],"isMonotonic":{odd}}}}}'
+    payload = f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{sum_}]}}]}}]}}'
+    with pytest.raises(DecodeError) as caught:
+        Engine(ACME).fan_out(record(payload.encode()))
+    assert caught.value.reason == ("limits.depth" if odd.startswith("[[") else "decode.type")
