@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, BinaryIO
 
-from benchmarks.corpus import corpus
+from benchmarks.corpus import SIZES, corpus
 from benchmarks.procs import usage
 from benchmarks.responder import responder
 from lmstream.pipeline import BUDGET
@@ -99,7 +99,7 @@ def main() -> int:
     """Print peak and slope; exit 1 when the peak is over the limit or the worker failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--size", default="medium")
+    parser.add_argument("--size", choices=SIZES, default="medium")
     parser.add_argument("--budget-mib", type=int, default=BUDGET // MIB, help="run.budget_bytes of the worker, in MiB")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaProducer
 
 from benchmarks import peer_files, peer_streams
-from benchmarks.corpus import corpus
+from benchmarks.corpus import SIZES, corpus
 from benchmarks.peer_files import SENT_MS, TOPIC, Source
 from lmstream.lab.broker import Broker
 
@@ -182,10 +182,12 @@ def main() -> int:
     """Print the table and keep it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", nargs=3, metavar=("PEER", "SOURCE", "ROWS"), help=argparse.SUPPRESS)
-    parser.add_argument("--size", default="medium")
+    parser.add_argument("--size", choices=SIZES, default="medium")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--json", type=Path, default=RESULT)
     flags = parser.parse_args()
+    if flags.rounds < 1:
+        parser.error("--rounds must be at least 1")
     if flags.once:
         name, told, rows = flags.once
         return once(name, told, Path(rows))
