@@ -144,7 +144,7 @@ def build_sink(config: Config) -> Sink:
 def build_letters(config: Config) -> DeadLetterSink:
     """Make the dead-letter sink. ConfigError when none is chosen and the source is not `files`, or when it takes less
     than the largest letter there can be."""
-    part = _letters_part(config)
+    part = letters_part(config)
     if part is None:
         what = "dead_letters.root is not set: name a folder (--dead-letters), or dead_letters.type, that outlives us"
         raise ConfigError("config.invalid", what)
@@ -153,7 +153,8 @@ def build_letters(config: Config) -> DeadLetterSink:
     return sink
 
 
-def _letters_part(config: Config) -> Part | None:
+def letters_part(config: Config) -> Part | None:
+    """Answer where dead letters go: for files a folder here, unless the configuration says more."""
     if config.dead_letters is None and config.need("source").name == "files":
         return Part("letters", letters, letters.Settings(root="./dead-letters"))
     return config.dead_letters
@@ -190,7 +191,7 @@ def _letters_in_kafka(config: Config, part: Part) -> DeadLetterSink:
 
 def _guard(config: Config) -> Crashes | None:
     folder = config.run.state_dir
-    part = _letters_part(config)
+    part = letters_part(config)
     if not folder and part is not None and part.name == "letters":
         folder = f"{part.settings.root}/.state"
     return Crashes(folder) if folder else None

@@ -72,8 +72,7 @@ def demo(
     no_faults
         Let Firehose answer every request well; without it some are throttled, refused in part, and reset.
     host
-        What runs the engine: the long-running consumer, or a Lambda function behind an EventBridge Pipe or a Kafka
-        event source mapping, with AWS's own runtime client.
+        What runs the engine: the consumer, or AWS's own Lambda client behind a Pipe or an event source mapping.
     """
     if host != "container":
         demo_lambda.need()

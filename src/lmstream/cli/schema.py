@@ -21,8 +21,7 @@ def schema(
     Parameters
     ----------
     form
-        json: JSON Schema of one row. glue: columns of a Glue table. sql: CREATE TABLE for Athena, with partition
-        projection. markdown: the field table of the documentation.
+        json: JSON Schema of a row. glue: columns of a Glue table. sql: DDL for Athena. markdown: the table of the docs.
     config
         TOML file with the path template that the DDL must fit.
     location
