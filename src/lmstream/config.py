@@ -14,12 +14,13 @@ from lmstream._checked import convert, unknown
 from lmstream._layers import layers_of, merge
 from lmstream._parts import PARTS, Part, known, part_of
 from lmstream.breaker import BreakerPolicy
+from lmstream.budget import BUDGET
 from lmstream.crashes import Crashes
 from lmstream.errors import ConfigError
 from lmstream.fanout import Engine
 from lmstream.interfaces import DeadLetterSink, Sink, Source
 from lmstream.operations.settings import EndpointSettings, LogSettings
-from lmstream.pipeline import BUDGET, Pipeline, Settled
+from lmstream.pipeline import Pipeline, Settled
 from lmstream.rolling import RollPolicy
 from lmstream.runtime import Progress, Runtime, RuntimePolicy
 from lmstream.settings import MIB, Settings
