@@ -39,6 +39,7 @@ def test_inspect_shows_a_bundle_of_every_encoding_as_table_tree_and_json(cli, tm
     assert "6 rows" in table.err
     assert "metric CpuUsage sum" in cli("inspect", path, "--format", "tree").out
     message = json.loads(cli("inspect", path, "--format", "json").out)
+    assert json.loads(cli("inspect", path, "--json").out) == message
     assert message["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["name"] == "CpuUsage"
     rows = [
         json.loads(line)

@@ -157,11 +157,31 @@ def test_an_unknown_variable_of_ours_is_told_with_the_nearest():
     assert "did you mean engine.org_id?" in done.stderr
 
 
-def test_a_reader_that_goes_away_is_no_error():
-    text = f"{sys.executable} -m lmstream schema json | head -c 1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0
-    assert done.stderr == ""
+POINT = '{"timeUnixNano":"1715263558360000000","asInt":1,"attributes":[{"key":"k","value":{"stringValue":"v"}}]}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("schema json", 0),
+        ("telemetry ls", 0),
+        ("inspect bundle.json --format tree", 0),
+        ("inspect bundle.json --rows --limit 5000", 0),
+        ("verify --expected log.jsonl --landed .", 3),
+        ("verify --expected log.jsonl --landed . --json", 3),
+    ],
+)
+def test_a_reader_that_goes_away_is_no_error_and_no_verdict(tmp_path, arguments, code):
+    points = ",".join([POINT] * 2000)
+    metrics = f'[{{"name":"m","gauge":{{"dataPoints":[{points}]}}}}]'
+    (tmp_path / "bundle.json").write_text(f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":{metrics}}}]}}]}}')
+    (tmp_path / "log.jsonl").write_text(
+        f'{{"topic":"t","partition":0,"offset":0,"timestamp":1,"bundleId":"{"0" * 32}","points":3}}\n'
+    )
+    text = f"(sleep 0.1; exec {sys.executable} -m lmstream {arguments}) | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Error" not in done.stderr
 
 
 @pytest.mark.parametrize(

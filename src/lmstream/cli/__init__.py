@@ -168,7 +168,7 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None) -> int:
     """Do the work; answer its exit code, or that of its error, which is said in one line."""
     debug = _debugging() if debug is None else debug
     try:
-        return work()
+        return _flushed(work())
     except LmstreamError as e:
         if debug:
             traceback.print_exc()
@@ -178,7 +178,9 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None) -> int:
         _complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # `lmstream query | head`: not our error; keep the interpreter from saying so at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from lmstream.cli.terminal import deaf
+
+        deaf()
         return OK
     except Exception as e:  # noqa: BLE001 - the last line of defence: a bug is one line, its traceback is asked for
         if debug:
@@ -189,6 +191,11 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None) -> int:
         why = REASONS["bug.unexpected"]
         _complain(f"{why.code} unexpected {type(e).__name__}: {e} [bug.unexpected]. Mend: {why.mend}. {more(why.code)}")
         return FAILED
+
+
+def _flushed(code: int) -> int:
+    sys.stdout.flush()  # here, where a reader that went away is no error; at exit it would be
+    return code
 
 
 def _missing(error: Exception) -> ConfigError | None:

@@ -99,10 +99,11 @@ def verify(
         }
         html.write_text(page(report, {name: text for name, text in what.items() if text}), encoding="utf-8")
         terminal.say(f"the verdict is in {html}")
-    if as_json:
-        terminal.print_json(msgspec.to_builtins(report))
-    else:
-        show(report)
+    with terminal.read_or_not():
+        if as_json:
+            terminal.print_json(msgspec.to_builtins(report))
+        else:
+            show(report)
     return 0 if report.ok else NOT_VERIFIED
 
 
