@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
@@ -39,7 +39,7 @@ def inspect(
     format: Format = "table",  # noqa: A002 - the flag's name
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     rows: bool = False,
-    limit: int = 50,
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 50,
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:

@@ -74,8 +74,10 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     columns = list(zip(*body, strict=True)) or [()] * len(headers)
     numeric = [bool(column) and all(isinstance(v, int | float | None) for v in column) for column in columns]
     grid = Table(box=SIMPLE_HEAD, title=Text(clean(title)) if title else None, title_justify="left", pad_edge=False)
-    for header, right in zip(headers, numeric, strict=True):
-        grid.add_column(Text(clean(header)), justify="right" if right else "left", overflow="fold")
+    for header, right, values in zip(headers, numeric, columns, strict=True):
+        # A number that is folded reads as two: rather fold the texts beside it.
+        whole = right and len(header) <= max(len(cell(value)) for value in values)
+        grid.add_column(Text(clean(header)), justify="right" if right else "left", overflow="fold", no_wrap=whole)
     for row in body:
         # Text, not str: brackets in data are no rich markup.
         grid.add_row(*(Text(cell(value)) for value in row))

@@ -97,7 +97,10 @@ def verify(
             "landed": rows.name,
             "dead letters": letters.name if letters is not None else "",
         }
-        html.write_text(page(report, {name: text for name, text in what.items() if text}), encoding="utf-8")
+        try:
+            html.write_text(page(report, {name: text for name, text in what.items() if text}), encoding="utf-8")
+        except OSError as e:
+            raise ConfigError("config.invalid", f"--html {html}: {e.strerror}") from e
         terminal.say(f"the verdict is in {html}")
     with terminal.read_or_not():
         if as_json:
