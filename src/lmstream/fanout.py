@@ -5,7 +5,6 @@ import struct
 from _thread import allocate_lock, start_new_thread
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
@@ -19,7 +18,7 @@ from lmstream.lines import PIECES, FanOut, Group
 from lmstream.model import CLOSED, Record
 from lmstream.partitioning import path_renderer, token
 from lmstream.settings import Settings
-from lmstream.times import HOUR, VALUE, TimePieces, time_fault
+from lmstream.times import HOUR, NS_PER_MS, VALUE, TimePieces, time_fault, time_piece
 
 __all__ = ["Engine", "FanOut", "Group", "bundle_id", "bundle_seed"]
 
@@ -120,80 +119,82 @@ class Engine:
         if record.closed:
             raise DecodeError(CLOSED, record.closed)
         if record.value is None:
-            return FanOut(0, {}, [], tuple, {"record.tombstone": 1})
-        settings = self.settings
+            return FanOut(0, {}, [], tuple, (), {"record.tombstone": 1})
         bundle, codec, size = self._decode(record.value)
         n = len(bundle.times)
-        seed = self._seeds.get(record.topic) or self._seed(record.topic)
-        identity = seed.copy()
-        identity.update(_COORDINATES.pack(record.partition, record.offset, record.timestamp))
-        pieces = self._blank_lines(n)
-        org_keys, homeless = self._begin_lines(pieces, bundle, record.topic, identity.hexdigest().encode())
-        times = self._time_pieces(bundle.times, bundle.starts)
+        begins, org_keys = self._begin_lines(bundle, record)
+        faults: dict[int, str] = {}
+        times = self._time_pieces(bundle, faults)
         encoded = encode(bundle.values)[1:-1]
         values = encoded.split(b",") if n else []
-
-        faults: dict[int, str] = {}
-        if not all(times):
-            _judge_times(bundle, times, faults, self._times)
         if bundle.odd:
             _apply_odd(bundle.odd, times, values, faults)
         if _U in encoded:  # null: a value that is missing, NaN or infinite
             _judge_values(bundle.values, faults)
-        for at in homeless:
-            faults.setdefault(at, "org.unresolved")
+        if "" in org_keys:
+            _judge_orgs(bundle, org_keys, faults)
 
+        blank = self._blank
+        pieces = (blank if PIECES * n <= len(blank) else self._more_blank(n))[: PIECES * n]
+        pieces[::6] = begins
         pieces[2::6] = bundle.metrics
         pieces[3::6] = times
         pieces[4::6] = values
         pieces[5::6] = bundle.tails
         # Rows need not be measured one by one. A line holds a text of the payload three times at most (deviceId,
         # deviceName, resource), escaped to six bytes for one; and the largest of each kind of piece bounds all lines.
-        limit = settings.limits.row_bytes
+        limit = self.settings.limits.row_bytes
         if bundle.odd or (size > limit // 32 and codec.largest + self._largest_org + _UNCACHED > limit):
             _judge_sizes(pieces, limit, faults)
         if record.only is not None:
             faults |= dict.fromkeys(set(range(n)).difference(record.only), "")
-        paths = partial(self._paths_of, bundle, org_keys, times, faults)
+        of = bundle, org_keys, times, faults
         if not faults:
-            return FanOut(n, bundle.noted, pieces, paths)
+            return FanOut(n, bundle.noted, pieces, self._paths_of, of)
         return FanOut(
             n - len(faults),
             bundle.noted,
             [piece for at in range(n) if at not in faults for piece in pieces[PIECES * at : PIECES * (at + 1)]],
-            paths,
+            self._paths_of,
+            of,
             dict(Counter(reason for reason in faults.values() if reason in SKIPS)),
             tuple((at, faults[at]) for at in sorted(faults) if faults[at] and faults[at] not in SKIPS),
         )
 
-    def _begin_lines(
-        self, pieces: list[bytes], bundle: Bundle, topic: str, identity: bytes
-    ) -> tuple[list[str], list[int]]:
-        """Put in how lines begin; answer orgKey per series, and the points without an organization."""
+    def _begin_lines(self, bundle: Bundle, record: Record) -> tuple[list[bytes], list[str]]:
+        """How each line begins, and orgKey per series: empty where there is no organization."""
+        topic = record.topic
+        seed = (self._seeds.get(topic) or self._seed(topic)).copy()
+        seed.update(_COORDINATES.pack(record.partition, record.offset, record.timestamp))
+        identity = seed.hexdigest().encode()
+        begins: list[bytes] = []
         org_keys: list[str] = []
-        homeless: list[int] = []
         fixed = self.settings.org_by_topic.get(topic) or self.settings.org_id
         for series in bundle.series:
             resource, scope, points = series.resource, series.scope, series.stop - series.start
             org = fixed or resource.org
             org_piece, org_key = self._orgs.get(org) or self._org(org)
             org_keys.append(org_key)
-            prefix = b"".join((org_piece, resource.piece, scope.piece, b'"rowId":"', identity, b":"))
-            pieces[PIECES * series.start : PIECES * series.stop : PIECES] = [prefix] * points
-            if not org_key:
-                homeless.extend(range(series.start, series.stop))
+            begins += [b"".join((org_piece, resource.piece, scope.piece, b'"rowId":"', identity, b":"))] * points
             if not resource.known:
                 bundle.noted["device.unknown"] = bundle.noted.get("device.unknown", 0) + points
             if not scope.known:
                 bundle.noted["datasource.unknown"] = bundle.noted.get("datasource.unknown", 0) + points
-        return org_keys, homeless
+        return begins, org_keys
 
-    def _time_pieces(self, times: list[int | None], starts: list[int | None]) -> list[bytes]:
-        """A piece per point; empty where the time makes no row."""
+    def _time_pieces(self, bundle: Bundle, faults: dict[int, str]) -> list[bytes]:
+        """A piece per point; empty where the time makes no row, which is then a fault."""
+        times, starts = bundle.times, bundle.starts
         n = len(times)
         if n and times.count(times[0]) == n and starts.count(starts[0]) == n:
-            return [self._times[times[0], starts[0]]] * n
-        return list(map(self._times.__getitem__, zip(times, starts, strict=True)))
+            piece = time_piece(times[0], starts[0])
+            pieces, fine = [piece] * n, bool(piece)
+        else:
+            pieces = list(map(self._times.__getitem__, zip(times, starts, strict=True)))
+            fine = all(pieces)
+        if not fine:
+            _judge_times(bundle, pieces, faults, self._times)
+        return pieces
 
     def _paths_of(
         self, bundle: Bundle, org_keys: list[str], times: list[bytes], faults: dict[int, str]
@@ -241,15 +242,15 @@ class Engine:
             self._orgs[org] = piece, key
         return piece, key
 
-    def _blank_lines(self, n: int) -> list[bytes]:
-        """The pieces of n lines, nothing in place but what follows the bundle's id: ordinals, kept up to a bound."""
+    def _more_blank(self, n: int) -> list[bytes]:
+        """The pieces of at least n lines, nothing in place but what follows the bundle's id: ordinals, kept up to a
+        bound."""
         made = self._blank
-        if PIECES * n > len(made):
-            # A new list each time: another thread may be growing the old one.
-            made = made + [p for at in range(len(made) // PIECES, n) for p in (b"", b'%d",' % at, b"", b"", b"", b"")]
-            if n <= 4 * _SMALL:
-                self._blank = made
-        return made[: PIECES * n]
+        # A new list each time: another thread may be growing the old one.
+        made = made + [p for at in range(len(made) // PIECES, n) for p in (b"", b'%d",' % at, b"", b"", b"", b"")]
+        if n <= 4 * _SMALL:
+            self._blank = made
+        return made
 
 
 def _judge_times(bundle: Bundle, pieces: list[bytes], faults: dict[int, str], times: TimePieces) -> None:
@@ -257,7 +258,7 @@ def _judge_times(bundle: Bundle, pieces: list[bytes], faults: dict[int, str], ti
     for series in bundle.series:
         for at in range(series.start, series.stop):
             if not pieces[at]:
-                key = (bundle.times[at] or series.scope.epoch, bundle.starts[at])
+                key = (bundle.times[at] or int(series.scope.epoch or 0) * NS_PER_MS, bundle.starts[at])
                 pieces[at] = times[key]
                 if not pieces[at]:
                     faults[at] = time_fault(*key)
@@ -271,6 +272,13 @@ def _judge_values(values: list[int | float | None], faults: dict[int, str]) -> N
             faults.setdefault(at, "value.two")
         elif not math.isfinite(value):
             faults.setdefault(at, "value.nan" if math.isnan(value) else "value.infinite")
+
+
+def _judge_orgs(bundle: Bundle, org_keys: list[str], faults: dict[int, str]) -> None:
+    for series, org_key in zip(bundle.series, org_keys, strict=True):
+        if not org_key:
+            for at in range(series.start, series.stop):
+                faults.setdefault(at, "org.unresolved")
 
 
 def _judge_sizes(pieces: list[bytes], limit: int, faults: dict[int, str]) -> None:

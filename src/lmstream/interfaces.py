@@ -147,13 +147,13 @@ class Resource(Struct, frozen=True):
     """Whether a device id was found."""
 
 
-class Scope(Struct, frozen=True):
+class Scope(Struct, frozen=True, gc=False):
     """One instrumentation scope as the row wants it."""
 
     piece: bytes
     """`"datasource":…,"scope":{…},`."""
-    epoch: int
-    """Scope attribute epoch in nanoseconds, for points without a time of their own; 0 when there is none."""
+    epoch: str | bytes
+    """Scope attribute epoch, decimal digits of ms, for points without a time of their own; empty when there is none."""
     known: bool
     """Whether the scope has a name."""
 
@@ -180,7 +180,7 @@ TWO_VALUES: Final = float("nan")
 """In a column of values, by identity: the point has asInt and asDouble."""
 
 
-class Bundle(Struct):
+class Bundle(Struct, gc=False):
     """One decoded bundle in columns. Every data point has its place, so that its index is its ordinal.
 
     Columns for a whole bundle, not objects per metric: a metric has few points, and making objects for each costs more

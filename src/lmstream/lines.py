@@ -1,7 +1,7 @@
 """The lines that one record became: all of them, by partition path, or cut to a sink's measure."""
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -17,7 +17,7 @@ class Group(Struct, frozen=True):
     rows: int
 
 
-class FanOut(Struct, eq=False):
+class FanOut(Struct, eq=False, gc=False):
     """What one record became. Lines are joined when they are asked for: a sink wants groups or cuts, not both."""
 
     rows: int
@@ -25,8 +25,9 @@ class FanOut(Struct, eq=False):
     """What was tolerated, counted: `device.unknown`, `datasource.unknown`, `enum.name`, `exemplar.value`."""
     _pieces: list[bytes]
     """PIECES of them a row, rows in document order."""
-    _paths: Callable[[], Iterable[tuple[str, int]]]
-    """Gives (path, rows) of runs of rows, in document order."""
+    _paths: Callable[..., Iterable[tuple[str, int]]]
+    """Called with what follows, gives (path, rows) of runs of rows, in document order."""
+    _of: tuple[Any, ...]
     skipped: dict[str, int] = {}
     """Data points that made no row on purpose, counted by reason."""
     rejected: tuple[tuple[int, str], ...] = ()
@@ -35,7 +36,7 @@ class FanOut(Struct, eq=False):
     @property
     def paths(self) -> set[str]:
         """The partition paths of the lines."""
-        return {path for path, _ in self._paths()}
+        return {path for path, _ in self._paths(*self._of)}
 
     def ndjson(self) -> bytes:
         """All lines in document order."""
@@ -46,7 +47,7 @@ class FanOut(Struct, eq=False):
         """Lines by partition path, paths in order of first appearance, lines of a path in document order."""
         ranges: dict[str, list[slice]] = {}
         start = 0
-        for path, rows in self._paths():
+        for path, rows in self._paths(*self._of):
             ranges.setdefault(path, []).append(slice(PIECES * start, PIECES * (start + rows)))
             start += rows
         groups = []

@@ -16,30 +16,37 @@ HOUR: Final = slice(6, 19)
 VALUE: Final = len('"value":')
 """Bytes that close a time piece, and that a point without a single value goes without."""
 
-_NS_PER_MS: Final = 1_000_000
-_NS_PER_S: Final = 1_000_000_000
-_EARLIEST: Final = YEAR_2000 * _NS_PER_MS
-_LATEST: Final = YEAR_2101 * _NS_PER_MS
+NS_PER_MS: Final = 1_000_000
 _REMEMBERED: Final = 4096
 
 Key = tuple[int | None, int | None]
 """(timeUnixNano, startTimeUnixNano); 0 or None when absent."""
 
 
+def time_piece(time: int | None, start: int | None) -> bytes:
+    """`"ts":…,"tsUnixMs":…,"startTsUnixMs":…,"value":`, or nothing when these times make no row: see `time_fault`."""
+    # Joined from cut digits, not formatted, and the text of a second is remembered: every bundle of a poll has a time
+    # of its own, and an f-string with a float took three times as long.
+    if not time:
+        return b""
+    ms = time // NS_PER_MS
+    began = b""
+    if start:
+        start_ms = start // NS_PER_MS
+        if not YEAR_2000 <= start_ms < YEAR_2101:
+            return b""
+        began = b',"startTsUnixMs":%d' % start_ms
+    if not YEAR_2000 <= ms < YEAR_2101:
+        return b""
+    digits = b"%d" % ms
+    return b"".join((_second_text(digits[:-3]), digits[-3:], b'Z","tsUnixMs":', digits, began, b',"value":'))
+
+
 class TimePieces(dict[Key, bytes]):
-    """From (time, start time) to `"ts":…,"tsUnixMs":…,"startTsUnixMs":…,"value":`, or nothing when these times make no
-    row: see `time_fault`. Bounded; emptied when full, for every poll brings new times."""
+    """From (time, start time) to its piece. Bounded; emptied when full, for every poll brings new times."""
 
     def __missing__(self, key: Key) -> bytes:
-        time, start = key
-        piece = b""
-        if time and _EARLIEST <= time < _LATEST and (not start or _EARLIEST <= start < _LATEST):
-            # Joined, not formatted, and the text of a second is remembered: every bundle of a poll has a time of its
-            # own, and an f-string with a float took three times as long.
-            digits = b"%d" % (time // _NS_PER_MS)
-            began = b',"startTsUnixMs":%d' % (start // _NS_PER_MS) if start else b""
-            second = _second_text(time // _NS_PER_S)
-            piece = b"".join((second, digits[-3:], b'Z","tsUnixMs":', digits, began, b',"value":'))
+        piece = time_piece(*key)
         if len(self) >= _REMEMBERED:
             self.clear()
         self[key] = piece
@@ -50,11 +57,9 @@ def time_fault(time: int | None, start: int | None) -> str:
     """Why a point with these times makes no row, or nothing."""
     if not time:
         return "time.missing"
-    if not _EARLIEST <= time < _LATEST or (start and not _EARLIEST <= start < _LATEST):
-        return "time.range"
-    return ""
+    return "" if time_piece(time, start) else "time.range"
 
 
 @lru_cache(maxsize=1024)
-def _second_text(second: int) -> bytes:
-    return datetime.fromtimestamp(second, UTC).strftime('"ts":"%Y-%m-%dT%H:%M:%S.').encode()
+def _second_text(seconds: bytes) -> bytes:
+    return datetime.fromtimestamp(int(seconds), UTC).strftime('"ts":"%Y-%m-%dT%H:%M:%S.').encode()

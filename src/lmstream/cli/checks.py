@@ -40,20 +40,19 @@ class Check(Struct, frozen=True):
 
 def arithmetic(config: Config) -> Iterator[Check]:
     """Numbers that contradict each other, or the machine. Nothing connects."""
-    yield organization(config)
+    yield _organization(config)
     yield from _parts(config)
     yield _memory(config)
     yield from _times(config)
     yield _requests(config)
 
 
-def organization(config: Config) -> Check:
-    """See whether rows can have an organization at all."""
+def _organization(config: Config) -> Check:
     engine = config.engine
     if engine.org_id or engine.org_by_topic or engine.org_attributes:
         how = engine.org_id or ("by topic" if engine.org_by_topic else f"from {', '.join(engine.org_attributes)}")
         return Check("organization", "ok", how)
-    what = "none is set, and LMDP sends none: every point is rejected as org.unresolved"
+    what = "none is set, and LMDP sends none: every point would be rejected as org.unresolved"
     return Check("organization", "failed", what, "set engine.org_id, engine.org_by_topic or engine.org_attributes")
 
 

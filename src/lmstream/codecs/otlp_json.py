@@ -11,14 +11,16 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, ValidationError
 
 from lmstream.codecs import bodies, pieces
 from lmstream.codecs.json_points import Point, exemplars, general_point
-from lmstream.codecs.json_scopes import Scopes
 from lmstream.codecs.json_values import NOTHING, UINT32, attributes, texts, within
+from lmstream.codecs.scopes import Scopes
 from lmstream.errors import DecodeError
-from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Resource, Series
+from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Resource, Scope, Series
 from lmstream.settings import MIB, Settings
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 P = TypeVar("P")
+_Columns = tuple[list[int | None], list[int | None], list[int | float | None], list[bytes], dict[int, bytes | str]]
+"""Times, starts, values, tails and odd points: see interfaces.Bundle."""
 
 # Decoding is lax: it reads the 64-bit integers that OTLP/JSON writes as text at the speed of numbers. Lax decoding
 # would also take "null" for null and "true" for true, so the members of points are not optional, and isMonotonic is
@@ -71,8 +73,15 @@ class _Resource(Struct, gc=False):
     attributes: Raw = NOTHING
 
 
+class _Scope(Struct, gc=False):
+    name: str | None = ""
+    version: str | None = ""
+    attributes: Raw = NOTHING
+
+
 _HOLE: Final = _NumberPoint(asInt=0)
 """Keeps the place of a point that is judged the general way."""
+_EPOCH: Final = b'"key":"epoch","value":{"stringValue":"'
 _ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
 _COUNT_FROM: Final = 1 * MIB
 _BRACES_PER_POINT: Final = 32
@@ -89,9 +98,10 @@ class Codec:
         self._decode_general = msgspec.json.Decoder(_Request[Raw], strict=False).decode
         self._decode_number = msgspec.json.Decoder(_NumberPoint, strict=False).decode
         self._decode_resource = msgspec.json.Decoder(_Resource | None, strict=False).decode
+        self._decode_scope = msgspec.json.Decoder(_Scope | None, strict=False).decode
         budget = settings.limits.cache_bytes // 8
         self._resources = pieces.PieceCache[Resource](self._make_resource, budget)
-        self._scopes = Scopes(budget // 2)
+        self._scopes = Scopes(self._make_scope, _EPOCH, budget // 2)
         self._tails = pieces.PieceCache[bytes](_make_tail, 2 * budget)
         self._heads = pieces.Heads(settings)
         self._asked = [0, 0, 0, 0]
@@ -152,17 +162,20 @@ class Codec:
         one."""
         if request.resourceMetrics is UNSET and (keys := list(msgspec.json.decode(payload, type=dict[str, Raw]))):
             raise DecodeError("decode.top_level", f"no resourceMetrics, but {', '.join(map(repr, keys[:5]))[:200]}")
-        bundle = Bundle([], [], [], [], [], [], [], [])
+        series: list[Series] = []
+        heads: list[Metric] = []
+        stops: list[int] = []
+        metrics: list[bytes] = []
         points: list[_NumberPoint] = []
-        odd: dict[int, Point] = {}
-        noted, heads, metrics = bundle.noted, self._heads, bundle.metrics
-        add_head, add_stop = bundle.heads.append, bundle.stops.append
+        judged: dict[int, Point] = {}
+        noted: dict[str, int] = {}
+        known = self._heads
         stop = 0
         for resource_metrics in request.resourceMetrics or ():
             resource = self._resources[bytes(resource_metrics.resource)]
             for scope_metrics in resource_metrics.scopeMetrics or ():
                 scope = self._scopes.find(bytes(scope_metrics.scope))
-                series = Series(resource, scope, stop, stop)
+                start = stop
                 for metric in scope_metrics.metrics or ():
                     total = metric.sum
                     if metric.histogram is metric.exponentialHistogram is metric.summary and (
@@ -175,35 +188,34 @@ class Codec:
                             if type(monotonic) is not bool:
                                 monotonic = _boolean(monotonic)
                             found = total.dataPoints
-                            head = heads[metric.name, metric.unit, "sum", temporality, monotonic]
+                            head = known[metric.name, metric.unit, "sum", temporality, monotonic]
                         elif metric.gauge is not None:
                             found = metric.gauge.dataPoints
-                            head = heads[metric.name, metric.unit, "gauge", 0, False]
+                            head = known[metric.name, metric.unit, "gauge", 0, False]
                         else:
                             continue
                         if not found:
                             continue
                         if general:
                             for raw in found:
-                                self._judge("gauge", raw, points, odd, noted)
+                                self._judge("gauge", raw, points, judged, noted)
                         else:
                             points += found
                     else:
-                        head = self._histograms(metric, points, odd, noted)
+                        head = self._histograms(metric, points, judged, noted)
                         if len(points) == stop:
                             continue
                     metrics += [head.piece] * (len(points) - stop)
                     stop = len(points)
-                    add_stop(stop)
-                    add_head(head)
-                if stop > series.start:
-                    series.stop = stop
-                    bundle.series.append(series)
+                    stops.append(stop)
+                    heads.append(head)
+                if stop > start:
+                    series.append(Series(resource, scope, start, stop))
         if stop > self._settings.limits.points:
             raise DecodeError("limits.points", f"{stop:,} data points")
-        self._fill(bundle, points, odd)
-        pieces.asked(self._asked, len(request.resourceMetrics or ()), bundle)
-        return bundle
+        pieces.count(self._asked, len(request.resourceMetrics or ()), len(series), len(heads), stop)
+        times, starts, values, tails, odd = self._columns(points, judged, noted)
+        return Bundle(series, heads, stops, metrics, times, starts, values, tails, odd, noted)
 
     def _histograms(
         self, metric: _Metric[Any], points: list[_NumberPoint], odd: dict[int, Point], noted: dict[str, int]
@@ -231,26 +243,30 @@ class Codec:
         odd[len(points)] = general_point(kind, raw, lambda raw: self._exemplars(raw, noted))
         points.append(_HOLE)
 
-    def _fill(self, bundle: Bundle, points: list[_NumberPoint], judged: dict[int, Point]) -> None:
+    def _columns(self, points: list[_NumberPoint], judged: dict[int, Point], noted: dict[str, int]) -> _Columns:
         """Columns of all points. Comprehensions over the whole bundle: one list each instead of one per metric."""
-        odd = bundle.odd
-        times = bundle.times = [point.timeUnixNano for point in points]
-        starts = bundle.starts = [point.startTimeUnixNano for point in points]
-        raws = [point.attributes for point in points]
-        bundle.values = [
+        times: list[int | None] = [point.timeUnixNano for point in points]
+        starts: list[int | None] = [point.startTimeUnixNano for point in points]
+        # The same nothing stands for both where they are absent: one comparison a point.
+        raws = [point.attributes for point in points if point.flags is point.exemplars]
+        closer = len(raws) < len(points)
+        if closer:
+            raws = [point.attributes for point in points]
+        values: list[int | float | None] = [
             point.asInt if point.asDouble is None else point.asDouble if point.asInt is None else TWO_VALUES
             for point in points
         ]
+        odd: dict[int, bytes | str] = {}
         for at, (time, start, raw, body) in judged.items():
             times[at], starts[at], raws[at], odd[at] = time, start, raw, body
         try:
             # Joining each with nothing makes bytes of it, in two thirds of the time that bytes() takes.
-            bundle.tails = list(map(self._tails.__getitem__, map(b"".join, zip(raws, strict=False))))
+            tails = list(map(self._tails.__getitem__, map(b"".join, zip(raws))))
         except ValidationError:
-            bundle.tails = [self._tail(at, raw, odd) for at, raw in enumerate(raws)]
-        # The same nothing stands for both where they are absent: one comparison a point.
-        if [point for point in points if point.flags is not point.exemplars]:
-            self._look_closer(points, bundle)
+            tails = [self._tail(at, raw, odd) for at, raw in enumerate(raws)]
+        if closer:
+            self._look_closer(points, values, odd, noted)
+        return times, starts, values, tails, odd
 
     def _tail(self, at: int, raw: Raw, odd: dict[int, bytes | str]) -> bytes:
         try:
@@ -259,15 +275,20 @@ class Codec:
             odd[at] = "point.type"
             return b""
 
-    def _look_closer(self, points: list[_NumberPoint], bundle: Bundle) -> None:
+    def _look_closer(
+        self,
+        points: list[_NumberPoint],
+        values: list[int | float | None],
+        odd: dict[int, bytes | str],
+        noted: dict[str, int],
+    ) -> None:
         """Points with exemplars or flags, among those that were not judged the general way."""
-        odd, values = bundle.odd, bundle.values
         for at, point in enumerate(points):
             if odd.get(at) == "point.type":
                 continue
             try:
                 flags = within(point.flags, UINT32) or 0
-                rows = self._exemplars(point.exemplars, bundle.noted)
+                rows = self._exemplars(point.exemplars, noted)
             except ValidationError:
                 odd[at] = "point.type"
                 continue
@@ -286,6 +307,13 @@ class Codec:
             return pieces.resource(attributes(bytes(found.attributes)), self._settings)
         except ValidationError as error:
             raise DecodeError("decode.type", f"in a resource: {error}") from error
+
+    def _make_scope(self, raw: bytes) -> tuple[Scope, int]:
+        try:
+            found = (self._decode_scope(raw) if raw else None) or _Scope()
+            return pieces.scope(found.name or "", found.version or "", texts(bytes(found.attributes)))
+        except ValidationError as error:
+            raise DecodeError("decode.type", f"in a scope: {error}") from error
 
 
 def _make_tail(raw: bytes) -> tuple[bytes, int]:

@@ -4,7 +4,9 @@ upb parses far quicker than Python reads its fields, so number points are not re
 head is cut with struct, and the bytes of the attributes behind it are looked up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from itertools import chain
+from operator import itemgetter
 from struct import iter_unpack
 from typing import Any, Final, NamedTuple
 
@@ -12,6 +14,7 @@ from google.protobuf.message import DecodeError as ProtobufError
 
 from lmstream.codecs import pieces, proto_bounds, proto_points
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
+from lmstream.codecs.scopes import Scopes
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Bundle, Metric, Resource, Scope, Series
 from lmstream.settings import Settings
@@ -23,6 +26,10 @@ _DOUBLE, _INT = b"\x21", b"\x31"
 class _Layout(NamedTuple):
     """How the usual serializers, which write fields by number, begin a number point: tags and fixed-width fields."""
 
+    head: Callable[[bytes], bytes]
+    """Cuts it off a point: in three quarters of the time of a comprehension, which would make a slice for each."""
+    tail: Callable[[bytes], bytes]
+    """What it leaves."""
     size: int
     fields: str
     integer: str
@@ -30,17 +37,23 @@ class _Layout(NamedTuple):
     """(place, tag) of the times; the value's is the ninth byte from the end."""
 
 
+def _layout(size: int, fields: str, integer: str, *tags: tuple[int, bytes]) -> _Layout:
+    return _Layout(itemgetter(slice(size)), itemgetter(slice(size, None)), size, fields, integer, tags)
+
+
 _LAYOUTS: Final = {
-    b"\x11": _Layout(27, "<xQxQxd", "<19xq", ((0, b"\x11"), (9, b"\x19"))),
-    b"\x19": _Layout(18, "<xQxd", "<10xq", ((0, b"\x19"),)),  # no start time, as gauges have none
+    b"\x11": _layout(27, "<xQxQxd", "<19xq", (0, b"\x11"), (9, b"\x19")),
+    b"\x19": _layout(18, "<xQxd", "<10xq", (0, b"\x19")),  # no start time, as gauges have none
 }
+_EPOCH: Final = b"\n\x05epoch\x12\x0f\n\r"
+"""Key and value of the attribute: field 1, five bytes; field 2, fifteen bytes: a text of thirteen."""
 _KINDS: Final = {kind: kind for kind in pieces.KINDS} | {"exponential_histogram": "exponentialHistogram"}
 
 
 class _Columns(NamedTuple):
-    times: Sequence[int]
-    starts: Sequence[int]
-    values: Sequence[int | float]
+    times: list[int]
+    starts: list[int]
+    values: list[int | float]
     tails: list[bytes | None]
 
 
@@ -52,7 +65,7 @@ class Codec:
         self._settings = settings
         budget = settings.limits.cache_bytes // 8
         self._resources = pieces.PieceCache[Resource](self._make_resource, budget)
-        self._scopes = pieces.PieceCache[Scope](self._make_scope, budget // 2)
+        self._scopes = Scopes(_make_scope, _EPOCH, budget // 2)
         self._tails = pieces.PieceCache["bytes | None"](self._make_tail, 2 * budget)
         self._heads = pieces.Heads(settings)
         self._asked = [0, 0, 0, 0]
@@ -95,37 +108,41 @@ class Codec:
             raise DecodeError("decode.utf8" if "UTF-8" in str(error) else "decode.protobuf", str(error)) from error
 
     def _bundle(self, request: Any) -> Bundle:
-        bundle = Bundle([], [], [], [], [], [], [], [])
+        series: list[Series] = []
+        heads: list[Metric] = []
+        stops: list[int] = []
+        metrics: list[bytes] = []
         points: list[bytes] = []
         general: list[tuple[int, int, str]] = []  # (start, stop, kind) of points that are no numbers
         stop = 0
         for resource_metrics in request.resource_metrics:
             resource = self._resources[_joined(resource_metrics.resource)]
             for scope_metrics in resource_metrics.scope_metrics:
-                scope = self._scopes[_joined(scope_metrics.scope)]
-                series = Series(resource, scope, stop, stop)
+                scope = self._scopes.find(_joined(scope_metrics.scope))
+                start = stop
                 for metric in scope_metrics.metrics:
                     kind = metric.WhichOneof("data")
                     if kind is None:
                         continue
                     data = getattr(metric, kind)
-                    points += data.data_points
-                    added = len(points) - stop
-                    if added:
-                        stop += added
-                        head = self._head(metric, kind, data)
-                        bundle.stops.append(stop)
-                        bundle.heads.append(head)
-                        bundle.metrics += [head.piece] * added
-                        if kind not in ("gauge", "sum"):
-                            general.append((stop - added, stop, kind))
-                if stop > series.start:
-                    series.stop = stop
-                    bundle.series.append(series)
+                    found = data.data_points[:]  # a slice comes as a list, in two thirds of the time of an iteration
+                    if not found:
+                        continue
+                    head = self._head(metric, kind, data)
+                    points += found
+                    metrics += [head.piece] * len(found)
+                    if kind not in ("gauge", "sum"):
+                        general.append((stop, stop + len(found), kind))
+                    stop += len(found)
+                    stops.append(stop)
+                    heads.append(head)
+                if stop > start:
+                    series.append(Series(resource, scope, start, stop))
         if stop > self._settings.limits.points:
             raise DecodeError("limits.points", f"{stop:,} data points")
+        pieces.count(self._asked, len(request.resource_metrics), len(series), len(heads), stop)
+        bundle = Bundle(series, heads, stops, metrics, [], [], [], [])
         self._fill(bundle, points, general)
-        pieces.asked(self._asked, len(request.resource_metrics), bundle)
         return bundle
 
     def _head(self, metric: Any, kind: str, data: Any) -> Metric:
@@ -141,8 +158,7 @@ class Codec:
         if not general and points:
             cut = self._cut(points, _LAYOUTS.get(points[0][:1]))
             if cut is not None and None not in cut.tails:
-                bundle.times, bundle.starts = list(cut.times), list(cut.starts)
-                bundle.values, bundle.tails = list(cut.values), cut.tails  # type: ignore[assignment]  # no None is left
+                bundle.times, bundle.starts, bundle.values, bundle.tails = cut  # type: ignore[assignment]  # no None is left
                 return
         kinds = dict.fromkeys(range(n), "gauge")
         for start, stop, kind in general:
@@ -171,40 +187,26 @@ class Codec:
         """Number points of one layout, or None when they do not have it. A tail of None asks for a closer look."""
         if not layout or not points:
             return None
-        size, fields, integer, tags = layout
+        head, tail, size, fields, integer, tags = layout
         n = len(points)
-        heads = b"".join([point[:size] for point in points])
+        heads = b"".join(map(head, points))
         if len(heads) != size * n or any(heads[at::size] != tag * n for at, tag in tags):
             return None
-        *starts, times, doubles = zip(*iter_unpack(fields, heads), strict=True)
-        values: Sequence[int | float] = doubles
+        *starts, times, values = map(list, zip(*iter_unpack(fields, heads), strict=True))
         kinds = heads[size - 9 :: size]
         if kinds != _DOUBLE * n:
             if kinds.translate(None, _DOUBLE + _INT):
                 return None
-            integers = iter_unpack(integer, heads)
-            values = [d if kind == 0x21 else i for kind, d, (i,) in zip(kinds, doubles, integers, strict=True)]  # noqa: PLR2004 - _DOUBLE
-        tails_of = self._tails
-        return _Columns(times, starts[0] if starts else [0] * n, values, [tails_of[point[size:]] for point in points])
+            integers = chain.from_iterable(iter_unpack(integer, heads))
+            values = [d if kind == 0x21 else i for kind, d, i in zip(kinds, values, integers, strict=True)]  # noqa: PLR2004 - _DOUBLE
+        tails = list(map(self._tails.__getitem__, map(tail, points)))
+        return _Columns(times, starts[0] if starts else [0] * n, values, tails)
 
     def _make_resource(self, raw: bytes) -> tuple[Resource, int]:
         found = proto_points.text_attributes(raw, 0, b"\x0a")
         if found is None:
             found = proto_points.attributes(ResourceMessage.FromString(raw).attributes)
         return pieces.resource(found, self._settings)
-
-    def _make_scope(self, raw: bytes) -> tuple[Scope, int]:
-        # LMDP writes the time of the poll into the scope, so that nearly every bundle comes here: be quick.
-        if len(raw) > 1 and raw[0] == 0x0A and raw[1] < 0x80:  # noqa: PLR2004 - a name, its length in one byte
-            end = 2 + raw[1]
-            found = proto_points.text_attributes(raw, end, b"\x1a")
-            if found is not None and end < len(raw):
-                try:
-                    return pieces.scope(raw[2:end].decode(), "", found)
-                except UnicodeDecodeError:
-                    pass  # the parser says so
-        scope = ScopeMessage.FromString(raw)
-        return pieces.scope(scope.name, scope.version, proto_points.attributes(scope.attributes))
 
     def _make_tail(self, raw: bytes) -> tuple[bytes | None, int]:
         """The attributes behind a number point's head; None when there is more than attributes. Written again they
@@ -216,6 +218,11 @@ class Codec:
                 return None, 0
             found = proto_points.attributes(point.attributes)
         return pieces.tail(found)
+
+
+def _make_scope(raw: bytes) -> tuple[Scope, int]:
+    scope = ScopeMessage.FromString(raw)
+    return pieces.scope(scope.name, scope.version, proto_points.attributes(scope.attributes))
 
 
 def _joined(encoded: Any) -> bytes:

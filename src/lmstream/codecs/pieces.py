@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Bundle, Metric, Resource, Scope
+from lmstream.interfaces import Metric, Resource, Scope
 from lmstream.partitioning import metric_keys
 from lmstream.settings import Settings
 
@@ -68,12 +68,12 @@ class PieceCache(dict[bytes, V]):
         self._used = 0
 
 
-def asked(counts: list[int], resources: int, bundle: Bundle) -> None:
-    """Count what a bundle asked the caches for: resources, scopes, metrics, attributes. Once a bundle, not a point."""
-    counts[0] += resources
-    counts[1] += len(bundle.series)
-    counts[2] += len(bundle.heads)
-    counts[3] += len(bundle.times)
+def count(asked: list[int], resources: int, scopes: int, metrics: int, points: int) -> None:
+    """Count what a bundle asked the caches for. Once a bundle, not a point."""
+    asked[0] += resources
+    asked[1] += scopes
+    asked[2] += metrics
+    asked[3] += points
 
 
 MAX_ITEMS: Final = 1024
@@ -154,8 +154,7 @@ def scope(name: str, version: str, attributes: dict[str, str]) -> tuple[Scope, i
     if merged:
         piece += b'"scope":' + encode(merged) + b","
     epoch = attributes.get("epoch", "")
-    nanoseconds = int(epoch) * 1_000_000 if _INTEGER.fullmatch(epoch) else 0
-    return Scope(piece, nanoseconds, bool(name)), len(piece)
+    return Scope(piece, epoch if _INTEGER.fullmatch(epoch) else "", bool(name)), len(piece)
 
 
 def tail(attributes: dict[str, str]) -> tuple[bytes, int]:
