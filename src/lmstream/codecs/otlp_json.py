@@ -4,82 +4,24 @@ What varies is decoded, what repeats is remembered: resources, scopes and point 
 up. Rules of the format: opentelemetry-proto docs/specification.md, "JSON Protobuf Encoding".
 """
 
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType, ValidationError
+from msgspec import UNSET, Raw, ValidationError
 
 from lmstream.codecs import bodies, pieces
 from lmstream.codecs.json_points import Point, exemplars, general_point
-from lmstream.codecs.json_values import NOTHING, UINT32, attributes, texts, within
+from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Request, ResourceMessage, ScopeMessage
+from lmstream.codecs.json_values import UINT32, attributes, texts, within
 from lmstream.codecs.scopes import Scopes
 from lmstream.errors import DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Resource, Scope, Series
 from lmstream.settings import MIB, Settings
 
-Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-P = TypeVar("P")
 _Columns = tuple[list[int | None], list[int | None], list[int | float | None], list[bytes], dict[int, bytes | str]]
 """Times, starts, values, tails and odd points: see interfaces.Bundle."""
 
-# Decoding is lax: it reads the 64-bit integers that OTLP/JSON writes as text at the speed of numbers. Lax decoding
-# would also take "null" for null and "true" for true, so the members of points are not optional, and isMonotonic is
-# checked by hand. A point with an explicit null, which stands for the default, is judged the general way.
-_ABSENT: Any = None
-
-
-class _NumberPoint(Struct, gc=False):
-    # In the order senders write them, by field number: msgspec looks for the next member first.
-    startTimeUnixNano: int = 0  # noqa: N815 - the format's names
-    timeUnixNano: int = 0  # noqa: N815
-    asDouble: float = _ABSENT  # noqa: N815
-    exemplars: Raw = NOTHING
-    asInt: Int64 = _ABSENT  # noqa: N815
-    attributes: Raw = NOTHING
-    flags: Raw = NOTHING
-
-
-class _Data(Struct, Generic[P], gc=False):
-    dataPoints: list[P] | None = None  # noqa: N815
-    aggregationTemporality: int | str | None = 0  # noqa: N815
-    isMonotonic: Any = False  # noqa: N815
-
-
-class _Metric(Struct, Generic[P], gc=False):
-    name: str | None = ""
-    unit: str | None = ""
-    gauge: _Data[P] | None = None
-    sum: _Data[P] | None = None
-    histogram: _Data[Raw] | None = None
-    exponentialHistogram: _Data[Raw] | None = None  # noqa: N815
-    summary: _Data[Raw] | None = None
-
-
-class _ScopeMetrics(Struct, Generic[P], gc=False):
-    scope: Raw = NOTHING
-    metrics: list[_Metric[P]] | None = None
-
-
-class _ResourceMetrics(Struct, Generic[P], gc=False):
-    resource: Raw = NOTHING
-    scopeMetrics: list[_ScopeMetrics[P]] | None = None  # noqa: N815
-
-
-class _Request(Struct, Generic[P], gc=False):
-    resourceMetrics: list[_ResourceMetrics[P]] | UnsetType | None = UNSET  # noqa: N815
-
-
-class _Resource(Struct, gc=False):
-    attributes: Raw = NOTHING
-
-
-class _Scope(Struct, gc=False):
-    name: str | None = ""
-    version: str | None = ""
-    attributes: Raw = NOTHING
-
-
-_HOLE: Final = _NumberPoint(asInt=0)
+_HOLE: Final = NumberPoint(asInt=0)
 """Keeps the place of a point that is judged the general way."""
 _EPOCH: Final = b'"key":"epoch","value":{"stringValue":"'
 _ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
@@ -94,11 +36,11 @@ class Codec:
     def __init__(self, settings: Settings) -> None:
         """Pieces follow the settings; half of limits.cache_bytes is for this codec."""
         self._settings = settings
-        self._decode = msgspec.json.Decoder(_Request[_NumberPoint], strict=False).decode
-        self._decode_general = msgspec.json.Decoder(_Request[Raw], strict=False).decode
-        self._decode_number = msgspec.json.Decoder(_NumberPoint, strict=False).decode
-        self._decode_resource = msgspec.json.Decoder(_Resource | None, strict=False).decode
-        self._decode_scope = msgspec.json.Decoder(_Scope | None, strict=False).decode
+        self._decode = msgspec.json.Decoder(Request[NumberPoint], strict=False).decode
+        self._decode_general = msgspec.json.Decoder(Request[Raw], strict=False).decode
+        self._decode_number = msgspec.json.Decoder(NumberPoint, strict=False).decode
+        self._decode_resource = msgspec.json.Decoder(ResourceMessage | None, strict=False).decode
+        self._decode_scope = msgspec.json.Decoder(ScopeMessage | None, strict=False).decode
         budget = settings.limits.cache_bytes // 8
         self._resources = pieces.PieceCache[Resource](self._make_resource, budget)
         self._scopes = Scopes(self._make_scope, _EPOCH, budget // 2)
@@ -156,7 +98,7 @@ class Codec:
             raise DecodeError("decode.json", str(error)) from error
 
     def _bundle(  # noqa: C901, PLR0912 - one walk; calls per metric would cost a tenth of the whole transform
-        self, request: _Request[Any], payload: bytes, *, general: bool = False
+        self, request: Request[Any], payload: bytes, *, general: bool = False
     ) -> Bundle:
         """Walk down to the data points and lay them out in columns. With `general`, points are raw and judged one by
         one."""
@@ -166,7 +108,7 @@ class Codec:
         heads: list[Metric] = []
         stops: list[int] = []
         metrics: list[bytes] = []
-        points: list[_NumberPoint] = []
+        points: list[NumberPoint] = []
         judged: dict[int, Point] = {}
         noted: dict[str, int] = {}
         known = self._heads
@@ -218,20 +160,20 @@ class Codec:
         return Bundle(series, heads, stops, metrics, times, starts, values, tails, odd, noted)
 
     def _histograms(
-        self, metric: _Metric[Any], points: list[_NumberPoint], odd: dict[int, Point], noted: dict[str, int]
+        self, metric: MetricMessage[Any], points: list[NumberPoint], odd: dict[int, Point], noted: dict[str, int]
     ) -> Metric:
         """Add the points of a metric that is no gauge and no sum. They leave holes and are judged the general way."""
         kind, *more = [kind for kind in pieces.KINDS if getattr(metric, kind) is not None]
         if more:
             raise DecodeError("decode.type", f"metric {metric.name!r:.200} is a {kind} and a {more[0]}")
-        data: _Data[Any] = getattr(metric, kind)
+        data: Data[Any] = getattr(metric, kind)
         for raw in data.dataPoints or ():
             self._judge(kind, raw, points, odd, noted)
         temporality = 0 if kind == "summary" else _temporality(data.aggregationTemporality, noted)
         return self._heads[metric.name, metric.unit, kind, temporality, False]
 
     def _judge(
-        self, kind: str, raw: Raw, points: list[_NumberPoint], odd: dict[int, Point], noted: dict[str, int]
+        self, kind: str, raw: Raw, points: list[NumberPoint], odd: dict[int, Point], noted: dict[str, int]
     ) -> None:
         if kind == "gauge":
             try:
@@ -243,7 +185,7 @@ class Codec:
         odd[len(points)] = general_point(kind, raw, lambda raw: self._exemplars(raw, noted))
         points.append(_HOLE)
 
-    def _columns(self, points: list[_NumberPoint], judged: dict[int, Point], noted: dict[str, int]) -> _Columns:
+    def _columns(self, points: list[NumberPoint], judged: dict[int, Point], noted: dict[str, int]) -> _Columns:
         """Columns of all points. Comprehensions over the whole bundle: one list each instead of one per metric."""
         times: list[int | None] = [point.timeUnixNano for point in points]
         starts: list[int | None] = [point.startTimeUnixNano for point in points]
@@ -277,7 +219,7 @@ class Codec:
 
     def _look_closer(
         self,
-        points: list[_NumberPoint],
+        points: list[NumberPoint],
         values: list[int | float | None],
         odd: dict[int, bytes | str],
         noted: dict[str, int],
@@ -303,14 +245,14 @@ class Codec:
 
     def _make_resource(self, raw: bytes) -> tuple[Resource, int]:
         try:
-            found = (self._decode_resource(raw) if raw else None) or _Resource()
+            found = (self._decode_resource(raw) if raw else None) or ResourceMessage()
             return pieces.resource(attributes(bytes(found.attributes)), self._settings)
         except ValidationError as error:
             raise DecodeError("decode.type", f"in a resource: {error}") from error
 
     def _make_scope(self, raw: bytes) -> tuple[Scope, int]:
         try:
-            found = (self._decode_scope(raw) if raw else None) or _Scope()
+            found = (self._decode_scope(raw) if raw else None) or ScopeMessage()
             return pieces.scope(found.name or "", found.version or "", texts(bytes(found.attributes)))
         except ValidationError as error:
             raise DecodeError("decode.type", f"in a scope: {error}") from error
