@@ -126,13 +126,9 @@ def page(runs: dict[str, dict[str, Any]], made: dict[str, str]) -> str:
     if load := runs.get("load"):
         parts.append("<h2>Publish to Firehose at rising rates</h2>" + _html_table(load_table(load)))
     if peers := runs.get("peers"):
-        rows = "".join(
-            f"<tr><td>{escape(p['name'])}</td><td>{p['ns_per_row'] or 0:,.0f}</td><td>{escape(p['said'])}</td></tr>"
-            for p in peers["peers"]
-        )
-        parts.append(
-            "<table><tr><th>system<th>ns a row<th>what it does, or why it was not run</tr>" + rows + "</table>"
-        )
+        told = [[p["name"], f"{p['ns_per_row'] or 0:,.0f}", p["said"]] for p in peers["peers"]]
+        head = ["system", "ns a row", "what it does, or why it was not run"]
+        parts.append("<h2>The same rows from others</h2>" + _html_table([head, *told]))
     missing = "".join(f"<li>{name}: <code>{escape(PARTS[name])}</code></li>" for name in PARTS if name not in runs)
     if missing:
         parts.append(f"<p>Not run:</p><ul>{missing}</ul>")
