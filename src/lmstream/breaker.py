@@ -46,3 +46,22 @@ class Breaker:
         if len(window) == policy.records and self._refused > policy.share * policy.records:
             text = f"{self._what} {self._refused:,} of the last {policy.records:,} records"
             self.tripped = Failure(Kind.FATAL_CONFIG, "dead_letters.breaker", text)
+
+
+class Breakers:
+    """Both windows: a deploy can break the engine, and a setting of the sink can make it refuse everything."""
+
+    def __init__(self, policy: BreakerPolicy) -> None:
+        self.decoding = Breaker(policy, "no row could be made of")
+        self.accepting = Breaker(policy, "the sink refused")
+
+    @property
+    def tripped(self) -> Failure | None:
+        """Why reading stopped, if it did."""
+        return self.decoding.tripped or self.accepting.tripped
+
+    @property
+    def refusals(self) -> dict[str, tuple[float, bool]]:
+        """By who refuses, `engine` or `sink`: the share of the last records, and whether reading stopped for that."""
+        both = {"engine": self.decoding, "sink": self.accepting}
+        return {name: (each.share, each.tripped is not None) for name, each in both.items()}

@@ -14,12 +14,13 @@ from lmstream._checked import convert, unknown
 from lmstream._layers import layers_of, merge
 from lmstream._parts import PARTS, Part, known, part_of
 from lmstream.breaker import BreakerPolicy
+from lmstream.budget import BUDGET
 from lmstream.crashes import Crashes
 from lmstream.errors import ConfigError
 from lmstream.fanout import Engine
 from lmstream.interfaces import DeadLetterSink, Sink, Source
 from lmstream.operations.settings import EndpointSettings, LogSettings
-from lmstream.pipeline import BUDGET, Pipeline, Settled
+from lmstream.pipeline import Pipeline, Settled
 from lmstream.rolling import RollPolicy
 from lmstream.runtime import Progress, Runtime, RuntimePolicy
 from lmstream.settings import MIB, Settings
@@ -144,7 +145,7 @@ def build_sink(config: Config) -> Sink:
 def build_letters(config: Config) -> DeadLetterSink:
     """Make the dead-letter sink. ConfigError when none is chosen and the source is not `files`, or when it takes less
     than the largest letter there can be."""
-    part = _letters_part(config)
+    part = letters_part(config)
     if part is None:
         what = "dead_letters.root is not set: name a folder (--dead-letters), or dead_letters.type, that outlives us"
         raise ConfigError("config.invalid", what)
@@ -153,7 +154,8 @@ def build_letters(config: Config) -> DeadLetterSink:
     return sink
 
 
-def _letters_part(config: Config) -> Part | None:
+def letters_part(config: Config) -> Part | None:
+    """Answer where dead letters go: for files a folder here, unless the configuration says more."""
     if config.dead_letters is None and config.need("source").name == "files":
         return Part("letters", letters, letters.Settings(root="./dead-letters"))
     return config.dead_letters
@@ -190,7 +192,7 @@ def _letters_in_kafka(config: Config, part: Part) -> DeadLetterSink:
 
 def _guard(config: Config) -> Crashes | None:
     folder = config.run.state_dir
-    part = _letters_part(config)
+    part = letters_part(config)
     if not folder and part is not None and part.name == "letters":
         folder = f"{part.settings.root}/.state"
     return Crashes(folder) if folder else None

@@ -150,7 +150,9 @@ REASONS: Final[dict[str, Reason]] = {
     "source.topic": Reason(
         "LMS-3003", "the topic does not exist or may not be read", "create the topic, or grant READ on topic and group"
     ),
-    "source.file": Reason("LMS-3004", "an input file cannot be read", "check the path and its permissions"),
+    "source.file": Reason(
+        "LMS-3004", "an input file cannot be read", "check the path, its permissions, and that it is whole"
+    ),
     "source.offset": Reason(
         "LMS-3005",
         "an offset that the topic no longer holds",

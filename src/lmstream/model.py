@@ -235,7 +235,7 @@ class Status(StrEnum):
 
 
 class Outcome(Struct, kw_only=True):
-    """What `Pipeline.process` answers for a batch: a status per record, in order, and the counts behind it."""
+    """What `called.process` answers for a batch: a status per record, in order, and the counts behind it."""
 
     statuses: list[Status]
     rows: int = 0

@@ -1,29 +1,24 @@
 """Records in, a status for each out: fan-out, packs, delivery, dead letters. Hosts acknowledge from that alone."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from lmstream._tasks import Tasks
 from lmstream.active import Active
-from lmstream.breaker import Breaker, BreakerPolicy
+from lmstream.breaker import BreakerPolicy, Breakers
+from lmstream.budget import BUDGET, RESERVE, Budget
 from lmstream.burial import Burial, LetterDelivery
 from lmstream.delivery import Delivery
 from lmstream.fanout import Engine
+from lmstream.inbox import Inbox
 from lmstream.interfaces import Batch, Clock, DeadLetterSink, Guard, Sink, Sleep
-from lmstream.model import NOT_TRIED, Failure, Kind, Outcome, Pack, Status, TopicPartition
+from lmstream.model import Failure, Kind, Pack, Status, TopicPartition
 from lmstream.rolling import RollPolicy
-from lmstream.tracking import Flight, Tracked, add, since
+from lmstream.tracking import Flight, Tracked
 from lmstream.transform import Gather, Transform
 from lmstream.tries import DeliveryPolicy, Random
 
-MIB: Final = 1 << 20
-BUDGET: Final = 64 * MIB
-"""Bytes in flight by default: all that is held of records that are not yet durable, and the bodies of requests."""
-RESERVE: Final = 3 / 8
-"""Share of the budget that records leave free when requests have bodies of their own, base64 of lines that are in
-flight beside them: for those bodies, and for what the source has read ahead."""
 BREATH: Final = 256 * 1024
 """Bytes of payload between two pauses for the other tasks: some milliseconds of transforming."""
 
@@ -32,11 +27,11 @@ Settled = Callable[[TopicPartition, int, int, Status], None]
 
 
 class Pipeline:
-    """One mechanism for every host. A host that is called uses `process`; one that pulls uses `submit`, `tick` and
-    `drain`, and learns from `on_settled`. Lives in one event loop; `process` and `submit` are not to be mixed.
+    """One mechanism for every host. One that pulls uses `submit`, `tick` and `drain`, and learns from `on_settled`; for
+    one that is called there is `called.process`. Lives in one event loop.
 
-    Anything that goes wrong unexpectedly (a bug, not bad data and not a sink) is kept in `error`, raised by `process`,
-    `submit` and `drain`, and acknowledges nothing.
+    Anything that goes wrong unexpectedly (a bug, not bad data and not a sink) is kept in `error`, raised by `submit`
+    and `drain`, and acknowledges nothing.
     """
 
     def __init__(
@@ -56,24 +51,30 @@ class Pipeline:
         on_settled: Settled | None = None,
     ) -> None:
         policy = policy or DeliveryPolicy()
-        self._flight = Flight()
+        self._flight, self._inbox = Flight(), Inbox()
+        self._budget = Budget(
+            budget,
+            self._flight,
+            self._inbox,
+            bodies=lambda: self.delivery.body_bytes,
+            reserve=RESERVE if sink.limits.base64 else 0.0,
+        )
         self.delivery = Delivery(
-            sink, policy, sleep=sleep, clock=clock, random=random, spare=lambda: budget - self._flight.bytes
+            sink, policy, sleep=sleep, clock=clock, random=random, spare=lambda: self._budget.spare
         )
         self.letters = LetterDelivery(dead_letters, policy, sleep=sleep, clock=clock, random=random)
         # Off unless asked for: a host that is called has nobody who could look, and its records expire meanwhile.
-        breaker = breaker or BreakerPolicy(records=0)
-        self._decoding = Breaker(breaker, "no row could be made of")
-        self._accepting = Breaker(breaker, "the sink refused")
+        self._breakers = Breakers(breaker or BreakerPolicy(records=0))
         self.engine = engine
         self.active = Active()
         """Partitions that rows went into lately."""
         self.counts = self._flight.counts
-        self.budget = budget
-        self._reserve = int(budget * RESERVE) if sink.limits.base64 else 0
         self.on_settled = on_settled
+        self.deadline: float | None = None
+        """By the clock: no try begins that could end after it, and what fails is not tried again for ever. Only hosts
+        that are called have one."""
         self.failures: dict[str, Failure] = {}
-        """Of `process`: failures behind records that stay pending, one of each code."""
+        """Behind records that were given up at the deadline, one of each code."""
         self._sink, self._letter_sink = sink, dead_letters
         self._clock, self._sleep = clock, sleep
         roll = roll or RollPolicy(total_bytes=min(RollPolicy().total_bytes, max(1, budget // 2)))
@@ -89,12 +90,9 @@ class Pipeline:
             failed=self._failed,
             largest=lambda: dead_letters.largest,
         )
-        self._inbox: deque[Tracked] = deque()
-        self._inbox_bytes = 0
         self._working = False
         self._delivering = 0
         self._batch = 0
-        self._deadline: float | None = None
         self._closed = False
 
     @property
@@ -102,7 +100,10 @@ class Pipeline:
         """What went wrong unexpectedly."""
         return self._tasks.error
 
-    # For hosts that pull
+    @property
+    def budget(self) -> int:
+        """Bytes that may be in flight."""
+        return self._budget.total
 
     @property
     def in_flight(self) -> int:
@@ -113,7 +114,7 @@ class Pipeline:
     def in_flight_bytes(self) -> int:
         """What is held of everything that is not settled, waiting records included: payload, encoded lines, bodies of
         requests, and about a KiB a record for the objects around them."""
-        return self._flight.bytes + self.delivery.body_bytes
+        return self._budget.held
 
     @property
     def rows_in_flight(self) -> int:
@@ -133,16 +134,13 @@ class Pipeline:
     @property
     def broken(self) -> Failure | None:
         """Set for good when too many records are refused: nothing more is transformed or dead-lettered."""
-        return self._decoding.tripped or self._accepting.tripped
+        return self._breakers.tripped
 
     @property
     def refusals(self) -> dict[str, tuple[float, bool]]:
         """By who refuses, `engine` or `sink`: the share of the last records that it refused, and whether reading
         stopped for that."""
-        return {
-            name: (each.share, each.tripped is not None)
-            for name, each in (("engine", self._decoding), ("sink", self._accepting))
-        }
+        return self._breakers.refusals
 
     @property
     def unburied(self) -> tuple[str, int]:
@@ -151,24 +149,22 @@ class Pipeline:
 
     @property
     def room(self) -> int:
-        """Bytes of payload to read now; 0 or less: read nothing. Waiting payload may fill a quarter of the budget,
-        because lines are several times as large and need the rest.
-        """
-        if self.fatal is not None or self.error is not None:
-            return 0
-        return min(self.budget // 4 - self._inbox_bytes, self._free)
+        """Bytes of payload to read now; 0 or less: read nothing."""
+        return self._budget.room if self.fatal is None and self.error is None else 0
 
-    @property
-    def _free(self) -> int:
-        """Bytes of the budget that neither records nor bodies have, or are kept for bodies."""
-        return self.budget - self._flight.bytes - max(self._reserve, self.delivery.body_bytes)
-
-    def submit(self, batch: Batch) -> None:
-        """Take the records of one batch; transform and delivery go on in the background, `on_settled` tells."""
+    def submit(self, batch: Batch) -> list[Tracked]:
+        """Take the records of one batch; transform and delivery go on in the background, `on_settled` tells, as do the
+        statuses of what is answered."""
         self._raise()
         if self._closed:
             raise RuntimeError("the pipeline is closed")
-        self._take(batch)
+        self._batch += 1
+        mine = [self._flight.take(record, self._batch, batch.epochs.get(record.tp, 0)) for record in batch.records]
+        self._inbox.extend(mine)
+        if mine and not self._working:
+            self._working = True
+            self._tasks.spawn(self._work())
+        return mine
 
     def tick(self) -> None:
         """Roll what is old enough. Call it a few times a second, whether or not records come."""
@@ -200,47 +196,20 @@ class Pipeline:
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Drop records of these partitions that were not yet transformed: their next owner reads them again."""
-        gone = frozenset(partitions)
-        kept = deque(each for each in self._inbox if each.record.tp not in gone)
-        for each in self._inbox:
-            if each.record.tp in gone:
-                self._inbox_bytes -= each.payload
-                self._flight.drop(each)
-        self._inbox = kept
+        for each in self._inbox.remove(frozenset(partitions)):
+            self._flight.drop(each)
         self._changed.set()
 
-    # For hosts that are called
-
-    async def process(self, batch: Batch, deadline: float | None = None) -> Outcome:
-        """Deliver a batch; a status for each record, in order. Waits until all is settled or, by the clock that was
-        passed in, until `deadline`; what is then pending is not acknowledged, and the source brings it again.
-        """
-        self._raise()
-        if self.in_flight:
-            raise RuntimeError("process takes one batch at a time")
-        self._deadline = deadline
-        self.failures = {}
-        c = self.counts
-        rows, letters, skipped, rejected = c.rows, c.dead_letters, dict(c.skipped), dict(c.rejected)
-        mine = self._take(batch)
-        try:
-            await self.drain()
-        finally:
-            await self._cancel()
-            self._give_back()
-            self._deadline = self._tasks.error = None  # all of it was given back, so the next batch starts anew
-        if self.broken is not None:
-            self.failures[self.broken.code] = self.broken
-        if not self.failures and any(each.status is Status.PENDING for each in mine):
-            self.failures[NOT_TRIED.code] = NOT_TRIED
-        return Outcome(
-            statuses=[each.status for each in mine],
-            rows=c.rows - rows,
-            dead_letters=c.dead_letters - letters,
-            skipped=since(c.skipped, skipped),
-            rejected=since(c.rejected, rejected),
-            failures=list(self.failures.values()),
-        )
+    async def give_back(self) -> None:
+        """Stop all tries and forget what is not settled, an error too: who brought it brings it again."""
+        await self._cancel()
+        for each in self._inbox.remove():
+            self._flight.drop(each)
+        for each in list(self._flight.tracked.values()):
+            self._flight.give_back(each)
+        self._burial.clear()
+        self._gather.clear()
+        self._tasks.error = None
 
     async def close(self) -> None:
         """Stop all tries and close dead letters and sink. What is not settled stays so. Raises what they raise."""
@@ -254,25 +223,12 @@ class Pipeline:
 
     # Records to packs
 
-    def _take(self, batch: Batch) -> list[Tracked]:
-        self._batch += 1
-        mine = []
-        for record in batch.records:
-            each = self._flight.take(record, self._batch, batch.epochs.get(record.tp, 0))
-            self._inbox.append(each)
-            self._inbox_bytes += each.payload
-            mine.append(each)
-        if mine and not self._working:
-            self._working = True
-            self._tasks.spawn(self._work())
-        return mine
-
     async def _work(self) -> None:
         """Transform what waits, never more than the budget holds (but always one record), and launch its packs."""
         try:
             worked = 0
             while self._inbox and not self._halted():
-                full = self._free <= 0 or self._transform.suspects(self._inbox[0])
+                full = self._budget.free <= 0 or self._transform.suspects(self._inbox.first)
                 if full and self.in_flight > len(self._inbox):
                     self._launch(self._gather.cut())
                     if not self._delivering and not self._burial.busy:
@@ -282,8 +238,7 @@ class Pipeline:
                         break  # a deadline ended all tries: what waits is given back
                     await self.changed()
                     continue
-                each = self._inbox.popleft()
-                self._inbox_bytes -= each.payload
+                each = self._inbox.take()
                 self._make(each)
                 worked += each.payload + 1024
                 if worked >= BREATH:
@@ -295,24 +250,19 @@ class Pipeline:
 
     def _halted(self) -> bool:
         """Whether nothing more is to be begun: the deadline is over, or too many records are refused."""
-        return self.broken is not None or (self._deadline is not None and self._clock() >= self._deadline)
+        return self.broken is not None or (self.deadline is not None and self._clock() >= self.deadline)
 
     def _make(self, each: Tracked) -> None:
-        c = self.counts
-        c.records += 1
+        self.counts.records += 1
         made = self._transform.make(each)
         if made is None:
-            self._decoding.saw(refused=True)
+            self._breakers.decoding.saw(refused=True)
             self._bury(each)
             return
         out, cuts = made
-        self._decoding.saw(refused=bool(out.rejected) and not out.rows)
+        self._breakers.decoding.saw(refused=bool(out.rejected) and not out.rows)
         self.active.saw(lambda: out.paths, self._clock())
-        self._flight.encoded(each, out.rows, sum(len(data) for _, data, _ in cuts), out.rejected)
-        add(c.skipped, out.skipped)
-        add(c.noted, out.noted)
-        for _, reason in out.rejected:
-            c.rejected[reason] = c.rejected.get(reason, 0) + 1
+        self._flight.encoded(each, out, sum(len(data) for _, data, _ in cuts))
         if cuts:
             self._launch(self._gather.add(each, cuts, self._clock()))
         else:
@@ -327,7 +277,7 @@ class Pipeline:
 
     async def _deliver(self, packs: list[Pack]) -> None:
         try:
-            delivering = self.delivery.deliver(packs, self._deadline, self._verdict)
+            delivering = self.delivery.deliver(packs, self.deadline, self._verdict)
             del packs  # each is held by the delivery alone, until its verdict
             for verdict in await delivering:
                 if verdict is not None and verdict.kind is not Kind.PERMANENT:
@@ -336,28 +286,20 @@ class Pipeline:
             self._delivering -= 1
 
     def _verdict(self, packed: Pack, failure: Failure | None) -> None:
-        for number, rows in packed.spans:
-            each = self._flight.tracked[number]
-            each.remaining -= rows
-            if failure is None:
-                self.counts.accepted += rows
-            else:
-                each.refused += rows
-                each.why = each.why or ("sink.permanent", f"{failure.code}: {failure.message}")
-            if each.remaining == 0:
-                self._complete(each)
+        for each in self._flight.judged(packed, failure):
+            self._complete(each)
 
     def _complete(self, each: Tracked) -> None:
         """Every row has a final verdict; one letter holds whatever went wrong with the record."""
         if each.lines:
-            self._accepting.saw(refused=each.refused > 0)
+            self._breakers.accepting.saw(refused=each.refused > 0)
         if each.why is not None or each.rejected:
             self._bury(each)
         else:
             self._settle(each, Status.DELIVERED if each.record.value is not None else Status.TOMBSTONE)
 
     def _bury(self, each: Tracked) -> None:
-        self._burial.add(each, self._deadline)
+        self._burial.add(each, self.deadline)
 
     def _buried(self, each: Tracked) -> None:
         self._settle(each, Status.DEAD_LETTERED)
@@ -373,17 +315,6 @@ class Pipeline:
 
     def _failed(self, failure: Failure) -> None:
         self.failures.setdefault(failure.code, failure)
-
-    def _give_back(self) -> None:
-        """Forget all that is not settled; nothing of it is being delivered any more."""
-        for each in self._inbox:
-            self._flight.drop(each)
-        for each in list(self._flight.tracked.values()):
-            self._flight.give_back(each)
-        self._inbox.clear()
-        self._inbox_bytes = 0
-        self._burial.clear()
-        self._gather.clear()
 
     def _raise(self) -> None:
         if self.error is not None:

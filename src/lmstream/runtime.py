@@ -204,11 +204,9 @@ class Runtime:
             self._fatal_since = None
         elif self._fatal_since is None:
             self._fatal_since = now
-            log.error(
-                "reading is paused until an operator acts: %s",
-                sink_error(fatal),
-                extra=coded(fatal.code, "sink.denied"),
-            )
+            error = sink_error(fatal)
+            log.error("reading is paused until an operator acts: %s", error, extra=coded(error.reason))
+            self._failing_told = True  # under the right code; that it takes rows again is news afterwards
         patience = self._policy.fatal_patience
         if fatal is not None and self._fatal_since is not None and patience is not None:
             waited = now - self._fatal_since

@@ -183,7 +183,11 @@ class SpecLoader:
         problems += [f"{name}: not in the contract" for name in row if name not in known]
         if not problems:
             milliseconds = row["tsUnixMs"]
-            stamp = datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            try:
+                stamp = datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            except (OverflowError, ValueError, OSError):
+                problems.append(f"tsUnixMs: {milliseconds} is no time of the years 2000 to 2100")
+                return problems
             if row["ts"] != f"{stamp}.{milliseconds % 1000:03d}Z":
                 problems.append(f"ts: {row['ts']} is not tsUnixMs {milliseconds}")
         return problems
@@ -250,7 +254,9 @@ def _read_table(path: Path) -> list[Field]:
 def _is_a(value: Any, kind: str) -> bool:
     if kind.startswith("enum("):
         return value in kind[5:-1].split(", ")
-    if kind in ("map", "object"):
+    if kind == "map":
+        return isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)
+    if kind == "object":
         return isinstance(value, dict)
     if isinstance(value, bool):
         return kind == "boolean"

@@ -75,6 +75,14 @@ CATALOGUE: Final = (
         served=False,
     ),
     # Of the container host alone.
+    Metric(
+        "lmstream_points_noted_total",
+        "",
+        "counter",
+        "Count",
+        "Oddities of points that became rows all the same: no device, an enum by name",
+        ("reason",),
+    ),
     Metric("lmstream_build_info", "", "gauge", "Count", "1; the version is the label", ("version",)),
     Metric("lmstream_up_seconds", "", "gauge", "Seconds", "Time since the run began"),
     Metric("lmstream_ready", "", "gauge", "Count", "1 while /readyz says yes"),

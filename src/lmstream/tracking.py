@@ -1,5 +1,6 @@
 """The record on its way: what of it is still open, its dead letter, and the counts that must always add up."""
 
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Final
 
@@ -7,7 +8,8 @@ from msgspec import Struct, field
 
 from lmstream import __version__
 from lmstream.errors import REASONS
-from lmstream.model import DeadLetter, Record, Status, TopicPartition
+from lmstream.fanout import FanOut
+from lmstream.model import DeadLetter, Failure, Pack, Record, Status, TopicPartition
 from lmstream.settings import KIB
 
 KILLS: Final = "record.kills"
@@ -99,14 +101,32 @@ class Flight:
         self.bytes += each.payload + each.overhead
         return each
 
-    def encoded(self, each: Tracked, rows: int, size: int, rejected: tuple[tuple[int, str], ...]) -> None:
-        """Note the lines a record became, and the points that became none."""
-        each.remaining = rows
+    def encoded(self, each: Tracked, out: FanOut, size: int) -> None:
+        """Note the rows a record became, `size` bytes of lines, and the points that became none."""
+        each.remaining = out.rows
         each.lines = size
-        each.rejected = rejected
-        each.overhead += REJECTED * len(rejected)
-        self.bytes += size + REJECTED * len(rejected)
-        self.counts.rows += rows
+        each.rejected = out.rejected
+        each.overhead += REJECTED * len(out.rejected)
+        self.bytes += size + REJECTED * len(out.rejected)
+        c = self.counts
+        c.rows += out.rows
+        add(c.skipped, out.skipped)
+        add(c.noted, out.noted)
+        for _, reason in out.rejected:
+            c.rejected[reason] = c.rejected.get(reason, 0) + 1
+
+    def judged(self, pack: Pack, failure: Failure | None) -> Iterator[Tracked]:
+        """Note the final verdict on a pack; answer each record of which every row has one now."""
+        for number, rows in pack.spans:
+            each = self.tracked[number]
+            each.remaining -= rows
+            if failure is None:
+                self.counts.accepted += rows
+            else:
+                each.refused += rows
+                each.why = each.why or ("sink.permanent", f"{failure.code}: {failure.message}")
+            if each.remaining == 0:
+                yield each
 
     def drop(self, each: Tracked) -> None:
         """Track a record no longer, and count nothing."""

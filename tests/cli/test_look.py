@@ -8,6 +8,7 @@ import json
 import pytest
 
 from lmstream import Engine, Record, Settings, spec
+from lmstream.cli import terminal
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
 
@@ -39,6 +40,7 @@ def test_inspect_shows_a_bundle_of_every_encoding_as_table_tree_and_json(cli, tm
     assert "6 rows" in table.err
     assert "metric CpuUsage sum" in cli("inspect", path, "--format", "tree").out
     message = json.loads(cli("inspect", path, "--format", "json").out)
+    assert json.loads(cli("inspect", path, "--json").out) == message
     assert message["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["name"] == "CpuUsage"
     rows = [
         json.loads(line)
@@ -197,3 +199,37 @@ def test_query_without_duckdb_is_a_hint(cli, landed, monkeypatch):
     said = cli("query", "--landed", landed)
     assert said.code == 2
     assert "lmstream[query]" in said.err
+
+
+def test_a_narrow_terminal_folds_texts_and_no_numbers(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    terminal.table(
+        ("metric", "other", "mean"), [("a long name of a metric that is folded " * 2, "b" * 80, 25719060041398.54)]
+    )
+    assert "25719060041398.54" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["schema", "sql", "--location", "landed"], "expected s3://BUCKET/PREFIX/"),
+        (["schema", "sql", "--location", "s3://b/x' --"], "expected s3://BUCKET/PREFIX/"),
+        (["schema", "sql", "--database", "a`b"], "Athena takes a-z, 0-9 and _"),
+        (["inspect", "-", "--limit", "-1"], "Must be >= 1"),
+        (["verify", "--expected", "log.jsonl", "--landed", ".", "--html", "no/where.html"], "--html no/where.html"),
+    ],
+)
+def test_what_cannot_be_is_refused(cli, tmp_path, monkeypatch, args, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.jsonl").write_bytes(b"")
+    got = cli(*args)
+    assert (got.code, got.out) == (2, "")
+    assert said in got.err
+
+
+def test_the_location_of_the_ddl_ends_in_one_slash(cli):
+    for given in ("s3://b/x", "s3://b/x/"):
+        ddl = cli("schema", "sql", "--location", given).out
+        assert "LOCATION 's3://b/x/'" in ddl
+        assert "'s3://b/x/${p_org}/" in ddl

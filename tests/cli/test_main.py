@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from lmstream import __version__, cli
+from lmstream import __version__
+from lmstream import cli as cli_package
 from lmstream.cli import terminal
 
 VERBS = ("demo", "run", "publish", "inspect", "verify", "query", "schema")
@@ -35,6 +36,12 @@ def test_every_verb_has_help_with_an_example_of_itself(cli, verb):
     assert f"lmstream {verb}" in said.out.split("Examples:")[1]
 
 
+@pytest.mark.parametrize("verb", sorted(cli_package._VERBS))
+def test_no_example_is_wrapped_on_a_terminal_of_80_columns(cli, verb):
+    shown = [line.strip() for line in cli(verb, "--help").out.split("Examples:")[1].strip().splitlines()]
+    assert shown == [line.strip() for line in cli_package._VERBS[verb][1].strip().splitlines()]
+
+
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
@@ -59,6 +66,58 @@ def test_a_missing_extra_is_a_hint_and_exit_2(cli, monkeypatch):
     assert said.code == 2
     assert "pip install 'lmstream[cli]'" in said.err
     assert len(said.err.splitlines()) == 1
+
+
+WITHOUT = """
+import importlib.abc, sys
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from lmstream.cli import main
+sys.exit(main({arguments}))
+"""
+CONSUMER = (
+    "aiokafka",
+    "cramjam",
+    "aioboto3",
+    "aiobotocore",
+    "botocore",
+    "pybase64",
+    "prometheus_client",
+    "structlog",
+    "aiohttp",
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--help"],
+        ["run", "--files", "-", "--org", "acme", "--sink", "stdout"],
+        ["publish", "--topic", "t", "--bootstrap", "127.0.0.1:1", "--count", "1"],
+        ["verify", "--topic", "t", "--bootstrap", "127.0.0.1:1", "--landed", "."],
+        ["inspect", "t/0/1", "--bootstrap", "127.0.0.1:1"],
+        ["lag", "--bootstrap", "127.0.0.1:1", "--topic", "t"],
+        ["validate", "--files", "."],
+        ["config", "show"],
+        ["dlq", "ls", "."],
+        ["health"],
+        ["demo"],
+    ],
+    ids=" ".join,
+)
+def test_what_needs_an_extra_says_which_on_a_machine_with_the_command_line_alone(arguments, tmp_path):
+    program = WITHOUT.format(absent=set(CONSUMER), arguments=arguments)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "LMS-2002" in done.stderr
+    assert "[consumer]" in done.stderr
 
 
 def test_a_bug_is_one_line_and_exit_1_and_its_traceback_is_asked_for(cli, monkeypatch):
@@ -98,11 +157,31 @@ def test_an_unknown_variable_of_ours_is_told_with_the_nearest():
     assert "did you mean engine.org_id?" in done.stderr
 
 
-def test_a_reader_that_goes_away_is_no_error():
-    text = f"{sys.executable} -m lmstream schema json | head -c 1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0
-    assert done.stderr == ""
+POINT = '{"timeUnixNano":"1715263558360000000","asInt":1,"attributes":[{"key":"k","value":{"stringValue":"v"}}]}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("schema json", 0),
+        ("telemetry ls", 0),
+        ("inspect bundle.json --format tree", 0),
+        ("inspect bundle.json --rows --limit 5000", 0),
+        ("verify --expected log.jsonl --landed .", 3),
+        ("verify --expected log.jsonl --landed . --json", 3),
+    ],
+)
+def test_a_reader_that_goes_away_is_no_error_and_no_verdict(tmp_path, arguments, code):
+    points = ",".join([POINT] * 2000)
+    metrics = f'[{{"name":"m","gauge":{{"dataPoints":[{points}]}}}}]'
+    (tmp_path / "bundle.json").write_text(f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":{metrics}}}]}}]}}')
+    (tmp_path / "log.jsonl").write_text(
+        f'{{"topic":"t","partition":0,"offset":0,"timestamp":1,"bundleId":"{"0" * 32}","points":3}}\n'
+    )
+    text = f"(sleep 0.1; exec {sys.executable} -m lmstream {arguments}) | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Error" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -128,4 +207,4 @@ def test_long_texts_are_cut_and_cells_are_one_line():
 def test_the_entry_point_is_the_same_function():
     from lmstream.__main__ import main
 
-    assert main is cli.main
+    assert main is cli_package.main

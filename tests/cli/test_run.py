@@ -64,6 +64,32 @@ def test_workers_share_the_files_and_row_ids_are_those_of_one_process(cli, bundl
     assert lines_below(tmp_path / "two") == lines_below(tmp_path / "one")
 
 
+def test_the_end_of_a_run_says_what_was_odd_where_letters_are_and_what_a_broken_file_left(cli, in_tmp):
+    (in_tmp / "in").mkdir()
+    gauge = '{"name":"m","gauge":{"dataPoints":[{"timeUnixNano":"1715263558360000000","asInt":1}]}}'
+    total = gauge.replace("gauge", "sum").replace(
+        "}]}}", '}],"aggregationTemporality":"AGGREGATION_TEMPORALITY_DELTA"}}'
+    )
+    (in_tmp / "in/a.json").write_text(f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{gauge},{total}]}}]}}]}}')
+    (in_tmp / "in/b.json").write_text("no bundle")
+    said = cli("run", "--files", "in", "--org", "acme", "--landed", "landed")
+    assert said.code == 0
+    assert "2 rows delivered, 1 dead letters" in said.err
+    assert "noted 2 datasource.unknown, noted 2 device.unknown, noted 1 enum.name" in said.err
+    assert "lmstream dlq ls ./dead-letters" in said.err
+    (in_tmp / "in/c.jsonl.gz").write_bytes(gzip.compress(b"{}\n{}")[:-4])
+    said = cli("run", "--files", "in", "--landed", "landed2")
+    broke, error = said.err.splitlines()
+    assert said.code == 1
+    assert broke.startswith("broke off after")
+    assert "4 records, 0 rows delivered" in broke
+    assert "rejected 2 org.unresolved" in broke
+    assert "LMS-3004 in/c.jsonl.gz: ends inside its gzip data" in error
+    (in_tmp / "in/c.jsonl.gz").unlink()
+    said = cli("run", "--files", "in", "--landed", "landed3")
+    assert (said.code, "set engine.org_id, engine.org_by_topic" in said.err) == (0, True)
+
+
 def test_the_exit_code_is_that_of_the_worker_for_which_the_others_were_stopped(bundles, tmp_path):
     folder, _ = bundles(6)
     common = ["run", "--topic", "files", "--files", folder, "--org", "acme", "--dead-letters", tmp_path / "dead"]

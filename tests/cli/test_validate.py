@@ -50,7 +50,7 @@ def test_a_good_configuration_is_good_without_a_connection(cli):
 @pytest.mark.parametrize(
     ("variable", "value", "name", "message"),
     [
-        ("ENGINE__ORG_ID", "", "organization", "every point would be rejected"),
+        ("ENGINE__ORG_ID", "", "organization", "every point is rejected"),
         ("RUNTIME__GRACE", "28", "times", "runtime.grace 28 s and 4 s to close are under the 30 s of a kill"),
         ("SINK__CALL_TIMEOUT", "60", "times", "sink.call_timeout 60 s is within delivery.timeout 20 s"),
         ("SOURCE__HEARTBEAT_INTERVAL_MS", "20000", "times", "heartbeat_interval_ms 20 s is a third"),

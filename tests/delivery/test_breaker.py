@@ -20,6 +20,7 @@ from delivery.doubles import (
     until,
 )
 from lmstream.breaker import Breaker, BreakerPolicy
+from lmstream.called import process
 from lmstream.errors import SinkError
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
@@ -177,11 +178,11 @@ def test_a_host_that_is_called_has_no_breaker_unless_it_asks_and_then_gives_the_
     async def scenario():
         bad = Batch([record(n, b"junk") for n in range(200)])
         letters = ScriptedLetters()
-        assert (await make(ScriptedSink(), letters).process(bad)).complete
+        assert (await process(make(ScriptedSink(), letters), bad)).complete
         assert len(letters.letters) == 200
         letters = ScriptedLetters()
         pipeline = make(ScriptedSink(), letters, breaker=TEN)
-        outcome = await pipeline.process(bad)
+        outcome = await process(pipeline, bad)
         assert [each.code for each in outcome.failures] == ["dead_letters.breaker"]
         assert outcome.statuses.count(Status.DEAD_LETTERED) == len(letters.letters) <= 10
         assert outcome.statuses.count(Status.PENDING) == 200 - len(letters.letters)

@@ -204,7 +204,7 @@ class Trace:
                 self._epochs[record.tp] = epoch
                 self._open[record.tp], self._done[record.tp] = [], Counter()
             heappush(self._open[record.tp], record.offset)
-        self._submit(batch)
+        return self._submit(batch)
 
     def settled(self, tp, epoch, offset, status):
         if self._epochs.get(tp) == epoch:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from faults.checking import AWS, TOPIC, LogSource, Scene, seed_of, until
+from lmstream.called import process
 from lmstream.interfaces import Batch
 from lmstream.lab import Fault, Quota
 from lmstream.lab.generator import HOSTILE_NAMES
@@ -278,13 +279,13 @@ async def test_27_a_host_that_is_called_has_its_answer_before_its_deadline_and_a
     pipeline = scene.runtime(LogSource([]), sink=scene.sink(call_timeout=0.2), delivery=policy)._pipeline
     loop = asyncio.get_running_loop()
     deadline = loop.time() + 1.5
-    outcome = await pipeline.process(Batch(records), deadline)
+    outcome = await process(pipeline, Batch(records), deadline)
     assert loop.time() < deadline
     pending = [status is Status.PENDING for status in outcome.statuses]
     assert all(pending)
     assert outcome.failures
     scene.hose.faults = deque()
-    outcome = await pipeline.process(Batch(records), loop.time() + 20)
+    outcome = await process(pipeline, Batch(records), loop.time() + 20)
     assert outcome.complete
     await pipeline.close()
     await scene.judge(duplicates=fault.latency > 0)

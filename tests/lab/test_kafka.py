@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import socket
 import ssl
@@ -138,6 +139,20 @@ async def test_the_proxy_passes_megabytes_whole_and_leaves_nothing_behind(tmp_pa
             await reader.readexactly(1)
         for open_one in (writer, silent):
             open_one.transport.abort()
+
+
+async def test_no_connection_of_the_proxy_ends_in_an_error_that_nobody_hears(tmp_path):
+    certificates, unheard = Certificates(tmp_path), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    async with echo_server() as port, MtlsProxy(certificates, port) as proxy:
+        for cut in (False, True):
+            reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=certificates.client_context())
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+            writer.transport.abort() if cut else writer.close()
+            await until(lambda: proxy.live == 0)
+    gc.collect()  # a task says that nobody took its error when it is collected
+    assert unheard == []
 
 
 def test_the_proxy_demands_a_certificate_and_tls_1_2(tmp_path):

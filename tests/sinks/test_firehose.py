@@ -7,7 +7,7 @@ import botocore.exceptions
 import botocore.parsers
 import pytest
 
-from lmstream.errors import SinkError
+from lmstream.errors import ConfigError, SinkError
 from lmstream.lab import Fault, FirehoseLab, StreamConfig
 from lmstream.model import Kind, Pack
 from lmstream.settings import Settings as EngineSettings
@@ -130,6 +130,16 @@ async def test_nobody_there_wrong_stream_and_no_credentials(lab, unused_tcp_port
     assert [e.value.reason for e in (unreachable, gone, denied)] == ["sink.unreachable", "sink.missing", "sink.denied"]
     for each in (nobody, missing, odd, nameless):
         await each.close()
+
+
+async def test_a_stream_without_a_region_is_a_wrong_configuration(monkeypatch, tmp_path):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    sink = Firehose(Settings(stream="rows"))
+    with pytest.raises(ConfigError, match=r"sink\.region '': You must specify a region"):
+        await sink.describe()
+    await sink.close()
 
 
 async def test_a_call_that_never_ends_is_ended():

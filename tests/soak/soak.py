@@ -28,10 +28,10 @@ if __name__ == "__main__":
 from weather import Weather, resident
 
 from faults.cluster import Cluster, Member
+from lmstream.budget import BUDGET as DEFAULT
 from lmstream.cli.run import AGAIN
 from lmstream.errors import LmstreamError
 from lmstream.lab import Quota
-from lmstream.pipeline import BUDGET as DEFAULT
 
 MIB = 1 << 20
 BUDGET = 16 * MIB

@@ -8,7 +8,7 @@ import pytest
 from lmstream.errors import ConfigError, SourceError
 from lmstream.lab import KafkaLab
 from lmstream.model import TopicPartition
-from lmstream.sources import _kafka, _knock, _librdkafka, confluent, kafka
+from lmstream.sources import _kafka, _knock, _librdkafka, _librdkafka_thread, confluent, kafka
 from lmstream.sources.kafka import Kafka, Settings
 from sources import kafka_scenarios as scenarios
 from sources.kafka_scenarios import SCENARIOS, polled, produce
@@ -20,7 +20,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(_knock, "_KNOCK", 1.0)
     monkeypatch.setattr(_kafka, "_STOP", 2.0)
     monkeypatch.setattr(_librdkafka, "_TOPIC_WAIT", 0.1)
-    monkeypatch.setattr(_librdkafka, "_STOP", 2.0)
+    monkeypatch.setattr(_librdkafka_thread, "STOP", 2.0)
 
 
 MODULES = [pytest.param(kafka, id="kafka"), pytest.param(confluent, id="confluent")]

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Protocol
 
 from lmstream.awslambda import answers, aws, events
 from lmstream.awslambda.telling import Listening, Telling
+from lmstream.called import process
 from lmstream.config import Config, load
 from lmstream.crashes import Crashes
 from lmstream.errors import ConfigError
@@ -92,7 +93,7 @@ class Host:
             else asyncio.sleep(0)
         )
         try:
-            outcome = await self._pipeline.process(Batch(event.records), deadline)
+            outcome = await process(self._pipeline, Batch(event.records), deadline)
         finally:
             unburied = await faulty
         places: list[answers.Place] = [

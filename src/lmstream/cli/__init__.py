@@ -13,7 +13,8 @@ OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes: done; a run-time error; usage or configuration; rows lost or phantom; some records were dead-lettered
 and --strict was given; stopped by the keyboard."""
 
-# A verb, one sentence, examples. Verbs are imported when they are called: --help stays quick and needs no other extra.
+# A verb, one sentence, examples of at most 78 columns: longer ones would be wrapped, and pasted as two commands.
+# Verbs are imported when they are called: --help stays quick, and needs no extra of another verb.
 _VERBS: Final[dict[str, tuple[str, str]]] = {
     "demo": (
         "The whole job on embedded parts: broker with mTLS, bundles, consumer, Firehose, SQL, verdict.",
@@ -26,23 +27,28 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         "Any source to any sink: records in, rows out; offsets are committed only for what is durable.",
         """
         lmstream run --config lmstream.toml
-        lmstream run --source files --files ./bundles --org acme --sink local --landed ./landed
-        lmstream run --source kafka --bootstrap b-1.example:9094 --topic lm.metrics.otlp --org acme \\
-            --ca ca.pem --cert client.pem --key client.key --sink firehose --stream lm-metrics
+        lmstream run --files ./bundles --org acme --landed ./landed
+        cat bundle.json | lmstream run --files - --org acme --sink stdout
+        lmstream run --bootstrap b-1.example:9094 --topic lm.metrics.otlp \\
+            --ca ca.pem --cert client.pem --key client.key --org acme \\
+            --stream lm-metrics --dead-letters ./dead-letters
         """,
     ),
     "publish": (
         "Generate LMDP bundles and publish them to a topic.",
         """
-        lmstream publish --bootstrap 127.0.0.1:9092 --topic lm.metrics.otlp --count 1000 --verifiable log.jsonl
-        lmstream publish --bootstrap 127.0.0.1:9092 --topic lm.metrics.otlp --duration 60 --rate 50 --format protobuf
+        lmstream publish --bootstrap 127.0.0.1:9092 --topic lm.metrics.otlp \\
+            --count 1000 --verifiable log.jsonl
+        lmstream publish --bootstrap 127.0.0.1:9092 --topic lm.metrics.otlp \\
+            --duration 60 --rate 50 --format protobuf
         """,
     ),
     "lag": (
         "How far the consumer group is behind: records, time, and the time until rows are lost.",
         """
         lmstream lag --config lmstream.toml
-        lmstream lag --bootstrap b-1.example:9094 --topic lm.metrics.otlp --group lmstream --watch 5
+        lmstream lag --bootstrap b-1.example:9094 --topic lm.metrics.otlp \\
+            --group lmstream --watch 5
         """,
     ),
     "health": (
@@ -63,15 +69,18 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
     "verify": (
         "Prove that every expected row landed: lost, duplicate, phantom, dead-lettered.",
         """
-        lmstream verify --expected log.jsonl --landed ./landed --dead-letters ./dead-letters
-        lmstream verify --topic lm.metrics.otlp --bootstrap 127.0.0.1:9092 --from 0=100 --to 0=200 --landed ./landed
+        lmstream verify --expected log.jsonl --landed ./landed \\
+            --dead-letters ./dead-letters
+        lmstream verify --topic lm.metrics.otlp --bootstrap 127.0.0.1:9092 \\
+            --from 0=100 --to 0=200 --org acme --landed ./landed
         """,
     ),
     "query": (
         "SQL over landed rows with DuckDB: views `landed` (every row) and `rows` (one row an id).",
         """
         lmstream query --landed ./landed
-        lmstream query "select metric, avg(value) from rows group by all" --landed ./landed --csv
+        lmstream query "select metric, avg(value) from rows group by all" \\
+            --landed ./landed --csv
         """,
     ),
     "explain": (
@@ -109,7 +118,7 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         "The catalogue of metrics, and what is made of it: alarms for Prometheus, a dashboard for Grafana.",
         """
         lmstream telemetry ls
-        lmstream telemetry prometheus --runbook https://wiki.example/lmstream > rules.yaml
+        lmstream telemetry prometheus > rules.yaml
         lmstream telemetry grafana > dashboard.json
         """,
     ),
@@ -159,7 +168,7 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None) -> int:
     """Do the work; answer its exit code, or that of its error, which is said in one line."""
     debug = _debugging() if debug is None else debug
     try:
-        return work()
+        return _flushed(work())
     except LmstreamError as e:
         if debug:
             traceback.print_exc()
@@ -169,14 +178,30 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None) -> int:
         _complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # `lmstream query | head`: not our error; keep the interpreter from saying so at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from lmstream.cli.terminal import deaf
+
+        deaf()
         return OK
     except Exception as e:  # noqa: BLE001 - the last line of defence: a bug is one line, its traceback is asked for
         if debug:
             traceback.print_exc()
+        if missing := _missing(e):
+            _complain(str(missing))
+            return missing.exit_code
         why = REASONS["bug.unexpected"]
         _complain(f"{why.code} unexpected {type(e).__name__}: {e} [bug.unexpected]. Mend: {why.mend}. {more(why.code)}")
         return FAILED
+
+
+def _flushed(code: int) -> int:
+    sys.stdout.flush()  # here, where a reader that went away is no error; at exit it would be
+    return code
+
+
+def _missing(error: Exception) -> ConfigError | None:
+    from lmstream._parts import extra_missing
+
+    return extra_missing(error, "this command")
 
 
 def _debugging() -> bool:

@@ -30,5 +30,9 @@ def bench(*, report: Path | None = None, results: Path | None = None, quick: boo
             return int(drawn.main([str(report), *(["--results", str(results)] if results else [])]))
         measured = importlib.import_module("benchmarks.__main__")
         return int(measured.main(["--quick", "--no-gate"] if quick else []))
+    except OSError as e:
+        if report is None:
+            raise
+        raise ConfigError("config.invalid", f"--report {report}: {e.strerror or e}") from e
     except ImportError as e:
         raise ConfigError("config.extra", f"the benchmarks need {e.name}: `make setup` installs it") from e

@@ -75,7 +75,6 @@ def show_table(message: dict[str, Any], limit: int) -> None:
 
 def show_tree(message: dict[str, Any], limit: int) -> None:
     """Print resources, scopes, metrics and points as a tree."""
-    from rich.console import Console
     from rich.text import Text
     from rich.tree import Tree
 
@@ -97,7 +96,7 @@ def show_tree(message: dict[str, Any], limit: int) -> None:
                 leaf = below.add(text("metric", str(metric.get("name", "")), kind, str(metric.get("unit") or "")))
                 for point in _points(metric, kind):
                     leaf.add(text(_value(point), f"at {point.get('timeUnixNano', '-')}", _brief(point)))
-    Console(width=None if Console().is_terminal else 200).print(root)
+    terminal.draw(root)
     if left < 0:
         terminal.say(f"and {-left:,} more metrics; --limit shows more")
 

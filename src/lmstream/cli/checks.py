@@ -40,19 +40,20 @@ class Check(Struct, frozen=True):
 
 def arithmetic(config: Config) -> Iterator[Check]:
     """Numbers that contradict each other, or the machine. Nothing connects."""
-    yield _organization(config)
+    yield organization(config)
     yield from _parts(config)
     yield _memory(config)
     yield from _times(config)
     yield _requests(config)
 
 
-def _organization(config: Config) -> Check:
+def organization(config: Config) -> Check:
+    """See whether rows can have an organization at all."""
     engine = config.engine
     if engine.org_id or engine.org_by_topic or engine.org_attributes:
         how = engine.org_id or ("by topic" if engine.org_by_topic else f"from {', '.join(engine.org_attributes)}")
         return Check("organization", "ok", how)
-    what = "none is set, and LMDP sends none: every point would be rejected as org.unresolved"
+    what = "none is set, and LMDP sends none: every point is rejected as org.unresolved"
     return Check("organization", "failed", what, "set engine.org_id, engine.org_by_topic or engine.org_attributes")
 
 

@@ -72,8 +72,7 @@ def demo(
     no_faults
         Let Firehose answer every request well; without it some are throttled, refused in part, and reset.
     host
-        What runs the engine: the long-running consumer, or a Lambda function behind an EventBridge Pipe or a Kafka
-        event source mapping, with AWS's own runtime client.
+        What runs the engine: the consumer, or AWS's own Lambda client behind a Pipe or an event source mapping.
     """
     if host != "container":
         demo_lambda.need()
@@ -258,7 +257,9 @@ def _show(folder: Path, told: str, report: Report, seconds: float) -> None:
     print(verdict(report))
     print(f"done in {seconds:.1f} s. Look around, then try:")
     command = _command()
-    letter = next(iter(sorted((folder / "dead-letters").rglob("*.json"))), None)
+    letters = sorted((folder / "dead-letters").rglob("*.json"))
+    # One with refused points, if there is any: its other points are rows to look at.
+    letter = next((one for one in letters if b'"rejected"' in one.read_bytes()), letters[0] if letters else None)
     sql = "select metric, count(*) from rows group by all order by all limit 5"
     names = ("published.jsonl", "landed", "dead-letters")
     published, landed, dead_letters = (shlex.quote(str(folder / name)) for name in names)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
@@ -37,8 +37,9 @@ def inspect(
     /,
     *,
     format: Format = "table",  # noqa: A002 - the flag's name
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
     rows: bool = False,
-    limit: int = 50,
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 50,
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
@@ -50,6 +51,8 @@ def inspect(
         A file, - for standard input, or TOPIC/PARTITION/OFFSET with --bootstrap.
     format
         table: a line a metric. tree: resources, scopes, metrics, points. json: the whole of it.
+    as_json
+        The same as --format json.
     rows
         Show the rows that a bundle becomes, instead of the bundle.
     limit
@@ -57,6 +60,7 @@ def inspect(
     """
     if target.startswith("-") and target != "-":
         raise ConfigError("config.invalid", f"{target} is no option of inspect; see: lmstream inspect --help")
+    format = "json" if as_json else format  # noqa: A001 - the flag's name
     settings = engine.load().engine
     if not (settings.org_id or settings.org_by_topic or settings.org_attributes):
         settings = msgspec.structs.replace(settings, org_id=UNSET)

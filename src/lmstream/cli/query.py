@@ -54,8 +54,7 @@ def query(
     sql
         One statement that reads. Without it: rows by org, metric and hour.
     landed
-        Folder of landed rows, or s3://BUCKET/PREFIX, which is copied to a temporary folder first: name a prefix that
-        is small enough, as s3://BUCKET/acme/CpuUsage/2026/11/23/.
+        Folder of landed rows, or s3://BUCKET/PREFIX: a prefix that is small enough to be copied here first.
     errors
         Error prefix to leave out; LANDED/errors when that exists.
     as_json

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -17,11 +18,12 @@ from cyclopts import Parameter
 
 from lmstream._checked import Text
 from lmstream.cli import terminal
+from lmstream.cli.checks import organization
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
 from lmstream.cli.heap import trimmed
 from lmstream.cli.status import Reporter
 from lmstream.cli.watching import logged, watched
-from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
+from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters, letters_part
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.interfaces import Source
 from lmstream.operations.letters import Telling
@@ -74,8 +76,7 @@ class SinkFlags:
     """Where rows go."""
 
     sink: str | None = None
-    """firehose, local, stdout, null (files only: measures, delivers nothing), or a module of yours. --stream and
-    --landed say it too."""
+    """firehose, local, stdout, null (files only: delivers nothing), or a module of yours. Or --stream, --landed."""
     landed: Path | None = None
     """Landing folder of the local sink."""
     stream: str | None = None
@@ -147,6 +148,12 @@ def run(
 def conclude(summary: Summary, config: Config) -> int:
     """Say how the run went, and answer its exit code."""
     terminal.say(sentence(summary))
+    part = letters_part(config)
+    if summary.dead_letters and config.need("source").name == "files" and part is not None and part.name == "letters":
+        terminal.say(f"why, and which: lmstream dlq ls {shlex.quote(part.settings.root)}")
+    unresolved = organization(config)
+    if "org.unresolved" in summary.rejected and unresolved.verdict == "failed":
+        terminal.say(f"organization: {unresolved.said}; {unresolved.mend}, and replay the letters")
     if summary.unacked:
         terminal.say(f"{summary.unacked:,} records were not settled in time; they come again at the next start")
         return AGAIN
@@ -203,6 +210,10 @@ async def execute(
         async with watched(config, reporter.readings, worker), trimmed(runtime.pipeline):
             with reporter:
                 return await runtime.run()
+    except LmstreamError:
+        if (sofar := runtime.progress()).records:
+            terminal.say(sentence(sofar, "broke off after"))
+        raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
@@ -244,7 +255,7 @@ async def _check(config: Config) -> None:
         await sink.close()
 
 
-def sentence(summary: Summary) -> str:
+def sentence(summary: Summary, how: str = "done in") -> str:
     """Answer the last line of a run."""
     parts = [
         f"{summary.records:,} records",
@@ -256,6 +267,7 @@ def sentence(summary: Summary) -> str:
         f"skipped {n:,} {reason}" for reason, n in sorted(summary.skipped.items()) if reason != "record.tombstone"
     ]
     parts += [f"rejected {n:,} {reason}" for reason, n in sorted(summary.rejected.items())]
+    parts += [f"noted {n:,} {what}" for what, n in sorted(summary.noted.items())]
     parts += [f"{summary.retried_packs:,} packs sent again"] if summary.retried_packs else []
     rate = summary.rows / summary.duration if summary.duration else 0.0
-    return f"done in {summary.duration:.1f} s ({rate:,.0f} rows/s): " + ", ".join(parts)
+    return f"{how} {summary.duration:.1f} s ({rate:,.0f} rows/s): " + ", ".join(parts)

@@ -1,11 +1,13 @@
 """`lmstream schema`: the row contract in the form that somebody else's tool reads."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from lmstream import spec
 from lmstream.cli.terminal import print_json
 from lmstream.config import load
+from lmstream.errors import ConfigError
 
 
 def schema(
@@ -21,12 +23,11 @@ def schema(
     Parameters
     ----------
     form
-        json: JSON Schema of one row. glue: columns of a Glue table. sql: CREATE TABLE for Athena, with partition
-        projection. markdown: the field table of the documentation.
+        json: JSON Schema of a row. glue: columns of a Glue table. sql: DDL for Athena. markdown: the table of the docs.
     config
         TOML file with the path template that the DDL must fit.
     location
-        For sql: where rows land, ending in a slash.
+        For sql: where rows land.
     database
         For sql: name of the Athena database.
     """
@@ -35,6 +36,11 @@ def schema(
     elif form == "glue":
         print_json(spec.glue_columns())
     elif form == "sql":
-        print(spec.athena_ddl(load(config).engine, location, database))
+        # Both stand inside quotes of the DDL, so nothing that could end them is taken.
+        if not re.fullmatch(r"s3://[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9!_.*()/=-]*)?", location):
+            raise ConfigError("config.invalid", f"--location {location}: expected s3://BUCKET/PREFIX/")
+        if not re.fullmatch(r"[a-z0-9_]+", database):
+            raise ConfigError("config.invalid", f"--database {database}: Athena takes a-z, 0-9 and _")
+        print(spec.athena_ddl(load(config).engine, location.rstrip("/") + "/", database))
     else:
         print(spec.field_table())

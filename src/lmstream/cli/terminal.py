@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import sys
 import time
 import unicodedata
@@ -64,7 +65,6 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     """Print a table on stdout; numbers to the right. Without a terminal it is as wide as it needs to be."""
     try:
         from rich.box import SIMPLE_HEAD
-        from rich.console import Console
         from rich.table import Table
         from rich.text import Text
     except ImportError as e:
@@ -74,13 +74,40 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     columns = list(zip(*body, strict=True)) or [()] * len(headers)
     numeric = [bool(column) and all(isinstance(v, int | float | None) for v in column) for column in columns]
     grid = Table(box=SIMPLE_HEAD, title=Text(clean(title)) if title else None, title_justify="left", pad_edge=False)
-    for header, right in zip(headers, numeric, strict=True):
-        grid.add_column(Text(clean(header)), justify="right" if right else "left", overflow="fold")
+    for header, right, values in zip(headers, numeric, columns, strict=True):
+        # A number that is folded reads as two: rather fold the texts beside it.
+        whole = right and len(header) <= max(len(cell(value)) for value in values)
+        grid.add_column(Text(clean(header)), justify="right" if right else "left", overflow="fold", no_wrap=whole)
     for row in body:
         # Text, not str: brackets in data are no rich markup.
         grid.add_row(*(Text(cell(value)) for value in row))
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(grid)
+    draw(grid)
+
+
+def draw(what: Any) -> None:
+    """Print what rich draws on stdout. Without a terminal it is as wide as it needs to be."""
+    from rich.console import Console
+
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # not rich's exit 1: a reader that goes away is no error
+
+    Plain(width=None if sys.stdout.isatty() else 200).print(what)
+
+
+@contextlib.contextmanager
+def read_or_not() -> Iterator[None]:
+    """Print, and go on when the reader goes away: for exit codes that must not depend on who reads."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        deaf()
+
+
+def deaf() -> None:
+    """Let what is still printed go nowhere, and the interpreter say nothing of it at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Line(logging.Formatter):

@@ -97,12 +97,16 @@ def verify(
             "landed": rows.name,
             "dead letters": letters.name if letters is not None else "",
         }
-        html.write_text(page(report, {name: text for name, text in what.items() if text}), encoding="utf-8")
+        try:
+            html.write_text(page(report, {name: text for name, text in what.items() if text}), encoding="utf-8")
+        except OSError as e:
+            raise ConfigError("config.invalid", f"--html {html}: {e.strerror}") from e
         terminal.say(f"the verdict is in {html}")
-    if as_json:
-        terminal.print_json(msgspec.to_builtins(report))
-    else:
-        show(report)
+    with terminal.read_or_not():
+        if as_json:
+            terminal.print_json(msgspec.to_builtins(report))
+        else:
+            show(report)
     return 0 if report.ok else NOT_VERIFIED
 
 

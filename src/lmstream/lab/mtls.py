@@ -1,6 +1,7 @@
 """mTLS before a plaintext server: throw-away certificates, and a proxy that lets only their owners through."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import os
 import socket
@@ -168,7 +169,8 @@ class MtlsProxy:
             pass  # the upstream is away, or a side stopped reading: cutting the other is all a proxy can say
         finally:
             for writer in writers:
-                writer.transport.abort()
+                with contextlib.suppress(AttributeError):  # Python 3.11.2 cannot abort what was closed twice
+                    writer.transport.abort()
 
     async def kill_all(self) -> int:
         """Cut every live connection, as a failing network would; return how many. New ones are still taken."""

@@ -138,6 +138,7 @@ def status(readings: Readings) -> dict[str, Any]:
             "tombstones": progress.tombstones,
             "rejected": progress.rejected,
             "skipped": progress.skipped,
+            "noted": progress.noted,
             "retried_packs": progress.retried_packs,
             "unknown_outcomes": progress.unknown_outcomes,
             "commits": progress.commits,

@@ -148,6 +148,7 @@ class Readings:
         labelled: tuple[tuple[str, Mapping[str, int]], ...] = (
             ("lmstream_points_skipped_total", counts.skipped),
             ("lmstream_points_rejected_total", counts.rejected),
+            ("lmstream_points_noted_total", counts.noted),
             ("lmstream_sink_requests_total", sent.requests),
         )
         for name, values in labelled:

@@ -26,6 +26,7 @@ LIMITS: Final = Limits(
 
 _R, _F = Kind.RETRYABLE, Kind.FATAL_CONFIG
 
+_UNPLACED: Final = frozenset({"NoRegionError", "InvalidRegionError"})
 _DENIED: Final = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
 
 
@@ -111,6 +112,9 @@ class Firehose:
             raise
         except Exception as error:
             failure = failure_of(error)
+            if failure.code in _UNPLACED:
+                what = f"sink.region {settings.region!r}: {failure.message}"
+                raise ConfigError("config.invalid", what) from error
             reason = "sink.unreachable"
             if failure.code == "ResourceNotFoundException":
                 reason = "sink.missing"

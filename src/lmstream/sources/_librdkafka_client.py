@@ -79,6 +79,22 @@ def placed_at(offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
     return [KafkaPartition(tp.topic, tp.partition, n) for tp, n in offsets.items()]
 
 
+def lost_by(error: KafkaError, place: str) -> LostError | None:
+    """The end of a member by an error that came in place of a record; None when the client mends it by itself."""
+    if is_fatal(error):
+        return fatal(error)
+    if error.code() in DENIED:
+        return LostError("denied", f"{place}{error.str()}")
+    if error.code() in PASSING or error.retriable():
+        return None
+    return LostError("client", f"{place}{error.name()} {error.str()}")
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client does nothing any more after it."""
+    return error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001 - librdkafka's own code
+
+
 def fatal(error: KafkaError) -> LostError:
     """The end of a member by an error after which its client does nothing any more."""
     fenced = error.code() == KafkaError.FENCED_INSTANCE_ID or "enced" in error.str()
