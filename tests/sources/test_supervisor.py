@@ -1,8 +1,10 @@
 """The supervised sources under errors of the broker, request by request, on the mock cluster."""
 
 import asyncio
+import contextlib
 import json
 import os
+import threading
 from pathlib import Path
 from time import monotonic
 
@@ -69,9 +71,19 @@ async def heartbeat(module, code):
         assert sum(health.recreations.values()) <= 1
 
 
+@contextlib.asynccontextmanager
+async def leaving_no_thread():
+    """What ran in between has ended, its client's thread too: one that hangs in its library may spin for ever."""
+    before = set(threading.enumerate())
+    yield
+    async with asyncio.timeout(10):
+        while [each for each in set(threading.enumerate()) - before if each.name == "librdkafka"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 @each
 async def test_a_fenced_member_ends_with_75_and_says_why(module):
-    async with running(module) as run:
+    async with leaving_no_thread(), running(module) as run:
         run.kafka.push_errors("Heartbeat", 82)
         with pytest.raises(RestartError, match="instance") as caught:
             await asyncio.wait_for(asyncio.shield(run.task), 15)
@@ -96,7 +108,7 @@ async def refused_commit(module, codes):
 
 
 async def test_a_fenced_commit_ends_librdkafka_with_75():
-    async with running(confluent) as run:
+    async with leaving_no_thread(), running(confluent) as run:
         run.kafka.push_errors("OffsetCommit", 82)
         await run.produce(20)
         with pytest.raises(RestartError) as caught:

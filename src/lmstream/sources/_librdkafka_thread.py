@@ -65,6 +65,7 @@ class ClientThread:
         self._committing: tuple[Mapping[TopicPartition, int], asyncio.Future[None]] | None = None  # of the loop
         self._next: dict[TopicPartition, int] = {}  # of the thread: the offset that comes next
         self._paused: frozenset[TopicPartition] = frozenset()  # of the thread: what the client was told
+        self._dead = False  # set by the thread, once: a fatal error, after which the client does nothing any more
 
     async def start(self) -> None:
         """Make the client, which connects by itself. Raises ConfigError."""
@@ -116,8 +117,8 @@ class ClientThread:
     async def close(self) -> None:
         """Leave the group, in a bounded time."""
         consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            # After a fatal error librdkafka's close may not return: then the threads are left behind.
+        # After a fatal error there is no membership to leave, and librdkafka's close spins for ever: it is dropped.
+        if consumer is not None and not self._dead:
             await asyncio.wait({self._worker.call(consumer.close)}, timeout=STOP)
         self._worker.close()
 
@@ -172,6 +173,7 @@ class ClientThread:
         place = f"{message.topic()}/{message.partition()}: " if message.topic() else ""
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own code
             self._lost_offset(consumer, TopicPartition(str(message.topic()), int(message.partition() or 0)), error)
+        self._dead = self._dead or is_fatal(error)
         if (lost := lost_by(error, place)) is not None:
             raise lost
         if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
@@ -203,6 +205,7 @@ class ClientThread:
     def _on_error(self, error: KafkaError) -> None:
         self._source.health.last_error = f"{error.name()} {error.str()}"
         if is_fatal(error):
+            self._dead = True
             self._shared.failure = fatal(error)
         elif error.code() in DENIED:
             self._shared.failure = LostError("denied", error.str())
