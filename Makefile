@@ -32,8 +32,8 @@ define install
 	@echo "installing $(1) (hash-checked)" >&2
 	@if [ -n "$(UV)" ]; then uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1); \
 	 else $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1); fi
-	@$(if $(2),,if [ -n "$(UV)" ]; then uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
-	 else $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .; fi)
+	@$(if $(2),,if [ -n "$(UV)" ]; then uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	 else $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; fi)
 	@touch $@
 endef
 
@@ -125,15 +125,17 @@ bench-report: $(DEV) ## The recorded runs as a page and PNG charts in dist/
 
 locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versions)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
-	  --all-extras --group dev pyproject.toml -o requirements/dev.lock
+	  --all-extras --group dev pyproject.toml requirements/build.in -o requirements/dev.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --extra proto --extra consumer --extra cli --extra query --extra lab --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/demo.lock
+	  --extra proto --extra consumer --extra cli --extra query --extra lab --extra lambda -c requirements/dev.lock pyproject.toml requirements/build.in -o requirements/demo.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/lambda.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra proto --extra consumer --extra cli -c requirements/dev.lock pyproject.toml -o requirements/container.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  -c requirements/dev.lock requirements/build.in -o requirements/build.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
-	  --extra proto --extra consumer --extra lab -c requirements/dev.lock pyproject.toml deploy/cdk/requirements.in -o requirements/cdk.lock
+	  --extra proto --extra consumer --extra lab -c requirements/dev.lock pyproject.toml requirements/build.in deploy/cdk/requirements.in -o requirements/cdk.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  deploy/cdk/rehearsal.in -o requirements/rehearsal.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
