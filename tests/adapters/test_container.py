@@ -285,20 +285,20 @@ async def test_the_entry_point_runs_is_well_writes_only_where_it_may_and_stops(t
 
 @pytest.mark.slow
 def test_the_lock_of_the_image_is_all_that_it_needs(tmp_path):
-    """As the Dockerfile does it: a new environment, the lock, the package without dependencies."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
-    pip = [
-        tmp_path / "env/bin/python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-compile",
-    ]
-    lock = ["--require-hashes", "--only-binary", ":all:", "-r", ROOT / "requirements/container.lock"]
-    subprocess.run([*pip, *lock], check=True)
-    subprocess.run([*pip, "--no-deps", ROOT], check=True)
+    """As the Dockerfile does it: the lock; a wheel built with what is pinned, elsewhere; the wheel, and no index."""
+    for name in ("env", "build"):
+        subprocess.run([sys.executable, "-m", "venv", tmp_path / name], check=True)
+
+    def pip(name, *args):
+        command = [tmp_path / name / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check", *args]
+        subprocess.run(command, check=True)
+
+    hashed = ["install", "--no-compile", "--require-hashes", "--only-binary", ":all:", "-r"]
+    pip("env", *hashed, ROOT / "requirements/container.lock")
+    pip("build", *hashed, ROOT / "requirements/build.lock")
+    wheels = tmp_path / "dist"
+    pip("build", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", wheels, ROOT)
+    pip("env", "install", "--no-compile", "--no-deps", "--no-index", "--find-links", wheels, "lmstream")
     python = tmp_path / "env/bin/python"
     parts = "lmstream.sources.kafka, lmstream.sinks.firehose, lmstream.sinks.letters_s3, lmstream.codecs.otlp_proto"
     verbs = "lmstream.cli.run, lmstream.cli.publish, lmstream.lab.generator, lmstream.cli.watching"
