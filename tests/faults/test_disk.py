@@ -1,6 +1,7 @@
 """A landing disk that is full, read-only or gone in the middle of a run: nothing is committed, and it goes on after."""
 
 import asyncio
+import shutil
 import subprocess
 
 import pytest
@@ -52,15 +53,22 @@ class Gone:
     """The folder's path is that of a file for a while: no rights are needed to show this one."""
 
     def __init__(self, disk):
-        self._disk, self._aside = disk, disk.with_name("aside")
+        self._disk, self._aside = disk, []
 
     def begin(self):
-        self._disk.rename(self._aside)
-        self._disk.write_bytes(b"")
+        while True:
+            self._aside.append(self._disk.with_name(f"aside-{len(self._aside)}"))
+            self._disk.rename(self._aside[-1])
+            try:
+                self._disk.write_bytes(b"")
+            except IsADirectoryError:  # a writer was quicker, and made the folder again: that one is put aside too
+                continue
+            return
 
     def end(self):
         self._disk.unlink()
-        self._aside.rename(self._disk)
+        for folder in self._aside:
+            shutil.copytree(folder, self._disk, dirs_exist_ok=True)
 
 
 async def suffer(scene, fault):
