@@ -184,6 +184,16 @@ def test_a_reader_that_goes_away_is_no_error_and_no_verdict(tmp_path, arguments,
     assert "Error" not in done.stderr
 
 
+@pytest.mark.parametrize("form", ["table", "tree", "json"])
+def test_what_the_encoding_of_a_terminal_lacks_is_escaped(tmp_path, form):
+    metrics = f'[{{"name":"\U0001f600","gauge":{{"dataPoints":[{POINT}]}}}}]'
+    path = tmp_path / "bundle.json"
+    path.write_text(f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":{metrics}}}]}}]}}', encoding="utf-8")
+    done = spawn("inspect", str(path), "--format", form, PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr
+    assert "\\U0001f600" in done.stdout or "\\ud83d\\ude00" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("hostile", "shown"),
     [

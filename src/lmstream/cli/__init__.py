@@ -1,5 +1,6 @@
 """The command line: one file a verb. Data goes to stdout, talk to stderr; exit codes are the same for every verb."""
 
+import io
 import os
 import sys
 import traceback
@@ -161,6 +162,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in arguments or _debugging()
     arguments = [a for a in arguments if a != "--debug"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is escaped, as on stderr
     return guarded(lambda: _run(arguments, debug=debug), debug=debug)
 
 
