@@ -106,6 +106,16 @@ def test_every_setting_in_them_is_one_of_ours(settings):
     assert config.engine.org_id == "acme"
 
 
+def test_a_pod_and_compose_remember_over_which_record_their_container_died():
+    folder = Path(settings_of_kubernetes()["LMSTREAM_RUN__STATE_DIR"])
+    (mount,) = [each for each in CONTAINER["volumeMounts"] if Path(each["mountPath"]) in folder.parents]
+    assert not mount.get("readOnly")
+    assert "emptyDir" in next(each for each in POD["volumes"] if each["name"] == mount["name"])
+    letters = Path(settings_of_compose()["LMSTREAM_DEAD_LETTERS__ROOT"])  # in which .state is, unless told otherwise
+    named = [each.split(":") for each in COMPOSE["services"]["lmstream"]["volumes"]]
+    assert [name for name, at in named if Path(at) in letters.parents] == list(COMPOSE["volumes"])
+
+
 def defaults():
     source = (HERE / "entrypoint.py").read_text("utf-8")
     found = dict(re.findall(r'"(LMSTREAM_\w+)": "([^"]+)"', source))
