@@ -112,7 +112,7 @@ async def test_46_a_provider_that_is_away_when_credentials_end_delays_and_loses_
     running = asyncio.create_task(scene.runtime(source, on_progress=seen.append).run())
     await until(lambda: source.committed, 20, "the first commit")
     issuer.away = True
-    await until(lambda: seen[-1].trouble, 30, "the trouble")
+    await until(lambda: seen and seen[-1].trouble, 30, "the trouble")
     asked, held = issuer.refused, dict(source.committed)
     await until(lambda: issuer.refused > asked + 2, 30, "further questions")
     assert not running.done()
