@@ -80,7 +80,8 @@ def test_nothing_is_committed_before_it_is_durable_and_at_most_once_a_second():
 
         async def watched(offsets, /):
             times.append(now())
-            assert all(sink.lines[line] for line in all_lines(source.log[: offsets[TP]]))
+            with told_to_run():
+                assert all(sink.lines[line] for line in all_lines(source.log[: offsets[TP]]))
             await commit(offsets)
 
         source.commit = watched
