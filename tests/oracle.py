@@ -27,7 +27,8 @@ Where the text was silent, these were chosen:
     the bundle, whatever else the point is.
 12. The time of an exemplar is any uint64 (0 when absent), else a wrong type. Both values in one, in JSON, is one too.
 13. What is noted speaks of the bundle, whatever became of the rows: device.unknown and datasource.unknown once a data
-    point, exemplar.value once an exemplar (of points without a wrong type), enum.name once a metric, points or not.
+    point, exemplar.value once an exemplar (of points without a wrong type), enum.name once a metric, points or not,
+    metric.empty once a metric without data points, bundle.empty once where there are none at all.
 14. Points left out by Record.only are neither skipped nor rejected.
 15. Exemplars that the settings turn off are ignored as unknown fields are, wrong types in them too.
 16. AnyValue that says only string_value_strindex is empty, as OTLP asks for.
@@ -66,6 +67,10 @@ def rows(record: Any, settings: Any) -> Verdict:
     for *_, metric in metrics:
         if metric.enum_name:
             count(verdict.noted, "enum.name")
+        if not metric.points:
+            count(verdict.noted, "metric.empty")
+    if not placed:
+        count(verdict.noted, "bundle.empty")
     for ordinal, where in enumerate(placed):
         found = Found(ordinal, *where)
         note(verdict.noted, settings, found)

@@ -38,7 +38,9 @@ TAIL = """
 
 `record.tombstone`: a record without a value, acknowledged. Tolerated oddities of data points that became rows:
 `device.unknown` and `datasource.unknown` (the row says `unknown`), `enum.name` (an enum as its name instead of its number),
-`exemplar.value` (an exemplar without a finite value was left out). They are in the last line of a run, in `/statusz` and in
+`exemplar.value` (an exemplar without a finite value was left out). And what held nothing to make rows of: `metric.empty` (a
+metric without data points) and `bundle.empty` (a bundle without any), which is also how a sender looks that names its fields
+otherwise, as unknown fields are ignored. They are in the last line of a run, in `/statusz` and in
 `lmstream_points_noted_total`.
 """
 

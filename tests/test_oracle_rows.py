@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from google.protobuf.json_format import ParseDict
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 import repoison
 from judging import ACME, SKIPPED, agree, lines_of, record
@@ -338,3 +340,27 @@ def test_exemplars_may_be_left_out_and_are_judged_alike_in_both_formats(name, wa
     if wire is not None:
         assert (b'"exemplars"' in lines) == (wanted and name == "good")
         assert agree(record(repoison.proto_gauge(repoison.proto_point(wire))), settings) == lines
+
+
+EMPTY = {
+    "no metrics": ("", {"bundle.empty": 1}),
+    "no data": ('{"name":"a"},{"name":"b","gauge":{}}', {"metric.empty": 2, "bundle.empty": 1}),
+    "no points": ('{"sum":{"dataPoints":[]}},{"summary":{"dataPoints":null}}', {"metric.empty": 2, "bundle.empty": 1}),
+    "some points": (f'{{"gauge":{{"dataPoints":[{{{TIME},"asInt":"1"}}]}}}},{{"sum":{{}}}}', {"metric.empty": 1}),
+}
+
+
+@pytest.mark.parametrize(("text", "noted"), EMPTY.values(), ids=EMPTY)
+def test_what_holds_no_points_is_noted(text: str, noted: dict[str, int]) -> None:
+    of_json = metrics(text)
+    of_proto = ParseDict(json.loads(of_json), ExportMetricsServiceRequest()).SerializeToString()
+    for payload in (of_json, of_proto):
+        out = Engine(ACME).fan_out(record(payload))
+        assert {reason: n for reason, n in out.noted.items() if reason.endswith(".empty")} == noted
+        agree(record(payload), ACME)
+
+
+def test_points_under_a_name_that_otlp_has_not_are_noted_as_none() -> None:
+    rec = record(metrics(f'{{"gauge":{{"data_points":[{{{TIME},"asInt":"1"}}]}}}}'))
+    assert Engine(ACME).fan_out(rec).noted == {"metric.empty": 1, "bundle.empty": 1}
+    agree(rec, ACME)

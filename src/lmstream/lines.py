@@ -22,7 +22,8 @@ class FanOut(Struct, eq=False, gc=False):
 
     rows: int
     noted: dict[str, int]
-    """What was tolerated, counted: `device.unknown`, `datasource.unknown`, `enum.name`, `exemplar.value`."""
+    """What was tolerated, counted: `device.unknown`, `datasource.unknown`, `enum.name`, `exemplar.value`,
+    `metric.empty`, `bundle.empty`."""
     _pieces: list[bytes]
     """PIECES of them a row, rows in document order."""
     _paths: Callable[..., Iterable[tuple[str, int]]]

@@ -80,7 +80,7 @@ CATALOGUE: Final = (
         "",
         "counter",
         "Count",
-        "Oddities of points that became rows all the same: no device, an enum by name",
+        "Oddities that were let pass: no device, an enum by name, a metric or bundle without points",
         ("reason",),
     ),
     Metric("lmstream_build_info", "", "gauge", "Count", "1; the version is the label", ("version",)),

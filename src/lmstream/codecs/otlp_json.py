@@ -97,7 +97,7 @@ class Codec:
         except msgspec.DecodeError as error:
             raise DecodeError("decode.json", str(error)) from error
 
-    def _bundle(  # noqa: C901, PLR0912 - one walk; calls per metric would cost a tenth of the whole transform
+    def _bundle(  # noqa: C901, PLR0912, PLR0915 - one walk; calls per metric would cost a tenth of the whole transform
         self, request: Request[Any], payload: bytes, *, general: bool = False
     ) -> Bundle:
         """Walk down to the data points and lay them out in columns. With `general`, points are raw and judged one by
@@ -112,13 +112,15 @@ class Codec:
         judged: dict[int, Point] = {}
         noted: dict[str, int] = {}
         known = self._heads
-        stop = 0
+        stop = sent = 0
         for resource_metrics in request.resourceMetrics or ():
             resource = self._resources[bytes(resource_metrics.resource)]
             for scope_metrics in resource_metrics.scopeMetrics or ():
                 scope = self._scopes.find(bytes(scope_metrics.scope))
                 start = stop
-                for metric in scope_metrics.metrics or ():
+                found_metrics = scope_metrics.metrics or ()
+                sent += len(found_metrics)
+                for metric in found_metrics:
                     total = metric.sum
                     if metric.histogram is metric.exponentialHistogram is metric.summary and (
                         total is None or metric.gauge is None
@@ -155,7 +157,8 @@ class Codec:
                     series.append(Series(resource, scope, start, stop))
         if stop > self._settings.limits.points:
             raise DecodeError("limits.points", f"{stop:,} data points")
-        pieces.count(self._asked, len(request.resourceMetrics or ()), len(series), len(heads), stop)
+        resources = len(request.resourceMetrics or ())
+        pieces.count(self._asked, noted, resources, len(series), sent, len(heads), stop)
         times, starts, values, tails, odd = self._columns(points, judged, noted)
         return Bundle(series, heads, stops, metrics, times, starts, values, tails, odd, noted)
 

@@ -114,12 +114,13 @@ class Codec:
         metrics: list[bytes] = []
         points: list[bytes] = []
         general: list[tuple[int, int, str]] = []  # (start, stop, kind) of points that are no numbers
-        stop = 0
+        stop = sent = 0
         for resource_metrics in request.resource_metrics:
             resource = self._resources[_joined(resource_metrics.resource)]
             for scope_metrics in resource_metrics.scope_metrics:
                 scope = self._scopes.find(_joined(scope_metrics.scope))
                 start = stop
+                sent += len(scope_metrics.metrics)
                 for metric in scope_metrics.metrics:
                     kind = metric.WhichOneof("data")
                     if kind is None:
@@ -140,8 +141,9 @@ class Codec:
                     series.append(Series(resource, scope, start, stop))
         if stop > self._settings.limits.points:
             raise DecodeError("limits.points", f"{stop:,} data points")
-        pieces.count(self._asked, len(request.resource_metrics), len(series), len(heads), stop)
         bundle = Bundle(series, heads, stops, metrics, [], [], [], [])
+        resources = len(request.resource_metrics)
+        pieces.count(self._asked, bundle.noted, resources, len(series), sent, len(heads), stop)
         self._fill(bundle, points, general)
         return bundle
 

@@ -68,12 +68,19 @@ class PieceCache(dict[bytes, V]):
         self._used = 0
 
 
-def count(asked: list[int], resources: int, scopes: int, metrics: int, points: int) -> None:
-    """Count what a bundle asked the caches for. Once a bundle, not a point."""
+def count(
+    asked: list[int], noted: dict[str, int], resources: int, scopes: int, sent: int, metrics: int, points: int
+) -> None:
+    """Count what a bundle asked the caches for. Of `sent` metrics, note those without data points, and a bundle without
+    any: OTLP allows both, and so looks a sender with other names for its fields, as unknown fields are ignored."""
     asked[0] += resources
     asked[1] += scopes
     asked[2] += metrics
     asked[3] += points
+    if sent > metrics:
+        noted["metric.empty"] = sent - metrics
+    if not points:
+        noted["bundle.empty"] = 1
 
 
 MAX_ITEMS: Final = 1024
