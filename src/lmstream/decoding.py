@@ -1,11 +1,16 @@
 """A record's value to a bundle: which codec, loaded when it is needed, and what if the first guess was wrong."""
 
 from importlib import import_module
+from typing import Final
 
 from lmstream.codecs import envelope
 from lmstream.errors import ConfigError, DecodeError
 from lmstream.interfaces import Bundle, Codec
 from lmstream.settings import Settings
+
+_JSON: Final = "otlp_json"
+_USUAL: Final = b'{"'
+"""How nearly all bundles begin."""
 
 
 class Decoding:
@@ -15,6 +20,8 @@ class Decoding:
         """Raises ConfigError when settings.format names a codec that cannot be loaded."""
         self._settings = settings
         self._fixed = settings.format if settings.format != "auto" else ""
+        self._record_bytes = settings.limits.record_bytes
+        self._json: Codec | None = None
         self.codecs: dict[str, Codec] = {}
         """By the name in the settings; those that were needed so far."""
         if self._fixed:
@@ -24,6 +31,9 @@ class Decoding:
         """(the bundle, the codec that has its pieces, bytes of the value once inflated). Raises DecodeError, and
         RecursionError for nesting past this stack; ConfigError when the value is protobuf and the extra [proto] is not
         installed."""
+        json = self._json
+        if json is not None and value.startswith(_USUAL) and len(value) <= self._record_bytes:
+            return json.decode(value), json, len(value)
         name, payload = envelope.open_value(value, self._settings.limits)
         name = self._fixed or name
         codec = self.codecs.get(name)
@@ -55,4 +65,6 @@ class Decoding:
         except AttributeError as error:
             raise ConfigError("config.plugin", f"codec {name!r}: the module has no Codec(settings)") from error
         self.codecs[name] = codec
+        if name == _JSON and self._fixed in ("", _JSON):
+            self._json = codec
         return codec

@@ -4,7 +4,6 @@ A float of nanoseconds is off by up to 128 ns, enough to land in the hour before
 """
 
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
 YEAR_2000: Final = 946_684_800_000
@@ -39,7 +38,9 @@ def time_piece(time: int | None, start: int | None) -> bytes:
     if not YEAR_2000 <= ms < YEAR_2101:
         return b""
     digits = b"%d" % ms
-    return b"".join((_second_text(digits[:-3]), digits[-3:], b'Z","tsUnixMs":', digits, began, b',"value":'))
+    second = digits[:-3]
+    text = _seconds.get(second) or _second_text(second)
+    return b"".join((text, digits[-3:], b'Z","tsUnixMs":', digits, began, b',"value":'))
 
 
 class TimePieces(dict[Key, bytes]):
@@ -60,6 +61,12 @@ def time_fault(time: int | None, start: int | None) -> str:
     return "" if time_piece(time, start) else "time.range"
 
 
-@lru_cache(maxsize=1024)
-def _second_text(seconds: bytes) -> bytes:
-    return datetime.fromtimestamp(int(seconds), UTC).strftime('"ts":"%Y-%m-%dT%H:%M:%S.').encode()
+_seconds: Final[dict[bytes, bytes]] = {}
+
+
+def _second_text(second: bytes) -> bytes:
+    if len(_seconds) >= _REMEMBERED:
+        _seconds.clear()
+    text = datetime.fromtimestamp(int(second), UTC).strftime('"ts":"%Y-%m-%dT%H:%M:%S.').encode()
+    _seconds[second] = text
+    return text

@@ -10,8 +10,6 @@ from lmstream.settings import MIB, Limits
 RATIO_FROM: Final = 8 * MIB
 """Output from which on the inflate ratio is judged: small bundles of repeated text compress honestly well."""
 _STEP: Final = 1 * MIB
-_USUAL: Final = b'{"'
-"""How nearly all bundles begin."""
 _MEMBERS: Final = 1000
 _GZIP: Final = b"\x1f\x8b"
 _MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -25,8 +23,6 @@ def open_value(value: bytes, limits: Limits) -> tuple[str, bytes]:
     """Return ("otlp_json" or "otlp_proto", the bundle's bytes). Raises DecodeError: decode.empty, decode.encoding,
     decode.gzip, limits.size, limits.ratio.
     """
-    if value.startswith(_USUAL) and len(value) <= limits.record_bytes:
-        return "otlp_json", value
     if len(value) > limits.record_bytes:
         raise DecodeError("limits.size", f"{len(value):,} bytes, the limit for a record is {limits.record_bytes:,}")
     if value[:2] == _GZIP:
