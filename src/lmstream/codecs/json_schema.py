@@ -19,13 +19,13 @@ _ABSENT: Any = None
 class NumberPoint(Struct, gc=False):
     """A point of a gauge or sum."""
 
-    # In the order senders write them, by field number: msgspec looks for the next member first.
+    # In the order senders write them, by field number, because msgspec looks for the next member first; rare ones last.
     startTimeUnixNano: int = 0  # noqa: N815 - the format's names
     timeUnixNano: int = 0  # noqa: N815
     asDouble: float = _ABSENT  # noqa: N815
-    exemplars: Raw = NOTHING
     asInt: Int64 = _ABSENT  # noqa: N815
     attributes: Raw = NOTHING
+    exemplars: Raw = NOTHING
     flags: Raw = NOTHING
 
 

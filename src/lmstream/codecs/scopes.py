@@ -33,6 +33,7 @@ class Scopes:
         bytes."""
         self._make = make
         self._mark = mark
+        self._length = len(mark)
         self._whole = PieceCache[Scope](make, budget // 2)
         self._polled = PieceCache[_Polled](self._make_polled, budget // 2)
 
@@ -56,7 +57,7 @@ class Scopes:
         """A scope from its bytes. Raises what `make` raises."""
         start = raw.find(self._mark)
         if start >= 0:
-            start += len(self._mark)
+            start += self._length
             stop = start + _DIGITS
             epoch = raw[start:stop]
             if epoch.isdigit() and len(epoch) == _DIGITS:
@@ -67,7 +68,7 @@ class Scopes:
 
     def _make_polled(self, key: bytes) -> tuple[_Polled, int]:
         """Learn where the digits come out: by making the scope with an epoch that it has nowhere else."""
-        start = key.find(self._mark) + len(self._mark)
+        start = key.find(self._mark) + self._length
         number = 10 ** (_DIGITS - 1)
         while str(number).encode() in key:
             number += 1
