@@ -21,7 +21,7 @@ class Decoding:
         self._settings = settings
         self._fixed = settings.format if settings.format != "auto" else ""
         self._record_bytes = settings.limits.record_bytes
-        self._json: Codec | None = None
+        self._json: Codec | None = None  # once it is loaded, unless the settings want another
         self.codecs: dict[str, Codec] = {}
         """By the name in the settings; those that were needed so far."""
         if self._fixed:
@@ -31,6 +31,7 @@ class Decoding:
         """(the bundle, the codec that has its pieces, bytes of the value once inflated). Raises DecodeError, and
         RecursionError for nesting past this stack; ConfigError when the value is protobuf and the extra [proto] is not
         installed."""
+        # What envelope.open_value would answer, without asking: a call that nearly every bundle would pay for.
         json = self._json
         if json is not None and value.startswith(_USUAL) and len(value) <= self._record_bytes:
             return json.decode(value), json, len(value)

@@ -21,6 +21,7 @@ from lmstream.settings import MIB, Settings
 _HOLE: Final = NumberPoint(asInt=0)
 """Keeps the place of a point that is judged the general way."""
 _EPOCH: Final = b'"key":"epoch","value":{"stringValue":"'
+"""What stands before the digits of LMDP's epoch, in compact JSON; any other scope is read whole."""
 _ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
 _COUNT_FROM: Final = 1 * MIB
 _BRACES_PER_POINT: Final = 32
