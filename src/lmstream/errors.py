@@ -72,6 +72,27 @@ REASONS: Final[dict[str, Reason]] = {
         "the letter names the offsets and holds the batch; for a producer you trust raise source.batch_bytes, and read "
         "from there again",
     ),
+    "decode.not_understood": Reason(
+        "LMS-1018",
+        "a bundle without data points that holds members or fields which OTLP metrics do not know",
+        'the message names the first of them; send OTLP metrics 1.0 names, or set engine.field_names = "any" for '
+        "snake_case",
+    ),
+    "decode.signal": Reason(
+        "LMS-1019",
+        "OTLP traces, logs or profiles instead of metrics",
+        "send only metrics to this topic; the message names the signal",
+    ),
+    "decode.compression": Reason(
+        "LMS-1020",
+        "bytes compressed in a way that is not read inside a value",
+        "let the producer compress with gzip or zstd, or leave it to Kafka (compression.type)",
+    ),
+    "decode.framing": Reason(
+        "LMS-1021",
+        "a bundle inside a frame or an encoding of something else",
+        "let the producer write the bundle's bytes alone; the message names what is around them",
+    ),
     "point.type": Reason(
         "LMS-1101", "a wrong type in a data point", "compare with metrics.proto; siblings were delivered"
     ),
@@ -97,6 +118,12 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "row.too_large": Reason(
         "LMS-1108", "a row over the largest that a sink takes", "shorten the attributes; the limit is 900 KiB"
+    ),
+    "point.labels": Reason(
+        "LMS-1110",
+        "a point with labels, as OTLP 0.7 to 0.11 wrote them, that its attributes lack",
+        "let the sender use OTLP 0.12 or newer (CloudWatch metric streams: opentelemetry1.0); without its labels a row "
+        "would not say what it is about",
     ),
     "flags.no_value": Reason(
         "LMS-1201", "the flag says that no value was recorded", "nothing: this is how OTLP marks staleness"

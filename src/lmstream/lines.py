@@ -1,7 +1,7 @@
 """The lines that one record became: all of them, by partition path, or cut to a sink's measure."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -15,6 +15,17 @@ class Group(Struct, frozen=True):
     path: str
     data: bytes
     rows: int
+
+
+class LostPart(NamedTuple):
+    """A part of a bundle in which no points could be counted, so that it has no ordinals."""
+
+    path: str
+    """As `$.resourceMetrics[0].scopeMetrics[1].metrics[2].gauge.dataPoints`."""
+    reason: str
+    """A key of errors.REASONS."""
+    detail: str
+    """What was seen there, in words."""
 
 
 class FanOut(Struct, eq=False, gc=False):
@@ -33,6 +44,12 @@ class FanOut(Struct, eq=False, gc=False):
     """Data points that made no row on purpose, counted by reason."""
     rejected: tuple[tuple[int, str], ...] = ()
     """(ordinal, reason) of data points that are wrong; they belong into a dead letter."""
+    points: int = 0
+    """Data points that were counted: ordinals are below."""
+    parts: tuple[LostPart, ...] = ()
+    """Parts in which no points could be counted; they belong into the dead letter too."""
+    unknown: tuple[str, ...] = ()
+    """Path and name of the first ten members that OTLP metrics do not know, in parts that gave no point."""
 
     @property
     def paths(self) -> set[str]:

@@ -33,6 +33,9 @@ class Record(Struct, frozen=True, kw_only=True):
     """Why the source did not open it: `value` is the whole compressed batch of Kafka that ends here. Else empty."""
     only: tuple[int, ...] | None = None
     """Ordinals of the data points that may become rows; None is all. Set when a dead letter is replayed."""
+    below: tuple[str, ...] = ()
+    """Paths, as `$.resourceMetrics[0].scopeMetrics`, of parts in which no points could be counted: a replay makes rows
+    of what can be read below them now, beside those of `only`, and numbers them behind all others."""
 
     @property
     def tp(self) -> TopicPartition:
@@ -167,12 +170,14 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     detail: str = ""
     rejected: tuple[tuple[int, str], ...] = ()
     """(ordinal, reason) of the points that made no row; empty when the whole record was refused."""
+    parts: tuple[tuple[str, str], ...] = ()
+    """(path, reason) of parts of the bundle in which no points could be counted; beside `rejected`, not instead."""
     sha256: str = ""
     version: str = ""
     """Version of lmstream that wrote the letter."""
 
     def record(self) -> Record:
-        """The record to replay: same coordinates and bytes, and only the rejected ordinals if there are any."""
+        """The record to replay: same coordinates and bytes, and only what was refused of it."""
         return Record(
             topic=self.topic,
             partition=self.partition,
@@ -182,7 +187,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
             key=self.key,
             headers=self.headers,
             closed=self.detail if self.reason == CLOSED else "",
-            only=tuple(n for n, _ in self.rejected) or None,
+            only=tuple(n for n, _ in self.rejected) if self.rejected or self.parts else None,
+            below=tuple(path for path, _ in self.parts),
         )
 
 
