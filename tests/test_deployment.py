@@ -45,6 +45,19 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         ),
         (GOOD + "[load]\nbundle_bytes = 256000\n", r"transform\.batch_size: 100 bundles make 34\.2 MB, .* at most 17"),
         (GOOD + "[transform]\npollers = 2\n", r"a Pipe has no provisioned pollers"),
+        (GOOD + "[transform]\nretries = 5000\n", r"transform\.retries: only provisioned pollers have it"),
+        (
+            GOOD + '[transform]\nsource = "mapping"\nminimum_pollers = 2\n',
+            r"transform\.minimum_pollers: only provisioned pollers have it",
+        ),
+        (
+            GOOD + '[transform]\nsource = "mapping"\npollers = 1\nretries = 10\n',
+            r"transform\.retries: 10 would give healthy records up .* set 1,000 to 10,000, or -1",
+        ),
+        (
+            GOOD + '[transform]\nsource = "mapping"\npollers = 1\nminimum_pollers = 2\n',
+            r"transform\.minimum_pollers: 2 is more than transform\.pollers = 1",
+        ),
         (GOOD + "brokers = 2\n", r"2 brokers do not spread evenly over network\.zones = 3"),
         (GOOD + '[bucket]\nname = "rows"\ndead_letters = "rows"\n', r"dead letters in the landing bucket"),
         (GOOD + "[bucket]\nglacier_days = 30\nintelligent_tiering_days = 60\n", r"30 days is not after"),
@@ -92,3 +105,17 @@ def test_fewer_metric_keys_fit_the_quota(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
         load(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("transform", "partial", "keeps"),
+    [
+        ("", False, False),
+        ('source = "mapping"', False, False),
+        ('source = "mapping"\npollers = 1', True, True),
+        ('source = "mapping"\npollers = 1\nretries = -1', True, False),
+    ],
+)
+def test_answers_are_partial_and_batches_given_up_only_with_provisioned_pollers(tmp_path, transform, partial, keeps):
+    deployment = loaded(tmp_path, f"{GOOD}[transform]\n{transform}\n")
+    assert (deployment.partial_failures, deployment.keeps_failures) == (partial, keeps)

@@ -18,6 +18,11 @@ Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 
 DAY_MINUTES: Final = 1440
+RETRIES: Final = 10_000
+"""Most retries of a Kafka event source mapping. "Infinite", -1, becomes 10 as soon as there is an on-failure
+destination: docs.aws.amazon.com/lambda/latest/dg/kafka-retry-configurations.html."""
+FEWEST_RETRIES: Final = 1_000
+"""Fewer would hand healthy records over in an outage of minutes."""
 
 EVENT_BYTES: Final = 6_000_000
 """Bytes of an event that Lambda takes: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
@@ -94,8 +99,14 @@ class Transform(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     starting_position: Literal["TRIM_HORIZON", "LATEST"] = "TRIM_HORIZON"
     group: str = "lmstream"
     pollers: Annotated[int, Meta(ge=0, le=200)] = 0
-    """Provisioned pollers of a mapping at most; 0: the mapping scales by itself. They cost by the hour, and allow an
-    on-failure destination."""
+    """Provisioned pollers of a mapping at most; 0: the mapping scales by itself. They cost by the hour. Partial
+    answers, retries and an on-failure destination are theirs alone; a mapping without them repeats the whole batch:
+    docs.aws.amazon.com/lambda/latest/dg/kafka-scaling-modes.html."""
+    minimum_pollers: Annotated[int, Meta(ge=1, le=200)] = 1
+    """Provisioned pollers that are always there."""
+    retries: Annotated[int, Meta(ge=-1, le=RETRIES)] = RETRIES
+    """Retries before a mapping with pollers hands a batch over to the bucket of dead letters, where `lmstream dlq` and
+    `lmstream run --files` find it; -1: it retries until the topic's retention ends, and hands nothing over."""
 
 
 class Operations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -169,6 +180,17 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def dead_letter_bucket(self) -> str:
         """Name of the bucket of dead letters."""
         return self.bucket.dead_letters or f"{self.bucket.name}-dead-letters"
+
+    @property
+    def partial_failures(self) -> bool:
+        """Whether the mapping has ReportBatchItemFailures: AWS offers it with provisioned pollers only. Without it a
+        function that answers instead of raising would acknowledge what it names."""
+        return self.transform.source == "mapping" and self.transform.pollers > 0
+
+    @property
+    def keeps_failures(self) -> bool:
+        """Whether the mapping hands what it gave up over to the bucket of dead letters."""
+        return self.partial_failures and self.transform.retries >= 0
 
     @property
     def metric_keys(self) -> int:
@@ -260,6 +282,21 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 "a Pipe has no provisioned pollers: set transform.source to mapping, or leave them out",
             ),
             (
+                not transform.pollers and (transform.retries, transform.minimum_pollers) != (RETRIES, 1),
+                "transform.retries" if transform.retries != RETRIES else "transform.minimum_pollers",
+                "only provisioned pollers have it: set transform.source to mapping and transform.pollers to 1 or more",
+            ),
+            (
+                0 <= transform.retries < FEWEST_RETRIES,
+                "transform.retries",
+                self._too_few(transform.retries),
+            ),
+            (
+                bool(transform.pollers) and transform.minimum_pollers > transform.pollers,
+                "transform.minimum_pollers",
+                f"{transform.minimum_pollers} is more than transform.pollers = {transform.pollers}",
+            ),
+            (
                 self.dead_letter_bucket == self.bucket.name,
                 "bucket.dead_letters",
                 "dead letters in the landing bucket would be read as rows: name another bucket",
@@ -273,6 +310,12 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def _too_large(self, size: float, most: int) -> str:
         return f"{self.transform.batch_size} bundles make {size / 1e6:.1f} MB, over Lambda's 6 MB: at most {most}"
+
+    def _too_few(self, retries: int) -> str:
+        return (
+            f"{retries} would give healthy records up in an outage of minutes: set {FEWEST_RETRIES:,} to {RETRIES:,}, "
+            "or -1 to retry without end"
+        )
 
     def _too_many(self) -> str:
         keys, quota = self.metric_keys, self.stream.active_partitions

@@ -16,6 +16,7 @@ from lmstream_cdk.catalog import add_catalog
 
 ERRORS = "errors/"
 ERROR_PREFIX = ERRORS + "!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/"
+LETTERS = "dead-letters/"
 LOGS = "logs/"
 LOG_STREAM = "delivery"
 RESULTS = "athena-results/"
@@ -107,6 +108,8 @@ class DataStack(LmstreamStack):
             rules = [
                 s3.LifecycleRule(
                     id="expire",
+                    # Beside the letters lies what a mapping gave up: healthy records, kept until somebody removes them.
+                    prefix=None if is_log else LETTERS,
                     expiration=Duration.days(days),
                     noncurrent_version_expiration=Duration.days(7),
                     abort_incomplete_multipart_upload_after=Duration.days(7),
@@ -133,7 +136,7 @@ class DataStack(LmstreamStack):
             ),
             f"{logical_id}Bucket",
         )
-        if logical_id == "Landing":
+        if logical_id == "Landing" or (logical_id == "DeadLetters" and self.deployment.keeps_failures):
             # The L2 switch for this would deploy a function of its own.
             cfn(bucket).add_property_override(
                 "NotificationConfiguration.EventBridgeConfiguration.EventBridgeEnabled", value=True

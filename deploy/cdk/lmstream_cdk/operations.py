@@ -9,6 +9,7 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
@@ -16,7 +17,7 @@ from constructs import Construct
 from lmstream.deployment import Deployment
 from lmstream.telemetry import BY_NAME
 from lmstream_cdk.base import LmstreamStack
-from lmstream_cdk.data import ERRORS, DataStack
+from lmstream_cdk.data import ERRORS, LETTERS, DataStack
 from lmstream_cdk.transform import TransformStack
 
 MINUTES_5 = Duration.minutes(5)
@@ -46,6 +47,8 @@ class OperationsStack(LmstreamStack):
         self.topic = self._topic()
         alarms = [self._alarm(alarm) for alarm in self._alarms()]
         self._error_prefix()
+        if deployment.keeps_failures:
+            self._given_up()
         self._dashboard(alarms)
         self._budget()
 
@@ -189,21 +192,34 @@ class OperationsStack(LmstreamStack):
 
     def _error_prefix(self) -> None:
         """Any object under the error prefix is rows that no query finds."""
+        self._objects(
+            "ErrorPrefix", "error-prefix", f"Firehose wrote into {ERRORS}", self.data.landing, {"prefix": ERRORS}
+        )
+
+    def _given_up(self) -> None:
+        """Any object beside the letters is a batch that the mapping gave up."""
+        self._objects(
+            "GivenUp",
+            "given-up",
+            "The mapping gave a batch up",
+            self.data.dead_letters,
+            {"anything-but": {"prefix": LETTERS}},
+        )
+
+    def _objects(self, logical_id: str, name: str, what: str, bucket: s3.Bucket, keys: dict[str, object]) -> None:
+        """Tell of each new object of a bucket whose key fits."""
         events.Rule(
             self,
-            "ErrorPrefix",
-            rule_name=f"{self.deployment.name}-error-prefix",
-            description=f"Firehose wrote into {ERRORS}. Runbook: {self.deployment.operations.runbook}#error-prefix",
+            logical_id,
+            rule_name=f"{self.deployment.name}-{name}",
+            description=f"{what}. Runbook: {self.deployment.operations.runbook}#{name}",
             event_pattern=events.EventPattern(
                 source=["aws.s3"],
                 detail_type=["Object Created"],
-                detail={
-                    "bucket": {"name": [self.data.landing.bucket_name]},
-                    "object": {"key": [{"prefix": ERRORS}]},
-                },
+                detail={"bucket": {"name": [bucket.bucket_name]}, "object": {"key": [keys]}},
             ),
             # By its ARN: the L2 would open key and topic to the service once more, without a condition.
-            targets=[targets.SnsTopic(sns.Topic.from_topic_arn(self, "AlarmsByArn", self.topic.topic_arn))],
+            targets=[targets.SnsTopic(sns.Topic.from_topic_arn(self, f"{logical_id}Topic", self.topic.topic_arn))],
         )
 
     def _dashboard(self, alarms: list[cloudwatch.Alarm]) -> None:

@@ -12,11 +12,8 @@ from constructs import Construct
 from lmstream.deployment import Deployment
 from lmstream.errors import ConfigError
 from lmstream_cdk.base import LmstreamStack, acknowledge, pin
-from lmstream_cdk.data import DataStack
+from lmstream_cdk.data import LETTERS, DataStack
 
-LETTERS = "dead-letters"
-FAILURES = "aws/lambda"
-"""Where a mapping keeps batches it gave up on: docs.aws.amazon.com/lambda/latest/dg/kafka-on-failure.html."""
 HANDLERS = {"pipe": "lmstream_lambda.pipe_handler", "mapping": "lmstream_lambda.esm_handler"}
 _KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
 _POLL = ["kafka:DescribeCluster", "kafka:DescribeClusterV2", "kafka:GetBootstrapBrokers"]
@@ -58,8 +55,8 @@ class TransformStack(LmstreamStack):
             "LMSTREAM_SINK__STREAM": deployment.stream.name,
             "LMSTREAM_DEAD_LETTERS__TYPE": "letters_s3",
             "LMSTREAM_DEAD_LETTERS__BUCKET": self.data.dead_letters.bucket_name,
-            "LMSTREAM_DEAD_LETTERS__PREFIX": LETTERS,
-            "LMSTREAM_LAMBDA__PARTIAL_FAILURES": str(deployment.transform.source == "mapping").lower(),
+            "LMSTREAM_DEAD_LETTERS__PREFIX": LETTERS.removesuffix("/"),
+            "LMSTREAM_LAMBDA__PARTIAL_FAILURES": str(deployment.partial_failures).lower(),
             "LMSTREAM_LAMBDA__PATIENCE": str(deployment.transform.timeout_seconds),
             "LMSTREAM_ENGINE__PATH": engine.path,
             "LMSTREAM_ENGINE__METRIC_KEY": engine.metric_key,
@@ -86,7 +83,7 @@ class TransformStack(LmstreamStack):
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description="Puts rows into the stream and dead letters into their bucket",
         )
-        letters = f"arn:{self.partition}:s3:::{deployment.dead_letter_bucket}/{LETTERS}/*"
+        letters = f"arn:{self.partition}:s3:::{deployment.dead_letter_bucket}/{LETTERS}*"
         streams = data.log_stream(group_name)
         policy = iam.Policy(
             self,
@@ -192,20 +189,27 @@ class TransformStack(LmstreamStack):
         deployment, settings = self.deployment, self.deployment.transform
         role = self.function.role
         assert role is not None  # noqa: S101 - for the type checker
+        provisioned, keeps = settings.pollers > 0, deployment.keeps_failures
         failures = f"arn:{self.partition}:s3:::{deployment.dead_letter_bucket}"
+        # No prefix: AWS's page on Kafka names none (docs.aws.amazon.com/lambda/latest/dg/kafka-on-failure.html), and a
+        # refused object would be a lost batch.
         keeping = [
             iam.PolicyStatement(actions=["s3:ListBucket"], resources=[failures]),
-            iam.PolicyStatement(actions=["s3:PutObject"], resources=[f"{failures}/{FAILURES}/*"]),
+            iam.PolicyStatement(actions=["s3:PutObject"], resources=[f"{failures}/*"]),
         ]
-        statements = [*self._polling(), *(keeping if settings.pollers else [])]
-        policy = iam.Policy(self, "PollPolicy", statements=statements, roles=[role])
+        policy = iam.Policy(
+            self, "PollPolicy", statements=[*self._polling(), *(keeping if keeps else [])], roles=[role]
+        )
         acknowledge(policy, "IAM5[Resource::*]", reason=FORCED)
-        if settings.pollers:
-            named = f"IAM5[Resource::{failures}/{FAILURES}/*]"
-            acknowledge(policy, named, reason="Lambda names what it keeps of failed batches, by mapping and time")
+        if keeps:
+            named = f"IAM5[Resource::{failures}/*]"
+            acknowledge(policy, named, reason="Lambda names what it keeps of failed batches, by rules it does not tell")
         pollers = destination = None
-        if settings.pollers:
-            pollers = lambda_.CfnEventSourceMapping.ProvisionedPollerConfigProperty(maximum_pollers=settings.pollers)
+        if provisioned:
+            pollers = lambda_.CfnEventSourceMapping.ProvisionedPollerConfigProperty(
+                minimum_pollers=settings.minimum_pollers, maximum_pollers=settings.pollers
+            )
+        if keeps:
             destination = lambda_.CfnEventSourceMapping.DestinationConfigProperty(
                 on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(
                     destination=self.data.dead_letters.bucket_arn
@@ -221,7 +225,11 @@ class TransformStack(LmstreamStack):
             batch_size=settings.batch_size,
             maximum_batching_window_in_seconds=settings.window_seconds,
             enabled=settings.enabled,
-            function_response_types=["ReportBatchItemFailures"],
+            # For provisioned pollers only: elsewhere the function raises, and the whole batch comes again.
+            function_response_types=["ReportBatchItemFailures"] if deployment.partial_failures else None,
+            maximum_retry_attempts=settings.retries if provisioned else None,
+            # A batch that kills the function or takes too long gets through in smaller ones.
+            bisect_batch_on_function_error=True if provisioned else None,
             amazon_managed_kafka_event_source_config=lambda_.CfnEventSourceMapping.AmazonManagedKafkaEventSourceConfigProperty(
                 consumer_group_id=settings.group
             ),

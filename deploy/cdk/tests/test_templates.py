@@ -112,7 +112,7 @@ def test_the_function_gets_settings_that_lmstream_reads(each):
         assert getattr(config.engine, name) == getattr(engine, name)
     assert config.need("sink").settings.stream == each.deployment.stream.name
     assert config.dead_letters.name == "letters_s3"
-    assert config.function.partial_failures == (each.deployment.transform.source == "mapping")
+    assert config.function.partial_failures == each.deployment.partial_failures
 
 
 def test_every_metric_of_ours_is_one_that_the_function_tells(each):
@@ -168,7 +168,7 @@ MAY = {
         (["kms:Decrypt"], ":key/11111111-2222-3333-4444-555555555555"),
         ANY,
         (["s3:ListBucket"], ':s3:::lm-datapublisher-metrics-dead-letters"'),
-        (["s3:PutObject"], ":s3:::lm-datapublisher-metrics-dead-letters/aws/lambda/*"),
+        (["s3:PutObject"], ":s3:::lm-datapublisher-metrics-dead-letters/*"),
     ],
 }
 """All that any role may do: actions, and what the resource's name holds."""
@@ -338,13 +338,39 @@ def test_a_pipe_waits_for_the_answer(default):
 def test_a_mapping_reports_partial_failures_and_the_function_knows(other):
     mapping = other.one("AWS::Lambda::EventSourceMapping")
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["ProvisionedPollerConfig"] == {"MaximumPollers": 4}
+    assert mapping["ProvisionedPollerConfig"] == {"MinimumPollers": 1, "MaximumPollers": 4}
     assert mapping["DestinationConfig"]["OnFailure"]["Destination"]
+    assert (mapping["MaximumRetryAttempts"], mapping["BisectBatchOnFunctionError"]) == (10_000, True)
+    variables = other.one("AWS::Lambda::Function")["Environment"]["Variables"]
+    assert variables["LMSTREAM_LAMBDA__PARTIAL_FAILURES"] == "true"
     assert [one["Type"] for one in mapping["SourceAccessConfigurations"]] == ["CLIENT_CERTIFICATE_TLS_AUTH"]
     assert mapping["Enabled"] is True
     assert not other.resources("AWS::Pipes::Pipe")
     function = other.one("AWS::Lambda::Function")
     assert (function["Handler"], function["Architectures"]) == ("lmstream_lambda.esm_handler", ["x86_64"])
+
+
+@pytest.mark.parametrize(
+    ("transform", "answer", "there"),
+    [
+        # On demand AWS knows none of the error handling: a function that answered would acknowledge what it names.
+        ({"source": "mapping"}, "false", set()),
+        # Retries without end and a destination are ten retries: so there is no destination.
+        (
+            {"source": "mapping", "pollers": 2, "retries": -1},
+            "true",
+            {"FunctionResponseTypes", "ProvisionedPollerConfig", "MaximumRetryAttempts", "BisectBatchOnFunctionError"},
+        ),
+    ],
+)
+def test_error_handling_of_a_mapping_is_only_what_aws_offers_there(default, tmp_path, transform, answer, there):
+    made = synthesized(changed(default.deployment, transform=transform), tmp_path)
+    mapping = made.one("AWS::Lambda::EventSourceMapping")
+    options = {"FunctionResponseTypes", "ProvisionedPollerConfig", "DestinationConfig", "MaximumRetryAttempts"}
+    assert mapping.keys() & {*options, "BisectBatchOnFunctionError"} == there
+    assert mapping.get("MaximumRetryAttempts", -1) == -1
+    variables = made.one("AWS::Lambda::Function")["Environment"]["Variables"]
+    assert variables["LMSTREAM_LAMBDA__PARTIAL_FAILURES"] == answer
 
 
 def test_the_function_cannot_run_away(each):
@@ -374,16 +400,40 @@ def test_every_alarm_tells_somebody_what_it_means_and_where_the_runbook_is(each)
         name = properties["AlarmName"].removeprefix("lmstream-")
         assert properties["AlarmDescription"].endswith(f". Runbook: {each.deployment.operations.runbook}#{name}")
         assert name in sections
-    assert each.one("AWS::Events::Rule")["Description"].endswith("#error-prefix")
+    found = each.resources("AWS::Events::Rule").values()
+    rules = {one["Properties"]["Description"].rpartition("#")[2] for one in found}
+    assert rules == {"error-prefix"} | ({"given-up"} if each.deployment.keeps_failures else set())
+    assert rules <= sections
     assert len(alarms) == ALARMS, "the bill counts them"
 
 
 def test_objects_under_the_error_prefix_are_told(each):
-    pattern = each.one("AWS::Events::Rule")["EventPattern"]
+    (pattern,) = (
+        one["Properties"]["EventPattern"]
+        for name, one in each.resources("AWS::Events::Rule").items()
+        if name.startswith("ErrorPrefix")
+    )
     assert pattern["detail"]["object"] == {"key": [{"prefix": "errors/"}]}
     landing = each.resources("AWS::S3::Bucket")["LandingBucket"]["Properties"]
     assert landing["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
     assert "Custom::S3BucketNotifications" not in json.dumps(each.templates)
+
+
+def test_what_a_mapping_gives_up_is_told_and_never_expires(default, other):
+    (pattern,) = (
+        one["Properties"]["EventPattern"]
+        for name, one in other.resources("AWS::Events::Rule").items()
+        if name.startswith("GivenUp")
+    )
+    assert pattern["detail"]["object"] == {"key": [{"anything-but": {"prefix": "dead-letters/"}}]}
+    bucket = other.resources("AWS::S3::Bucket")["DeadLettersBucket"]["Properties"]
+    assert bucket["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+    for made in (default, other):
+        bucket = made.resources("AWS::S3::Bucket")["DeadLettersBucket"]["Properties"]
+        rules = bucket["LifecycleConfiguration"]["Rules"]
+        assert [rule["Prefix"] for rule in rules] == ["dead-letters/"]
+        prefix = made.one("AWS::Lambda::Function")["Environment"]["Variables"]["LMSTREAM_DEAD_LETTERS__PREFIX"]
+        assert f"{prefix}/" == rules[0]["Prefix"], "letters themselves do expire"
 
 
 def test_a_budget_says_when_it_is_passed(each):
