@@ -8,13 +8,17 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from awslambda.conftest import Context, entry, mapping_event, pipe_event
+from awslambda.conftest import Context, entry, pipe_event
+from awslambda.test_host import expected
 from judging import agree, record
 from lmstream.config import build_runtime, load
 from lmstream.errors import SinkError
 from lmstream.lab.broker import Broker
 from lmstream.lab.faults import Fault
+from lmstream.lab.invokers import Mapping, Policy
+from lmstream.lab.runtime_api import Answer
 from lmstream.model import DeadLetter
+from repoison import GOOD
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 SCRIPT = json.loads((CORPUS / "contract/script.json").read_bytes())
@@ -50,21 +54,33 @@ def by_pipe(world):
                 break
 
 
-def by_mapping(world):
-    """As a mapping does: again from the first failed offset of each partition."""
-    host = world.host(lambda__partial_failures="true")
+def mapping_of(world, reading="items", spoil=lambda answer: answer, **settings):
+    """A mapping that calls a host in this process; `spoil` is what becomes of the host's answer on its way."""
+    host = world.host(lambda__partial_failures="true", **settings)
+
+    async def invoke(event):
+        answer = await asyncio.to_thread(host.handle, event, Context(), "mapping")
+        return Answer(spoil(answer), "", cold=False, seconds=0)
+
+    policy = Policy(report_batch_item_failures=True, reading=reading, backoff=0, maximum_retry_attempts=5)
+    return Mapping(invoke, SCRIPT["topic"], policy)
+
+
+async def by_mapping(world, reading):
+    mapping = mapping_of(world, reading)
     for batch in batches():
-        left = list(batch)
-        for _ in range(5):
-            answer = host.handle(mapping_event(map(entry, left)), Context(), "mapping")
-            first = {
-                failure["itemIdentifier"]["partition"]: failure["itemIdentifier"]["offset"]
-                for failure in answer["batchItemFailures"]
-            }
-            left = [one for one in left if one.offset >= first.get(f"{one.topic}-{one.partition}", 1 << 63)]
-            if not left:
-                break
-        assert not left
+        await mapping.settle(batch)
+    assert (mapping.counts.records, mapping.counts.given_up) == (len(records()), 0)
+
+
+async def by_mapping_of_items(world):
+    """As a mapping that sends again just what the answer names."""
+    await by_mapping(world, "items")
+
+
+async def by_mapping_from_the_lowest(world):
+    """As a mapping that sends again all from the lowest failed offset of each partition on."""
+    await by_mapping(world, "lowest")
 
 
 def configured(world, **overrides):
@@ -118,11 +134,14 @@ async def by_files(world):
     assert (summary.records, summary.unacked) == (len(records()), 0)
 
 
-@pytest.mark.parametrize("host", [by_pipe, by_mapping, by_container, by_files])
+HOSTS = [by_pipe, by_mapping_of_items, by_mapping_from_the_lowest, by_container, by_files]
+
+
+@pytest.mark.parametrize("host", HOSTS)
 async def test_every_host_makes_the_same_of_the_script(world, host):
     for name in SCRIPT["failures"]:
         world.firehose.faults.append(Fault.partial(0) if name == "partial" else getattr(Fault, name)())
-    if host in (by_pipe, by_mapping):
+    if host is by_pipe:
         await asyncio.to_thread(host, world)  # a host has a loop of its own
     else:
         await host(world)
@@ -145,3 +164,46 @@ def expected_rows():
         rows |= {json.loads(one)["rowId"]: one for one in lines}
     assert len(rows) == sum(line["rows"] for line in SCRIPT["records"])
     return rows
+
+
+def first_of_each_partition(answer):
+    """The answer that names one record where several are left: enough for Kinesis."""
+    first = {}
+    for failure in answer["batchItemFailures"]:
+        place = failure["itemIdentifier"]
+        if place["offset"] <= first.get(place["partition"], place)["offset"]:
+            first[place["partition"]] = place
+    return {"batchItemFailures": [{"itemIdentifier": place} for place in first.values()]}
+
+
+@pytest.mark.parametrize("reading", ["items", "lowest"])
+@pytest.mark.parametrize("spoil", [None, first_of_each_partition])
+async def test_an_answer_loses_nothing_only_when_it_names_all_that_is_left(world, spoil, reading):
+    # A refused key leaves everything, healthy and not: the letters' place is away as well.
+    refused = Fault(status=400, code="InvalidKMSResourceException", message="no")
+    world.firehose.faults.append(refused)
+    world.s3.stop()
+    batch = [record(GOOD if n % 3 else b"junk", topic=SCRIPT["topic"], partition=n % 2, offset=n) for n in range(12)]
+    settings = {"delivery__timeout": 1, "lambda__patience": 2}  # an invocation gives up soon
+    mapping = mapping_of(world, reading, spoil or (lambda answer: answer), **settings)
+
+    async def invoke(event, invoked=mapping._invoke):
+        answer = await invoked(event)
+        world.firehose.faults.clear()
+        if mapping.counts.invocations == 1:
+            world.s3.start()
+        return answer
+
+    mapping._invoke = invoke
+    await mapping.settle(batch)
+    assert mapping.counts.records == len(batch), "all is acknowledged"
+    assert mapping.counts.given_up == 0
+    healthy = {each.offset for each in batch if each.value == GOOD}
+    rows = world.rows()
+    landed = {each.offset for each in batch if each.offset in healthy and expected([each]).items() <= rows.items()}
+    assert rows == expected([each for each in batch if each.offset in landed])
+    buried = {offset for _, _, offset in world.letters()}
+    lost = len(batch) - len(landed | buried)
+    assert not buried & healthy
+    # Where the answer is taken at its word, all but one record of each partition is gone: 10 of 12.
+    assert lost == (10 if spoil and reading == "items" else 0)

@@ -4,15 +4,20 @@ import json
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import repoison
 from awslambda.conftest import EVENTS, Context, entry, pipe_event
 from awslambda.test_events import FAULTS
 from judging import ACME, record
 from lmstream import Engine
+from lmstream.awslambda import answers
 from lmstream.awslambda.host import from_environment
 from lmstream.errors import ConfigError, SinkError
 from lmstream.lab.faults import Fault
+from lmstream.lab.runtime_api import EVENT_BYTES
+from lmstream.model import TopicPartition
 from lmstream.sinks import _letters
 
 GOOD = repoison.GOOD
@@ -138,18 +143,36 @@ def test_a_refusal_by_configuration_raises_at_once_and_dead_letters_nothing(worl
     assert world.rows() == {}
 
 
-def test_a_mapping_that_reports_them_answers_the_first_failed_offset_of_each_partition(world):
+def test_a_mapping_that_reports_them_answers_every_failed_offset(world):
     world.firehose.outage = True
     records = goods(6, start=40)
     host = world.host(lambda__partial_failures="true", lambda__patience=6)
     answer = host.handle(EVENTS["mapping"](map(entry, [record(b"junk", offset=39, partition=0), *records])), Context())
-    failures = sorted(answer["batchItemFailures"], key=str)
-    assert failures == [
-        {"itemIdentifier": {"partition": "lm.metrics.otlp-0", "offset": 40}},
-        {"itemIdentifier": {"partition": "lm.metrics.otlp-1", "offset": 41}},
+    assert answer["batchItemFailures"] == [
+        {"itemIdentifier": {"partition": f"lm.metrics.otlp-{offset % 2}", "offset": offset}}
+        for offset in (40, 42, 44, 41, 43, 45)
     ]
     with pytest.raises(SinkError):  # a Pipe has no partial answer, whatever the setting says
         host.handle(EVENTS["pipe"](map(entry, records)), Context())
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["t", "t-1", "t-1-0"]), st.integers(0, 3), st.integers(0, 2**63 - 1)), max_size=50
+    )
+)
+def test_a_partial_answer_names_every_place_once_and_nothing_else(places):
+    named = answers.partial((TopicPartition(topic, partition), offset) for topic, partition, offset in places)
+    found = [tuple(each["itemIdentifier"].values()) for each in named["batchItemFailures"]]
+    assert len(found) == len(set(places))
+    assert set(found) == {(f"{topic}-{partition}", offset) for topic, partition, offset in places}
+    assert answers.partial([(TopicPartition("t", 0), 1), (None, 2)]) is None
+    assert answers.partial([(TopicPartition("t", 0), 1), (TopicPartition("t", 0), None)]) is None
+
+
+def test_the_largest_partial_answer_fits_into_the_largest_answer():
+    named = answers.partial((TopicPartition("t" * 249, 10**6), 2**63 - 1 - n) for n in range(10_000))
+    assert len(json.dumps(named)) < 3_300_000 < EVENT_BYTES
 
 
 def test_partial_answers_name_only_partitions_with_something_left(world):

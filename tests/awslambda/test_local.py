@@ -99,9 +99,11 @@ slow = pytest.mark.slow  # a broker and a process each: `make test-faults` runs 
 
 
 @slow
-@pytest.mark.parametrize("partial", [False, True])
-@pytest.mark.parametrize("kind", [Pipe, Mapping])
-async def test_from_broker_to_folder_nothing_is_lost_under_faults(world, broker, kind, partial):
+@pytest.mark.parametrize(
+    ("kind", "partial", "reading"),
+    [(Pipe, False, "items"), (Mapping, False, "items"), (Mapping, True, "items"), (Mapping, True, "lowest")],
+)
+async def test_from_broker_to_folder_nothing_is_lost_under_faults(world, broker, kind, partial, reading):
     values = [GOOD.replace(b"CpuUsage", b"Metric%d" % n) for n in range(60)]
     values[7], values[30] = b"junk", b'{"resourceMetrics":7}'
     records = await publish(broker, values)
@@ -111,7 +113,9 @@ async def test_from_broker_to_folder_nothing_is_lost_under_faults(world, broker,
     )
     world.firehose.faults.extend([Fault(latency=30)] * 3)  # longer than the function lives: killed, or left undelivered
     env = world.env(**LAB | {"delivery__timeout": "1", "lambda__patience": "2", "lambda__partial_failures": partial})
-    policy = Policy(batch_size=10, report_batch_item_failures=partial, bisect_batch_on_function_error=True)
+    policy = Policy(
+        batch_size=10, report_batch_item_failures=partial, reading=reading, bisect_batch_on_function_error=True
+    )
     async with (
         Function("lmstream_lambda.handler", PATHS, env, timeout=10) as function,
         kind(function.invoke, TOPIC, policy, **client(broker)) as invoker,
@@ -174,12 +178,37 @@ async def test_a_pipe_repeats_the_whole_batch_and_heeds_no_partial_answer(broker
 
 
 @slow
-async def test_a_mapping_goes_on_from_the_first_failed_offset(broker):
-    partial = {"batchItemFailures": [{"itemIdentifier": {"partition": f"{TOPIC}-0", "offset": n}} for n in (4, 3)]}
+@pytest.mark.parametrize(("reading", "again"), [("items", [2, 4]), ("lowest", [2, 3, 4, 5])])
+async def test_a_mapping_sends_again_what_the_answer_names_or_all_from_the_lowest(broker, reading, again):
+    partial = {"batchItemFailures": [{"itemIdentifier": {"partition": f"{TOPIC}-0", "offset": n}} for n in (4, 2)]}
     seen, _ = await answering(
-        Mapping, broker, lambda _, call: (partial if call == 1 else None, ""), report_batch_item_failures=True
+        Mapping,
+        broker,
+        lambda _, call: (partial if call == 1 else None, ""),
+        report_batch_item_failures=True,
+        reading=reading,
     )
-    assert seen == [[0, 1, 2, 3, 4, 5], [3, 4, 5]]
+    assert seen == [[0, 1, 2, 3, 4, 5], again]
+
+
+@slow
+async def test_a_mapping_with_a_destination_retries_ten_times_although_it_should_without_end(broker):
+    seen, invoker = await answering(Mapping, broker, lambda *_: (None, "E: no"), on_failure_destination=True)
+    assert len(seen) == 11
+    assert invoker.counts.given_up == 6
+
+
+@slow
+async def test_a_retry_counts_although_something_was_delivered_by_it(broker):
+    def all_but_one(offsets, _):
+        failures = [{"itemIdentifier": {"partition": f"{TOPIC}-0", "offset": n}} for n in offsets[1:]]
+        return {"batchItemFailures": failures}, ""
+
+    seen, invoker = await answering(
+        Mapping, broker, all_but_one, report_batch_item_failures=True, maximum_retry_attempts=2
+    )
+    assert seen == [[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [2, 3, 4, 5]]
+    assert [int(each.value) for each in invoker.given_up] == [3, 4, 5]
 
 
 @slow
@@ -190,6 +219,7 @@ async def test_a_mapping_goes_on_from_the_first_failed_offset(broker):
         {"partition": "other-0", "offset": 3},
         {"partition": f"{TOPIC}-0"},
         {"partition": f"{TOPIC}-0", "offset": "3"},
+        {"partition": f"{TOPIC}-0", "offset": 6},
     ],
 )
 async def test_a_mapping_repeats_all_for_an_answer_it_cannot_read(broker, wrong):

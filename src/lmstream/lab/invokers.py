@@ -1,8 +1,11 @@
 """What calls a function in AWS, on this machine: an EventBridge Pipe and a Kafka event source mapping.
 
 Both read a topic in a group of their own, build the service's event, invoke synchronously, and keep its rules for what
-failed. A Pipe repeats the whole batch until it succeeds or expires. A mapping goes on from what a partial answer names,
+failed. A Pipe repeats the whole batch until it succeeds or expires. A mapping retries what a partial answer names,
 bisects what raised, and hands over what is too old or was tried too often. Neither commits past what is not settled.
+
+Where AWS's page on the mapping (docs.aws.amazon.com/lambda/latest/dg/kafka-retry-configurations.html) can be read two
+ways, `Policy.reading` says which, and the one that loses more is what you get unasked.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Struct
@@ -22,6 +25,7 @@ Invoke = Callable[[object], Awaitable[Answer]]
 ARN: Final = "arn:aws:kafka:us-west-2:000000000000:cluster/lab/00000000-0000-0000-0000-000000000000-1"
 _POLL_MS: Final = 100
 _LOOK: Final = 0.02  # seconds between two looks at the counts
+_RETRIES_WITH_DESTINATION: Final = 10
 _ENVELOPE: Final = 512  # bytes of an entry beside its value, with some to spare
 
 
@@ -34,9 +38,15 @@ class Policy(Struct, frozen=True, kw_only=True):
     """Older records are given up, by their Kafka timestamp: by a mapping before they are sent at all; a Pipe's expire
     with the topic's retention, which is looked at after a failure."""
     maximum_retry_attempts: int = -1
-    """Of a mapping; -1 is without end."""
+    """Of a mapping; -1 is without end. A retry counts whether or not something was delivered by it: the page does not
+    say, and so fewer are left."""
+    on_failure_destination: bool = False
+    """Of a mapping: with one, retries without end are ten."""
     bisect_batch_on_function_error: bool = False
     report_batch_item_failures: bool = False
+    reading: Literal["items", "lowest"] = "items"
+    """What a mapping sends again after a partial answer: the very records that it names, the others being acknowledged;
+    or everything from the lowest failed offset of each partition on, as Kinesis does."""
     backoff: float = 0.2
     """Pause after a failure; the services' own is not documented."""
 
@@ -87,6 +97,10 @@ class _Invoker:
             await consumer.stop()
         if task is not None and not task.cancelled() and (error := task.exception()) is not None:
             raise error
+
+    async def settle(self, batch: Sequence[ConsumerRecord]) -> None:
+        """Invoke until each record of one batch is settled, as for a batch of the topic; for tests without a broker."""
+        await self._settle(list(batch))
 
     async def until(self, records: int, seconds: float) -> None:
         """Wait until so many records are settled. Raises TimeoutError, or what broke the invoker."""
@@ -227,30 +241,39 @@ class Mapping(_Invoker):
                 await self._settle(left[:middle])
                 await self._settle(left[middle:])
                 return
-            attempt = attempt + 1 if len(left) == len(batch) else 0
-            if 0 <= self.policy.maximum_retry_attempts < attempt:
+            attempt += 1
+            if 0 <= self._retries < attempt:
                 self._give_up(left)
                 return
             batch = left
 
+    @property
+    def _retries(self) -> int:
+        """Docs: docs.aws.amazon.com/lambda/latest/dg/kafka-retry-configurations.html, Maximum retry attempts."""
+        most = self.policy.maximum_retry_attempts
+        return _RETRIES_WITH_DESTINATION if most < 0 and self.policy.on_failure_destination else most
+
     def _left(self, payload: Any, batch: Sequence[ConsumerRecord]) -> list[ConsumerRecord]:
-        """What a partial answer leaves: all from the first failed offset on, by partition. One that cannot be read
-        leaves the whole batch, as with the service."""
+        """What a partial answer leaves. One that cannot be read, or that names what was not in the event, leaves the
+        whole batch, as with the service."""
         if not self.policy.report_batch_item_failures or not payload:
             return []
         try:
-            first: dict[str, int] = {}
-            for failure in payload["batchItemFailures"] or ():
-                where, offset = failure["itemIdentifier"]["partition"], failure["itemIdentifier"]["offset"]
-                if type(offset) is not int:
-                    return list(batch)
-                first[where] = min(offset, first.get(where, offset))
+            named = {
+                (failure["itemIdentifier"]["partition"], failure["itemIdentifier"]["offset"])
+                for failure in payload["batchItemFailures"] or ()
+            }
         except (KeyError, TypeError):
             return list(batch)
-        if first.keys() - {f"{one.topic}-{one.partition}" for one in batch}:
+        places = [(f"{one.topic}-{one.partition}", one.offset) for one in batch]
+        if any(type(offset) is not int for _, offset in named) or named - set(places):
             return list(batch)
-        ends = {where: float(offset) for where, offset in first.items()}
-        return [one for one in batch if one.offset >= ends.get(f"{one.topic}-{one.partition}", float("inf"))]
+        if self.policy.reading == "items":
+            return [one for one, place in zip(batch, places, strict=True) if place in named]
+        lowest: dict[str, int] = {}
+        for where, offset in named:
+            lowest[where] = min(offset, lowest.get(where, offset))
+        return [one for one, (where, offset) in zip(batch, places, strict=True) if offset >= lowest.get(where, 1 << 63)]
 
 
 def _entry(record: ConsumerRecord) -> dict[str, Any]:
