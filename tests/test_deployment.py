@@ -26,8 +26,8 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
     deployment = load(ROOT / "deploy/cdk/settings.toml")
     assert (deployment.region, deployment.topic) == ("us-west-2", "lm.metrics.otlp")
     assert deployment.cluster.name == "lm-datapublisher-demo"
-    assert deployment.bucket.name == "lm-datapublisher-metrics"
-    assert deployment.cluster.kafka_version == "3.8.x"
+    assert deployment.bucket_name("metrics", "111122223333") == "lmstream-111122223333-us-west-2-metrics"
+    assert deployment.cluster.kafka_version == "3.9.x.kraft"
     assert deployment.active_partitions == 400
 
 
@@ -65,6 +65,20 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         (GOOD + '[stream]\nbuffer_mib = "64"\n', r"stream\.buffer_mib: expected int, saw \"64\""),
         (GOOD.replace('"acme"', '"acme"\npath = "{metricKey}/"'), r"path template '\{metricKey\}/': it needs at least"),
         ("= 1", r"are no TOML"),
+        (GOOD + 'kafka_version = "4.0.x"\n', r"cluster\.kafka_version"),
+        (GOOD + 'kafka_version = "3.9"\n', r"cluster\.kafka_version"),
+        (
+            GOOD + 'kafka_version = "4.0.x.kraft"\ninstance = "kafka.t3.small"\n',
+            r"cluster\.instance: kafka\.t3\.small is too small for Kafka 4\.0\.x\.kraft",
+        ),
+        (GOOD + '[network]\nzone_names = ["us-west-2a", "us-west-2b"]\n', r"2 different zones are named, .* is 3"),
+        (GOOD + '[network]\nzone_names = ["us-west-2a", "us-west-2b", "c"]\n', r"zone_names: c: no zone of us-west-2"),
+        (
+            'defaults = 2\nname = "a-name-of-more-than-thirty-letters"\n' + GOOD,
+            r"name: .* has 70 characters, S3 takes 63",
+        ),
+        (GOOD + '[bucket]\nname = "10.0.0.1"\n', r"bucket\.name: 10\.0\.0\.1 is no name that S3 takes"),
+        (GOOD + '[transform]\ngroup = "a group"\n', r"transform\.group"),
         (GOOD + 'arn = "theirs"\n', r"cluster\.arn: expected an ARN of kafka in us-west-2, saw 'theirs'"),
         (GOOD + f'arn = "{CLUSTER.replace("us-west-2", "eu-central-1")}"\n', r"expected an ARN of kafka in us-west-2"),
         (GOOD.replace("create_ca = true", 'ca_arn = "x"'), r"cluster\.ca_arn: expected an ARN of acm-pca in us-west-2"),
@@ -77,7 +91,7 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         ),
         (GOOD + '[network]\ncidr = "10.0.0/16"\n', r"network\.cidr: expected an IPv4 network"),
         (GOOD + '[network]\ncidr = "10.0.0.0/24"\n', r"network\.cidr: /24; .* /16 to /20"),
-        (GOOD + f'[bucket]\nname = "{"b" * 52}"\n', r"bucket\.name: with -dead-letters .* 63 characters"),
+        (GOOD + f'[bucket]\nname = "{"b" * 52}"\n', r"bucket\.name: b+-dead-letters has 65 characters, S3 takes 63"),
         (GOOD + "[operations]\nsilence_minutes = 2000\n", r"silence_minutes: 2000; .* a day at most"),
     ],
 )
@@ -119,3 +133,43 @@ def test_a_missing_file_is_named(tmp_path):
 def test_answers_are_partial_and_batches_given_up_only_with_provisioned_pollers(tmp_path, transform, partial, keeps):
     deployment = loaded(tmp_path, f"{GOOD}[transform]\n{transform}\n")
     assert (deployment.partial_failures, deployment.keeps_failures) == (partial, keeps)
+
+
+@pytest.mark.parametrize("version", ["3.8.x", "3.8.x.kraft", "3.9.x", "3.9.x.kraft", "4.0.x.kraft", "4.1.x.kraft"])
+def test_kafka_versions_are_those_that_msk_names(tmp_path, version):
+    made = loaded(tmp_path, GOOD + f'kafka_version = "{version}"\n')
+    assert made.cluster.kafka_version == version
+
+
+def test_a_file_keeps_the_defaults_it_was_written_for(tmp_path):
+    old = loaded(tmp_path, 'name = "mine"\nregion = "eu-west-1"\n' + GOOD)
+    assert old.cluster.kafka_version == "3.8.x"
+    assert not old.cluster.create_topic
+    assert old.bucket_name("metrics") == "lm-datapublisher-metrics"
+    assert old.bucket_name("dead-letters") == "lm-datapublisher-metrics-dead-letters"
+    assert old.network.zone_names == ("eu-west-1a", "eu-west-1b", "eu-west-1c")
+    assert old.transform.pipe_name == "mine"
+    new = loaded(tmp_path, "defaults = 2\n" + GOOD)
+    assert new.cluster.kafka_version == "3.9.x.kraft"
+    assert new.cluster.create_topic
+    assert new.bucket_name("metrics", "111122223333") == "lmstream-111122223333-us-west-2-metrics"
+    assert new.network.zone_names == ()
+    assert new.transform.pipe_name == ""
+
+
+def test_what_an_old_file_says_wins_over_the_defaults_of_before(tmp_path):
+    made = loaded(
+        tmp_path,
+        GOOD
+        + 'kafka_version = "3.9.x"\n[bucket]\nname = "mine"\n[network]\nzones = 2\n[load]\n'.replace(
+            "zones = 2", 'zone_names = ["us-west-2b", "us-west-2c", "us-west-2d"]'
+        ),
+    )
+    assert (made.cluster.kafka_version, made.bucket_name("metrics")) == ("3.9.x", "mine")
+    assert made.network.zone_names == ("us-west-2b", "us-west-2c", "us-west-2d")
+
+
+@pytest.mark.parametrize("text", ["cluster = 1\n", 'network = "x"\n', "defaults = 3\n", '[network]\nzones = "two"\n'])
+def test_an_old_file_that_is_wrong_is_refused_as_any_other(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"cluster|network|defaults"):
+        loaded(tmp_path, text)

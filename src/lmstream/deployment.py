@@ -6,26 +6,18 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from lmstream._aws_names import wrong_arns, wrong_networks
 from lmstream._checked import Layer, convert
+from lmstream._deployment_checks import RETRIES, wrong_settings
+from lmstream._deployment_defaults import NEWEST, filled
 from lmstream.errors import ConfigError
 from lmstream.partitioning import firehose_prefix
 from lmstream.settings import Settings as EngineSettings
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,40}$")]
-BucketName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+BucketName = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")]
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 
-DAY_MINUTES: Final = 1440
-RETRIES: Final = 10_000
-"""Most retries of a Kafka event source mapping. "Infinite", -1, becomes 10 as soon as there is an on-failure
-destination: docs.aws.amazon.com/lambda/latest/dg/kafka-retry-configurations.html."""
-FEWEST_RETRIES: Final = 1_000
-"""Fewer would hand healthy records over in an outage of minutes."""
-
-EVENT_BYTES: Final = 6_000_000
-"""Bytes of an event that Lambda takes: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
 HOURS_OPEN: Final = 2
 """Hours of event time that are open at once: the one that is running, and the one before while late rows come."""
 
@@ -36,13 +28,21 @@ class Cluster(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     arn: str = ""
     """ARN of an existing MSK cluster with mTLS on port 9094; then nothing else here is used."""
     name: Name = "lm-datapublisher-demo"
-    kafka_version: Annotated[str, Meta(pattern=r"^3\.8\.x$|^3\.9\.x$|^4\.\d+\.x$")] = "3.8.x"
+    kafka_version: Annotated[str, Meta(pattern=r"^3\.[89]\.x(\.kraft)?$|^4\.\d+\.x\.kraft$")] = "3.9.x.kraft"
+    """As MSK names it (`aws kafka list-kafka-versions`). A cluster without .kraft keeps its metadata in ZooKeeper,
+    which Kafka 4 does not have: an update cannot turn one into the other."""
     instance: str = "kafka.m7g.large"
     brokers: Literal[2, 3, 6, 9] = 3
     storage_gib: Annotated[int, Meta(ge=1, le=16_384)] = 500
     """Of each broker."""
     retention_hours: Annotated[int, Meta(ge=1)] = 72
     """How long the topic keeps records: what an outage may last before rows are lost."""
+    message_bytes: Annotated[int, Meta(ge=1024, le=8_000_000)] = 1_048_588
+    """The largest batch of records that brokers and topic take, Kafka's own default; LMDP's bundles are far below."""
+    create_topic: bool = True
+    """Make the topic with the cluster (AWS::MSK::Topic). False for one that exists, or that you make by hand."""
+    acls: bool = False
+    """Refuse whoever no ACL names (allow.everyone.if.no.acl.found=false). First the ACLs: docs/deploy.md."""
     ca_arn: str = ""
     """ARN of an existing private CA that signs the clients' certificates."""
     create_ca: bool = False
@@ -56,16 +56,19 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     cidr: str = "10.42.0.0/16"
     zones: Literal[2, 3] = 3
+    zone_names: tuple[str, ...] = ()
+    """Names of the zones, such as us-west-2a. Empty: the account's first ones. They cannot change under a cluster."""
     egress: Literal["endpoints", "nat"] = "endpoints"
-    """How pollers in the VPC reach Lambda, STS and Secrets Manager: interface endpoints and no way to the internet, or
-    one NAT gateway."""
+    """How pollers in the VPC reach the APIs they call: interface endpoints and no way to the internet, or one NAT
+    gateway. A mapping with provisioned pollers calls none."""
 
 
 class Bucket(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The landing bucket, and the one of dead letters."""
 
-    name: BucketName = "lm-datapublisher-metrics"
-    dead_letters: str = ""
+    name: BucketName = ""
+    """Names of buckets are unique over all accounts of AWS. Empty: deployment, account and region make one."""
+    dead_letters: BucketName = ""
     """Name of the bucket of dead letters; empty: the landing bucket's with -dead-letters."""
     intelligent_tiering_days: Annotated[int, Meta(ge=0)] = 0
     glacier_days: Annotated[int, Meta(ge=1)] = 365
@@ -97,7 +100,12 @@ class Transform(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_size: Annotated[int, Meta(ge=1, le=10_000)] = 100
     window_seconds: Annotated[int, Meta(ge=0, le=300)] = 5
     starting_position: Literal["TRIM_HORIZON", "LATEST"] = "TRIM_HORIZON"
-    group: str = "lmstream"
+    group: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9/*:_+=.@-]{1,200}$")] = "lmstream"
+    pipe_name: Annotated[str, Meta(pattern=r"^[.A-Za-z0-9_-]{0,64}$")] = ""
+    """A fixed name of the Pipe. Empty: made of what AWS cannot change in a Pipe (cluster, topic, group, start), so that
+    a change of these makes another Pipe instead of failing."""
+    reserve: bool = True
+    """Reserve as many concurrent executions as there are partitions. New accounts have 10 in all, and refuse it."""
     pollers: Annotated[int, Meta(ge=0, le=200)] = 0
     """Provisioned pollers of a mapping at most; 0: the mapping scales by itself. They cost by the hour. Partial
     answers, retries and an on-failure destination are theirs alone; a mapping without them repeats the whole batch:
@@ -149,6 +157,8 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One deployment: a TOML file of these tables."""
 
+    defaults: Literal[1, 2] = NEWEST
+    """Which defaults the file was written for. A file without this line keeps the older ones: CHANGELOG.md."""
     name: Name = "lmstream"
     """Prefix of stacks and of what has a name."""
     account: Annotated[str, Meta(pattern=r"^(\d{12})?$")] = ""
@@ -172,14 +182,33 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Refuse what cannot work, with the figures. Raises ConfigError."""
         firehose_prefix(self.engine)  # refuses a path template that Firehose or S3 would
-        for wrong, key, what in self._checks():
+        for wrong, key, what in wrong_settings(self):
             if wrong:
                 raise ConfigError("config.invalid", f"deployment, {key}: {what}")
 
+    def bucket_name(self, what: str, account: str = "") -> str:
+        """Name of a bucket: `what` is metrics (the landing bucket), dead-letters, logs and so on.
+
+        `account` is the account's number, or what stands for it while that is not known.
+        """
+        if what == "dead-letters" and self.bucket.dead_letters:
+            return self.bucket.dead_letters
+        if self.bucket.name:
+            return self.bucket.name if what == "metrics" else f"{self.bucket.name}-{what}"
+        return f"{self.name.lower()}-{self.account or account or '0' * 12}-{self.region}-{what}"
+
     @property
-    def dead_letter_bucket(self) -> str:
-        """Name of the bucket of dead letters."""
-        return self.bucket.dead_letters or f"{self.bucket.name}-dead-letters"
+    def endpoints(self) -> tuple[str, ...]:
+        """Interface endpoints that the pollers need in the VPC of a new cluster.
+
+        A Pipe: docs.aws.amazon.com/eventbridge/latest/userguide/eb-pipes-msk.html (network configuration). A mapping,
+        on demand or provisioned: docs.aws.amazon.com/lambda/latest/dg/with-msk-cluster-network.html.
+        """
+        if self.cluster.arn or self.network.egress == "nat":
+            return ()
+        if self.transform.source == "pipe":
+            return ("pipes-data",)
+        return () if self.transform.pollers else ("lambda", "sts", "secretsmanager")
 
     @property
     def partial_failures(self) -> bool:
@@ -209,122 +238,6 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         hours = HOURS_OPEN if "{HH}" in self.engine.path else 1
         return self.load.organizations * keys * hours
 
-    def _checks(self) -> list[tuple[bool, str, str]]:
-        stream, cluster, transform, engine = self.stream, self.cluster, self.transform, self.engine
-        needed = self.load.bundle_bytes * 4 / 3 + 400
-        return [
-            *wrong_arns(
-                self.region,
-                ("cluster.arn", cluster.arn, "kafka"),
-                ("cluster.ca_arn", cluster.ca_arn, "acm-pca"),
-                ("certificate_secret", self.certificate_secret, "secretsmanager"),
-                ("secret_key", self.secret_key, "kms"),
-            ),
-            *wrong_networks(self.network.cidr, cluster.collector_cidrs),
-            (
-                bool(self.secret_key) and not self.certificate_secret,
-                "secret_key",
-                "it is the key of an existing secret, and certificate_secret names none",
-            ),
-            (
-                len(self.dead_letter_bucket) > 63 or len(self.bucket.name) > 58,  # noqa: PLR2004 - S3's limit is 63
-                "bucket.name",
-                "with -dead-letters and -logs names may have 63 characters: set a shorter one",
-            ),
-            (
-                self.operations.silence_minutes > DAY_MINUTES,
-                "operations.silence_minutes",
-                f"{self.operations.silence_minutes}; an alarm of CloudWatch looks back a day at most, {DAY_MINUTES}",
-            ),
-            (
-                not 64 <= stream.buffer_mib <= 128,  # noqa: PLR2004 - the service's limits
-                "stream.buffer_mib",
-                f"{stream.buffer_mib} MiB; with dynamic partitioning Firehose takes 64 to 128",
-            ),
-            (
-                not 60 <= stream.buffer_seconds <= 900,  # noqa: PLR2004 - the service's limits
-                "stream.buffer_seconds",
-                f"{stream.buffer_seconds} s; with dynamic partitioning Firehose takes 60 to 900",
-            ),
-            (
-                not (engine.org_id or engine.org_by_topic or engine.org_attributes),
-                "engine.org_id",
-                "LMDP sends no organization: set org_id, org_by_topic or org_attributes, or every point is rejected",
-            ),
-            (
-                not (cluster.arn or cluster.ca_arn or cluster.create_ca),
-                "cluster.ca_arn",
-                "mTLS needs a certificate authority: name an existing private CA, or set cluster.create_ca = true",
-            ),
-            (
-                bool(cluster.ca_arn and cluster.create_ca),
-                "cluster.create_ca",
-                "a CA is named in cluster.ca_arn; making another one costs its monthly price for nothing",
-            ),
-            (
-                not cluster.arn and cluster.brokers % self.network.zones != 0,
-                "cluster.brokers",
-                f"{cluster.brokers} brokers do not spread evenly over network.zones = {self.network.zones}",
-            ),
-            (
-                self.active_partitions > stream.active_partitions,
-                "stream.active_partitions",
-                self._too_many(),
-            ),
-            (
-                transform.batch_size * needed > EVENT_BYTES,
-                "transform.batch_size",
-                self._too_large(transform.batch_size * needed, int(EVENT_BYTES // needed)),
-            ),
-            (
-                bool(transform.pollers) and transform.source == "pipe",
-                "transform.pollers",
-                "a Pipe has no provisioned pollers: set transform.source to mapping, or leave them out",
-            ),
-            (
-                not transform.pollers and (transform.retries, transform.minimum_pollers) != (RETRIES, 1),
-                "transform.retries" if transform.retries != RETRIES else "transform.minimum_pollers",
-                "only provisioned pollers have it: set transform.source to mapping and transform.pollers to 1 or more",
-            ),
-            (
-                0 <= transform.retries < FEWEST_RETRIES,
-                "transform.retries",
-                self._too_few(transform.retries),
-            ),
-            (
-                bool(transform.pollers) and transform.minimum_pollers > transform.pollers,
-                "transform.minimum_pollers",
-                f"{transform.minimum_pollers} is more than transform.pollers = {transform.pollers}",
-            ),
-            (
-                self.dead_letter_bucket == self.bucket.name,
-                "bucket.dead_letters",
-                "dead letters in the landing bucket would be read as rows: name another bucket",
-            ),
-            (
-                self.bucket.glacier_days <= self.bucket.intelligent_tiering_days,
-                "bucket.glacier_days",
-                f"{self.bucket.glacier_days} days is not after intelligent_tiering_days",
-            ),
-        ]
-
-    def _too_large(self, size: float, most: int) -> str:
-        return f"{self.transform.batch_size} bundles make {size / 1e6:.1f} MB, over Lambda's 6 MB: at most {most}"
-
-    def _too_few(self, retries: int) -> str:
-        return (
-            f"{retries} would give healthy records up in an outage of minutes: set {FEWEST_RETRIES:,} to {RETRIES:,}, "
-            "or -1 to retry without end"
-        )
-
-    def _too_many(self) -> str:
-        keys, quota = self.metric_keys, self.stream.active_partitions
-        return (
-            f"{self.load.organizations} organizations x {keys} metricKeys x hours that are open make "
-            f"{self.active_partitions:,} active partitions, over the quota of {quota:,}: the others' rows would go to "
-            "the error prefix. Set engine.metric_key to buckets or allow, or have AWS raise the quota and set it here"
-        )
-
 
 def load(path: Path | str) -> Deployment:
     """Read a TOML file. Raises ConfigError: what, where, what is expected."""
@@ -335,5 +248,5 @@ def load(path: Path | str) -> Deployment:
         raise ConfigError("config.invalid", f"deployment settings {path}: {e.strerror or e}") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError("config.invalid", f"deployment settings {path} are no TOML: {e}") from e
-    made: Deployment = convert((), raw, Deployment, [Layer(str(path), raw)])
+    made: Deployment = convert((), filled(raw), Deployment, [Layer(str(path), raw)])
     return made

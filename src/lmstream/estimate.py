@@ -9,7 +9,8 @@ from typing import Final
 from msgspec import Struct
 
 from lmstream._checked import Layer, convert
-from lmstream.deployment import EVENT_BYTES, Deployment
+from lmstream._deployment_checks import EVENT_BYTES
+from lmstream.deployment import Deployment
 from lmstream.errors import ConfigError
 from lmstream.settings import MIB
 from lmstream.telemetry import CATALOGUE
@@ -202,7 +203,8 @@ def _fixed(deployment: Deployment, table: Prices) -> float:
     if cluster.arn:
         return 0.0
     brokers = cluster.brokers * (table.msk_broker_hour * HOURS + cluster.storage_gib * table.msk_gb_month)
-    egress = table.nat_hour * HOURS if network.egress == "nat" else 3 * network.zones * table.endpoint_hour * HOURS
+    hours = len(deployment.endpoints) * network.zones * HOURS
+    egress = table.nat_hour * HOURS if network.egress == "nat" else hours * table.endpoint_hour
     return brokers + egress + (table.private_ca_month if cluster.create_ca else 0.0)
 
 
@@ -245,9 +247,9 @@ def _cost(deployment: Deployment, table: Prices, rates: dict[str, float], billed
             lines.append(
                 Line("NAT gateway", table.nat_hour * HOURS + through * table.nat_gb, f"1, {through:,.0f} GB to Lambda")
             )
-        else:
-            hourly = 3 * network.zones * table.endpoint_hour * HOURS
-            what = f"3 in {network.zones} zones, {through:,.0f} GB to Lambda"
+        elif deployment.endpoints:
+            hourly = len(deployment.endpoints) * network.zones * table.endpoint_hour * HOURS
+            what = f"{len(deployment.endpoints)} in {network.zones} zones, {through:,.0f} GB through them"
             lines.append(Line("interface endpoints", hourly + through * table.endpoint_gb, what))
         if cluster.create_ca:
             lines.append(Line("private CA", table.private_ca_month, "general purpose; a fixed price"))

@@ -2,13 +2,27 @@
 
 from typing import Any, TypeVar, cast
 
-from aws_cdk import Acknowledgment, CfnElement, CfnResource, Environment, Stack, Tags, Token, Validations
+from aws_cdk import (
+    Acknowledgment,
+    CfnElement,
+    CfnResource,
+    Environment,
+    Fn,
+    RemovalPolicy,
+    Stack,
+    Tags,
+    Token,
+    Validations,
+)
 from constructs import Construct, IConstruct
 
 from lmstream.deployment import Deployment
 
 T = TypeVar("T", bound=IConstruct)
 RULES = "AwsSolutions"
+KEEP = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
+"""For what holds data, or costs much to make again. A create that is rolled back takes it along, or the next try would
+meet names that are taken: docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html."""
 FLAGS = {
     "@aws-cdk/aws-iam:minimizePolicies": True,
     "@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy": True,
@@ -39,8 +53,12 @@ class LmstreamStack(Stack):
 
     @property
     def availability_zones(self) -> list[str]:
-        """The first zones of the region, by name: a lookup would need credentials, or write dummies."""
-        return [f"{self.deployment.region}{letter}" for letter in "abc"[: self.deployment.network.zones]]
+        """The zones that are named, or the account's first ones by index: a lookup would need credentials.
+
+        Letters cannot be guessed: Tokyo has a, c and d for most accounts.
+        """
+        network = self.deployment.network
+        return list(network.zone_names) or [Fn.select(index, Fn.get_azs()) for index in range(network.zones)]
 
 
 def pin(construct: T, logical_id: str) -> T:

@@ -4,13 +4,12 @@ import base64
 import json
 import re
 
-from aws_cdk import RemovalPolicy
 from aws_cdk import aws_glue as glue
 from constructs import Construct
 
 from lmstream.deployment import Deployment
 from lmstream.spec import glue_columns, partition_columns, view_query
-from lmstream_cdk.base import pin
+from lmstream_cdk.base import KEEP, pin
 
 TABLE, VIEW = "landed", "rows"
 _PRESTO = {"string": "varchar"}
@@ -29,7 +28,7 @@ def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> t
         ),
         "Database",
     )
-    database.apply_removal_policy(RemovalPolicy.RETAIN)
+    database.apply_removal_policy(KEEP)
     partitions, properties, template = partition_columns(deployment.engine)
     location = f"s3://{bucket_name}/"
     properties["storage.location.template"] = location + template

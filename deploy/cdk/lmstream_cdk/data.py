@@ -11,7 +11,7 @@ from constructs import Construct
 
 from lmstream.deployment import Deployment
 from lmstream.partitioning import firehose_prefix, jq_query
-from lmstream_cdk.base import LmstreamStack, acknowledge, cfn, pin
+from lmstream_cdk.base import KEEP, LmstreamStack, acknowledge, cfn, pin
 from lmstream_cdk.catalog import add_catalog
 
 ERRORS = "errors/"
@@ -31,14 +31,42 @@ class DataStack(LmstreamStack):
     def __init__(self, scope: Construct, deployment: Deployment) -> None:
         super().__init__(scope, "data", deployment, "key, buckets, Firehose, Glue and Athena")
         self.key = self._key()
-        self.logs_bucket = self._bucket("Logs", f"{deployment.bucket.name}-logs", days=90)
-        self.landing = self._bucket("Landing", deployment.bucket.name)
+        self.logs_bucket = self._bucket("Logs", self.bucket_name("logs"), days=90)
+        self.landing = self._bucket("Landing", self.bucket_name("metrics"))
         self.dead_letters = self._bucket(
-            "DeadLetters", deployment.dead_letter_bucket, days=deployment.bucket.dead_letter_days
+            "DeadLetters", self.bucket_name("dead-letters"), days=deployment.bucket.dead_letter_days
         )
         self.stream = self._stream()
         self.database, self.table = add_catalog(self, deployment, self.landing.bucket_name)
         self.workgroup = self._workgroup()
+        name = deployment.name
+        self.function_logs = self.log_group("FunctionLogs", f"/{name}/function")
+        self.pipe_logs = self.log_group("PipeLogs", f"/aws/vendedlogs/pipes/{name}")
+        self.flow_logs = self.log_group("FlowLogs", f"/{name}/vpc-flow")
+        self.broker_logs = self.log_group("BrokerLogs", f"/{name}/brokers")
+        self._offer()
+
+    def _offer(self) -> None:
+        """Export in every variant all that any variant of another stack imports.
+
+        CloudFormation refuses to drop an export that a deployed stack still imports, and this stack is updated first: a
+        change of the source, or to another cluster, would end there. Empty log groups cost nothing.
+        """
+        groups = (self.function_logs, self.pipe_logs, self.flow_logs, self.broker_logs)
+        for value in (
+            self.key.key_arn,
+            self.landing.bucket_name,
+            self.dead_letters.bucket_name,
+            self.dead_letters.bucket_arn,
+            self.stream.attr_arn,
+            *(group.log_group_arn for group in groups),
+            *(group.log_group_name for group in groups),
+        ):
+            self.export_value(value)
+
+    def bucket_name(self, what: str) -> str:
+        """Name of a bucket; with what stands for the account's number while that is not known."""
+        return self.deployment.bucket_name(what, self.account)
 
     def log_group(self, logical_id: str, name: str) -> logs.LogGroup:
         """An encrypted log group that forgets after the days of the settings."""
@@ -63,7 +91,7 @@ class DataStack(LmstreamStack):
                 alias=f"alias/{self.deployment.name}",
                 description=f"All that {self.deployment.name} keeps",
                 enable_key_rotation=True,
-                removal_policy=RemovalPolicy.RETAIN,
+                removal_policy=KEEP,
             ),
             "Key",
         )
@@ -130,7 +158,7 @@ class DataStack(LmstreamStack):
                 minimum_tls_version=1.2,
                 versioned=True,
                 lifecycle_rules=rules,
-                removal_policy=RemovalPolicy.RETAIN,
+                removal_policy=KEEP,
                 server_access_logs_bucket=None if is_log else self.logs_bucket,
                 server_access_logs_prefix=None if is_log else f"{LOGS}{name}/",
             ),
@@ -161,7 +189,7 @@ class DataStack(LmstreamStack):
             description="Firehose writes rows and errors into the landing bucket",
         )
         policy = iam.Policy(self, "FirehosePolicy", roles=[role])
-        bucket = f"arn:{self.partition}:s3:::{deployment.bucket.name}"
+        bucket = self.landing.bucket_arn
         objects = f"{bucket}/*"
         bucket_actions = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
         policy.add_statements(
@@ -173,7 +201,9 @@ class DataStack(LmstreamStack):
             iam.PolicyStatement(actions=["logs:PutLogEvents"], resources=[self.log_stream(group_name, LOG_STREAM)]),
         )
         acknowledge(
-            policy, f"IAM5[Resource::{objects}]", reason="Prefixes are the data's: organization, metric and hour"
+            policy,
+            "IAM5[Resource::<LandingBucket.Arn>/*]",
+            reason="Prefixes are the data's: organization, metric and hour",
         )
         stream = pin(
             firehose.CfnDeliveryStream(
@@ -222,7 +252,7 @@ class DataStack(LmstreamStack):
             ),
             "DeliveryStream",
         )
-        stream.apply_removal_policy(RemovalPolicy.RETAIN)
+        stream.apply_removal_policy(KEEP)
         stream.node.add_dependency(policy)
         return stream
 

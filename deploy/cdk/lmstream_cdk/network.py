@@ -1,4 +1,4 @@
-"""The VPC of a new cluster: private subnets, and a way for pollers to Lambda, STS and Secrets Manager."""
+"""The VPC of a new cluster: private subnets, and a way for pollers to the APIs that they call."""
 
 from aws_cdk import Acknowledgment, Validations
 from aws_cdk import aws_ec2 as ec2
@@ -11,9 +11,10 @@ from lmstream_cdk.data import DataStack
 KAFKA_PORT = 9094
 HTTPS = 443
 ENDPOINTS = {
-    "Lambda": ec2.InterfaceVpcEndpointAwsService.LAMBDA_,
-    "Sts": ec2.InterfaceVpcEndpointAwsService.STS,
-    "Secrets": ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
+    "lambda": ("Lambda", ec2.InterfaceVpcEndpointAwsService.LAMBDA_),
+    "sts": ("Sts", ec2.InterfaceVpcEndpointAwsService.STS),
+    "secretsmanager": ("Secrets", ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER),
+    "pipes-data": ("Pipes", ec2.InterfaceVpcEndpointAwsService.PIPES_DATA),
 }
 
 
@@ -37,14 +38,13 @@ class NetworkStack(LmstreamStack):
             subnet_configuration=subnets,
             create_internet_gateway=nat,
         )
-        Validations.of(self.vpc).acknowledge(
-            Acknowledgment(id="CloudFormation-Validate::W3010", reason="Zones by name: a lookup would need credentials")
-        )
+        if settings.zone_names:
+            named = "The settings name the zones, for accounts whose first ones are others"
+            Validations.of(self.vpc).acknowledge(Acknowledgment(id="CloudFormation-Validate::W3010", reason=named))
         self.subnets = self.vpc.select_subnets(subnet_type=private).subnets
-        group = data.log_group("FlowLogs", f"/{deployment.name}/vpc-flow")
         self.vpc.add_flow_log(
             "Flow",
-            destination=ec2.FlowLogDestination.to_cloud_watch_logs(group),
+            destination=ec2.FlowLogDestination.to_cloud_watch_logs(data.flow_logs),
             traffic_type=ec2.FlowLogTrafficType.REJECT,
         )
         self.brokers = ec2.SecurityGroup(
@@ -57,16 +57,16 @@ class NetworkStack(LmstreamStack):
             self.brokers.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(KAFKA_PORT), "collectors, mTLS")
         if nat:
             self.brokers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "AWS APIs through the NAT gateway")
-        else:
-            self._endpoints()
+        if deployment.endpoints:
+            self._endpoints(deployment.endpoints)
 
-    def _endpoints(self) -> None:
+    def _endpoints(self, services: tuple[str, ...]) -> None:
         group = ec2.SecurityGroup(
             self, "Endpoints", vpc=self.vpc, description="Interface endpoints", allow_all_outbound=False
         )
         group.add_ingress_rule(self.brokers, ec2.Port.tcp(HTTPS), "pollers to AWS APIs")
         self.brokers.add_egress_rule(group, ec2.Port.tcp(HTTPS), "pollers to AWS APIs")
-        for name, service in ENDPOINTS.items():
+        for name, service in (ENDPOINTS[each] for each in services):
             self.vpc.add_interface_endpoint(
                 name,
                 service=service,

@@ -1,13 +1,16 @@
 """MSK with mTLS only, its private CA, and the secret that holds the client's certificate."""
 
-from aws_cdk import CfnOutput, RemovalPolicy, Token
+import base64
+import hashlib
+
+from aws_cdk import CfnOutput, Token
 from aws_cdk import aws_acmpca as acmpca
 from aws_cdk import aws_msk as msk
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from lmstream.deployment import Deployment
-from lmstream_cdk.base import LmstreamStack, acknowledge, pin
+from lmstream_cdk.base import KEEP, LmstreamStack, acknowledge, pin
 from lmstream_cdk.data import DataStack
 from lmstream_cdk.network import NetworkStack
 
@@ -19,6 +22,7 @@ num.partitions={partitions}
 log.retention.hours={hours}
 unclean.leader.election.enable=false
 """
+_MESSAGE_BYTES = 1_048_588  # Kafka's own default, message.max.bytes: not written, so that it is no change
 _CA_YEARS = 10
 
 
@@ -47,7 +51,7 @@ class StreamingStack(LmstreamStack):
             ),
             "ClientCertificate",
         )
-        secret.apply_removal_policy(RemovalPolicy.RETAIN)
+        secret.apply_removal_policy(KEEP)
         acknowledge(secret, "SMG4", reason="A certificate is renewed at its CA and put by the runbook, not rotated")
         return secret.ref
 
@@ -63,7 +67,6 @@ class StreamingStack(LmstreamStack):
             ),
             "CertificateAuthority",
         )
-        authority.apply_removal_policy(RemovalPolicy.RETAIN)
         root = acmpca.CfnCertificate(
             self,
             "RootCertificate",
@@ -80,6 +83,9 @@ class StreamingStack(LmstreamStack):
             certificate=root.attr_certificate,
             status="ACTIVE",
         )
+        # Deleting the activation disables the authority that a kept cluster still trusts.
+        for each in (authority, root, active):
+            each.apply_removal_policy(KEEP)
         self._active = active
         return authority.attr_arn
 
@@ -89,13 +95,10 @@ class StreamingStack(LmstreamStack):
         configuration = msk.CfnConfiguration(
             self,
             "Configuration",
-            name=f"{settings.name}-settings",
-            kafka_versions_list=[settings.kafka_version],
-            server_properties=_PROPERTIES.format(
-                copies=copies, least=copies - 1, partitions=self.deployment.partitions, hours=settings.retention_hours
-            ),
+            # No list of versions: it cannot change, and would hold the cluster at the version of its first day.
+            name=f"{settings.name}-properties",
+            server_properties=self._properties(copies),
         )
-        group = data.log_group("BrokerLogs", f"/{self.deployment.name}/brokers")
         cluster = pin(
             msk.CfnCluster(
                 self,
@@ -129,14 +132,48 @@ class StreamingStack(LmstreamStack):
                 logging_info=msk.CfnCluster.LoggingInfoProperty(
                     broker_logs=msk.CfnCluster.BrokerLogsProperty(
                         cloud_watch_logs=msk.CfnCluster.CloudWatchLogsProperty(
-                            enabled=True, log_group=group.log_group_name
+                            enabled=True, log_group=data.broker_logs.log_group_name
                         )
                     )
                 ),
             ),
             "KafkaCluster",
         )
-        cluster.apply_removal_policy(RemovalPolicy.RETAIN)
+        cluster.apply_removal_policy(KEEP)
         if not settings.ca_arn:
             cluster.add_resource_dependency(self._active)
+        if settings.create_topic:
+            self._topic(cluster.attr_arn, copies)
         return cluster.attr_arn
+
+    def _properties(self, copies: int) -> str:
+        settings = self.deployment.cluster
+        text = _PROPERTIES.format(
+            copies=copies, least=copies - 1, partitions=self.deployment.partitions, hours=settings.retention_hours
+        )
+        if settings.message_bytes != _MESSAGE_BYTES:
+            text += f"message.max.bytes={settings.message_bytes}\nreplica.fetch.max.bytes={settings.message_bytes}\n"
+        if settings.acls:
+            text += "allow.everyone.if.no.acl.found=false\n"
+        return text
+
+    def _topic(self, cluster_arn: str, copies: int) -> None:
+        """The topic, through MSK's API: no Kafka client, and no way into the VPC, is needed for it.
+
+        docs.aws.amazon.com/msk/latest/developerguide/msk-topic-operations-information.html asks for Kafka 3.6 and IAM
+        rights of who deploys; authentication by IAM on the cluster is not among its requirements.
+        """
+        deployment, settings = self.deployment, self.deployment.cluster
+        configs = f"retention.ms={settings.retention_hours * 3_600_000}\nmax.message.bytes={settings.message_bytes}\n"
+        topic = msk.CfnTopic(
+            self,
+            "Topic",
+            cluster_arn=cluster_arn,
+            topic_name=deployment.topic,
+            partition_count=deployment.partitions,
+            replication_factor=copies,
+            configs=base64.b64encode(configs.encode()).decode(),
+        )
+        # Another name is another topic beside the kept one, not a replacement of it.
+        pin(topic, f"Topic{hashlib.sha256(deployment.topic.encode()).hexdigest()[:8]}")
+        topic.apply_removal_policy(KEEP)

@@ -1,5 +1,6 @@
 """The function, what calls it, and the roles of both."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -75,16 +76,14 @@ class TransformStack(LmstreamStack):
 
     def _function(self, code: Path) -> lambda_.Function:
         deployment, settings, data = self.deployment, self.deployment.transform, self.data
-        group_name = f"/{deployment.name}/function"
-        group = data.log_group("FunctionLogs", group_name)
         role = iam.Role(
             self,
             "FunctionRole",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description="Puts rows into the stream and dead letters into their bucket",
         )
-        letters = f"arn:{self.partition}:s3:::{deployment.dead_letter_bucket}/{LETTERS}*"
-        streams = data.log_stream(group_name)
+        letters = f"arn:{self.partition}:s3:::{data.bucket_name('dead-letters')}/{LETTERS}*"
+        streams = data.log_stream(f"/{deployment.name}/function")
         policy = iam.Policy(
             self,
             "FunctionPolicy",
@@ -114,10 +113,10 @@ class TransformStack(LmstreamStack):
             memory_size=settings.memory_mb,
             timeout=Duration.seconds(settings.timeout_seconds),
             # Reading never runs wider than the topic: a runaway would be a surprise on the bill.
-            reserved_concurrent_executions=deployment.partitions,
+            reserved_concurrent_executions=deployment.partitions if settings.reserve else None,
             environment=self.variables,
             environment_encryption=data.key,
-            log_group=group,
+            log_group=data.function_logs,
         )
         function.node.add_dependency(policy)
         pin(function, "Function")
@@ -138,7 +137,6 @@ class TransformStack(LmstreamStack):
 
     def _pipe(self) -> None:
         deployment, settings = self.deployment, self.deployment.transform
-        group = self.data.log_group("PipeLogs", f"/aws/vendedlogs/pipes/{deployment.name}")
         role = iam.Role(
             self,
             "PipeRole",
@@ -154,7 +152,7 @@ class TransformStack(LmstreamStack):
         pipe = pipes.CfnPipe(
             self,
             "Pipe",
-            name=deployment.name,
+            name=settings.pipe_name or self._pipe_name(),
             role_arn=role.role_arn,
             source=self.cluster_arn,
             source_parameters=pipes.CfnPipe.PipeSourceParametersProperty(
@@ -178,19 +176,26 @@ class TransformStack(LmstreamStack):
             log_configuration=pipes.CfnPipe.PipeLogConfigurationProperty(
                 level="ERROR",
                 cloudwatch_logs_log_destination=pipes.CfnPipe.CloudwatchLogsLogDestinationProperty(
-                    log_group_arn=group.log_group_arn
+                    log_group_arn=self.data.pipe_logs.log_group_arn
                 ),
             ),
         )
         pin(pipe, "Pipe")
         pipe.node.add_dependency(policy)
 
+    def _pipe_name(self) -> str:
+        """A name of what cannot change in a Pipe: a change makes another one, which a fixed name would not allow."""
+        deployment, settings = self.deployment, self.deployment.transform
+        fixed = (deployment.cluster.arn, deployment.cluster.name, deployment.topic, settings.group)
+        text = "\n".join((*fixed, settings.starting_position))
+        return f"{deployment.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
     def _mapping(self) -> None:
         deployment, settings = self.deployment, self.deployment.transform
         role = self.function.role
         assert role is not None  # noqa: S101 - for the type checker
         provisioned, keeps = settings.pollers > 0, deployment.keeps_failures
-        failures = f"arn:{self.partition}:s3:::{deployment.dead_letter_bucket}"
+        failures = f"arn:{self.partition}:s3:::{self.data.bucket_name('dead-letters')}"
         # No prefix: AWS's page on Kafka names none (docs.aws.amazon.com/lambda/latest/dg/kafka-on-failure.html), and a
         # refused object would be a lost batch.
         keeping = [

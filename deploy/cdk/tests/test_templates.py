@@ -148,14 +148,14 @@ ANY = ([*CREATE, *LOOK], '"*"')
 KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
 MAY = {
     "FirehosePolicy": [
-        (["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"], ':s3:::lm-datapublisher-metrics"'),
-        (["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], ":s3:::lm-datapublisher-metrics/*"),
+        (["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"], '["LandingBucket", "Arn"]}'),
+        (["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], '["LandingBucket", "Arn"]}, "/*"'),
         (KEYS, '"Key"'),
         (["logs:PutLogEvents"], ":log-group:/lmstream/firehose:log-stream:delivery"),
     ],
     "FunctionPolicy": [
         (["firehose:PutRecordBatch"], "DeliveryStreamArn"),
-        (["s3:GetObject", "s3:PutObject"], ":s3:::lm-datapublisher-metrics-dead-letters/dead-letters/*"),
+        (["s3:GetObject", "s3:PutObject"], "-us-west-2-dead-letters/dead-letters/*"),
         (KEYS, "KeyArn"),
         (["logs:CreateLogStream", "logs:PutLogEvents"], ":log-group:/lmstream/function:log-stream:*"),
     ],
@@ -167,8 +167,8 @@ MAY = {
         *POLL["other"],
         (["kms:Decrypt"], ":key/11111111-2222-3333-4444-555555555555"),
         ANY,
-        (["s3:ListBucket"], ':s3:::lm-datapublisher-metrics-dead-letters"'),
-        (["s3:PutObject"], ":s3:::lm-datapublisher-metrics-dead-letters/*"),
+        (["s3:ListBucket"], '-us-west-2-dead-letters"'),
+        (["s3:PutObject"], "-us-west-2-dead-letters/*"),
     ],
 }
 """All that any role may do: actions, and what the resource's name holds."""
@@ -234,6 +234,9 @@ def test_every_principal_is_a_service_with_a_condition_or_the_account(each):
         assert account or lambda_trust or flow_logs or statement.get("Condition"), f"{where}: {principal}"
 
 
+KEPT = ("RetainExceptOnCreate", "Retain")
+
+
 def test_buckets_are_private_versioned_encrypted_and_kept(each):
     buckets = each.resources("AWS::S3::Bucket")
     assert set(buckets) == {"LandingBucket", "DeadLettersBucket", "LogsBucket"}
@@ -246,7 +249,7 @@ def test_buckets_are_private_versioned_encrypted_and_kept(each):
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == (
             "AES256" if name == "LogsBucket" else "aws:kms"
         )
-        assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+        assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == KEPT
     policies = each.resources("AWS::S3::BucketPolicy").values()
     denied = [s for p in policies for s in p["Properties"]["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
     plain = [s for s in denied if s["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}]
@@ -257,13 +260,17 @@ def test_what_holds_data_is_kept_and_never_renamed(each):
     kept = {"DeliveryStream", "Key", "Database", "LandingBucket", "DeadLettersBucket", "LogsBucket"}
     if not each.deployment.cluster.arn:
         kept |= {"KafkaCluster", "CertificateAuthority", "ClientCertificate"}
+        # Without these the authority would be disabled: brokers trust nobody new.
+        kept |= {"RootCertificate", "AuthorityActivation", "Topica1d16623"}
     found = {
-        name
+        name: (resource["DeletionPolicy"], resource.get("UpdateReplacePolicy"))
         for template in each.templates.values()
         for name, resource in template["Resources"].items()
-        if resource.get("DeletionPolicy") == "Retain"
+        if resource.get("DeletionPolicy") not in (None, "Delete")
     }
-    assert found == kept
+    assert set(found) == kept
+    # A first create that is rolled back takes them along: they would be in the way of the next.
+    assert set(found.values()) == {KEPT}
 
 
 def test_everything_at_rest_has_the_key(each):
@@ -294,7 +301,7 @@ def test_brokers_speak_mtls_and_nothing_else(default):
     assert cluster["ClientAuthentication"]["Unauthenticated"] == {"Enabled": False}
     assert "Sasl" not in cluster["ClientAuthentication"]
     assert cluster["EncryptionInfo"]["EncryptionInTransit"] == {"ClientBroker": "TLS", "InCluster": True}
-    assert cluster["KafkaVersion"] == "3.8.x"
+    assert cluster["KafkaVersion"] == "3.9.x.kraft"
     assert cluster["EnhancedMonitoring"] == "DEFAULT"
     assert len(cluster["BrokerNodeGroupInfo"]["ClientSubnets"]) == 3
     properties = default.one("AWS::MSK::Configuration")["ServerProperties"]
@@ -305,11 +312,60 @@ def test_brokers_speak_mtls_and_nothing_else(default):
 def test_there_is_no_way_from_the_brokers_to_the_internet(default):
     assert not default.resources("AWS::EC2::NatGateway")
     assert not default.resources("AWS::EC2::InternetGateway")
-    assert len(default.resources("AWS::EC2::VPCEndpoint")) == 3
     for group in default.resources("AWS::EC2::SecurityGroup").values():
         for rule in group["Properties"].get("SecurityGroupEgress", []):
             assert rule["CidrIp"] != "0.0.0.0/0" or rule["IpProtocol"] == "-1", rule
             assert rule["CidrIp"] == "255.255.255.255/32", rule  # CDK's way to say none
+
+
+@pytest.mark.parametrize(
+    ("transform", "services"),
+    [
+        ({}, {"pipes-data"}),  # without it a Pipe never starts
+        ({"source": "mapping"}, {"lambda", "sts", "secretsmanager"}),
+        ({"source": "mapping", "pollers": 2}, set()),
+    ],
+)
+def test_pollers_reach_the_apis_that_aws_names_for_them_and_no_other(default, tmp_path, transform, services):
+    made = default
+    if transform:
+        made = synthesized(changed(default.deployment, transform=transform), tmp_path)
+    found = [json.dumps(each["Properties"]) for each in made.resources("AWS::EC2::VPCEndpoint").values()]
+    assert {re.search(r"com\.amazonaws\.us-west-2\.([a-z-]+)", one)[1] for one in found} == services
+    assert len(found) == len(services) == len(made.deployment.endpoints)
+
+
+def test_zones_are_the_accounts_first_ones_or_those_that_are_named(default, tmp_path):
+    found = [each["Properties"]["AvailabilityZone"] for each in default.resources("AWS::EC2::Subnet").values()]
+    assert found == [{"Fn::Select": [index, {"Fn::GetAZs": ""}]} for index in range(3)]
+    names = ["ap-northeast-1a", "ap-northeast-1c", "ap-northeast-1d"]
+    tokyo = changed(default.deployment, region="ap-northeast-1", network={"zone_names": names})
+    made = synthesized(tokyo, tmp_path)
+    assert [each["Properties"]["AvailabilityZone"] for each in made.resources("AWS::EC2::Subnet").values()] == names
+    assert violations(made) == []
+
+
+def test_the_topic_comes_with_the_cluster(default, tmp_path):
+    topic = default.one("AWS::MSK::Topic")
+    configs = base64.b64decode(topic.pop("Configs")).decode()
+    assert configs == "retention.ms=259200000\nmax.message.bytes=1048588\n"
+    assert topic == {
+        "ClusterArn": {"Fn::GetAtt": ["KafkaCluster", "Arn"]},
+        "TopicName": "lm.metrics.otlp",
+        "PartitionCount": 6,
+        "ReplicationFactor": 3,
+    }
+    tables = {"cluster": {"create_topic": False, "acls": True, "message_bytes": 2_000_000}}
+    made = synthesized(changed(default.deployment, **tables), tmp_path)
+    assert not made.resources("AWS::MSK::Topic")
+    lines = made.one("AWS::MSK::Configuration")["ServerProperties"].splitlines()
+    assert {"message.max.bytes=2000000", "allow.everyone.if.no.acl.found=false"} <= set(lines)
+    assert "allow.everyone" not in default.one("AWS::MSK::Configuration")["ServerProperties"]
+
+
+def test_an_account_with_few_concurrent_executions_can_deploy(default, tmp_path):
+    made = synthesized(changed(default.deployment, transform={"reserve": False}), tmp_path)
+    assert "ReservedConcurrentExecutions" not in made.one("AWS::Lambda::Function")
 
 
 def test_a_nat_gateway_is_one_setting_away(default, tmp_path):

@@ -1,0 +1,40 @@
+"""Defaults of a settings file that depend on its age: a file of before `defaults = 2` keeps what it deployed."""
+
+from typing import Any, Final
+
+NEWEST: Final = 2
+
+DEFAULTS: Final[dict[int, dict[str, dict[str, Any]]]] = {
+    1: {
+        "cluster": {"kafka_version": "3.8.x", "create_topic": False},
+        "bucket": {"name": "lm-datapublisher-metrics"},
+    },
+    2: {},
+}
+"""By `defaults` of a file, then by table: values of keys that the file leaves out. The rest is in deployment.py."""
+
+
+def filled(raw: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a settings file with the defaults of its age. A file without `defaults` is of age 1."""
+    age = raw.get("defaults", 1)
+    found = {**raw, "defaults": age}
+    if not isinstance(age, int) or age not in DEFAULTS:
+        return found  # refused with the rest
+    made_of_others = _of_the_first(raw) if age == 1 else {}
+    for tables in (DEFAULTS[age], made_of_others):
+        for table, keys in tables.items():
+            given = found.get(table, {})
+            if isinstance(given, dict):
+                found[table] = {**keys, **given}
+    return found
+
+
+def _of_the_first(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Defaults of age 1 that were made of other settings: zones by letter, the Pipe named like the deployment."""
+    found: dict[str, dict[str, Any]] = {"transform": {"pipe_name": raw.get("name", "lmstream")}}
+    network, cluster = raw.get("network", {}), raw.get("cluster", {})
+    if isinstance(network, dict) and isinstance(cluster, dict) and not cluster.get("arn"):
+        zones, region = network.get("zones", 3), raw.get("region", "us-west-2")
+        if zones in (2, 3):
+            found["network"] = {"zone_names": [f"{region}{letter}" for letter in "abc"[:zones]]}
+    return found
