@@ -10,7 +10,8 @@ Where the text was silent, these were chosen:
     text (so that "hello" is `decode.json`, which says more). A line feed is also the protobuf tag of resource_metrics,
     and `{` a length of 123: what begins so and is no JSON is protobuf where it can be.
  3. Protobuf that holds fields but no resource_metrics is `decode.top_level`, as a JSON object without resourceMetrics is;
-    so is gzip in gzip `decode.gzip`. A gzip value may have several members, as RFC 1952 says.
+    so is gzip in gzip `decode.gzip`, and damaged zstd. A value may have several members (RFC 1952) or frames (RFC 8878),
+    and zeros or white space after them.
  4. UTF-16/32 without a byte order mark is seen by NUL bytes around the first `{`: `decode.encoding`.
  5. null is the default of a field, but no element of an array (proto3 JSON): there it is a wrong type. A JSON key said
     twice: the last one wins. `-0` without a point or exponent is judged as no test should need.
@@ -39,6 +40,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import zstandard
 
 import oracle_json
 import oracle_proto
@@ -152,26 +154,36 @@ def read_json_first(payload: bytes, read_json: Any, read_proto: Any) -> list[Res
 
 
 def opened(payload: bytes, limits: Any) -> bytes:
-    """The bundle's bytes, out of their gzip if they are in one."""
+    """The bundle's bytes, out of their gzip or zstd if they are in one."""
     if len(payload) > limits.record_bytes:
         raise Refused("limits.size")
-    if payload[:2] == b"\x1f\x8b":
+    if compressed(payload):
         payload = inflate(payload, limits)
-        if payload[:2] == b"\x1f\x8b":
+        if compressed(payload):
             raise Refused("decode.gzip")
     if not payload:
         raise Refused("decode.empty")
     return payload
 
 
+def compressed(payload: bytes) -> bool:
+    skippable = payload[1:4] == b"\x2a\x4d\x18" and payload[0] & 0xF0 == 0x50
+    return payload[:2] == b"\x1f\x8b" or payload[:4] == b"\x28\xb5\x2f\xfd" or skippable
+
+
 def inflate(payload: bytes, limits: Any) -> bytes:
+    gzip = payload[:2] == b"\x1f\x8b"
     out = b""
     rest = payload
     while rest:
-        member = zlib.decompressobj(31)
+        if gzip:
+            member: Any = zlib.decompressobj(31)
+            most = [limits.inflated_bytes + 1 - len(out)]
+        else:
+            member, most = zstandard.ZstdDecompressor(max_window_size=8 * 2**20).decompressobj(), []
         try:
-            out += member.decompress(rest, limits.inflated_bytes + 1 - len(out))
-        except zlib.error:
+            out += member.decompress(rest, *most)
+        except (zlib.error, zstandard.ZstdError):
             raise Refused("decode.gzip") from None
         if len(out) > 8 * 2**20 and len(out) > limits.inflate_ratio * len(payload):
             raise Refused("limits.ratio")
@@ -180,4 +192,6 @@ def inflate(payload: bytes, limits: Any) -> bytes:
         if not member.eof:
             raise Refused("decode.gzip")
         rest = member.unused_data
+        if not compressed(rest):
+            rest = rest.lstrip(b"\0 \t\r\n")
     return out

@@ -21,6 +21,16 @@ def metrics(text: str) -> bytes:
     return f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{text}]}}]}}]}}'.encode()
 
 
+def zstd(data: bytes) -> bytes:
+    """A zstd frame of one raw block (RFC 8878 section 3.1.1), the same with every version of every library."""
+    header = (
+        b"\x28\xb5\x2f\xfd\x60" + (len(data) - 256).to_bytes(2, "little")
+        if len(data) > 255
+        else (b"\x28\xb5\x2f\xfd\x20" + bytes([len(data)]))
+    )
+    return header + (len(data) << 3 | 1).to_bytes(3, "little") + data
+
+
 def gauge(points: str = POINT, more: str = '"name":"CpuUsage"') -> bytes:
     """A bundle with one gauge of these data points."""
     return metrics(f'{{{more},"gauge":{{"dataPoints":[{points}]}}}}')
@@ -232,6 +242,16 @@ FILES: dict[str, tuple[str, bytes]] = {
     "of_nothing.gz": ("decode.empty", gzip.compress(b"", mtime=0)),
     "of_truncated_json.gz": ("decode.json", gzip.compress(GOOD[:-3], mtime=0)),
     "of_truncated_proto.gz": ("decode.protobuf", gzip.compress(GOOD_PROTO[:-3], mtime=0)),
+    # zstd: written out, for another version of the library may compress otherwise
+    "truncated.zst": ("decode.gzip", zstd(GOOD)[:-1]),
+    "header_only.zst": ("decode.gzip", b"\x28\xb5\x2f\xfd"),
+    "flipped.zst": ("decode.gzip", b"\x28\xb5\x2f\xfd" + b"\xff" * 40),
+    "trailing.zst": ("decode.gzip", zstd(GOOD) + b"garbage"),
+    "nested.zst": ("decode.gzip", zstd(zstd(GOOD))),
+    "gzip_in.zst": ("decode.gzip", zstd(gzip.compress(GOOD, mtime=0))),
+    "of_nothing.zst": ("decode.empty", zstd(b"")),
+    "skippable_only.zst": ("decode.empty", b"\x5f\x2a\x4d\x18\x04\x00\x00\x00skip"),
+    "of_truncated_json.zst": ("decode.json", zstd(GOOD[:-3])),
     "of_utf16.gz": ("decode.encoding", gzip.compress(GOOD.decode().encode("utf-16"), mtime=0)),
 }
 

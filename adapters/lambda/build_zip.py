@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ LEFT_OUT: Final = re.compile(
     r"|^aws_lambda_powertools/event_handler/"
     r"|^aws_lambda_powertools/utilities/(?!__init__\.py$|jmespath_utils/)"
     r"|^opentelemetry/proto/(?!__init__\.py$|metrics/|collector/(__init__\.py$|metrics/)|common/|resource/)"
+    r"|^zstandard/(_cffi\.|backend_cffi\.py$)"
     r"|_pb2_grpc\.py$"
     r"|^google/protobuf/(compiler|util|testdata)/"
 )
@@ -51,6 +53,8 @@ def fill(folder: Path, machine: str | None) -> None:
                 path.rmdir()
         elif LEFT_OUT.search(name):
             path.unlink()
+        elif path.suffix == ".so" and b".debug_info\0" in (whole := path.read_bytes()):
+            path.write_bytes(without_debug(whole))
 
 
 def _install(folder: Path, machine: str | None) -> None:
@@ -75,6 +79,18 @@ def _install(folder: Path, machine: str | None) -> None:
         sys.exit(
             f"the wheels of {LOCK.name} for {machine or 'this machine'} cannot be had: {done.stderr.strip()[-2000:]}"
         )
+
+
+def without_debug(library: bytes) -> bytes:
+    """What a loader maps of a 64-bit little-endian ELF file. Debug information stays out (nine tenths of zstandard),
+    and so does the table of sections, which no loader reads (System V ABI, "Object Files")."""
+    headers, size, count = *struct.unpack_from("<Q", library, 0x20), *struct.unpack_from("<HH", library, 0x36)
+    segments = [struct.unpack_from("<QQQQ", library, headers + at * size + 8) for at in range(count)]
+    end = max(offset + filled for offset, _, _, filled in segments)
+    head = bytearray(library[:0x40])
+    struct.pack_into("<Q", head, 0x28, 0)  # e_shoff
+    struct.pack_into("<HH", head, 0x3C, 0, 0)  # e_shnum, e_shstrndx
+    return bytes(head) + library[0x40:end]
 
 
 def pack(folder: Path, target: Path) -> None:

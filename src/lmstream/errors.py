@@ -37,7 +37,9 @@ REASONS: Final[dict[str, Reason]] = {
         "LMS-1007", "bytes that are no OTLP metrics protobuf", "check what is published to the topic"
     ),
     "decode.gzip": Reason(
-        "LMS-1008", "damaged gzip data", "compare the dead letter's bytes with what the producer sent"
+        "LMS-1008",
+        "damaged gzip or zstd data",
+        "compare the dead letter's bytes with what the producer sent",
     ),
     "limits.depth": Reason("LMS-1010", "values nested too deep", "attribute values may nest 47 levels"),
     "limits.size": Reason(
@@ -46,7 +48,7 @@ REASONS: Final[dict[str, Reason]] = {
         "raise limits.record_bytes or limits.inflated_bytes, or send smaller bundles",
     ),
     "limits.ratio": Reason(
-        "LMS-1012", "gzip data that inflates too far", "raise limits.inflate_ratio only for a producer you trust"
+        "LMS-1012", "compressed data that inflates too far", "raise limits.inflate_ratio only for a producer you trust"
     ),
     "limits.points": Reason(
         "LMS-1013", "more data points than the limits allow", "raise limits.points or send smaller bundles"

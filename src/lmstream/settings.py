@@ -19,7 +19,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     record_bytes: Positive = 8 * MIB
     """Bytes of a record's value as Kafka holds it. Kafka's own default for a record is 1 MiB."""
     inflated_bytes: Positive = 64 * MIB
-    """Bytes of a gzip value once inflated: the size that the OTLP specification recommends receivers to take."""
+    """Bytes of a gzip or zstd value once inflated: the OTLP specification recommends receivers to take so much."""
     inflate_ratio: Positive = 100
     """Inflated to compressed size, judged above 8 MiB of output. Honest bundles reach about 40."""
     points: Positive = 100_000
@@ -55,5 +55,5 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether rows carry exemplars."""
     format: str = "auto"
     """Codec of the values: sniffed, or fixed to `otlp_json`, `otlp_proto` or the dotted name of a module with a
-    `Codec(settings)`. gzip is seen in every case."""
+    `Codec(settings)`. gzip and zstd are seen in every case."""
     limits: Limits = Limits()

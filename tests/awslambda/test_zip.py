@@ -58,7 +58,7 @@ def test_a_zip_is_small_and_holds_what_is_needed_for_its_machine(zips, name):
     tops = {each.split("/")[0] for each in names if ".dist-info/" not in each}
     assert tops == {
         *("lmstream_lambda.py", "lmstream", "msgspec", "aws_lambda_powertools", "google", "opentelemetry"),
-        *("jmespath", "typing_extensions.py"),
+        *("zstandard", "jmespath", "typing_extensions.py"),
     }
     assert not [each for each in names if "/lab/" in each or "/cli/" in each or each.endswith((".pyc", ".pyi"))]
     assert {"lmstream/awslambda/host.py", "lmstream/codecs/otlp_proto.py"} <= set(names)

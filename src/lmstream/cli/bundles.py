@@ -1,22 +1,23 @@
 """Bundles for people: the OTLP message as plain dicts, as a table of metrics, or as a tree."""
 
 import base64
-import gzip
 import json
 from collections.abc import Iterator
 from typing import Any, Final
 
 from lmstream.cli import terminal
+from lmstream.codecs.inflating import COMPRESSED, inflate
 from lmstream.errors import ConfigError
+from lmstream.settings import Limits
 
 KINDS: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 _SHOWN: Final = 3  # values of a metric in a table line
 
 
-def message_of(payload: bytes) -> dict[str, Any]:
-    """Answer the message in a payload that the engine has taken: JSON or protobuf, gzip or not."""
-    if payload[:2] == b"\x1f\x8b":
-        payload = gzip.decompress(payload)  # within bounds: the engine has inflated it before
+def message_of(payload: bytes, limits: Limits) -> dict[str, Any]:
+    """Answer the message in a payload that the engine has taken: JSON or protobuf, plain or in gzip or zstd."""
+    if payload.startswith(COMPRESSED):
+        payload = inflate(payload, limits)
     if payload.lstrip()[:1] == b"{":
         message: dict[str, Any] = json.loads(payload)
         return message

@@ -176,7 +176,7 @@ def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: b
         if rows:
             _show_rows(out.ndjson(), form, limit)
         elif record.value is not None:
-            _show_bundle(bundles.message_of(record.value), form, limit)
+            _show_bundle(bundles.message_of(record.value, maker.settings.limits), form, limit)
         terminal.say(_summary(record, out))
     if len(records) > limit:
         terminal.say(f"the first {limit:,} records; --limit shows more")
