@@ -27,7 +27,7 @@ from benchmarks.corpus import corpus
 from benchmarks.measure import engine
 from benchmarks.responder import responder
 from lmstream import Record
-from lmstream.awslambda import events
+from lmstream import lambda_events as events
 from lmstream.awslambda.host import from_environment
 from lmstream.lab.runtime_api import Function
 from lmstream.model import Pack

@@ -27,8 +27,14 @@ class S3:
 
     close = stop
 
-    def _call(self, method, path):
-        urllib.request.urlopen(urllib.request.Request(self.url + path, method=method), timeout=10).close()
+    def _call(self, method, path, data=None):
+        headers = {"Content-Type": "application/octet-stream"} if data is not None else {}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        urllib.request.urlopen(request, timeout=10).close()
+
+    def put(self, key, data):
+        """An object of somebody else's."""
+        self._call("PUT", f"/{self.bucket}/{key}", data)
 
     @property
     def objects(self):

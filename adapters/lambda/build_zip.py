@@ -30,7 +30,7 @@ LEFT_OUT: Final = re.compile(
     r"(^|/)(__pycache__|tests?|bin)/|(^|/)\.[^/]*$"
     r"|\.(pyi|pyc|typed|exe|proto)$"
     r"|^[^/]+\.dist-info/(?!licenses/|LICEN[CS]E|NOTICE|METADATA$)"
-    r"|^lmstream/(cli|lab)/|^lmstream/sources/(?!__init__\.py$)|^lmstream/__main__\.py$"
+    r"|^lmstream/(cli|lab)/|^lmstream/sources/(?!__init__\.py$)|^lmstream/(__main__|lambda_failures)\.py$"
     r"|^lmstream/sinks/(_firehose_client|letters_kafka)\.py$"
     r"|^aws_lambda_powertools/event_handler/"
     r"|^aws_lambda_powertools/utilities/(?!__init__\.py$|jmespath_utils/)"

@@ -95,6 +95,11 @@ REASONS: Final[dict[str, Reason]] = {
         "a bundle inside a frame or an encoding of something else",
         "let the producer write the bundle's bytes alone; the message names what is around them",
     ),
+    "record.given_up": Reason(
+        "LMS-1022",
+        "a Kafka event source mapping used up its retries and wrote the record into its on-failure destination",
+        "repair what kept its batch from being delivered, then `lmstream dlq replay`: the record may be healthy",
+    ),
     "point.type": Reason(
         "LMS-1101", "a wrong type in a data point", "compare with metrics.proto; siblings were delivered"
     ),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from awslambda.conftest import entry, mapping_event, pipe_event
 from judging import ACME, record
 from lmstream import Engine
-from lmstream.awslambda.events import FAULT, parse
 from lmstream.errors import ConfigError
+from lmstream.lambda_events import FAULT, parse
 from lmstream.model import DeadLetter, TopicPartition
 from lmstream.sinks import _letters
 from repoison import GOOD

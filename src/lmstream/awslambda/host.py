@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
-from lmstream.awslambda import answers, aws, events
+from lmstream import lambda_events as events
+from lmstream.awslambda import answers, aws
 from lmstream.awslambda.telling import Listening, Telling
 from lmstream.called import process
 from lmstream.config import Config, load

@@ -136,6 +136,9 @@ def replay(
     What is refused again is dead-lettered where the letters are, or where --dead-letters says; letters in a topic need
     that. Nothing is removed without --purge-delivered.
 
+    Batches that a Kafka event source mapping gave up are read like letters, from Lambda's documents in a folder or
+    bucket. Such a document is removed only when all of its records were delivered.
+
     Parameters
     ----------
     letters
@@ -146,6 +149,8 @@ def replay(
         Remove each letter of which all was delivered.
     """
     store, kept = store_of(letters, s3, broker, engine)
+    if sink.dead_letters is not None:
+        kept = {}  # the settings of one kind of place are none of another's
     overrides: dict[str, Any] = {**kept, **sink.overrides(), "source.type": "files", "source.paths": ("letters",)}
     config = engine.load(overrides)
     if not yes:

@@ -1,4 +1,8 @@
-"""Dead letters as they are kept, to be read or removed: in a folder, in a bucket, or in a topic."""
+"""Dead letters as they are kept, to be read or removed: in a folder, in a bucket, or in a topic.
+
+What an event source mapping gave up (lambda_failures.py) lies in a folder or bucket as well: a document of several
+records, each of which is a letter here.
+"""
 
 import asyncio
 import re
@@ -15,6 +19,7 @@ import msgspec
 from cyclopts import Parameter
 from msgspec import Struct
 
+from lmstream import lambda_failures
 from lmstream.cli import terminal
 from lmstream.cli.flags import BrokerFlags, EngineFlags, given
 from lmstream.cli.landed import landed_files, lines_of
@@ -26,6 +31,7 @@ _AGO: Final = re.compile(r"^(\d+)([smhd])$")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SPAN: Final = re.compile(r"^(\d+)(?:-(\d+))?$")
 _AHEAD: Final = 8  # objects fetched at a time
+_FIRST: Final = 8  # lines that tell what a file is
 
 
 class Found(Struct, frozen=True):
@@ -38,6 +44,8 @@ class Found(Struct, frozen=True):
     """When it was written, in unix seconds, as its place says."""
     alone: bool = True
     """Whether nothing else is at that place: only then it can be removed."""
+    of: int = 1
+    """Letters of the document it is from, which is removed only as a whole."""
 
     @property
     def time(self) -> datetime:
@@ -185,10 +193,13 @@ class _Folder:
                 kept = path.stat().st_mtime
             except FileNotFoundError:  # removed in between
                 continue
+            if len(lines) > 1 and lambda_failures.begins(b"\n".join(lines[:_FIRST])):
+                whole = b"\n".join(lines)  # a document may be written over several lines
+                lines = lines if lambda_failures.read(whole) is None else [whole]
             for line in lines:
-                letter = _decoded(line, str(path))
-                if letter is not None:
-                    yield Found(letter, str(path), kept, len(lines) == 1)
+                letters = _decoded(line, str(path))
+                for letter in letters:
+                    yield Found(letter, str(path), kept, len(lines) == 1, len(letters))
 
     async def remove(self, found: Found, /) -> None:
         try:
@@ -212,10 +223,11 @@ class _Objects:
         try:
             async for key, kept in self._keys():
                 waiting.append((key, kept, asyncio.create_task(self._bucket.get(key))))
-                if len(waiting) == _AHEAD and (found := await self._next(waiting)):
-                    yield found
+                if len(waiting) == _AHEAD:
+                    for found in await self._next(waiting):
+                        yield found
             while waiting:
-                if found := await self._next(waiting):
+                for found in await self._next(waiting):
                     yield found
         except LmstreamError:
             raise
@@ -225,11 +237,11 @@ class _Objects:
             for _, _, task in waiting:
                 task.cancel()
 
-    async def _next(self, waiting: deque[tuple[str, float, asyncio.Task[bytes | None]]]) -> Found | None:
+    async def _next(self, waiting: deque[tuple[str, float, asyncio.Task[bytes | None]]]) -> list[Found]:
         key, kept, task = waiting.popleft()
         data = await task
-        letter = _decoded(data, self._bucket.place(key)) if data else None  # none: removed in between, or not for us
-        return Found(letter, key, kept) if letter is not None else None
+        letters = _decoded(data, self._bucket.place(key)) if data else []  # none: removed in between, or not for us
+        return [Found(letter, key, kept, of=len(letters)) for letter in letters]
 
     async def _keys(self) -> AsyncIterator[tuple[str, float]]:
         client = await self._bucket.client()
@@ -237,8 +249,20 @@ class _Objects:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=below)
         async for page in pages:
             for each in page.get("Contents", ()):
-                if each["Key"].endswith(".json"):
+                if self._may_hold(each["Key"], each["Size"]):
                     yield each["Key"], each["LastModified"].timestamp()
+
+    def _may_hold(self, key: str, size: int) -> bool:
+        """Letters end in .json; Lambda's documents in nothing that tells, below aws/lambda as for other sources."""
+        name = key.rpartition("/")[2]
+        if name.endswith(".json"):
+            return True
+        if not size or name.startswith((".", "_")) or name.endswith(".gz"):
+            return False
+        if size > lambda_failures.LARGEST:
+            terminal.say(f"{terminal.clean(self._bucket.place(key))}: {size:,} bytes are no dead letter, left out")
+            return False
+        return True
 
     async def remove(self, found: Found, /) -> None:
         try:
@@ -265,13 +289,11 @@ class _Topic:
 
         seen: set[tuple[str, int, int, int, str]] = set()
         async for record in read_topic(self._settings, Span({}, {})):
-            letter = _decoded(record.value or b"", record.coordinates)
-            if letter is None:
-                continue
-            same = (letter.topic, letter.partition, letter.offset, letter.timestamp, letter.sha256)
-            if same not in seen:  # a letter that was written again is one more record
-                seen.add(same)
-                yield Found(letter, record.coordinates, record.timestamp / 1000, alone=False)
+            for letter in _decoded(record.value or b"", record.coordinates):
+                same = (letter.topic, letter.partition, letter.offset, letter.timestamp, letter.sha256)
+                if same not in seen:  # a letter that was written again is one more record
+                    seen.add(same)
+                    yield Found(letter, record.coordinates, record.timestamp / 1000, alone=False)
 
     async def remove(self, found: Found, /) -> None:
         raise ConfigError(
@@ -282,12 +304,16 @@ class _Topic:
         """Nothing is held open."""
 
 
-def _decoded(line: bytes, place: str) -> DeadLetter | None:
+def _decoded(line: bytes, place: str) -> list[DeadLetter]:
+    """The letter of a line, or those of a document; what is neither is said."""
     try:
-        return decode(line)
+        return [decode(line)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        terminal.say(f"{terminal.clean(place)}: no dead letter, left out")
-        return None
+        document = lambda_failures.read(line)
+    problem = "no dead letter, left out" if document is None else document.problem
+    if problem:
+        terminal.say(f"{terminal.clean(place)}: {terminal.clean(problem)}")
+    return document.letters if document is not None else []
 
 
 def _span(text: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from lmstream import lambda_failures
 from lmstream.cli import terminal
 from lmstream.cli.letters import Filters, Found, Store, reading
 from lmstream.cli.run import conclude, execute
@@ -14,7 +15,7 @@ from lmstream.config import Config
 from lmstream.errors import DecodeError
 from lmstream.fanout import Engine
 from lmstream.interfaces import Batch, Drain
-from lmstream.model import CLOSED, Record, Status, TopicPartition
+from lmstream.model import CLOSED, DeadLetter, Record, Status, TopicPartition
 
 _POLL: Final = 500  # letters in one poll of a replay, at most
 _NAMED: Final = 20
@@ -62,7 +63,7 @@ async def rehearse(store: Store, filters: Filters, config: Config) -> int:
             if not fits(each):
                 continue
             letters += 1
-            if each.letter.value is None or each.letter.reason == CLOSED:
+            if _is_stub(each.letter):
                 again[each.letter.reason or "no value"] += 1
                 continue
             try:
@@ -92,7 +93,7 @@ class _Replayed:
         letter = found.letter
         if not self._fits(found):
             return False
-        if letter.value is None or letter.reason == CLOSED:
+        if _is_stub(letter):
             self.stubs += 1
             return False
         light = msgspec.structs.replace(letter, value=None, key=None, headers=(), rejected=())
@@ -108,7 +109,8 @@ class _Replayed:
         then all of them must be.
         """
         for at, places in self._taken.items():
-            if self._settled.get(at) == [Status.DELIVERED] * len(places):
+            settled = self._settled.get(at, [])
+            if len(settled) == len(places) and {*settled} <= {Status.DELIVERED, Status.TOMBSTONE}:
                 yield from places
 
 
@@ -120,30 +122,60 @@ async def send_again(store: Store, filters: Filters, config: Config, *, purge: b
         if replayed.stubs:
             terminal.say(f"{replayed.stubs:,} letters hold no bytes or a whole batch: read those from their topic")
         if purge:
-            removed = sum([await _remove(store, each) for each in replayed.delivered()])
+            entire = _Entire()
+            removed = sum([await _remove(store, each) for each in replayed.delivered() if entire.is_last(each)])
+            entire.tell_others()
             terminal.say(f"{removed:,} letters removed")
     return conclude(summary, config)
 
 
 async def remove_all(store: Store, filters: Filters, *, yes: bool) -> int:
     """Remove the letters that fit; without `yes` name the first of them."""
-    fits = filters.compiled()
-    removed = 0
+    fits, entire = filters.compiled(), _Entire()
+    removed = places = 0
     async with reading(store) as found:
         async for each in found:
-            if not fits(each):
+            if not fits(each) or not entire.is_last(each):
                 continue
             if yes:
                 removed += await _remove(store, each)
                 continue
-            removed += 1
-            if removed <= _NAMED:
+            removed += each.of
+            places += 1
+            if places <= _NAMED:
                 print(terminal.cell(each.place, limit=1000))
+    entire.tell_others()
     if yes:
         terminal.say(f"{removed:,} letters removed")
     else:
         terminal.say(f"{removed:,} letters would be removed; nothing was: give --yes")
     return 0
+
+
+class _Entire:
+    """Watches that a document of several letters goes only when all of them may go."""
+
+    def __init__(self) -> None:
+        self._missing: dict[str, int] = {}
+
+    def is_last(self, found: Found) -> bool:
+        """Whether this is the last letter of its place."""
+        if not found.alone or found.of == 1:
+            return True
+        self._missing[found.place] = left = self._missing.get(found.place, found.of) - 1
+        if not left:
+            del self._missing[found.place]
+        return not left
+
+    def tell_others(self) -> None:
+        """Name the places that stay for some of their letters."""
+        for place, left in self._missing.items():
+            terminal.say(f"{terminal.clean(place)}: {left:,} of its records stay, so it is left alone")
+
+
+def _is_stub(letter: DeadLetter) -> bool:
+    """Whether a letter has no record to send. A tombstone that a mapping gave up is one."""
+    return letter.reason == CLOSED or (letter.value is None and letter.reason != lambda_failures.REASON)
 
 
 async def _remove(store: Store, found: Found) -> int:
@@ -153,4 +185,4 @@ async def _remove(store: Store, found: Found) -> int:
         terminal.say(f"{terminal.clean(found.place)}: holds more than one letter and is left alone")
         return 0
     await store.remove(found)
-    return 1
+    return found.of

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Struct
 
+from lmstream.lab import given_up
 from lmstream.lab.runtime_api import EVENT_BYTES, Answer
 
 Invoke = Callable[[object], Awaitable[Answer]]
@@ -75,6 +76,8 @@ class _Invoker:
         self.counts = Counts()
         self.given_up: deque[ConsumerRecord] = deque(maxlen=10_000)
         """Records that went to the on-failure destination, which a Pipe does not have."""
+        self.documents: deque[tuple[str, bytes]] = deque(maxlen=1_000)
+        """Key and bytes of what a mapping with an on-failure destination wrote into its bucket."""
         self.last_error = ""
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -218,7 +221,7 @@ class Mapping(_Invoker):
 
     kind = "mapping"
 
-    def _event(self, batch: Sequence[ConsumerRecord]) -> object:
+    def _event(self, batch: Sequence[ConsumerRecord]) -> dict[str, Any]:
         records: dict[str, list[object]] = {}
         for record in batch:
             records.setdefault(f"{record.topic}-{record.partition}", []).append(_entry(record))
@@ -244,6 +247,9 @@ class Mapping(_Invoker):
             attempt += 1
             if 0 <= self._retries < attempt:
                 self._give_up(left)
+                if self.policy.on_failure_destination:
+                    event = self._event(left)
+                    self.documents.append((given_up.key(event), given_up.document(event, attempt, answer.error)))
                 return
             batch = left
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import select
 import sys
@@ -13,6 +14,7 @@ from typing import BinaryIO, Final
 import msgspec
 from msgspec import Struct
 
+from lmstream import lambda_failures
 from lmstream.errors import SourceError
 from lmstream.interfaces import Batch, Drain
 from lmstream.model import DeadLetter, Record, TopicPartition
@@ -38,7 +40,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the files source."""
 
     paths: tuple[str, ...]
-    """Files, folders (read recursively, sorted, hidden and unknown files left out) and `-` for standard input."""
+    """Files, folders (read recursively, sorted, hidden and unknown files left out) and `-` for standard input. What
+    Lambda writes of failed batches is known by what it holds, for its name tells nothing."""
     topic: str = ""
     """Topic of records that do not bring their own; part of the row id. Each file's own name as it was given, unless
     set: rows of two files landed in one place must not have the same ids."""
@@ -57,7 +60,8 @@ class Files:
 
     The offset is the ordinal of the bundle in its file. With a topic of the settings the partition is the place of the
     file in the listing; else the topic is the file's name and the partition 0. A line that is a dead letter keeps its
-    own coordinates, and so its row ids.
+    own coordinates, and so its row ids; so do the records of a batch that an event source mapping gave up, as Lambda
+    writes it into a bucket.
 
     What is damaged inside a file (a truncated frame, a line past all bounds, broken gzip) becomes a record of the
     damaged bytes, which the engine dead-letters; the other files go on. Files that could not be read to their end
@@ -147,13 +151,17 @@ class Files:
 
     def _of_file(self, topic: str, partition: int, name: str) -> Iterator[Record | None]:
         suffix = Path(name.lower().removesuffix(".gz")).suffix
-        inflating, cutter = Inflating(), Sniffing(SUFFIXES.get(suffix), self._bound)
+        inflating, cutter = Inflating(), Sniffing(SUFFIXES.get(suffix), max(self._bound, lambda_failures.LARGEST))
         offset = 0
         for value in self._values(name, inflating, cutter):
             if value is None:
                 yield None
                 continue
-            yield self._record(topic, partition, offset, value)
+            if document := lambda_failures.read(value):
+                yield from document.records
+                self.problems += [f"{name}: {what}" for what in _complaints(document)]
+            else:
+                yield self._record(topic, partition, offset, value[: self._bound])
             offset += 1
         self.problems += [f"{name}: {what}" for what in (inflating.damage, cutter.damage) if what]
 
@@ -209,8 +217,25 @@ def _walk(root: Path) -> Iterator[str]:
     for folder, below, names in os.walk(root):
         below[:] = [name for name in below if not name.startswith(".")]
         for name in names:
-            if not name.startswith(".") and Path(name.lower().removesuffix(".gz")).suffix in SUFFIXES:
+            known = Path(name.lower().removesuffix(".gz")).suffix in SUFFIXES
+            if not name.startswith(".") and (known or _is_document(Path(folder, name))):
                 yield f"{folder}/{name}"
+
+
+def _is_document(path: Path) -> bool:
+    """Whether a file without a name of ours is one of Lambda's, which end in nothing that tells."""
+    try:
+        with path.open("rb") if path.is_file() else io.BytesIO() as file:
+            return lambda_failures.begins(file.read(lambda_failures.HEAD))
+    except OSError:  # as any other file that is not ours
+        return False
+
+
+def _complaints(document: lambda_failures.Document) -> Iterator[str]:
+    if document.problem:
+        yield document.problem
+    if document.faulty:
+        yield f"{len(document.faulty):,} entries that are no Kafka records: {document.faulty[0].detail:.200}"
 
 
 def _listed(problems: list[str]) -> str:
