@@ -9,6 +9,7 @@ from lmstream.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 GOOD = '[engine]\norg_id = "acme"\n[cluster]\ncreate_ca = true\n'
+NEW = "defaults = 2\n" + GOOD
 PLACE = "us-west-2:111122223333"
 CLUSTER = f"arn:aws:kafka:{PLACE}:cluster/theirs/11111111-2222-3333-4444-555555555555-1"
 AUTHORITY = f"arn:aws:acm-pca:{PLACE}:certificate-authority/11111111-2222-3333-4444-555555555555"
@@ -61,6 +62,12 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         (GOOD + "brokers = 2\n", r"2 brokers do not spread evenly over network\.zones = 3"),
         (GOOD + '[bucket]\nname = "rows"\ndead_letters = "rows"\n', r"dead letters in the landing bucket"),
         (GOOD + "[bucket]\nglacier_days = 30\nintelligent_tiering_days = 60\n", r"30 days is not after"),
+        (NEW + "[bucket]\nglacier_days = 30\nglacier_ir_days = 30\n", r"bucket\.glacier_days: 30 days is not after"),
+        (NEW.replace('"acme"', '"acme"\npath = "{orgKey}/{yyyy}/{MM}/{dd}/"'), r"engine\.path: .*'rows/\{orgKey\}"),
+        (NEW.replace('"acme"', '"acme"\npath = "err{orgKey}/{yyyy}/{MM}/{dd}/"'), r"engine\.path: .* another prefix"),
+        (GOOD + '[bucket]\nname = "rows"\nresults = "rows-dead-letters"\n', r"bucket\.results: query results expire"),
+        ("defaults = 3\n" + GOOD, r"defaults: expected one of 1, 2, saw 3"),
+        (GOOD + '[catalog]\nmap_keys = "upper"\n', r"catalog\.map_keys: expected one of as-written, lower-case"),
         (GOOD + "[stream]\nbufer_mib = 64\n", r"stream\.bufer_mib is no setting .*did you mean stream\.buffer_mib\?"),
         (GOOD + '[stream]\nbuffer_mib = "64"\n', r"stream\.buffer_mib: expected int, saw \"64\""),
         (GOOD.replace('"acme"', '"acme"\npath = "{metricKey}/"'), r"path template '\{metricKey\}/': it needs at least"),

@@ -89,6 +89,21 @@ def test_glue_columns_are_the_contract_in_lower_case():
     assert columns["bucketcounts"] == "array<bigint>"
 
 
+def test_each_column_and_member_with_upper_case_in_its_key_has_a_mapping():
+    """tests/serde shows with Athena's own readers what these properties do."""
+    properties = spec.serde_properties()
+    assert properties.pop("case.insensitive") == "false"
+    keys = set(properties.values())
+    assert all(
+        key == value.lower() != value for key, value in ((k.removeprefix("mapping."), v) for k, v in properties.items())
+    )
+    assert keys >= {field.name for field in spec.fields() if field.name != field.name.lower()}
+    assert {"bucketCounts", "traceId"} <= keys, "members of structs too"
+    for map_keys, value in ((spec.AS_WRITTEN, "false"), (spec.LOWER_CASE, "true")):
+        assert f"'case.insensitive' = '{value}'" in spec.athena_ddl(map_keys=map_keys)
+    assert "mapping." not in spec.athena_ddl(map_keys=spec.LOWER_CASE)
+
+
 @pytest.mark.parametrize(
     ("path", "columns", "template"),
     [

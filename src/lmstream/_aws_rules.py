@@ -25,7 +25,7 @@ def _buckets(deployment: "Deployment") -> Iterator[Check]:
     longest = max((deployment.bucket_name(what) for what in BUCKETS), key=len)
     what = f"{longest} has {len(longest)} characters, S3 takes {BUCKET_LETTERS}: set a shorter bucket.name"
     yield len(longest) > BUCKET_LETTERS, "bucket.name" if deployment.bucket.name else "name", what
-    for what in ("metrics", "dead-letters"):
+    for what in ("metrics", "dead-letters", "results"):
         name = deployment.bucket_name(what)
         # docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html: no periods together, no address.
         wrong = ".." in name or name.startswith(("xn--", "sthree-")) or re.fullmatch(r"\d+(\.\d+){3}", name) is not None

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from lmstream._aws_names import Check, wrong_arns, wrong_networks
 from lmstream._aws_rules import unbuildable
+from lmstream._storage import wrong_storage
 
 if TYPE_CHECKING:
     from lmstream.deployment import Deployment
@@ -109,10 +110,11 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
             "dead letters in the landing bucket would be read as rows: name another bucket",
         ),
         (
-            deployment.bucket.glacier_days <= deployment.bucket.intelligent_tiering_days,
-            "bucket.glacier_days",
-            f"{deployment.bucket.glacier_days} days is not after intelligent_tiering_days",
+            deployment.bucket_name("results") == deployment.bucket_name("dead-letters"),
+            "bucket.results",
+            "query results expire, dead letters do not while nobody has looked: name another bucket",
         ),
+        *wrong_storage(deployment.bucket, engine.path, old=deployment.defaults == 1),
     ]
 
 

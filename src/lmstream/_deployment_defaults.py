@@ -2,14 +2,20 @@
 
 from typing import Any, Final
 
+from lmstream.settings import DEFAULT_PATH
+
 NEWEST: Final = 2
+ROWS_PATH: Final = f"rows/{DEFAULT_PATH}"
+"""Rows below a prefix of their own: no organization's key can then be the name of another prefix of the bucket."""
 
 DEFAULTS: Final[dict[int, dict[str, dict[str, Any]]]] = {
     1: {
         "cluster": {"kafka_version": "3.8.x", "create_topic": False},
-        "bucket": {"name": "lm-datapublisher-metrics"},
+        "bucket": {"name": "lm-datapublisher-metrics", "intelligent_tiering_days": 0, "glacier_days": 365},
+        "catalog": {"map_keys": "lower-case"},
+        "engine": {"path": DEFAULT_PATH},
     },
-    2: {},
+    2: {"engine": {"path": ROWS_PATH}},
 }
 """By `defaults` of a file, then by table: values of keys that the file leaves out. The rest is in deployment.py."""
 
@@ -30,8 +36,11 @@ def filled(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_the_first(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Defaults of age 1 that were made of other settings: zones by letter, the Pipe named like the deployment."""
+    """Defaults of age 1 that were made of other settings: zones by letter, the Pipe named like the deployment, results
+    of queries in the landing bucket."""
     found: dict[str, dict[str, Any]] = {"transform": {"pipe_name": raw.get("name", "lmstream")}}
+    if isinstance(bucket := raw.get("bucket", {}), dict):
+        found["bucket"] = {"results": bucket.get("name", DEFAULTS[1]["bucket"]["name"])}
     network, cluster = raw.get("network", {}), raw.get("cluster", {})
     if isinstance(network, dict) and isinstance(cluster, dict) and not cluster.get("arn"):
         zones, region = network.get("zones", 3), raw.get("region", "us-west-2")

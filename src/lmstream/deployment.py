@@ -8,13 +8,13 @@ from msgspec import Meta, Struct
 
 from lmstream._checked import Layer, convert
 from lmstream._deployment_checks import RETRIES, wrong_settings
-from lmstream._deployment_defaults import NEWEST, filled
+from lmstream._deployment_defaults import NEWEST, ROWS_PATH, filled
+from lmstream._storage import Bucket, Catalog
 from lmstream.errors import ConfigError
 from lmstream.partitioning import firehose_prefix
 from lmstream.settings import Settings as EngineSettings
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,40}$")]
-BucketName = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")]
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 
@@ -61,19 +61,6 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     egress: Literal["endpoints", "nat"] = "endpoints"
     """How pollers in the VPC reach the APIs they call: interface endpoints and no way to the internet, or one NAT
     gateway. A mapping with provisioned pollers calls none."""
-
-
-class Bucket(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The landing bucket, and the one of dead letters."""
-
-    name: BucketName = ""
-    """Names of buckets are unique over all accounts of AWS. Empty: deployment, account and region make one."""
-    dead_letters: BucketName = ""
-    """Name of the bucket of dead letters; empty: the landing bucket's with -dead-letters."""
-    intelligent_tiering_days: Annotated[int, Meta(ge=0)] = 0
-    glacier_days: Annotated[int, Meta(ge=1)] = 365
-    dead_letter_days: Annotated[int, Meta(ge=30)] = 90
-    """Days until dead letters expire."""
 
 
 class Stream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -170,10 +157,11 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """ARN of an existing secret with the client's certificate; empty: an empty one is made, for you to fill."""
     secret_key: str = ""
     """ARN of the KMS key of an existing secret, when it is not the account's default."""
-    engine: EngineSettings = EngineSettings()
+    engine: EngineSettings = EngineSettings(path=ROWS_PATH)
     cluster: Cluster = Cluster()
     network: Network = Network()
     bucket: Bucket = Bucket()
+    catalog: Catalog = Catalog()
     stream: Stream = Stream()
     transform: Transform = Transform()
     operations: Operations = Operations()
@@ -193,6 +181,8 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         if what == "dead-letters" and self.bucket.dead_letters:
             return self.bucket.dead_letters
+        if what == "results" and self.bucket.results:
+            return self.bucket.results
         if self.bucket.name:
             return self.bucket.name if what == "metrics" else f"{self.bucket.name}-{what}"
         return f"{self.name.lower()}-{self.account or account or '0' * 12}-{self.region}-{what}"

@@ -7,8 +7,9 @@ import re
 from aws_cdk import aws_glue as glue
 from constructs import Construct
 
+from lmstream._storage import rows_prefix
 from lmstream.deployment import Deployment
-from lmstream.spec import glue_columns, partition_columns, view_query
+from lmstream.spec import glue_columns, partition_columns, serde_properties, view_query
 from lmstream_cdk.base import KEEP, pin
 
 TABLE, VIEW = "landed", "rows"
@@ -30,8 +31,10 @@ def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> t
     )
     database.apply_removal_policy(KEEP)
     partitions, properties, template = partition_columns(deployment.engine)
-    location = f"s3://{bucket_name}/"
-    properties["storage.location.template"] = location + template
+    root = f"s3://{bucket_name}/"
+    properties["storage.location.template"] = root + template
+    # Below the prefix of rows, when they have one: readers without projection then meet neither errors nor results.
+    location = root + rows_prefix(deployment.engine.path)
     columns = [_column(each) for each in glue_columns()]
     table = pin(
         glue.CfnTable(
@@ -53,7 +56,7 @@ def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> t
                     compressed=True,
                     serde_info=glue.CfnTable.SerdeInfoProperty(
                         serialization_library="org.openx.data.jsonserde.JsonSerDe",
-                        parameters={"case.insensitive": "true"},
+                        parameters=serde_properties(deployment.catalog.map_keys),
                     ),
                 ),
             ),

@@ -9,17 +9,17 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from lmstream._storage import ERRORS, RESULTS, results_expire, rows_prefix
 from lmstream.deployment import Deployment
 from lmstream.partitioning import firehose_prefix, jq_query
 from lmstream_cdk.base import KEEP, LmstreamStack, acknowledge, cfn, pin
 from lmstream_cdk.catalog import add_catalog
 
-ERRORS = "errors/"
 ERROR_PREFIX = ERRORS + "!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/"
 LETTERS = "dead-letters/"
 LOGS = "logs/"
 LOG_STREAM = "delivery"
-RESULTS = "athena-results/"
+RESULT_DAYS = 14
 JQ_ENGINE = "JQ-1.6"
 _RETENTION = {14: logs.RetentionDays.TWO_WEEKS, 30: logs.RetentionDays.ONE_MONTH}
 _KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
@@ -36,6 +36,9 @@ class DataStack(LmstreamStack):
         self.dead_letters = self._bucket(
             "DeadLetters", self.bucket_name("dead-letters"), days=deployment.bucket.dead_letter_days
         )
+        results = self.bucket_name("results")
+        apart = results != self.bucket_name("metrics")
+        self.results = self._bucket("Results", results, days=RESULT_DAYS) if apart else self.landing
         self.stream = self._stream()
         self.database, self.table = add_catalog(self, deployment, self.landing.bucket_name)
         self.workgroup = self._workgroup()
@@ -113,36 +116,16 @@ class DataStack(LmstreamStack):
         return key
 
     def _bucket(self, logical_id: str, name: str, days: int | None = None) -> s3.Bucket:
-        settings, is_log = self.deployment.bucket, logical_id == "Logs"
-        if days is None:
-            rules = [
-                s3.LifecycleRule(
-                    id="rows",
-                    transitions=[
-                        s3.Transition(
-                            storage_class=s3.StorageClass.INTELLIGENT_TIERING,
-                            transition_after=Duration.days(settings.intelligent_tiering_days),
-                        ),
-                        s3.Transition(
-                            storage_class=s3.StorageClass.GLACIER, transition_after=Duration.days(settings.glacier_days)
-                        ),
-                    ],
-                    noncurrent_version_expiration=Duration.days(30),
-                    abort_incomplete_multipart_upload_after=Duration.days(7),
-                ),
-                s3.LifecycleRule(id="query-results", prefix=RESULTS, expiration=Duration.days(14)),
-            ]
-        else:
-            rules = [
-                s3.LifecycleRule(
-                    id="expire",
-                    # Beside the letters lies what a mapping gave up: healthy records, kept until somebody removes them.
-                    prefix=None if is_log else LETTERS,
-                    expiration=Duration.days(days),
-                    noncurrent_version_expiration=Duration.days(7),
-                    abort_incomplete_multipart_upload_after=Duration.days(7),
-                )
-            ]
+        is_log = logical_id == "Logs"
+        expire = s3.LifecycleRule(
+            id="expire",
+            # Beside the letters lies what a mapping gave up: healthy records, kept until somebody removes them.
+            prefix=LETTERS if logical_id == "DeadLetters" else None,
+            expiration=None if days is None else Duration.days(days),
+            noncurrent_version_expiration=Duration.days(7),
+            abort_incomplete_multipart_upload_after=Duration.days(7),
+        )
+        rules = self._rows_rules() if days is None else [expire]
         bucket = pin(
             s3.Bucket(
                 self,
@@ -172,6 +155,32 @@ class DataStack(LmstreamStack):
         if is_log:
             acknowledge(bucket, "S1", reason="The bucket of the access logs keeps none of its own access")
         return bucket
+
+    def _rows_rules(self) -> list[s3.LifecycleRule]:
+        """The landing bucket's: storage classes of rows when the settings name any, versions that went, results of
+        queries where they lie here."""
+        settings, rows = self.deployment.bucket, rows_prefix(self.deployment.engine.path)
+        colder = [
+            s3.Transition(storage_class=storage, transition_after=Duration.days(days))
+            for storage, days in (
+                (s3.StorageClass.INTELLIGENT_TIERING, settings.intelligent_tiering_days),
+                (s3.StorageClass.GLACIER_INSTANT_RETRIEVAL, settings.glacier_ir_days),
+                (s3.StorageClass.GLACIER, settings.glacier_days),
+            )
+            if days is not None
+        ]
+        rules = [
+            s3.LifecycleRule(
+                id="versions",
+                noncurrent_version_expiration=Duration.days(30),
+                abort_incomplete_multipart_upload_after=Duration.days(7),
+            )
+        ]
+        if colder:
+            rules.append(s3.LifecycleRule(id="rows", prefix=rows or None, transitions=colder))
+        if self.bucket_name("results") == self.bucket_name("metrics") and results_expire(self.deployment.engine):
+            rules.append(s3.LifecycleRule(id="query-results", prefix=RESULTS, expiration=Duration.days(RESULT_DAYS)))
+        return rules
 
     def _stream(self) -> firehose.CfnDeliveryStream:
         deployment, settings = self.deployment, self.deployment.stream
@@ -258,7 +267,7 @@ class DataStack(LmstreamStack):
 
     def _workgroup(self) -> athena.CfnWorkGroup:
         results = athena.CfnWorkGroup.ResultConfigurationProperty(
-            output_location=f"s3://{self.landing.bucket_name}/{RESULTS}",
+            output_location=f"s3://{self.results.bucket_name}/{RESULTS}",
             encryption_configuration=athena.CfnWorkGroup.EncryptionConfigurationProperty(
                 encryption_option="SSE_KMS", kms_key=self.key.key_arn
             ),

@@ -239,7 +239,7 @@ KEPT = ("RetainExceptOnCreate", "Retain")
 
 def test_buckets_are_private_versioned_encrypted_and_kept(each):
     buckets = each.resources("AWS::S3::Bucket")
-    assert set(buckets) == {"LandingBucket", "DeadLettersBucket", "LogsBucket"}
+    assert set(buckets) == {"LandingBucket", "DeadLettersBucket", "LogsBucket", "ResultsBucket"}
     for name, bucket in buckets.items():
         properties = bucket["Properties"]
         assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
@@ -253,11 +253,12 @@ def test_buckets_are_private_versioned_encrypted_and_kept(each):
     policies = each.resources("AWS::S3::BucketPolicy").values()
     denied = [s for p in policies for s in p["Properties"]["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
     plain = [s for s in denied if s["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}]
-    assert len(plain) == 3
+    assert len(plain) == 4
 
 
 def test_what_holds_data_is_kept_and_never_renamed(each):
-    kept = {"DeliveryStream", "Key", "Database", "LandingBucket", "DeadLettersBucket", "LogsBucket"}
+    buckets = {"LandingBucket", "DeadLettersBucket", "LogsBucket", "ResultsBucket"}
+    kept = {"DeliveryStream", "Key", "Database", *buckets}
     if not each.deployment.cluster.arn:
         kept |= {"KafkaCluster", "CertificateAuthority", "ClientCertificate"}
         # Without these the authority would be disabled: brokers trust nobody new.

@@ -17,6 +17,7 @@ def schema(
     config: Path | None = None,
     location: str = "s3://BUCKET/",
     database: str = "lmstream",
+    map_keys: Literal["as-written", "lower-case"] = "as-written",
 ) -> None:
     """Print the row contract.
 
@@ -30,6 +31,8 @@ def schema(
         For sql: where rows land.
     database
         For sql: name of the Athena database.
+    map_keys
+        For sql: keys of attributes, resource and scope. lower-case is how tables of before had them.
     """
     if form == "json":
         print_json(spec.json_schema())
@@ -41,6 +44,6 @@ def schema(
             raise ConfigError("config.invalid", f"--location {location}: expected s3://BUCKET/PREFIX/")
         if not re.fullmatch(r"[a-z0-9_]+", database):
             raise ConfigError("config.invalid", f"--database {database}: Athena takes a-z, 0-9 and _")
-        print(spec.athena_ddl(load(config).engine, location.rstrip("/") + "/", database))
+        print(spec.athena_ddl(load(config).engine, location.rstrip("/") + "/", database, map_keys))
     else:
         print(spec.field_table())
