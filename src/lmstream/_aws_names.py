@@ -9,6 +9,7 @@ Check = tuple[bool, str, str]
 """Whether it is wrong, the key, and the sentence."""
 
 _ARN: Final = re.compile(r"arn:aws[a-z-]*:([a-z-]+):([a-z0-9-]*):\d{12}:\S+")
+_CLUSTER: Final = re.compile(r"arn:aws[a-z-]*:kafka:[a-z0-9-]+:\d{12}:cluster/[A-Za-z0-9-]+/\S+")
 _VPC_BITS: Final = range(16, 21)
 """A VPC has /16 at most; three zones of 1,022 addresses, and a gateway's subnets, do not fit in less than /20."""
 
@@ -18,6 +19,7 @@ def wrong_arns(region: str, *named: tuple[str, str, str]) -> Iterator[Check]:
     for key, arn, service in named:
         parts = _ARN.fullmatch(arn)
         wrong = bool(arn) and (parts is None or parts.groups() != (service, region))
+        wrong = wrong or (bool(arn) and service == "kafka" and _CLUSTER.fullmatch(arn) is None)
         yield wrong, key, f"expected an ARN of {service} in {region}, saw {arn!r:.120}"
 
 

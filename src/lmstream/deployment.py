@@ -26,7 +26,7 @@ class Cluster(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The Kafka cluster: a new one on MSK, or one that exists."""
 
     arn: str = ""
-    """ARN of an existing MSK cluster with mTLS on port 9094; then nothing else here is used."""
+    """ARN of an existing MSK cluster with mTLS on port 9094; then only retention_hours is used here, for an alarm."""
     name: Name = "lm-datapublisher-demo"
     kafka_version: Annotated[str, Meta(pattern=r"^3\.[89]\.x(\.kraft)?$|^4\.\d+\.x\.kraft$")] = "3.9.x.kraft"
     """As MSK names it (`aws kafka list-kafka-versions`). A cluster without .kraft keeps its metadata in ZooKeeper,
@@ -186,6 +186,11 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.bucket.name:
             return self.bucket.name if what == "metrics" else f"{self.bucket.name}-{what}"
         return f"{self.name.lower()}-{self.account or account or '0' * 12}-{self.region}-{what}"
+
+    @property
+    def cluster_name(self) -> str:
+        """Name of the Kafka cluster, a new one or an existing one."""
+        return self.cluster.arn.split("/")[1] if self.cluster.arn else self.cluster.name
 
     @property
     def endpoints(self) -> tuple[str, ...]:

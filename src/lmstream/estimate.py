@@ -25,7 +25,7 @@ ENVELOPE: Final = 400  # bytes of a record's entry in an event, beside its value
 ROWS_PER_CPU_SECOND: Final = 150_000  # of the function with one vCPU, half of what benchmarks/aws_lambda.py measures
 VCPU_MB: Final = 1769  # docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 OVERHEAD: Final = 0.02  # seconds of an invocation beside its rows: requests to Firehose under way
-ALARMS: Final = 11
+ALARMS: Final = 12  # beside those of source and brokers
 SPARE: Final = 0.8  # of a quota: above it an ordinary burst passes it
 
 
@@ -175,6 +175,14 @@ def estimate(deployment: Deployment, table: Prices) -> Estimate:
     return Estimate(rates, quotas, cost, alternatives, table.as_of)
 
 
+def alarms(deployment: Deployment) -> int:
+    """How many alarms the operations stack has."""
+    new, enabled = not deployment.cluster.arn, deployment.transform.enabled
+    pipe = deployment.transform.source == "pipe"
+    # Without the source: no `silence`. With it: `retention` and `lag`, and `unread` for brokers that are known.
+    return ALARMS + (2 + new if enabled else -1) + 3 * new + pipe
+
+
 def _batch(deployment: Deployment, records: float) -> float:
     """Records of an invocation: what comes in a window, up to the batch size; a partition at a time."""
     window = max(deployment.transform.window_seconds, 0.5)
@@ -253,7 +261,7 @@ def _cost(deployment: Deployment, table: Prices, rates: dict[str, float], billed
             lines.append(Line("interface endpoints", hourly + through * table.endpoint_gb, what))
         if cluster.create_ca:
             lines.append(Line("private CA", table.private_ca_month, "general purpose; a fixed price"))
-    small = table.kms_key_month + table.secret_month + ALARMS * table.alarm_month + table.dashboard_month
+    small = table.kms_key_month + table.secret_month + alarms(deployment) * table.alarm_month + table.dashboard_month
     named = sum(bool(metric.emf) for metric in CATALOGUE)
     lines.append(
         Line("key, secret, alarms, dashboard, metrics", small + named * table.metric_month, f"{named} metrics of ours")

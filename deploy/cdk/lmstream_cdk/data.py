@@ -23,6 +23,9 @@ RESULT_DAYS = 14
 JQ_ENGINE = "JQ-1.6"
 _RETENTION = {14: logs.RetentionDays.TWO_WEEKS, 30: logs.RetentionDays.ONE_MONTH}
 _KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
+_PAIRS = ["kms:GenerateDataKeyPair", "kms:GenerateDataKeyPairWithoutPlaintext", "kms:GenerateDataKeyWithoutPlaintext"]
+_LOG_KEYS = [*_KEYS, *_PAIRS, "kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey"]
+"""What docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html gives, its wildcards written out."""
 
 
 class DataStack(LmstreamStack):
@@ -99,16 +102,16 @@ class DataStack(LmstreamStack):
             "Key",
         )
         group = f"arn:{self.partition}:logs:{self.region}:{self.account}:log-group:*"
-        for service, condition in (
-            (f"logs.{self.region}.amazonaws.com", {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": group}}),
-            ("cloudwatch.amazonaws.com", {"StringEquals": {"aws:SourceAccount": self.account}}),
-            ("events.amazonaws.com", {"StringEquals": {"aws:SourceAccount": self.account}}),
-            ("budgets.amazonaws.com", {"StringEquals": {"aws:SourceAccount": self.account}}),
+        ours = {"StringEquals": {"aws:SourceAccount": self.account}}
+        for service, actions, condition in (
+            (f"logs.{self.region}", _LOG_KEYS, {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": group}}),
+            ("cloudwatch", _KEYS, ours),
+            ("budgets", _KEYS, ours),
         ):
             key.add_to_resource_policy(
                 iam.PolicyStatement(
-                    principals=[iam.ServicePrincipal(service)],
-                    actions=[*_KEYS, "kms:Encrypt", "kms:DescribeKey"],
+                    principals=[iam.ServicePrincipal(f"{service}.amazonaws.com")],
+                    actions=actions,
                     resources=["*"],  # in a key's own policy: this key
                     conditions=condition,
                 )

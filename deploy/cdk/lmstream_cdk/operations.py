@@ -1,7 +1,5 @@
 """Dashboard, alarms with their runbook, a rule for Firehose's error prefix, and the budget."""
 
-from dataclasses import dataclass
-
 from aws_cdk import Duration
 from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -16,26 +14,11 @@ from constructs import Construct
 
 from lmstream.deployment import Deployment
 from lmstream.telemetry import BY_NAME
+from lmstream_cdk.alarm import BREACHING, MINUTES_5, UNDER, Alarm, metric, of_brokers, worst
 from lmstream_cdk.base import LmstreamStack
 from lmstream_cdk.data import ERRORS, LETTERS, DataStack
+from lmstream_cdk.source_alarms import lag, source_alarms
 from lmstream_cdk.transform import TransformStack
-
-MINUTES_5 = Duration.minutes(5)
-_OVER = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD
-_UNDER = cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """One alarm: its metric, its limit, and what it means."""
-
-    name: str
-    metric: cloudwatch.IMetric
-    threshold: float
-    periods: int
-    meaning: str
-    comparison: cloudwatch.ComparisonOperator = _OVER
-    missing: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING
 
 
 class OperationsStack(LmstreamStack):
@@ -43,12 +26,18 @@ class OperationsStack(LmstreamStack):
 
     def __init__(self, scope: Construct, deployment: Deployment, data: DataStack, transform: TransformStack) -> None:
         super().__init__(scope, "operations", deployment, "dashboard, alarms and budget")
-        self.data, self.function = data, transform.function
+        self.data, self.function, self.pipe_name = data, transform.function, transform.pipe_name
         self.topic = self._topic()
-        alarms = [self._alarm(alarm) for alarm in self._alarms()]
+        self._publisher = self._role()
+        self.rules: list[str] = []
         self._error_prefix()
         if deployment.keeps_failures:
             self._given_up()
+        listed = [
+            *self._alarms(),
+            *source_alarms(deployment, self.ours("lmstream_rows_accepted_total"), self.pipe_name),
+        ]
+        alarms = [self._alarm(alarm) for alarm in listed]
         self._dashboard(alarms)
         self._budget()
 
@@ -60,7 +49,7 @@ class OperationsStack(LmstreamStack):
             master_key=self.data.key,
             enforce_ssl=True,
         )
-        for service in ("cloudwatch", "events", "budgets"):
+        for service in ("cloudwatch", "budgets"):
             topic.add_to_resource_policy(
                 iam.PolicyStatement(
                     principals=[iam.ServicePrincipal(f"{service}.amazonaws.com")],
@@ -72,6 +61,25 @@ class OperationsStack(LmstreamStack):
         if self.deployment.operations.email:
             topic.add_subscription(subscriptions.EmailSubscription(self.deployment.operations.email))
         return topic
+
+    def _role(self) -> iam.Role:
+        """Who EventBridge is when it publishes: conditions that bind its principal do not work with an encrypted topic.
+
+        docs.aws.amazon.com/sns/latest/dg/sns-key-management.html, docs.aws.amazon.com/eventbridge/latest/userguide/
+        eb-use-resource-based.html. Older copies of the latter advise against a role: the alarm `rules` would tell.
+        """
+        role = iam.Role(
+            self,
+            "RulesRole",
+            assumed_by=iam.ServicePrincipal(
+                "events.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
+            ),
+            description="EventBridge tells of objects that should not be there",
+        )
+        role.add_to_policy(
+            iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[self.data.key.key_arn])
+        )
+        return role
 
     def ours(self, name: str, statistic: str = "Sum") -> cloudwatch.Metric:
         """A metric of the function, by its name in lmstream's catalogue."""
@@ -85,13 +93,7 @@ class OperationsStack(LmstreamStack):
 
     def firehose(self, name: str, statistic: str = "Sum") -> cloudwatch.Metric:
         """A metric of the delivery stream."""
-        return cloudwatch.Metric(
-            namespace="AWS/Firehose",
-            metric_name=name,
-            dimensions_map={"DeliveryStreamName": self.deployment.stream.name},
-            statistic=statistic,
-            period=MINUTES_5,
-        )
+        return metric("AWS/Firehose", name, statistic, DeliveryStreamName=self.deployment.stream.name)
 
     def _alarms(self) -> list[Alarm]:
         settings, stream = self.deployment.operations, self.deployment.stream
@@ -103,6 +105,15 @@ class OperationsStack(LmstreamStack):
             period=MINUTES_5,
         )
         fresh = 2 * stream.buffer_seconds + 600  # Firehose may take half as long again as its buffer
+        silence = Alarm(
+            "silence",
+            consumed,
+            1,
+            max(1, settings.silence_minutes // 5),
+            f"no record for {settings.silence_minutes} minutes",
+            UNDER,
+            BREACHING,
+        )
         return [
             Alarm(
                 "undelivered",
@@ -118,15 +129,6 @@ class OperationsStack(LmstreamStack):
                 0,
                 2,
                 "Firehose ended requests without an answer: rows may be there twice",
-            ),
-            Alarm(
-                "silence",
-                consumed,
-                1,
-                max(1, settings.silence_minutes // 5),
-                f"no record for {settings.silence_minutes} minutes",
-                _UNDER,
-                cloudwatch.TreatMissingData.BREACHING,
             ),
             Alarm(
                 "errors",
@@ -162,7 +164,7 @@ class OperationsStack(LmstreamStack):
                 1,
                 3,
                 "Firehose cannot write to S3; after 24 hours rows are lost",
-                _UNDER,
+                UNDER,
             ),
             Alarm("throttled", self.firehose("ThrottledRecords"), 0, 3, "the stream's quota is reached"),
             Alarm(
@@ -172,7 +174,13 @@ class OperationsStack(LmstreamStack):
                 1,
                 "more active partitions than the quota: rows go to the error prefix",
             ),
+            Alarm("rules", self._unheard(), 0, 1, "EventBridge could not tell of an object: look for it"),
+            *([silence] if self.deployment.transform.enabled else []),
         ]
+
+    def _unheard(self) -> cloudwatch.IMetric:
+        failed = [metric("AWS/Events", "FailedInvocations", RuleName=name) for name in self.rules]
+        return failed[0] if len(failed) == 1 else worst(failed, "failed invocations of a rule")
 
     def _alarm(self, alarm: Alarm) -> cloudwatch.Alarm:
         made = cloudwatch.Alarm(
@@ -208,6 +216,7 @@ class OperationsStack(LmstreamStack):
 
     def _objects(self, logical_id: str, name: str, what: str, bucket: s3.Bucket, keys: dict[str, object]) -> None:
         """Tell of each new object of a bucket whose key fits."""
+        self.rules.append(f"{self.deployment.name}-{name}")
         events.Rule(
             self,
             logical_id,
@@ -219,14 +228,22 @@ class OperationsStack(LmstreamStack):
                 detail={"bucket": {"name": [bucket.bucket_name]}, "object": {"key": [keys]}},
             ),
             # By its ARN: the L2 would open key and topic to the service once more, without a condition.
-            targets=[targets.SnsTopic(sns.Topic.from_topic_arn(self, f"{logical_id}Topic", self.topic.topic_arn))],
+            targets=[
+                targets.SnsTopic(
+                    sns.Topic.from_topic_arn(self, f"{logical_id}Topic", self.topic.topic_arn), role=self._publisher
+                )
+            ],
         )
 
     def _dashboard(self, alarms: list[cloudwatch.Alarm]) -> None:
         def graph(title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
             return cloudwatch.GraphWidget(title=title, left=list(metrics), width=8, height=6)
 
-        function = self.function
+        function, deployment = self.function, self.deployment
+        brokers = []
+        if not deployment.cluster.arn:
+            disk = worst(of_brokers(deployment, "KafkaDataLogsDiskUsed"), "fullest data volume, %")
+            brokers = [graph("Brokers: fullest data volume, %", disk)]
         cloudwatch.Dashboard(
             self,
             "Dashboard",
@@ -257,6 +274,11 @@ class OperationsStack(LmstreamStack):
                         self.firehose("PartitionCount", "Maximum"),
                         self.firehose("ActivePartitionsLimit", "Maximum"),
                     ),
+                ],
+                [
+                    graph("Consumer lag, s", lag(deployment)),
+                    graph("Consumer lag, records", lag(deployment, "SumOffsetLag")),
+                    *brokers,
                 ],
                 [
                     graph(

@@ -42,6 +42,8 @@ class TransformStack(LmstreamStack):
             )
         self.data, self.cluster_arn, self.secret_arn = data, cluster_arn, secret_arn
         self.function = self._function(code)
+        self.pipe_name = ""
+        """Of the Pipe; empty for a mapping."""
         if deployment.transform.source == "pipe":
             self._pipe()
         else:
@@ -148,11 +150,12 @@ class TransformStack(LmstreamStack):
         invoke = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.function.function_arn])
         policy = iam.Policy(self, "PipePolicy", statements=[*self._polling(), invoke], roles=[role])
         acknowledge(policy, "IAM5[Resource::*]", reason=FORCED)
+        self.pipe_name = settings.pipe_name or self._pipe_name()
         credentials = pipes.CfnPipe.MSKAccessCredentialsProperty(client_certificate_tls_auth=self.secret_arn)
         pipe = pipes.CfnPipe(
             self,
             "Pipe",
-            name=settings.pipe_name or self._pipe_name(),
+            name=self.pipe_name,
             role_arn=role.role_arn,
             source=self.cluster_arn,
             source_parameters=pipes.CfnPipe.PipeSourceParametersProperty(

@@ -1,0 +1,66 @@
+"""Alarms on what comes before the function: consumer lag, brokers, the Pipe; and on rules that reach nobody."""
+
+from collections.abc import Iterator
+
+from aws_cdk import aws_cloudwatch as cloudwatch
+
+from lmstream.deployment import Deployment
+from lmstream_cdk.alarm import BREACHING, MINUTES_5, Alarm, metric, of_brokers, of_cluster, worst
+
+BEHIND_SECONDS = 900
+DISK_PERCENT = 85
+"""Of a broker's data volume: docs.aws.amazon.com/msk/latest/developerguide/bestpractices.html."""
+
+
+def source_alarms(deployment: Deployment, rows: cloudwatch.Metric, pipe_name: str) -> Iterator[Alarm]:
+    """Alarms of one deployment; `rows` counts rows that Firehose took, `pipe_name` is empty for a mapping."""
+    if deployment.transform.enabled:
+        yield from _reading(deployment, rows)
+    if not deployment.cluster.arn:
+        yield from _brokers(deployment)
+    if pipe_name:
+        failed = metric("AWS/EventBridge/Pipes", "ExecutionFailed", PipeName=pipe_name)
+        yield Alarm("pipe", failed, 0, 3, "the Pipe fails for 15 minutes: AWS may switch it off")
+
+
+def lag(deployment: Deployment, name: str = "EstimatedMaxTimeLag") -> cloudwatch.Metric:
+    """A lag of the consumer group: there is none before the group has joined."""
+    return of_cluster(deployment, name, Consumer_Group=deployment.transform.group, Topic=deployment.topic)
+
+
+def _reading(deployment: Deployment, rows: cloudwatch.Metric) -> Iterator[Alarm]:
+    """Only while the source is enabled: a group that has not joined has no metric, and missing data breaches."""
+    hours = deployment.cluster.retention_hours
+    yield Alarm(
+        "retention",
+        lag(deployment),
+        hours * 3600 / 4,
+        3,
+        f"the oldest unread record has waited a quarter of the {hours} hours that the topic keeps it, or nobody reads",
+        missing=BREACHING,
+    )
+    yield Alarm("lag", lag(deployment), BEHIND_SECONDS, 3, "reading is more than 15 minutes behind")
+    if deployment.cluster.arn:
+        return  # how many brokers it has is not known here
+    came = {
+        f"m{n}": each
+        for n, each in enumerate(of_brokers(deployment, "BytesInPerSec", "Average", Topic=deployment.topic))
+    }
+    unread = cloudwatch.MathExpression(
+        expression=f"IF(SUM([{', '.join(came)}]) > 0 AND FILL(rows, 0) == 0, 1, 0)",
+        using_metrics={**came, "rows": rows},
+        label="records come in, no rows go out",
+        period=MINUTES_5,
+    )
+    yield Alarm(
+        "unread", unread, 0, 6, "the topic takes records and Firehose has got no row for 30 minutes", missing=BREACHING
+    )
+
+
+def _brokers(deployment: Deployment) -> Iterator[Alarm]:
+    disk = worst(of_brokers(deployment, "KafkaDataLogsDiskUsed"), "fullest data volume, %")
+    yield Alarm("disk", disk, DISK_PERCENT, 2, f"a broker's data volume is more than {DISK_PERCENT} % full")
+    offline = of_cluster(deployment, "OfflinePartitionsCount")
+    yield Alarm("offline-partitions", offline, 0, 1, "partitions have no leader: nobody can write or read them")
+    under = worst(of_brokers(deployment, "UnderReplicatedPartitions"), "under-replicated partitions of a broker")
+    yield Alarm("under-replicated", under, 0, 6, "partitions have fewer copies than they should for 30 minutes")
