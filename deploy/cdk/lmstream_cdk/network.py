@@ -2,6 +2,7 @@
 
 from aws_cdk import Acknowledgment, Validations
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from lmstream.deployment import Deployment
@@ -59,6 +60,24 @@ class NetworkStack(LmstreamStack):
             self.brokers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "AWS APIs through the NAT gateway")
         if deployment.endpoints:
             self._endpoints(deployment.endpoints)
+        if deployment.keeps_failures and not nat:
+            self._bucket_of_failures()
+
+    def _bucket_of_failures(self) -> None:
+        """A way to S3 for what a mapping gave up. AWS: "You must deploy a VPC endpoint for your on-failure destination
+        service inside your Kafka cluster VPC" (docs.aws.amazon.com/lambda/latest/dg/kafka-on-failure.html), also where
+        pollers need no other. One of this kind costs nothing."""
+        endpoint = self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
+        endpoint.add_to_policy(
+            iam.PolicyStatement(
+                principals=[iam.AnyPrincipal()],
+                actions=["s3:*"],
+                resources=["*"],
+                conditions={"StringEquals": {"aws:ResourceAccount": self.account}},
+            )
+        )
+        # S3 has no addresses that a template could name; these subnets have no route to any other.
+        self.brokers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "what a mapping gave up to S3")
 
     def _endpoints(self, services: tuple[str, ...]) -> None:
         group = ec2.SecurityGroup(

@@ -1,5 +1,6 @@
 """Templates of a few deployments, each synthesized once."""
 
+import copy
 import json
 import zipfile
 from pathlib import Path
@@ -26,9 +27,9 @@ class Synthesized(NamedTuple):
     templates: dict[str, dict]
 
     def resources(self, kind, stack=None):
-        """Properties by logical id."""
+        """Resources by logical id: copies, because what one test takes out of them the next one would miss."""
         return {
-            name: resource
+            name: copy.deepcopy(resource)
             for part, template in self.templates.items()
             if stack in (None, part)
             for name, resource in template["Resources"].items()

@@ -331,9 +331,19 @@ def test_pollers_reach_the_apis_that_aws_names_for_them_and_no_other(default, tm
     made = default
     if transform:
         made = synthesized(changed(default.deployment, transform=transform), tmp_path)
-    found = [json.dumps(each["Properties"]) for each in made.resources("AWS::EC2::VPCEndpoint").values()]
+    endpoints = [each["Properties"] for each in made.resources("AWS::EC2::VPCEndpoint").values()]
+    found = [json.dumps(one) for one in endpoints if one["VpcEndpointType"] == "Interface"]
     assert {re.search(r"com\.amazonaws\.us-west-2\.([a-z-]+)", one)[1] for one in found} == services
     assert len(found) == len(services) == len(made.deployment.endpoints)
+    # What a mapping gives up goes to S3, through an endpoint that costs nothing and ends at this account's buckets.
+    gateways = [one for one in endpoints if one["VpcEndpointType"] == "Gateway"]
+    assert len(gateways) == made.deployment.keeps_failures
+    for one in gateways:
+        assert json.dumps(one["ServiceName"]).rstrip('"]}').endswith(".s3")
+        (statement,) = one["PolicyDocument"]["Statement"]
+        assert statement["Condition"].keys() == {"StringEquals"}
+        assert len(one["RouteTableIds"]) == 3
+    assert violations(made) == []
 
 
 def test_zones_are_the_accounts_first_ones_or_those_that_are_named(default, tmp_path):
