@@ -36,13 +36,19 @@ committed: stopping and starting again loses nothing.
 TAIL = """
 ## Counted and not refused
 
-`record.tombstone`: a record without a value, acknowledged. Tolerated oddities of data points that became rows:
-`device.unknown` and `datasource.unknown` (the row says `unknown`), `enum.name` (an enum as its name instead of its number),
-`exemplar.value` (an exemplar without a finite value was left out). And what held nothing to make rows of: `metric.empty` (a
-metric without data points) and `bundle.empty` (a bundle without any), which is also how a sender looks that names its fields
-otherwise, as unknown fields are ignored. They are in the last line of a run, in `/statusz` and in
-`lmstream_points_noted_total`.
+`record.tombstone`: a record without a value, acknowledged. Of data points that became rows: `device.unknown` and
+`datasource.unknown` (the row says `unknown`), `enum.name` and `enum.unknown` (an enum as its name instead of its number, or a
+number that OTLP does not have), `time.record` (the time is that of the Kafka record), `attribute.empty` (an attribute value of
+unknown members alone), and parts that were left out of the row because they are not finite, out of range, of a wrong type,
+missing or too many: `part.nan`, `part.infinite`, `part.range`, `part.type`, `part.missing`, `part.bound`, `part.limit`. Of what
+held nothing to make rows of: `metric.empty` (a metric without data points), `bundle.empty` (a bundle without any) and
+`member.unknown` (a member that OTLP metrics do not know, where points should be). They are in the last line of a run, in
+`/statusz` and in `lmstream_points_noted_total`.
 """
+
+
+def _linked(code):
+    return f"[{code}](#{code.lower()})"
 
 
 def runbook_page():
@@ -52,6 +58,10 @@ def runbook_page():
         lines.append(f"| [{each.name}](#{each.anchor}) | {each.also.removeprefix('alarm of ')} | {first} |")
     lines += ["", "## Codes", "", "| code | reason | meaning |", "|---|---|---|"]
     lines += [f"| [{c.name}](#{c.anchor}) | `{c.also}` | {REASONS[c.also].meaning} |" for c in runbook.codes()]
+    moved = [(code, *about) for code, about in runbook.RETIRED.items() if REASONS[about[0]].code != code]
+    if moved:
+        lines += ["", "Codes that older versions wrote:", "", "| code | reason | now | why |", "|---|---|---|---|"]
+    lines += [f"| {code} | `{reason}` | {_linked(REASONS[reason].code)} | {why} |" for code, reason, why in moved]
     lines += ["", "## What to do about alarms", ""]
     for each in runbook.alarms():
         lines += section(each)

@@ -1,7 +1,7 @@
 """The circuit breaker: when most records are refused, the fault is rarely in the records, and reading stops."""
 
 from collections import deque
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
@@ -15,6 +15,9 @@ class BreakerPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Length of the sliding window, and the fewest records that are judged; 0 switches the breaker off."""
     share: Annotated[float, Meta(gt=0, le=1)] = 0.5
     """Share of them that may be refused; past it reading pauses and no further dead letter is written."""
+
+
+_CAUSE: Final = 1_000  # characters of the last refusal that the message quotes
 
 
 class Breaker:
@@ -34,8 +37,8 @@ class Breaker:
         """Share of the window that was refused, 0 while there is none."""
         return self._refused / len(self._window) if self._window else 0.0
 
-    def saw(self, *, refused: bool) -> None:
-        """Take the verdict on one more record."""
+    def saw(self, *, refused: bool, why: str = "") -> None:
+        """Take the verdict on one more record; `why` it was refused."""
         window, policy = self._window, self._policy
         if self.tripped is not None or not policy.records:
             return
@@ -45,11 +48,18 @@ class Breaker:
         self._refused += refused
         if len(window) == policy.records and self._refused > policy.share * policy.records:
             text = f"{self._what} {self._refused:,} of the last {policy.records:,} records"
+            if why:
+                text += f", the last is {why[:_CAUSE]}"
             self.tripped = Failure(Kind.FATAL_CONFIG, "dead_letters.breaker", text)
 
 
 class Breakers:
-    """Both windows: a deploy can break the engine, and a setting of the sink can make it refuse everything."""
+    """Both windows: a deploy can break the engine, and a setting of the sink can make it refuse everything.
+
+    Records that say nothing about either are not shown to them: tombstones, empty bundles, records of which all points
+    were skipped on purpose (no recorded value, NaN). So a fleet of stale points stops no healthy service; and when each
+    refused record comes with an empty one, half of the topic, the refused ones are all that is judged, and it trips.
+    """
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.decoding = Breaker(policy, "no row could be made of")

@@ -6,8 +6,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from lmstream.interfaces import Clock, DeadLetterSink, Sleep
+from lmstream.letter import letter
 from lmstream.model import NOT_TRIED, DeadLetter, Failure, TopicPartition
-from lmstream.tracking import Tracked, letter
+from lmstream.tracking import Tracked
 from lmstream.tries import DeliveryPolicy, Random, backoff, tried
 
 MIB: Final = 1 << 20

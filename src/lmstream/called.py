@@ -33,8 +33,13 @@ async def process(pipeline: Pipeline, batch: Batch, deadline: float | None = Non
     return Outcome(
         statuses=[each.status for each in mine],
         rows=counts.rows - before.rows,
+        understood=counts.understood - before.understood,
+        empty=counts.empty - before.empty,
+        undecodable=counts.undecodable - before.undecodable,
+        parts_undecodable=counts.parts_undecodable - before.parts_undecodable,
         dead_letters=counts.dead_letters - before.dead_letters,
         skipped=since(counts.skipped, before.skipped),
         rejected=since(counts.rejected, before.rejected),
+        noted=since(counts.noted, before.noted),
         failures=list(failures.values()),
     )

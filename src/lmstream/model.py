@@ -245,9 +245,18 @@ class Outcome(Struct, kw_only=True):
 
     statuses: list[Status]
     rows: int = 0
+    understood: int = 0
+    """Records that gave at least one data point."""
+    empty: int = 0
+    """Records with a value and without a data point."""
+    undecodable: int = 0
+    """Records refused as a whole."""
+    parts_undecodable: int = 0
+    """Parts of bundles in which points could not be counted."""
     dead_letters: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     """Failures behind pending records, one of each code."""
 

@@ -13,6 +13,7 @@ from lmstream.delivery import Delivery
 from lmstream.fanout import Engine
 from lmstream.inbox import Inbox
 from lmstream.interfaces import Batch, Clock, DeadLetterSink, Guard, Sink, Sleep
+from lmstream.letter import cause
 from lmstream.model import Failure, Kind, Pack, Status, TopicPartition
 from lmstream.rolling import RollPolicy
 from lmstream.tracking import Flight, Tracked
@@ -85,7 +86,7 @@ class Pipeline:
         self._burial = Burial(
             self.letters,
             spawn=self._tasks.spawn,
-            halted=self._halted,
+            halted=self._late,
             durable=self._buried,
             failed=self._failed,
             largest=lambda: dead_letters.largest,
@@ -133,7 +134,8 @@ class Pipeline:
 
     @property
     def broken(self) -> Failure | None:
-        """Set for good when too many records are refused: nothing more is transformed or dead-lettered."""
+        """Set for good when too many records are refused: nothing more is transformed, and no further record gets a
+        dead letter."""
         return self._breakers.tripped
 
     @property
@@ -141,6 +143,12 @@ class Pipeline:
         """By who refuses, `engine` or `sink`: the share of the last records that it refused, and whether reading
         stopped for that."""
         return self._breakers.refusals
+
+    @property
+    def unknown(self) -> dict[str, str]:
+        """The first ten members that OTLP metrics do not know, by path and name, in parts that gave no data point; with
+        the coordinates of a record that has them."""
+        return self._flight.unknown
 
     @property
     def unburied(self) -> tuple[str, int]:
@@ -250,22 +258,31 @@ class Pipeline:
 
     def _halted(self) -> bool:
         """Whether nothing more is to be begun: the deadline is over, or too many records are refused."""
-        return self.broken is not None or (self.deadline is not None and self._clock() >= self.deadline)
+        return self.broken is not None or self._late()
+
+    def _late(self) -> bool:
+        return self.deadline is not None and self._clock() >= self.deadline
 
     def _make(self, each: Tracked) -> None:
         self.counts.records += 1
+        self.counts.unjudged += 1
         made = self._transform.make(each)
+        self.counts.unjudged -= 1
         if made is None:
-            self._breakers.decoding.saw(refused=True)
-            self._bury(each)
+            self._flight.given_up(each)
+            self._refuse(each)
             return
         out, cuts = made
-        self._breakers.decoding.saw(refused=bool(out.rejected) and not out.rows)
         self.active.saw(lambda: out.paths, self._clock())
         self._flight.encoded(each, out, sum(len(data) for _, data, _ in cuts))
         if cuts:
+            self._breakers.decoding.saw(refused=False)
             self._launch(self._gather.add(each, cuts, self._clock()))
+        elif out.rejected or out.parts:
+            self._refuse(each)
         else:
+            # Tombstones, empty bundles, points without a recorded value: no verdict on the engine in either direction.
+            # As refusals they would stop a healthy service; as acceptances they would hide that all else is refused.
             self._complete(each)
 
     # Packs to verdicts
@@ -291,15 +308,25 @@ class Pipeline:
 
     def _complete(self, each: Tracked) -> None:
         """Every row has a final verdict; one letter holds whatever went wrong with the record."""
-        if each.lines:
-            self._breakers.accepting.saw(refused=each.refused > 0)
-        if each.why is not None or each.rejected:
+        if each.why is not None or each.rejected or each.parts:
             self._bury(each)
         else:
             self._settle(each, Status.DELIVERED if each.record.value is not None else Status.TOMBSTONE)
+        if each.lines:
+            why = f"{each.record.coordinates}: {': '.join(cause(each))}" if each.refused else ""
+            self._breakers.accepting.saw(refused=each.refused > 0, why=why)
+
+    def _refuse(self, each: Tracked) -> None:
+        """No row could be made of a record."""
+        self._bury(each)
+        reason, detail = cause(each)
+        self._breakers.decoding.saw(refused=True, why=f"{each.record.coordinates}: {reason}: {detail}")
 
     def _bury(self, each: Tracked) -> None:
-        self._burial.add(each, self.deadline)
+        # What made the breaker trip gets its letters, what comes after that none. Without them only a slow topic would
+        # leave something to read: in a quick one the breaker trips before the first letter is on its way.
+        if self.broken is None:
+            self._burial.add(each, self.deadline)
 
     def _buried(self, each: Tracked) -> None:
         self._settle(each, Status.DEAD_LETTERED)

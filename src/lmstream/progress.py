@@ -9,6 +9,17 @@ class Progress(Struct, kw_only=True):
     """Where a run stands. The last one is the summary, which `Runtime.run` returns."""
 
     records: int = 0
+    """Records taken up: understood, empty, undecodable, without a value, or passed over because they kill processes."""
+    understood: int = 0
+    """Records that gave at least one data point."""
+    empty: int = 0
+    """Records with a value and without a data point, in which nothing was wrong or unknown."""
+    undecodable: int = 0
+    """Records refused as a whole before any point was judged."""
+    all_skipped: int = 0
+    """Understood records that gave no row because all of their points were skipped."""
+    parts_undecodable: int = 0
+    """Parts of bundles in which points could not be counted."""
     rows: int = 0
     """Rows the sink accepted."""
     bytes: int = 0
@@ -18,6 +29,8 @@ class Progress(Struct, kw_only=True):
     skipped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    """The first ten members that OTLP metrics do not know, in parts that gave no data point."""
     unacked: int = 0
     """Records read and not settled: the source brings them again after a restart."""
     in_flight_bytes: int = 0

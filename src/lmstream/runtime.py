@@ -57,6 +57,7 @@ class Runtime:
         self._unburied = False
         self._failing_since: float | None = None
         self._failing_told = False
+        self._unknown_told = False
         pipeline.on_settled = self._settled
         source.on_revoke = self.assignments.revoke
 
@@ -114,6 +115,11 @@ class Runtime:
         pipeline, c, sent = self._pipeline, self._pipeline.counts, self._pipeline.delivery.counts
         return Progress(
             records=c.records,
+            understood=c.understood,
+            empty=c.empty,
+            undecodable=c.undecodable,
+            all_skipped=c.all_skipped,
+            parts_undecodable=c.parts_undecodable,
             rows=c.accepted,
             bytes=sent.bytes,
             dead_letters=c.dead_letters,
@@ -121,6 +127,7 @@ class Runtime:
             skipped=dict(c.skipped),
             rejected=dict(c.rejected),
             noted=dict(c.noted),
+            unknown=list(pipeline.unknown),
             unacked=pipeline.in_flight,
             in_flight_bytes=pipeline.in_flight_bytes,
             retried_packs=sent.retried_packs,
@@ -198,6 +205,7 @@ class Runtime:
             raise pipeline.error
         pipeline.tick()
         self._watch_letters()
+        self._watch_members()
         self._watch_sink(now)
         fatal = pipeline.fatal
         if fatal is None:
@@ -250,7 +258,20 @@ class Runtime:
         what = "dead letters cannot be written, %s and %d more wait, their partitions are not committed: %s"
         log.error(what, first, max(0, many - 1), trouble.message, extra=coded("dead_letters.unavailable"))
 
+    def _watch_members(self) -> None:
+        """Say once that senders use members which OTLP metrics do not know: what they hold is in no row."""
+        unknown = self._pipeline.unknown
+        if unknown and not self._unknown_told:
+            self._unknown_told = True
+            log.warning(
+                "%s: members that OTLP metrics do not know, in parts that gave no data point: %s",
+                next(iter(unknown.values())),
+                ", ".join(unknown),
+                extra=coded("decode.not_understood"),
+            )
+
     def _show(self) -> None:
+        self._watch_members()
         if self._on_progress is not None:
             self._on_progress(self.progress())
 

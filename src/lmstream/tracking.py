@@ -1,15 +1,12 @@
 """The record on its way: what of it is still open, its dead letter, and the counts that must always add up."""
 
-from collections.abc import Iterator
-from hashlib import sha256
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct, field
 
-from lmstream import __version__
-from lmstream.errors import REASONS
 from lmstream.fanout import FanOut
-from lmstream.model import DeadLetter, Failure, Pack, Record, Status, TopicPartition
+from lmstream.model import Failure, Pack, Record, Status, TopicPartition
 from lmstream.settings import KIB
 
 KILLS: Final = "record.kills"
@@ -18,18 +15,44 @@ KILLS: Final = "record.kills"
 OVERHEAD: Final = KIB
 """Bytes that a record takes beside its payload and lines, about: the objects that track it, here and in the ledger."""
 REJECTED: Final = 96
-"""Bytes that a rejected point takes until the record's dead letter is durable: its ordinal and reason."""
+"""Bytes that a rejected point, or a part without ordinals, takes until the record's dead letter is durable: its ordinal
+and reason, or its reason beside its path."""
+PARTS: Final = 1_000
+"""Parts without ordinals that a letter names, at most. A record with more is refused as a whole and gives no row: then
+its letter needs no names, and its replay makes no row a second time."""
 
-_FRAME: Final = 16 * KIB  # of a letter, beside what came with the record: coordinates, reason, detail
+_TOPICS: Final = 1_000  # topics that are counted by name; more come from no configuration, only from folders of letters
+_NAMES: Final = 10  # unknown members that are named, as in FanOut.unknown
 
 
 class Counts(Struct, kw_only=True):
     """What was done since the start. At all times: records = tombstones + delivered + dead_letters + given_back +
-    in flight, and rows = accepted + rows_dead + rows_given_back + rows in flight.
+    in flight, rows = accepted + rows_dead + rows_given_back + rows in flight, and records = understood + empty +
+    undecodable + killers + valueless + unjudged.
     """
 
     records: int = 0
     """Records taken up: transformed, or refused by the decoder."""
+    understood: int = 0
+    """Records that gave at least one data point, whatever became of it."""
+    empty: int = 0
+    """Records with a value and without a data point, in which nothing was wrong or unknown."""
+    undecodable: int = 0
+    """Records refused as a whole before any point was judged."""
+    killers: int = 0
+    """Records that were not transformed, because processes had died over them."""
+    unjudged: int = 0
+    """Records over which lmstream itself failed."""
+    valueless: int = 0
+    """Records without a value, taken up; `tombstones` counts those that are settled."""
+    all_skipped: int = 0
+    """Understood records that gave no row because all of their points were skipped."""
+    parts_undecodable: int = 0
+    """Parts of bundles in which points could not be counted."""
+    topic_rows: dict[str, int] = field(default_factory=dict)
+    """Rows made, by topic."""
+    topic_without_row: dict[str, int] = field(default_factory=dict)
+    """Records with a value that gave no row, by topic."""
     tombstones: int = 0
     delivered: int = 0
     """Records of which every row was accepted."""
@@ -53,10 +76,12 @@ class Tracked:
 
     __slots__ = (
         "batch",
+        "detail",
         "epoch",
         "lines",
         "number",
         "overhead",
+        "parts",
         "payload",
         "record",
         "refused",
@@ -77,6 +102,8 @@ class Tracked:
         self.remaining = 0  # rows without a final verdict
         self.refused = 0  # rows that wait for the dead letter
         self.rejected: tuple[tuple[int, str], ...] = ()
+        self.parts: tuple[tuple[str, str], ...] = ()
+        self.detail = ""  # which points and parts made no row, and why the first of them
         self.why: tuple[str, str] | None = None  # (reason, detail) when the whole record goes into the letter
         self.status = Status.PENDING
 
@@ -90,6 +117,8 @@ class Flight:
         """Payload, encoded lines and overhead of all that is not settled."""
         self.tracked: dict[int, Tracked] = {}
         self._by_tp: dict[TopicPartition, int] = {}
+        self.unknown: dict[str, str] = {}
+        """The first names of members that OTLP metrics do not know, with the coordinates of a record that has them."""
         self._next = 0
 
     def take(self, record: Record, batch: int, epoch: int) -> Tracked:
@@ -105,15 +134,55 @@ class Flight:
         """Note the rows a record became, `size` bytes of lines, and the points that became none."""
         each.remaining = out.rows
         each.lines = size
-        each.rejected = out.rejected
-        each.overhead += REJECTED * len(out.rejected)
-        self.bytes += size + REJECTED * len(out.rejected)
         c = self.counts
         c.rows += out.rows
         add(c.skipped, out.skipped)
         add(c.noted, out.noted)
+        if out.rejected or out.parts:
+            self._refused(each, out)
+        self.bytes += size
+        if each.record.value is None:
+            c.valueless += 1
+            return
+        if out.rows:
+            c.understood += 1
+            _one_more(c.topic_rows, each.record.topic, out.rows)
+        else:
+            self._without_row(each.record.topic, out)
+        for name in out.unknown:
+            if len(self.unknown) < _NAMES:
+                self.unknown.setdefault(name, each.record.coordinates)
+
+    def given_up(self, each: Tracked) -> None:
+        """Note that a whole record was refused, for the reason in `why`."""
+        if each.why is not None and each.why[0] == KILLS:
+            self.counts.killers += 1
+        else:
+            self.counts.undecodable += 1
+        _one_more(self.counts.topic_without_row, each.record.topic)
+
+    def _without_row(self, topic: str, out: FanOut) -> None:
+        c = self.counts
+        # A replay judges only some of the points: then rejected and skipped ones are fewer than `points`.
+        if out.points or out.rejected or out.skipped:
+            c.understood += 1
+            c.all_skipped += not (out.rejected or out.parts)
+        elif out.parts:
+            c.undecodable += 1
+        else:
+            c.empty += 1
+        _one_more(c.topic_without_row, topic)
+
+    def _refused(self, each: Tracked, out: FanOut) -> None:
+        c = self.counts
         for _, reason in out.rejected:
             c.rejected[reason] = c.rejected.get(reason, 0) + 1
+        c.parts_undecodable += len(out.parts)
+        each.rejected = out.rejected
+        each.parts = tuple((part.path, part.reason) for part in out.parts)
+        held = refused_bytes(each.rejected, each.parts) + len(each.detail)
+        each.overhead += held
+        self.bytes += held
 
     def judged(self, pack: Pack, failure: Failure | None) -> Iterator[Tracked]:
         """Note the final verdict on a pack; answer each record of which every row has one now."""
@@ -171,48 +240,19 @@ class Flight:
         settled = c.tombstones + c.delivered + c.dead_letters + c.given_back
         return (
             c.records == settled + len(self.tracked) - waiting
+            and c.records == c.understood + c.empty + c.undecodable + c.killers + c.valueless + c.unjudged
             and c.rows == c.accepted + c.rows_dead + c.rows_given_back + self.rows
         )
 
 
-def letter(each: Tracked, largest: int) -> DeadLetter:
-    """The one letter of a record: why the whole of it was refused, else which of its points were.
-
-    It has no value when that would make it larger than `largest` bytes, which its sink would never take, nor key and
-    headers when they would: its coordinates say where they are.
-    """
-    record = each.record
-    value = record.value
-    beside = _in_base64(record.size - len(value or b"")) + REJECTED * len(each.rejected) + _FRAME
-    if beside + _in_base64(len(value or b"")) > largest:
-        value = None
-    if each.why is None:
-        rejected = each.rejected
-        reason = rejected[0][1]
-        detail = f"{len(rejected)} data points made no row, the first is number {rejected[0][0]}"
-    else:
-        reason, detail = each.why
-        # A replayed letter of single points stays one of those points; a whole record is replayed as a whole.
-        rejected = tuple((n, reason) for n in record.only or ())
-    return DeadLetter(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp=record.timestamp,
-        value=None if reason == KILLS else value,  # nobody should have to take those bytes up again
-        key=record.key if beside <= largest else None,
-        headers=record.headers if beside <= largest else (),
-        reason=reason,
-        code=REASONS[reason].code,
-        detail=detail,
-        rejected=rejected,
-        sha256=sha256(record.value or b"").hexdigest(),
-        version=__version__,
-    )
+def refused_bytes(rejected: Sequence[tuple[int, str]], parts: Sequence[tuple[str, str]]) -> int:
+    """Bytes that these take in memory and in a letter, about."""
+    return REJECTED * (len(rejected) + len(parts)) + sum(len(path) for path, _ in parts)
 
 
-def _in_base64(size: int) -> int:
-    return -(-size // 3) * 4
+def _one_more(into: dict[str, int], topic: str, n: int = 1) -> None:
+    if topic in into or len(into) < _TOPICS:
+        into[topic] = into.get(topic, 0) + n
 
 
 def add(into: dict[str, int], more: dict[str, int]) -> None:

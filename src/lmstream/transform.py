@@ -7,10 +7,11 @@ from msgspec import structs
 from lmstream.errors import DecodeError
 from lmstream.fanout import Engine, FanOut
 from lmstream.interfaces import Guard, Limits
+from lmstream.letter import told
 from lmstream.model import Pack
 from lmstream.packing import Chunk, pack
 from lmstream.rolling import Roller, RollPolicy
-from lmstream.tracking import KILLS, Tracked
+from lmstream.tracking import KILLS, PARTS, Tracked
 
 DEATHS: Final = 3
 """Processes that a record may kill; then it is dead-lettered without its value, untouched."""
@@ -74,6 +75,12 @@ class Transform:
             return None
         if sum(rows for _, _, rows in cuts) != out.rows:
             raise RuntimeError(f"{each.record.coordinates}: {out.rows} rows were made, but not as many were cut")
+        if out.rejected or out.parts:
+            each.detail = told(out)
+        if len(out.parts) > PARTS:
+            # None of it may land: its replay could not tell what is new from what has an ordinal already.
+            each.why = (out.parts[0].reason, f"more than {PARTS:,}, so all of the record is refused: {each.detail}")
+            return None
         return out, cuts
 
 

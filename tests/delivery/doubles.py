@@ -14,6 +14,7 @@ import msgspec
 
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Batch, Limits
+from lmstream.lines import LostPart
 from lmstream.model import Failure, Kind, Record, TopicPartition
 from lmstream.pipeline import Pipeline
 from lmstream.tries import DeliveryPolicy
@@ -110,8 +111,11 @@ BODIES = msgspec.structs.replace(LIMITS, request_bytes=900, base64=True)
 OBJECTS = Limits(pack_bytes=400, pack_rows=10, request_packs=1, request_bytes=400, by_path=True)
 
 
-def bundle(rows: int = 1, *, bad: int = 0, skipped: int = 0, paths: int = 1, fault: str = "") -> bytes:
-    return json.dumps({"rows": rows, "bad": bad, "skipped": skipped, "paths": paths, "fault": fault}).encode()
+def bundle(
+    rows: int = 1, *, bad: int = 0, skipped: int = 0, paths: int = 1, fault: str = "", parts: int = 0, unknown: int = 0
+) -> bytes:
+    made = {"rows": rows, "bad": bad, "skipped": skipped, "paths": paths, "fault": fault}
+    return json.dumps(made | {"parts": parts, "unknown": unknown}).encode()
 
 
 def record(offset: int, value: bytes | None, *, partition: int = 0, **more: Any) -> Record:
@@ -141,7 +145,11 @@ class ToyEngine:
         rejected = tuple((what["rows"] + n, "value.two") for n in range(what["bad"]))
         skipped = {"value.nan": what["skipped"]} if what["skipped"] else {}
         short = 1 if what["fault"] == "short" else 0
-        return ToyOut(lines[short:], [f"p{n % what['paths']}/" for n in range(len(lines))], skipped, rejected, short)
+        out = ToyOut(lines[short:], [f"p{n % what['paths']}/" for n in range(len(lines))], skipped, rejected, short)
+        out.points = what["rows"] + what["bad"] + what["skipped"]
+        out.parts = tuple(LostPart(f"$.parts[{n}]", "decode.type", f"{n} is no part") for n in range(what["parts"]))
+        out.unknown = tuple(f"$.odd[{n}]" for n in range(what["unknown"]))
+        return out
 
 
 class ToyOut:
@@ -149,6 +157,11 @@ class ToyOut:
         self.rows = len(lines) + short
         self.lines, self.paths = lines, paths
         self.skipped, self.rejected, self.noted = skipped, rejected, {}
+        self.points, self.parts, self.unknown = 0, (), ()
+
+    def why(self, ordinal: int) -> str:
+        assert ordinal in dict(self.rejected)
+        return f"metric m, $.points[{ordinal}]: two values"
 
     def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
         out: list[list[bytes]] = []

@@ -104,6 +104,16 @@ class OperationsStack(LmstreamStack):
             label="dead letters, % of records",
             period=MINUTES_5,
         )
+        # Both come in one line of the function, rows also when there are none: no period has records without rows.
+        rowless = cloudwatch.MathExpression(
+            expression="IF(without > 0 AND rows == 0, without, 0)",
+            using_metrics={
+                "without": self.ours("lmstream_records_without_row_total"),
+                "rows": self.ours("lmstream_rows_decoded_total"),
+            },
+            label="records while there are no rows",
+            period=Duration.minutes(15),
+        )
         fresh = 2 * stream.buffer_seconds + 600  # Firehose may take half as long again as its buffer
         silence = Alarm(
             "silence",
@@ -130,6 +140,7 @@ class OperationsStack(LmstreamStack):
                 2,
                 "Firehose ended requests without an answer: rows may be there twice",
             ),
+            Alarm("no-rows", rowless, 0, 2, "records arrive and none of them gave a row for 30 minutes"),
             Alarm(
                 "errors",
                 self.function.metric_errors(period=MINUTES_5),
@@ -255,10 +266,11 @@ class OperationsStack(LmstreamStack):
                     graph("Records", self.ours("lmstream_bundles_consumed_total")),
                     graph("Rows", self.ours("lmstream_rows_decoded_total"), self.ours("lmstream_rows_accepted_total")),
                     graph(
-                        "Left or given up",
+                        "Left, given up or without a row",
                         self.ours("lmstream_records_undelivered_total"),
                         self.ours("lmstream_dead_letters_total"),
                         self.ours("lmstream_points_rejected_total"),
+                        self.ours("lmstream_records_without_row_total"),
                     ),
                 ],
                 [

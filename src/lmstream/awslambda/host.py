@@ -129,6 +129,7 @@ class Host:
         request_id = context.aws_request_id if context is not None else ""
         telling = self._telling = self._telling or Telling()
         telling.invocation(numbers, self._letters.taken(), request_id)
+        telling.unknown(self._pipeline.unknown, request_id)
         if not left.places:
             return {"batchItemFailures": []} if event.kind == "mapping" else {"records": records}
         error = answers.undelivered(left, records)
@@ -148,6 +149,8 @@ class Host:
             "lmstream_rows_accepted_total": counts.accepted,
             "lmstream_points_skipped_total": sum(counts.skipped.values()),
             "lmstream_points_rejected_total": sum(counts.rejected.values()),
+            "lmstream_records_without_row_total": sum(counts.topic_without_row.values()),
+            "lmstream_parts_undecodable_total": counts.parts_undecodable,
             "lmstream_dead_letters_total": counts.dead_letters,
             "lmstream_tombstones_total": counts.tombstones,
             "lmstream_sink_requests_total": sum(sent.requests.values()),

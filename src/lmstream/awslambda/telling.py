@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lmstream.errors import coded
 from lmstream.interfaces import DeadLetterSink
 from lmstream.model import DeadLetter
 from lmstream.telemetry import BY_NAME
@@ -52,6 +53,7 @@ class Telling:
         self._log = Logger(service=service, utc=True)
         self._metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or _NAME, service=service)
         self._cold = True
+        self._unknown_told = False
 
     def invocation(self, numbers: Mapping[str, float], letters: Sequence[DeadLetter], request_id: str) -> None:
         """Tell of one invocation that came to an answer, good or bad."""
@@ -79,6 +81,18 @@ class Telling:
                 self._metrics.add_metric(name=metric.emf, unit=metric.unit, value=number)
         self._metrics.flush_metrics()
 
+    def unknown(self, names: Mapping[str, str], request_id: str) -> None:
+        """Tell once of members that OTLP metrics do not know; `names` has the coordinates of a record with each."""
+        if names and not self._unknown_told:
+            self._unknown_told = True
+            self._log.warning(
+                "members that OTLP metrics do not know, in parts that gave no data point",
+                members=[name[:_DETAIL] for name in names],
+                record=next(iter(names.values())),
+                request_id=request_id,
+                extra=coded("decode.not_understood"),
+            )
+
     def undelivered(self, error: Exception, answered: Mapping[str, Any] | None, request_id: str) -> None:
         """Tell that records are left to the source, and why."""
         self._log.error(
@@ -89,5 +103,7 @@ class Telling:
         )
 
 
-_ALWAYS: Final = frozenset({"lmstream_bundles_consumed_total", "lmstream_records_undelivered_total"})
-"""Told when they are 0 too: an alarm must see a number to know that all is well."""
+_ALWAYS: Final = frozenset(
+    {"lmstream_bundles_consumed_total", "lmstream_records_undelivered_total", "lmstream_rows_decoded_total"}
+)
+"""Told when they are 0 too: an alarm must see a number to know that all is well, or that there are no rows."""

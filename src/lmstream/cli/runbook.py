@@ -8,6 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from lmstream.errors import REASONS, ConfigError
@@ -23,6 +24,10 @@ GROUPS: Final = {
     "LMS-9": "lmstream itself",
 }
 """What codes that begin so are about."""
+RETIRED: Final = {
+    "LMS-1204": ("time.missing", "since row contract 1.1 a point without a time is refused and kept, not skipped"),
+}
+"""Codes that are used no more: the reason, whose code is another one now, and why."""
 _OURS: Final = re.compile(r"^lmstream[-_ ]?", re.IGNORECASE)
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -57,7 +62,7 @@ def codes() -> list[Section]:
 
 def find(text: str) -> Section:
     """The section of a code, a reason or an alarm, however it is written. Raises ConfigError with what comes near."""
-    every = [*codes(), *alarms()]
+    every = [*codes(), *alarms(), *retired()]
     names = {each.name.lower(): each for each in every} | {each.also: each for each in codes()}
     plain = text.strip().strip(".,:;[]()").rpartition("#")[2]
     for candidate in _spellings(plain):
@@ -72,8 +77,22 @@ def find(text: str) -> Section:
     raise ConfigError("usage.arguments", f"{text!r} is no code, reason or alarm of lmstream; {hint}")
 
 
+def retired() -> list[Section]:
+    """Sections of codes that older versions wrote: what to do is what the code of today says."""
+    found = []
+    for code, (reason, why) in RETIRED.items():
+        today = _of(reason)
+        if today.name == code:
+            continue
+        means = f"Now {today.name}: {why}. {today.means}"
+        found.append(msgspec.structs.replace(today, name=code, also=f"{reason}, now {today.name}", means=means))
+    return found
+
+
 def group(code: str) -> str:
     """What a code is about."""
+    if code in RETIRED:
+        code = REASONS[RETIRED[code][0]].code
     return next(title for prefix, title in GROUPS.items() if code.startswith(prefix))
 
 

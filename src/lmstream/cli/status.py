@@ -95,6 +95,12 @@ class Reporter:
         row("dead letters", f"{progress.dead_letters:,}", style)
         if reasons:
             row("without a row", reasons)
+        none = {"empty": progress.empty, "all points skipped": progress.all_skipped}
+        if any(none.values()):
+            row("records without", "   ".join(f"{count:,} {what}" for what, count in none.items() if count))
+        tolerated = sorted(progress.noted.items(), key=lambda each: -each[1])[:4]
+        if tolerated:
+            row("noted", "   ".join(f"{count:,} {terminal.clean(what)}" for what, count in tolerated))
         trouble = progress.fatal or progress.trouble
         if trouble is not None:
             row("retrying", terminal.clean(f"{trouble.code} {trouble.message}")[:300], "red")

@@ -100,6 +100,14 @@ ALARMS: Final = (
         "no record came for 15 minutes",
     ),
     Alarm(
+        "no-rows",
+        "sum by (topic) (increase(lmstream_records_without_row_total[15m])) > 0"
+        " unless sum by (topic) (increase(lmstream_topic_rows_total[15m])) > 0",
+        "10m",
+        "ticket",
+        "records of {{ $labels.topic }} arrive and none of them gave a row for 15 minutes",
+    ),
+    Alarm(
         "throttled",
         "sum(rate(lmstream_sink_throttled_total[5m])) > 0",
         "15m",
@@ -158,7 +166,20 @@ class Panel(NamedTuple):
 
 PANELS: Final[dict[str, Sequence[Panel]]] = {
     "Flow": (
-        Panel("Records", "ops", [("sum(rate(lmstream_bundles_consumed_total[$__rate_interval]))", "consumed")]),
+        Panel(
+            "Records, and those that give no row",
+            "ops",
+            [
+                ("sum(rate(lmstream_bundles_consumed_total[$__rate_interval]))", "consumed"),
+                (
+                    "sum by (topic) (rate(lmstream_records_without_row_total[$__rate_interval]))",
+                    "without a row: {{topic}}",
+                ),
+                ("sum(rate(lmstream_records_empty_total[$__rate_interval]))", "empty"),
+                ("sum(rate(lmstream_records_all_skipped_total[$__rate_interval]))", "all points skipped"),
+                ("sum(rate(lmstream_records_undecodable_total[$__rate_interval]))", "undecodable"),
+            ],
+        ),
         Panel(
             "Rows",
             "ops",

@@ -132,6 +132,11 @@ class Readings:
             "lmstream_bundles_consumed_total": counts.records,
             "lmstream_rows_decoded_total": counts.rows,
             "lmstream_rows_accepted_total": counts.accepted,
+            "lmstream_records_understood_total": counts.understood,
+            "lmstream_records_empty_total": counts.empty,
+            "lmstream_records_undecodable_total": counts.undecodable,
+            "lmstream_records_all_skipped_total": counts.all_skipped,
+            "lmstream_parts_undecodable_total": counts.parts_undecodable,
             "lmstream_dead_letters_total": counts.dead_letters,
             "lmstream_tombstones_total": counts.tombstones,
             "lmstream_sink_throttled_total": sent.throttled,
@@ -153,6 +158,12 @@ class Readings:
         )
         for name, values in labelled:
             yield from (Sample(name, (label,), value) for label, value in sorted(values.items()))
+        # Both of each topic from the start: an increase is only seen between two values.
+        standings: Mapping[TopicPartition, Standing] = getattr(runtime.source, "standings", dict)()
+        topics = {tp.topic for tp in standings} | counts.topic_rows.keys() | counts.topic_without_row.keys()
+        for topic in sorted(topics):
+            yield Sample("lmstream_topic_rows_total", (topic,), counts.topic_rows.get(topic, 0))
+            yield Sample("lmstream_records_without_row_total", (topic,), counts.topic_without_row.get(topic, 0))
 
     def _gauges(self) -> Iterator[Sample]:
         runtime, pipeline = self.runtime, self.runtime.pipeline

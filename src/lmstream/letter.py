@@ -1,0 +1,92 @@
+"""The dead letter of a record: why nothing, or not all, of it became rows, with the place and the cause in words."""
+
+from hashlib import sha256
+from typing import Final
+
+from lmstream import __version__
+from lmstream.errors import REASONS
+from lmstream.fanout import FanOut
+from lmstream.model import DeadLetter
+from lmstream.settings import KIB
+from lmstream.tracking import KILLS, Tracked, refused_bytes
+
+_FRAME: Final = 16 * KIB  # of a letter, beside what came with the record: coordinates, reason, detail
+
+
+def letter(each: Tracked, largest: int) -> DeadLetter:
+    """The one letter of a record: why the whole of it was refused, else which of its points and parts were.
+
+    It has no value when that would make it larger than `largest` bytes, which its sink would never take, nor key and
+    headers when they would: its coordinates say where they are.
+    """
+    record = each.record
+    value = record.value
+    beside = _in_base64(record.size - len(value or b"")) + refused_bytes(each.rejected, each.parts) + _FRAME
+    if beside + _in_base64(len(value or b"")) > largest:
+        value = None
+    reason, detail = cause(each)
+    if each.why is None:
+        rejected, parts = each.rejected, each.parts
+    else:
+        # A replayed letter of points and parts stays one of those; a whole record is replayed as a whole.
+        rejected = tuple((n, reason) for n in record.only or ())
+        parts = tuple((path, reason) for path in record.below)
+    return DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=record.timestamp,
+        value=None if reason == KILLS else value,  # nobody should have to take those bytes up again
+        key=record.key if beside <= largest else None,
+        headers=record.headers if beside <= largest else (),
+        reason=reason,
+        code=REASONS[reason].code,
+        detail=detail,
+        rejected=rejected,
+        parts=parts,
+        sha256=sha256(record.value or b"").hexdigest(),
+        version=__version__,
+    )
+
+
+def cause(each: Tracked) -> tuple[str, str]:
+    """Why a record gets a letter: a key of errors.REASONS, and the rest in words."""
+    if each.why is not None:
+        return each.why
+    return (each.rejected[0] if each.rejected else each.parts[0])[1], each.detail
+
+
+def told(out: FanOut) -> str:
+    """How many points and parts of a record made no row, and of the first the number, the place and the cause."""
+    said = []
+    if out.rejected:
+        first = out.rejected[0][0]
+        what = "data point" if len(out.rejected) == 1 else "data points"
+        said.append(f"{len(out.rejected):,} {what} made no row, the first is number {first}{_why(out, first)}")
+    if out.parts:
+        part = out.parts[0]
+        what = "part in which no points" if len(out.parts) == 1 else "parts in which no points"
+        said.append(f"{len(out.parts):,} {what} can be counted, the first is {cut(part.path)}: {cut(part.detail)}")
+    return "; ".join(said)
+
+
+def cut(text: str, limit: int = 1_000) -> str:
+    """Text of senders, no longer than a message should be."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _why(out: FanOut, ordinal: int) -> str:
+    try:
+        return f": {cut(text)}" if (text := place(out, ordinal)) else ""
+    except MemoryError:  # it decodes the record once more
+        return ""
+
+
+def place(out: FanOut, ordinal: int) -> str:
+    """Where a rejected point is and what is wrong with it; costs about as much as the record did."""
+    why = getattr(out, "why", None)
+    return why(ordinal) if why is not None else ""
+
+
+def _in_base64(size: int) -> int:
+    return -(-size // 3) * 4
