@@ -79,15 +79,17 @@ def test_the_end_of_a_run_says_what_was_odd_where_letters_are_and_what_a_broken_
     assert "lmstream dlq ls ./dead-letters" in said.err
     (in_tmp / "in/c.jsonl.gz").write_bytes(gzip.compress(b"{}\n{}")[:-4])
     said = cli("run", "--files", "in", "--landed", "landed2")
-    broke, error = said.err.splitlines()
+    broke, letters, error = said.err.splitlines()
     assert said.code == 1
+    assert letters == "why, and which: lmstream dlq ls ./dead-letters"
     assert broke.startswith("broke off after")
     assert "4 records, 0 rows delivered" in broke
     assert "rejected 2 org.unresolved" in broke
     assert "LMS-3004 in/c.jsonl.gz: ends inside its gzip data" in error
     (in_tmp / "in/c.jsonl.gz").unlink()
     said = cli("run", "--files", "in", "--landed", "landed3")
-    assert (said.code, "set engine.org_id, engine.org_by_topic" in said.err) == (0, True)
+    assert (said.code, "set engine.org_id, engine.org_by_topic" in said.err) == (4, True)
+    assert said.err.endswith("nothing was delivered: no row came of 2 records\n")
 
 
 def test_the_exit_code_is_that_of_the_worker_for_which_the_others_were_stopped(bundles, tmp_path):
@@ -193,9 +195,8 @@ def test_strict_exits_4_when_something_was_dead_lettered(cli, bundles, tmp_path)
 def test_dead_letters_are_replayed_with_the_row_ids_they_would_have_had(cli, bundles, tmp_path):
     folder, made = bundles(4)
     args = ["--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead"]
-    assert (
-        cli("run", "--topic", "files", "--files", folder, *args).code == 0
-    )  # no organization: every point is rejected
+    # No organization: every point is rejected.
+    assert cli("run", "--topic", "files", "--files", folder, *args).code == 4
     assert not (tmp_path / "landed").exists() or not lines_below(tmp_path / "landed")
     again = ["--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead2"]
     assert cli("run", "--topic", "files", "--files", tmp_path / "dead", "--org", "acme", *again).code == 0

@@ -29,6 +29,8 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     """Ordinals that make no row."""
     rejected: tuple[int, ...] = ()
     """Those of them that a dead letter must name."""
+    parts: tuple[str, ...] = ()
+    """Paths of parts in which points could not be counted: a dead letter must name each."""
     poison: str = ""
     """Why the record is no bundle."""
 
@@ -52,7 +54,7 @@ class Tally(Struct, kw_only=True, rename="camel"):
     in_error_prefix: int = 0
     """Expected rows that did not land and are in the sink's error prefix."""
     letters: int = 0
-    """Bad records and bad points that a dead letter names, as it must."""
+    """Bad records, bad points and parts without countable points that a dead letter names, as it must."""
     letters_missing: int = 0
 
 
@@ -83,6 +85,7 @@ class Checker:
         self._place, self._offset, self._start, self._points = array("I"), array("q"), array("Q"), array("I")
         self._flags, self._copies = bytearray(), bytearray()
         self._tallies: dict[int, Tally] = {}
+        self._parts: dict[int, dict[str, bool]] = {}  # by record: the parts a letter must name, and whether one does
         self._phantoms: list[str] = []
         self._strange: list[str] = []
         self._strangers = 0
@@ -106,6 +109,8 @@ class Checker:
         # A record that is no bundle has one place of its own, for the letter it is owed.
         self._flags += bytes([_EXPECTED]) * record.points if record.points else bytes([_OWED if record.poison else 0])
         self._copies += bytes(max(record.points, 1))
+        if record.parts:
+            self._parts[self._index[key]] = dict.fromkeys(record.parts, False)
         for ordinal in record.absent:
             self._flags[start + ordinal] = 0
         for ordinal in record.rejected:
@@ -140,7 +145,11 @@ class Checker:
         if bundle is None:
             return
         start, points = self._start[bundle], max(self._points[bundle], 1)
-        for ordinal in [n for n, _ in letter.rejected] or range(points):
+        whole = not letter.rejected and not letter.parts
+        parts = self._parts.get(bundle, {})
+        for path in parts if whole else [path for path, _ in letter.parts if path in parts]:
+            parts[path] = True
+        for ordinal in range(points) if whole else [n for n, _ in letter.rejected]:
             if ordinal < points:
                 self._flags[start + ordinal] |= _DEAD
 
@@ -162,6 +171,7 @@ class Checker:
                     lost.append(f"{self._name(bundle, ordinal)} {key.decode()}:{ordinal}")
                 elif verdict == "letters_missing":
                     self._sample(missing, self._name(bundle, ordinal))
+            self._judge_parts(bundle, tally, missing, letters_checked=letters_checked)
         for tally in tallies.values():
             tally.expected = tally.landed + tally.dead_lettered + tally.in_error_prefix + tally.lost
         total = Tally(**{f: sum(getattr(t, f) for t in tallies.values()) for f in Tally.__struct_fields__})
@@ -180,6 +190,15 @@ class Checker:
             letters_checked=letters_checked,
             malformed=self._malformed,
         )
+
+    def _judge_parts(self, bundle: int, tally: Tally, missing: list[str], *, letters_checked: bool) -> None:
+        """Count the parts of a record that a letter names, and those that none does."""
+        for path, named in self._parts.get(bundle, {}).items():
+            if named:
+                tally.letters += 1
+            elif letters_checked:
+                tally.letters_missing += 1
+                self._sample(missing, f"{self._record(bundle)} {path}")
 
     def _judge(self, at: int, *, letters_checked: bool) -> str:
         """Answer the count of a tally that one data point belongs to."""
@@ -206,8 +225,11 @@ class Checker:
         return bundle, int(number)
 
     def _name(self, bundle: int, ordinal: int) -> str:
+        return f"{self._record(bundle)}:{ordinal}"
+
+    def _record(self, bundle: int) -> str:
         topic, partition = self._places[self._place[bundle]]
-        return f"{topic}/{partition}/{self._offset[bundle]}:{ordinal}"
+        return f"{topic}/{partition}/{self._offset[bundle]}"
 
     @staticmethod
     def _sample(samples: list[str], text: str) -> None:

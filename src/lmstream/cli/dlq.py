@@ -10,9 +10,12 @@ from cyclopts import Parameter
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.cli.letters import NO_FILTERS, NO_S3, Filters, Found, S3Flags, Store, reading, store_of
+from lmstream.cli.refusals import refusals
 from lmstream.cli.replay import rehearse, remove_all, send_again
 from lmstream.cli.run import NO_SINK, SinkFlags
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, LmstreamError
+from lmstream.fanout import Engine
+from lmstream.model import DeadLetter
 
 _PREVIEW: Final = 200
 _REJECTED: Final = 20
@@ -64,7 +67,7 @@ def show(
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
-    """Show dead letters in full: why, which points, how the bytes begin.
+    """Show dead letters in full: why, which points and where they are, how the bytes begin.
 
     Parameters
     ----------
@@ -76,11 +79,12 @@ def show(
         The letters themselves, a line each, with their bytes in base64: `run --files` takes them back.
     """
     found, more = asyncio.run(_first(store_of(letters, s3, broker, engine)[0], filters, limit))
+    maker = None if as_json else _maker(engine)
     for each in found:
         if as_json:
             terminal.print_json(msgspec.to_builtins(each.letter), indent=None)
         else:
-            _show(each)
+            _show(each, maker)
     if more:
         terminal.say(f"the first {limit:,} letters; --limit shows more")
     return 0
@@ -113,7 +117,7 @@ def stats(
     if as_json:
         terminal.print_json({"letters": sum(line["letters"] for line in lines), "groups": lines})
     else:
-        heads = ("topic", "partition", "reason", "letters", "points", "bytes", "oldest", "newest")
+        heads = ("topic", "partition", "reason", "letters", "points", "parts", "bytes", "oldest", "newest")
         terminal.table(heads, [[line[name] for name in heads] for line in lines])
     return 0
 
@@ -209,10 +213,11 @@ async def _count(store: Store, filters: Filters) -> dict[tuple[str, int, str], d
             if not fits(each):
                 continue
             letter, time = each.letter, _text(each.time)
-            empty: dict[str, Any] = {"letters": 0, "points": 0, "bytes": 0, "oldest": time, "newest": time}
+            empty: dict[str, Any] = {"letters": 0, "points": 0, "parts": 0, "bytes": 0, "oldest": time, "newest": time}
             tally = counted.setdefault((letter.topic, letter.partition, letter.reason), empty)
             tally["letters"] += 1
             tally["points"] += len(letter.rejected)
+            tally["parts"] += len(letter.parts)
             tally["bytes"] += len(letter.value or b"")
             tally["oldest"], tally["newest"] = min(tally["oldest"], time), max(tally["newest"], time)
     return counted
@@ -227,12 +232,31 @@ def _line(found: Found) -> dict[str, Any]:
         "code": letter.code,
         "bytes": len(letter.value or b""),
         "points": len(letter.rejected),
+        "parts": len(letter.parts),
         "detail": letter.detail,
         "place": found.place,
     }
 
 
-def _show(found: Found) -> None:
+def _maker(engine: EngineFlags) -> Engine | None:
+    """The engine that says where refused points are; None when its settings cannot be read: letters show without."""
+    try:
+        return Engine(engine.load().engine)
+    except LmstreamError:
+        return None
+
+
+def _refusals(letter: DeadLetter, maker: Engine | None) -> list[str]:
+    """Where the refused points are, by the engine and settings of today."""
+    if maker is None or letter.value is None or not (letter.rejected or letter.parts):
+        return []
+    try:
+        return refusals(maker.fan_out(letter.record()))
+    except LmstreamError:
+        return []
+
+
+def _show(found: Found, maker: Engine | None) -> None:
     letter, line = found.letter, _line(found)
     print(terminal.cell(f"{line['record']}  {letter.code} {letter.reason}", limit=1000))
     value = letter.value
@@ -245,12 +269,16 @@ def _show(found: Found) -> None:
         "headers": ", ".join(f"{name}={data!r}" for name, data in letter.headers),
         "points": ", ".join(f"{n} {reason}" for n, reason in letter.rejected[:_REJECTED])
         + (f" and {len(letter.rejected) - _REJECTED:,} more" if len(letter.rejected) > _REJECTED else ""),
+        "parts": ", ".join(f"{path} {reason}" for path, reason in letter.parts[:_REJECTED])
+        + (f" and {len(letter.parts) - _REJECTED:,} more" if len(letter.parts) > _REJECTED else ""),
         "value": "left out" if value is None else f"{len(value):,} bytes, sha256 {letter.sha256}",
         "begins": repr(value[:_PREVIEW]) if value else "",
     }
     for name, text in facts.items():
         if text:
             print(f"  {name}: {terminal.cell(text, limit=1000)}")
+    for text in _refusals(letter, maker):
+        print(f"    {terminal.cell(text, limit=1000)}")
 
 
 def _text(moment: datetime) -> str:

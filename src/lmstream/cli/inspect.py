@@ -15,6 +15,7 @@ from cyclopts import Parameter, validators
 
 from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
+from lmstream.cli.refusals import NAMED, refusals
 from lmstream.errors import ConfigError, DecodeError, SourceError
 from lmstream.fanout import Engine, FanOut
 from lmstream.model import DeadLetter, Record
@@ -143,9 +144,11 @@ def _letters(target: str, data: bytes, most: int) -> list[Record]:
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise SourceError("source.file", f"{target}: line {number} is no dead letter: {e}") from e
         why = f"{letter.code} {letter.detail} [{letter.reason}]" if letter.reason else "no reason given"
-        points = "".join(f"; point {n}: {reason}" for n, reason in letter.rejected[:10])
-        terminal.say(terminal.clean(f"dead letter of {letter.record().coordinates}: {why}{points}", limit=1000))
-        found.append(msgspec.structs.replace(letter.record(), only=None))
+        names = [f"point {n}: {reason}" for n, reason in letter.rejected[:NAMED]]
+        names += [f"{path}: {reason}" for path, reason in letter.parts[:NAMED]]
+        text = "; ".join([f"dead letter of {letter.record().coordinates}: {why}", *names])
+        terminal.say(terminal.clean(text, limit=1000))
+        found.append(msgspec.structs.replace(letter.record(), only=None, below=()))
     return found
 
 
@@ -178,6 +181,8 @@ def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: b
         elif record.value is not None:
             _show_bundle(bundles.message_of(record.value, maker.settings.limits), form, limit)
         terminal.say(_summary(record, out))
+        for line in refusals(out):
+            terminal.say(f"  {terminal.clean(line, limit=1000)}")
     if len(records) > limit:
         terminal.say(f"the first {limit:,} records; --limit shows more")
     return bad
@@ -200,8 +205,7 @@ def _summary(record: Record, out: FanOut) -> str:
         reasons[reason] = reasons.get(reason, 0) + 1
     parts += [f"rejected {count:,} {reason}" for reason, count in sorted(reasons.items())]
     parts += [f"noted {count:,} {what}" for what, count in sorted(out.noted.items())]
-    if out.rejected:
-        parts.append("first rejected point: number " + str(out.rejected[0][0]))
+    parts += [f"{len(out.parts):,} parts undecodable"] if out.parts else []
     return ", ".join(parts)
 
 

@@ -9,8 +9,9 @@ import msgspec
 
 from lmstream import lambda_failures
 from lmstream.cli import terminal
+from lmstream.cli.ending import conclude
 from lmstream.cli.letters import Filters, Found, Store, reading
-from lmstream.cli.run import conclude, execute
+from lmstream.cli.run import execute
 from lmstream.config import Config
 from lmstream.errors import DecodeError
 from lmstream.fanout import Engine
@@ -72,8 +73,8 @@ async def rehearse(store: Store, filters: Filters, config: Config) -> int:
                 again[e.reason] += 1
                 continue
             rows += out.rows
-            if out.rejected:
-                again[out.rejected[0][1]] += 1
+            if out.rejected or out.parts:
+                again[out.rejected[0][1] if out.rejected else out.parts[0].reason] += 1
     terminal.say(f"{letters:,} letters would give {rows:,} rows; nothing was sent: give --yes")
     for reason, count in sorted(again.items()):
         terminal.say(f"{count:,} would be refused again: {terminal.cell(reason)}")
@@ -96,7 +97,7 @@ class _Replayed:
         if _is_stub(letter):
             self.stubs += 1
             return False
-        light = msgspec.structs.replace(letter, value=None, key=None, headers=(), rejected=())
+        light = msgspec.structs.replace(letter, value=None, key=None, headers=(), rejected=(), parts=())
         at = (TopicPartition(letter.topic, letter.partition), letter.offset)
         self._taken.setdefault(at, []).append(msgspec.structs.replace(found, letter=light))
         return True

@@ -3,7 +3,6 @@
 import asyncio
 import multiprocessing
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -18,12 +17,12 @@ from cyclopts import Parameter
 
 from lmstream._checked import Text
 from lmstream.cli import terminal
-from lmstream.cli.checks import organization
+from lmstream.cli.ending import AGAIN, broke_off, conclude, counted, from_files
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
 from lmstream.cli.heap import trimmed
 from lmstream.cli.status import Reporter
 from lmstream.cli.watching import logged, watched
-from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters, letters_part
+from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.interfaces import Source
 from lmstream.operations.letters import Telling
@@ -31,9 +30,6 @@ from lmstream.operations.readings import Readings
 from lmstream.pipeline import Settled
 from lmstream.runtime import Summary
 
-PARTIAL: Final = 4
-AGAIN: Final = 75
-"""Exit code of a stop that left records unacknowledged: start again, they come back (EX_TEMPFAIL of sysexits)."""
 _LAST: Final = 4.0  # seconds beyond the grace to commit, close and leave the group: 25 + 4 is below the 30 of a kill
 _PATIENCE: Final = 5.0  # seconds a person waits for a sink whose configuration is wrong
 
@@ -112,6 +108,7 @@ def run(
     *,
     workers: int | None = None,
     strict: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=False)] = (),
     source: SourceFlags = _NO_SOURCE,
     broker: BrokerFlags = NO_BROKER,
@@ -120,6 +117,8 @@ def run(
 ) -> int:
     """Move records from a source to a sink as rows. Offsets are committed only for what is durable.
 
+    Exit 4 when nothing was delivered of the files that were read.
+
     SIGTERM or Ctrl-C stops cleanly: what is in flight is settled and committed. A second one exits at once.
 
     Parameters
@@ -127,7 +126,9 @@ def run(
     workers
         Processes, each its own member of the consumer group, or with its share of the files. Default: 1.
     strict
-        Exit 4 when some records were dead-lettered.
+        Exit 4 when some records were dead-lettered or gave no row, or hold members that OTLP metrics do not know.
+    as_json
+        Print the counts of the run as one JSON object at its end, with --workers one for each.
     settings
         Any other setting, as KEY=VALUE: --set delivery.concurrency=4. May be repeated.
     """
@@ -136,28 +137,37 @@ def run(
     if broker.bootstrap:
         overrides.setdefault("source.type", "kafka")
     config = engine.load(overrides)
+    if as_json and config.need("sink").name == "stdout":
+        raise ConfigError("config.invalid", "--json: rows go to standard output already; give --sink or --landed")
     if config.run.workers > 1:
         from lmstream.cli.workers import check, shares, supervise
 
         check(config)
-        return supervise(engine.config, engine.overrides() | overrides, shares(config, config.run.workers))
+        return supervise(
+            engine.config, engine.overrides() | overrides, shares(config, config.run.workers), as_json=as_json
+        )
     with logged(config, 0):
-        return conclude(asyncio.run(execute(config)), config)
+        return carried_out(config, as_json=as_json)
 
 
-def conclude(summary: Summary, config: Config) -> int:
-    """Say how the run went, and answer its exit code."""
-    terminal.say(sentence(summary))
-    part = letters_part(config)
-    if summary.dead_letters and config.need("source").name == "files" and part is not None and part.name == "letters":
-        terminal.say(f"why, and which: lmstream dlq ls {shlex.quote(part.settings.root)}")
-    unresolved = organization(config)
-    if "org.unresolved" in summary.rejected and unresolved.verdict == "failed":
-        terminal.say(f"organization: {unresolved.said}; {unresolved.mend}, and replay the letters")
-    if summary.unacked:
-        terminal.say(f"{summary.unacked:,} records were not settled in time; they come again at the next start")
-        return AGAIN
-    return PARTIAL if config.run.strict and summary.dead_letters else 0
+def carried_out(
+    config: Config, *, as_json: bool, worker: int = 0, told: Callable[[Summary], None] | None = None
+) -> int:
+    """Run to the end and say how it went; answer the exit code. `told` takes the counts of one worker among several:
+    that it delivered nothing of its share says nothing about the whole."""
+    broken: list[Summary] = []
+    try:
+        summary = asyncio.run(execute(config, worker=worker, broken=broken.append))
+        code = conclude(summary, config, alone=told is None)
+    except LmstreamError as e:
+        if as_json:
+            terminal.print_json(counted(broken[0] if broken else Summary(), worker, e), indent=None)
+        raise
+    if told is not None:
+        told(summary)
+    if as_json:
+        terminal.print_json(counted(summary, worker), indent=None)
+    return code
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -171,20 +181,25 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
 
 
 async def execute(
-    config: Config, source: Source | None = None, on_settled: Settled | None = None, worker: int = 0
+    config: Config,
+    source: Source | None = None,
+    on_settled: Settled | None = None,
+    worker: int = 0,
+    broken: Callable[[Summary], None] | None = None,
 ) -> Summary:
     """Run to the end of the source, or to a signal. Call it once per process: it takes the signals.
 
-    `source` stands in for the configured one; `on_settled` is told of each record; `worker` is which of several.
+    `source` stands in for the configured one; `on_settled` is told of each record; `worker` is which of several;
+    `broken` gets the counts of a run that ends with an error.
     """
     await _check(config)
-    interactive = sys.stderr.isatty() or config.need("source").name == "files"
+    interactive = sys.stderr.isatty() or from_files(config)
     if config.runtime.fatal_patience is None and interactive:
         patient = msgspec.structs.replace(config.runtime, fatal_patience=_PATIENCE)
         config = msgspec.structs.replace(config, runtime=patient)
     reporter = Reporter(config.run.report_seconds)
     # What is read by hand is told of at the end, and lies in a folder beside it.
-    told = source is None and config.need("source").name != "files"
+    told = source is None and not from_files(config)
     letters = Telling(build_letters(config), time.monotonic) if told else None
     runtime = build_runtime(config, reporter, source, on_settled, letters)
     reporter.readings = Readings(runtime)
@@ -210,9 +225,10 @@ async def execute(
         async with watched(config, reporter.readings, worker), trimmed(runtime.pipeline):
             with reporter:
                 return await runtime.run()
-    except LmstreamError:
-        if (sofar := runtime.progress()).records:
-            terminal.say(sentence(sofar, "broke off after"))
+    except LmstreamError as e:
+        broke_off(runtime.progress(), config, e)
+        if broken is not None:
+            broken(runtime.progress())
         raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -253,21 +269,3 @@ async def _check(config: Config) -> None:
                 terminal.say(f"the stream cannot be described, going on: {terminal.clean(e.detail)}")
     finally:
         await sink.close()
-
-
-def sentence(summary: Summary, how: str = "done in") -> str:
-    """Answer the last line of a run."""
-    parts = [
-        f"{summary.records:,} records",
-        f"{summary.rows:,} rows delivered",
-        f"{summary.dead_letters:,} dead letters",
-    ]
-    parts += [f"{summary.tombstones:,} tombstones"] if summary.tombstones else []
-    parts += [
-        f"skipped {n:,} {reason}" for reason, n in sorted(summary.skipped.items()) if reason != "record.tombstone"
-    ]
-    parts += [f"rejected {n:,} {reason}" for reason, n in sorted(summary.rejected.items())]
-    parts += [f"noted {n:,} {what}" for what, n in sorted(summary.noted.items())]
-    parts += [f"{summary.retried_packs:,} packs sent again"] if summary.retried_packs else []
-    rate = summary.rows / summary.duration if summary.duration else 0.0
-    return f"{how} {summary.duration:.1f} s ({rate:,.0f} rows/s): " + ", ".join(parts)

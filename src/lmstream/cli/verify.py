@@ -213,7 +213,8 @@ def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
     rejected = tuple(n for n, _ in out.rejected)
     points = max([*rows, *rejected], default=-1) + 1
     absent = tuple(n for n in range(points) if n not in rows)
-    return msgspec.structs.replace(whole, points=points, absent=absent, rejected=rejected)
+    parts = tuple(part.path for part in out.parts)
+    return msgspec.structs.replace(whole, points=points, absent=absent, rejected=rejected, parts=parts)
 
 
 def log_entries(path: Path) -> Iterator[Expected]:

@@ -1,6 +1,5 @@
 """Several processes for one `run`, one core each: members of one consumer group, or each with a share of the files."""
 
-import asyncio
 import multiprocessing
 import os
 import signal
@@ -13,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lmstream.cli import terminal
+from lmstream.cli.ending import PARTIAL, nothing_delivered
 from lmstream.config import Config, load
 from lmstream.errors import ConfigError
+from lmstream.progress import Progress as Summary
 from lmstream.sources.files import STDIN, listing
 
 
@@ -37,15 +38,18 @@ def shares(config: Config, count: int) -> list[dict[str, Any]]:
     return [{"source.paths": listed, "source.share": (number, count)} for number in range(count)]
 
 
-def supervise(path: Path | None, overrides: dict[str, Any], told: Sequence[dict[str, Any]]) -> int:
+def supervise(
+    path: Path | None, overrides: dict[str, Any], told: Sequence[dict[str, Any]], *, as_json: bool = False
+) -> int:
     """Start a worker for each of `told` and wait for them; one that fails stops the others, and its exit code is the
-    answer. Else it is the worst one.
+    answer. Else it is the worst one, and 4 when nothing was delivered of the files that all of them read.
 
     SIGTERM and Ctrl-C are passed on; twice is passed on twice, which ends them at once.
     """
     context = multiprocessing.get_context("spawn")
+    totals = context.Array("Q", 2)
     workers = [
-        context.Process(target=_work, args=(path, overrides | own, number), name=f"worker {number}")
+        context.Process(target=_work, args=(path, overrides | own, number, totals, as_json), name=f"worker {number}")
         for number, own in enumerate(told, 1)
     ]
 
@@ -70,7 +74,10 @@ def supervise(path: Path | None, overrides: dict[str, Any], told: Sequence[dict[
     if failed:
         return _code(failed)
     # One that the signal itself ended had not begun to read, or had done all: else it listens for it.
-    return max(0 if worker.exitcode == -signal.SIGTERM else _code(worker) for worker in workers)
+    code = max(0 if worker.exitcode == -signal.SIGTERM else _code(worker) for worker in workers)
+    if not code and any("source.share" in own for own in told) and nothing_delivered(totals[0], totals[1]):
+        return PARTIAL
+    return code
 
 
 def _until_ended(workers: list[BaseProcess], stop: Callable[[], None], stopping: threading.Event) -> BaseProcess | None:
@@ -82,7 +89,7 @@ def _until_ended(workers: list[BaseProcess], stop: Callable[[], None], stopping:
             worker.join()
             workers.remove(worker)
             # Workers that were told to stop are settling: a second signal would end them before they are done.
-            if worker.exitcode and not stopping.is_set():
+            if worker.exitcode not in {0, PARTIAL} and not stopping.is_set():
                 terminal.say(f"{worker.name} ended with exit code {worker.exitcode}; stopping the others")
                 failed = worker
                 stop()
@@ -94,19 +101,24 @@ def _code(worker: BaseProcess) -> int:
     return code if code >= 0 else 128 - code  # killed by a signal: as shells say it
 
 
-def _work(path: Path | None, overrides: dict[str, Any], number: int) -> None:
-    """Be one worker."""
+def _work(path: Path | None, overrides: dict[str, Any], number: int, totals: Any, as_json: bool) -> None:  # noqa: FBT001 - across processes
+    """Be one worker; add the records with a value that it read, and the rows that it delivered, to `totals`."""
     from lmstream.cli import guarded
-    from lmstream.cli.run import conclude, execute
+    from lmstream.cli.run import carried_out
     from lmstream.cli.watching import logged
 
     # Ctrl-C on the terminal goes to the parent alone, which passes it on once.
     os.setpgrp()
     terminal.prefix = f"worker {number}: "
 
+    def add(summary: Summary) -> None:
+        with totals.get_lock():
+            totals[0] += summary.records - summary.tombstones
+            totals[1] += summary.rows
+
     def work() -> int:
         config = load(path, overrides=overrides)
         with terminal.logging_to_stderr(debug=False), logged(config, number):
-            return conclude(asyncio.run(execute(config, worker=number)), config)
+            return carried_out(config, as_json=as_json, worker=number, told=add)
 
     sys.exit(guarded(work))

@@ -1,0 +1,99 @@
+"""How a run ended: its last line, its counts for machines, and its exit code."""
+
+import shlex
+from typing import Any, Final
+
+import msgspec
+
+from lmstream.cli import terminal
+from lmstream.cli.checks import organization
+from lmstream.config import Config, letters_part
+from lmstream.errors import LmstreamError
+from lmstream.progress import Progress as Summary
+
+PARTIAL: Final = 4
+AGAIN: Final = 75
+"""Exit code of a stop that left records unacknowledged: start again, they come back (EX_TEMPFAIL of sysexits)."""
+
+
+def sentence(summary: Summary, how: str = "done in") -> str:
+    """Answer the last line of a run."""
+    parts = [
+        f"{summary.records:,} records",
+        f"{summary.rows:,} rows delivered",
+        f"{summary.dead_letters:,} dead letters",
+    ]
+    parts += [
+        f"{count:,} {what}"
+        for count, what in (
+            (summary.tombstones, "tombstones"),
+            (summary.undecodable, "records undecodable"),
+            (summary.parts_undecodable, "parts undecodable"),
+            (summary.empty, "records empty"),
+            (summary.all_skipped, "records without a row (all points skipped)"),
+        )
+        if count
+    ]
+    parts += [
+        f"skipped {n:,} {reason}" for reason, n in sorted(summary.skipped.items()) if reason != "record.tombstone"
+    ]
+    parts += [f"rejected {n:,} {reason}" for reason, n in sorted(summary.rejected.items())]
+    parts += [f"noted {n:,} {what}" for what, n in sorted(summary.noted.items())]
+    if summary.unknown:
+        names = terminal.clean(", ".join(summary.unknown), limit=1_000)
+        parts.append(f"members that OTLP metrics do not know: {names}")
+    parts += [f"{summary.retried_packs:,} packs sent again"] if summary.retried_packs else []
+    rate = summary.rows / summary.duration if summary.duration else 0.0
+    return f"{how} {summary.duration:.1f} s ({rate:,.0f} rows/s): " + ", ".join(parts)
+
+
+def counted(summary: Summary, worker: int = 0, error: LmstreamError | None = None) -> dict[str, Any]:
+    """The counts of a run for machines, and how it broke off, if it did."""
+    found: dict[str, Any] = {"worker": worker} if worker else {}
+    found |= msgspec.to_builtins(summary)
+    return found if error is None else {**found, "error": {"code": error.code, "detail": error.detail}}
+
+
+def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
+    """Say how the run went, and answer its exit code. One that is not `alone` is judged with the other workers."""
+    terminal.say(sentence(summary))
+    _say_where_letters_are(summary, config)
+    unresolved = organization(config)
+    if "org.unresolved" in summary.rejected and unresolved.verdict == "failed":
+        terminal.say(f"organization: {unresolved.said}; {unresolved.mend}, and replay the letters")
+    if summary.unacked:
+        terminal.say(f"{summary.unacked:,} records were not settled in time; they come again at the next start")
+        return AGAIN
+    if alone and from_files(config) and nothing_delivered(summary.records - summary.tombstones, summary.rows):
+        return PARTIAL
+    odd = summary.dead_letters or summary.empty or summary.all_skipped or summary.unknown
+    return PARTIAL if config.run.strict and odd else 0
+
+
+def broke_off(summary: Summary, config: Config, error: LmstreamError) -> None:
+    """Say how far a run came that ends with an error, and give the error its exit code."""
+    if summary.records:
+        terminal.say(sentence(summary, "broke off after"))
+        _say_where_letters_are(summary, config)
+    # Not one record could be used: a breaker that says so early is no other end than a run to the last record.
+    if error.reason == "dead_letters.breaker" and from_files(config) and not summary.rows:
+        error.exit_code = PARTIAL
+
+
+def _say_where_letters_are(summary: Summary, config: Config) -> None:
+    part = letters_part(config)
+    if summary.dead_letters and from_files(config) and part is not None and part.name == "letters":
+        terminal.say(f"why, and which: lmstream dlq ls {shlex.quote(part.settings.root)}")
+
+
+def nothing_delivered(records: int, rows: int) -> bool:
+    """Whether a run read records with values and delivered no row; says so."""
+    if records and not rows:
+        terminal.say(f"nothing was delivered: no row came of {records:,} records")
+        return True
+    return False
+
+
+def from_files(config: Config) -> bool:
+    """Whether a run reads files: by hand, with a person who looks at its end."""
+    return config.need("source").name == "files"
