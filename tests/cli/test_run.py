@@ -13,6 +13,7 @@ import pytest
 
 from lmstream import Engine, Record, Settings
 from lmstream.lab import Fault, FirehoseLab, StreamConfig
+from repoison import GOOD
 
 
 def lines_below(folder):
@@ -90,6 +91,20 @@ def test_the_end_of_a_run_says_what_was_odd_where_letters_are_and_what_a_broken_
     said = cli("run", "--files", "in", "--landed", "landed3")
     assert (said.code, "set engine.org_id, engine.org_by_topic" in said.err) == (4, True)
     assert said.err.endswith("nothing was delivered: no row came of 2 records\n")
+
+
+def test_the_collectors_own_file_lands_and_files_left_out_are_told_once(cli, in_tmp):
+    folder = in_tmp / "in"
+    folder.mkdir()
+    (folder / "metrics.json").write_bytes(GOOD + b"\n" + GOOD + b"\n")
+    for name in ("b.log", "c.txt", "d.bin", "e.protobuf"):
+        (folder / name).write_bytes(GOOD)
+    said = cli("run", "--files", "in", "--org", "acme", "--landed", "landed")
+    assert "2 records, 2 rows delivered, 0 dead letters" in said.err
+    assert said.err.count("4 files left out: .bin .log .protobuf .txt; ") == 1
+    assert said.code == 0
+    said = cli("run", "--files", "in", "--org", "acme", "--landed", "landed2", "--workers", "2")
+    assert said.err.count("left out") == 1
 
 
 def test_the_exit_code_is_that_of_the_worker_for_which_the_others_were_stopped(bundles, tmp_path):

@@ -3,19 +3,28 @@
 import asyncio
 import gzip
 import io
+import json
 import os
 import random
+import sys
 
 import msgspec
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstream.errors import SourceError
+from lmstream import Engine
+from lmstream import Settings as EngineSettings
+from lmstream.errors import ConfigError, DecodeError, SourceError
 from lmstream.model import DeadLetter, TopicPartition
 from lmstream.settings import Limits
-from lmstream.sources._framing import Frames, Inflating, Lines, Sniffing, sniff
-from lmstream.sources.files import Files, Settings
+from lmstream.sources._documents import Documents
+from lmstream.sources._frames import FixedFrames, Frames
+from lmstream.sources._framing import Sniffing, sniff
+from lmstream.sources._inflating import Inflating
+from lmstream.sources.files import Files, Settings, left_out
+from repoison import GOOD_PROTO
 
 BUNDLE = b'{"resourceMetrics":[]}'
 PRETTY = b'{\n  "resourceMetrics": [\n  ]\n}\n'
@@ -31,6 +40,10 @@ def framed(*values):
             length >>= 7
         out += bytes([length]) + value
     return out
+
+
+def fixed(*values):
+    return b"".join(len(value).to_bytes(4, "big") + value for value in values)
 
 
 async def read(*paths, room=1 << 20, stdin=None, limits=None, topic="files"):
@@ -80,12 +93,12 @@ async def test_every_format_in_one_folder(tmp_path):
         assert (record.topic, record.timestamp) == ("files", -1)
         by_file.setdefault(record.partition, []).append((record.offset, record.value))
     assert by_file == {
-        0: [(0, PRETTY)],
+        0: [(0, PRETTY.rstrip())],
         1: [(0, BUNDLE), (1, BUNDLE)],
         2: [(0, BUNDLE), (1, BUNDLE)],
         3: [(0, MESSAGE), (1, b""), (2, b"x" * 300)],
         4: [(0, MESSAGE)],
-        5: [(0, PRETTY)],
+        5: [(0, PRETTY.rstrip())],
         6: [(0, MESSAGE)],
         7: [(0, BUNDLE)],
     }
@@ -210,9 +223,13 @@ async def test_standard_input_as_it_comes():
 
 async def test_what_is_not_there_is_said_at_once_and_what_cannot_be_read_at_the_end(tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "others").mkdir()
+    for name in ("a.log", "b.log.gz", "c.txt", ".hidden"):
+        (tmp_path / "others" / name).write_bytes(b"")
     for paths, text in [
         ((tmp_path / "no.json",), "no such file"),
         ((tmp_path / "empty",), "known name"),
+        ((tmp_path / "others",), "3 files left out: .log .txt"),
         ((), "no paths"),
     ]:
         source = Files(Settings(paths=tuple(map(str, paths))))
@@ -229,22 +246,44 @@ async def test_what_is_not_there_is_said_at_once_and_what_cannot_be_read_at_the_
 @pytest.mark.parametrize(
     ("head", "framing"),
     [
-        (BUNDLE, "lines"),
-        (BUNDLE + b"\n" + BUNDLE, "lines"),
-        (PRETTY, "json"),
-        (b"\n\n  " + PRETTY, "json"),
-        (b'{"resourceMetrics": [\n {', "json"),
-        (b'{"resourceMetrics":[{"cut\n' + BUNDLE, "lines"),
+        (BUNDLE, "text"),
+        (PRETTY, "text"),
+        (b"\n\n  " + PRETTY, "text"),
+        (b'{"resourceMetrics":[{"cut\n' + BUNDLE, "text"),
+        (b"\xef\xbb\xbf" + BUNDLE, "text"),
+        (b"\x1e" + BUNDLE, "text"),
+        (b"[\n" + BUNDLE, "text"),
+        (b"hello\nworld", "text"),
+        (b"\x1b[32mINFO\x1b[0m colours\n" + BUNDLE, "text"),
         (framed(MESSAGE), "frames"),
-        (framed(b"\x0a{\x12" + b"z" * 130), "frames"),
-        (MESSAGE, "frames"),
-        (b"\xef\xbb\xbf{}", "json"),
-        (b"{\0}\0", "json"),
-        (b"hello\nworld", "lines"),
+        (framed(b"\x0a\x79" + b"\x12" * 121), "frames"),  # its length is `{`
+        (framed(b"", MESSAGE), "frames"),
+        (fixed(MESSAGE), "fixed"),
+        (fixed(b"", MESSAGE), "fixed"),
+        (fixed(MESSAGE + MESSAGE * 60), "fixed"),
+        (fixed(zstandard.compress(BUNDLE), zstandard.compress(BUNDLE)), "fixed"),
+        (MESSAGE, "whole"),
+        (b"\x0a\x0a\x12\x08" + bytes(8), "whole"),  # a bare message whose length looks like its tag
+        (b'{\0"\0}\0', "whole"),
+        (BUNDLE.decode().encode("utf-16"), "whole"),
+        (BUNDLE.decode().encode("utf-32-be"), "whole"),
+        (bytes(range(256)), "whole"),
     ],
 )
 def test_content_tells_its_framing(head, framing):
-    assert sniff(head) == framing
+    assert sniff(head) == sniff(head, "json" if framing != "text" or b"{" in head else None) == framing
+
+
+def test_a_name_decides_only_where_the_bytes_say_nothing():
+    assert [sniff(b"\x80\x80\x01xyz\x01", named) for named in (None, "json", "lines", "frames")] == [
+        *["whole"] * 3,
+        "frames",
+    ]
+    html = b"<html>\n<body>502</body>\n</html>"
+    assert [sniff(html, named) for named in (None, "json", "lines", "frames")] == ["text", "whole", "text", "text"]
+    for named in ("json", "lines", "frames"):
+        assert sniff(BUNDLE, named) == sniff(PRETTY, named) == "text"
+        assert (sniff(framed(MESSAGE), named), sniff(fixed(MESSAGE), named)) == ("frames", "fixed")
 
 
 pieces = st.lists(st.integers(1, 7), max_size=40)
@@ -259,30 +298,188 @@ def fed(cutter, data, cuts):
     return out + list(cutter.finish())
 
 
-@given(st.lists(st.binary(max_size=12)), pieces)
-def test_frames_come_back_however_the_bytes_arrive(bundles, cuts):
-    cutter = Frames(8)
-    assert fed(cutter, framed(*bundles), cuts) == [bundle[:8] for bundle in bundles]
+@given(st.lists(st.binary(max_size=12)), pieces, st.sampled_from([(Frames, framed), (FixedFrames, fixed)]))
+def test_frames_come_back_however_the_bytes_arrive(bundles, cuts, kind):
+    cutter = kind[0](8)
+    assert fed(cutter, kind[1](*bundles), cuts) == [bundle[:8] for bundle in bundles]
     assert not cutter.damage
 
 
 @given(st.lists(st.text("ab {}\r", max_size=12).map(str.encode)), pieces)
-def test_lines_come_back_however_the_bytes_arrive(lines, cuts):
-    expected = [line.removesuffix(b"\r") for line in lines]
-    assert fed(Lines(8), b"\n".join(lines), cuts) == [line[:8] for line in expected if line and not line.isspace()]
+def test_lines_that_are_no_json_come_back_however_the_bytes_arrive(lines, cuts):
+    lines = [b"x" + line for line in lines]
+    assert fed(Documents(8), b"\n".join(lines), cuts) == [line.rstrip()[:8] for line in lines]
+
+
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text('ab"{}[]\\\n\x1e,'),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab{", max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+documents = st.lists(trees.map(lambda tree: {"resourceMetrics": [tree]}), min_size=1, max_size=4)
+WRITERS = {
+    "lines": "\n".join,
+    "CRLF and blank lines": lambda texts: "\r\n\r\n".join(texts) + "\r\n",
+    "nothing between them": "".join,
+    "RFC 7464": lambda texts: "".join(f"\x1e{text}\n" for text in texts),
+    "an array": lambda texts: f"[{','.join(texts)}]",
+    "an array, a line each": lambda texts: "[\n" + ",\n".join(texts) + "\n]\n",
+    "arrays of one": lambda texts: "\n".join(f"[{text}]" for text in texts),
+    "a mark each": lambda texts: "\n".join(f"\ufeff{text}" for text in texts),
+}
+
+
+@given(documents, st.sampled_from([None, 0, 1, 4]), st.sampled_from(sorted(WRITERS)), pieces)
+def test_documents_come_back_however_they_are_written_and_arrive(wanted, indent, writer, cuts):
+    separators = (",", ":") if indent is None else None
+    data = WRITERS[writer]([json.dumps(each, indent=indent, separators=separators) for each in wanted]).encode()
+    for named in (None, "json", "lines"):
+        cutter = Sniffing(named, 10_000)
+        assert [json.loads(value) for value in fed(cutter, data, cuts)] == wanted
+        assert not cutter.damage
+
+
+@given(documents, st.sampled_from([None, 2]), st.data(), pieces)
+def test_a_document_cut_anywhere_spares_its_neighbours(wanted, indent, data, cuts):
+    texts = [json.dumps(each, indent=indent).encode() for each in [*wanted, {"resourceMetrics": []}]]
+    at = data.draw(st.integers(0, len(wanted) - 1))
+    texts[at] = texts[at][: data.draw(st.integers(1, len(texts[at]) - 1))]
+    got = fed(Sniffing("json", 10_000), b"\n".join(texts), cuts)
+    whole = texts[:at] + texts[at + 1 :]
+    assert [value for value in got if value in whole] == whole
+    assert len(got) > len(whole)
+
+
+@given(st.text('{}[]",:\n\x1ea1 \\', max_size=60).map(str.encode), pieces)
+def test_no_byte_of_text_is_lost_but_what_stands_between_documents(data, cuts):
+    between = b" \n\x1e,[]"
+    got = fed(Documents(1000), data, cuts)
+    assert b"".join(got).translate(None, between) == data.translate(None, between)
+    assert all(got)
 
 
 @given(st.binary(max_size=60), pieces)
 def test_any_bytes_are_cut_without_an_error_and_nothing_is_over_the_bound(data, cuts):
-    for framing in (None, "json", "lines", "frames"):
-        assert all(len(value) <= 8 for value in fed(Sniffing(framing, 8), data, cuts))
+    for named in (None, "json", "lines", "frames"):
+        for head in (b"", b"{", b"[", b"\0\0\0", b"\n"):
+            assert all(len(value) <= 8 for value in fed(Sniffing(named, 8), head + data, cuts))
 
 
-@given(st.lists(st.binary(max_size=40), min_size=1), pieces, st.integers(0, 200))
-def test_gzip_comes_back_however_it_arrives_and_a_cut_is_damage(members, cuts, end):
-    data = b"".join(map(gzip.compress, members))
+@given(
+    st.lists(st.binary(max_size=40), min_size=1),
+    pieces,
+    st.data(),
+    st.sampled_from([gzip.compress, zstandard.compress]),
+)
+def test_compressed_data_comes_back_however_it_arrives_and_a_cut_is_damage(members, cuts, data, compress):
+    stored = [compress(member) for member in members]
+    padded = b"".join(member + data.draw(st.sampled_from([b"", b"\0\0", b"\n", bytes(9)])) for member in stored)
     whole = Inflating()
-    assert b"".join(fed(whole, data, cuts)) == b"".join(members)
+    assert b"".join(fed(whole, padded, cuts)) == b"".join(members)
     assert not whole.damage
+    end = data.draw(st.integers(4, sum(map(len, stored)) - 1))
     cut = Inflating()
-    assert b"".join(members).startswith(b"".join(fed(cut, data[:end], cuts))) or end < 2
+    assert b"".join(members).startswith(b"".join(fed(cut, b"".join(stored)[:end], cuts)))
+    ends = [sum(map(len, stored[:n])) for n in range(len(stored))]
+    assert bool(cut.damage) == (end not in ends)
+
+
+@given(
+    st.binary(max_size=300), pieces, st.sampled_from([b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08\x00", b"\x50\x2a\x4d\x18"])
+)
+def test_any_compressed_bytes_are_data_or_damage(data, cuts, head):
+    inflating = Inflating()
+    fed(inflating, head + data, cuts)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_what_follows_compressed_data_is_named(compress):
+    for tail in (b"x", b"tail and more"):
+        inflating = Inflating()
+        assert b"".join(fed(inflating, compress(BUNDLE) + tail, [])) == BUNDLE
+        assert "follow its" in inflating.damage
+
+
+async def test_a_long_line_of_many_documents_is_streamed(tmp_path):
+    one = b'{"resourceMetrics":[{"x":"' + b"y" * 5000 + b'"}]}'
+    (tmp_path / "array.json").write_bytes(b"[" + b",".join([one] * 400) + b"]")
+    (tmp_path / "joined.json").write_bytes(one * 400)
+    limits = Limits(record_bytes=6000)
+    records, problems = await read(tmp_path, limits=limits)
+    assert values(records) == [one] * 800
+    assert not problems
+
+
+def test_a_string_without_an_end_takes_bounded_memory():
+    cutter = Documents(1000)
+    got = list(cutter.feed(b'{"a":"'))
+    for _ in range(200):
+        got += cutter.feed(b"x" * 1000)
+        assert len(cutter._data) <= 4000
+    got += cutter.feed(b"\n" + BUNDLE)
+    assert [len(value) for value in got + list(cutter.finish())] == [1000, len(BUNDLE)]
+
+
+def zipped(data):
+    return gzip.compress(data, mtime=0)  # the same in every process, for the names of the tests
+
+
+LOG_LINE = b"2024-05-01T12:00:00Z info flushed 3 metrics"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "wanted"),
+    [
+        # The File Exporter's own metrics.json: a JSON object a line (its README, "File Format").
+        ("metrics.json", BUNDLE + b"\n" + BUNDLE + b"\n", 2),
+        ("metrics-2022-09-14T05-02-14.173.json", BUNDLE + b"\r\n" + BUNDLE, 2),
+        ("metrics.json.gz", zipped(BUNDLE) + zipped(BUNDLE), 2),
+        ("metrics.json.gz", zipped(BUNDLE + b"\n" + BUNDLE) + b"\n", 2),
+        ("metrics.json", BUNDLE + b"\n" + LOG_LINE + b"\n", 1),
+        ("two.json", PRETTY + PRETTY, 2),
+        ("two.jsonl", PRETTY + PRETTY, 2),
+        ("bom.json", b"\xef\xbb\xbf" + PRETTY, 1),
+        ("array.json", b"[" + PRETTY + b"," + BUNDLE + b"]\n", 2),
+        ("seq.json", b"\x1e" + PRETTY + b"\x1e" + BUNDLE + b"\n", 2),
+        # format: proto; with compression: zstd each message is compressed and then framed, JSON too.
+        ("metrics.pb", fixed(GOOD_PROTO, GOOD_PROTO), 2),
+        ("metrics.json", fixed(GOOD_PROTO, GOOD_PROTO), 2),
+        ("metrics.json", fixed(zstandard.compress(BUNDLE), zstandard.compress(BUNDLE)), 2),
+        ("metrics", fixed(zstandard.compress(GOOD_PROTO)), 1),
+        # With the gate exporter.file.nativeCompression the file is one stream of zstd frames.
+        ("metrics.json.zst", zstandard.compress(BUNDLE + b"\n") + zstandard.compress(BUNDLE + b"\n"), 2),
+        ("metrics.pb.zst", zstandard.compress(fixed(GOOD_PROTO)) + zstandard.compress(fixed(GOOD_PROTO)), 2),
+        ("metrics.json", zstandard.compress(fixed(GOOD_PROTO, GOOD_PROTO)), 2),
+    ],
+)
+async def test_the_bytes_beat_the_name_and_every_bundle_is_read(tmp_path, name, data, wanted):
+    (tmp_path / name).write_bytes(data)
+    records, problems = await read(tmp_path / name)
+    assert not problems
+    engine = Engine(EngineSettings(org_id="acme"))
+    read_well = 0
+    for at, record in enumerate(records):
+        assert record.offset == at
+        try:
+            engine.fan_out(record)
+        except DecodeError:
+            assert record.value == LOG_LINE
+        else:
+            read_well += 1
+    assert read_well == wanted
+
+
+async def test_names_that_are_passed_over_are_counted_once(tmp_path):
+    for name in ("a.json", "b.log", "c.txt", "d.bin", "e.protobuf", "deep/f.log", "g", ".h.log", "i.json.zst"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(BUNDLE)
+    assert left_out([str(tmp_path)]) == "6 files left out: (without an ending) .bin .log .protobuf .txt"
+    assert left_out([str(tmp_path / "b.log"), "-"]) == ""
+    assert values((await read(tmp_path / "b.log"))[0]) == [BUNDLE]
+
+
+async def test_zstd_without_its_library_stops_the_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    (tmp_path / "a.json").write_bytes(zstandard.compress(BUNDLE))
+    with pytest.raises(ConfigError, match="pip install"):
+        await read(tmp_path)

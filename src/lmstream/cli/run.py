@@ -139,6 +139,7 @@ def run(
     config = engine.load(overrides)
     if as_json and config.need("sink").name == "stdout":
         raise ConfigError("config.invalid", "--json: rows go to standard output already; give --sink or --landed")
+    _say_left_out(config)
     if config.run.workers > 1:
         from lmstream.cli.workers import check, shares, supervise
 
@@ -168,6 +169,16 @@ def carried_out(
     if as_json:
         terminal.print_json(counted(summary, worker), indent=None)
     return code
+
+
+def _say_left_out(config: Config) -> None:
+    """Name the files of folders that are passed over, so that nobody takes a part for the whole."""
+    source = config.need("source")
+    if source.name == "files":
+        from lmstream.sources.files import left_out
+
+        if passed := left_out(source.settings.paths):
+            terminal.say(f"{passed}; a file that is named itself is read whatever its name")
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, Any]:

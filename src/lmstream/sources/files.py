@@ -1,4 +1,4 @@
-"""Read bundles from files, folders or standard input: JSON, JSON lines, protobuf, dead letters, also gzipped."""
+"""Read bundles from files, folders or standard input: JSON, JSON lines, protobuf, letters, also in gzip or zstd."""
 
 import asyncio
 import contextlib
@@ -19,20 +19,23 @@ from lmstream.errors import SourceError
 from lmstream.interfaces import Batch, Drain
 from lmstream.model import DeadLetter, Record, TopicPartition
 from lmstream.settings import KIB, Limits
-from lmstream.sources._framing import Framing, Inflating, Sniffing
+from lmstream.sources._framing import Named, Sniffing
+from lmstream.sources._inflating import Inflating
 
 STDIN: Final = "-"
-SUFFIXES: Final[Mapping[str, Framing]] = {
+SUFFIXES: Final[Mapping[str, Named]] = {
     ".json": "json",
     ".jsonl": "lines",
     ".ndjson": "lines",
     ".pb": "frames",
     ".binpb": "frames",
 }
+"""Names that are read in a folder, each also with .gz or .zst behind it. How a file is cut its bytes say."""
 _CHUNK: Final = 256 * KIB
 _POLL_RECORDS: Final = 5_000  # of tiny bundles: one poll must not become the whole run
 _WAIT: Final = 0.2  # seconds one poll waits for standard input, so that a run can be stopped
 _PROBLEMS: Final = 5  # damaged files named in one message
+_ENDINGS: Final = 10  # endings of file names in one message
 _LETTER_KEYS: Final = (b'"topic"', b'"partition"', b'"offset"')
 
 
@@ -40,8 +43,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the files source."""
 
     paths: tuple[str, ...]
-    """Files, folders (read recursively, sorted, hidden and unknown files left out) and `-` for standard input. What
-    Lambda writes of failed batches is known by what it holds, for its name tells nothing."""
+    """Files, folders (read recursively, sorted) and `-` for standard input. A file that is named is read whatever it is
+    called; of a folder those that end in .json, .jsonl, .ndjson, .pb or .binpb, also with .gz or .zst, and no hidden
+    ones. What Lambda writes of failed batches is known by what it holds, for its name tells nothing."""
     topic: str = ""
     """Topic of records that do not bring their own; part of the row id. Each file's own name as it was given, unless
     set: rows of two files landed in one place must not have the same ids."""
@@ -150,8 +154,8 @@ class Files:
                 self.problems.append(f"{name}: {error.strerror or error}")
 
     def _of_file(self, topic: str, partition: int, name: str) -> Iterator[Record | None]:
-        suffix = Path(name.lower().removesuffix(".gz")).suffix
-        inflating, cutter = Inflating(), Sniffing(SUFFIXES.get(suffix), max(self._bound, lambda_failures.LARGEST))
+        inflating, bound = Inflating(), max(self._bound, lambda_failures.LARGEST)
+        cutter = Sniffing(SUFFIXES.get(_suffix(name)), bound)
         offset = 0
         for value in self._values(name, inflating, cutter):
             if value is None:
@@ -197,8 +201,8 @@ def listing(paths: Sequence[str]) -> list[str]:
         elif Path(name).is_dir():
             found = sorted(_walk(Path(name)))
             if not found:
-                known = " ".join(SUFFIXES)
-                raise SourceError("source.file", f"{name}: no files with a known name ({known}, each also .gz)")
+                known = f"no files with a known name ({' '.join(SUFFIXES)}, each also .gz or .zst)"
+                raise SourceError("source.file", "; ".join(filter(None, (f"{name}: {known}", left_out([name])))))
             listed += found
         elif Path(name).exists():
             listed.append(name)
@@ -213,12 +217,32 @@ def _topic_of(name: str) -> str:
     return "stdin" if name == STDIN else Path(name).as_posix()
 
 
-def _walk(root: Path) -> Iterator[str]:
+def left_out(paths: Sequence[str]) -> str:
+    """How many files of the folders among the paths are passed over for their names, and which endings they have. Empty
+    when there are none; hidden files are not counted."""
+    endings: set[str] = set()
+    count = 0
+    for root in paths:
+        if root != STDIN and Path(root).is_dir():
+            for name in _walk(Path(root), wanted=False):
+                count += 1
+                endings.add(_suffix(name) or "(without an ending)")
+    if not count:
+        return ""
+    named = " ".join(sorted(endings)[:_ENDINGS]) + (" ..." if len(endings) > _ENDINGS else "")
+    return f"{count:,} file{'s' * (count > 1)} left out: {named}"
+
+
+def _suffix(name: str) -> str:
+    return Path(name.lower().removesuffix(".gz").removesuffix(".zst")).suffix
+
+
+def _walk(root: Path, *, wanted: bool = True) -> Iterator[str]:
     for folder, below, names in os.walk(root):
         below[:] = [name for name in below if not name.startswith(".")]
         for name in names:
-            known = Path(name.lower().removesuffix(".gz")).suffix in SUFFIXES
-            if not name.startswith(".") and (known or _is_document(Path(folder, name))):
+            read = _suffix(name) in SUFFIXES or _is_document(Path(folder, name))
+            if not name.startswith(".") and read is wanted:
                 yield f"{folder}/{name}"
 
 
