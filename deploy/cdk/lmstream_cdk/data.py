@@ -129,6 +129,9 @@ class DataStack(LmstreamStack):
             abort_incomplete_multipart_upload_after=Duration.days(7),
         )
         rules = self._rows_rules() if days is None else [expire]
+        if logical_id == "DeadLetters":
+            # What somebody removed can be had back for so long; nothing else here ends what lies beside the letters.
+            rules.append(s3.LifecycleRule(id="removed", noncurrent_version_expiration=Duration.days(30)))
         bucket = pin(
             s3.Bucket(
                 self,

@@ -498,7 +498,8 @@ def test_what_a_mapping_gives_up_is_told_and_never_expires(default, other):
     for made in (default, other):
         bucket = made.resources("AWS::S3::Bucket")["DeadLettersBucket"]["Properties"]
         rules = bucket["LifecycleConfiguration"]["Rules"]
-        assert [rule["Prefix"] for rule in rules] == ["dead-letters/"]
+        assert [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule] == ["dead-letters/"]
+        assert [rule["NoncurrentVersionExpiration"]["NoncurrentDays"] for rule in rules] == [7, 30]
         prefix = made.one("AWS::Lambda::Function")["Environment"]["Variables"]["LMSTREAM_DEAD_LETTERS__PREFIX"]
         assert f"{prefix}/" == rules[0]["Prefix"], "letters themselves do expire"
 
