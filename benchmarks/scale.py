@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lmstream._quotas import direct_put_mib
 from lmstream.deployment import Deployment, load
 from lmstream.estimate import Estimate, estimate, prices
 from lmstream.settings import MIB
@@ -24,8 +25,6 @@ DEVICES = (1_000, 10_000, 100_000, 1_000_000)
 FIGURE = "Kafka to Firehose, kafka: rows a CPU second"
 HEADROOM = 0.6  # of a core: the rest catches up after a stop, and carries what is not the average
 PARTITION_MIB = 5.0  # read and written a second by one partition without trouble: half of what AWS names for MSK
-STREAM_MIB = 5.0  # a second, the default quota of one stream (docs.aws.amazon.com/firehose/latest/dev/limits.html)
-STREAMS = 50  # delivery streams an account may have by default in a region; AWS raises it
 
 
 class Step(NamedTuple):
@@ -37,7 +36,8 @@ class Step(NamedTuple):
     rows_mib: float
     members: int
     partitions: int
-    streams: int
+    stream_mib: float
+    """MiB/s that the stream's quota has to be."""
     active_partitions: int
     usd: float
     first_limit: str
@@ -56,21 +56,21 @@ def step(base: Deployment, devices: int, per_core: float, before: Step | None) -
     rows, rows_mib = found.rates["rows_per_second"], found.rates["mib_per_second"]
     topic_mib = found.rates["bundles_per_second"] * base.load.bundle_bytes / MIB
     members = math.ceil(rows / (per_core * HEADROOM))
-    streams = math.ceil(rows_mib / STREAM_MIB)
+    first = base.stream.mib_per_second or direct_put_mib(base.region)
+    stream_mib = first * math.ceil(rows_mib / first)
     partitions = max(members, math.ceil(topic_mib / PARTITION_MIB))
-    had = before or Step(0, 0, 0, 0, 1, 1, 1, 0, 0, "")
+    had = before or Step(0, 0, 0, 0, 1, 1, first, 0, 0, "")
     used = {
         f"{had.members} members of one core": rows / (had.members * per_core * HEADROOM),
         f"{had.partitions} partitions at {PARTITION_MIB:g} MiB/s": topic_mib / (had.partitions * PARTITION_MIB),
-        f"{had.streams} streams at {STREAM_MIB:g} MiB/s": rows_mib / (had.streams * STREAM_MIB),
+        f"{had.stream_mib:,.0f} MiB/s of the stream": rows_mib / had.stream_mib,
         f"{base.stream.active_partitions} active partitions of a stream": deployment.active_partitions
         / base.stream.active_partitions,
-        f"{STREAMS} delivery streams of an account": streams / STREAMS,
     }
     name, share = max(used.items(), key=lambda item: item[1])
     limit = f"{name}: {share:.0%}" if share <= 1 else f"{name}: {share:,.1f}x what they carry"
     return Step(
-        *(devices, rows, topic_mib, rows_mib, members, partitions, streams, int(deployment.active_partitions)),
+        *(devices, rows, topic_mib, rows_mib, members, partitions, stream_mib, int(deployment.active_partitions)),
         sum(line.usd for line in found.cost if "MSK" not in line.name and "private CA" not in line.name),
         limit,
     )
@@ -87,12 +87,12 @@ def steps(per_core: float, settings: Path = SETTINGS, devices: tuple[int, ...] =
 def table(found: list[Step]) -> str:
     """The steps as Markdown."""
     lines = [
-        "| devices | rows/s | topic MiB/s | rows MiB/s | members | partitions | streams | USD a month | first limit |",
+        "| devices | rows/s | topic MiB/s | rows MiB/s | members | partitions | stream | USD a month | first limit |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     lines += [
         f"| {s.devices:,} | {s.rows_per_second:,.0f} | {s.topic_mib:,.1f} | {s.rows_mib:,.1f} | {s.members:,} | "
-        f"{s.partitions:,} | {s.streams:,} | {s.usd:,.0f} | {s.first_limit} |"
+        f"{s.partitions:,} | {s.stream_mib:,.0f} MiB/s | {s.usd:,.0f} | {s.first_limit} |"
         for s in found
     ]
     return "\n".join(lines)

@@ -29,7 +29,7 @@ class Bucket(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     landing bucket's own: below athena-results/ in it."""
     intelligent_tiering_days: Annotated[int, Meta(ge=0)] | None = None
     """Days until rows move to S3 Intelligent-Tiering; left out: never. `lmstream validate --deployment` says whether it
-    pays: monitoring costs more than it saves for objects of less than about 250 KiB."""
+    pays: in the first year it costs more than it saves for objects of less than about 220 KiB."""
     glacier_ir_days: Annotated[int, Meta(ge=1)] | None = None
     """Days until rows move to S3 Glacier Instant Retrieval, which Athena reads, for a price by GB; left out: never."""
     glacier_days: Annotated[int, Meta(ge=1)] | None = None

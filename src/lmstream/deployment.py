@@ -71,8 +71,8 @@ class Stream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     buffer_seconds: int = 300
     active_partitions: Count = 500
     """The stream's quota: 500 unless AWS raised it."""
-    mib_per_second: Count = 5
-    """The stream's quota of Direct PUT: 5 MiB/s in most regions unless AWS raised it."""
+    mib_per_second: Count | None = None
+    """The stream's quota of Direct PUT, once AWS raised it; left out: what a new stream has in the region, 1 or 5."""
 
 
 class Transform(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,64 +1,29 @@
 """Arithmetic of a deployment before money is spent: rates, quotas, objects, monthly cost of the alternatives."""
 
-import math
-import tomllib
-from importlib import resources
-from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
-from lmstream._checked import Layer, convert
+from lmstream._bill import GB, YEAR, Line, Work, alarms, bill, tiering
 from lmstream._deployment_checks import EVENT_BYTES
-from lmstream.deployment import Deployment
-from lmstream.errors import ConfigError
+from lmstream._prices import BASE, Paid, Prices, Rates, own, prices
+from lmstream._quotas import LARGE_REGIONS, TIERED_BYTES, direct_put_mib, streams
+from lmstream.deployment import Deployment, Transform
 from lmstream.settings import MIB
-from lmstream.telemetry import CATALOGUE
 
-MONTH: Final = 30 * 86_400  # seconds
-HOURS: Final = MONTH / 3600
-GB: Final = 1024**3
+__all__ = ["Estimate", "Line", "Prices", "Quota", "alarms", "estimate", "own", "prices"]
+
 PACK_ROWS: Final = 500  # docs.aws.amazon.com/firehose: record deaggregation is capped at 500 per record
 PACK_BYTES: Final = 1_024_000
-EVENT_STEP: Final = 64 * 1024  # bytes of one billed request of a Pipe
 ENVELOPE: Final = 400  # bytes of a record's entry in an event, beside its value
 ROWS_PER_CPU_SECOND: Final = 150_000  # of the function with one vCPU, half of what benchmarks/aws_lambda.py measures
 VCPU_MB: Final = 1769  # docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 OVERHEAD: Final = 0.02  # seconds of an invocation beside its rows: requests to Firehose under way
-ALARMS: Final = 13  # beside those of source and brokers
 SPARE: Final = 0.8  # of a quota: above it an ordinary burst passes it
-
-
-class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The price table: prices.toml beside this file says what each is."""
-
-    as_of: str
-    firehose_gb: float
-    firehose_record_step: int
-    partitioning_gb: float
-    partitioning_1000_objects: float
-    partitioning_jq_hour: float
-    jq_rows_per_second: int
-    s3_gb_month: float
-    s3_1000_puts: float
-    lambda_gb_second_arm64: float
-    lambda_gb_second_x86_64: float
-    lambda_1m_requests: float
-    pipes_1m_requests: float
-    mapping_poller_hour: float
-    msk_broker_hour: float
-    msk_gb_month: float
-    private_ca_month: float
-    nat_hour: float
-    nat_gb: float
-    endpoint_hour: float
-    endpoint_gb: float
-    kms_key_month: float
-    secret_month: float
-    alarm_month: float
-    dashboard_month: float
-    metric_month: float
-    log_gb: float
+_FIXED: Final = ("MSK", "private CA", "interface endpoints", "NAT gateway")
+_KEPT: Final = ("MSK", "private CA")
+"""What `make destroy` leaves and goes on costing, beside what is stored."""
 
 
 class Quota(Struct, frozen=True):
@@ -77,14 +42,6 @@ class Quota(Struct, frozen=True):
         return "over" if share > 1 else "close" if share > SPARE else "ok"
 
 
-class Line(Struct, frozen=True):
-    """One line of the bill, a month of 30 days."""
-
-    name: str
-    usd: float
-    how: str
-
-
 class Estimate(Struct, frozen=True):
     """All of it."""
 
@@ -93,6 +50,10 @@ class Estimate(Struct, frozen=True):
     cost: list[Line]
     alternatives: list[Line]
     prices_as_of: str
+    notes: list[str]
+    """What to know of the figures, a sentence each."""
+    prices: dict[str, Paid]
+    """Each price that was taken, with its region, date and source."""
 
     @property
     def total(self) -> float:
@@ -100,51 +61,65 @@ class Estimate(Struct, frozen=True):
         return sum(line.usd for line in self.cost)
 
 
-def prices(path: Path | str | None = None) -> Prices:
-    """Read a price table; None is the one that comes with lmstream. Raises ConfigError."""
-    try:
-        if path is None:
-            text = (resources.files("lmstream") / "prices.toml").read_text(encoding="utf-8")
-        else:
-            text = Path(path).read_text(encoding="utf-8")
-        raw = tomllib.loads(text)
-    except OSError as e:
-        raise ConfigError("config.invalid", f"prices {path}: {e.strerror or e}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError("config.invalid", f"prices {path} are no TOML: {e}") from e
-    made: Prices = convert((), raw, Prices, [Layer(str(path or "prices.toml"), raw)])
-    return made
-
-
 def estimate(deployment: Deployment, table: Prices) -> Estimate:
     """Work everything out from the expected load."""
-    load, stream = deployment.load, deployment.stream
-    rows = load.rows_per_second
-    size = load.row_bytes
-    pack_rows = min(PACK_ROWS, max(1, PACK_BYTES // size))
-    records = load.devices * load.rows_per_device_minute / 60 / load.rows_per_bundle
-    invocations = records / _batch(deployment, records)
-    bytes_per_second = rows * size
-    objects = _objects_per_day(deployment, bytes_per_second)
-    rates = {
-        "rows_per_second": rows,
-        "bundles_per_second": records,
-        "invocations_per_second": invocations,
-        "mib_per_second": bytes_per_second / MIB,
-        "gb_per_month": bytes_per_second * MONTH / GB,
-        "gb_landed_per_month": bytes_per_second * MONTH / GB / load.gzip_ratio,
+    load = deployment.load
+    paid = table.at(deployment.region)
+    rates = Rates(**{name: price.usd for name, price in paid.items()})
+    missing = [name for name, price in paid.items() if price.region not in ("", deployment.region)]
+    work = _work(deployment)
+    landed = work.gb / load.gzip_ratio
+    objects = work.objects / 30
+    lines = bill(deployment, rates, work)
+    figures = {
+        "rows_per_second": work.rows,
+        "bundles_per_second": work.bundles,
+        "invocations_per_second": work.invocations,
+        "mib_per_second": work.bytes / MIB,
+        "gb_per_month": work.gb,
+        "gb_landed_per_month": landed,
         "active_partitions": float(deployment.active_partitions),
         "objects_per_day": objects,
-        "object_kib": bytes_per_second * 86_400 / objects / load.gzip_ratio / 1024,
+        "object_kib": landed * GB / work.objects / 1024,
     }
-    event = min(EVENT_BYTES, _batch(deployment, records) * (load.bundle_bytes * 4 / 3 + ENVELOPE))
-    quotas = [
+    return Estimate(
+        figures,
+        _quotas(deployment, work),
+        lines,
+        _alternatives(deployment, rates, work, lines),
+        table.as_of,
+        _notes(deployment, rates, work, missing),
+        paid,
+    )
+
+
+def _work(deployment: Deployment) -> Work:
+    load = deployment.load
+    rows = load.rows_per_second
+    bundles = rows / load.rows_per_bundle
+    invocations = bundles / _batch(deployment, bundles)
+    return Work(
+        rows=rows,
+        bundles=bundles,
+        invocations=invocations,
+        bytes=rows * load.row_bytes,
+        objects=_objects_per_day(deployment, rows * load.row_bytes) * 30,
+        seconds=_seconds(deployment, rows / max(invocations, 1e-9)),
+        pack_rows=min(PACK_ROWS, max(1, PACK_BYTES // load.row_bytes)),
+    )
+
+
+def _quotas(deployment: Deployment, work: Work) -> list[Quota]:
+    stream, load = deployment.stream, deployment.load
+    event = min(EVENT_BYTES, _batch(deployment, work.bundles) * (load.bundle_bytes * 4 / 3 + ENVELOPE))
+    raised = "Firehose raises it by itself while it throttles, and rows are late until then: nothing is lost"
+    return [
         Quota(
             "Firehose Direct PUT",
-            bytes_per_second / MIB,
-            stream.mib_per_second,
+            work.bytes / MIB,
+            stream.mib_per_second or direct_put_mib(deployment.region),
             "MiB/s",
-            "ask AWS for more and set stream.mib_per_second, or split the topic over streams",
+            f"{raised}. Ask AWS for more before a start with a backlog, and set stream.mib_per_second",
         ),
         Quota(
             "Firehose active partitions",
@@ -153,34 +128,87 @@ def estimate(deployment: Deployment, table: Prices) -> Estimate:
             "partitions",
             "set engine.metric_key to buckets or allow, or ask AWS for more",
         ),
+        Quota("delivery streams", 1, streams(deployment.region), "of an account", "ask AWS for more"),
         Quota("Lambda event", event / 1e6, EVENT_BYTES / 1e6, "MB", "lower transform.batch_size"),
         Quota(
             "function at once",
-            invocations * _seconds(deployment, rows / max(invocations, 1e-9)),
+            work.invocations * work.seconds,
             deployment.partitions,
             "invocations",
             "more partitions, or more memory",
         ),
     ]
-    billed = rows / pack_rows * _stepped(pack_rows * size, table) * MONTH / GB
-    single = rows * _stepped(size, table) * MONTH / GB
-    cost = _cost(deployment, table, rates, billed)
-    total = sum(line.usd for line in cost)
-    apart = (single - billed) * table.firehose_gb
-    alternatives = [
-        Line("as configured", total, f"{pack_rows} rows in a Firehose record: {billed:,.0f} GB billed"),
-        Line("one row in each record", total + apart, f"rounded up to 5 KB a row: {single:,.0f} GB billed"),
-        Line("an existing cluster", total - _fixed(deployment, table), "without MSK, its private CA and its network"),
+
+
+def _alternatives(deployment: Deployment, rates: Rates, work: Work, lines: list[Line]) -> list[Line]:
+    total = sum(line.usd for line in lines)
+    size, landed = deployment.load.row_bytes, work.gb / deployment.load.gzip_ratio
+    billed, single = work.billed(size, work.pack_rows), work.billed(size, 1)
+    found = [
+        Line("as configured", total, f"{work.pack_rows} rows in a Firehose record: {billed:,.0f} GB billed"),
+        Line(
+            "one row in each record",
+            total + (single - billed) * rates.firehose_gb,
+            f"rounded up to 5 KB a row: {single:,.0f} GB billed",
+        ),
     ]
-    return Estimate(rates, quotas, cost, alternatives, table.as_of)
+    if not deployment.cluster.arn:
+        fixed = sum(line.usd for line in lines if line.name in _FIXED)
+        found.append(Line("an existing cluster", total - fixed, "without MSK, its private CA and its network"))
+    for name, source, pollers in (
+        ("a Pipe", "pipe", 0),
+        ("a mapping on demand", "mapping", 0),
+        ("a mapping with provisioned pollers", "mapping", 1),
+    ):
+        if (source, pollers > 0) != (deployment.transform.source, deployment.transform.pollers > 0):
+            other = msgspec.to_builtins(deployment.transform) | {"source": source, "pollers": pollers}
+            given = Transform.__struct_fields__
+            other |= {key: getattr(Transform(), key) for key in ("retries", "minimum_pollers") if key in given}
+            changed = msgspec.structs.replace(deployment, transform=msgspec.convert(other, Transform))
+            usd = sum(line.usd for line in bill(changed, rates, work))
+            found.append(Line(name, usd, "instead of the source that is set"))
+    kept = sum(line.usd for line in lines if line.name in _KEPT) + rates.kms_key_month + rates.secret_month
+    later = (YEAR - 1) * landed * rates.s3_gb_month
+    found += [
+        Line("after a year of rows", total + later, f"S3 holds {YEAR * landed:,.0f} GB"),
+        Line("after make destroy", kept, "what holds data is kept: cluster, CA, key, secret, and what S3 holds"),
+    ]
+    return found
 
 
-def alarms(deployment: Deployment) -> int:
-    """How many alarms the operations stack has."""
-    new, enabled = not deployment.cluster.arn, deployment.transform.enabled
-    pipe = deployment.transform.source == "pipe"
-    # Without the source: no `silence`. With it: `retention` and `lag`, and `unread` for brokers that are known.
-    return ALARMS + (2 + new if enabled else -1) + 3 * new + pipe
+def _notes(deployment: Deployment, rates: Rates, work: Work, missing: list[str]) -> list[str]:
+    bucket, region = deployment.bucket, deployment.region
+    notes = []
+    if missing:
+        notes.append(
+            f"prices of {BASE} stand in for {region}, which the table does not have, in {', '.join(missing)}: "
+            "most regions cost more. Put yours in a copy of the table (--show-prices), and name it with --prices"
+        )
+    if deployment.stream.mib_per_second is None and region not in LARGE_REGIONS:
+        notes.append(
+            f"a new delivery stream takes {direct_put_mib(region):g} MiB/s in {region} "
+            f"({direct_put_mib(LARGE_REGIONS[0]):g} in {', '.join(LARGE_REGIONS)}), more once Firehose or AWS raised it"
+        )
+    if bucket.glacier_days is not None:
+        notes.append(
+            f"bucket.glacier_days = {bucket.glacier_days}: Athena leaves older rows out of its answers without an "
+            "error, and lmstream verify cannot read them; bucket.glacier_ir_days is the class that both read"
+        )
+    moving = (bucket.intelligent_tiering_days, bucket.glacier_ir_days, bucket.glacier_days)
+    line = tiering(deployment, rates, work)
+    if moving != (None, None, None) and line is None:
+        size = work.gb / deployment.load.gzip_ratio * GB / work.objects
+        notes.append(
+            f"objects of {size / 1024:,.0f} KiB are under {TIERED_BYTES // 1024} KiB: no storage class takes them"
+        )
+    elif line and line.usd > 0:
+        notes.append(f"the storage classes cost {line.usd:,.2f} a month more than they save in the twelfth month")
+    if deployment.catalog.map_keys == "lower-case":
+        notes.append(
+            'catalog.map_keys = "lower-case": a query fails, or loses a value, at a row with two keys that differ in '
+            "case only (CHANGELOG.md has the queries to change)"
+        )
+    return notes
 
 
 def _batch(deployment: Deployment, records: float) -> float:
@@ -200,70 +228,3 @@ def _objects_per_day(deployment: Deployment, bytes_per_second: float) -> float:
     by_age = partitions * 86_400 / deployment.stream.buffer_seconds
     by_size = bytes_per_second * 86_400 / (deployment.stream.buffer_mib * MIB)
     return max(by_age, by_size)
-
-
-def _stepped(size: float, table: Prices) -> float:
-    return math.ceil(size / table.firehose_record_step) * table.firehose_record_step
-
-
-def _fixed(deployment: Deployment, table: Prices) -> float:
-    cluster, network = deployment.cluster, deployment.network
-    if cluster.arn:
-        return 0.0
-    brokers = cluster.brokers * (table.msk_broker_hour * HOURS + cluster.storage_gib * table.msk_gb_month)
-    hours = len(deployment.endpoints) * network.zones * HOURS
-    egress = table.nat_hour * HOURS if network.egress == "nat" else hours * table.endpoint_hour
-    return brokers + egress + (table.private_ca_month if cluster.create_ca else 0.0)
-
-
-def _cost(deployment: Deployment, table: Prices, rates: dict[str, float], billed: float) -> list[Line]:
-    cluster, network, transform = deployment.cluster, deployment.network, deployment.transform
-    gb, landed, objects = rates["gb_per_month"], rates["gb_landed_per_month"], rates["objects_per_day"] * 30
-    invocations = rates["invocations_per_second"] * MONTH
-    seconds = _seconds(deployment, rates["rows_per_second"] / max(rates["invocations_per_second"], 1e-9))
-    gb_second = table.lambda_gb_second_arm64 if transform.architecture == "arm64" else table.lambda_gb_second_x86_64
-    events = deployment.load.bundle_bytes * 4 / 3 * rates["bundles_per_second"] * MONTH
-    jq_hours = rates["rows_per_second"] * MONTH / table.jq_rows_per_second / 3600
-    lines = [
-        Line("Firehose ingestion", billed * table.firehose_gb, f"{billed:,.0f} GB"),
-        Line(
-            "Firehose partitioning",
-            gb * table.partitioning_gb
-            + objects / 1000 * table.partitioning_1000_objects
-            + jq_hours * table.partitioning_jq_hour,
-            f"{gb:,.0f} GB, {objects:,.0f} objects, {jq_hours:,.0f} jq hours",
-        ),
-        Line("S3", landed * table.s3_gb_month + objects / 1000 * table.s3_1000_puts, f"{landed:,.0f} GB, first month"),
-        Line(
-            "Lambda",
-            invocations * (seconds * transform.memory_mb / 1024 * gb_second + table.lambda_1m_requests / 1e6),
-            f"{invocations:,.0f} invocations of {seconds * 1000:,.0f} ms",
-        ),
-    ]
-    if transform.source == "pipe":
-        requests = max(invocations, events / EVENT_STEP)
-        lines.append(Line("Pipe", requests / 1e6 * table.pipes_1m_requests, f"{requests:,.0f} requests of 64 KiB"))
-    elif transform.pollers:
-        hours = transform.pollers * HOURS
-        lines.append(Line("provisioned pollers", hours * table.mapping_poller_hour, f"{hours:,.0f} hours at most"))
-    if not cluster.arn:
-        brokers = cluster.brokers * table.msk_broker_hour * HOURS
-        storage = cluster.brokers * cluster.storage_gib * table.msk_gb_month
-        lines.append(Line("MSK", brokers + storage, f"{cluster.brokers} brokers, {cluster.storage_gib} GiB each"))
-        through = events / GB
-        if network.egress == "nat":
-            lines.append(
-                Line("NAT gateway", table.nat_hour * HOURS + through * table.nat_gb, f"1, {through:,.0f} GB to Lambda")
-            )
-        elif deployment.endpoints:
-            hourly = len(deployment.endpoints) * network.zones * table.endpoint_hour * HOURS
-            what = f"{len(deployment.endpoints)} in {network.zones} zones, {through:,.0f} GB through them"
-            lines.append(Line("interface endpoints", hourly + through * table.endpoint_gb, what))
-        if cluster.create_ca:
-            lines.append(Line("private CA", table.private_ca_month, "general purpose; a fixed price"))
-    small = table.kms_key_month + table.secret_month + alarms(deployment) * table.alarm_month + table.dashboard_month
-    named = sum(bool(metric.emf) for metric in CATALOGUE)
-    lines.append(
-        Line("key, secret, alarms, dashboard, metrics", small + named * table.metric_month, f"{named} metrics of ours")
-    )
-    return lines

@@ -7,7 +7,7 @@ from msgspec import to_builtins
 
 from lmstream.cli import terminal
 from lmstream.deployment import load
-from lmstream.estimate import Estimate, estimate, prices
+from lmstream.estimate import Estimate, estimate, own, prices
 
 OVER = 2
 
@@ -39,7 +39,16 @@ def _show(found: Estimate) -> None:
     terminal.table(("cost", "USD a month", "of"), [*lines, ("in all", round(found.total, 2), "")])
     other = [(each.name, round(each.usd, 2), each.how) for each in found.alternatives]
     terminal.table(("alternative", "USD a month", "why"), other)
-    print(f"prices as of {found.prices_as_of}: reported, not promised; edit a copy and name it with --prices")
+    since = f"as of {found.prices_as_of}: reported, not promised; edit a copy (--show-prices) and name it with --prices"
+    print(f"prices {since if found.prices_as_of else 'are your own'}")
+    for note in found.notes:
+        terminal.say(f"note: {note}")
     for quota in found.quotas:
         if quota.verdict != "ok":
             terminal.say(f"{quota.name} is {quota.verdict}: {quota.mend}")
+
+
+def show_prices() -> int:
+    """Print the price table that comes with lmstream, to be edited."""
+    print(own(), end="")
+    return 0

@@ -21,6 +21,7 @@ def validate(
     connect: bool = False,
     deployment: Path | None = None,
     prices: Path | None = None,
+    show_prices: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     topic: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
     broker: BrokerFlags = NO_BROKER,
@@ -38,11 +39,17 @@ def validate(
         Instead: settings of deploy/cdk; works out rates, quotas and monthly cost.
     prices
         With --deployment: another price table than the one that comes with lmstream.
+    show_prices
+        Instead: print the price table that comes with lmstream (TOML), to be edited.
     as_json
         One JSON object a check and line; with --deployment one object.
     topic
         Topic to read; may be repeated.
     """
+    if show_prices:
+        from lmstream.cli.deployment import show_prices as show
+
+        return show()
     if deployment is not None:
         from lmstream.cli.deployment import run
 
