@@ -229,6 +229,30 @@ def test_settings_that_cannot_work_say_what_to_set(world):
         from_environment({"LMSTREAM_ENGINE__ORG_ID": "acme", "LMSTREAM_SINK__STREAM": "rows"})
 
 
+def test_records_without_a_row_are_counted_beside_rows_that_are_told_when_there_are_none(world, capsys):
+    host = world.host()
+    empty = record(b'{"resourceMetrics": []}', offset=5)
+    host.handle(pipe_event(map(entry, [empty, *goods(1)])), Context())
+    host.handle(pipe_event([entry(empty)]), Context())
+    host.handle(pipe_event([entry(record(None, offset=6))]), Context())
+    both, alone, tombstone = (line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "_aws" in line)
+    assert (both["RecordsWithoutRow"], both["RowsDecoded"]) == ([1.0], [float(len(expected(goods(1))))])
+    assert (alone["RecordsWithoutRow"], alone["RowsDecoded"]) == ([1.0], [0.0])
+    assert "RecordsWithoutRow" not in tombstone
+    assert tombstone["RowsDecoded"] == [0.0]
+
+
+def test_unknown_members_are_told_of_once_an_environment(world, capsys, monkeypatch):
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "with-unknown-members")  # loggers are kept by service
+    host = world.host()
+    host._pipeline.unknown[f"$.{'x' * 500}"] = "lm/0/7"
+    for offset in range(2):
+        host.handle(pipe_event(map(entry, goods(1, offset))), Context())
+    (line,) = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if line.get("level") == "WARNING"]
+    assert (line["code"], line["reason"], line["record"]) == ("LMS-1018", "decode.not_understood", "lm/0/7")
+    assert line["members"] == [f"$.{'x' * 298}"]
+
+
 def test_metrics_and_warnings_name_records_and_never_payloads(world, capsys, monkeypatch):
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "rows-of-acme")  # loggers are kept by service
     host = world.host()

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lmstream.cli.runbook import alarms, codes, find
+from lmstream.errors import REASONS
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,21 @@ from lmstream.cli.runbook import alarms, codes, find
 )
 def test_a_section_is_found_by_any_spelling(written, name):
     assert find(written).name == name
+
+
+@pytest.mark.parametrize("written", ["LMS-1204", "1204", "lms_1204"])
+def test_a_code_of_an_older_version_says_which_one_it_is_now(cli, written, monkeypatch):
+    today = REASONS["time.missing"]._replace(code="LMS-1109")
+    monkeypatch.setitem(REASONS, "time.missing", today)
+    section = find(written)
+    assert section.name == "LMS-1204"
+    assert section.means.startswith("Now LMS-1109: since row contract 1.1 a point without a time is refused")
+    assert section.mend == find("time.missing").mend
+    assert find("time.missing").name == find("LMS-1109").name == "LMS-1109"
+    said = cli("explain", written)
+    assert said.code == 0
+    assert said.out.startswith("LMS-1204  time.missing, now LMS-1109 (one data point is refused")
+    assert "LMS-1204" not in cli("explain").out
 
 
 def test_what_is_none_is_refused_with_what_comes_near(cli):

@@ -113,3 +113,13 @@ def test_a_pipe_that_fails_and_rules_that_reach_nobody_are_told(default):
 def test_what_two_rules_missed_is_one_alarm(other):
     stats = [one["MetricStat"]["Metric"] for one in by_name(other)["rules"]["Metrics"] if "MetricStat" in one]
     assert {one["Dimensions"][0]["Value"] for one in stats} == {"lmstream-error-prefix", "lmstream-given-up"}
+
+
+def test_records_that_give_no_row_ring_and_silence_does_not(enabled, default):
+    for made in (enabled, default):
+        alarm = by_name(made)["no-rows"]
+        assert rings(alarm, RecordsWithoutRow=7, RowsDecoded=0)
+        assert not rings(alarm, RecordsWithoutRow=7, RowsDecoded=1)
+        assert not rings(alarm)
+        assert not rings(alarm, RowsDecoded=0)  # tombstones alone, or nothing at all
+        assert {one["MetricStat"]["Period"] for one in alarm["Metrics"] if "MetricStat" in one} == {900}
