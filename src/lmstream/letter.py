@@ -6,6 +6,7 @@ from typing import Final
 from lmstream import __version__
 from lmstream.errors import REASONS
 from lmstream.fanout import FanOut
+from lmstream.lines import LostPart
 from lmstream.model import DeadLetter
 from lmstream.settings import KIB
 from lmstream.tracking import KILLS, Tracked, refused_bytes
@@ -64,10 +65,14 @@ def told(out: FanOut) -> str:
         what = "data point" if len(out.rejected) == 1 else "data points"
         said.append(f"{len(out.rejected):,} {what} made no row, the first is number {first}{_why(out, first)}")
     if out.parts:
-        part = out.parts[0]
         what = "part in which no points" if len(out.parts) == 1 else "parts in which no points"
-        said.append(f"{len(out.parts):,} {what} can be counted, the first is {cut(part.path)}: {cut(part.detail)}")
+        said.append(f"{len(out.parts):,} {what} can be counted, the first is {described(out.parts[0])}")
     return "; ".join(said)
+
+
+def described(part: LostPart) -> str:
+    """Where a part is, and what was seen there; the detail may begin with the path itself."""
+    return cut(part.detail if part.detail.startswith(part.path) else f"{part.path}: {part.detail}")
 
 
 def cut(text: str, limit: int = 1_000) -> str:

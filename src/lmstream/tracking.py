@@ -1,5 +1,6 @@
 """The record on its way: what of it is still open, its dead letter, and the counts that must always add up."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -22,6 +23,7 @@ PARTS: Final = 1_000
 its letter needs no names, and its replay makes no row a second time."""
 
 _TOPICS: Final = 1_000  # topics that are counted by name; more come from no configuration, only from folders of letters
+_INDEX: Final = re.compile(r"\[\d+\]")
 _NAMES: Final = 10  # unknown members that are named, as in FanOut.unknown
 
 
@@ -119,6 +121,7 @@ class Flight:
         self._by_tp: dict[TopicPartition, int] = {}
         self.unknown: dict[str, str] = {}
         """The first names of members that OTLP metrics do not know, with the coordinates of a record that has them."""
+        self._kinds: set[str] = set()
         self._next = 0
 
     def take(self, record: Record, batch: int, epoch: int) -> Tracked:
@@ -150,8 +153,10 @@ class Flight:
         else:
             self._without_row(each.record.topic, out)
         for name in out.unknown:
-            if len(self.unknown) < _NAMES:
-                self.unknown.setdefault(name, each.record.coordinates)
+            kind = _INDEX.sub("[]", name)  # the same member of each metric is one finding
+            if kind not in self._kinds and len(self._kinds) < _NAMES:
+                self._kinds.add(kind)
+                self.unknown[name] = each.record.coordinates
 
     def given_up(self, each: Tracked) -> None:
         """Note that a whole record was refused, for the reason in `why`."""

@@ -149,7 +149,7 @@ def test_refusals_name_at_most_ten_points_and_parts_and_say_how_many_more():
     assert sum(line.startswith("point ") for line in lines) == NAMED
     assert lines[0].startswith("point 0: LMS-1104 value.two")
     assert "and 3 more rejected points" in lines
-    assert "part $.resourceMetrics[0]: LMS-1006 decode.type: expected object, got 5" in lines
+    assert "part: LMS-1006 decode.type: $.resourceMetrics[0]: expected object, got 5" in lines
     assert "and 2 more parts" in lines
     assert lines[-1] == "unknown to OTLP metrics: $.resourceMetrics[0].scope_metrics"
 

@@ -148,7 +148,7 @@ class ToyEngine:
         out = ToyOut(lines[short:], [f"p{n % what['paths']}/" for n in range(len(lines))], skipped, rejected, short)
         out.points = what["rows"] + what["bad"] + what["skipped"]
         out.parts = tuple(LostPart(f"$.parts[{n}]", "decode.type", f"{n} is no part") for n in range(what["parts"]))
-        out.unknown = tuple(f"$.odd[{n}]" for n in range(what["unknown"]))
+        out.unknown = tuple(f"$.items[{n}].odd{n}" for n in range(what["unknown"]))
         return out
 
 

@@ -27,7 +27,7 @@ from lmstream.errors import SinkError
 from lmstream.interfaces import Batch
 from lmstream.model import Status
 from lmstream.runtime import Runtime, RuntimePolicy
-from lmstream.tracking import PARTS, REJECTED
+from lmstream.tracking import PARTS, REJECTED, Flight
 
 TEN = BreakerPolicy(records=10)
 KINDS = {
@@ -213,11 +213,25 @@ def test_a_letter_with_many_parts_leaves_its_value_out_rather_than_growing_over_
 def test_unknown_members_are_told_of_once_by_name_with_a_record_that_has_them(caplog):
     caplog.set_level(logging.WARNING)
     summary, _ = summary_of([bundle(1), bundle(1, unknown=2), bundle(1, unknown=30), bundle(1, unknown=3)])
-    assert summary.unknown == [f"$.odd[{n}]" for n in range(10)]
+    assert summary.unknown == [f"$.items[{n}].odd{n}" for n in range(10)]
     (line,) = [r for r in caplog.records if r.name == "lmstream.runtime"]
     assert line.message.startswith("t/0/1: members that OTLP metrics do not know")
-    assert "$.odd[0], $.odd[1]" in line.message
+    assert "$.items[0].odd0, $.items[1].odd1" in line.message
     assert (line.code, line.reason) == ("LMS-1018", "decode.not_understood")
+
+
+def test_the_same_unknown_member_at_many_places_is_one_name():
+    flight = Flight()
+    for n in range(20):
+        out = ToyEngine().fan_out(record(n, bundle(1)))
+        out.unknown = (f"$.metrics[{n}].intGauge", f"$.metrics[{n}].odd{n % 3}")
+        flight.encoded(flight.take(record(n, b""), 0, 0), out, 0)
+    assert flight.unknown == {
+        "$.metrics[0].intGauge": "t/0/0",
+        "$.metrics[0].odd0": "t/0/0",
+        "$.metrics[1].odd1": "t/0/1",
+        "$.metrics[2].odd2": "t/0/2",
+    }
 
 
 def test_a_record_that_kills_its_processes_is_neither_understood_nor_undecodable():

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ def message_of(payload: bytes, limits: Limits) -> dict[str, Any]:
     if payload.startswith(COMPRESSED):
         payload = inflate(payload, limits)
     if payload.lstrip()[:1] == b"{":
-        message: dict[str, Any] = json.loads(payload)
+        message: dict[str, Any] = json.loads(payload, parse_int=_whole)
         return message
     try:
         from google.protobuf.json_format import MessageToDict
@@ -29,6 +30,14 @@ def message_of(payload: bytes, limits: Limits) -> dict[str, Any]:
     message = MessageToDict(MetricsData.FromString(payload), use_integers_for_enums=True)
     _hex_ids(message)
     return message
+
+
+def _whole(digits: str) -> int | str:
+    """An integer, or its digits when there are more of them than Python takes."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 def _hex_ids(node: Any) -> None:
@@ -45,12 +54,11 @@ def _hex_ids(node: Any) -> None:
 
 
 def metrics_of(message: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]]:
-    """Every (resource, scope, metric, kind) of a message, in document order."""
-    for resource in message.get("resourceMetrics") or ():
-        for scope in resource.get("scopeMetrics") or ():
-            for metric in scope.get("metrics") or ():
-                kind = next((k for k in KINDS if metric.get(k) is not None), "")
-                yield resource.get("resource") or {}, scope.get("scope") or {}, metric, kind
+    """Every (resource, scope, metric, kind) of a message, in document order; what has a wrong type is left out."""
+    for resource in _objects(message, "resourceMetrics"):
+        for scope in _objects(resource, "scopeMetrics"):
+            for metric in _objects(scope, "metrics"):
+                yield _object(resource, "resource"), _object(scope, "scope"), metric, _kind(metric)
 
 
 def show_table(message: dict[str, Any], limit: int) -> None:
@@ -61,7 +69,7 @@ def show_table(message: dict[str, Any], limit: int) -> None:
         if len(lines) == limit:
             more += 1
             continue
-        points = _points(metric, kind)
+        points = _objects(_object(metric, kind), "dataPoints")
         named = _attributes(resource)
         device = next((named[k] for k in ("hostName", "host.name", "hostId", "service.name") if k in named), "")
         instance = _attributes(points[0]).get("wildValue", "") if points else ""
@@ -84,31 +92,46 @@ def show_tree(message: dict[str, Any], limit: int) -> None:
 
     root = Tree(text("bundle"))
     left = limit
-    for resource in message.get("resourceMetrics") or ():
-        branch = root.add(text("resource", _brief(resource.get("resource") or {})))
-        for scope in resource.get("scopeMetrics") or ():
-            about = scope.get("scope") or {}
+    for resource in _objects(message, "resourceMetrics"):
+        branch = root.add(text("resource", _brief(_object(resource, "resource"))))
+        for scope in _objects(resource, "scopeMetrics"):
+            about = _object(scope, "scope")
             below = branch.add(text("scope", str(about.get("name", "")), _brief(about)))
-            for metric in scope.get("metrics") or ():
+            for metric in _objects(scope, "metrics"):
                 left -= 1
                 if left < 0:
                     continue
-                kind = next((k for k in KINDS if metric.get(k) is not None), "")
+                kind = _kind(metric)
                 leaf = below.add(text("metric", str(metric.get("name", "")), kind, str(metric.get("unit") or "")))
-                for point in _points(metric, kind):
-                    leaf.add(text(_value(point), f"at {point.get('timeUnixNano', '-')}", _brief(point)))
+                for point in _objects(_object(metric, kind), "dataPoints"):
+                    leaf.add(text(_value(point), f"at {_member(point, 'timeUnixNano', '-')}", _brief(point)))
     terminal.draw(root)
     if left < 0:
         terminal.say(f"and {-left:,} more metrics; --limit shows more")
 
 
-def _points(metric: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    return ((metric.get(kind) or {}).get("dataPoints") or []) if kind else []
+def _kind(metric: dict[str, Any]) -> str:
+    return next((kind for kind in KINDS if _member(metric, kind) is not None), "")
+
+
+def _member(holder: dict[str, Any], name: str, otherwise: Any = None) -> Any:
+    """A member by its name in OTLP/JSON, or by that in the proto files, which engine.field_names = "any" reads too."""
+    snake = re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
+    return holder.get(name, holder.get(snake, otherwise))
+
+
+def _object(holder: dict[str, Any], name: str) -> dict[str, Any]:
+    found = _member(holder, name)
+    return found if isinstance(found, dict) else {}
+
+
+def _objects(holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = _member(holder, name)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _attributes(holder: dict[str, Any]) -> dict[str, str]:
-    pairs = holder.get("attributes") or ()
-    return {str(pair.get("key")): _any(pair.get("value")) for pair in pairs}
+    return {str(pair.get("key")): _any(pair.get("value")) for pair in _objects(holder, "attributes")}
 
 
 def _any(value: Any) -> str:
@@ -124,8 +147,8 @@ def _brief(holder: dict[str, Any]) -> str:
 
 def _value(point: dict[str, Any]) -> str:
     for key in ("asDouble", "asInt"):
-        if point.get(key) is not None:
-            return str(point[key])
+        if (found := _member(point, key)) is not None:
+            return str(found)
     if "count" in point:
         return f"count={point['count']} sum={point.get('sum', '-')}"
     return "-"

@@ -4,7 +4,7 @@ from typing import Final
 
 from lmstream.errors import REASONS
 from lmstream.fanout import FanOut
-from lmstream.letter import place
+from lmstream.letter import described, place
 
 NAMED: Final = 10
 """Points of a record that are named with their place: each takes about as long as the record did."""
@@ -17,9 +17,7 @@ def refusals(out: FanOut) -> list[str]:
         where = place(out, ordinal)
         lines.append(f"point {ordinal}: {REASONS[reason].code} {reason}" + (f": {where}" if where else ""))
     lines += _more(len(out.rejected), "rejected points")
-    lines += [
-        f"part {part.path}: {REASONS[part.reason].code} {part.reason}: {part.detail}" for part in out.parts[:NAMED]
-    ]
+    lines += [f"part: {REASONS[part.reason].code} {part.reason}: {described(part)}" for part in out.parts[:NAMED]]
     lines += _more(len(out.parts), "parts")
     lines += [f"unknown to OTLP metrics: {name}" for name in out.unknown]
     return lines
