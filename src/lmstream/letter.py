@@ -81,16 +81,16 @@ def cut(text: str, limit: int = 1_000) -> str:
 
 
 def _why(out: FanOut, ordinal: int) -> str:
-    try:
-        return f": {cut(text)}" if (text := place(out, ordinal)) else ""
-    except MemoryError:  # it decodes the record once more
-        return ""
+    return f": {cut(text)}" if (text := place(out, ordinal)) else ""
 
 
 def place(out: FanOut, ordinal: int) -> str:
     """Where a rejected point is and what is wrong with it; costs about as much as the record did."""
     why = getattr(out, "why", None)
-    return why(ordinal) if why is not None else ""
+    try:
+        return why(ordinal) if why is not None else ""
+    except Exception as e:  # noqa: BLE001 - the point is refused and kept whatever can be said of it: words stop no run
+        return f"its place cannot be said ({type(e).__name__})"
 
 
 def _in_base64(size: int) -> int:

@@ -139,7 +139,8 @@ def test_several_workers_are_judged_together_and_none_stops_the_others_for_a_sha
 
 
 def out_of(rejected=(), parts=(), unknown=()):
-    return FanOut(0, {}, [], tuple, (), {}, tuple(rejected), 99, tuple(parts), tuple(unknown))
+    named = {"rejected": tuple(rejected), "parts": tuple(parts), "unknown": tuple(unknown)}
+    return FanOut(0, {}, [], tuple, (), points=99, **named)
 
 
 def test_refusals_name_at_most_ten_points_and_parts_and_say_how_many_more():

@@ -15,6 +15,7 @@ from delivery.doubles import (
     ScriptedSink,
     ScriptedSource,
     ToyEngine,
+    ToyOut,
     bundle,
     make,
     now,
@@ -168,6 +169,17 @@ def test_a_letter_names_points_and_parts_and_says_of_the_first_where_it_is_and_w
     assert points.detail.startswith("1 data point made no row, the first is number 1: metric m")
     assert (parts.reason, parts.code, parts.rejected) == ("decode.type", "LMS-1006", ())
     assert (parts.record().only, parts.record().below) == ((), ("$.parts[0]",))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyError("count"), RecursionError()])
+def test_words_that_fail_cost_no_letter(error, monkeypatch):
+    def why(*_):
+        raise error
+
+    monkeypatch.setattr(ToyOut, "why", why)
+    (letter,), outcome = letters_of(bundle(1, bad=1))
+    assert (letter.rejected, outcome.rows) == (((1, "value.two"),), 1)
+    assert letter.detail.endswith(f"number 1: its place cannot be said ({type(error).__name__})")
 
 
 def test_more_parts_than_a_letter_names_refuse_the_whole_record_and_nothing_of_it_lands():
