@@ -13,7 +13,7 @@ ARGS   ?=
 # Side by side, one more than two cores: much of the time is waiting for a broker or a clock. Benchmarks are no part of this.
 PARALLEL ?= --numprocesses 3 --dist worksteal --benchmark-disable
 
-.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal bootstrap diff deploy destroy locks clean
+.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -148,7 +148,7 @@ synth: $(CDK) lambda-zip ## The AWS path as CloudFormation templates in deploy/c
 	@cd deploy/cdk && $(CDKRUN) python app.py && echo "templates are in deploy/cdk/cdk.out" >&2
 
 test-infra: $(CDK) ## The CDK app: assertions, rule pack, cfn-lint, snapshots, a strict Firehose from its template
-	@$(CDKRUN) python -m pytest -q -c deploy/cdk/pytest.ini deploy/cdk/tests $(ARGS)
+	@$(CDKRUN) python -m pytest -q -c deploy/cdk/pytest.ini --numprocesses 2 --dist loadfile deploy/cdk/tests $(ARGS)
 
 rehearsal: $(CDKCLI) $(STAGE) ## Deploy the data and transform stacks into an AWS on this machine (MiniStack), and call the function
 	@cd deploy/cdk && $(CDKRUN) python rehearsal.py $(CURDIR)/.venv-rehearsal/bin/ministack
@@ -161,7 +161,10 @@ bootstrap: $(CDKCLI) lambda-zip ## Prepare an account for CDK, once (ARGS=aws://
 diff: $(CDKCLI) lambda-zip ## What `make deploy` would change (ARGS=lmstream-data for one stack)
 	@$(CDKDO) diff $(ARGS)
 
-deploy: $(CDKCLI) lambda-zip ## Deploy all stacks (ARGS=lmstream-data for one)
+deploy: $(CDKCLI) lambda-zip ## Deploy all stacks, unless AWS would refuse an update (ARGS="lmstream-data --require-approval never")
+	@cd deploy/cdk && $(CDKRUN) python deploy.py $(CURDIR)/$(CDKCLI) $(ARGS)
+
+deploy-unchecked: $(CDKCLI) lambda-zip ## Deploy without comparing first (ARGS=lmstream-data for one)
 	@$(CDKDO) deploy $(if $(ARGS),$(ARGS),--all)
 
 destroy: $(CDKCLI) lambda-zip ## Remove what holds no data (ARGS=lmstream-operations for one stack)

@@ -15,11 +15,16 @@ from lmstream_cdk.build import build
 HERE = Path(__file__).resolve().parent
 
 
+def settings_file() -> Path:
+    """The deployment's settings."""
+    return Path(os.environ.get("LMSTREAM_DEPLOYMENT") or HERE / "settings.toml")
+
+
 def main() -> int:
     """Synthesize into cdk.out; exit 2 with one message for settings that cannot work."""
     app = App(outdir=os.environ.get("CDK_OUTDIR") or str(HERE / "cdk.out"), context=dict(FLAGS))
     try:
-        deployment = load(os.environ.get("LMSTREAM_DEPLOYMENT") or HERE / "settings.toml")
+        deployment = load(settings_file())
         build(app, deployment, Path(os.environ.get("LMSTREAM_ZIPS") or HERE.parents[1] / "dist"))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")

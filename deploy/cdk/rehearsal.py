@@ -132,6 +132,34 @@ def zip_for_here(folder: Path) -> None:
     build_zip.pack(folder / "tree", folder / "lmstream-lambda-x86_64.zip")
 
 
+def deploy(*arguments: str, env: dict[str, str]) -> tuple[int, str]:
+    """What `make deploy` does: exit code and what it said."""
+    began = time.monotonic()
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        [sys.executable, str(HERE / "deploy.py"), CLI, *arguments],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    said = [line for line in done.stdout.splitlines() if line.strip()]
+    say(
+        "\n".join(line for line in said if "✅" in line or line.startswith(("refused", "note")) or done.returncode == 1)
+    )
+    say(f"make deploy {' '.join(arguments)}: exit {done.returncode} in {time.monotonic() - began:.1f} s")
+    return done.returncode, done.stdout
+
+
+def refuse(folder: Path, env: dict[str, str]) -> None:
+    """Change what cannot be changed: the deploy is refused before AWS is asked for anything."""
+    path = folder / "deployment.toml"
+    path.write_text(SETTINGS.replace('name = "rehearsal-metrics"', 'name = "rehearsal-others"'))
+    code, said = deploy(*STACKS, "--require-approval=never", env=env)
+    if code != 2 or "refused: bucket.name: AWS would have to replace what is deployed" not in said:  # noqa: PLR2004
+        raise SystemExit("another name of the bucket was not refused")
+
+
 def call(url: str) -> None:
     """Call the deployed function with a Pipe's event: a good record and one that is no bundle."""
     record = {"eventSource": "aws:kafka", "topic": "lm.metrics.otlp", "partition": "0", "timestamp": 1715263558360}
@@ -181,13 +209,16 @@ def main() -> None:
             os.environ |= {name: env[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
             out = str(folder / "cdk.out")
             cdk("bootstrap", "aws://000000000000/us-west-2", "--output", out, env=env)
-            cdk("deploy", *STACKS, "--require-approval", "never", "--output", out, env=env)
+            if deploy(*STACKS, "--require-approval=never", env=env)[0]:
+                raise SystemExit("the stacks do not deploy")
             try:
                 call(url)
+                refuse(folder, env)
             except (Exception, SystemExit):
                 say((folder / "ministack.log").read_text()[-3000:])
                 raise
-    say("rehearsed: the stacks deploy, the function runs, a row and a dead letter are where they belong")
+    say("rehearsed: the stacks deploy, the function runs, a row and a dead letter are where they belong,")
+    say("and what AWS cannot change is refused")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ RULES = "AwsSolutions"
 KEEP = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
 """For what holds data, or costs much to make again. A create that is rolled back takes it along, or the next try would
 meet names that are taken: docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html."""
+PARTS = ("data", "network", "streaming", "transform", "operations")
+"""Ends of the stacks' names, in the order in which they are deployed."""
 FLAGS = {
     "@aws-cdk/aws-iam:minimizePolicies": True,
     "@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy": True,

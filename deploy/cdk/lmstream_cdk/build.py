@@ -24,9 +24,13 @@ class Stacks(NamedTuple):
     operations: OperationsStack
 
 
-def build(app: App, deployment: Deployment, code: Path) -> Stacks:
-    """Add all stacks to an app; `code` is the folder of the zips. Raises ConfigError for what cannot work."""
-    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+def build(app: App, deployment: Deployment, code: Path, *, checked: bool = True) -> Stacks:
+    """Add all stacks to an app; `code` is the folder of the zips. Raises ConfigError for what cannot work.
+
+    Without `checked` the rule pack is left out: templates are the same, and made in half the time.
+    """
+    if checked:
+        Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     data = DataStack(app, deployment)
     network = None if deployment.cluster.arn else NetworkStack(app, deployment, data)
     cluster_arn, secret_arn, streaming = deployment.cluster.arn, deployment.certificate_secret, None

@@ -53,14 +53,14 @@ def changed(deployment, **tables):
     return msgspec.convert(raw, Deployment)
 
 
-def synthesized(deployment, folder):
+def synthesized(deployment, folder, *, checked=True):
     code = folder / "dist"
     code.mkdir(parents=True)
     for architecture in ("arm64", "x86_64"):
         with zipfile.ZipFile(code / f"lmstream-lambda-{architecture}.zip", "w") as made:
             made.writestr(zipfile.ZipInfo("lmstream_lambda.py"), "")
     app = App(outdir=str(folder / "out"), context=dict(FLAGS))
-    build(app, deployment, code)
+    build(app, deployment, code, checked=checked)
     app.synth()
     templates = {
         path.name.removesuffix(".template.json").removeprefix(f"{deployment.name}-"): json.loads(path.read_bytes())
