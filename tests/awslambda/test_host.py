@@ -245,12 +245,12 @@ def test_records_without_a_row_are_counted_beside_rows_that_are_told_when_there_
 def test_unknown_members_are_told_of_once_an_environment(world, capsys, monkeypatch):
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "with-unknown-members")  # loggers are kept by service
     host = world.host()
-    host._pipeline.unknown[f"$.{'x' * 500}"] = "lm/0/7"
+    host._pipeline.unknown[f"$.{'x' * 900}"] = "lm/0/7"
     for offset in range(2):
         host.handle(pipe_event(map(entry, goods(1, offset))), Context())
     (line,) = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if line.get("level") == "WARNING"]
     assert (line["code"], line["reason"], line["record"]) == ("LMS-1018", "decode.not_understood", "lm/0/7")
-    assert line["members"] == [f"$.{'x' * 298}"]
+    assert line["members"] == [f"$.{'x' * 498}"]
 
 
 def test_metrics_and_warnings_name_records_and_never_payloads(world, capsys, monkeypatch):

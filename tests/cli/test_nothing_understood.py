@@ -1,17 +1,21 @@
 """Runs that read and deliver nothing, and what accompanies that: exit codes, last line, letters, names of places."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from lmstream.cli.checker import Checker, Expected
 from lmstream.cli.refusals import NAMED, refusals
+from lmstream.cli.status import Reporter
 from lmstream.fanout import FanOut
 from lmstream.lines import LostPart
 from lmstream.model import DeadLetter
+from lmstream.progress import Progress
 
 T = "1715263558360000000"
 ENV = {k: v for k, v in os.environ.items() if not k.startswith("LMSTREAM_")}
@@ -133,6 +137,14 @@ def test_several_workers_are_judged_together_and_none_stops_the_others_for_a_sha
     done = workers(*both)
     assert done.returncode == 4, done.stderr
     assert "nothing was delivered: no row came of 4 records" in done.stderr
+
+
+def test_the_live_view_shows_records_without_a_row_and_what_was_tolerated():
+    told = io.StringIO()
+    progress = Progress(records=9, understood=4, empty=3, all_skipped=2, noted={"part.nan": 5, "metric.empty": 1})
+    Console(file=told, width=100).print(Reporter(1.0).view(progress))
+    assert "3 empty   2 all points skipped" in told.getvalue()
+    assert "5 part.nan   1 metric.empty" in told.getvalue()
 
 
 # --- places ------------------------------------------------------------------------------------------------------

@@ -123,6 +123,12 @@ tests:
       - {series: 'lmstream_topic_retention_seconds{topic="t"}', values: '604800x30'}
       - {series: 'lmstream_bundles_consumed_total', values: '0+1000x30'}
       - {series: 'lmstream_dead_letters_total', values: '0+2x30'}
+      - {series: 'lmstream_records_without_row_total{topic="stale"}', values: '0+9x30'}
+      - {series: 'lmstream_topic_rows_total{topic="stale"}', values: '0x30'}
+      - {series: 'lmstream_records_without_row_total{topic="partly"}', values: '0+9x30'}
+      - {series: 'lmstream_topic_rows_total{topic="partly"}', values: '0+1x30'}
+      - {series: 'lmstream_records_without_row_total{topic="silent"}', values: '7x30'}
+      - {series: 'lmstream_topic_rows_total{topic="silent"}', values: '0x30'}
       - {series: 'lmstream_build_info{version="1"}', values: '1x30'}
       - {series: 'lmstream_ready{instance="a"}', values: '1x30'}
       - {series: 'lmstream_tls_cert_expiry_timestamp_seconds', values: '604800x300'}
@@ -130,6 +136,8 @@ tests:
       - {eval_time: 20m, alertname: LmstreamTimeToDataLoss, exp_alerts: [EXPECT_LOSS]}
       - {eval_time: 20m, alertname: LmstreamDeadLetters, exp_alerts: [EXPECT_LETTERS]}
       - {eval_time: 20m, alertname: LmstreamSilence, exp_alerts: []}
+      - {eval_time: 9m, alertname: LmstreamNoRows, exp_alerts: []}
+      - {eval_time: 20m, alertname: LmstreamNoRows, exp_alerts: [EXPECT_ROWS]}
       - {eval_time: 20m, alertname: LmstreamDown, exp_alerts: []}
       - {eval_time: 20m, alertname: LmstreamNotReady, exp_alerts: []}
 """
@@ -146,10 +154,16 @@ def test_prometheus_itself_takes_the_rules_and_raises_them(tmp_path):
             "time-to-data-loss",
             "less than a quarter of the retention of t is left before rows are lost",
         ),
+        "EXPECT_ROWS": (
+            "ticket",
+            "no-rows",
+            "records of stale arrive and none of them gave a row for 15 minutes",
+        ),
         "EXPECT_LETTERS": ("ticket", "dead-letters", "0.2% of the records are dead-lettered"),
     }
     for name, (severity, alarm, summary) in texts.items():
-        labels = {"severity": severity} | ({"topic": "t"} if alarm == "time-to-data-loss" else {})
+        topic = {"time-to-data-loss": {"topic": "t"}, "no-rows": {"topic": "stale"}}
+        labels = {"severity": severity} | topic.get(alarm, {})
         annotations = {"summary": summary, "runbook_url": f"docs/runbook.md#{alarm}"}
         story = story.replace(name, json.dumps({"exp_labels": labels, "exp_annotations": annotations}))
     (tmp_path / "story.yaml").write_text(story)

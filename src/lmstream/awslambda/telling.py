@@ -15,7 +15,7 @@ from lmstream.telemetry import BY_NAME
 
 NAMED: Final = 20
 """Records that are named in one invocation's warnings; the rest is a number."""
-_DETAIL: Final = 300
+_DETAIL: Final = 500
 _NAME: Final = "lmstream"
 
 

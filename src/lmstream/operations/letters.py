@@ -12,7 +12,7 @@ log: Final = logging.getLogger("lmstream.dead_letters")
 NAMED: Final = 20
 """Records that are named in a minute; the rest is a number."""
 MINUTE: Final = 60.0
-_DETAIL: Final = 300
+_DETAIL: Final = 500
 
 
 class Telling:
