@@ -13,7 +13,7 @@ ARGS   ?=
 # Side by side, one more than two cores: much of the time is waiting for a broker or a clock. Benchmarks are no part of this.
 PARALLEL ?= --numprocesses 3 --dist worksteal --benchmark-disable
 
-.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
+.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -152,6 +152,15 @@ test-infra: $(CDK) ## The CDK app: assertions, rule pack, cfn-lint, snapshots, a
 
 rehearsal: $(CDKCLI) $(STAGE) ## Deploy the data and transform stacks into an AWS on this machine (MiniStack), and call the function
 	@cd deploy/cdk && $(CDKRUN) python rehearsal.py $(CURDIR)/.venv-rehearsal/bin/ministack
+
+# The program runs on .venv, which has the command line; CDK runs on its own environment, found by PATH.
+SMOKE = cd deploy/cdk && $(CDKRUN) CDK_CLI_PATH="$(CURDIR)/$(CDKCLI)" $(CURDIR)/$(BIN)/python -m smoke
+
+smoke: $(CDKCLI) lambda-zip ## Deploy into an account of yours, ask it what AWS's pages leave open, tell the bill, remove (ARGS=--help)
+	@$(SMOKE) $(ARGS)
+
+smoke-rehearsal: $(CDKCLI) $(STAGE) $(DEMO) ## The same on this machine, as far as an emulator can answer
+	@$(SMOKE) --rehearse $(CURDIR)/.venv-rehearsal/bin/ministack $(ARGS)
 
 CDKDO = cd deploy/cdk && $(CDKRUN) node $(CURDIR)/$(CDKCLI)
 

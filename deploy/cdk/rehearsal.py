@@ -23,7 +23,7 @@ import boto3
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-CLI = str(Path(sys.prefix) / "lib/node_modules/aws-cdk/bin/cdk")
+CLI = os.environ.get("CDK_CLI_PATH") or str(Path(sys.prefix) / "lib/node_modules/aws-cdk/bin/cdk")
 PATIENCE = 60.0  # seconds for MiniStack to answer
 STACKS = ("rehearsal-data", "rehearsal-transform")
 SETTINGS = """\
@@ -75,7 +75,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def ministack(folder: Path) -> Iterator[str]:
+def ministack(folder: Path, program: str) -> Iterator[str]:
     """Run MiniStack on loopback; gives its URL, and ends it and what it started."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -83,7 +83,7 @@ def ministack(folder: Path) -> Iterator[str]:
     env = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "IOT_MTLS_ENABLED": "0", "LAMBDA_EXECUTOR": "local"}
     with (folder / "ministack.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own arguments
-            [sys.argv[1]],
+            [program],
             env={**os.environ, **env},
             cwd=folder,
             stdout=log,
@@ -195,7 +195,7 @@ def main() -> None:
         folder = Path(made)
         (folder / "deployment.toml").write_text(SETTINGS)
         zip_for_here(folder)
-        with ministack(folder) as url:
+        with ministack(folder, sys.argv[1]) as url:
             env = os.environ | {
                 "AWS_ENDPOINT_URL": url,
                 "AWS_ACCESS_KEY_ID": "test",
