@@ -75,6 +75,11 @@ class Transform:
             return None
         if sum(rows for _, _, rows in cuts) != out.rows:
             raise RuntimeError(f"{each.record.coordinates}: {out.rows} rows were made, but not as many were cut")
+        if out.points and each.record.only is None:  # a replay judges some of the points
+            judged = out.rows + sum(out.skipped.values()) + len(out.rejected)
+            if judged != out.points:
+                what = f"{out.points} points were read, but {judged} became a row, skipped or rejected"
+                raise RuntimeError(f"{each.record.coordinates}: {what}")
         if out.rejected or out.parts:
             each.detail = told(out)
         if len(out.parts) > PARTS:

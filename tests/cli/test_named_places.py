@@ -93,6 +93,36 @@ def test_dlq_and_inspect_say_it_of_each_point(cli, write, tmp_path):
         assert f"unknown to OTLP metrics: {AT}[4].intGauge" in text
 
 
+COUNTED = {"timeUnixNano": T, "count": "2", "sum": 3}
+WRONG = {
+    "point.type": {"gauge": {"asInt": [1]}},
+    "point.shape": {"histogram": {**COUNTED, "bucketCounts": ["1", "1"], "explicitBounds": [1, 2]}},
+    "point.labels": {"gauge": {"asInt": "1", "labels": [{"key": "host", "value": "a"}]}},
+    "value.missing": {"gauge": {}},
+    "value.two": {"gauge": {"asInt": "1", "asDouble": 1}},
+    "value.range": {"gauge": {"asInt": str(2**63)}},
+    "time.range": {"gauge": {"timeUnixNano": "1", "asInt": "1"}},
+    "time.missing": {"gauge": {"timeUnixNano": "0", "asInt": "1"}},
+    "limits.attributes": {"gauge": {"asInt": "1", "attributes": [{"key": str(n)} for n in range(1025)]}},
+}
+WRONG |= {
+    f"{reason} of a {kind}": {kind: {**COUNTED, **point}}
+    for reason, point in (("value.range", {"count": str(2**64)}), ("point.type", {"count": "x"}))
+    for kind in ("histogram", "exponentialHistogram", "summary")
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_every_reason_says_metric_and_path(cli, write, case):
+    ((kind, point),) = WRONG[case].items()
+    name = write(bundle(GOOD, {"name": "odd.one", kind: {"dataPoints": [{"timeUnixNano": T} | point]}}))
+    said = cli("inspect", name, "--org", "acme").err
+    reason = case.partition(" ")[0]
+    assert re.search(rf"point 1: LMS-\d+ {re.escape(reason)}: .*'odd\.one'", said), said
+    assert f"{AT}[1].{kind}.dataPoints[0]" in said
+    assert "cannot be said" not in said
+
+
 def test_unknown_members_are_in_the_last_line_and_fail_a_strict_run(cli, write):
     name = write(bundle(GOOD, HOLLOW), bundle(GOOD, HOLLOW), bundle(GOOD))
     said = run(cli, name)

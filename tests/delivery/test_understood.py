@@ -171,6 +171,25 @@ def test_a_letter_names_points_and_parts_and_says_of_the_first_where_it_is_and_w
     assert (parts.record().only, parts.record().below) == ((), ("$.parts[0]",))
 
 
+def test_a_point_that_became_nothing_is_a_bug_and_acknowledges_nothing():
+    class Forgetful(ToyEngine):
+        def fan_out(self, each):
+            out = super().fan_out(each)
+            out.points += 1
+            return out
+
+    async def scenario():
+        pipeline = make(ScriptedSink(), ScriptedLetters())
+        pipeline._transform._engine = Forgetful()
+        with pytest.raises(RuntimeError, match="t/0/0: 4 points were read, but 3 became a row, skipped or rejected"):
+            await process(pipeline, Batch([record(0, bundle(1, bad=1, skipped=1))]))
+        assert pipeline.counts.delivered == pipeline.counts.dead_letters == 0
+        # Of a replay the rest has been judged before.
+        await process(pipeline, Batch([record(0, bundle(1, bad=1), only=(0,))]))
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("error", [MemoryError(), KeyError("count"), RecursionError()])
 def test_words_that_fail_cost_no_letter(error, monkeypatch):
     def why(*_):
