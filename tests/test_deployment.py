@@ -63,7 +63,11 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         (GOOD + '[bucket]\nname = "rows"\ndead_letters = "rows"\n', r"dead letters in the landing bucket"),
         (GOOD + "[bucket]\nglacier_days = 30\nintelligent_tiering_days = 60\n", r"30 days is not after"),
         (NEW + "[bucket]\nglacier_days = 30\nglacier_ir_days = 30\n", r"bucket\.glacier_days: 30 days is not after"),
-        (NEW.replace('"acme"', '"acme"\npath = "{orgKey}/{yyyy}/{MM}/{dd}/"'), r"engine\.path: .*'rows/\{orgKey\}"),
+        (
+            NEW.replace('org_id = "acme"', 'org_attributes = ["org"]\npath = "{orgKey}/{yyyy}/{MM}/{dd}/"'),
+            r"engine\.path: .*'rows/\{orgKey\}",
+        ),
+        (NEW.replace('"acme"', '"errors"\npath = "{orgKey}/{yyyy}/{MM}/{dd}/"'), r"engine\.path: .* another prefix"),
         (NEW.replace('"acme"', '"acme"\npath = "err{orgKey}/{yyyy}/{MM}/{dd}/"'), r"engine\.path: .* another prefix"),
         (GOOD + '[bucket]\nname = "rows"\nresults = "rows-dead-letters"\n', r"bucket\.results: query results expire"),
         ("defaults = 3\n" + GOOD, r"defaults: expected one of 1, 2, saw 3"),

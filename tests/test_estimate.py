@@ -156,6 +156,20 @@ def test_rows_that_athena_will_not_see_are_said():
     assert any("Athena leaves older rows out" in note for note in notes)
 
 
+def test_what_a_settings_file_of_before_goes_on_doing_is_said(tmp_path):
+    old = tmp_path / "old.toml"
+    old.write_text((ROOT / "deploy/cdk/tests/before/settings.toml").read_text())
+    notes = "\n".join(estimate(load(old), prices()).notes)
+    for said in (
+        "two keys that differ in case",
+        "Athena leaves older rows out",
+        "begins with the organization",
+        "than they save",
+    ):
+        assert said in notes
+    assert estimate(load(SETTINGS), prices()).notes == []
+
+
 def test_other_sources_and_what_stays_after_a_teardown_are_priced():
     other = {line.name: line.usd for line in estimate(changed(), prices()).alternatives}
     configured = other["as configured"]

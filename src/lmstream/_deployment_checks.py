@@ -114,7 +114,7 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
             "bucket.results",
             "query results expire, dead letters do not while nobody has looked: name another bucket",
         ),
-        *wrong_storage(deployment.bucket, engine.path, old=deployment.defaults == 1),
+        *wrong_storage(deployment.bucket, engine, old=deployment.defaults == 1),
     ]
 
 

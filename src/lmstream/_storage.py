@@ -55,13 +55,16 @@ def rows_prefix(path: str) -> str:
 
 def results_expire(engine: Settings) -> bool:
     """Whether results of queries in the landing bucket may expire: not where an organization's rows could lie there."""
-    if engine.path.partition("{")[0]:
-        return True
+    return bool(engine.path.partition("{")[0]) or not _may_be_reserved(engine)
+
+
+def _may_be_reserved(engine: Settings) -> bool:
+    """Whether an organization's key can be the name of a reserved prefix: writers choose it, or the settings do."""
     named = {engine.org_id, *engine.org_by_topic.values()}
-    return not engine.org_attributes and RESULTS.removesuffix("/") not in named
+    return bool(engine.org_attributes) or any(each.removesuffix("/") in named for each in RESERVED)
 
 
-def wrong_storage(bucket: Bucket, path: str, *, old: bool) -> Iterator[Check]:
+def wrong_storage(bucket: Bucket, engine: Settings, *, old: bool) -> Iterator[Check]:
     """Each (wrong or not, key, sentence)."""
     kept = {key: getattr(bucket, key) for key in ("intelligent_tiering_days", "glacier_ir_days", "glacier_days")}
     days = {key: value for key, value in kept.items() if value is not None}
@@ -71,10 +74,10 @@ def wrong_storage(bucket: Bucket, path: str, *, old: bool) -> Iterator[Check]:
             f"bucket.{colder}",
             f"{days[colder]} days is not after {warmer}: rows move to a colder storage class only",
         )
-    before = path.partition("{")[0]
-    named = f"{path!r} lets an organization's key name another prefix of the bucket ({', '.join(RESERVED)})"
-    yield (
-        not old and (not before or any(each.startswith(before) or before.startswith(each) for each in RESERVED)),
-        "engine.path",
-        f"{named}: begin it with a prefix of its own, as in {ROWS_PATH!r}",
-    )
+    before = engine.path.partition("{")[0]
+    if before:
+        meets = any(each.startswith(before) or before.startswith(each) for each in RESERVED)
+    else:
+        meets = _may_be_reserved(engine)
+    named = f"{engine.path!r} lets an organization's key name another prefix of the bucket ({', '.join(RESERVED)})"
+    yield not old and meets, "engine.path", f"{named}: begin it with a prefix of its own, as in {ROWS_PATH!r}"

@@ -194,6 +194,11 @@ def _notes(deployment: Deployment, rates: Rates, work: Work, missing: list[str])
             f"bucket.glacier_days = {bucket.glacier_days}: Athena leaves older rows out of its answers without an "
             "error, and lmstream verify cannot read them; bucket.glacier_ir_days is the class that both read"
         )
+    if deployment.engine.path.startswith("{orgKey}"):
+        notes.append(
+            "engine.path begins with the organization: rows of one that is called errors or athena-results lie where "
+            "objects raise an alarm, or expire (CHANGELOG.md has the way to a prefix of their own)"
+        )
     moving = (bucket.intelligent_tiering_days, bucket.glacier_ir_days, bucket.glacier_days)
     line = tiering(deployment, rates, work)
     if moving != (None, None, None) and line is None:

@@ -63,7 +63,12 @@ def compiled(reader):
         try:
             goal = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
             command = ["mvn", "-B", "-q", "-C", "-f", pom, goal, f"-DoutputDirectory={partial}"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+            except subprocess.TimeoutExpired:
+                raise MissingError(
+                    f"what {pom.name} names, from Maven's repository, within {FETCH_SECONDS} s"
+                ) from None
             if done.returncode:
                 raise MissingError(f"what {pom.name} names, from Maven's repository: {done.stdout[-500:]}")
             javac = [home / "bin/javac", "-nowarn", "-cp", f"{partial}/*", "-d", partial, *older, source]

@@ -1,11 +1,16 @@
 """Where rows, errors and results of queries lie: new deployments, and those of before `defaults = 2`."""
 
 import json
+import re
+import textwrap
+import tomllib
 
+import msgspec
 import pytest
 
 from conftest import CDK, changed, synthesized
-from lmstream.deployment import load
+from lmstream._deployment_defaults import filled
+from lmstream.deployment import Deployment, load
 from lmstream.settings import DEFAULT_PATH
 from lmstream.spec import serde_properties
 
@@ -102,6 +107,21 @@ def test_moving_to_the_new_defaults_replaces_nothing_that_holds_data(before, mov
     assert output(moved)[1] == {"Ref": "ResultsBucket"}
     assert landed(moved)["StorageDescriptor"]["Columns"] == landed(before)["StorageDescriptor"]["Columns"]
     assert landed(moved)["PartitionKeys"] == landed(before)["PartitionKeys"]
+
+
+def test_the_lines_to_pin_keep_all_that_was_deployed():
+    """The block of CHANGELOG.md, put into a file of before that gets `defaults = 2`."""
+    text = (CDK.parents[1] / "CHANGELOG.md").read_text("utf-8")
+    block = textwrap.dedent(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    given = tomllib.loads((BEFORE / "settings.toml").read_text("utf-8"))
+    before, pins = filled(given), tomllib.loads(block)
+    assert {"cluster", "bucket", "engine", "catalog"} <= pins.keys()
+    pinned = {**given, "defaults": 2}
+    for table, keys in pins.items():
+        pinned[table] = {**keys, **pinned.get(table, {})}
+    assert msgspec.convert(filled(pinned), Deployment) == msgspec.structs.replace(
+        msgspec.convert(before, Deployment), defaults=2
+    )
 
 
 @pytest.mark.parametrize(
