@@ -5,6 +5,7 @@
 The reasons are written here by hand; the tests hold both the oracle and the engine to them.
 """
 
+import base64
 import gzip
 import json
 from pathlib import Path
@@ -112,8 +113,8 @@ FILES: dict[str, tuple[str, bytes]] = {
     "truncated.json": ("decode.json", GOOD[:-20]),
     "truncated_one_byte.json": ("decode.json", GOOD[:-1]),
     "one_brace.json": ("decode.json", b"{"),
-    "two_documents.json": ("decode.json", GOOD + GOOD),
-    "ndjson.json": ("decode.json", GOOD + b"\n" + GOOD + b"\n"),
+    "two_documents.json": ("decode.framing", GOOD + GOOD),
+    "ndjson.json": ("decode.framing", GOOD + b"\n" + GOOD + b"\n"),
     "trailing_nul.json": ("decode.json", GOOD + b"\x00"),
     "trailing_comma.json": ("decode.json", b'{"resourceMetrics":[],}'),
     "single_quotes.json": ("decode.json", b"{'resourceMetrics':[]}"),
@@ -139,17 +140,38 @@ FILES: dict[str, tuple[str, bytes]] = {
     "utf8_surrogate.json": ("decode.utf8", gauge().replace(b"CpuUsage", b"\xed\xa0\x80")),
     "utf8_latin1.json": ("decode.utf8", gauge().replace(b"CpuUsage", "Größe".encode("latin-1"))),
     # another bundle
-    "traces.json": ("decode.top_level", b'{"resourceSpans":[{"scopeSpans":[{"spans":[]}]}]}'),
-    "logs.json": ("decode.top_level", b'{"resourceLogs":[]}'),
+    "traces.json": ("decode.signal", b'{"resourceSpans":[{"scopeSpans":[{"spans":[]}]}]}'),
+    "logs.json": ("decode.signal", b'{"resourceLogs":[]}'),
     "snake_case.json": ("decode.top_level", b'{"resource_metrics":[]}'),
-    "array.json": ("decode.top_level", b"[" + GOOD + b"]"),
+    "array.json": ("decode.framing", b"[" + GOOD + b"]"),
     "array_empty.json": ("decode.top_level", b"[]"),
     "string.json": ("decode.top_level", b'"resourceMetrics"'),
     "number.json": ("decode.top_level", b"12"),
     "null.json": ("decode.top_level", b"null"),
     "one_resource.json": ("decode.top_level", b'{"resource":{},"scopeMetrics":[]}'),
     "unknown_only.pb": ("decode.top_level", field(2, b"x")),
-    "traces.pb": ("decode.utf8", field(1, field(2, field(2, SPAN)))),
+    "traces.pb": ("decode.signal", field(1, field(2, field(2, SPAN)))),
+    # another signal, or a bundle inside something else
+    "traces_cut.json": ("decode.signal", b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"GET'),
+    "profiles.json": ("decode.signal", b'{"resourceProfiles":[],"dictionary":{}}'),
+    # The example trace of opentelemetry-proto in protobuf, shortened: contrib #31679, grafana/alloy #644.
+    "traces_example.pb": (
+        "decode.signal",
+        bytes.fromhex("0a27122512230a105b8efff798038103d269b633813fc60c1208eee19b7ec3c1b1742a05474554202f"),
+    ),
+    "confluent.json": ("decode.framing", b"\x00\x00\x00\x00\x07" + GOOD),
+    "confluent.pb": ("decode.framing", b"\x00\x00\x00\x00\x07\x00" + GOOD_PROTO),
+    "apicurio.pb": ("decode.framing", b"\x00" + (7).to_bytes(8, "big") + GOOD_PROTO),
+    "glue.json": ("decode.framing", b"\x03\x00" + bytes(range(16)) + GOOD),
+    "grpc.pb": ("decode.framing", b"\x00" + len(GOOD_PROTO).to_bytes(4, "big") + GOOD_PROTO),
+    "delimited.pb": ("decode.framing", varint(len(GOOD_PROTO)) + GOOD_PROTO),
+    "file_exporter.pb": ("decode.framing", len(GOOD_PROTO).to_bytes(4, "big") + GOOD_PROTO),
+    "java_string.bin": ("decode.framing", b"\xac\xed\x00\x05t" + len(GOOD).to_bytes(2, "big") + GOOD),
+    "base64.txt": ("decode.framing", base64.b64encode(GOOD_PROTO)),
+    "hex.txt": ("decode.framing", GOOD_PROTO.hex().encode()),
+    "in_a_string.json": ("decode.framing", json.dumps(GOOD.decode()).encode()),
+    "rfc7464.json": ("decode.framing", b"\x1e" + GOOD + b"\n"),
+    "bare_resource.pb": ("decode.top_level", GOOD_PROTO[2:]),
     # wrong types above the data points
     "type_resource_metrics.json": ("decode.type", b'{"resourceMetrics":{}}'),
     "type_resource_metrics_number.json": ("decode.type", b'{"resourceMetrics":[7]}'),

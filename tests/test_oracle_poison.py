@@ -10,7 +10,7 @@ import pytest
 
 import oracle
 import repoison
-from judging import ACME, agree, engine_reason, judged, record
+from judging import ACME, agree, engine_reason, judged, record, same_refusal
 from lmstream import Engine, Settings
 from lmstream.errors import REASONS
 from lmstream.settings import Limits
@@ -31,7 +31,7 @@ def test_the_corpus_on_disk_is_the_one_in_the_script():
 @pytest.mark.parametrize("name", MANIFEST)
 def test_poison_is_refused_for_its_reason(name):
     payload = (repoison.POISON / name).read_bytes()
-    assert judged(record(payload)) == MANIFEST[name]
+    assert same_refusal(MANIFEST[name], judged(record(payload)))
     assert MANIFEST[name] in REASONS
     assert engine_reason(Engine(ACME), record(payload)) == MANIFEST[name]
 

@@ -34,9 +34,17 @@ class Decoding:
         # What envelope.open_value would answer, without asking: a call that nearly every bundle would pay for.
         json = self._json
         if json is not None and value.startswith(_USUAL) and len(value) <= self._record_bytes:
-            return json.decode(value), json, len(value)
+            try:
+                return json.decode(value), json, len(value)
+            except DecodeError as error:
+                raise _named(value, error) from error.__cause__
         name, payload = envelope.open_value(value, self._settings.limits)
-        name = self._fixed or name
+        try:
+            return self._decode(self._fixed or name, payload)
+        except DecodeError as error:
+            raise _named(payload, error) from error.__cause__
+
+    def _decode(self, name: str, payload: bytes) -> tuple[Bundle, Codec, int]:
         codec = self.codecs.get(name)
         try:
             codec = codec or self._load(name)
@@ -69,3 +77,10 @@ class Decoding:
         if name == _JSON and self._fixed in ("", _JSON):
             self._json = codec
         return codec
+
+
+def _named(data: bytes, refused: DecodeError) -> DecodeError:
+    """The codec's answer, or a better one where the bytes say what they are."""
+    from lmstream.codecs.diagnosis import diagnose  # noqa: PLC0415 - a cold start needs none of it
+
+    return diagnose(data, refused)

@@ -1,0 +1,136 @@
+"""Recognize how bytes are compressed, by magic numbers or by structure."""
+
+import zlib
+from typing import Final
+
+from lmstream.codecs.diagnosis.wire import varint
+from lmstream.settings import KIB
+
+_MAGIC: Final = (
+    # snappy: framing_format.txt section 4.1; snappy-java's SnappyOutputStream, which Kafka's clients wrote.
+    (b"\xff\x06\x00\x00sNaPpY", "snappy (framing format)"),
+    (b"\x82SNAPPY\x00", "snappy (snappy-java)"),
+    (b"\x04\x22\x4d\x18", "lz4 (frame)"),  # lz4_Frame_format.md, "Magic Number"
+    (b"\x02\x21\x4c\x18", "lz4 (legacy frame)"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"LZIP", "lzip"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"PAR1", "a Parquet file"),
+)
+_BZIP2: Final = (b"BZh", b"1AY&SY", b"\x17rE8P\x90")
+_LOOK: Final = 64 * KIB
+_START: Final = (b'{"', b"{ ", b"{\n", b"{\r", b"[{", b"\n")
+"""How a bundle begins, for compressions that have no magic number."""
+_ENOUGH: Final = 64  # inflated bytes of a raw stream that say what it is
+_LITERAL, _MATCH_MIN, _NIBBLE = 60, 4, 15
+_ELEMENTS: Final = 10_000
+
+
+def compression(data: bytes) -> str:
+    """How the bytes are compressed; empty when that is not seen."""
+    for magic, name in _MAGIC:
+        if data.startswith(magic):
+            return name
+    if data.startswith(_BZIP2[0]) and data[4:10] in _BZIP2[1:]:
+        return "bzip2"
+    if _inflates(data, zlib.MAX_WBITS):
+        return "zlib"
+    if _snappy(data):
+        return "snappy (raw block)"
+    if _lz4(data) or (len(data) > _MATCH_MIN and _lz4(data[4:], int.from_bytes(data[:4], "little"))):
+        return "lz4 (raw block)"
+    inflated = _raw_deflate(data)
+    return "deflate (without a header)" if inflated.startswith(_START) else ""
+
+
+def _inflates(data: bytes, bits: int) -> bool:
+    """Whether it is a stream of zlib. By chance one beginning of 500 has such a header, and few of those a block."""
+    if len(data) <= 6 or (data[0] << 8 | data[1]) % 31 or data[0] & 15 != 8:  # noqa: PLR2004 - RFC 1950 section 2.2
+        return False
+    try:
+        zlib.decompressobj(bits).decompress(data[:_LOOK], _LOOK)
+    except zlib.error:
+        return False
+    return True
+
+
+def _raw_deflate(data: bytes) -> bytes:
+    """The beginning of what it inflates to; nothing when it does not, or to too little to say."""
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        out = stream.decompress(data[:_LOOK], _LOOK)
+    except zlib.error:
+        return b""
+    return out if stream.eof or len(out) >= _ENOUGH else b""
+
+
+def _snappy(data: bytes) -> bool:
+    """Whether it is a raw block of snappy that begins like a bundle. format_description.txt: a varint with the size,
+    then literals and copies, which have to give that size, and never copy from before the beginning."""
+    size, at = varint(data, 0, min(len(data), 5))
+    if not size:
+        return False
+    made = 0
+    first = b""
+    for _ in range(_ELEMENTS):
+        if at >= len(data):
+            return made == size and first.startswith(_START)
+        tag = data[at]
+        at += 1
+        if not tag & 3:
+            length = tag >> 2
+            if length >= _LITERAL:
+                extra = length - _LITERAL + 1
+                length = int.from_bytes(data[at : at + extra], "little")
+                at += extra
+            first = first or data[at : at + 2]
+            at += length + 1
+            made += length + 1
+        else:
+            width = (0, 1, 2, 4)[tag & 3]
+            offset = int.from_bytes(data[at : at + width], "little") | ((tag >> 5) << 8 if width == 1 else 0)
+            at += width
+            if not 0 < offset <= made:
+                return False
+            made += (tag >> 2 & 7) + 4 if width == 1 else (tag >> 2) + 1
+        if made > size:
+            return False
+    return first.startswith(_START)
+
+
+def _lz4(data: bytes, size: int | None = None) -> bool:
+    """Whether it is a raw block of lz4 that begins like a bundle. lz4_Block_format.md: literals and matches by turns,
+    which end with literals, and never copy from before the beginning."""
+    at = made = 0
+    first = b""
+    for _ in range(_ELEMENTS):
+        if at >= len(data):
+            return False
+        token = data[at]
+        length, at = _lz4_length(data, at + 1, token >> 4)
+        first = first or data[at : at + 2]
+        at += length
+        made += length
+        if at == len(data):  # the last sequence has literals only
+            return bool(length) and first.startswith(_START) and size in (None, made) and made > len(data)
+        offset = int.from_bytes(data[at : at + 2], "little")
+        if at + 2 > len(data) or not 0 < offset <= made or not first.startswith(_START):
+            return False
+        length, at = _lz4_length(data, at + 2, token & _NIBBLE)
+        made += length + _MATCH_MIN
+        if size is not None and made > size:
+            return False
+    return True
+
+
+def _lz4_length(data: bytes, at: int, nibble: int) -> tuple[int, int]:
+    length = nibble
+    if nibble == _NIBBLE:
+        while at < len(data):
+            byte = data[at]
+            at += 1
+            length += byte
+            if byte != 0xFF:  # noqa: PLR2004 - more follow
+                break
+    return length, at
