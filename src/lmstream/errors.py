@@ -22,7 +22,9 @@ REASONS: Final[dict[str, Reason]] = {
         "LMS-1002", "malformed or truncated JSON", "compare the dead letter's bytes with what the producer sent"
     ),
     "decode.utf8": Reason(
-        "LMS-1003", "invalid UTF-8", "send UTF-8; the message names the byte, and in protobuf the field where it is found"
+        "LMS-1003",
+        "invalid UTF-8",
+        "send UTF-8; the message names the byte, and in protobuf the field where it is found",
     ),
     "decode.encoding": Reason(
         "LMS-1004", "a byte order mark or UTF-16/32 text", "send UTF-8 without a byte order mark"
