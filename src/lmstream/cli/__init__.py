@@ -115,6 +115,23 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         lmstream validate --deployment deploy/cdk/settings.toml --json
         """,
     ),
+    "topic": (
+        "Make the topic of the bundles on a cluster, with its retention and message size.",
+        """
+        lmstream topic --topic lm.metrics.otlp --partitions 6 --retention 72h \\
+            --bootstrap b-1.example:9094 --ca ca.pem --cert admin.pem \\
+            --key admin.key --yes
+        """,
+    ),
+    "acls": (
+        "Grant what brokers, administrator, lmstream and collectors need, in an order that is safe.",
+        """
+        lmstream acls --topic lm.metrics.otlp --bootstrap b-1.example:9094 \\
+            --ca ca.pem --cert admin.pem --key admin.key \\
+            --brokers 'User:CN=*.example' --administrator User:CN=admin \\
+            --reader User:CN=lmstream --collector User:CN=collector --yes
+        """,
+    ),
     "telemetry": (
         "The catalogue of metrics, and what is made of it: alarms for Prometheus, a dashboard for Grafana.",
         """

@@ -59,19 +59,26 @@ def consumer_of(settings: Settings, tls: Tls, **callbacks: Callable[..., None]) 
             "client.rack": settings.client_rack,
             **callbacks,
         }
-        if tls.context is not None:
-            options["security.protocol"] = "ssl"
-            ca, identity = tls.material
-            if ca is not None:
-                options["ssl.ca.location"] = files.enter_context(as_path(ca))
-            if identity is not None:
-                options["ssl.certificate.location"] = files.enter_context(as_path(identity.certificate))
-                options["ssl.key.location"] = files.enter_context(as_path(identity.key))
-                options |= {"ssl.key.password": identity.password} if identity.password else {}
+        options |= secured(tls, files)
         try:
             return Consumer(options, logger=logging.getLogger(f"{log.name}.librdkafka"))
         except (KafkaException, TypeError, ValueError) as error:
             raise ConfigError("config.invalid", f"client: librdkafka refuses its settings: {error}") from error
+
+
+def secured(tls: Tls, files: contextlib.ExitStack) -> dict[str, Any]:
+    """Options of a connection by TLS; none for a plain one. The files of the material live as long as `files`."""
+    if tls.context is None:
+        return {}
+    options: dict[str, Any] = {"security.protocol": "ssl"}
+    ca, identity = tls.material
+    if ca is not None:
+        options["ssl.ca.location"] = files.enter_context(as_path(ca))
+    if identity is not None:
+        options["ssl.certificate.location"] = files.enter_context(as_path(identity.certificate))
+        options["ssl.key.location"] = files.enter_context(as_path(identity.key))
+        options |= {"ssl.key.password": identity.password} if identity.password else {}
+    return options
 
 
 def placed_at(offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:

@@ -1,0 +1,154 @@
+"""`lmstream acls`: who may do what on the cluster, in an order in which nobody stays shut out."""
+
+import asyncio
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from lmstream.cli import terminal
+from lmstream.cli.flags import NO_BROKER, BrokerFlags
+from lmstream.cli.kafka import client_overrides, settings_of
+from lmstream.config import load
+from lmstream.errors import ConfigError, SourceError
+from lmstream.sources._kafka_access import Access, Grant, brokers_of
+
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=False)]
+
+
+def acls(
+    *,
+    topic: str,
+    group: str = "lmstream",
+    brokers: Names = (),
+    administrator: Names = (),
+    reader: Names = (),
+    collector: Names = (),
+    undo: bool = False,
+    yes: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None,
+    broker: BrokerFlags = NO_BROKER,
+) -> int:
+    """Grant what lmstream's path needs; without --yes only say what would be done, and how it is undone.
+
+    Parameters
+    ----------
+    topic
+        Topic of the bundles.
+    group
+        Consumer group of the Pipe, the mapping or the container.
+    brokers
+        Principal of the brokers' own certificates; may be repeated. Default: that of MSK, from --bootstrap.
+    administrator
+        Principal that may do everything, from a certificate of its own: may be repeated.
+    reader
+        Principal of lmstream's certificate; may be repeated.
+    collector
+        Principal of a LogicMonitor collector; may be repeated.
+    undo
+        Remove exactly these grants instead.
+    yes
+        Do it.
+    as_json
+        One JSON object a grant and line.
+    config
+        TOML file with settings.
+    """
+    settings = settings_of(load(config, overrides=client_overrides(broker, topic)))
+    found = brokers_of(settings.bootstrap)
+    access = Access(
+        topic=topic,
+        group=group,
+        brokers=brokers or ((found,) if found else ()),
+        administrators=administrator,
+        readers=reader,
+        collectors=collector,
+    )
+    asyncio.run(_work(settings, access, undo=undo, yes=yes, as_json=as_json))
+    return 0
+
+
+async def _work(settings: Any, access: Access, *, undo: bool, yes: bool, as_json: bool) -> None:
+    from lmstream.sources._librdkafka_admin import administering
+
+    steps = access.steps()
+    async with administering(settings) as admin:
+        there = await admin.grants()
+        if undo:
+            steps = undone(steps)
+            # Brokers do not tell whether they are closed; MSK opens them again by its configuration at any time.
+            terminal.say("First cluster.acls = false and `make deploy`: without ACLs closed brokers answer nobody.")
+        elif yes:
+            await _try_administrators(admin, access)
+        for name, grants in steps:
+            todo = [each for each in grants if (each in there) == undo]
+            _show(name, grants, there, as_json=as_json)
+            if yes and todo:
+                await (admin.forbid(todo) if undo else admin.allow(todo))
+                await _settle(admin, todo, name, gone=undo)
+        if not undo:
+            _tell_undo(undone(steps))
+    if not yes:
+        terminal.say("Nothing was changed. With --yes it is done, step by step.")
+
+
+def undone(steps: list[tuple[str, list[Grant]]]) -> list[tuple[str, list[Grant]]]:
+    """Steps in the order in which they are taken back: those of brokers and administrators in one request.
+
+    As long as the cluster has any ACL, only who one names may remove others.
+    """
+    (brokers, theirs), (administrators, own), *clients = steps
+    last = [*theirs, *sorted(own, key=lambda each: each.resource == "cluster")]
+    return [*clients[::-1], (f"{brokers}, {administrators}", last)]
+
+
+async def _try_administrators(admin: Any, access: Access) -> None:
+    """Make sure that this very certificate is an administrator's, while a mistake can still be taken back.
+
+    Once the cluster has an ACL, only who may alter it can go on, or undo anything. Raises ConfigError.
+    """
+    probe = f"lmstream-probe-{secrets.token_hex(4)}"
+    grants = [Grant(each, "All", "topic", probe) for each in access.administrators]
+    await admin.allow(grants)
+    try:
+        await _settle(admin, grants, "a topic to try it with", gone=False)
+        mine = await admin.may_see(probe)
+    finally:
+        await admin.forbid(grants)
+    if not mine:
+        raise ConfigError(
+            "config.invalid",
+            f"the certificate of this connection is not that of {', '.join(access.administrators)}: it would be "
+            "shut out half-way; use the administrator's, or name the principal as the certificate has it",
+        )
+
+
+async def _settle(admin: Any, grants: list[Grant], step: str, *, gone: bool) -> None:
+    """Go on only when the cluster tells of the step: the next one relies on it. Raises SourceError."""
+    for _ in range(20):
+        there = await admin.grants()
+        if all((each in there) != gone for each in grants):
+            return
+        await asyncio.sleep(0.25)
+    raise SourceError(
+        "source.unreachable", f"the cluster does not show the grants of {step}: nothing after them was done"
+    )
+
+
+def _show(step: str, grants: list[Grant], there: set[Grant], *, as_json: bool) -> None:
+    if as_json:
+        for each in grants:
+            terminal.print_json(msgspec.to_builtins(each) | {"step": step, "there": each in there}, indent=None)
+        return
+    rows = [[g.principal, g.operation, g.resource, g.name, "yes" if g in there else "no"] for g in grants]
+    terminal.table(("principal", "may", "on", "name", "there"), rows, title=step)
+
+
+def _tell_undo(steps: list[tuple[str, list[Grant]]]) -> None:
+    terminal.say("To undo, the same command with --undo --yes; or one by one, in this order:")
+    for _, grants in steps:
+        for each in grants:
+            terminal.say(f"  kafka-acls.sh --remove --force {each.command} --bootstrap-server ... --command-config ...")

@@ -1,0 +1,106 @@
+"""`lmstream topic`: make the topic of the bundles, or bring it to what is asked."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter, validators
+
+from lmstream.cli import terminal
+from lmstream.cli.flags import NO_BROKER, BrokerFlags
+from lmstream.cli.kafka import client_overrides, settings_of
+from lmstream.cli.lag import seconds_of
+from lmstream.config import load
+from lmstream.errors import ConfigError
+
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+
+def topic(
+    *,
+    topic: str,
+    partitions: Count = 6,
+    copies: Count = 3,
+    retention: str = "72h",
+    message_bytes: Count = 1_048_588,
+    yes: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None,
+    broker: BrokerFlags = NO_BROKER,
+) -> int:
+    """Make a topic, or raise its partitions and set retention and message size; without --yes only say so.
+
+    Parameters
+    ----------
+    topic
+        Its name.
+    partitions
+        At least so many; a topic that has more keeps them.
+    copies
+        Replication factor of a new topic.
+    retention
+        How long it keeps records, as 72h or 7d: what an outage may last before rows are lost.
+    message_bytes
+        The largest batch of records that it takes.
+    yes
+        Do it.
+    as_json
+        What is there and what is to be done as JSON.
+    config
+        TOML file with settings.
+    """
+    wanted = {
+        "retention.ms": str(int(seconds_of(retention) * 1000)),
+        "max.message.bytes": str(message_bytes),
+    }
+    settings = settings_of(load(config, overrides=client_overrides(broker, topic)))
+    return asyncio.run(_work(settings, topic, (partitions, copies), wanted, yes=yes, as_json=as_json))
+
+
+async def _work(
+    settings: Any, name: str, size: tuple[int, int], wanted: dict[str, str], *, yes: bool, as_json: bool
+) -> int:
+    from lmstream.sources._librdkafka_admin import administering
+
+    async with administering(settings) as admin:
+        there = await admin.topic(name)
+        todo = _todo(name, there, size, wanted)
+        if as_json:
+            terminal.print_json({"topic": name, "there": there is not None, "todo": [*todo.values()]}, indent=None)
+        for each in todo.values():
+            terminal.say(each if yes else f"would {each}")
+        if yes:
+            for step in todo:
+                await {
+                    "make": lambda: admin.create(name, *size, wanted),
+                    "grow": lambda: admin.grow(name, size[0]),
+                    "set": lambda: admin.configure(name, wanted),
+                }[step]()
+    if not todo:
+        terminal.say(f"{name} is as asked")
+    elif not yes:
+        terminal.say("Nothing was changed. With --yes it is done.")
+    return 0
+
+
+def _todo(
+    name: str, there: tuple[int, int, dict[str, str]] | None, size: tuple[int, int], wanted: dict[str, str]
+) -> dict[str, str]:
+    """What is to be done, in words, by step. Raises ConfigError for what Kafka does not do."""
+    partitions, copies = size
+    if there is None:
+        return {"make": f"make {name}: {partitions} partitions, {copies} copies, {_listed(wanted)}"}
+    has, kept, configs = there
+    if kept < copies:
+        what = f"{name} has {kept} copies, {copies} are asked for: kafka-reassign-partitions.sh makes more"
+        raise ConfigError("config.invalid", what)
+    todo = {}
+    if has < partitions:
+        todo["grow"] = f"add partitions to {name}: {has} to {partitions}; keys go elsewhere from then on"
+    if changed := {key: value for key, value in wanted.items() if configs.get(key) != value}:
+        todo["set"] = f"set {_listed(changed)}"
+    return todo
+
+
+def _listed(configs: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in configs.items())
