@@ -29,6 +29,8 @@ def main() -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    if not deployment.operations.email:
+        sys.stderr.write("note: operations.email is empty: nobody hears of alarms until somebody subscribes to them\n")
     app.synth()
     return 0
 

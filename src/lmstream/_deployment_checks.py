@@ -31,6 +31,8 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
             ("cluster.ca_arn", cluster.ca_arn, "acm-pca"),
             ("certificate_secret", deployment.certificate_secret, "secretsmanager"),
             ("secret_key", deployment.secret_key, "kms"),
+            ("key_arn", deployment.key_arn, "kms"),
+            ("transform.adot_layer", transform.adot_layer, "lambda"),
         ),
         *wrong_networks(deployment.network.cidr, cluster.collector_cidrs),
         *unbuildable(deployment),

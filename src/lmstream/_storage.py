@@ -22,6 +22,8 @@ class Bucket(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: BucketName = ""
     """Names of buckets are unique over all accounts of AWS. Empty: deployment, account and region make one."""
+    existing: bool = False
+    """The landing bucket exists already, and is yours: nothing of it is changed."""
     dead_letters: BucketName = ""
     """Name of the bucket of dead letters; empty: the landing bucket's with -dead-letters."""
     results: BucketName = ""

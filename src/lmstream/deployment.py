@@ -58,6 +58,10 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     zones: Literal[2, 3] = 3
     zone_names: tuple[str, ...] = ()
     """Names of the zones, such as us-west-2a. Empty: the account's first ones. They cannot change under a cluster."""
+    vpc_id: str = ""
+    """A VPC of yours, with the ways out that the pollers need (docs/deploy.md). Empty: one is made."""
+    subnet_ids: tuple[str, ...] = ()
+    """Private subnets of that VPC for the brokers, one a zone."""
     egress: Literal["endpoints", "nat"] = "endpoints"
     """How pollers in the VPC reach the APIs they call: interface endpoints and no way to the internet, or one NAT
     gateway. A mapping with provisioned pollers calls none."""
@@ -91,6 +95,17 @@ class Transform(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pipe_name: Annotated[str, Meta(pattern=r"^[.A-Za-z0-9_-]{0,64}$")] = ""
     """A fixed name of the Pipe. Empty: made of what AWS cannot change in a Pipe (cluster, topic, group, start), so that
     a change of these makes another Pipe instead of failing."""
+    delivery: Literal["at-once", "canary", "linear"] = "at-once"
+    """How new code takes over from old: all calls; a tenth for 5 minutes first; or a tenth more each minute. CodeDeploy
+    goes back by itself when an alarm on errors or undelivered records rings meanwhile."""
+    snap_start: bool = False
+    """Start from a snapshot (SnapStart): shorter cold starts, for a price."""
+    provisioned: Annotated[int, Meta(ge=0)] = 0
+    """Environments that are always warm (provisioned concurrency), for a price by the hour."""
+    tracing: bool = False
+    """Trace invocations with X-Ray."""
+    adot_layer: str = ""
+    """ARN of a layer of the AWS Distro for OpenTelemetry, to trace with it instead."""
     reserve: bool = True
     """Reserve as many concurrent executions as there are partitions. New accounts have 10 in all, and refuse it."""
     pollers: Annotated[int, Meta(ge=0, le=200)] = 0
@@ -109,7 +124,8 @@ class Operations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     email: str = ""
     """Who is told of alarms and of the budget; empty: only the topic is made."""
-    log_days: Literal[14, 30] = 14
+    log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 3653] = 14
+    """Days that logs are kept: those that CloudWatch knows."""
     budget_usd: Annotated[float, Meta(gt=0)] = 1_500.0
     """Monthly budget of the account's resources with this deployment's tag."""
     runbook: str = "docs/runbook.md"
@@ -150,6 +166,14 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Prefix of stacks and of what has a name."""
     account: Annotated[str, Meta(pattern=r"^(\d{12})?$")] = ""
     region: Annotated[str, Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] = "us-west-2"
+    tags: dict[str, str] = {}
+    """Tags of everything, beside `lmstream`: an owner, a cost centre, a stage."""
+    permissions_boundary: str = ""
+    """ARN of an IAM policy that bounds every role."""
+    bootstrap_qualifier: Annotated[str, Meta(pattern=r"^[a-z0-9]{0,10}$")] = ""
+    """Qualifier of a CDK bootstrap of yours; empty: CDK's own."""
+    key_arn: str = ""
+    """ARN of a KMS key of yours, with the statements of docs/deploy.md in its policy; empty: one is made."""
     topic: str = "lm.metrics.otlp"
     partitions: Count = 6
     """Of the topic: as many invocations run at once."""
@@ -199,7 +223,7 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         A Pipe: docs.aws.amazon.com/eventbridge/latest/userguide/eb-pipes-msk.html (network configuration). A mapping,
         on demand or provisioned: docs.aws.amazon.com/lambda/latest/dg/with-msk-cluster-network.html.
         """
-        if self.cluster.arn or self.network.egress == "nat":
+        if self.cluster.arn or self.network.vpc_id or self.network.egress == "nat":
             return ()
         if self.transform.source == "pipe":
             return ("pipes-data",)

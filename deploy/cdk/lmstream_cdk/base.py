@@ -6,6 +6,7 @@ from aws_cdk import (
     Acknowledgment,
     CfnElement,
     CfnResource,
+    DefaultStackSynthesizer,
     Environment,
     Fn,
     RemovalPolicy,
@@ -14,6 +15,7 @@ from aws_cdk import (
     Token,
     Validations,
 )
+from aws_cdk import aws_iam as iam
 from constructs import Construct, IConstruct
 
 from lmstream.deployment import Deployment
@@ -46,12 +48,17 @@ class LmstreamStack(Stack):
             scope,
             f"{deployment.name}-{part}",
             env=env,
+            synthesizer=DefaultStackSynthesizer(qualifier=deployment.bootstrap_qualifier or None),
             description=f"lmstream {part}: {description}",
             # A role that may delete what it deployed is not needed to keep what must be kept.
             termination_protection=part in ("streaming", "data"),
         )
         self.deployment = deployment
-        Tags.of(self).add("lmstream", deployment.name)
+        for key, value in {**deployment.tags, "lmstream": deployment.name}.items():
+            Tags.of(self).add(key, value)
+        if deployment.permissions_boundary:
+            boundary = iam.ManagedPolicy.from_managed_policy_arn(self, "Boundary", deployment.permissions_boundary)
+            iam.PermissionsBoundary.of(self).apply(boundary)
 
     @property
     def availability_zones(self) -> list[str]:

@@ -21,7 +21,6 @@ LOGS = "logs/"
 LOG_STREAM = "delivery"
 RESULT_DAYS = 14
 JQ_ENGINE = "JQ-1.6"
-_RETENTION = {14: logs.RetentionDays.TWO_WEEKS, 30: logs.RetentionDays.ONE_MONTH}
 _KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
 _PAIRS = ["kms:GenerateDataKeyPair", "kms:GenerateDataKeyPairWithoutPlaintext", "kms:GenerateDataKeyWithoutPlaintext"]
 _LOG_KEYS = [*_KEYS, *_PAIRS, "kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey"]
@@ -35,7 +34,12 @@ class DataStack(LmstreamStack):
         super().__init__(scope, "data", deployment, "key, buckets, Firehose, Glue and Athena")
         self.key = self._key()
         self.logs_bucket = self._bucket("Logs", self.bucket_name("logs"), days=90)
-        self.landing = self._bucket("Landing", self.bucket_name("metrics"))
+        landing = self.bucket_name("metrics")
+        self.landing: s3.IBucket = (
+            s3.Bucket.from_bucket_name(self, "Landing", landing)
+            if deployment.bucket.existing
+            else self._bucket("Landing", landing)
+        )
         self.dead_letters = self._bucket(
             "DeadLetters", self.bucket_name("dead-letters"), days=deployment.bucket.dead_letter_days
         )
@@ -60,8 +64,8 @@ class DataStack(LmstreamStack):
         """
         groups = (self.function_logs, self.pipe_logs, self.flow_logs, self.broker_logs)
         for value in (
-            self.key.key_arn,
-            self.landing.bucket_name,
+            *([] if self.deployment.key_arn else [self.key.key_arn]),
+            *([] if self.deployment.bucket.existing else [self.landing.bucket_name]),
             self.dead_letters.bucket_name,
             self.dead_letters.bucket_arn,
             self.stream.attr_arn,
@@ -70,26 +74,32 @@ class DataStack(LmstreamStack):
         ):
             self.export_value(value)
 
+    @property
+    def _landing_named(self) -> str:
+        """The landing bucket's ARN as the rule pack writes it."""
+        existing = self.deployment.bucket.existing
+        return f"arn:{self.partition}:s3:::{self.deployment.bucket.name}" if existing else "<LandingBucket.Arn>"
+
     def bucket_name(self, what: str) -> str:
         """Name of a bucket; with what stands for the account's number while that is not known."""
         return self.deployment.bucket_name(what, self.account)
 
     def log_group(self, logical_id: str, name: str) -> logs.LogGroup:
         """An encrypted log group that forgets after the days of the settings."""
-        return logs.LogGroup(
-            self,
-            logical_id,
-            log_group_name=name,
-            encryption_key=self.key,
-            retention=_RETENTION[self.deployment.operations.log_days],
-            removal_policy=RemovalPolicy.DESTROY,
+        group = logs.LogGroup(
+            self, logical_id, log_group_name=name, encryption_key=self.key, removal_policy=RemovalPolicy.DESTROY
         )
+        # By number, as CloudWatch has it: the L2 has a word for each.
+        cfn(group).add_property_override("RetentionInDays", self.deployment.operations.log_days)
+        return group
 
     def log_stream(self, group_name: str, name: str = "*") -> str:
         """ARN of a stream of a log group, or of all of them."""
         return f"arn:{self.partition}:logs:{self.region}:{self.account}:log-group:{group_name}:log-stream:{name}"
 
-    def _key(self) -> kms.Key:
+    def _key(self) -> kms.IKey:
+        if self.deployment.key_arn:
+            return kms.Key.from_key_arn(self, "Key", self.deployment.key_arn)
         key = pin(
             kms.Key(
                 self,
@@ -217,7 +227,7 @@ class DataStack(LmstreamStack):
         )
         acknowledge(
             policy,
-            "IAM5[Resource::<LandingBucket.Arn>/*]",
+            f"IAM5[Resource::{self._landing_named}/*]",
             reason="Prefixes are the data's: organization, metric and hour",
         )
         stream = pin(

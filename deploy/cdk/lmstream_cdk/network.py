@@ -25,6 +25,31 @@ class NetworkStack(LmstreamStack):
     def __init__(self, scope: Construct, deployment: Deployment, data: DataStack) -> None:
         super().__init__(scope, "network", deployment, "VPC of the brokers")
         settings = deployment.network
+        if settings.vpc_id:
+            self.vpc: ec2.IVpc = ec2.Vpc.from_vpc_attributes(
+                self, "Vpc", vpc_id=settings.vpc_id, availability_zones=self.availability_zones
+            )
+            self.subnet_ids = list(settings.subnet_ids)
+        else:
+            self._own(data)
+        self.brokers = ec2.SecurityGroup(
+            self, "Brokers", vpc=self.vpc, description="Brokers, and the pollers beside them", allow_all_outbound=False
+        )
+        # Pipes and mappings poll from interfaces in the cluster's own security groups.
+        self.brokers.add_ingress_rule(self.brokers, ec2.Port.tcp(KAFKA_PORT), "pollers to brokers, mTLS")
+        self.brokers.add_egress_rule(self.brokers, ec2.Port.tcp(KAFKA_PORT), "pollers to brokers, mTLS")
+        for cidr in deployment.cluster.collector_cidrs:
+            self.brokers.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(KAFKA_PORT), "collectors, mTLS")
+        if settings.egress == "nat" or settings.vpc_id:
+            way = "VPC's way out" if settings.vpc_id else "NAT gateway"
+            self.brokers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), f"AWS APIs through the {way}")
+        if deployment.endpoints:
+            self._endpoints(deployment.endpoints)
+        if deployment.keeps_failures and settings.egress != "nat" and not settings.vpc_id:
+            self._bucket_of_failures()
+
+    def _own(self, data: DataStack) -> None:
+        settings = self.deployment.network
         nat = settings.egress == "nat"
         private = ec2.SubnetType.PRIVATE_WITH_EGRESS if nat else ec2.SubnetType.PRIVATE_ISOLATED
         subnets = [ec2.SubnetConfiguration(name="brokers", subnet_type=private, cidr_mask=22)]
@@ -43,25 +68,12 @@ class NetworkStack(LmstreamStack):
             named = "The settings name the zones, for accounts whose first ones are others"
             Validations.of(self.vpc).acknowledge(Acknowledgment(id="CloudFormation-Validate::W3010", reason=named))
         self.subnets = self.vpc.select_subnets(subnet_type=private).subnets
+        self.subnet_ids = [subnet.subnet_id for subnet in self.subnets]
         self.vpc.add_flow_log(
             "Flow",
             destination=ec2.FlowLogDestination.to_cloud_watch_logs(data.flow_logs),
             traffic_type=ec2.FlowLogTrafficType.REJECT,
         )
-        self.brokers = ec2.SecurityGroup(
-            self, "Brokers", vpc=self.vpc, description="Brokers, and the pollers beside them", allow_all_outbound=False
-        )
-        # Pipes and mappings poll from interfaces in the cluster's own security groups.
-        self.brokers.add_ingress_rule(self.brokers, ec2.Port.tcp(KAFKA_PORT), "pollers to brokers, mTLS")
-        self.brokers.add_egress_rule(self.brokers, ec2.Port.tcp(KAFKA_PORT), "pollers to brokers, mTLS")
-        for cidr in deployment.cluster.collector_cidrs:
-            self.brokers.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(KAFKA_PORT), "collectors, mTLS")
-        if nat:
-            self.brokers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "AWS APIs through the NAT gateway")
-        if deployment.endpoints:
-            self._endpoints(deployment.endpoints)
-        if deployment.keeps_failures and not nat:
-            self._bucket_of_failures()
 
     def _bucket_of_failures(self) -> None:
         """A way to S3 for what a mapping gave up. AWS: "You must deploy a VPC endpoint for your on-failure destination

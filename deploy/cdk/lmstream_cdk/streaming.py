@@ -108,7 +108,7 @@ class StreamingStack(LmstreamStack):
                 number_of_broker_nodes=settings.brokers,
                 enhanced_monitoring=self.deployment.operations.broker_metrics,
                 broker_node_group_info=msk.CfnCluster.BrokerNodeGroupInfoProperty(
-                    client_subnets=[subnet.subnet_id for subnet in network.subnets],
+                    client_subnets=network.subnet_ids,
                     instance_type=settings.instance,
                     security_groups=[network.brokers.security_group_id],
                     storage_info=msk.CfnCluster.StorageInfoProperty(

@@ -14,6 +14,7 @@ from lmstream.deployment import Deployment
 from lmstream.errors import ConfigError
 from lmstream_cdk.base import LmstreamStack, acknowledge, pin
 from lmstream_cdk.data import LETTERS, DataStack
+from lmstream_cdk.live import TRACED, add_live
 
 HANDLERS = {"pipe": "lmstream_lambda.pipe_handler", "mapping": "lmstream_lambda.esm_handler"}
 _KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
@@ -42,6 +43,7 @@ class TransformStack(LmstreamStack):
             )
         self.data, self.cluster_arn, self.secret_arn = data, cluster_arn, secret_arn
         self.function = self._function(code)
+        self.live = add_live(self, self.function)
         self.pipe_name = ""
         """Of the Pipe; empty for a mapping."""
         if deployment.transform.source == "pipe":
@@ -74,6 +76,8 @@ class TransformStack(LmstreamStack):
             "METRIC_ALLOW": ",".join(engine.metric_allow) if engine.metric_key == "allow" else "",
             "METRIC_BUCKETS": str(engine.metric_buckets) if engine.metric_key == "buckets" else "",
         }
+        if deployment.transform.adot_layer:
+            found["AWS_LAMBDA_EXEC_WRAPPER"] = "/opt/otel-instrument"
         return found | {f"LMSTREAM_ENGINE__{name}": text for name, text in optional.items() if text}
 
     def _function(self, code: Path) -> lambda_.Function:
@@ -119,7 +123,14 @@ class TransformStack(LmstreamStack):
             environment=self.variables,
             environment_encryption=data.key,
             log_group=data.function_logs,
+            tracing=lambda_.Tracing.ACTIVE if settings.tracing else None,
+            snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if settings.snap_start else None,
+            layers=[lambda_.LayerVersion.from_layer_version_arn(self, "Adot", settings.adot_layer)]
+            if settings.adot_layer
+            else None,
         )
+        if settings.tracing:
+            acknowledge(role, "IAM5[Resource::*]", reason=TRACED)
         function.node.add_dependency(policy)
         pin(function, "Function")
         acknowledge(function, "L1", reason="python3.13 is what the zip is built and tested for")
@@ -147,7 +158,7 @@ class TransformStack(LmstreamStack):
             ),
             description="Polls the topic and calls the function",
         )
-        invoke = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.function.function_arn])
+        invoke = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.live.function_arn])
         policy = iam.Policy(self, "PipePolicy", statements=[*self._polling(), invoke], roles=[role])
         acknowledge(policy, "IAM5[Resource::*]", reason=FORCED)
         self.pipe_name = settings.pipe_name or self._pipe_name()
@@ -168,7 +179,7 @@ class TransformStack(LmstreamStack):
                     credentials=credentials,
                 )
             ),
-            target=self.function.function_arn,
+            target=self.live.function_arn,
             target_parameters=pipes.CfnPipe.PipeTargetParametersProperty(
                 lambda_function_parameters=pipes.CfnPipe.PipeTargetLambdaFunctionParametersProperty(
                     # FIRE_AND_FORGET would commit offsets before anything is done.
@@ -226,7 +237,7 @@ class TransformStack(LmstreamStack):
         mapping = lambda_.CfnEventSourceMapping(
             self,
             "Mapping",
-            function_name=self.function.function_name,
+            function_name=self.live.function_arn,
             event_source_arn=self.cluster_arn,
             topics=[deployment.topic],
             starting_position=settings.starting_position,

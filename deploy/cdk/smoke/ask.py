@@ -191,6 +191,7 @@ def _of(metric: str) -> str:
 
 
 def _mapping(world: World) -> dict[str, Any]:
-    (mapping,) = world.client("lambda").list_event_source_mappings(FunctionName=world.plan.name)["EventSourceMappings"]
+    name = f"{world.plan.name}:live"
+    (mapping,) = world.client("lambda").list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
     found: dict[str, Any] = mapping
     return found

@@ -162,7 +162,7 @@ MAY = {
         (["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], "FlowLogs")
     ],
     "RulesRoleDefaultPolicy": [(KEYS, "KeyArn"), (["sns:Publish"], '{"Ref": "Alarms')],
-    "PipePolicy": [*POLL["default"], (["kms:Decrypt"], "KeyArn"), ANY, (["lambda:InvokeFunction"], '"Function"')],
+    "PipePolicy": [*POLL["default"], (["kms:Decrypt"], "KeyArn"), ANY, (["lambda:InvokeFunction"], '{"Ref": "Live')],
     "PollPolicy": [
         *POLL["other"],
         (["kms:Decrypt"], ":key/11111111-2222-3333-4444-555555555555"),

@@ -30,6 +30,7 @@ FREE = {
     "pipe of another group": {"transform": {"group": "second"}},
     "pipe from the end": {"transform": {"starting_position": "LATEST"}},
     "nat": {"network": {"egress": "nat"}},
+    "gradual": {"transform": {"delivery": "canary", "provisioned": 2}, "tags": {"stage": "prod"}},
     "secret": SECRET,
     "authority": {"cluster": {"ca_arn": CA, "create_ca": False}},
     "theirs": {"cluster": EXISTING, **SECRET},
@@ -154,6 +155,22 @@ def test_what_stays_behind_is_told(variants):
     found = plan(variants["default"], variants["theirs"])
     assert [note for note in found.notes if note.startswith("lmstream-streaming is no longer in the settings")]
     assert [note for note in found.notes if note.startswith("lmstream-network is no longer in the settings")]
+
+
+@pytest.mark.parametrize(
+    ("tables", "settings"),
+    [
+        ({"key_arn": SECRET["secret_key"]}, "key_arn: "),
+        (
+            {"network": {"vpc_id": "vpc-01234567", "subnet_ids": tuple(f"subnet-0123456{n}" for n in range(3))}},
+            "network.zones, network.subnet_ids: ",
+        ),
+    ],
+)
+def test_what_is_theirs_cannot_take_the_place_of_what_was_made(default, variants, tmp_path, tables, settings):
+    made = synthesized(changed(default.deployment, **tables), tmp_path, checked=False)
+    (refused,) = plan(variants["default"], templates(made)).refused
+    assert refused.startswith(settings), refused
 
 
 # Planted faults: each must be found
