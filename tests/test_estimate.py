@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lmstream._bill import alarms
 from lmstream.cli import main
 from lmstream.deployment import Deployment, load
 from lmstream.errors import ConfigError
@@ -189,3 +190,20 @@ def test_the_table_can_be_printed_edited_and_read_again(tmp_path, capsys):
     table.write_text(table.read_text().replace("us-east-1 = 0.029", "eu-west-1 = 0.03"))
     with pytest.raises(ConfigError, match=r"firehose_gb\.usd has no us-east-1, which stands in"):
         prices(table)
+
+
+def test_environments_that_are_warm_and_snapshots_have_their_price():
+    def line(name, **transform):
+        found = estimate(changed(transform=transform), prices())
+        return next((each.usd for each in found.cost if each.name == name), 0.0)
+
+    assert line("provisioned concurrency") == line("snapshots") == 0
+    month = 30 * 86_400
+    assert line("provisioned concurrency", provisioned=3) == pytest.approx(3 * month * 0.0000033334)
+    dear = line("provisioned concurrency", provisioned=3, architecture="x86_64", memory_mb=2048)
+    assert dear == pytest.approx(3 * 2 * month * 0.0000041667)
+    assert line("snapshots", snap_start=True) == pytest.approx(month * 0.0000015046 + 6 * 360 * 0.0001397998)
+
+
+def test_the_brakes_of_a_gradual_delivery_are_alarms_of_the_bill():
+    assert alarms(changed(transform={"delivery": "linear"})) == alarms(changed()) + 2

@@ -19,6 +19,7 @@ JQ_ROWS: Final = 80_000  # rows that a second of jq handles: measured with jq 1.
 EVENT_STEP: Final = 64 * 1024  # aws.amazon.com/eventbridge/pricing: bytes of one billed request of a Pipe
 LOG_BYTES: Final = 1_500  # of an invocation: one line of metrics, about 900 bytes, and Lambda's own
 ALARMS: Final = 13  # beside those of source and brokers
+RESTORED_HOURS: Final = 2  # an environment lives about so long before another is started
 _INSTANCE: Final = "kafka.m7g.large"
 
 
@@ -118,11 +119,27 @@ def tiering(deployment: Deployment, rates: Rates, work: Work) -> Line | None:
     return Line("storage classes", usd, f"twelfth month, with what they save: {', '.join(said)}")
 
 
+def _warm(deployment: Deployment, rates: Rates) -> list[Line]:
+    """What it costs to start quicker, or not at all."""
+    transform, gb = deployment.transform, deployment.transform.memory_mb / 1024
+    lines = []
+    if transform.provisioned:
+        arm, x86 = rates.lambda_provisioned_gb_second_arm64, rates.lambda_provisioned_gb_second_x86_64
+        usd = transform.provisioned * gb * MONTH * (arm if transform.architecture == "arm64" else x86)
+        lines.append(Line("provisioned concurrency", usd, f"{transform.provisioned} environments that are always warm"))
+    if transform.snap_start:
+        restored = deployment.partitions * HOURS / RESTORED_HOURS
+        usd = gb * (MONTH * rates.snapstart_cache_gb_second + restored * rates.snapstart_restore_gb)
+        lines.append(Line("snapshots", usd, f"one kept, {restored:,.0f} starts from it"))
+    return lines
+
+
 def _function(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
     transform, invocations = deployment.transform, work.invocations * MONTH
     gb_second = rates.lambda_gb_second_arm64 if transform.architecture == "arm64" else rates.lambda_gb_second_x86_64
     usd = invocations * (work.seconds * transform.memory_mb / 1024 * gb_second + rates.lambda_1m_requests / 1e6)
     lines = [Line("Lambda", usd, f"{invocations:,.0f} invocations of {work.seconds * 1000:,.0f} ms")]
+    lines += _warm(deployment, rates)
     if transform.source == "pipe":
         requests = max(invocations, events(deployment, work) / EVENT_STEP)
         lines.append(Line("Pipe", requests / 1e6 * rates.pipes_1m_requests, f"{requests:,.0f} requests of 64 KiB"))
@@ -170,11 +187,12 @@ def _cluster(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
 
 
 def alarms(deployment: Deployment) -> int:
-    """How many alarms the operations stack has."""
+    """How many alarms there are: those of the operations stack, and the brakes of a gradual delivery."""
     new, enabled = not deployment.cluster.arn, deployment.transform.enabled
     pipe = deployment.transform.source == "pipe"
     # Without the source: no `silence`. With it: `retention` and `lag`, and `unread` for brokers that are known.
-    return ALARMS + (2 + new if enabled else -1) + 3 * new + pipe
+    brakes = 2 * (deployment.transform.delivery != "at-once")
+    return ALARMS + (2 + new if enabled else -1) + 3 * new + pipe + brakes
 
 
 def _watching(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:

@@ -34,6 +34,10 @@ class Rates(Struct, frozen=True, kw_only=True):
     lambda_gb_second_arm64: float
     lambda_gb_second_x86_64: float
     lambda_1m_requests: float
+    lambda_provisioned_gb_second_arm64: float
+    lambda_provisioned_gb_second_x86_64: float
+    snapstart_cache_gb_second: float
+    snapstart_restore_gb: float
     epu_hour: float
     pipes_1m_requests: float
     msk_broker_hour: float

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from lmstream_cdk.order import Order
+from lmstream_cdk.parts import Template, at, exports, references, resolved
 from lmstream_cdk.refused import RULES, SETTINGS, cluster_requests
 from lmstream_cdk.schemas import kind
 
-Template = Mapping[str, Any]
 _KEPT: Final = ("Retain", "RetainExceptOnCreate", "Snapshot")
 
 
@@ -77,63 +78,13 @@ def compare(before: Mapping[str, Template], after: Mapping[str, Template], regio
     ]
     if not plan.refused:  # an order of what cannot be would only repeat it
         moved = {(each.stack, each.logical_id) for each in replaced}
-        plan.first, plan.refused = _Order(before, after, moved).first()
+        plan.first, plan.refused = Order(before, after, moved).first()
     return plan
 
 
 def _resources(template: Template) -> dict[str, Any]:
     found: dict[str, Any] = template.get("Resources", {})
     return found
-
-
-def at(properties: Any, path: tuple[str, ...]) -> Any:
-    """The value at a path of names; None when there is none."""
-    for each in path:
-        properties = properties.get(each) if isinstance(properties, dict) else None
-    return properties
-
-
-def resolved(value: Any, known: Mapping[str, str]) -> Any:
-    """A value with what is known filled in, and texts joined."""
-    if isinstance(value, list):
-        return [resolved(each, known) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"Ref"} and value["Ref"] in known:
-        return known[value["Ref"]]
-    made = {key: resolved(inner, known) for key, inner in value.items()}
-    if made.keys() == {"Fn::Join"}:
-        separator, parts = made["Fn::Join"]
-        if all(isinstance(each, str) for each in parts):
-            return separator.join(parts)
-    return made
-
-
-def references(value: Any) -> Iterator[tuple[str, str]]:
-    """What a value refers to: ("Ref", logical id) or ("Import", name of an export)."""
-    if isinstance(value, list):
-        for each in value:
-            yield from references(each)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "Ref" and isinstance(inner, str):
-                yield "Ref", inner
-            elif key == "Fn::GetAtt":
-                yield "Ref", inner[0] if isinstance(inner, list) else inner.partition(".")[0]
-            elif key == "Fn::ImportValue":
-                yield "Import", inner if isinstance(inner, str) else json.dumps(inner)
-            else:
-                yield from references(inner)
-
-
-def exports(template: Template) -> dict[str, Any]:
-    """Values by the name of their export."""
-    return {each["Export"]["Name"]: each["Value"] for each in template.get("Outputs", {}).values() if "Export" in each}
-
-
-def imports(template: Template) -> set[str]:
-    """Names of exports that a template imports."""
-    return {name for how, name in references([template.get("Resources"), template.get("Outputs")]) if how == "Import"}
 
 
 def _replaced(
@@ -258,59 +209,3 @@ def _identity(resource: Mapping[str, Any], region: str) -> str:
     value = at(resource.get("Properties", {}), name) if name else None
     # Networks of a subnet are those of one VPC, and an endpoint's name is its service.
     return json.dumps([resource["Type"], value]) if value is not None and "EC2" not in resource["Type"] else ""
-
-
-class _Order:
-    """The order in which stacks can be updated without dropping an export that a deployed one imports."""
-
-    def __init__(
-        self, before: Mapping[str, Template], after: Mapping[str, Template], moved: set[tuple[str, str]]
-    ) -> None:
-        self._deployed, self._after, self._moved = dict(before), after, moved
-
-    def first(self) -> tuple[list[str], list[str]]:
-        """Stacks that must go before their turn, and sentences of what cannot be ordered."""
-        early: list[str] = []
-        stuck: list[str] = []
-        for stack in self._by_dependency():
-            for user, names in self._in_use(stack).items():
-                if user not in self._after:
-                    what = f"{user} is no longer in the settings and still imports {', '.join(sorted(names))}"
-                    stuck.append(f"{stack}: {what}: delete that stack first")
-                elif self._can_go_before(user, names):
-                    early.append(user)
-                    self._deployed[user] = self._after[user]
-                else:
-                    what = f"{user} imports {', '.join(sorted(names))}, which goes, and cannot be updated before it"
-                    stuck.append(f"{stack}: {what}: change one setting at a time")
-            self._deployed[stack] = self._after[stack]
-        return early, stuck
-
-    def _can_go_before(self, user: str, names: set[str]) -> bool:
-        """Whether a stack can be updated now, and lets go of these exports by it."""
-        needs = imports(self._after[user])
-        return not needs & names and needs <= self._offered() and not self._in_use(user)
-
-    def _by_dependency(self) -> list[str]:
-        left, sorted_out = dict(self._after), []
-        while left:
-            offered = {name for stack in left for name in exports(left[stack])}
-            free = [stack for stack in left if not imports(left[stack]) & (offered - exports(left[stack]).keys())]
-            for stack in free or list(left):
-                sorted_out.append(stack)
-                del left[stack]
-        return sorted_out
-
-    def _offered(self) -> set[str]:
-        return {name for template in self._deployed.values() for name in exports(template)}
-
-    def _in_use(self, stack: str) -> dict[str, set[str]]:
-        """Exports that an update of the stack would drop or change, by the deployed stacks that import them."""
-        was, wanted = exports(self._deployed.get(stack, {})), exports(self._after[stack])
-        gone = {
-            name
-            for name, value in was.items()
-            if wanted.get(name) != value or any((stack, target) in self._moved for _, target in references(value))
-        }
-        users = {user: imports(template) & gone for user, template in self._deployed.items() if user != stack}
-        return {user: names for user, names in users.items() if names}

@@ -14,10 +14,11 @@ from constructs import Construct
 
 from lmstream.deployment import Deployment
 from lmstream.telemetry import BY_NAME
-from lmstream_cdk.alarm import BREACHING, MINUTES_5, UNDER, Alarm, metric, of_brokers, worst
+from lmstream_cdk.alarm import BREACHING, MINUTES_5, UNDER, Alarm, metric, worst
 from lmstream_cdk.base import LmstreamStack
+from lmstream_cdk.dashboard import add_dashboard
 from lmstream_cdk.data import ERRORS, LETTERS, DataStack
-from lmstream_cdk.source_alarms import lag, source_alarms
+from lmstream_cdk.source_alarms import source_alarms
 from lmstream_cdk.transform import TransformStack
 
 
@@ -38,7 +39,7 @@ class OperationsStack(LmstreamStack):
             *source_alarms(deployment, self.ours("lmstream_rows_accepted_total"), self.pipe_name),
         ]
         alarms = [self._alarm(alarm) for alarm in listed]
-        self._dashboard(alarms)
+        add_dashboard(self, alarms)
         self._budget()
 
     def _topic(self) -> sns.Topic:
@@ -243,68 +244,6 @@ class OperationsStack(LmstreamStack):
                 targets.SnsTopic(
                     sns.Topic.from_topic_arn(self, f"{logical_id}Topic", self.topic.topic_arn), role=self._publisher
                 )
-            ],
-        )
-
-    def _dashboard(self, alarms: list[cloudwatch.Alarm]) -> None:
-        def graph(title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
-            return cloudwatch.GraphWidget(title=title, left=list(metrics), width=8, height=6)
-
-        function, deployment = self.function, self.deployment
-        brokers = []
-        if not deployment.cluster.arn:
-            disk = worst(of_brokers(deployment, "KafkaDataLogsDiskUsed"), "fullest data volume, %")
-            brokers = [graph("Brokers: fullest data volume, %", disk)]
-        cloudwatch.Dashboard(
-            self,
-            "Dashboard",
-            dashboard_name=self.deployment.name,
-            default_interval=Duration.hours(6),
-            widgets=[
-                [cloudwatch.AlarmStatusWidget(title="Alarms", alarms=list(alarms), width=24, height=3)],
-                [
-                    graph("Records", self.ours("lmstream_bundles_consumed_total")),
-                    graph("Rows", self.ours("lmstream_rows_decoded_total"), self.ours("lmstream_rows_accepted_total")),
-                    graph(
-                        "Left, given up or without a row",
-                        self.ours("lmstream_records_undelivered_total"),
-                        self.ours("lmstream_dead_letters_total"),
-                        self.ours("lmstream_points_rejected_total"),
-                        self.ours("lmstream_records_without_row_total"),
-                    ),
-                ],
-                [
-                    graph(
-                        "Requests to Firehose",
-                        self.ours("lmstream_sink_requests_total"),
-                        self.ours("lmstream_sink_throttled_total"),
-                        self.ours("lmstream_sink_unknown_outcomes_total"),
-                    ),
-                    graph("Firehose to S3: oldest row, s", self.firehose("DeliveryToS3.DataFreshness", "Maximum")),
-                    graph(
-                        "Active partitions",
-                        self.firehose("PartitionCount", "Maximum"),
-                        self.firehose("ActivePartitionsLimit", "Maximum"),
-                    ),
-                ],
-                [
-                    graph("Consumer lag, s", lag(deployment)),
-                    graph("Consumer lag, records", lag(deployment, "SumOffsetLag")),
-                    *brokers,
-                ],
-                [
-                    graph(
-                        "Function: duration, ms",
-                        function.metric_duration(statistic="p50"),
-                        function.metric_duration(statistic="p99"),
-                    ),
-                    graph("Function: errors, throttles", function.metric_errors(), function.metric_throttles()),
-                    graph(
-                        "Bytes into Firehose",
-                        self.firehose("IncomingBytes"),
-                        self.firehose("BytesPerSecondLimit", "Maximum"),
-                    ),
-                ],
             ],
         )
 
