@@ -55,6 +55,7 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
             GOOD + '[transform]\nsource = "mapping"\npollers = 1\nretries = 10\n',
             r"transform\.retries: 10 would give healthy records up .* set 1,000 to 10,000, or -1",
         ),
+        (GOOD + "brokers_watched = 3\n", r"cluster\.brokers_watched: it is of an existing cluster"),
         (
             GOOD + '[transform]\nsource = "mapping"\npollers = 1\nminimum_pollers = 2\n',
             r"transform\.minimum_pollers: 2 is more than transform\.pollers = 1",

@@ -18,7 +18,7 @@ FIREHOSE_STEP: Final = 5120  # aws.amazon.com/firehose/pricing: each record is r
 JQ_ROWS: Final = 80_000  # rows that a second of jq handles: measured with jq 1.8 on one core, not by AWS
 EVENT_STEP: Final = 64 * 1024  # aws.amazon.com/eventbridge/pricing: bytes of one billed request of a Pipe
 LOG_BYTES: Final = 1_500  # of an invocation: one line of metrics, about 900 bytes, and Lambda's own
-ALARMS: Final = 13  # beside those of source and brokers
+ALARMS: Final = 17  # beside those of source and brokers
 RESTORED_HOURS: Final = 2  # an environment lives about so long before another is started
 _INSTANCE: Final = "kafka.m7g.large"
 
@@ -188,11 +188,11 @@ def _cluster(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
 
 def alarms(deployment: Deployment) -> int:
     """How many alarms there are: those of the operations stack, and the brakes of a gradual delivery."""
-    new, enabled = not deployment.cluster.arn, deployment.transform.enabled
+    watched, enabled = deployment.watched_brokers > 0, deployment.transform.enabled
     pipe = deployment.transform.source == "pipe"
-    # Without the source: no `silence`. With it: `retention` and `lag`, and `unread` for brokers that are known.
+    # Without the source: no `silence`. With it: `retention` and `lag`, and `unread` for brokers that are watched.
     brakes = 2 * (deployment.transform.delivery != "at-once")
-    return ALARMS + (2 + new if enabled else -1) + 3 * new + pipe + brakes
+    return ALARMS + deployment.keeps_failures + (2 + watched if enabled else -1) + 3 * watched + pipe + brakes
 
 
 def _watching(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:

@@ -16,6 +16,10 @@ destination: docs.aws.amazon.com/lambda/latest/dg/kafka-retry-configurations.htm
 FEWEST_RETRIES: Final = 1_000
 """Fewer would hand healthy records over in an outage of minutes."""
 
+BROKERS_OF_AN_ALARM: Final = 9
+"""An alarm on an expression reads ten metrics at most, and `unread` reads rows beside the brokers:
+docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Create-alarm-on-metric-math-expression.html."""
+
 EVENT_BYTES: Final = 6_000_000
 """Bytes of an event that Lambda takes: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
 
@@ -75,6 +79,11 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
             not cluster.arn and cluster.brokers % deployment.network.zones != 0,
             "cluster.brokers",
             f"{cluster.brokers} brokers do not spread evenly over network.zones = {deployment.network.zones}",
+        ),
+        (
+            bool(cluster.brokers_watched) and not cluster.arn,
+            "cluster.brokers_watched",
+            "it is of an existing cluster, and cluster.arn names none: a new one's brokers are watched anyway",
         ),
         (
             deployment.active_partitions > stream.active_partitions,

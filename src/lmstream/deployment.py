@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from lmstream._checked import Layer, convert
-from lmstream._deployment_checks import RETRIES, wrong_settings
+from lmstream._deployment_checks import BROKERS_OF_AN_ALARM, RETRIES, wrong_settings
 from lmstream._deployment_defaults import NEWEST, ROWS_PATH, filled
 from lmstream._storage import Bucket, Catalog
 from lmstream.errors import ConfigError
@@ -26,7 +26,8 @@ class Cluster(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The Kafka cluster: a new one on MSK, or one that exists."""
 
     arn: str = ""
-    """ARN of an existing MSK cluster with mTLS on port 9094; then only retention_hours is used here, for an alarm."""
+    """ARN of an existing MSK cluster with mTLS on port 9094; then only retention_hours and brokers_watched are used
+    here, for alarms."""
     name: Name = "lm-datapublisher-demo"
     kafka_version: Annotated[str, Meta(pattern=r"^3\.[89]\.x(\.kraft)?$|^4\.\d+\.x\.kraft$")] = "3.9.x.kraft"
     """As MSK names it (`aws kafka list-kafka-versions`). A cluster without .kraft keeps its metadata in ZooKeeper,
@@ -35,6 +36,9 @@ class Cluster(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     brokers: Literal[2, 3, 6, 9] = 3
     storage_gib: Annotated[int, Meta(ge=1, le=16_384)] = 500
     """Of each broker."""
+    brokers_watched: Annotated[int, Meta(ge=0, le=BROKERS_OF_AN_ALARM)] = 0
+    """Of an existing cluster: how many brokers it has, numbered from 1, for the alarms on them and on records that
+    come while no rows go out. 0: whoever owns it watches them. An alarm of CloudWatch reads ten metrics at most."""
     retention_hours: Annotated[int, Meta(ge=1)] = 72
     """How long the topic keeps records: what an outage may last before rows are lost."""
     message_bytes: Annotated[int, Meta(ge=1024, le=8_000_000)] = 1_048_588
@@ -215,6 +219,11 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def cluster_name(self) -> str:
         """Name of the Kafka cluster, a new one or an existing one."""
         return self.cluster.arn.split("/")[1] if self.cluster.arn else self.cluster.name
+
+    @property
+    def watched_brokers(self) -> int:
+        """How many brokers have alarms: those of a new cluster, or of an existing one as far as the settings say."""
+        return self.cluster.brokers_watched if self.cluster.arn else self.cluster.brokers
 
     @property
     def endpoints(self) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ class Alarm:
     meaning: str
     comparison: cloudwatch.ComparisonOperator = OVER
     missing: cloudwatch.TreatMissingData = QUIET
+    page: str = ""
+    """Section of the runbook; empty: the name."""
 
 
 def metric(namespace: str, name: str, statistic: str = "Sum", **dimensions: str) -> cloudwatch.Metric:
@@ -49,13 +51,20 @@ def of_brokers(deployment: Deployment, name: str, statistic: str = "Maximum", **
     """The same for each broker; MSK numbers them from 1."""
     return [
         of_cluster(deployment, name, statistic, Broker_ID=str(n), **more)
-        for n in range(1, deployment.cluster.brokers + 1)
+        for n in range(1, deployment.watched_brokers + 1)
     ]
 
 
 def worst(metrics: list[cloudwatch.Metric], label: str) -> cloudwatch.MathExpression:
-    """The highest of a few metrics."""
+    """The highest of a few metrics that are always there.
+
+    Filled, because AWS does not say what the highest is where one of them is missing: a broker that is away must not
+    silence the others. A metric that never had a point has nothing to be filled between: that one needs its own alarm.
+    """
     named = {f"m{n}": each for n, each in enumerate(metrics)}
     return cloudwatch.MathExpression(
-        expression=f"MAX([{', '.join(named)}])", using_metrics=named, label=label, period=MINUTES_5
+        expression=f"MAX([{', '.join(f'FILL({name}, 0)' for name in named)}])",
+        using_metrics=named,
+        label=label,
+        period=MINUTES_5,
     )

@@ -20,7 +20,7 @@ def add_dashboard(stack: "OperationsStack", alarms: list[cloudwatch.Alarm]) -> N
 
     function, deployment = stack.function, stack.deployment
     brokers = []
-    if not deployment.cluster.arn:
+    if deployment.watched_brokers:
         disk = worst(of_brokers(deployment, "KafkaDataLogsDiskUsed"), "fullest data volume, %")
         brokers = [graph("Brokers: fullest data volume, %", disk)]
     cloudwatch.Dashboard(

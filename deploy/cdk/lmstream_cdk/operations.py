@@ -14,7 +14,7 @@ from constructs import Construct
 
 from lmstream.deployment import Deployment
 from lmstream.telemetry import BY_NAME
-from lmstream_cdk.alarm import BREACHING, MINUTES_5, UNDER, Alarm, metric, worst
+from lmstream_cdk.alarm import BREACHING, MINUTES_5, UNDER, Alarm, metric
 from lmstream_cdk.base import LmstreamStack
 from lmstream_cdk.dashboard import add_dashboard
 from lmstream_cdk.data import ERRORS, LETTERS, DataStack
@@ -178,6 +178,7 @@ class OperationsStack(LmstreamStack):
                 "Firehose cannot write to S3; after 24 hours rows are lost",
                 UNDER,
             ),
+            *self._locked(),
             Alarm("throttled", self.firehose("ThrottledRecords"), 0, 3, "the stream's quota is reached"),
             Alarm(
                 "partitions",
@@ -186,20 +187,43 @@ class OperationsStack(LmstreamStack):
                 1,
                 "more active partitions than the quota: rows go to the error prefix",
             ),
-            Alarm("rules", self._unheard(), 0, 1, "EventBridge could not tell of an object: look for it"),
+            *self._unheard(),
             *([silence] if self.deployment.transform.enabled else []),
         ]
 
-    def _unheard(self) -> cloudwatch.IMetric:
-        failed = [metric("AWS/Events", "FailedInvocations", RuleName=name) for name in self.rules]
-        return failed[0] if len(failed) == 1 else worst(failed, "failed invocations of a rule")
+    def _unheard(self) -> list[Alarm]:
+        """One for each rule: what never failed has no metric, and would leave an expression of both without data."""
+        return [
+            Alarm(
+                f"rules-{name.removeprefix(f'{self.deployment.name}-')}",
+                metric("AWS/Events", "FailedInvocations", RuleName=name),
+                0,
+                1,
+                "EventBridge could not tell of an object: look for it",
+                page="rules",
+            )
+            for name in self.rules
+        ]
+
+    def _locked(self) -> list[Alarm]:
+        """What Firehose counts when it cannot decrypt: docs.aws.amazon.com/firehose/latest/dev/encryption.html.
+
+        One for each cause: what never happened has no metric.
+        """
+        causes = {"denied": "AccessDenied", "disabled": "Disabled", "state": "InvalidState", "missing": "NotFound"}
+        meaning = "Firehose cannot use the KMS key; after 24 hours rows are lost"
+        return [
+            Alarm(f"key-{name}", self.firehose(f"KMSKey{cause}"), 0, 1, meaning, page="key")
+            for name, cause in causes.items()
+        ]
 
     def _alarm(self, alarm: Alarm) -> cloudwatch.Alarm:
+        section = f"{self.deployment.operations.runbook}#{alarm.page or alarm.name}"
         made = cloudwatch.Alarm(
             self,
             f"Alarm-{alarm.name}",
             alarm_name=f"{self.deployment.name}-{alarm.name}",
-            alarm_description=f"{alarm.meaning}. Runbook: {self.deployment.operations.runbook}#{alarm.name}",
+            alarm_description=f"{alarm.meaning}. Runbook: {section}",
             metric=alarm.metric,
             threshold=alarm.threshold,
             evaluation_periods=alarm.periods,

@@ -16,7 +16,7 @@ def source_alarms(deployment: Deployment, rows: cloudwatch.Metric, pipe_name: st
     """Alarms of one deployment; `rows` counts rows that Firehose took, `pipe_name` is empty for a mapping."""
     if deployment.transform.enabled:
         yield from _reading(deployment, rows)
-    if not deployment.cluster.arn:
+    if deployment.watched_brokers:
         yield from _brokers(deployment)
     if pipe_name:
         failed = metric("AWS/EventBridge/Pipes", "ExecutionFailed", PipeName=pipe_name)
@@ -40,8 +40,8 @@ def _reading(deployment: Deployment, rows: cloudwatch.Metric) -> Iterator[Alarm]
         missing=BREACHING,
     )
     yield Alarm("lag", lag(deployment), BEHIND_SECONDS, 3, "reading is more than 15 minutes behind")
-    if deployment.cluster.arn:
-        return  # how many brokers it has is not known here
+    if not deployment.watched_brokers:
+        return  # an existing cluster: how many brokers it has is not known here
     came = {
         f"m{n}": each
         for n, each in enumerate(of_brokers(deployment, "BytesInPerSec", "Average", Topic=deployment.topic))

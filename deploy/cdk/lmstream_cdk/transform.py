@@ -25,6 +25,8 @@ _LOOK = [
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
 ]
+MAPPING_METRICS = ["EventCount", "ErrorCount", "KafkaMetrics"]
+"""What a mapping tells of events, errors and lag, its poller's own lag included."""
 _INTERFACES = ["ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"]
 FORCED = "AWS gives these ec2 actions no resource to name: pollers make their network interfaces with them"
 
@@ -223,11 +225,15 @@ class TransformStack(LmstreamStack):
         if keeps:
             named = f"IAM5[Resource::{failures}/*]"
             acknowledge(policy, named, reason="Lambda names what it keeps of failed batches, by rules it does not tell")
-        pollers = destination = None
+        pollers = destination = metrics = None
         if provisioned:
             pollers = lambda_.CfnEventSourceMapping.ProvisionedPollerConfigProperty(
                 minimum_pollers=settings.minimum_pollers, maximum_pollers=settings.pollers
             )
+            # AWS's pages name these of Kafka mappings, and that their logs need provisioned pollers, but not whether
+            # the metrics do: so they are asked for only there. docs.aws.amazon.com/lambda/latest/dg/esm-logging.html,
+            # .../lambda/latest/dg/monitoring-metrics-types.html (event source mapping metrics).
+            metrics = lambda_.CfnEventSourceMapping.MetricsConfigProperty(metrics=MAPPING_METRICS)
         if keeps:
             destination = lambda_.CfnEventSourceMapping.DestinationConfigProperty(
                 on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(
@@ -258,6 +264,7 @@ class TransformStack(LmstreamStack):
                 )
             ],
             provisioned_poller_config=pollers,
+            metrics_config=metrics,
             destination_config=destination,
         )
         pin(mapping, "Mapping")

@@ -1,11 +1,14 @@
 """Alarms on the source, in its three states: not enabled, reading, and enabled while nobody reads."""
 
+import json
 import re
 
 import pytest
 
 from conftest import changed, synthesized
+from lmstream.estimate import alarms as alarms_of
 
+BROKERS = {"disk", "offline-partitions", "under-replicated", "unread"}
 READING = {"retention", "lag", "unread", "silence"}
 
 
@@ -86,7 +89,26 @@ def test_lag_is_that_of_the_group_and_the_topic(enabled):
 def test_lag_of_an_existing_cluster_has_its_name_and_its_brokers_are_its_owners(other):
     alarms = by_name(other)
     assert {"Name": "Cluster Name", "Value": "theirs"} in alarms["retention"]["Dimensions"]
-    assert not {"disk", "offline-partitions", "under-replicated", "unread", "pipe"} & set(alarms)
+    assert not BROKERS & set(alarms)
+    assert "pipe" not in alarms
+
+
+def test_brokers_of_an_existing_cluster_are_watched_when_the_settings_say_how_many(other, tmp_path):
+    cluster = {"arn": other.deployment.cluster.arn, "brokers_watched": 9}
+    made = synthesized(changed(other.deployment, cluster=cluster), tmp_path)
+    alarms = by_name(made)
+    assert set(alarms) >= BROKERS
+    assert rings(alarms["unread"], BytesInPerSec=5.0, RowsAccepted=0)
+    for name in ("disk", "under-replicated", "unread"):
+        stats = [one["MetricStat"]["Metric"] for one in alarms[name]["Metrics"] if "MetricStat" in one]
+        dimensions = [{each["Name"]: each["Value"] for each in one["Dimensions"]} for one in stats]
+        ids = [each["Broker ID"] for each in dimensions if "Broker ID" in each]
+        assert ids == [str(n) for n in range(1, 10)]
+        assert {each["Cluster Name"] for each in dimensions if "Broker ID" in each} == {"theirs"}
+        assert len(stats) <= 10, "an alarm of CloudWatch reads no more"
+    assert len(alarms) == alarms_of(made.deployment), "the bill counts them"
+    assert "KafkaDataLogsDiskUsed" in json.dumps(made.one("AWS::CloudWatch::Dashboard"))
+    assert "KafkaDataLogsDiskUsed" not in json.dumps(other.one("AWS::CloudWatch::Dashboard"))
 
 
 def test_each_broker_is_watched(default):
@@ -100,19 +122,40 @@ def test_each_broker_is_watched(default):
     assert rings(alarms["offline-partitions"], OfflinePartitionsCount=1)
 
 
-def test_a_pipe_that_fails_and_rules_that_reach_nobody_are_told(default):
+def test_a_pipe_that_fails_is_told(default):
     alarms = by_name(default)
     (pipe,) = alarms["pipe"]["Dimensions"]
     assert pipe == {"Name": "PipeName", "Value": default.one("AWS::Pipes::Pipe")["Name"]}
     assert alarms["pipe"]["Namespace"] == "AWS/EventBridge/Pipes"
     assert rings(alarms["pipe"], ExecutionFailed=1)
-    assert (alarms["rules"]["Namespace"], alarms["rules"]["MetricName"]) == ("AWS/Events", "FailedInvocations")
-    assert alarms["rules"]["Dimensions"] == [{"Name": "RuleName", "Value": "lmstream-error-prefix"}]
 
 
-def test_what_two_rules_missed_is_one_alarm(other):
-    stats = [one["MetricStat"]["Metric"] for one in by_name(other)["rules"]["Metrics"] if "MetricStat" in one]
-    assert {one["Dimensions"][0]["Value"] for one in stats} == {"lmstream-error-prefix", "lmstream-given-up"}
+def test_each_rule_has_an_alarm_that_does_not_wait_for_the_other_ones_data(default, other):
+    for made, names in ((default, ["error-prefix"]), (other, ["error-prefix", "given-up"])):
+        alarms = by_name(made)
+        assert [name for name in alarms if name.startswith("rules")] == [f"rules-{name}" for name in names]
+        for name in names:
+            alarm = alarms[f"rules-{name}"]
+            assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/Events", "FailedInvocations")
+            assert alarm["Dimensions"] == [{"Name": "RuleName", "Value": f"lmstream-{name}"}]
+
+
+def test_a_key_that_firehose_cannot_use_rings_whatever_the_cause(default, other):
+    for made in (default, other):
+        alarms = {name: one for name, one in by_name(made).items() if name.startswith("key-")}
+        causes = {"KMSKeyAccessDenied", "KMSKeyDisabled", "KMSKeyInvalidState", "KMSKeyNotFound"}
+        assert {one["MetricName"] for one in alarms.values()} == causes
+        for one in alarms.values():
+            assert one["Namespace"] == "AWS/Firehose"
+            assert one["Dimensions"] == [{"Name": "DeliveryStreamName", "Value": "lmstream-rows"}]
+            assert rings(one, **{one["MetricName"]: 1})
+            assert not rings(one)
+
+
+def test_a_broker_without_data_silences_no_other(default):
+    for name in ("disk", "under-replicated"):
+        (expression,) = [one["Expression"] for one in by_name(default)[name]["Metrics"] if "Expression" in one]
+        assert expression == "MAX([FILL(m0, 0), FILL(m1, 0), FILL(m2, 0)])"
 
 
 def test_records_that_give_no_row_ring_and_silence_does_not(enabled, default):

@@ -4,7 +4,10 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
+import app
 import deploy
+from conftest import changed
+from lmstream.deployment import load
 from lmstream_cdk.compare import Plan
 
 NAMES = ["lmstream-data", "lmstream-transform"]
@@ -65,6 +68,14 @@ def test_an_answer_that_is_not_about_a_missing_stack_is_no_missing_stack(answers
     stub.add_client_error("describe_stacks", "AccessDenied", "not authorized")
     with pytest.raises(client.exceptions.ClientError, match="not authorized"):
         deploy.deployed(client, NAMES)
+
+
+def test_a_synthesis_says_what_works_only_when_somebody_does_something_by_hand():
+    alone = load(app.HERE / "settings.toml")
+    told = [list(app.notes(each)) for each in (alone, changed(alone, operations={"email": "oncall@example.com"}))]
+    assert [len(each) for each in told] == [2, 1]
+    assert told[0][0].startswith("operations.email is empty")
+    assert all("cost allocation tag `lmstream`" in each[-1] for each in told)
 
 
 def test_all_stacks_unless_some_are_named():

@@ -410,6 +410,7 @@ def test_a_mapping_reports_partial_failures_and_the_function_knows(other):
     assert (mapping["MaximumRetryAttempts"], mapping["BisectBatchOnFunctionError"]) == (10_000, True)
     variables = other.one("AWS::Lambda::Function")["Environment"]["Variables"]
     assert variables["LMSTREAM_LAMBDA__PARTIAL_FAILURES"] == "true"
+    assert mapping["MetricsConfig"] == {"Metrics": ["EventCount", "ErrorCount", "KafkaMetrics"]}
     assert [one["Type"] for one in mapping["SourceAccessConfigurations"]] == ["CLIENT_CERTIFICATE_TLS_AUTH"]
     assert mapping["Enabled"] is True
     assert not other.resources("AWS::Pipes::Pipe")
@@ -426,7 +427,13 @@ def test_a_mapping_reports_partial_failures_and_the_function_knows(other):
         (
             {"source": "mapping", "pollers": 2, "retries": -1},
             "true",
-            {"FunctionResponseTypes", "ProvisionedPollerConfig", "MaximumRetryAttempts", "BisectBatchOnFunctionError"},
+            {
+                "FunctionResponseTypes",
+                "ProvisionedPollerConfig",
+                "MaximumRetryAttempts",
+                "BisectBatchOnFunctionError",
+                "MetricsConfig",
+            },
         ),
     ],
 )
@@ -434,7 +441,7 @@ def test_error_handling_of_a_mapping_is_only_what_aws_offers_there(default, tmp_
     made = synthesized(changed(default.deployment, transform=transform), tmp_path)
     mapping = made.one("AWS::Lambda::EventSourceMapping")
     options = {"FunctionResponseTypes", "ProvisionedPollerConfig", "DestinationConfig", "MaximumRetryAttempts"}
-    assert mapping.keys() & {*options, "BisectBatchOnFunctionError"} == there
+    assert mapping.keys() & {*options, "BisectBatchOnFunctionError", "MetricsConfig"} == there
     assert mapping.get("MaximumRetryAttempts", -1) == -1
     variables = made.one("AWS::Lambda::Function")["Environment"]["Variables"]
     assert variables["LMSTREAM_LAMBDA__PARTIAL_FAILURES"] == answer
@@ -465,8 +472,11 @@ def test_every_alarm_tells_somebody_what_it_means_and_where_the_runbook_is(each)
         properties = alarm["Properties"]
         assert len(properties["AlarmActions"]) == len(properties["OKActions"]) == 1
         name = properties["AlarmName"].removeprefix("lmstream-")
-        assert properties["AlarmDescription"].endswith(f". Runbook: {each.deployment.operations.runbook}#{name}")
-        assert name in sections
+        page, _, section = properties["AlarmDescription"].rpartition("#")
+        assert page.endswith(f". Runbook: {each.deployment.operations.runbook}")
+        assert name == section or name.startswith(("key-", "rules-"))
+        assert name.startswith(section)
+        assert section in sections
     found = each.resources("AWS::Events::Rule").values()
     rules = {one["Properties"]["Description"].rpartition("#")[2] for one in found}
     assert rules == {"error-prefix"} | ({"given-up"} if each.deployment.keeps_failures else set())
