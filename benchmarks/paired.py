@@ -1,0 +1,118 @@
+"""`python -m benchmarks.paired REV`: this tree against another revision, in pairs of rounds, CPU time per row.
+
+One process for each of the two. A round is cut into slices, and the two are asked for one slice after the other, so
+that whatever else the machine does falls on both. Printed: the median of the ratios (above 1 is quicker than REV) and
+its 95 % interval.
+"""
+
+import argparse
+import gc
+import io
+import itertools
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from benchmarks.corpus import SIZES, corpus
+
+ROOT = Path(__file__).parent.parent
+VARIANTS = ("engine", "engine cold", "engine protobuf")
+RESAMPLED = 2000
+SLICES = 16
+
+
+def worker() -> None:
+    """Answer each line of stdin, a case and a slice of its corpus, with the seconds of CPU."""
+    from benchmarks import measure  # the engine of the one or the other revision
+
+    of = {}
+    for line in sys.stdin:
+        size, name, part = json.loads(line)
+        if (size, name) not in of:
+            encoding = "proto" if name.endswith("protobuf") else "json"
+            bundles = SIZES[size].bundles
+            before = {encoding: corpus(size, encoding, minute=0, bundles=bundles)}
+            now = corpus(size, encoding, minute=1, bundles=bundles)
+            of[size, name] = measure.variants([name])[0], before, now
+            gc.collect()
+            gc.freeze()
+        variant, before, now = of[size, name]
+        if not part:
+            measure._warm([variant], before)  # noqa: SLF001 - as the benchmark itself does
+            gc.collect()
+        print(variant.run(now.records[part::SLICES]), flush=True)
+
+
+def source_of(revision: str, folder: Path) -> Path:
+    """Lay out the package of a revision."""
+    made = subprocess.run(["git", "archive", revision, "src"], cwd=ROOT, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(made)) as packed:
+        packed.extractall(folder, filter="data")
+    return folder / "src"
+
+
+def started(source: Path) -> "subprocess.Popen[str]":
+    env = os.environ | {"PYTHONPATH": f"{source}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "benchmarks.paired", "--worker"]
+    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def ask(one: "subprocess.Popen[str]", case: tuple[str, str], part: int) -> float:
+    assert one.stdin is not None
+    assert one.stdout is not None
+    one.stdin.write(json.dumps([*case, part]) + "\n")
+    one.stdin.flush()
+    return float(one.stdout.readline())
+
+
+def interval(ratios: list[float]) -> tuple[float, float, float]:
+    """Median, and the 2.5 and 97.5 % points of medians of resampled ratios."""
+    chance = random.Random(0)
+    medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(RESAMPLED))
+    return statistics.median(ratios), medians[RESAMPLED // 40], medians[-RESAMPLED // 40]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("revision", nargs="?")
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--case", action="append", help="small:engine, and the like; may be repeated")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        worker()
+        return
+    if not args.revision:
+        parser.error("name a revision to compare with")
+    cases = [tuple(case.split(":", 1)) for case in args.case or ()] or list(itertools.product(SIZES, VARIANTS))
+    with tempfile.TemporaryDirectory() as folder:
+        mine, other = started(ROOT / "src"), started(source_of(args.revision, Path(folder)))
+        print(f"{'case':<26} {'ns a row':>9} {'before':>9} {'ratio':>7}  95 % interval, {args.pairs} pairs")
+        for case in cases:
+            rows = sum(corpus(case[0], "json", minute=1, bundles=SIZES[case[0]].bundles).rows)
+            pairs = []
+            for number in range(args.pairs + 1):
+                spent = {mine: 0.0, other: 0.0}
+                for part in range(SLICES):
+                    # Who goes first changes: the first finds the processor as the other left it.
+                    for one in (mine, other) if (number + part) % 2 else (other, mine):
+                        spent[one] += ask(one, case, part)
+                if number:  # the first pair warms up
+                    pairs.append((spent[mine], spent[other]))
+            middle, low, high = interval([before / now for now, before in pairs])
+            now, before = (statistics.median(of) * 1e9 / rows for of in zip(*pairs, strict=True))
+            print(f"{' '.join(case):<26} {now:9.0f} {before:9.0f} {middle:7.3f}  {low:.3f} to {high:.3f}", flush=True)
+        for one in (mine, other):
+            assert one.stdin is not None
+            one.stdin.close()
+            one.wait()
+
+
+if __name__ == "__main__":
+    main()
