@@ -1,8 +1,18 @@
 """What a record must become, said slowly: the judge of the engine, sharing no code with it.
 
-Written from the design (the row, partitioning, OTLP's rules for JSON, protobuf and AnyValue as text) for clarity, not
-speed. `rows(record, settings)` gives a Verdict or raises Refused(reason). oracle_json.py and oracle_proto.py read the
-two formats into the plain shapes below; everything after that is one set of rules.
+Written from the row contract, 1.1, for clarity and not for speed. `rows(record, settings)` gives a Verdict or raises
+Refused(reason). oracle_json.py and oracle_proto.py read the two formats into the plain shapes of oracle_shapes.py;
+everything after that is one set of rules.
+
+THE RULE OF PARTS. A point lands when its identity, its time and its value (or count, and what a distribution is made
+of) are sound. All else about it (sum, min, max, zeroThreshold, quantiles, exemplars, start time) is left out of the row
+when it is not finite, out of range or of a wrong type, and counted: part.nan, part.infinite, part.range, part.type,
+part.missing (an exemplar without a value), part.bound (+Inf as the last bound), part.limit. What cannot be left out
+without changing the meaning rejects the point; only a value that is itself NaN or infinite is skipped.
+
+WHAT BECOMES OF A RECORD. It is understood when it gives a data point; empty when it gives none and holds nothing
+unknown; a tombstone; or refused. Of a bundle with points, what cannot be counted is named in `parts`, a bad head
+(resource, scope, metric) rejects the points under it, and nothing else is touched.
 
 Where the text was silent, these were chosen:
  1. Only white space is `decode.json`: `decode.empty` is for no bytes. White space is JSON's four characters.
@@ -11,46 +21,62 @@ Where the text was silent, these were chosen:
     and `{` a length of 123: what begins so and is no JSON is protobuf where it can be.
  3. Protobuf that holds fields but no resource_metrics is `decode.top_level`, as a JSON object without resourceMetrics is;
     so is gzip in gzip `decode.gzip`, and damaged zstd. A value may have several members (RFC 1952) or frames (RFC 8878),
-    and zeros or white space after them.
+    and zeros or white space after them. What bytes are that are no bundle is said by oracle_signs.py.
  4. UTF-16/32 without a byte order mark is seen by NUL bytes around the first `{`: `decode.encoding`.
  5. null is the default of a field, but no element of an array (proto3 JSON): there it is a wrong type. A JSON key said
     twice: the last one wins. `-0` without a point or exponent is judged as no test should need.
- 6. Known fields that no row uses (description, schemaUrl, metadata, dropped counts) are not judged in JSON, apart from
-    UTF-8 and syntax; in protobuf their strings must be UTF-8, as google.protobuf wants it.
- 7. A lone surrogate (an escape of half a pair) in a field that is used is `decode.json`, wherever it is.
+ 6. Known fields that no row uses (description, schemaUrl, metadata, entity references, dropped counts) are not judged in
+    JSON, apart from UTF-8 and syntax; in protobuf their strings must be UTF-8, as google.protobuf wants it.
+ 7. A lone surrogate (an escape of half a pair) in a field that is read is `decode.json`, wherever it is. Points under a
+    bad head and exemplars that are left out need not be read.
  8. Unknown JSON may nest to 1,000 brackets; more is `limits.depth`.
- 9. Integers outside int64 and doubles outside float64 in an attribute, or in an exemplar, are wrong types; so is base64
-    that is none (both alphabets, padding optional) and hex that is none. A negative count, or a scale or offset outside
-    int32, is `value.range`; flags outside uint32 are a wrong type.
+ 9. Integers outside int64 and doubles outside float64 in an attribute are wrong types; so is base64 that is none (both
+    alphabets, padding optional) and hex that is none. A negative count, or a scale or offset outside int32, is
+    `value.range`; flags outside uint32 are a wrong type. A temporality is any integer that float64 can hold.
 10. A number in a string follows JSON's grammar: `+7`, `007` and `0x7` are wrong types.
-11. A point is judged in this order: wrong type, flags, time (missing, then range of time and start), value (two,
-    missing, range, point.shape), the first NaN or infinity in the order of the fields, org, size. Deep nesting refuses
-    the bundle, whatever else the point is.
-12. The time of an exemplar is any uint64 (0 when absent), else a wrong type. Both values in one, in JSON, is one too.
-13. What is noted speaks of the bundle, whatever became of the rows: device.unknown and datasource.unknown once a data
-    point, exemplar.value once an exemplar (of points without a wrong type), enum.name once a metric, points or not,
-    metric.empty once a metric without data points, bundle.empty once where there are none at all.
-14. Points left out by Record.only are neither skipped nor rejected.
-15. Exemplars that the settings turn off are ignored as unknown fields are, wrong types in them too.
-16. AnyValue that says only string_value_strindex is empty, as OTLP asks for.
+11. A point is judged in this order: head faults from outside in, wrong type of what decides, limits of its attributes,
+    flags, labels, time (missing, then range), value (two, missing, range, shape, sum of the last two counts; NaN or
+    infinite), org, size.
+12. Of two faults of one quantile the quantile's names the reason, but NaN comes before infinite.
+13. In attributes a wrong type comes before a limit; of two limits the first in document order, a list's length before
+    what is in it. Each list counts by itself: attributes, values of an array, pairs of a map. Deeper than 47 containers
+    nothing is looked at.
+14. What is noted speaks of the bundle, whatever became of the rows, but for part.*, time.record and attribute.empty of
+    exemplars, which count rows that were made. device.unknown and datasource.unknown once a data point; enum.name or enum.unknown once a metric with
+    data, points or not; metric.empty once a metric without data points, bundle.empty once where there are none at all;
+    attribute.empty for every point that uses the value, and for every exemplar that stays in a row.
+15. Under a bad head nothing is noted of points and enums; metric.empty and member.unknown count structure and stay. Of a
+    point that is point.type or limits.*, attribute.empty of its own attributes and exemplars is not counted.
+16. A part in which points cannot be counted is neither empty nor without points.
+17. Unknown members count once a key of an object, once a field number of a message, whatever the value, null too.
+    Nobody looks inside metadata, entity references and data points.
+18. No point means none that can be counted: points under bad heads can. Faults of a bundle without points are met in a
+    walk, the head of an entry before what is in it.
+19. Points left out by Record.only are neither skipped nor rejected. With Record.below the points below those paths are
+    numbered behind all others (rows stay in document order), and only lost parts below them are named.
+20. Exemplars that the settings turn off are ignored as unknown fields are, wrong types in them too.
+21. AnyValue that says only string_value_strindex is empty, as OTLP asks for, and nothing unknown.
+22. Labels in protobuf are field 1 with wire type 2; every pair must be among the attributes as texts.
 """
 
-import zlib
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import zstandard
 
 import oracle_json
 import oracle_proto
-from oracle_row import DEVICE_ID, first, row_of, valued
-from oracle_shapes import Found, NoRow, Refused, Resource, Verdict
+from oracle_envelope import JSON_SPACE, opened
+from oracle_parts import count
+from oracle_row import DEVICE_ID, first, row_of
+from oracle_shapes import Bundle, Found, NoRow, Refused, Verdict
+from oracle_signs import GENERAL, sign_of
 from oracle_text import as_texts, path_of
 
-JSON_SPACE = b" \t\r\n"
 LINE_FEED = 0x0A
 ASCII_TEXT = JSON_SPACE + bytes(range(0x20, 0x7F))
+NAMES = 10
+"""How many unknown members are named."""
 
 
 def rows(record: Any, settings: Any) -> Verdict:
@@ -60,31 +86,44 @@ def rows(record: Any, settings: Any) -> Verdict:
         verdict.skipped["record.tombstone"] = 1
         return verdict
     bundle = read(record.value, settings)
-    metrics = [
-        (resource, scope, metric) for resource in bundle for scope in resource.scopes for metric in scope.metrics
-    ]
-    placed = [(*where, point) for where in metrics for point in where[-1].points]
+    below = record.below
+    everything = record.only is None and not below
+    placed = [(*where, point) for where in bundle.metrics for point in where[-1].points]
     if len(placed) > settings.limits.points:
         raise Refused("limits.points")
-    for *_, metric in metrics:
-        if metric.enum_name:
-            count(verdict.noted, "enum.name")
-        if not metric.points:
-            count(verdict.noted, "metric.empty")
     if not placed:
-        count(verdict.noted, "bundle.empty")
-    for ordinal, where in enumerate(placed):
-        found = Found(ordinal, *where)
-        note(verdict.noted, settings, found)
-        if record.only is None or ordinal in record.only:
+        nothing(bundle)
+    note_bundle(verdict, bundle, bool(placed))
+    verdict.points = len(placed)
+    verdict.parts = [lost for lost in bundle.lost if everything or lies_below(lost[0], below)]
+    behind = [lies_below(where[-1].path, below) for where in placed]
+    numbers = {False: iter(range(len(placed))), True: iter(range(behind.count(False), len(placed)))}
+    for where, is_behind in zip(placed, behind, strict=True):
+        found = Found(next(numbers[is_behind]), *where)
+        note_point(verdict.noted, found)
+        if everything or is_behind or found.ordinal in (record.only or ()):
             judge(verdict, record, settings, found)
     return verdict
 
 
+def lies_below(path: str, paths: tuple[str, ...]) -> bool:
+    return any(path == one or path.startswith((f"{one}.", f"{one}[")) for one in paths)
+
+
+def nothing(bundle: Bundle) -> None:
+    """Refuse a bundle without points in which something is wrong or not understood."""
+    if bundle.faults:
+        path, reason = bundle.faults[0]
+        raise Refused(reason, (path,))
+    if bundle.unknown:
+        raise Refused("decode.not_understood", tuple(bundle.unknown[:NAMES]))
+
+
 def judge(verdict: Verdict, record: Any, settings: Any, found: Found) -> None:
     """Give one data point its row, or its reason for none."""
+    noted: dict[str, int] = {}
     try:
-        row = row_of(record, settings, found)
+        row = row_of(record, settings, found, noted)
     except NoRow as no:
         if no.skipped:
             count(verdict.skipped, no.reason)
@@ -96,41 +135,80 @@ def judge(verdict: Verdict, record: Any, settings: Any, found: Found) -> None:
         return
     verdict.rows.append(row)
     verdict.paths.append(path_of(row, settings))
+    for reason, times in noted.items():
+        verdict.noted[reason] = verdict.noted.get(reason, 0) + times
 
 
-def note(noted: dict[str, int], settings: Any, found: Found) -> None:
+# ---------------------------------------------------------------------------------------------- what is noted
+
+
+def note_bundle(verdict: Verdict, bundle: Bundle, points: bool) -> None:  # noqa: FBT001 - whether there are any
+    """Count what is tolerated above the data points."""
+    for resource, scope, metric in bundle.metrics:
+        if metric.enum and not (resource.fault or scope.fault or metric.fault):
+            count(verdict.noted, metric.enum)
+        if not metric.points and not metric.lost:
+            count(verdict.noted, "metric.empty")
+    if not points:
+        count(verdict.noted, "bundle.empty")
+    for _ in bundle.hollow:
+        count(verdict.noted, "member.unknown")
+    verdict.unknown = bundle.hollow[:NAMES]
+
+
+def note_point(noted: dict[str, int], found: Found) -> None:
     """Count what is tolerated in one data point."""
+    if found.fault:
+        return
     if not first(as_texts(found.resource.attributes), DEVICE_ID):
         count(noted, "device.unknown")
     if not found.scope.name:
         count(noted, "datasource.unknown")
-    if found.point is not None and settings.exemplars:
-        for exemplar in found.point.get("exemplars", []):
-            if not valued(exemplar):
-                count(noted, "exemplar.value")
+    used = [found.resource.attributes, found.scope.attributes]
+    fields = found.point.fields
+    if fields is not None and not fields["attributes"].limit:
+        used.append(fields["attributes"])
+    empty = sum(one.empty for one in used if getattr(one, "limit", "not read") == "")
+    if empty:
+        noted["attribute.empty"] = noted.get("attribute.empty", 0) + empty
 
 
-def count(counts: dict[str, int], reason: str) -> None:
-    counts[reason] = counts.get(reason, 0) + 1
+# ---------------------------------------------------------------------------------------------- formats
 
 
-# ---------------------------------------------------------------------------------------------- the envelope
-
-
-def read(payload: bytes, settings: Any) -> list[Resource]:
-    """Bytes to resources, in whichever format they are."""
+def read(payload: bytes, settings: Any) -> Bundle:
+    """Bytes to a bundle, in whichever format they are; else what they are, where that can be seen."""
     plain = opened(payload, settings.limits)
-    read_json = partial(oracle_json.read, exemplars=settings.exemplars)
-    read_proto = partial(oracle_proto.read, exemplars=settings.exemplars)
-    if settings.format == "otlp_json":
-        return read_json(plain)
-    if settings.format == "otlp_proto":
-        return read_proto(plain)
+
+    def as_json(data: bytes) -> Bundle:
+        snake = settings.field_names == "any"
+        return oracle_json.read(data, exemplars=settings.exemplars, snake=snake)
+
+    def as_proto(data: bytes) -> Bundle:
+        return oracle_proto.read(data, exemplars=settings.exemplars)
+
+    def as_either(data: bytes) -> Bundle:
+        return sniffed(data, as_json, as_proto)
+
+    reader = {"otlp_json": as_json, "otlp_proto": as_proto}.get(settings.format, as_either)
+    try:
+        bundle = reader(plain)
+        if not bundle.metrics or not any(metric.points for *_, metric in bundle.metrics):
+            nothing(bundle)
+    except Refused as refused:
+        sign = sign_of(plain, refused.reason, as_either) if refused.reason in GENERAL else ""
+        if sign:
+            raise Refused(sign) from None
+        raise
+    return bundle
+
+
+def sniffed(plain: bytes, read_json: Callable[[bytes], Bundle], read_proto: Callable[[bytes], Bundle]) -> Bundle:
     boms = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
     if plain.startswith((*boms, b"{\x00", b"\x00{", b"\x00\x00\x00{")):
         raise Refused("decode.encoding")
     if plain.lstrip(JSON_SPACE)[:1] in (b"{", b"[", b'"'):
-        return read_json_first(plain, read_json, read_proto)
+        return json_first(plain, read_json, read_proto)
     try:
         return read_proto(plain)
     except Refused:
@@ -139,59 +217,15 @@ def read(payload: bytes, settings: Any) -> list[Resource]:
         raise
 
 
-def read_json_first(payload: bytes, read_json: Any, read_proto: Any) -> list[Resource]:
+def json_first(plain: bytes, read_json: Callable[[bytes], Bundle], read_proto: Callable[[bytes], Bundle]) -> Bundle:
     """JSON, unless it is none and begins with what is also the tag of resource_metrics."""
     try:
-        return read_json(payload)
+        return read_json(plain)
     except Refused as refused:
-        if payload[0] != LINE_FEED:
+        if plain[0] != LINE_FEED:
             raise
         as_json = refused
     try:
-        return read_proto(payload)
+        return read_proto(plain)
     except Refused:
         raise as_json from None
-
-
-def opened(payload: bytes, limits: Any) -> bytes:
-    """The bundle's bytes, out of their gzip or zstd if they are in one."""
-    if len(payload) > limits.record_bytes:
-        raise Refused("limits.size")
-    if compressed(payload):
-        payload = inflate(payload, limits)
-        if compressed(payload):
-            raise Refused("decode.gzip")
-    if not payload:
-        raise Refused("decode.empty")
-    return payload
-
-
-def compressed(payload: bytes) -> bool:
-    skippable = payload[1:4] == b"\x2a\x4d\x18" and payload[0] & 0xF0 == 0x50
-    return payload[:2] == b"\x1f\x8b" or payload[:4] == b"\x28\xb5\x2f\xfd" or skippable
-
-
-def inflate(payload: bytes, limits: Any) -> bytes:
-    gzip = payload[:2] == b"\x1f\x8b"
-    out = b""
-    rest = payload
-    while rest:
-        if gzip:
-            member: Any = zlib.decompressobj(31)
-            most = [limits.inflated_bytes + 1 - len(out)]
-        else:
-            member, most = zstandard.ZstdDecompressor(max_window_size=8 * 2**20).decompressobj(), []
-        try:
-            out += member.decompress(rest, *most)
-        except (zlib.error, zstandard.ZstdError):
-            raise Refused("decode.gzip") from None
-        if len(out) > 8 * 2**20 and len(out) > limits.inflate_ratio * len(payload):
-            raise Refused("limits.ratio")
-        if len(out) > limits.inflated_bytes:
-            raise Refused("limits.size")
-        if not member.eof:
-            raise Refused("decode.gzip")
-        rest = member.unused_data
-        if not compressed(rest):
-            rest = rest.lstrip(b"\0 \t\r\n")
-    return out

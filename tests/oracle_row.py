@@ -7,12 +7,20 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
+from oracle_parts import (
+    EARLIEST_MS,
+    LATEST_MS,
+    count,
+    exemplars_of,
+    kept,
+    quantiles_of,
+    start_of,
+    without_last_bound,
+)
 from oracle_shapes import HUGE, INT64, Found, NoRow
 from oracle_text import as_text, as_texts, metric_key, token
 
 INT32 = range(-(2**31), 2**31)
-EARLIEST_MS = 946_684_800_000  # 2000-01-01T00:00:00Z
-LATEST_MS = 4_133_980_800_000  # 2101-01-01T00:00:00Z, itself too late
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEVICE_ID = ("hostId", "host.id", "service.instance.id", "hostName", "host.name", "service.name")
 DEVICE_NAME = ("hostName", "host.name")
@@ -20,19 +28,24 @@ INSTANCE = ("dataSourceInstanceName", "wildValue")
 TEMPORALITY = {1: "delta", 2: "cumulative"}
 
 
-def row_of(record: Any, settings: Any, found: Found) -> dict[str, Any]:
-    """The row; NoRow when there is none."""
-    resource, scope, metric, point = found.resource, found.scope, found.metric, found.point
+def row_of(record: Any, settings: Any, found: Found, noted: dict[str, int]) -> dict[str, Any]:
+    """The row, with what was left out of it counted in `noted`; NoRow when there is none."""
+    if found.fault:
+        raise NoRow(found.fault)
+    resource, scope, metric, point = found.resource, found.scope, found.metric, found.point.fields
+    kind = found.point.kind
     if point is None:
         raise NoRow("point.type")
+    if point["attributes"].limit:
+        raise NoRow(point["attributes"].limit)
     if point["flags"] & 1:
         raise NoRow("flags.no_value", skipped=True)
-    ms = time_of(point, scope)
-    start = start_of(point)
-    values = NUMBER_FIELDS[metric.kind](point)
+    attributes = as_texts(point["attributes"])
+    labelled(point.get("labels", []), attributes)
+    ms = time_of(record, settings, point, scope, noted)
+    values = NUMBER_FIELDS[kind](point, noted)
     org = org_of(record, settings, resource)
 
-    attributes = as_texts(point["attributes"])
     resources = as_texts(resource.attributes)
     scopes = as_texts(scope.attributes)
     scopes |= {k: v for k, v in (("name", scope.name), ("version", scope.version)) if v}
@@ -45,27 +58,32 @@ def row_of(record: Any, settings: Any, found: Found) -> dict[str, Any]:
         "datasource": scope.name or "unknown",
         "metric": metric.name,
         "metricKey": metric_key(metric.name, settings),
-        "type": metric.kind,
+        "type": kind,
         "ts": (EPOCH + timedelta(milliseconds=ms)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z",
         "tsUnixMs": ms,
         **values,
     }
-    if metric.kind in ("sum", "histogram", "exponentialHistogram"):
+    if kind in ("sum", "histogram", "exponentialHistogram"):
         row["temporality"] = TEMPORALITY.get(metric.temporality, "unspecified")
-    if metric.kind == "sum":
+    if kind == "sum":
         row["monotonic"] = metric.monotonic
     optional = {
         "deviceName": first(resources, DEVICE_NAME),
         "instance": first(attributes, INSTANCE),
         "unit": metric.unit,
-        "startTsUnixMs": start,
+        "startTsUnixMs": start_of(point["startTimeUnixNano"], noted),
         "attributes": attributes,
         "resource": resources,
         "scope": scopes,
+        "exemplars": exemplars_of(point.get("exemplars", []), noted),
     }
-    if settings.exemplars:
-        optional["exemplars"] = exemplars_of(point)
     return row | {k: v for k, v in optional.items() if v}
+
+
+def labelled(labels: list[tuple[str, str]] | None, attributes: dict[str, str]) -> None:
+    """Refuse a point whose labels of old say what its attributes do not."""
+    if labels is None or any(attributes.get(key) != value for key, value in labels):
+        raise NoRow("point.labels")
 
 
 def bundle_id(record, settings) -> str:
@@ -74,18 +92,16 @@ def bundle_id(record, settings) -> str:
     return blake2b(text, digest_size=16).hexdigest()
 
 
-def time_of(point, scope) -> int:
-    if point["timeUnixNano"] == 0:
-        epoch = as_text(scope.attributes.get("epoch"))
-        if not re.fullmatch(r"-?[0-9]+", epoch) or not epoch.strip("-0"):  # nought is no time, as in timeUnixNano
-            raise NoRow("time.missing", skipped=True)
+def time_of(record, settings, point, scope, noted) -> int:
+    if point["timeUnixNano"] != 0:
+        return in_range(ms_of(point["timeUnixNano"]))
+    epoch = as_text(scope.attributes.values.get("epoch"))
+    if re.fullmatch(r"-?[0-9]+", epoch) and epoch.strip("-0"):  # nought is no time, as in timeUnixNano
         return in_range(int(epoch) if len(epoch) < 100 else -1)
-    return in_range(ms_of(point["timeUnixNano"]))
-
-
-def start_of(point) -> int:
-    """Milliseconds, 0 when not sent."""
-    return point["startTimeUnixNano"] and in_range(ms_of(point["startTimeUnixNano"]))
+    if settings.time_fallback != "record" or record.timestamp <= 0:
+        raise NoRow("time.missing")
+    count(noted, "time.record")
+    return in_range(record.timestamp)
 
 
 def ms_of(nanoseconds: Any) -> int:
@@ -114,14 +130,7 @@ def double(value: Any) -> float:
     return value
 
 
-def finite(*values: float | None) -> None:
-    """Judge doubles in the order of their fields: the first that is not finite says why."""
-    for value in values:
-        if value is not None and not math.isfinite(value):
-            raise NoRow("value.nan" if math.isnan(value) else "value.infinite", skipped=True)
-
-
-def number_fields(point) -> dict[str, Any]:
+def number_fields(point, _) -> dict[str, Any]:
     values = point["values"]
     if len(values) == 2:
         raise NoRow("value.two")
@@ -130,48 +139,58 @@ def number_fields(point) -> dict[str, Any]:
     value = values[0]
     if value is HUGE or (isinstance(value, int) and value not in INT64):
         raise NoRow("value.range")
-    finite(float(value))
+    if not math.isfinite(value):
+        raise NoRow("value.nan" if math.isnan(value) else "value.infinite", skipped=True)
     return {"value": value}
 
 
-def optional_doubles(point) -> dict[str, Any]:
-    return {name: double(point[name]) for name in ("sum", "min", "max") if point[name] is not None}
+def optional_doubles(point, noted, *names) -> dict[str, Any]:
+    doubles = {name: kept(point[name], noted) for name in names}
+    return {name: value for name, value in doubles.items() if value is not None}
 
 
-def histogram_fields(point) -> dict[str, Any]:
-    fields = {
-        "count": counter(point["count"]),
-        **optional_doubles(point),
-        "bucketCounts": [counter(n) for n in point["bucketCounts"]],
-        "explicitBounds": [double(b) for b in point["explicitBounds"]],
-    }
-    counts, bounds = fields["bucketCounts"], fields["explicitBounds"]
-    if (counts or bounds) and len(counts) != len(bounds) + 1:
+def histogram_fields(point, noted) -> dict[str, Any]:
+    total = counter(point["count"])
+    counts = [counter(n) for n in point["bucketCounts"]]
+    bounds = [double(b) for b in point["explicitBounds"]]
+    dropped = bool(bounds) and bounds[-1] == math.inf
+    if dropped:
+        fitting = without_last_bound(counts, bounds)
+        if fitting is None:
+            raise NoRow("point.shape")
+        counts, bounds = fitting
+        count(noted, "part.bound")
+    if not all(map(math.isfinite, bounds)) or ((counts or bounds) and len(counts) != len(bounds) + 1):
         raise NoRow("point.shape")
-    finite(point["sum"], point["min"], point["max"], *bounds)
+    fields = {
+        "count": total,
+        **optional_doubles(point, noted, "sum", "min", "max"),
+        "bucketCounts": [counter(n) for n in counts],
+        "explicitBounds": bounds,
+    }
     return {k: v for k, v in fields.items() if v != []}
 
 
-def exponential_fields(point) -> dict[str, Any]:
+def exponential_fields(point, noted) -> dict[str, Any]:
+    threshold = 0.0 if point["zeroThreshold"] is None else point["zeroThreshold"]
     fields = {
         "count": counter(point["count"]),
-        **optional_doubles(point),
+        **optional_doubles(point, noted, "sum", "min", "max"),
         "scale": integer(point["scale"], INT32),
         "zeroCount": counter(point["zeroCount"]),
-        "zeroThreshold": double(point["zeroThreshold"]),
+        **optional_doubles({"zeroThreshold": threshold}, noted, "zeroThreshold"),
     }
     for side in ("positive", "negative"):
         if point[side] is not None:
             offset, counts = point[side]
             fields[side] = {"offset": integer(offset, INT32), "bucketCounts": [counter(n) for n in counts]}
-    finite(point["sum"], point["min"], point["max"], point["zeroThreshold"])
     return fields
 
 
-def summary_fields(point) -> dict[str, Any]:
-    fields: dict[str, Any] = {"count": counter(point["count"]), "sum": double(point["sum"])}
-    quantiles = [{"quantile": double(q), "value": double(v)} for q, v in point["quantileValues"]]
-    finite(point["sum"], *(n for q in quantiles for n in q.values()))
+def summary_fields(point, noted) -> dict[str, Any]:
+    total = 0.0 if point["sum"] is None else point["sum"]
+    fields = {"count": counter(point["count"]), **optional_doubles({"sum": total}, noted, "sum")}
+    quantiles = quantiles_of(point["quantileValues"], noted)
     return fields | ({"quantiles": quantiles} if quantiles else {})
 
 
@@ -182,23 +201,6 @@ NUMBER_FIELDS = {
     "exponentialHistogram": exponential_fields,
     "summary": summary_fields,
 }
-
-
-def valued(exemplar) -> bool:
-    return exemplar["value"] is not None and math.isfinite(exemplar["value"])
-
-
-def exemplars_of(point) -> list[dict[str, Any]]:
-    made = []
-    for exemplar in filter(valued, point.get("exemplars", [])):
-        one = {"tsUnixMs": exemplar["timeUnixNano"] // 10**6, "value": exemplar["value"]}
-        optional = {
-            "traceId": exemplar["traceId"].hex(),
-            "spanId": exemplar["spanId"].hex(),
-            "attributes": as_texts(exemplar["attributes"]),
-        }
-        made.append(one | {k: v for k, v in optional.items() if v})
-    return made
 
 
 def org_of(record, settings, resource) -> str:

@@ -12,7 +12,7 @@ from oracle_shapes import Attributes
 
 
 def as_texts(attributes: Attributes) -> dict[str, str]:
-    return {key: as_text(value) for key, value in attributes.items()}
+    return {key: as_text(value) for key, value in attributes.values.items()}
 
 
 def as_text(value: Any) -> str:

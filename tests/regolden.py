@@ -24,14 +24,15 @@ RECORD = {"topic": "lm.metrics.otlp", "partition": 0, "offset": 7, "timestamp": 
 """Coordinates of a golden bundle whose case.json names no others; also those of the fixture."""
 
 
-def case_of(folder: Path) -> tuple[Settings, dict[str, Any]]:
-    """The settings of a golden case, and its record without the value."""
+def case_of(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The settings of a golden case, and its record without the value. `source` in case.json says who reported the like."""
     file = folder / "case.json"
     case = json.loads(file.read_bytes()) if file.exists() else {}
     settings = msgspec.convert({"org_id": "acme"} | case.get("settings", {}), Settings)
     coordinates = RECORD | case.get("record", {})
-    if "only" in coordinates:
-        coordinates["only"] = tuple(coordinates["only"])
+    for name in ("only", "below"):
+        if name in coordinates:
+            coordinates[name] = tuple(coordinates[name])
     return settings, coordinates
 
 
@@ -54,6 +55,9 @@ def expected(folder: Path) -> dict[str, bytes]:
             "skipped": verdict.skipped,
             "rejected": verdict.rejected,
             "noted": verdict.noted,
+            "points": verdict.points,
+            "parts": verdict.parts,
+            "unknown": verdict.unknown,
         }
         said.append(
             {

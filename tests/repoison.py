@@ -6,8 +6,11 @@ The reasons are written here by hand; the tests hold both the oracle and the eng
 """
 
 import base64
+import bz2
 import gzip
 import json
+import lzma
+import zlib
 from pathlib import Path
 
 from wire import varint
@@ -94,6 +97,13 @@ HALF_PAIR = attribute('{"stringValue":"\\ud83d"}')
 GOOD = gauge()
 GOOD_PROTO = proto_gauge(proto_point())
 ENTITY = field(3, field(1, b"https://example.com") + field(2, b"\xff"))
+TRACES = bytes.fromhex(
+    "0a27122512230a105b8efff798038103d269b633813fc60c1208eee19b7ec3c1b1742a05474554202f"
+)  # one span, "GET /", as an exporter writes it
+LOGS = bytes.fromhex(
+    "0a2d122b122909006638541ed7cd1710112a1c321a0a180a036d736712110a0f6f72646572203137206661696c6564"
+)  # one log record whose body is a map; as metrics it parses, too
+SNAPPY_CHUNK = b"\x01\x08\x00\x00\x00\x00\x00\x00{}{}"
 SPAN = field(1, b"\xff" * 16) + field(2, b"\xfe" * 8) + field(5, b"GET /")
 
 FILES: dict[str, tuple[str, bytes]] = {
@@ -150,7 +160,42 @@ FILES: dict[str, tuple[str, bytes]] = {
     "null.json": ("decode.top_level", b"null"),
     "one_resource.json": ("decode.top_level", b'{"resource":{},"scopeMetrics":[]}'),
     "unknown_only.pb": ("decode.top_level", field(2, b"x")),
+    # other signals
     "traces.pb": ("decode.signal", field(1, field(2, field(2, SPAN)))),
+    "traces_of_an_exporter.pb": ("decode.signal", TRACES),
+    "logs.pb": ("decode.signal", LOGS),
+    # nothing understood
+    "instrumentation_library.json": (
+        "decode.not_understood",  # OTLP/JSON before 0.15
+        f'{{"resourceMetrics":[{{"instrumentationLibraryMetrics":[{{"metrics":[{{"gauge":{{"dataPoints":[{POINT}]}}}}]}}]}}]}}'.encode(),
+    ),
+    "instrumentation_library.pb": ("decode.not_understood", field(1, field(1000, b"x"))),
+    "snake_case_scopes.json": ("decode.not_understood", b'{"resourceMetrics":[{"scope_metrics":[{"metrics":[]}]}]}'),
+    "snake_case_points.json": ("decode.not_understood", metrics(f'{{"name":"g","gauge":{{"data_points":[{POINT}]}}}}')),
+    "int_gauge.json": ("decode.not_understood", metrics(f'{{"name":"g","intGauge":{{"dataPoints":[{POINT}]}}}}')),
+    "int_gauge.pb": ("decode.not_understood", proto_metric(field(1, b"g") + field(4, field(1, proto_point())))),
+    "unknown_beside.json": ("decode.not_understood", b'{"resourceMetrics":[],"metrics":[]}'),
+    "bare_metric.pb": ("decode.top_level", field(1, b"") + field(5, field(1, proto_point()))),
+    "attribute_without_value.json": ("decode.not_understood", resource('[{"key":"host","stringValue":"a"}]')),
+    # another compression than gzip and zstd
+    "deflated.zlib": ("decode.compression", zlib.compress(GOOD)),
+    "packed.bz2": ("decode.compression", bz2.compress(GOOD)),
+    "packed.xz": ("decode.compression", lzma.compress(GOOD)),
+    "snappy_framed.bin": ("decode.compression", b"\xff\x06\x00\x00sNaPpY" + SNAPPY_CHUNK),
+    "snappy_java.bin": ("decode.compression", b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01" + SNAPPY_CHUNK),
+    "lz4_frame.bin": ("decode.compression", b"\x04\x22\x4d\x18\x60\x40\x82" + bytes(4)),
+    # a bundle inside something else
+    "confluent.json": ("decode.framing", b"\x00\x00\x00\x00\x07" + GOOD),
+    "confluent.pb": ("decode.framing", b"\x00\x00\x00\x00\x07\x00" + GOOD_PROTO),
+    "apicurio.pb": ("decode.framing", bytes(8) + b"\x07" + GOOD_PROTO),
+    "glue.json": ("decode.framing", b"\x03\x00" + bytes(range(16)) + GOOD),
+    "grpc.pb": ("decode.framing", b"\x00" + len(GOOD_PROTO).to_bytes(4, "big") + GOOD_PROTO),
+    "avro.bin": ("decode.framing", b"Obj\x01\x04\x16avro.schema\x04{}" + bytes(20)),
+    "base64.txt": ("decode.framing", base64.b64encode(GOOD_PROTO)),
+    "base64_of_json.txt": ("decode.framing", base64.b64encode(GOOD) + b"\n"),
+    "hex.txt": ("decode.framing", GOOD_PROTO.hex().encode()),
+    "json_in_a_string.json": ("decode.framing", json.dumps(GOOD.decode()).encode()),
+    "base64_in_a_string.json": ("decode.framing", json.dumps(base64.b64encode(GOOD_PROTO).decode()).encode()),
     # another signal, or a bundle inside something else
     "traces_cut.json": ("decode.signal", b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"GET'),
     "profiles.json": ("decode.signal", b'{"resourceProfiles":[],"dictionary":{}}'),
@@ -159,16 +204,9 @@ FILES: dict[str, tuple[str, bytes]] = {
         "decode.signal",
         bytes.fromhex("0a27122512230a105b8efff798038103d269b633813fc60c1208eee19b7ec3c1b1742a05474554202f"),
     ),
-    "confluent.json": ("decode.framing", b"\x00\x00\x00\x00\x07" + GOOD),
-    "confluent.pb": ("decode.framing", b"\x00\x00\x00\x00\x07\x00" + GOOD_PROTO),
-    "apicurio.pb": ("decode.framing", b"\x00" + (7).to_bytes(8, "big") + GOOD_PROTO),
-    "glue.json": ("decode.framing", b"\x03\x00" + bytes(range(16)) + GOOD),
-    "grpc.pb": ("decode.framing", b"\x00" + len(GOOD_PROTO).to_bytes(4, "big") + GOOD_PROTO),
     "delimited.pb": ("decode.framing", varint(len(GOOD_PROTO)) + GOOD_PROTO),
     "file_exporter.pb": ("decode.framing", len(GOOD_PROTO).to_bytes(4, "big") + GOOD_PROTO),
     "java_string.bin": ("decode.framing", b"\xac\xed\x00\x05t" + len(GOOD).to_bytes(2, "big") + GOOD),
-    "base64.txt": ("decode.framing", base64.b64encode(GOOD_PROTO)),
-    "hex.txt": ("decode.framing", GOOD_PROTO.hex().encode()),
     "in_a_string.json": ("decode.framing", json.dumps(GOOD.decode()).encode()),
     "rfc7464.json": ("decode.framing", b"\x1e" + GOOD + b"\n"),
     "bare_resource.pb": ("decode.top_level", GOOD_PROTO[2:]),
@@ -191,8 +229,10 @@ FILES: dict[str, tuple[str, bytes]] = {
     "type_scope_name.json": ("decode.type", b'{"resourceMetrics":[{"scopeMetrics":[{"scope":{"name":1}}]}]}'),
     "type_metrics.json": ("decode.type", b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":{}}]}]}'),
     "type_metric.json": ("decode.type", metrics('"x"')),
-    "type_name.json": ("decode.type", gauge(more='"name":7')),
-    "type_unit.json": ("decode.type", gauge(more='"unit":{}')),
+    "type_name.json": ("decode.type", metrics('{"name":7}')),
+    "type_unit.json": ("decode.type", metrics('{"unit":{},"gauge":{}}')),
+    "type_null_resource.json": ("decode.type", b'{"resourceMetrics":[null]}'),
+    "type_points_number.json": ("decode.type", metrics('{"x":1,"gauge":{"dataPoints":5}}')),
     "type_two_kinds.json": ("decode.type", metrics('{"gauge":{},"sum":{}}')),
     "type_gauge.json": ("decode.type", metrics('{"gauge":[]}')),
     "type_points.json": ("decode.type", metrics('{"gauge":{"dataPoints":{}}}')),
@@ -202,15 +242,12 @@ FILES: dict[str, tuple[str, bytes]] = {
     # too deep
     "depth_resource.json": ("limits.depth", resource(attribute(nested(48)))),
     "depth_resource_map.json": ("limits.depth", resource(attribute(nested(48, *MAP)))),
-    "depth_point.json": ("limits.depth", gauge(f'{{{TIME},"asInt":1,"attributes":{attribute(nested(48))}}}')),
     "depth_scope.json": (
         "limits.depth",
         f'{{"resourceMetrics":[{{"scopeMetrics":[{{"scope":{{"attributes":{attribute(nested(60))}}}}}]}}]}}'.encode(),
     ),
     "depth_resource.pb": ("limits.depth", proto_resource(field(1, proto_attribute(proto_nested(48))))),
     "depth_resource_map.pb": ("limits.depth", proto_resource(field(1, proto_attribute(proto_nested(48, 6))))),
-    "depth_point.pb": ("limits.depth", proto_gauge(proto_point(field(7, proto_attribute(proto_nested(48)))))),
-    "depth_point_300.pb": ("limits.depth", proto_gauge(proto_point(field(7, proto_attribute(proto_nested(300)))))),
     # protobuf that is none
     "truncated.pb": ("decode.protobuf", GOOD_PROTO[:-5]),
     "length_past_end.pb": ("decode.protobuf", b"\x0a\x7f\x00"),
@@ -260,6 +297,8 @@ FILES: dict[str, tuple[str, bytes]] = {
     "checksum.json.gz": ("decode.gzip", gzip.compress(GOOD, mtime=0)[:-8] + bytes(8)),
     "flipped.json.gz": ("decode.gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\xff" * 40),
     "trailing.json.gz": ("decode.gzip", gzip.compress(GOOD, mtime=0) + b"garbage"),
+    "trailing_behind_nuls.json.gz": ("decode.gzip", gzip.compress(GOOD, mtime=0) + bytes(9) + b"ab"),
+    "of_traces.gz": ("decode.signal", gzip.compress(TRACES, mtime=0)),
     "nested.json.gz": ("decode.gzip", gzip.compress(gzip.compress(GOOD, mtime=0), mtime=0)),
     "of_nothing.gz": ("decode.empty", gzip.compress(b"", mtime=0)),
     "of_truncated_json.gz": ("decode.json", gzip.compress(GOOD[:-3], mtime=0)),

@@ -195,11 +195,26 @@ def bundles(draw: Any) -> pb.MetricsData:
 HEX = {"trace_id", "span_id"}
 
 
+def has_points(bundle: pb.MetricsData) -> bool:
+    """Whether unknown members beside are no reason to refuse it."""
+    metrics_of = [m for r in bundle.resource_metrics for s in r.scope_metrics for m in s.metrics]
+    return any(m.WhichOneof("data") and len(getattr(m, m.WhichOneof("data")).data_points) for m in metrics_of)
+
+
 def to_otlp_json(message: Any, rng: random.Random | None = None) -> bytes:
     """The bundle as OTLP/JSON. With `rng`: one of the many texts that mean the same (integers as strings, numbers or
-    integral floats, defaults said or not, nulls, unknown fields, spaces, escapes, order of keys)."""
+    integral floats, defaults said or not, nulls, spaces, escapes, order of keys; unknown fields if it has points)."""
     rng = rng or random.Random(0)
-    plain = _message(message, rng)
+    return written(_message(message, rng, unknown=0.1 if has_points(message) else 0), rng)
+
+
+def to_plain(message: Any, rng: random.Random) -> dict[str, Any]:
+    """The bundle as a tree of JSON without unknown members, to be damaged."""
+    return _message(message, rng, unknown=0)
+
+
+def written(plain: dict[str, Any], rng: random.Random) -> bytes:
+    """A tree as text, in one of many forms."""
     text = json.dumps(
         plain,
         allow_nan=False,
@@ -210,17 +225,17 @@ def to_otlp_json(message: Any, rng: random.Random | None = None) -> bytes:
     return (rng.choice(["", " ", "\r\n\t"]) + text + rng.choice(["", "\n", " \n"])).encode()
 
 
-def _message(message: Any, rng: random.Random) -> dict[str, Any]:
+def _message(message: Any, rng: random.Random, unknown: float) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         name = field.json_name
         if field.is_repeated:
             values = list(getattr(message, field.name))
             if values or rng.random() < 0.3 or name == "resourceMetrics":
-                made[name] = [_value(field, v, rng) for v in values] if values else rng.choice([[], None])
+                made[name] = [_value(field, v, rng, unknown) for v in values] if values else rng.choice([[], None])
         elif field.has_presence:
             if message.HasField(field.name):
-                made[name] = _value(field, getattr(message, field.name), rng)
+                made[name] = _value(field, getattr(message, field.name), rng, unknown)
             elif rng.random() < 0.1 and field.name != "string_value_strindex":
                 made[name] = None
         else:
@@ -229,19 +244,19 @@ def _message(message: Any, rng: random.Random) -> dict[str, Any]:
                 field.cpp_type == field.CPPTYPE_DOUBLE and math.copysign(1, value) < 0
             )
             if said or rng.random() < 0.3:
-                made[name] = _value(field, value, rng) if said or rng.random() < 0.5 else None
-    if rng.random() < 0.1:
+                made[name] = _value(field, value, rng, unknown) if said or rng.random() < 0.5 else None
+    if rng.random() < unknown:
         made["unknownField"] = rng.choice([1, "x", None, {"a": [{"b": [1.5e300, True]}]}, [[[]]]])
-    if rng.random() < 0.1:
+    if rng.random() < unknown:
         made["time_unix_nano"] = "12"  # a snake_case name is no name of OTLP/JSON
     items = list(made.items())
     rng.shuffle(items)
     return dict(items)
 
 
-def _value(field: Any, value: Any, rng: random.Random) -> Any:  # noqa: PLR0911 - one for each type
+def _value(field: Any, value: Any, rng: random.Random, unknown: float) -> Any:  # noqa: PLR0911 - one for each type
     if field.cpp_type == field.CPPTYPE_MESSAGE:
-        return _message(value, rng)
+        return _message(value, rng, unknown)
     if field.name in HEX:
         return rng.choice([value.hex(), value.hex().upper()])
     if field.type == field.TYPE_BYTES:

@@ -10,6 +10,10 @@ import pytest
 MIB = 1024 * 1024
 SIZE = 24 * MIB
 
+_POINT = (
+    b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[{"timeUnixNano":"1715263558360000000",'
+)
+
 # name -> (head, repeated part, tail, reason), or ("in", field numbers to wrap it in, repeated part, reason)
 BOMBS = {
     "json points {}": (
@@ -50,7 +54,24 @@ BOMBS = {
 }
 SMALL = {
     "a thousand attributes too many": ("in", (1, 1), b"\n\0", "limits.attributes"),
-    "exemplars": ("in", (1, 2, 2, 5, 1), b"\x2a\0", "limits.attributes"),
+    "a thousand attributes of a point too many": ("in", (1, 2, 2, 5, 1), b"\x3a\0", "rows=0"),
+    "a thousand exemplars too many": ("in", (1, 2, 2, 5, 1), b"\x2a\0", "rows=0"),
+    "a thousand labels too many": ("in", (1, 2, 2, 5, 1), b"\n\0", "rows=0"),
+}
+EITHER = {
+    # what holds nothing that is understood, or cannot be counted, is refused within the same bounds, whichever is met first
+    "json lost resources": (b'{"resourceMetrics":[', b"0,", b"0]}"),
+    "json lost metrics": (b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[', b"0,", b"0]}]}]}"),
+    "json unknown beside": (b'{"resourceMetrics":[],"a":0', b',"b":0', b"}"),
+    "json unknown names": (b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[', b'{"a":0},', b'{"b":0}]}]}]}'),
+    "json labels": (_POINT + b'"labels":[', b"{},", b"{}]}]}}]}]}]}"),
+    "json exemplars": (_POINT + b'"exemplars":[', b"{},", b"{}]}]}}]}]}]}"),
+    "json quantiles": (_POINT.replace(b"gauge", b"summary") + b'"quantileValues":[', b"0,", b"0]}]}}]}]}]}"),
+    "json wrong sum": (_POINT.replace(b"gauge", b"histogram") + b'"sum":[', b"[],", b"[]]}]}}]}]}]}"),
+    "proto labels": ("in", (1, 2, 2, 5, 1), b"\n\0"),
+    "proto quantiles": ("in", (1, 2, 2, 11, 1), b"\x32\0"),
+    "proto unknown of a gauge": ("in", (1, 2, 2, 5), b"\x7a\0"),
+    "proto unknown of a value": ("in", (1, 1, 1, 2), b"\x7a\0"),
 }
 
 JUDGE = """
@@ -84,7 +105,7 @@ def unfolded(bomb, size=SIZE) -> bytes:
         for number in reversed(bomb[1]):
             payload = varint(number << 3 | 2) + varint(len(payload)) + payload
         return payload
-    head, part, tail, _ = bomb
+    head, part, tail = bomb[:3]
     return head + part * (size // len(part)) + tail
 
 
@@ -105,6 +126,13 @@ def test_a_bundle_that_unfolds_is_refused_within_bounds(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_more_items_than_anybody_sends_are_refused(name):
     assert judge(unfolded(SMALL[name], 4096)).split() == [SMALL[name][3], "True"]
+
+
+@pytest.mark.parametrize("name", EITHER)
+def test_what_is_not_understood_and_unfolds_costs_no_more_than_its_bounds(name):
+    verdict, quick = judge(unfolded(EITHER[name], 6 * MIB)).split()
+    assert quick == "True"
+    assert verdict.startswith(("limits.", "decode.", "rows="))
 
 
 def test_gzip_of_many_members_is_refused():

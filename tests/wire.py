@@ -5,9 +5,9 @@ import struct
 from typing import Any
 
 
-def to_wire(message: Any, rng: random.Random, *, aloud: bool = True) -> bytes:
+def to_wire(message: Any, rng: random.Random, *, aloud: bool = True, unknown: bool = True) -> bytes:
     """Bytes that google.protobuf reads as the same message: fields in any order, singular messages in two halves,
-    long varints, unknown fields, numbers packed or one by one, defaults said `aloud`."""
+    long varints, `unknown` fields, numbers packed or one by one, defaults said `aloud`."""
     pieces: list[list[bytes]] = []
     for field in message.DESCRIPTOR.fields:
         if field.is_repeated:
@@ -19,18 +19,20 @@ def to_wire(message: Any, rng: random.Random, *, aloud: bool = True) -> bytes:
                     [_tagged(field.number, 2, b"".join(_scalar(field, v, rng)[1] for v in p), rng) for p in parts]
                 )
             else:
-                pieces.append([_field(field, v, rng) for v in values])
+                pieces.append([_field(field, v, rng, unknown=unknown) for v in values])
         elif field.has_presence:
             if message.HasField(field.name):
                 value = getattr(message, field.name)
                 if field.cpp_type == field.CPPTYPE_MESSAGE and field.containing_oneof is None and rng.random() < 0.3:
-                    pieces.append([_tagged(field.number, 2, half, rng) for half in _halves(value, rng)])
+                    pieces.append(
+                        [_tagged(field.number, 2, half, rng) for half in _halves(value, rng, unknown=unknown)]
+                    )
                 else:
-                    pieces.append([_field(field, value, rng)])
+                    pieces.append([_field(field, value, rng, unknown=unknown)])
         elif _said(field, getattr(message, field.name), rng, aloud=aloud):
             again = rng.choice([1] * 9 + [2])  # a field said twice: the last one wins
-            pieces.append([_field(field, getattr(message, field.name), rng)] * again)
-    while rng.random() < 0.1:
+            pieces.append([_field(field, getattr(message, field.name), rng, unknown=unknown)] * again)
+    while unknown and rng.random() < 0.1:
         pieces.append([_unknown(rng)])
     return b"".join(_interleave([p for p in pieces if p], rng))
 
@@ -49,7 +51,7 @@ def _interleave(pieces: list[list[bytes]], rng: random.Random) -> list[bytes]:
     return [next(queues[n]) for n in turns]
 
 
-def _halves(message: Any, rng: random.Random) -> tuple[bytes, bytes]:
+def _halves(message: Any, rng: random.Random, *, unknown: bool) -> tuple[bytes, bytes]:
     """Two encodings that merge to the message: some fields here, the others there."""
     first, second = type(message)(), type(message)()
     for field, value in message.ListFields():
@@ -62,12 +64,12 @@ def _halves(message: Any, rng: random.Random) -> tuple[bytes, bytes]:
             getattr(target, field.name).CopyFrom(value)
         else:
             setattr(target, field.name, value)
-    return to_wire(first, rng, aloud=False), to_wire(second, rng, aloud=False)
+    return tuple(to_wire(half, rng, aloud=False, unknown=unknown) for half in (first, second))
 
 
-def _field(field: Any, value: Any, rng: random.Random) -> bytes:
+def _field(field: Any, value: Any, rng: random.Random, *, unknown: bool) -> bytes:
     if field.cpp_type == field.CPPTYPE_MESSAGE:
-        return _tagged(field.number, 2, to_wire(value, rng), rng)
+        return _tagged(field.number, 2, to_wire(value, rng, unknown=unknown), rng)
     wire_type, body = _scalar(field, value, rng)
     return _tagged(field.number, wire_type, body, rng)
 

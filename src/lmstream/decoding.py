@@ -9,6 +9,7 @@ from lmstream.interfaces import Bundle, Codec
 from lmstream.settings import Settings
 
 _JSON: Final = "otlp_json"
+_PROTO: Final = "otlp_proto"
 _USUAL: Final = b'{"'
 """How nearly all bundles begin."""
 
@@ -21,7 +22,8 @@ class Decoding:
         self._settings = settings
         self._fixed = settings.format if settings.format != "auto" else ""
         self._record_bytes = settings.limits.record_bytes
-        self._json: Codec | None = None  # once it is loaded, unless the settings want another
+        self._json: Codec | None = None  # once they are loaded, unless the settings want another
+        self._proto: Codec | None = None
         self.codecs: dict[str, Codec] = {}
         """By the name in the settings; those that were needed so far."""
         if self._fixed:
@@ -38,6 +40,12 @@ class Decoding:
                 return json.decode(value), json, len(value)
             except DecodeError as error:
                 raise _named(value, error) from error.__cause__
+        proto = self._proto
+        if proto is not None and value.startswith(envelope.FIRST_TAG) and len(value) <= self._record_bytes:
+            try:
+                return proto.decode(value), proto, len(value)
+            except DecodeError:
+                pass  # perhaps no protobuf after all: below
         name, payload = envelope.open_value(value, self._settings.limits)
         try:
             return self._decode(self._fixed or name, payload)
@@ -46,6 +54,7 @@ class Decoding:
 
     def _decode(self, name: str, payload: bytes) -> tuple[Bundle, Codec, int]:
         codec = self.codecs.get(name)
+        refused: DecodeError | None = None
         try:
             codec = codec or self._load(name)
             return codec.decode(payload), codec, len(payload)
@@ -54,14 +63,19 @@ class Decoding:
                 raise
             if isinstance(error, DecodeError) and error.reason.startswith("limits."):
                 raise
-            if envelope.sniff_text(payload) != "otlp_json":
+            if isinstance(error, DecodeError) and error.reason == "decode.not_understood":
+                refused = error
+            elif envelope.sniff_text(payload) != "otlp_json":
                 if isinstance(error, ConfigError) and not payload.startswith(envelope.FIRST_TAG):
                     # Not even the first byte of a bundle: no extra would help, and one stray record must not stop all.
                     raise DecodeError("decode.protobuf", "neither JSON nor protobuf") from None
                 raise
         # Text that begins with a line feed, which is also how protobuf begins.
         codec = self.codecs.get("otlp_json") or self._load("otlp_json")
-        return codec.decode(payload), codec, len(payload)
+        try:
+            return codec.decode(payload), codec, len(payload)
+        except DecodeError as error:
+            raise refused or error from None
 
     def _load(self, name: str) -> Codec:
         try:
@@ -76,6 +90,8 @@ class Decoding:
         self.codecs[name] = codec
         if name == _JSON and self._fixed in ("", _JSON):
             self._json = codec
+        if name == _PROTO and self._fixed in ("", _PROTO):
+            self._proto = codec
         return codec
 
 

@@ -130,6 +130,11 @@ REASONS: Final[dict[str, Reason]] = {
     "row.too_large": Reason(
         "LMS-1108", "a row over the largest that a sink takes", "shorten the attributes; the limit is 900 KiB"
     ),
+    "time.missing": Reason(
+        "LMS-1109",
+        "neither timeUnixNano nor the scope attribute epoch",
+        'the producer must send times; engine.time_fallback = "record" takes the time at which Kafka got the record',
+    ),
     "point.labels": Reason(
         "LMS-1110",
         "a point with labels, as OTLP 0.7 to 0.11 wrote them, that its attributes lack",
@@ -141,11 +146,6 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "value.nan": Reason("LMS-1202", "a value that is not a number", "nothing, unless the metric should have values"),
     "value.infinite": Reason("LMS-1203", "an infinite value", "nothing, unless the metric should have finite values"),
-    "time.missing": Reason(
-        "LMS-1204",
-        "neither timeUnixNano nor the scope attribute epoch",
-        "the producer must send times; lmstream never invents one",
-    ),
     "sink.permanent": Reason(
         "LMS-4001", "the sink refused the rows for good", "the sink's own message is in the letter"
     ),

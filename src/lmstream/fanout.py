@@ -1,31 +1,31 @@
 """The engine: one record in, its rows out, grouped by partition path, with counts of what made no row and why."""
 
-import math
 import struct
 from _thread import allocate_lock, start_new_thread
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
-from itertools import groupby
+from itertools import count, groupby, islice
 from operator import itemgetter
 from typing import Any, Final
 
+from lmstream.codecs.envelope import open_value
 from lmstream.codecs.pieces import encode
 from lmstream.decoding import Decoding
 from lmstream.errors import REASONS, DecodeError
-from lmstream.interfaces import TWO_VALUES, Bundle
+from lmstream.interfaces import Bundle, Codec, Place
+from lmstream.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
 from lmstream.lines import PIECES, FanOut, Group
 from lmstream.model import CLOSED, Record
 from lmstream.partitioning import path_renderer, token
 from lmstream.settings import Settings
-from lmstream.times import HOUR, NS_PER_MS, VALUE, TimePieces, time_fault, time_piece
+from lmstream.times import HOUR, TimePieces, time_piece
 
 __all__ = ["Engine", "FanOut", "Group", "bundle_id", "bundle_seed"]
 
-SKIPS: Final = frozenset(name for name, why in REASONS.items() if why.code.startswith("LMS-12"))
-"""Reasons that are no fault of the point: it makes no row and needs no dead letter."""
-FIRST: Final = frozenset({"point.type", "flags.no_value"})
-"""Judged before the point's time; other reasons only count for points whose time is right."""
+_TOLD: Final = 10
+"""Rejected points of a record of which one call of `why` looks up the place."""
 
 _COORDINATES: Final = struct.Struct(">iqq")
 _U: Final = ord("u")  # a number, because bytes look for a number first, and a bytes object costs them an exception
@@ -119,7 +119,7 @@ class Engine:
         if record.closed:
             raise DecodeError(CLOSED, record.closed)
         if record.value is None:
-            return FanOut(0, {}, [], tuple, (), {"record.tombstone": 1})
+            return FanOut(0, {}, [], tuple, (), skipped={"record.tombstone": 1})
         bundle, codec, size = self._decode(record.value)
         noted, n = bundle.noted, len(bundle.times)
 
@@ -136,10 +136,9 @@ class Engine:
             org_piece, org_key = self._orgs.get(org) or self._org(org)
             org_keys.append(org_key)
             begins += [b"".join((org_piece, resource.piece, scope.piece, b'"rowId":"', row_id, b":"))] * points
-            if not resource.known:
-                noted["device.unknown"] = noted.get("device.unknown", 0) + points
-            if not scope.known:
-                noted["datasource.unknown"] = noted.get("datasource.unknown", 0) + points
+            if resource.noted or scope.noted:
+                for what, each in (*resource.noted.items(), *scope.noted.items()):
+                    noted[what] = noted.get(what, 0) + each * points
 
         # A piece of time for each point; empty where the time makes no row, which is then a fault.
         faults: dict[int, str] = {}
@@ -151,16 +150,17 @@ class Engine:
             times = list(map(self._times.__getitem__, zip(ended, began, strict=True)))
             fine = all(times)
         if not fine:
-            _judge_times(bundle, times, faults, self._times)
+            fallback = record.timestamp if self.settings.time_fallback == "record" else 0
+            judge_times(bundle, times, faults, self._times, fallback)
 
         encoded = encode(bundle.values)[1:-1]
         values = encoded.split(b",") if n else []
         if bundle.odd:
-            _apply_odd(bundle.odd, times, values, faults)
+            apply_odd(bundle.odd, times, values, faults)
         if _U in encoded:  # null: a value that is missing, NaN or infinite
-            _judge_values(bundle.values, faults)
+            judge_values(bundle.values, faults)
         if "" in org_keys:
-            _judge_orgs(bundle, org_keys, faults)
+            judge_orgs(bundle, org_keys, faults)
 
         blank = self._blank
         pieces = (blank if PIECES * n <= len(blank) else self._more_blank(n))[: PIECES * n]
@@ -173,21 +173,77 @@ class Engine:
         # deviceName, resource), escaped to six bytes for one; and the largest of each kind of piece bounds all lines.
         limit = self.settings.limits.row_bytes
         if bundle.odd or (size > limit // 32 and codec.largest + self._largest_org + _UNCACHED > limit):
-            _judge_sizes(pieces, limit, faults)
-        if record.only is not None:
-            faults |= dict.fromkeys(set(range(n)).difference(record.only), "")
+            judge_sizes(pieces, limit, faults)
+        ordinals: Sequence[int] = ()
+        if record.only is not None or record.below:
+            ordinals = self._select(record, codec, bundle, pieces, faults)
+        if bundle.left_out:
+            note_parts(bundle.left_out, faults, noted)
         of = bundle, org_keys, times, faults
         if not faults:
-            return FanOut(n, noted, pieces, self._paths_of, of)
+            return FanOut(n, noted, pieces, self._paths_of, of, n, bundle.lost, bundle.unknown)
+        ordinals = ordinals or range(n)
+        rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]
         return FanOut(
             n - len(faults),
             noted,
             [piece for at in range(n) if at not in faults for piece in pieces[PIECES * at : PIECES * (at + 1)]],
             self._paths_of,
             of,
+            n,
+            bundle.lost,
+            bundle.unknown,
             dict(Counter(reason for reason in faults.values() if reason in SKIPS)),
-            tuple((at, faults[at]) for at in sorted(faults) if faults[at] and faults[at] not in SKIPS),
+            tuple((ordinals[at], faults[at]) for at in rejected),
+            partial(self._why, codec, record.value, {ordinals[at]: (at, faults[at]) for at in rejected}, {}),
         )
+
+    def _select(
+        self, record: Record, codec: Codec, bundle: Bundle, pieces: list[bytes], faults: dict[int, str]
+    ) -> Sequence[int]:
+        """The points of a replay: those of `only`, and those below the parts in which none could be counted. These are
+        numbered behind all others, so that no row that landed has another's id. Answers the ordinal of each point."""
+        n = len(bundle.times)
+        only, below = set(record.only or ()), record.below
+        bundle.lost = tuple(part for part in bundle.lost if _is_below(part.path, below))
+        if not below:
+            faults |= dict.fromkeys(set(range(n)) - only, "")
+            return range(n)
+        inside = [_is_below(place.path, below) for place in self._places(codec, record.value)]
+        common, behind = count(), count(n - sum(inside))
+        ordinals = [next(behind if within else common) for within in inside]
+        faults |= {at: "" for at in range(n) if not inside[at] and ordinals[at] not in only}
+        pieces[1::PIECES] = [b'%d",' % ordinal for ordinal in ordinals]
+        return ordinals
+
+    def _why(
+        self,
+        codec: Codec,
+        value: bytes | None,
+        rejected: dict[int, tuple[int, str]],
+        told: dict[int, str],
+        ordinal: int,
+    ) -> str:
+        """See FanOut.why. The first of the rejected points are looked up together with the one that is asked for."""
+        if ordinal not in told and ordinal in rejected:
+            wanted = {at: (number, reason) for number, (at, reason) in islice(rejected.items(), _TOLD)}
+            at, reason = rejected[ordinal]
+            wanted[at] = ordinal, reason
+            told |= {number: f"data point {number:,}" for number, _ in wanted.values()}
+            for at, place in enumerate(self._places(codec, value)):
+                if at in wanted:
+                    number, reason = wanted.pop(at)
+                    what = place.cause(reason) or REASONS[reason].meaning
+                    told[number] = f"{place.metric} at {place.path}: {what}"
+                    if not wanted:
+                        break
+        return told.get(ordinal, f"data point {ordinal:,}")
+
+    def _places(self, codec: Codec, value: bytes | None) -> Iterable[Place]:
+        """Where each point of a bundle is; nothing from codecs that cannot say."""
+        _, payload = open_value(value or b"", self.settings.limits)
+        places: Iterable[Place] = getattr(codec, "places", lambda _: ())(payload)
+        return places
 
     def _paths_of(
         self, bundle: Bundle, org_keys: list[str], times: list[bytes], faults: dict[int, str]
@@ -248,47 +304,5 @@ class Engine:
         return made
 
 
-def _judge_times(bundle: Bundle, pieces: list[bytes], faults: dict[int, str], times: TimePieces) -> None:
-    """Points whose own time makes no row: the scope's epoch stands in for a time that is missing, never now()."""
-    for series in bundle.series:
-        for at in range(series.start, series.stop):
-            if not pieces[at]:
-                key = (bundle.times[at] or int(series.scope.epoch or 0) * NS_PER_MS, bundle.starts[at])
-                pieces[at] = times[key]
-                if not pieces[at]:
-                    faults[at] = time_fault(*key)
-
-
-def _judge_values(values: list[int | float | None], faults: dict[int, str]) -> None:
-    for at, value in enumerate(values):
-        if value is None:
-            faults.setdefault(at, "value.missing")
-        elif value is TWO_VALUES:
-            faults.setdefault(at, "value.two")
-        elif not math.isfinite(value):
-            faults.setdefault(at, "value.nan" if math.isnan(value) else "value.infinite")
-
-
-def _judge_orgs(bundle: Bundle, org_keys: list[str], faults: dict[int, str]) -> None:
-    for series, org_key in zip(bundle.series, org_keys, strict=True):
-        if not org_key:
-            for at in range(series.start, series.stop):
-                faults.setdefault(at, "org.unresolved")
-
-
-def _judge_sizes(pieces: list[bytes], limit: int, faults: dict[int, str]) -> None:
-    for at in range(len(pieces) // PIECES):
-        if sum(map(len, pieces[PIECES * at : PIECES * (at + 1)])) > limit:
-            faults.setdefault(at, "row.too_large")
-
-
-def _apply_odd(odd: dict[int, bytes | str], times: list[bytes], values: list[bytes], faults: dict[int, str]) -> None:
-    """Put the members of points that are more than a number in their places, and note why others make no row."""
-    for at, body in odd.items():
-        if isinstance(body, bytes):
-            times[at] = times[at][:-VALUE]
-            values[at] = body
-        elif body in FIRST:
-            faults[at] = body
-        else:
-            faults.setdefault(at, body)
+def _is_below(path: str, parts: tuple[str, ...]) -> bool:
+    return any(path == part or path.startswith((f"{part}.", f"{part}[")) for part in parts)

@@ -143,8 +143,8 @@ class Resource(Struct, frozen=True):
     """`"deviceId":…,"deviceName":…,"resource":{…},`."""
     org: str
     """Organization by `Settings.org_attributes`; empty when none is set."""
-    known: bool
-    """Whether a device id was found."""
+    noted: dict[str, int]
+    """What each of its points notes: device.unknown, attribute.empty. Nearly always empty."""
 
 
 class Scope(Struct, frozen=True, gc=False):
@@ -154,8 +154,8 @@ class Scope(Struct, frozen=True, gc=False):
     """`"datasource":…,"scope":{…},`."""
     epoch: str | bytes
     """Scope attribute epoch, decimal digits of ms, for points without a time of their own; empty when there is none."""
-    known: bool
-    """Whether the scope has a name."""
+    noted: dict[str, int]
+    """What each of its points notes: datasource.unknown, attribute.empty."""
 
 
 class Metric(Struct, frozen=True):
@@ -178,6 +178,32 @@ class Series(Struct, gc=False):
 
 TWO_VALUES: Final = float("nan")
 """In a column of values, by identity: the point has asInt and asDouble."""
+
+
+PARTS: Final = 1_000
+"""Parts of one bundle that a letter names; with more the record is refused whole."""
+
+
+class LostPart(NamedTuple):
+    """A part of a bundle in which no points could be counted, so that it has no ordinals."""
+
+    path: str
+    """As `$.resourceMetrics[0].scopeMetrics[1].metrics[2].gauge.dataPoints`."""
+    reason: str
+    """A key of errors.REASONS."""
+    detail: str
+    """What was seen there, in words, the path included."""
+
+
+class Place(NamedTuple):
+    """Where a data point is."""
+
+    path: str
+    """As `$.resourceMetrics[0].scopeMetrics[1].metrics[2].gauge.dataPoints[7]`."""
+    metric: str
+    """The metric's name, cut."""
+    cause: Callable[[str], str]
+    """Says what of the point is behind a reason (a key of errors.REASONS), or nothing."""
 
 
 class Bundle(Struct, gc=False):
@@ -208,6 +234,12 @@ class Bundle(Struct, gc=False):
     `"value":…`, or the reason (a key of errors.REASONS) why there is no row."""
     noted: dict[str, int] = {}
     """Tolerated oddities, counted."""
+    left_out: dict[int, list[str]] = {}
+    """By ordinal, why parts of the point are not in its row (`part.nan`); counted if it makes a row."""
+    lost: tuple[LostPart, ...] = ()
+    """Parts in which no points could be counted."""
+    unknown: tuple[str, ...] = ()
+    """Path of the first ten members that OTLP metrics do not know, of parts that gave no point."""
 
 
 class Codec(Protocol):
@@ -218,6 +250,10 @@ class Codec(Protocol):
 
     def decode(self, payload: bytes, /) -> Bundle:
         """Raise DecodeError for bad bytes, RecursionError for bytes too deep for this stack, nothing else."""
+        ...
+
+    def places(self, payload: bytes, /) -> Iterable[Place]:
+        """Where each data point of a bundle that can be decoded is, in the order of ordinals. For messages: slow."""
         ...
 
     def clear(self) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 from lmstream import __version__
 from lmstream.errors import REASONS
 from lmstream.fanout import FanOut
-from lmstream.lines import LostPart
+from lmstream.interfaces import LostPart
 from lmstream.model import DeadLetter
 from lmstream.settings import KIB
 from lmstream.tracking import KILLS, Tracked, refused_bytes
@@ -86,9 +86,8 @@ def _why(out: FanOut, ordinal: int) -> str:
 
 def place(out: FanOut, ordinal: int) -> str:
     """Where a rejected point is and what is wrong with it; costs about as much as the record did."""
-    why = getattr(out, "why", None)
     try:
-        return why(ordinal) if why is not None else ""
+        return out.why(ordinal)
     except Exception as e:  # noqa: BLE001 - the point is refused and kept whatever can be said of it: words stop no run
         return f"its place cannot be said ({type(e).__name__})"
 

@@ -1,9 +1,11 @@
 """The lines that one record became: all of them, by partition path, or cut to a sink's measure."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from msgspec import Struct
+
+from lmstream.interfaces import LostPart
 
 PIECES: Final = 6
 """Pieces of a line: what its scope shares, ordinal, metric, time, value, attributes."""
@@ -17,39 +19,37 @@ class Group(Struct, frozen=True):
     rows: int
 
 
-class LostPart(NamedTuple):
-    """A part of a bundle in which no points could be counted, so that it has no ordinals."""
-
-    path: str
-    """As `$.resourceMetrics[0].scopeMetrics[1].metrics[2].gauge.dataPoints`."""
-    reason: str
-    """A key of errors.REASONS."""
-    detail: str
-    """What was seen there, in words."""
-
-
 class FanOut(Struct, eq=False, gc=False):
     """What one record became. Lines are joined when they are asked for: a sink wants groups or cuts, not both."""
 
     rows: int
     noted: dict[str, int]
-    """What was tolerated, counted: `device.unknown`, `datasource.unknown`, `enum.name`, `exemplar.value`,
-    `metric.empty`, `bundle.empty`."""
+    """What was tolerated, counted. Points without a name of their device or datasource, with an attribute value of
+    unknown members, with the record's time: `device.unknown`, `datasource.unknown`, `attribute.empty`, `time.record`.
+    Parts left out of rows: `part.nan`, `part.infinite`, `part.range`, `part.type`, `part.missing`, `part.bound`,
+    `part.limit`. Metrics: `enum.name`, `enum.unknown`, `metric.empty`. Members: `member.unknown`. Bundles:
+    `bundle.empty`."""
     _pieces: list[bytes]
     """PIECES of them a row, rows in document order."""
     _paths: Callable[..., Iterable[tuple[str, int]]]
     """Called with what follows, gives (path, rows) of runs of rows, in document order."""
     _of: tuple[Any, ...]
-    skipped: dict[str, int] = {}
-    """Data points that made no row on purpose, counted by reason."""
-    rejected: tuple[tuple[int, str], ...] = ()
-    """(ordinal, reason) of data points that are wrong; they belong into a dead letter."""
     points: int = 0
     """Data points that were counted: ordinals are below."""
     parts: tuple[LostPart, ...] = ()
     """Parts in which no points could be counted; they belong into the dead letter too."""
     unknown: tuple[str, ...] = ()
     """Path and name of the first ten members that OTLP metrics do not know, in parts that gave no point."""
+    skipped: dict[str, int] = {}
+    """Data points that made no row on purpose, counted by reason."""
+    rejected: tuple[tuple[int, str], ...] = ()
+    """(ordinal, reason) of data points that are wrong; they belong into a dead letter."""
+    _why: Callable[[int], str] | None = None
+
+    def why(self, ordinal: int) -> str:
+        """Where a rejected point is and what is wrong with it: metric, path, member, what was seen. Decodes again:
+        for messages, of a few points."""
+        return self._why(ordinal) if self._why is not None else f"data point {ordinal:,}"
 
     @property
     def paths(self) -> set[str]:

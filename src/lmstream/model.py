@@ -75,7 +75,7 @@ class Quantile(Struct, frozen=True, kw_only=True, rename="camel"):
 class Exemplar(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One sampled measurement behind a data point."""
 
-    ts_unix_ms: int
+    ts_unix_ms: int | None = None
     value: int | float
     trace_id: str = ""
     span_id: str = ""
@@ -83,7 +83,7 @@ class Exemplar(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
 
 
 class RowEvent(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """One data point as one flat row: row contract v1. This struct is the source; the spec page, JSON Schema, Glue
+    """One data point as one flat row: the row contract. This struct is the source; the spec page, JSON Schema, Glue
     columns and DDL are generated from it.
     """
 
@@ -126,23 +126,31 @@ class RowEvent(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
             pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$",
         ),
     ]
-    ts_unix_ms: Annotated[int, Meta(description="timeUnixNano // 10^6, else the scope attribute epoch (ms)", ge=0)]
-    start_ts_unix_ms: Annotated[int | None, Meta(description="startTimeUnixNano // 10^6, when not 0")] = None
+    ts_unix_ms: Annotated[
+        int,
+        Meta(
+            description="timeUnixNano // 10^6, else the scope attribute epoch (ms), else by a setting Kafka's time",
+            ge=0,
+        ),
+    ]
+    start_ts_unix_ms: Annotated[int | None, Meta(description="startTimeUnixNano // 10^6, when sent and in range")] = (
+        None
+    )
     value: Annotated[int | float | None, Meta(description="gauge and sum: asInt exactly, or asDouble")] = None
     temporality: Annotated[Temporality | None, Meta(description="sum and histograms: aggregationTemporality")] = None
     monotonic: Annotated[bool | None, Meta(description="sum: isMonotonic")] = None
     count: Annotated[int | None, Meta(description="histograms and summary")] = None
-    sum: Annotated[float | None, Meta(description="histograms, when sent; summary")] = None
-    min: Annotated[float | None, Meta(description="histograms, when sent")] = None
-    max: Annotated[float | None, Meta(description="histograms, when sent")] = None
+    sum: Annotated[float | None, Meta(description="histograms, when sent; summary; when finite")] = None
+    min: Annotated[float | None, Meta(description="histograms, when sent and finite")] = None
+    max: Annotated[float | None, Meta(description="histograms, when sent and finite")] = None
     bucket_counts: Annotated[list[int] | None, Meta(description="histogram")] = None
     explicit_bounds: Annotated[list[float] | None, Meta(description="histogram")] = None
     scale: Annotated[int | None, Meta(description="exponentialHistogram")] = None
     zero_count: Annotated[int | None, Meta(description="exponentialHistogram")] = None
-    zero_threshold: Annotated[float | None, Meta(description="exponentialHistogram")] = None
+    zero_threshold: Annotated[float | None, Meta(description="exponentialHistogram, when finite")] = None
     positive: Annotated[Buckets | None, Meta(description="exponentialHistogram")] = None
     negative: Annotated[Buckets | None, Meta(description="exponentialHistogram")] = None
-    quantiles: Annotated[list[Quantile] | None, Meta(description="summary")] = None
+    quantiles: Annotated[list[Quantile] | None, Meta(description="summary; those that are finite")] = None
     attributes: Annotated[dict[str, str], Meta(description="point attributes as text; absent when empty")] = {}
     resource: Annotated[dict[str, str], Meta(description="resource attributes as text; absent when empty")] = {}
     scope: Annotated[

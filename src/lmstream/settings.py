@@ -53,6 +53,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metric_buckets: Annotated[int, Meta(ge=1, le=1000)] = 16
     exemplars: bool = True
     """Whether rows carry exemplars."""
+    time_fallback: Literal["none", "record"] = "none"
+    """What a point without a time of its own, and without the scope attribute epoch, gets: no row and a place in the
+    dead letter, or the Kafka timestamp of its record, which is the same in every replay."""
+    field_names: Literal["otlp", "any"] = "otlp"
+    """Which names of members are read in JSON: those of OTLP/JSON (timeUnixNano), or beside them those of its .proto
+    files (time_unix_nano). Switching changes the row ids of bundles that mix both: more points are counted then."""
     format: str = "auto"
     """Codec of the values: sniffed, or fixed to `otlp_json`, `otlp_proto` or the dotted name of a module with a
     `Codec(settings)`. gzip and zstd are seen in every case."""

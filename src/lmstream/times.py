@@ -23,7 +23,8 @@ Key = tuple[int | None, int | None]
 
 
 def time_piece(time: int | None, start: int | None) -> bytes:
-    """`"ts":…,"tsUnixMs":…,"startTsUnixMs":…,"value":`, or nothing when these times make no row: see `time_fault`."""
+    """`"ts":…,"tsUnixMs":…,"startTsUnixMs":…,"value":`, or nothing when these times do not stand for one:
+    the time is 0, or one of them is outside the years that rows may have."""
     # Joined from cut digits, not formatted, and the text of a second is remembered: every bundle of a poll has a time
     # of its own, and an f-string with a float took three times as long.
     if not time:
@@ -52,13 +53,6 @@ class TimePieces(dict[Key, bytes]):
             self.clear()
         self[key] = piece
         return piece
-
-
-def time_fault(time: int | None, start: int | None) -> str:
-    """Why a point with these times makes no row, or nothing."""
-    if not time:
-        return "time.missing"
-    return "" if time_piece(time, start) else "time.range"
 
 
 _seconds: Final[dict[bytes, bytes]] = {}

@@ -18,9 +18,6 @@ OVERHEAD: Final = KIB
 REJECTED: Final = 96
 """Bytes that a rejected point, or a part without ordinals, takes until the record's dead letter is durable: its ordinal
 and reason, or its reason beside its path."""
-PARTS: Final = 1_000
-"""Parts without ordinals that a letter names, at most. A record with more is refused as a whole and gives no row: then
-its letter needs no names, and its replay makes no row a second time."""
 
 _TOPICS: Final = 1_000  # topics that are counted by name; more come from no configuration, only from folders of letters
 _INDEX: Final = re.compile(r"\[\d+\]")

@@ -6,12 +6,12 @@ from msgspec import structs
 
 from lmstream.errors import DecodeError
 from lmstream.fanout import Engine, FanOut
-from lmstream.interfaces import Guard, Limits
+from lmstream.interfaces import PARTS, Guard, Limits
 from lmstream.letter import told
 from lmstream.model import Pack
 from lmstream.packing import Chunk, pack
 from lmstream.rolling import Roller, RollPolicy
-from lmstream.tracking import KILLS, PARTS, Tracked
+from lmstream.tracking import KILLS, Tracked
 
 DEATHS: Final = 3
 """Processes that a record may kill; then it is dead-lettered without its value, untouched."""

@@ -1,6 +1,5 @@
 """OTLP/JSON data points the general way, one at a time: histograms, summaries, exemplars, and numbers of odd types."""
 
-import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -8,13 +7,14 @@ import msgspec
 from msgspec import Raw, Struct, ValidationError
 
 from lmstream.codecs import bodies
-from lmstream.codecs.json_values import INT64, NOTHING, UINT32, UINT64, attributes, double, integer, within
-from lmstream.codecs.pieces import bounded
+from lmstream.codecs.json_parts import default, part, quantiles, whole
+from lmstream.codecs.json_values import NOTHING, UINT32, double, integer, texts, within
+from lmstream.codecs.pieces import MAX_ITEMS
+from lmstream.errors import DecodeError
 
-Exemplars = Callable[[Raw], list[dict[str, Any]]]
+Exemplars = Callable[[Raw, list[str]], list[dict[str, Any]]]
+"""Reads exemplars; the reasons of parts that are left out go into the list."""
 Body = bytes | str
-
-_HEX: Final = re.compile(r"[0-9a-fA-F]*")
 
 
 class Point(NamedTuple):
@@ -24,9 +24,14 @@ class Point(NamedTuple):
     start: int | None
     attributes: Raw
     odd: Body
+    left: list[str]
+    """Reasons of parts that are not in the row."""
 
 
-# Every number stays raw here and is read by json_values: what is refused can then be told from what does not fit.
+_REFUSED: Final = Point(0, 0, NOTHING, "point.type", [])
+
+# Every number stays raw here and is read by json_values: what is refused can then be told from what does not fit. So
+# does every part that a row may go without.
 
 
 class _Common(Struct, gc=False):
@@ -35,6 +40,7 @@ class _Common(Struct, gc=False):
     timeUnixNano: Raw = NOTHING  # noqa: N815
     flags: Raw = NOTHING
     exemplars: Raw = NOTHING
+    labels: Raw = NOTHING
 
 
 class _Number(_Common, gc=False):
@@ -67,55 +73,8 @@ class _Exponential(_Distribution, gc=False):
     negative: _Buckets | None = None
 
 
-class _Quantile(Struct, gc=False):
-    quantile: Raw = NOTHING
-    value: Raw = NOTHING
-
-
 class _Summary(_Distribution, gc=False):
-    quantileValues: list[_Quantile] | None = None  # noqa: N815
-
-
-class _Exemplar(Struct, gc=False):
-    filteredAttributes: Raw = NOTHING  # noqa: N815
-    timeUnixNano: Raw = NOTHING  # noqa: N815
-    asInt: Raw = NOTHING  # noqa: N815
-    asDouble: Raw = NOTHING  # noqa: N815
-    traceId: str | None = ""  # noqa: N815
-    spanId: str | None = ""  # noqa: N815
-
-
-_decode_exemplars: Final = msgspec.json.Decoder(list[_Exemplar] | None).decode
-
-
-def exemplars(raw: Raw, noted: dict[str, int]) -> list[dict[str, Any]]:
-    """A point's exemplars; those without a finite value are left out and counted. Raises ValidationError."""
-    rows = []
-    items = (_decode_exemplars(raw) or ()) if raw is not NOTHING else ()
-    bounded(items, "exemplars")
-    for item in items:
-        whole, number = within(item.asInt, INT64), double(item.asDouble)
-        if whole is not None and number is not None:
-            raise ValidationError("Expected one value in an exemplar")
-        row = bodies.exemplar(
-            within(item.timeUnixNano, UINT64) or 0,
-            number if whole is None else whole,
-            _hex(item.traceId),
-            _hex(item.spanId),
-            attributes(bytes(item.filteredAttributes)),
-        )
-        if row is None:
-            noted["exemplar.value"] = noted.get("exemplar.value", 0) + 1
-        else:
-            rows.append(row)
-    return rows
-
-
-def _hex(text: str | None) -> str:
-    """OTLP/JSON writes ids as hex in either case, not as the base64 of the proto3 mapping."""
-    if text and (len(text) % 2 or not _HEX.fullmatch(text)):
-        raise ValidationError("Expected hex digits in an id")
-    return (text or "").lower()
+    quantileValues: Raw = NOTHING  # noqa: N815
 
 
 def _whole(raws: list[Raw] | None) -> list[int]:
@@ -137,58 +96,50 @@ def _bounds(raws: list[Raw] | None, faults: list[str]) -> list[float]:
     return found
 
 
-def _number(point: _Number, exemplars: Exemplars, faults: list[str]) -> Body:
-    whole, number = integer(point.asInt), double(point.asDouble, faults)
-    rows = exemplars(point.exemplars)
-    if whole is not None and number is not None:
-        faults.clear()
+def _number(point: _Number, exemplars: Exemplars, left: list[str]) -> Body:
+    faults: list[str] = []
+    integral, number = integer(point.asInt), double(point.asDouble, faults)
+    if integral is not None and number is not None:
         return "value.two"
-    value = number if whole is None else whole
-    return "value.missing" if value is None else bodies.number(value, rows)
+    if faults:
+        return faults[0]
+    value = number if integral is None else integral
+    return "value.missing" if value is None else bodies.number(value, exemplars(point.exemplars, left))
 
 
-def _histogram(point: _Histogram, exemplars: Exemplars, faults: list[str]) -> Body:
-    return bodies.histogram(
-        integer(point.count) or 0,
-        double(point.sum, faults),
-        double(point.min, faults),
-        double(point.max, faults),
-        _whole(point.bucketCounts),
-        _bounds(point.explicitBounds, faults),
-        exemplars(point.exemplars),
-    )
+def _spread(point: _Distribution, left: list[str]) -> tuple[float | None, float | None, float | None]:
+    return part(point.sum, left), part(point.min, left), part(point.max, left)
 
 
-def _exponential(point: _Exponential, exemplars: Exemplars, faults: list[str]) -> Body:
+def _histogram(point: _Histogram, exemplars: Exemplars, left: list[str]) -> Body:
+    count, counts = integer(point.count) or 0, _whole(point.bucketCounts)
+    faults: list[str] = []
+    bounds = _bounds(point.explicitBounds, faults)
+    if faults:
+        return faults[0]
+    return bodies.histogram(count, *_spread(point, left), counts, bounds, exemplars(point.exemplars, left), left)
+
+
+def _exponential(point: _Exponential, exemplars: Exemplars, left: list[str]) -> Body:
     return bodies.exponential(
         integer(point.count) or 0,
-        double(point.sum, faults),
-        double(point.min, faults),
-        double(point.max, faults),
+        *_spread(point, left),
         integer(point.scale) or 0,
         integer(point.zeroCount) or 0,
-        _default(double(point.zeroThreshold, faults)),
+        default(point.zeroThreshold, left),
         _side(point.positive),
         _side(point.negative),
-        exemplars(point.exemplars),
+        exemplars(point.exemplars, left),
     )
-
-
-def _default(number: float | None) -> float:
-    """Nought for what is absent; minus nought stays what it is."""
-    return 0.0 if number is None else number
 
 
 def _side(buckets: _Buckets | None) -> tuple[int, list[int]] | None:
     return (integer(buckets.offset) or 0, _whole(buckets.bucketCounts)) if buckets is not None else None
 
 
-def _summary(point: _Summary, _: Exemplars, faults: list[str]) -> Body:
-    pairs = [
-        (_default(double(item.quantile, faults)), _default(double(item.value, faults)))
-        for item in point.quantileValues or ()
-    ]
-    return bodies.summary(integer(point.count) or 0, _default(double(point.sum, faults)), pairs)
+def _summary(point: _Summary, _: Exemplars, left: list[str]) -> Body:
+    count = integer(point.count) or 0
+    return bodies.summary(count, default(point.sum, left), quantiles(point.quantileValues, left))
 
 
 _KINDS: Final[dict[str, tuple[Callable[[Raw], Any], Callable[[Any, Exemplars, list[str]], Body]]]] = {
@@ -202,19 +153,54 @@ _KINDS: Final[dict[str, tuple[Callable[[Raw], Any], Callable[[Any, Exemplars, li
 }
 
 
+MESSAGES: Final = {kind: decode for kind, (decode, _) in _KINDS.items()}
+"""By kind, what reads the members of a point."""
+
+
 def general_point(kind: str, raw: Raw, exemplars: Exemplars) -> Point:
-    """Judge one point of a kind; never raises for a bad one: `odd` is then point.type. Depth may raise DecodeError."""
+    """Judge one point of a kind; never raises for a bad one: `odd` is then point.type."""
     decode, body = _KINDS[kind]
-    faults: list[str] = []
+    left: list[str] = []
     try:
         point = decode(raw)
-        time, start = integer(point.timeUnixNano), integer(point.startTimeUnixNano)
-        odd = body(point, exemplars, faults)
-        # A point without a recorded value is skipped whatever else it holds, as long as the types are right.
-        if (within(point.flags, UINT32) or 0) & 1:
+        time, flags = integer(point.timeUnixNano), within(point.flags, UINT32) or 0
+        odd = body(point, exemplars, left)
+        # In exponential histograms the field of labels is the attributes: it is a name like any other there.
+        if flags & 1:
             odd = "flags.no_value"
-        elif faults:
-            odd = faults[0]
+        elif point.labels is not NOTHING and kind != "exponentialHistogram" and _lacks(point):
+            odd = "point.labels"
     except ValidationError:
-        return Point(0, 0, NOTHING, "point.type")
-    return Point(time, start, point.attributes, odd)
+        return _REFUSED
+    return Point(time, whole(point.startTimeUnixNano, left), point.attributes, odd, left)
+
+
+def _lacks(point: _Common) -> bool:
+    try:
+        found = texts(bytes(point.attributes))
+    except DecodeError:
+        return False  # too much or too deep, which comes first: the codec finds it again
+    return bool(labels_lacking(point.labels, found))
+
+
+class _Label(Struct, gc=False):
+    key: str | None = ""
+    value: str | None = ""
+
+
+_decode_labels: Final = msgspec.json.Decoder(list[_Label] | None).decode
+
+
+def labels_lacking(labels: Raw, found: dict[str, str]) -> str:
+    """The first label of a point that its attributes lack, in words; nothing when they hold all. OTLP 0.7 to 0.11 had
+    labels where attributes are today (opentelemetry-proto v0.11.0, metrics.proto, StringKeyValue)."""
+    try:
+        items = _decode_labels(labels) or ()
+    except ValidationError as error:
+        return str(error)
+    if len(items) > MAX_ITEMS:
+        return f"{len(items):,} labels"
+    for item in items:
+        if found.get(item.key or "") != (item.value or ""):
+            return f"{item.key or ''!r:.100} = {item.value or ''!r:.100}"
+    return ""

@@ -7,7 +7,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct, ValidationError
 
-from lmstream.codecs.pieces import MAX_ITEMS, MAX_NESTING, Plain, bounded, text, too_deep
+from lmstream.codecs.json_unknown import not_understood
+from lmstream.codecs.pieces import MAX_ITEMS, MAX_NESTING, PartlyRead, Plain, bounded, text, too_deep
 
 NOTHING: Final = Raw(b"")
 """Default of raw members: msgspec refuses an optional Raw. Compare with `is`."""
@@ -121,12 +122,18 @@ _decode_any: Final = msgspec.json.Decoder(list[KeyValue] | None).decode
 
 def attributes(raw: bytes) -> dict[str, str]:
     """Attributes as text, from a JSON array or nothing. Of keys that come twice the last value wins, at the first one's
-    place. Raises msgspec's ValidationError for values of wrong types, DecodeError for values nested too deep."""
+    place. Raises msgspec's ValidationError for values of wrong types, DecodeError for too many and for those nested too
+    deep."""
     if not raw:
         return {}
     items = _decode_any(raw) or ()
     bounded(items, "attributes")
-    return {item.key or "": _text(item.value) for item in items}
+    nothing: list[None] = []
+    found = {item.key or "": _text(item.value, nothing) for item in items}
+    if nothing and (empty := not_understood(raw)):
+        found = PartlyRead(found)
+        found.empty = empty
+    return found
 
 
 def texts(raw: bytes) -> dict[str, str]:
@@ -142,7 +149,8 @@ def texts(raw: bytes) -> dict[str, str]:
     return {item.key: item.value.stringValue for item in items}
 
 
-def _text(value: AnyValue | None) -> str:
+def _text(value: AnyValue | None, nothing: list[None]) -> str:
+    """A value as text; one without a member that is known, at any depth, adds to the list."""
     if (
         value is not None
         and value.stringValue is not None
@@ -152,11 +160,12 @@ def _text(value: AnyValue | None) -> str:
         and value.bytesValue is None
     ):
         return value.stringValue
-    return text(_plain(value, 0))
+    return text(_plain(value, 0, nothing))
 
 
-def _plain(value: AnyValue | None, level: int) -> Plain:  # noqa: C901 - a line for each member
+def _plain(value: AnyValue | None, level: int, nothing: list[None]) -> Plain:  # noqa: C901 - a line for each member
     if value is None:
+        nothing.append(None)
         return None
     if level > MAX_NESTING:
         raise too_deep()
@@ -174,14 +183,17 @@ def _plain(value: AnyValue | None, level: int) -> Plain:  # noqa: C901 - a line 
     if value.arrayValue is not None:
         items = value.arrayValue.values or ()
         bounded(items, "items of one array")
-        found.append([_plain(item, level + 1) for item in items])
+        found.append([_plain(item, level + 1, nothing) for item in items])
     if value.kvlistValue is not None:
         pairs = value.kvlistValue.values or ()
         bounded(pairs, "items of one map")
-        found.append({item.key or "": _plain(item.value, level + 1) for item in pairs})
+        found.append({item.key or "": _plain(item.value, level + 1, nothing) for item in pairs})
     if len(found) > 1:
         raise ValidationError("Expected one member of AnyValue")
-    return found[0] if found else None
+    if not found:
+        nothing.append(None)
+        return None
+    return found[0]
 
 
 def _bytes(encoded: str) -> bytes:

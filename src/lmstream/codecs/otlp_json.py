@@ -4,25 +4,30 @@ What varies is decoded, what repeats is remembered: resources, scopes and point 
 up. Rules of the format: opentelemetry-proto docs/specification.md, "JSON Protobuf Encoding".
 """
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, ValidationError
 
-from lmstream.codecs import bodies, pieces
-from lmstream.codecs.json_points import Point, exemplars, general_point
+from lmstream.codecs import bodies, json_heads, json_names, json_unknown, pieces
+from lmstream.codecs.json_causes import cause
+from lmstream.codecs.json_heads import Fault, clean, head_fault, metric_name, parted, temporality_number
+from lmstream.codecs.json_parts import exemplars
+from lmstream.codecs.json_points import Point, general_point
 from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.codecs.json_values import UINT32, attributes, texts, within
 from lmstream.codecs.scopes import Scopes
 from lmstream.errors import DecodeError
-from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Resource, Scope, Series
+from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series
 from lmstream.settings import MIB, Settings
 
 _HOLE: Final = NumberPoint(asInt=0)
 """Keeps the place of a point that is judged the general way."""
 _EPOCH: Final = b'"key":"epoch","value":{"stringValue":"'
 """What stands before the digits of LMDP's epoch, in compact JSON; any other scope is read whole."""
-_ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
+_ENUM: Final = pieces.ENUM
 _COUNT_FROM: Final = 1 * MIB
 _BRACES_PER_POINT: Final = 32
 _COMMAS_PER_POINT: Final = 64
@@ -35,7 +40,6 @@ class Codec:
         """Pieces follow the settings; half of limits.cache_bytes is for this codec."""
         self._settings = settings
         self._decode = msgspec.json.Decoder(Request[NumberPoint], strict=False).decode
-        self._decode_general = msgspec.json.Decoder(Request[Raw], strict=False).decode
         self._decode_number = msgspec.json.Decoder(NumberPoint, strict=False).decode
         self._decode_resource = msgspec.json.Decoder(ResourceMessage | None, strict=False).decode
         self._decode_scope = msgspec.json.Decoder(ScopeMessage | None, strict=False).decode
@@ -43,6 +47,7 @@ class Codec:
         self._resources = pieces.PieceCache[Resource](self._make_resource, budget)
         self._scopes = Scopes(self._make_scope, _EPOCH, budget // 2)
         self._tails = pieces.PieceCache[bytes](_make_tail, 2 * budget)
+        self._any_names = settings.field_names == "any"
         self._heads = pieces.Heads(settings)
         self._asked = [0, 0, 0, 0]
 
@@ -70,7 +75,8 @@ class Codec:
 
     def decode(self, payload: bytes, /) -> Bundle:
         """A bundle in columns. Raises DecodeError: decode.json, decode.utf8, decode.top_level, decode.type,
-        limits.points, limits.depth; RecursionError for nesting past this stack.
+        decode.not_understood, limits.points, limits.attributes, limits.depth; RecursionError for nesting past this
+        stack.
         """
         if not payload.isascii():
             # msgspec checks only the strings it builds, but a line must be UTF-8, and so must what we ignore.
@@ -84,16 +90,54 @@ class Codec:
         ):
             # Before decoding: millions of empty objects or numbers in a few megabytes would take gigabytes.
             raise DecodeError("limits.points", f"values enough for more than {points_max:,} data points")
+        if self._any_names:
+            payload = json_names.as_otlp(payload)
         try:
             try:
                 return self._bundle(self._decode(payload), payload)
             except ValidationError:
-                # Some type is wrong. Once more, each point by itself, so that siblings of a bad point are delivered.
-                return self._bundle(self._decode_general(payload), payload, general=True)
+                pass  # some type is wrong
+            except DecodeError as error:
+                if error.reason not in pieces.HEADS:
+                    raise
+            return self._spared(payload)
         except ValidationError as error:
             raise DecodeError("decode.type" if "$" in str(error) else "decode.top_level", str(error)) from error
         except msgspec.DecodeError as error:
             raise DecodeError("decode.json", str(error)) from error
+
+    def places(self, payload: bytes, /) -> Iterator[Place]:
+        """See interfaces.Codec."""
+        if self._any_names:
+            payload = json_names.as_otlp(payload)
+        for found in json_heads.judged(payload, self._resource_fault, self._scope_fault):
+            if isinstance(found, LostPart):
+                continue
+            entry, fault, *_ = found
+            name = metric_name(entry.metric)
+            for kind, _, raws in entry.kinds:
+                for at, raw in enumerate(raws):
+                    path = f"{entry.path}.{kind}.dataPoints[{at}]"
+                    yield Place(path, name, partial(_cause, fault, kind, raw))
+
+    def _spared(self, payload: bytes) -> Bundle:
+        """A bundle with a wrong type somewhere: what is sound of it. Raises DecodeError when that is no point."""
+        cleaned = clean(payload, self._resource_fault, self._scope_fault)
+        if cleaned.first is not None and not cleaned.points:
+            raise DecodeError(cleaned.first.reason, cleaned.first.detail)
+        bundle = self._bundle(cleaned.request, payload, general=True)
+        for at, fault in cleaned.faults.items():
+            bundle.odd[at] = fault.reason
+            bundle.left_out.pop(at, None)
+        bundle.series = [part for series in bundle.series for part in parted(series, cleaned.faults)]
+        bundle.lost = tuple(cleaned.lost)
+        return bundle
+
+    def _resource_fault(self, path: str, raw: Raw) -> Fault | None:
+        return head_fault(path, raw, self._resources.__getitem__, self._decode_resource)
+
+    def _scope_fault(self, path: str, raw: Raw) -> Fault | None:
+        return head_fault(path, raw, self._scopes.find, self._decode_scope)
 
     def _bundle(  # noqa: C901, PLR0912, PLR0915 - in one: calls per metric would cost a tenth of all, one for columns 1 %
         self, request: Request[Any], payload: bytes, *, general: bool = False
@@ -109,11 +153,17 @@ class Codec:
         points: list[NumberPoint] = []
         judged: dict[int, Point] = {}
         noted: dict[str, int] = {}
+        left_out: dict[int, list[str]] = {}
         known = self._heads
         stop = sent = 0
+        hollow = False
         for resource_metrics in request.resourceMetrics or ():
             resource = self._resources[bytes(resource_metrics.resource)]
-            for scope_metrics in resource_metrics.scopeMetrics or ():
+            scopes = resource_metrics.scopeMetrics
+            if not scopes:
+                hollow = True
+                continue
+            for scope_metrics in scopes:
                 scope = self._scopes.find(bytes(scope_metrics.scope))
                 start = stop
                 found_metrics = scope_metrics.metrics or ()
@@ -125,8 +175,8 @@ class Codec:
                     ):
                         if total is not None:
                             temporality, monotonic = total.aggregationTemporality, total.isMonotonic
-                            if type(temporality) is not int:
-                                temporality = _temporality(temporality, noted)
+                            if temporality not in _ENUM:
+                                temporality = temporality_number(temporality, noted)
                             if type(monotonic) is not bool:
                                 monotonic = _boolean(monotonic)
                             found = total.dataPoints
@@ -140,7 +190,7 @@ class Codec:
                             continue
                         if general:
                             for raw in found:
-                                self._judge("gauge", raw, points, judged, noted)
+                                self._judge("gauge", raw, points, judged)
                         else:
                             points += found
                     else:
@@ -153,10 +203,14 @@ class Codec:
                     heads.append(head)
                 if stop > start:
                     series.append(Series(resource, scope, start, stop))
+                else:
+                    hollow = True
         if stop > self._settings.limits.points:
             raise DecodeError("limits.points", f"{stop:,} data points")
         resources = len(request.resourceMetrics or ())
-        pieces.count(self._asked, noted, resources, len(series), sent, len(heads), stop)
+        unknown: tuple[str, ...] = ()
+        if pieces.count(self._asked, noted, resources, len(series), sent, len(heads), stop) or hollow:
+            unknown = json_unknown.of(payload, stop, noted)
 
         # Columns of all points. Comprehensions over the whole bundle: one list each instead of one per metric.
         times: list[int | None] = [point.timeUnixNano for point in points]
@@ -171,33 +225,39 @@ class Codec:
             for point in points
         ]
         odd: dict[int, bytes | str] = {}
-        for at, (time, began, raw, body) in judged.items():
+        for at, (time, began, raw, body, left) in judged.items():
             times[at], starts[at], raws[at], odd[at] = time, began, raw, body
+            if left:
+                left_out[at] = left
         try:
             # Joining each with nothing makes bytes of it, in two thirds of the time that bytes() takes.
             tails = list(map(self._tails.__getitem__, map(b"".join, zip(raws))))
-        except ValidationError:
+        except (ValidationError, DecodeError):
             tails = [self._tail(at, raw, odd) for at, raw in enumerate(raws)]
         if closer:
-            self._look_closer(points, values, odd, noted)
-        return Bundle(series, heads, stops, metrics, times, starts, values, tails, odd, noted)
+            self._look_closer(points, values, odd, left_out)
+        if pieces.Counted.seen:
+            pieces.count_empty(noted, tails, odd)
+        return Bundle(series, heads, stops, metrics, times, starts, values, tails, odd, noted, left_out, (), unknown)
 
     def _histograms(
-        self, metric: MetricMessage[Any], points: list[NumberPoint], odd: dict[int, Point], noted: dict[str, int]
+        self,
+        metric: MetricMessage[Any],
+        points: list[NumberPoint],
+        odd: dict[int, Point],
+        noted: dict[str, int],
     ) -> Metric:
         """Add the points of a metric that is no gauge and no sum. They leave holes and are judged the general way."""
         kind, *more = [kind for kind in pieces.KINDS if getattr(metric, kind) is not None]
         if more:
-            raise DecodeError("decode.type", f"metric {metric.name!r:.200} is a {kind} and a {more[0]}")
+            raise ValidationError("Expected one kind of metric")
         data: Data[Any] = getattr(metric, kind)
         for raw in data.dataPoints or ():
-            self._judge(kind, raw, points, odd, noted)
-        temporality = 0 if kind == "summary" else _temporality(data.aggregationTemporality, noted)
+            self._judge(kind, raw, points, odd)
+        temporality = 0 if kind == "summary" else temporality_number(data.aggregationTemporality, noted)
         return self._heads[metric.name, metric.unit, kind, temporality, False]
 
-    def _judge(
-        self, kind: str, raw: Raw, points: list[NumberPoint], odd: dict[int, Point], noted: dict[str, int]
-    ) -> None:
+    def _judge(self, kind: str, raw: Raw, points: list[NumberPoint], odd: dict[int, Point]) -> None:
         if kind == "gauge":
             try:
                 points.append(self._decode_number(raw))
@@ -205,7 +265,7 @@ class Codec:
                 pass  # judged below, to tell a wrong type from a number that does not fit
             else:
                 return
-        odd[len(points)] = general_point(kind, raw, lambda raw: self._exemplars(raw, noted))
+        odd[len(points)] = general_point(kind, raw, self._exemplars)
         points.append(_HOLE)
 
     def _tail(self, at: int, raw: Raw, odd: dict[int, bytes | str]) -> bytes:
@@ -213,33 +273,42 @@ class Codec:
             return self._tails[bytes(raw)]
         except ValidationError:
             odd[at] = "point.type"
-            return b""
+        except DecodeError as error:
+            if odd.get(at) != "point.type":
+                odd[at] = error.reason
+        return b""
 
     def _look_closer(
         self,
         points: list[NumberPoint],
         values: list[int | float | None],
         odd: dict[int, bytes | str],
-        noted: dict[str, int],
+        left_out: dict[int, list[str]],
     ) -> None:
         """Points with exemplars or flags, among those that were not judged the general way."""
         for at, point in enumerate(points):
-            if odd.get(at) == "point.type":
+            if odd.get(at) == "point.type" or point is _HOLE:
                 continue
             try:
                 flags = within(point.flags, UINT32) or 0
-                rows = self._exemplars(point.exemplars, noted)
             except ValidationError:
                 odd[at] = "point.type"
                 continue
-            value = values[at]
+            if odd.get(at) in pieces.HEADS:
+                continue
             if flags & 1:
                 odd[at] = "flags.no_value"
-            elif rows and at not in odd and value is not None and value is not TWO_VALUES:
+                continue
+            left: list[str] = []
+            rows = self._exemplars(point.exemplars, left)
+            if left:
+                left_out[at] = left
+            value = values[at]
+            if rows and value is not None and value is not TWO_VALUES:
                 odd[at] = bodies.number(value, rows)
 
-    def _exemplars(self, raw: Raw, noted: dict[str, int]) -> list[dict[str, Any]]:
-        return exemplars(raw, noted) if self._settings.exemplars else []
+    def _exemplars(self, raw: Raw, left: list[str]) -> list[dict[str, Any]]:
+        return exemplars(raw, left) if self._settings.exemplars else []
 
     def _make_resource(self, raw: bytes) -> tuple[Resource, int]:
         try:
@@ -260,21 +329,12 @@ def _make_tail(raw: bytes) -> tuple[bytes, int]:
     return pieces.tail(texts(raw))
 
 
+def _cause(fault: Fault | None, kind: str, raw: Raw, reason: str) -> str:
+    return fault.detail if fault is not None else cause(kind, raw, reason)
+
+
 def _boolean(value: object) -> bool:
     """An explicit null stands for the default."""
     if value is None:
         return False
-    raise DecodeError("decode.type", f"isMonotonic: {value!r:.100} is no boolean")
-
-
-def _temporality(value: int | str | None, noted: dict[str, int]) -> int:
-    """The enum's number. OTLP/JSON wants numbers; senders write names all the same: taken, and counted."""
-    if isinstance(value, int):
-        return value
-    if value is None:
-        return 0
-    name = value.removeprefix(_ENUM_PREFIX).lower()
-    if not value.startswith(_ENUM_PREFIX) or name not in pieces.TEMPORALITIES:
-        raise DecodeError("decode.type", f"aggregationTemporality {value!r:.100} is no number of the enum")
-    noted["enum.name"] = noted.get("enum.name", 0) + 1
-    return pieces.TEMPORALITIES.index(name)
+    raise ValidationError("Expected `bool`")

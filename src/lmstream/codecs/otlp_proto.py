@@ -4,7 +4,8 @@ upb parses far quicker than Python reads its fields, so number points are not re
 head is cut with struct, and the bytes of the attributes behind it are looked up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from struct import iter_unpack
@@ -12,11 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError as ProtobufError
 
-from lmstream.codecs import pieces, proto_bounds, proto_points
+from lmstream.codecs import pieces, proto_bounds, proto_points, proto_walk
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.codecs.scopes import Scopes
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Bundle, Metric, Resource, Scope, Series
+from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series
 from lmstream.settings import Settings
 
 _DOUBLE, _INT = b"\x21", b"\x31"
@@ -47,6 +48,7 @@ _LAYOUTS: Final = {
 }
 _EPOCH: Final = b"\n\x05epoch\x12\x0f\n\r"
 """Key and value of the attribute: field 1, five bytes; field 2, fifteen bytes: a text of thirteen."""
+_ENUM: Final = pieces.ENUM
 _KINDS: Final = {kind: kind for kind in pieces.KINDS} | {"exponential_histogram": "exponentialHistogram"}
 
 
@@ -95,30 +97,64 @@ class Codec:
         self._heads.clear()
 
     def decode(self, payload: bytes, /) -> Bundle:
-        """A bundle in columns. Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level, limits.points,
-        limits.size, limits.attributes, limits.depth."""
+        """A bundle in columns. Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level,
+        decode.not_understood, limits.points, limits.size, limits.attributes, limits.depth."""
         if len(payload) > proto_bounds.WALK_FROM:
             proto_bounds.check(payload, self._settings.limits)
         try:
             request = Request.FromString(payload)
             if payload and not request.resource_metrics:
                 raise DecodeError("decode.top_level", "protobuf without resource_metrics")
-            return self._bundle(request)
+            return self._bundle(request, payload)
         except ProtobufError as error:
             raise DecodeError("decode.utf8" if "UTF-8" in str(error) else "decode.protobuf", str(error)) from error
 
-    def _bundle(self, request: Any) -> Bundle:
+    def places(self, payload: bytes, /) -> Iterator[Place]:
+        """See interfaces.Codec."""
+        for path, metric, heads in proto_walk.metrics(Request.FromString(payload)):
+            kind = metric.WhichOneof("data")
+            fault = self._head_fault(path, *heads)
+            for at, raw in enumerate(getattr(metric, kind).data_points if kind else ()):
+                where = f"{path}.{_KINDS[kind]}.dataPoints[{at}]"
+                yield Place(where, f"metric {metric.name!r:.100}", partial(_cause, fault, kind, raw))
+
+    def _head_fault(self, path: str, resource: bytes, scope: bytes) -> str:
+        """What is wrong with the resource or scope of the metric at a path, if anything is."""
+        above = path.rpartition(".metrics[")[0]
+        try:
+            what = f"{above.rpartition('.scopeMetrics[')[0]}.resource"
+            self._resources[resource]
+            what = f"{above}.scope"
+            self._scopes.find(scope)
+        except DecodeError as error:
+            return f"{what}: {error.detail}"
+        return ""
+
+    def _bundle(self, request: Any, payload: bytes) -> Bundle:  # noqa: C901, PLR0912, PLR0915 - in one: calls for each cost 2 %
         series: list[Series] = []
         heads: list[Metric] = []
         stops: list[int] = []
         metrics: list[bytes] = []
         points: list[bytes] = []
         general: list[tuple[int, int, str]] = []  # (start, stop, kind) of points that are no numbers
+        bad: list[tuple[int, int, DecodeError]] = []  # (start, stop, why) of points under a head that is refused
+        first: DecodeError | None = None
+        noted: dict[str, int] = {}
         stop = sent = 0
+        hollow = False
         for resource_metrics in request.resource_metrics:
-            resource = self._resources[_joined(resource_metrics.resource)]
+            above: DecodeError | None = None
+            try:
+                resource = self._resources[_joined(resource_metrics.resource)]
+            except DecodeError as error:
+                resource, above = pieces.NO_RESOURCE, error
             for scope_metrics in resource_metrics.scope_metrics:
-                scope = self._scopes.find(_joined(scope_metrics.scope))
+                wrong = above
+                try:
+                    scope = self._scopes.find(_joined(scope_metrics.scope))
+                except DecodeError as error:
+                    scope, wrong = pieces.NO_SCOPE, above or error
+                notes = noted if wrong is None else {}
                 start = stop
                 sent += len(scope_metrics.metrics)
                 for metric in scope_metrics.metrics:
@@ -126,10 +162,10 @@ class Codec:
                     if kind is None:
                         continue
                     data = getattr(metric, kind)
+                    head = self._head(metric, kind, data, notes)
                     found = data.data_points[:]  # a slice comes as a list, in two thirds of the time of an iteration
                     if not found:
                         continue
-                    head = self._head(metric, kind, data)
                     points += found
                     metrics += [head.piece] * len(found)
                     if kind not in ("gauge", "sum"):
@@ -137,22 +173,41 @@ class Codec:
                     stop += len(found)
                     stops.append(stop)
                     heads.append(head)
-                if stop > start:
+                if wrong is not None:
+                    first = first or wrong
+                    bad.append((start, stop, wrong))
+                    series.append(Series(pieces.NO_RESOURCE, pieces.NO_SCOPE, start, stop))
+                elif stop > start:
                     series.append(Series(resource, scope, start, stop))
+                if stop == start:
+                    hollow = True
+            first = first or above
+            hollow |= not resource_metrics.scope_metrics
         if stop > self._settings.limits.points:
             raise DecodeError("limits.points", f"{stop:,} data points")
-        bundle = Bundle(series, heads, stops, metrics, [], [], [], [])
+        if first is not None and not stop:
+            raise first
         resources = len(request.resource_metrics)
-        pieces.count(self._asked, bundle.noted, resources, len(series), sent, len(heads), stop)
+        unknown: tuple[str, ...] = ()
+        if pieces.count(self._asked, noted, resources, len(series), sent, len(heads), stop) or hollow:
+            unknown = _unknown(request, payload, stop, noted)
+        bundle = Bundle(series, heads, stops, metrics, [], [], [], [], {}, noted, {}, (), unknown)
         self._fill(bundle, points, general)
+        for start, stop, why in bad:
+            for at in range(start, stop):
+                bundle.odd[at] = why.reason
+                bundle.left_out.pop(at, None)
+        if pieces.Counted.seen:
+            pieces.count_empty(noted, bundle.tails, bundle.odd)
         return bundle
 
-    def _head(self, metric: Any, kind: str, data: Any) -> Metric:
-        if kind == "sum":
-            return self._heads[metric.name, metric.unit, kind, data.aggregation_temporality, data.is_monotonic]
-        if kind in ("gauge", "summary"):
+    def _head(self, metric: Any, kind: str, data: Any, noted: dict[str, int]) -> Metric:
+        if kind == "gauge":
             return self._heads[metric.name, metric.unit, kind, 0, False]
-        return self._heads[metric.name, metric.unit, _KINDS[kind], data.aggregation_temporality, False]
+        temporality = data.aggregation_temporality if kind != "summary" else 0
+        if temporality not in _ENUM:
+            noted["enum.unknown"] = noted.get("enum.unknown", 0) + 1
+        return self._heads[metric.name, metric.unit, _KINDS[kind], temporality, kind == "sum" and data.is_monotonic]
 
     def _fill(self, bundle: Bundle, points: list[bytes], general: list[tuple[int, int, str]]) -> None:
         """Columns of all points: at once when all have one layout, else each layout's points and then the rest."""
@@ -178,12 +233,25 @@ class Codec:
                         times[at], starts[at], values[at], tails[at] = time, start, value, tail
                         del kinds[at]
         for at, kind in kinds.items():
-            times[at], starts[at], items, bundle.odd[at] = proto_points.point(
-                kind, points[at], bundle.noted, exemplars=self._settings.exemplars
-            )
-            tails[at], size = pieces.tail(proto_points.attributes(items))
-            self._largest_tail = max(self._largest_tail, size)
+            times[at], starts[at], tails[at] = self._judge(bundle, at, kind, points[at])
         bundle.times, bundle.starts, bundle.values, bundle.tails = times, starts, values, tails
+
+    def _judge(self, bundle: Bundle, at: int, kind: str, encoded: bytes) -> tuple[int, int, bytes]:
+        """(time, start, tail) of one point the general way; what is odd about it goes into the bundle."""
+        found = proto_points.point(kind, encoded, exemplars=self._settings.exemplars)
+        bundle.odd[at] = found.odd
+        try:
+            texts = proto_points.attributes(found.attributes)
+        except DecodeError as error:
+            bundle.odd[at] = error.reason
+            return 0, 0, b""
+        if found.left:
+            bundle.left_out[at] = found.left
+        if found.labels and found.odd != "flags.no_value" and proto_points.labels_lacking(found.labels, texts):
+            bundle.odd[at] = "point.labels"
+        tail, size = pieces.tail(texts)
+        self._largest_tail = max(self._largest_tail, size)
+        return found.time, found.start, tail
 
     def _cut(self, points: list[bytes], layout: _Layout | None) -> _Columns | None:
         """Number points of one layout, or None when they do not have it. A tail of None asks for a closer look."""
@@ -201,7 +269,10 @@ class Codec:
                 return None
             integers = chain.from_iterable(iter_unpack(integer, heads))
             values = [d if kind == 0x21 else i for kind, d, i in zip(kinds, values, integers, strict=True)]  # noqa: PLR2004 - _DOUBLE
-        tails = list(map(self._tails.__getitem__, map(tail, points)))
+        try:
+            tails = list(map(self._tails.__getitem__, map(tail, points)))
+        except DecodeError:
+            return None  # too much or too deep in one of them: each by itself
         return _Columns(times, starts[0] if starts else [0] * n, values, tails)
 
     def _make_resource(self, raw: bytes) -> tuple[Resource, int]:
@@ -225,6 +296,23 @@ class Codec:
 def _make_scope(raw: bytes) -> tuple[Scope, int]:
     scope = ScopeMessage.FromString(raw)
     return pieces.scope(scope.name, scope.version, proto_points.attributes(scope.attributes))
+
+
+def _unknown(request: Any, payload: bytes, points: int, noted: dict[str, int]) -> tuple[str, ...]:
+    """The first fields that OTLP metrics do not know, of what gave no point. Raises DecodeError decode.not_understood
+    when that is the whole bundle."""
+    if not points:
+        if found := proto_walk.anywhere(payload):
+            raise DecodeError("decode.not_understood", f"no data point, but {', '.join(found)}")
+        return ()
+    found = proto_walk.hollow(request)
+    if found:
+        noted["member.unknown"] = len(found)
+    return tuple(found[: proto_walk.NAMED])
+
+
+def _cause(fault: str, kind: str, raw: bytes, reason: str) -> str:
+    return fault or proto_walk.cause(kind, raw, reason)
 
 
 def _joined(encoded: Any) -> bytes:

@@ -4,7 +4,7 @@ import math
 import re
 from base64 import b64encode
 from collections.abc import Callable, Sized
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ _DEVICE_ID: Final = ("hostId", "host.id", "service.instance.id", "hostName", "ho
 _DEVICE_NAME: Final = ("hostName", "host.name")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,1000}", re.ASCII)
 TEMPORALITIES: Final = ("unspecified", "delta", "cumulative")
+ENUM: Final = frozenset(range(len(TEMPORALITIES)))
+"""Numbers of temporalities that OTLP has."""
 KINDS: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 
 V = TypeVar("V")
@@ -70,17 +72,20 @@ class PieceCache(dict[bytes, V]):
 
 def count(
     asked: list[int], noted: dict[str, int], resources: int, scopes: int, sent: int, metrics: int, points: int
-) -> None:
+) -> bool:
     """Count what a bundle asked the caches for. Of `sent` metrics, note those without data points, and a bundle without
-    any: OTLP allows both, and so looks a sender with other names for its fields, as unknown fields are ignored."""
+    any: OTLP allows both. Answers whether there are such."""
     asked[0] += resources
     asked[1] += scopes
     asked[2] += metrics
     asked[3] += points
+    if sent == metrics and points:
+        return False
     if sent > metrics:
         noted["metric.empty"] = sent - metrics
     if not points:
         noted["bundle.empty"] = 1
+    return True
 
 
 MAX_ITEMS: Final = 1024
@@ -131,6 +136,42 @@ def _inner(value: Plain) -> Plain:
     return value
 
 
+class PartlyRead(dict[str, str]):
+    """Attributes as text, with values of which nothing was understood, and how many. A type of its own, so that those
+    that were read whole, nearly all, cost nothing more."""
+
+    empty: int
+
+
+class Counted(bytes):
+    """A piece with attribute values of which nothing was understood, and how many: each point that uses it counts."""
+
+    empty: int
+    seen: ClassVar[bool] = False
+    """Whether any was ever made: only then pieces are looked over for them."""
+
+
+def count_empty(noted: dict[str, int], tails: list[bytes], odd: dict[int, bytes | str]) -> None:
+    """Note attribute.empty for each point of which the attributes were read."""
+    empty = sum(tail.empty for at, tail in enumerate(tails) if type(tail) is Counted and odd.get(at) not in UNREAD)
+    if empty:
+        noted["attribute.empty"] = noted.get("attribute.empty", 0) + empty
+
+
+HEADS: Final = frozenset({"decode.type", "limits.attributes", "limits.depth"})
+"""Reasons to refuse a resource, a scope or a metric, and with it the points under it alone."""
+UNREAD: Final = HEADS | {"point.type"}
+"""Reasons of points of which nothing else is read."""
+
+
+def _notes(missing: str, attributes: dict[str, str]) -> dict[str, int]:
+    """What each point of a resource or scope notes; `missing` is empty or a reason."""
+    notes = {missing: 1} if missing else {}
+    if isinstance(attributes, PartlyRead):
+        notes["attribute.empty"] = attributes.empty
+    return notes
+
+
 def _first(attributes: dict[str, str], names: tuple[str, ...]) -> str:
     """The first that is set; an empty text counts as not set."""
     for name in names:
@@ -148,7 +189,8 @@ def resource(attributes: dict[str, str], settings: Settings) -> tuple[Resource, 
         piece += b'"deviceName":' + encode(name) + b","
     if attributes:
         piece += b'"resource":' + encode(attributes) + b","
-    return Resource(piece, _first(attributes, settings.org_attributes), bool(device)), len(piece)
+    notes = {} if device and type(attributes) is dict else _notes("" if device else "device.unknown", attributes)
+    return Resource(piece, _first(attributes, settings.org_attributes), notes), len(piece)
 
 
 def scope(name: str, version: str, attributes: dict[str, str]) -> tuple[Scope, int]:
@@ -161,7 +203,14 @@ def scope(name: str, version: str, attributes: dict[str, str]) -> tuple[Scope, i
     if merged:
         piece += b'"scope":' + encode(merged) + b","
     epoch = attributes.get("epoch", "")
-    return Scope(piece, epoch if _INTEGER.fullmatch(epoch) else "", bool(name)), len(piece)
+    notes = {} if name and type(attributes) is dict else _notes("" if name else "datasource.unknown", attributes)
+    return Scope(piece, epoch if _INTEGER.fullmatch(epoch) else "", notes), len(piece)
+
+
+NO_RESOURCE: Final = Resource(b"", "", {})
+NO_SCOPE: Final = Scope(b"", "", {})
+NO_METRIC: Final = Metric(b"", "")
+"""Keep the place of what was refused: its points make no rows."""
 
 
 def tail(attributes: dict[str, str]) -> tuple[bytes, int]:
@@ -173,6 +222,10 @@ def tail(attributes: dict[str, str]) -> tuple[bytes, int]:
         piece = b"".join((b',"instance":', encode(instance), b',"attributes":', encode(attributes), b"}\n"))
     else:
         piece = b',"attributes":' + encode(attributes) + b"}\n"
+    if type(attributes) is not dict and isinstance(attributes, PartlyRead):
+        piece = Counted(piece)
+        piece.empty = attributes.empty
+        Counted.seen = True
     return piece, len(piece)
 
 

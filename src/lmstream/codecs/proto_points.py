@@ -1,16 +1,26 @@
 """OTLP/protobuf data points the general way, one at a time, and attribute values level by level."""
 
-from typing import Any
+from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError as ProtobufError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from lmstream.codecs import bodies
-from lmstream.codecs.pieces import MAX_NESTING, Plain, bounded, text, too_deep
-from lmstream.codecs.proto_schema import POINTS, AnyValueMessage
+from lmstream.codecs.pieces import MAX_ITEMS, MAX_NESTING, PartlyRead, Plain, bounded, text, too_deep
+from lmstream.codecs.proto_schema import POINTS, AnyValueMessage, KeyValueMessage
+from lmstream.errors import DecodeError
 
 
 def attributes(items: Any) -> dict[str, str]:
-    """Repeated KeyValue as text. Of keys that come twice the last value wins, at the first one's place."""
+    """Repeated KeyValue as text. Of keys that come twice the last value wins, at the first one's place. Raises
+    DecodeError for too many and for values nested too deep."""
     bounded(items, "attributes")
-    return {item.key: text(_plain(item.value, 0)) for item in items}
+    empty = [0]
+    found = {item.key: text(_value(item, 0, empty)) for item in items}
+    if empty[0]:
+        found = PartlyRead(found)
+        found.empty = empty[0]
+    return found
 
 
 def text_attributes(raw: bytes, at: int, tag: bytes) -> dict[str, str] | None:
@@ -42,7 +52,15 @@ def text_attributes(raw: bytes, at: int, tag: bytes) -> dict[str, str] | None:
     return found
 
 
-def _plain(encoded: Any, level: int) -> Plain:
+def _value(item: Any, level: int, empty: list[int]) -> Plain:
+    """The value of a KeyValue; one without, and with fields that nobody knows, counts as not understood."""
+    if not item.value:
+        empty[0] += len(UnknownFieldSet(item)) > 0
+        return None
+    return _plain(item.value, level, empty)
+
+
+def _plain(encoded: Any, level: int, empty: list[int]) -> Plain:
     """An AnyValue from the bytes of its field, joined when it came more than once."""
     if level > MAX_NESTING:
         raise too_deep()
@@ -50,22 +68,37 @@ def _plain(encoded: Any, level: int) -> Plain:
     kind = value.WhichOneof("value")
     if kind == "array_value":
         bounded(value.array_value.values, "items of one array")
-        return [_plain((item,), level + 1) for item in value.array_value.values]
+        return [_plain((item,), level + 1, empty) for item in value.array_value.values]
     if kind == "kvlist_value":
         bounded(value.kvlist_value.values, "items of one map")
-        return {item.key: _plain(item.value, level + 1) for item in value.kvlist_value.values}
+        return {item.key: _value(item, level + 1, empty) for item in value.kvlist_value.values}
     if kind in (None, "string_value_strindex"):  # an index into a table that only profiles have: the empty value
+        empty[0] += kind is None and len(UnknownFieldSet(value)) > 0
         return None
     plain: Plain = getattr(value, kind)
     return plain
 
 
-def point(kind: str, encoded: bytes, noted: dict[str, int], *, exemplars: bool) -> tuple[int, int, Any, bytes | str]:
-    """Judge one point of a kind: (time, start, repeated KeyValue, odd), see interfaces.Bundle."""
+class Point(NamedTuple):
+    """What a point came to: see interfaces.Bundle."""
+
+    time: int
+    start: int
+    attributes: Any
+    """Repeated KeyValue."""
+    labels: Any
+    """Repeated bytes: what older senders wrote instead."""
+    odd: bytes | str
+    left: list[str]
+    """Reasons of parts that are not in the row."""
+
+
+def point(kind: str, encoded: bytes, *, exemplars: bool) -> Point:
+    """Judge one point of a kind."""
     message = POINTS[kind].FromString(encoded)
-    rows = [] if kind == "summary" else _exemplars(message, noted if exemplars else {})
-    if not exemplars:
-        rows = []  # read all the same: what is left out must be sound too
+    left: list[str] = []
+    rows = [] if kind == "summary" else _exemplars(message, left if exemplars else [])
+    rows = rows if exemplars else []  # read all the same: bad bytes refuse the record
     odd: bytes | str
     if kind in ("gauge", "sum"):
         which = message.WhichOneof("value")
@@ -73,32 +106,35 @@ def point(kind: str, encoded: bytes, noted: dict[str, int], *, exemplars: bool) 
     elif kind == "histogram":
         odd = bodies.histogram(
             message.count,
-            *_spread(message),
+            *_spread(message, left),
             list(message.bucket_counts),
             list(message.explicit_bounds),
             rows,
+            left,
         )
     elif kind == "exponential_histogram":
         odd = bodies.exponential(
             message.count,
-            *_spread(message),
+            *_spread(message, left),
             message.scale,
             message.zero_count,
-            message.zero_threshold,
+            bodies.part(message.zero_threshold, left),
             _side(message, "positive"),
             _side(message, "negative"),
             rows,
         )
     else:
-        pairs = [(item.quantile, item.value) for item in message.quantile_values]
-        odd = bodies.summary(message.count, message.sum, pairs)
+        odd = bodies.summary(message.count, bodies.part(message.sum, left), _quantiles(message, left))
     if message.flags & 1:
         odd = "flags.no_value"
-    return message.time_unix_nano, message.start_time_unix_nano, message.attributes, odd
+    labels = () if kind == "exponential_histogram" else message.labels
+    return Point(message.time_unix_nano, message.start_time_unix_nano, message.attributes, labels, odd, left)
 
 
-def _spread(message: Any) -> tuple[float | None, float | None, float | None]:
-    total, least, most = (getattr(message, name) if message.HasField(name) else None for name in ("sum", "min", "max"))
+def _spread(message: Any, left: list[str]) -> tuple[float | None, float | None, float | None]:
+    total, least, most = (
+        bodies.part(getattr(message, name), left) if message.HasField(name) else None for name in ("sum", "min", "max")
+    )
     return total, least, most
 
 
@@ -109,20 +145,60 @@ def _side(message: Any, name: str) -> tuple[int, list[int]] | None:
     return buckets.offset, list(buckets.bucket_counts)
 
 
-def _exemplars(message: Any, noted: dict[str, int]) -> list[dict[str, Any]]:
-    rows = []
-    bounded(message.exemplars, "exemplars")
-    for item in message.exemplars:
-        which = item.WhichOneof("value")
-        row = bodies.exemplar(
-            item.time_unix_nano,
-            getattr(item, which) if which else None,
-            item.trace_id.hex(),
-            item.span_id.hex(),
-            attributes(item.filtered_attributes),
-        )
-        if row is None:
-            noted["exemplar.value"] = noted.get("exemplar.value", 0) + 1
+def _quantiles(message: Any, left: list[str]) -> list[tuple[float, float]]:
+    found = []
+    for item in message.quantile_values:
+        why: list[str] = []
+        quantile, value = bodies.part(item.quantile, why), bodies.part(item.value, why)
+        if quantile is None or value is None:
+            left.append(bodies.of_pair(why))
         else:
-            rows.append(row)
-    return rows
+            found.append((quantile, value))
+    return found
+
+
+def _exemplars(message: Any, left: list[str]) -> list[dict[str, Any]]:
+    """A point's exemplars; what of them cannot be understood is left out, by reasons."""
+    if len(message.exemplars) > MAX_ITEMS:
+        left.append("part.limit")
+        return []
+    rows = (_exemplar(item, left) for item in message.exemplars)
+    return [row for row in rows if row is not None]
+
+
+def _exemplar(item: Any, left: list[str]) -> dict[str, Any] | None:
+    which = item.WhichOneof("value")
+    why: list[str] = []
+    value = bodies.part(getattr(item, which), why) if which else None
+    try:
+        found = attributes(item.filtered_attributes)  # read in any case: bad bytes refuse the record
+    except DecodeError:
+        found = {}
+        if value is not None:
+            left.append("part.limit")
+    if value is None:
+        left += why or ["part.missing"]
+        return None
+    if isinstance(found, PartlyRead):
+        left += ["attribute.empty"] * found.empty
+    return bodies.exemplar(item.time_unix_nano, value, item.trace_id.hex(), item.span_id.hex(), found)
+
+
+def labels_lacking(labels: Any, found: dict[str, str]) -> str:
+    """The first label of a point that its attributes lack, in words; nothing when they hold all. As in OTLP/JSON."""
+    if len(labels) > MAX_ITEMS:
+        return f"{len(labels):,} labels"
+    for encoded in labels:
+        try:
+            key, value = _label(encoded)
+        except (ProtobufError, UnicodeDecodeError):
+            return "labels that cannot be read"
+        if found.get(key) != value:
+            return f"{key!r:.100} = {value!r:.100}"
+    return ""
+
+
+def _label(encoded: bytes) -> tuple[str, str]:
+    """StringKeyValue: key and value are fields 1 and 2, as those of KeyValue, whose value is bytes here."""
+    message = KeyValueMessage.FromString(encoded)
+    return message.key, message.value[-1].decode() if message.value else ""

@@ -26,6 +26,9 @@ _LAZY: Final = {
 }
 
 
+_LABELLED: Final = ("NumberDataPoint", "HistogramDataPoint", "SummaryDataPoint")
+"""Points that had labels in field 1 up to OTLP 0.11; exponential histograms are younger. Reserved today."""
+
 _WHOLE: Final = "lmstream.whole"
 """Package of a second, whole copy of the attribute messages, for fields that we ignore: parsing checks their text."""
 
@@ -44,15 +47,28 @@ def _pool() -> descriptor_pool.DescriptorPool:
         if module is metrics_pb2:
             file.dependency.append(whole.name)
         for message in file.message_type:
-            for field in message.field:
-                if field.name in _LAZY.get(message.name, ()):
-                    field.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
-                    field.label = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED
-                    field.ClearField("type_name")
-                elif (message.name, field.name) == ("Metric", "metadata"):
-                    field.type_name = f".{_WHOLE}.KeyValue"
+            _made_lazy(message)
         pool.Add(file)
     return pool
+
+
+def _made_lazy(message: descriptor_pb2.DescriptorProto) -> None:
+    if message.name in _LABELLED:
+        _with_labels(message)
+    for field in message.field:
+        if field.name in _LAZY.get(message.name, ()):
+            field.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
+            field.label = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED
+            field.ClearField("type_name")
+        elif (message.name, field.name) == ("Metric", "metadata"):
+            field.type_name = f".{_WHOLE}.KeyValue"
+
+
+def _with_labels(message: descriptor_pb2.DescriptorProto) -> None:
+    del message.reserved_range[:]
+    field = message.field.add(name="labels", number=1)
+    field.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
+    field.label = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED
 
 
 _POOL: Final = _pool()
@@ -67,6 +83,7 @@ ResourceMessage: Final = _message("resource.v1.Resource")
 ScopeMessage: Final = _message("common.v1.InstrumentationScope")
 AnyValueMessage: Final = _message("common.v1.AnyValue")
 NumberPoint: Final = _message("metrics.v1.NumberDataPoint")
+KeyValueMessage: Final = _message("common.v1.KeyValue")
 POINTS: Final[dict[str, Any]] = {
     "gauge": NumberPoint,
     "sum": NumberPoint,

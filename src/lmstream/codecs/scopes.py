@@ -19,7 +19,7 @@ class _Polled(Struct, frozen=True):
 
     before: bytes
     behind: bytes
-    known: bool
+    noted: dict[str, int]
 
 
 class Scopes:
@@ -63,7 +63,7 @@ class Scopes:
             if epoch.isdigit() and len(epoch) == _DIGITS:
                 polled = self._polled[b"".join((raw[:start], _NO_EPOCH, raw[stop:]))]
                 if polled.before:
-                    return Scope(b"".join((polled.before, epoch, polled.behind)), epoch, polled.known)
+                    return Scope(b"".join((polled.before, epoch, polled.behind)), epoch, polled.noted)
         return self._whole[raw]
 
     def _make_polled(self, key: bytes) -> tuple[_Polled, int]:
@@ -76,5 +76,5 @@ class Scopes:
         scope, size = self._make(key[:start] + probe.encode() + key[start + _DIGITS :])
         before, _, behind = scope.piece.partition(probe.encode())
         if scope.epoch != probe or probe.encode() in behind:
-            return _Polled(b"", b"", known=False), 0
-        return _Polled(before, behind, known=scope.known), size
+            return _Polled(b"", b"", {}), 0
+        return _Polled(before, behind, scope.noted), size

@@ -1,0 +1,267 @@
+"""What is said of a point that makes no row: metric, path, member and what was seen; and the names that OTLP knows."""
+
+import json
+import struct
+
+import pytest
+from google.protobuf.descriptor import Descriptor
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+
+from lmstream import Engine, Settings
+from lmstream.codecs import json_names, json_unknown
+from lmstream.errors import DecodeError
+from lmstream.model import Record
+
+T = "1715263558360000000"
+HERE = "$.resourceMetrics[0].scopeMetrics[0].metrics[0]"
+
+
+def record(value, **more):
+    return Record(topic="t", partition=0, offset=1, timestamp=1_715_263_558_360, value=value, **more)
+
+
+def bundle(*metrics, resource=None):
+    entry = {"scopeMetrics": [{"metrics": list(metrics)}]} | ({"resource": resource} if resource is not None else {})
+    return json.dumps({"resourceMetrics": [entry]}).encode()
+
+
+def gauge(*points, name="cpu"):
+    return {"name": name, "gauge": {"dataPoints": list(points)}}
+
+
+def why(payload, settings=None):
+    out = Engine(settings or Settings(org_id="acme")).fan_out(record(payload))
+    return {reason: out.why(ordinal) for ordinal, reason in out.rejected}
+
+
+@pytest.mark.parametrize(
+    ("point", "reason", "said"),
+    [
+        ({"timeUnixNano": T, "asInt": 5.5}, "point.type", "asInt: Expected int, got float, saw 5.5"),
+        ({"timeUnixNano": T, "asInt": "x"}, "point.type", 'asInt: Expected int, got str, saw "x"'),
+        ({"timeUnixNano": "2024-05-09T14:05:58Z", "asInt": 5}, "point.type", "timeUnixNano: Expected int, got str"),
+        ({"timeUnixNano": T, "asInt": 5, "flags": "x"}, "point.type", 'flags: Expected int, got str, saw "x"'),
+        (
+            {"timeUnixNano": T, "asInt": 5, "attributes": [{"key": "a", "value": {"intValue": "x"}}]},
+            "point.type",
+            'attributes[0]: Expected int, got str, saw {"key": "a"',
+        ),
+        (5, "point.type", "Expected object, got int, saw 5"),
+        ({"time_unix_nano": T, "asInt": 5}, "time.missing", "no timeUnixNano, but 'time_unix_nano'"),
+        ({"timeUnixNano": 0, "asInt": 5}, "time.missing", "timeUnixNano is 0"),
+        ({"timeUnixNano": 1, "asInt": 5}, "time.range", "timeUnixNano is 1, in nanoseconds"),
+        ({"timeUnixNano": T, "as_double": 5}, "value.missing", "no asInt and no asDouble, but 'as_double'"),
+        ({"timeUnixNano": T, "asInt": 5, "asDouble": 6.5}, "value.two", "asInt 5 and asDouble 6.5"),
+        ({"timeUnixNano": T, "asInt": str(2**63)}, "value.range", f'asInt "{2**63}"'),
+        (
+            {"timeUnixNano": T, "asInt": 5, "labels": [{"key": "host", "value": "a"}]},
+            "point.labels",
+            "labels: 'host' = 'a'",
+        ),
+        (
+            {"timeUnixNano": T, "asInt": 5, "attributes": [{"key": str(n)} for n in range(1025)]},
+            "limits.attributes",
+            "attributes: 1,025 attributes",
+        ),
+    ],
+)
+def test_a_number_that_makes_no_row_is_named_by_metric_path_member_and_token(point, reason, said):
+    told = why(bundle(gauge({"timeUnixNano": T, "asInt": 1}, point)))
+    assert list(told) == [reason]
+    assert told[reason].startswith(f"metric 'cpu' at {HERE}.gauge.dataPoints[1]: {said}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "members", "reason", "said"),
+    [
+        ("histogram", {"count": "x"}, "point.type", 'count: Expected int, got str, saw "x"'),
+        (
+            "histogram",
+            {"bucketCounts": ["1", "x"], "explicitBounds": [1]},
+            "point.type",
+            "bucketCounts[1]: Expected int",
+        ),
+        ("histogram", {"bucketCounts": 5}, "point.type", "bucketCounts: Expected array | null, got int"),
+        (
+            "histogram",
+            {"bucketCounts": [1], "explicitBounds": [1]},
+            "point.shape",
+            "1 bucketCounts and 1 explicitBounds",
+        ),
+        ("histogram", {"count": -1}, "value.range", "count -1"),
+        (
+            "exponentialHistogram",
+            {"positive": {"bucketCounts": ["x"]}},
+            "point.type",
+            "positive.bucketCounts[0]: Expected",
+        ),
+        ("summary", {"count": {}}, "point.type", "count: Expected int, got object, saw {}"),
+    ],
+)
+def test_a_distribution_that_makes_no_row_is_named_by_metric_path_member_and_token(kind, members, reason, said):
+    told = why(bundle({"name": "lat", kind: {"dataPoints": [{"timeUnixNano": T} | members]}}))
+    assert list(told) == [reason]
+    assert told[reason].startswith(f"metric 'lat' at {HERE}.{kind}.dataPoints[0]: {said}")
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        (
+            bundle(
+                gauge({"timeUnixNano": T, "asInt": 1}),
+                {
+                    "name": "d",
+                    "sum": {"aggregationTemporality": "DELTA", "dataPoints": [{"timeUnixNano": T, "asInt": 1}]},
+                },
+            ),
+            '$.resourceMetrics[0].scopeMetrics[0].metrics[1].sum.aggregationTemporality: "DELTA" is no number of the enum',
+        ),
+        (
+            bundle(gauge({"timeUnixNano": T, "asInt": 1}, name=5), gauge({"timeUnixNano": T, "asInt": 1})),
+            f"{HERE}.name: Expected str | null, got int, saw 5",
+        ),
+        (
+            bundle(
+                gauge({"timeUnixNano": T, "asInt": 1}),
+                resource={"attributes": [{"key": "a", "value": {"boolValue": "yes"}}]},
+            ),
+            "$.resourceMetrics[0].resource.attributes[0]: Expected true or false, saw",
+        ),
+        (
+            bundle(gauge({"timeUnixNano": T, "asInt": 1}) | {"sum": {"dataPoints": [{}]}}),
+            f"{HERE} is a gauge and a sum: a metric has one kind",
+        ),
+    ],
+)
+def test_a_bad_head_is_named_by_its_path(payload, said):
+    assert said in why(payload)["decode.type"]
+
+
+def test_a_part_without_ordinals_is_named_and_its_siblings_land():
+    out = Engine(Settings(org_id="acme")).fan_out(
+        record(bundle(gauge({"timeUnixNano": T, "asInt": 1}), {"name": "x", "gauge": {"dataPoints": 5}}))
+    )
+    [part] = out.parts
+    assert (out.rows, out.points, part.reason) == (1, 1, "decode.type")
+    assert part.path == "$.resourceMetrics[0].scopeMetrics[0].metrics[1].gauge.dataPoints"
+    assert part.detail == f"{part.path}: Expected array | null, got int, saw 5"
+
+
+def test_long_names_and_tokens_are_cut():
+    [told] = why(bundle(gauge({"timeUnixNano": T, "asInt": "y" * 5000}, name="x" * 5000))).values()
+    assert len(told) < 400
+
+
+def test_points_past_the_tenth_are_told_when_asked_for():
+    out = Engine(Settings(org_id="acme")).fan_out(record(bundle(gauge(*({"timeUnixNano": T} for _ in range(40))))))
+    assert out.why(0).startswith(f"metric 'cpu' at {HERE}.gauge.dataPoints[0]: no asInt")
+    assert out.why(39).startswith(f"metric 'cpu' at {HERE}.gauge.dataPoints[39]: no asInt")
+    assert out.why(40) == "data point 40"
+
+
+def test_protobuf_points_are_named_as_those_of_json():
+    request = metrics_service_pb2.ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="cpu")
+    metric.gauge.data_points.add(time_unix_nano=int(T))
+    metric.gauge.data_points.add(time_unix_nano=1, as_int=5)
+    told = why(request.SerializeToString())
+    assert told["value.missing"] == f"metric 'cpu' at {HERE}.gauge.dataPoints[0]: no asInt and no asDouble"
+    assert told["time.range"] == f"metric 'cpu' at {HERE}.gauge.dataPoints[1]: timeUnixNano is 1, in nanoseconds"
+
+
+def test_protobuf_points_of_another_message_are_named_by_their_fields():
+    point = b"\x49" + struct.pack("<d", 1.5)  # field 9, eight bytes
+    gauge_bytes = b"\x0a" + bytes([len(point)]) + point
+    metric = b"\x0a\x03cpu\x2a" + bytes([len(gauge_bytes)]) + gauge_bytes
+    scope = b"\x12" + bytes([len(metric)]) + metric
+    resource = b"\x12" + bytes([len(scope)]) + scope
+    told = why(b"\x0a" + bytes([len(resource)]) + resource)
+    assert told == {"time.missing": f"metric 'cpu' at {HERE}.gauge.dataPoints[0]: no timeUnixNano, but field 9"}
+
+
+def test_a_point_without_an_organization_is_named_too():
+    told = why(bundle(gauge({"timeUnixNano": T, "asInt": 1})), Settings())
+    assert told == {"org.unresolved": f"metric 'cpu' at {HERE}.gauge.dataPoints[0]: no organization for the resource"}
+
+
+# The names of OTLP
+
+
+def messages() -> dict[str, Descriptor]:
+    found: dict[str, Descriptor] = {}
+
+    def visit(message: Descriptor) -> None:
+        if message.name not in found:
+            found[message.name] = message
+            for field in message.fields:
+                if field.message_type is not None:
+                    visit(field.message_type)
+
+    visit(metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR)
+    return found
+
+
+def test_the_members_that_are_known_are_those_of_the_descriptors():
+    every = messages()
+    for name, members in json_unknown.MESSAGES.items():
+        message = every["ExportMetricsServiceRequest" if name == "Request" else name]
+        assert set(members) == {field.json_name for field in message.fields}, name
+        for member, inner in members.items():
+            field = next(field for field in message.fields if field.json_name == member)
+            assert not inner or inner.strip("[]") == field.message_type.name
+            assert inner.startswith("[") <= field.is_repeated
+
+
+def test_every_name_of_the_proto_files_is_read_that_json_spells_otherwise():
+    used = {"dropped_attributes_count", "entity_refs", "key_strindex", "string_value_strindex"}
+    every = {
+        (field.name.encode(), field.json_name.encode())
+        for name, message in messages().items()
+        if name != "EntityRef"
+        for field in message.fields
+        if field.name != field.json_name
+    }
+    assert every == set(json_names._NAMES.items())
+    assert {name.encode() for name in used} <= {name for name, _ in every}
+
+
+def test_names_of_the_proto_files_are_read_at_every_level_when_the_settings_say_so():
+    payload = json.dumps(
+        {
+            "resource_metrics": [
+                {
+                    "resource": {"attributes": [{"key": "hostId", "value": {"string_value": "h"}}]},
+                    "scope_metrics": [
+                        {
+                            "metrics": [
+                                {
+                                    "name": 'a"time_unix_nano":',
+                                    "gauge": {"data_points": [{"time_unix_nano": T, "as_double": 1}]},
+                                }
+                            ]
+                        }
+                    ],
+                }
+            ]
+        }
+    ).encode()
+    with pytest.raises(DecodeError) as refused:
+        Engine(Settings(org_id="acme")).fan_out(record(payload))
+    assert refused.value.reason == "decode.top_level"
+    [row] = Engine(Settings(org_id="acme", field_names="any")).fan_out(record(payload)).ndjson().splitlines()
+    row = json.loads(row)
+    assert (row["metric"], row["value"], row["deviceId"]) == ('a"time_unix_nano":', 1.0, "h")
+
+
+# Replay
+
+
+def test_a_replay_below_a_path_makes_that_and_nothing_else_and_numbers_it_behind_all_others():
+    one, two, three = (
+        gauge({"timeUnixNano": T, "asInt": n}, {"timeUnixNano": T, "asInt": n}, name=f"m{n}") for n in (1, 2, 3)
+    )
+    path = "$.resourceMetrics[0].scopeMetrics[0].metrics[1].gauge.dataPoints"
+    out = Engine(Settings(org_id="acme")).fan_out(record(bundle(one, two, three), only=(3,), below=(path,)))
+    rows = [json.loads(line) for line in out.ndjson().splitlines()]
+    assert [(row["metric"], row["rowId"].partition(":")[2]) for row in rows] == [("m2", "4"), ("m2", "5"), ("m3", "3")]
