@@ -147,8 +147,9 @@ lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, r
 synth: $(CDK) lambda-zip ## The AWS path as CloudFormation templates in deploy/cdk/cdk.out (settings: deploy/cdk/settings.toml)
 	@cd deploy/cdk && $(CDKRUN) python app.py && echo "templates are in deploy/cdk/cdk.out" >&2
 
+# The walk takes longest and begins first.
 test-infra: $(CDK) ## The CDK app: assertions, rule pack, cfn-lint, snapshots, a strict Firehose from its template
-	@$(CDKRUN) python -m pytest -q -c deploy/cdk/pytest.ini --numprocesses 2 --dist loadfile deploy/cdk/tests $(ARGS)
+	@$(CDKRUN) python -m pytest -q -c deploy/cdk/pytest.ini --numprocesses 2 --dist loadfile --no-loadscope-reorder deploy/cdk/tests/test_walk.py deploy/cdk/tests $(ARGS)
 
 rehearsal: $(CDKCLI) $(STAGE) ## Deploy the data and transform stacks into an AWS on this machine (MiniStack), and call the function
 	@cd deploy/cdk && $(CDKRUN) python rehearsal.py $(CURDIR)/.venv-rehearsal/bin/ministack

@@ -2,18 +2,25 @@
 
 import asyncio
 import base64
+import contextlib
 import functools
 import hashlib
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import boto3
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+from botocore.loaders import create_loader
 from botocore.session import get_session
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmstream.awslambda.aws import FirehoseClient
 from lmstream.lab.firehose import FirehoseLab
 from lmstream.lab.firehose_config import StreamConfig
 from lmstream.model import Pack
@@ -131,3 +138,64 @@ async def test_nothing_keeps_a_body_once_its_request_is_over(tmp_path, monkeypat
         finally:
             gc.enable()
             await sink.close()
+
+
+@pytest.fixture
+def received():
+    """A server that takes anything, and what it got."""
+    bodies = []
+
+    class Taking(BaseHTTPRequestHandler):
+        def do_POST(self):
+            data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            bodies.append((self.headers["Content-Type"], data))
+            self.send_response(500)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Taking) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", bodies
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("protocol", ["json", "smithy-rpc-v2-cbor"])
+@pytest.mark.parametrize("host", ["function", "container"])
+async def test_an_sdk_of_another_protocol_makes_its_own_bodies(received, tmp_path, monkeypatch, protocol, host):
+    """Lambda's runtime has an SDK that AWS renews: here its model of Firehose knows another protocol only."""
+    model = get_session().get_component("data_loader").load_service_model("firehose", "service-2")
+    changed = {**model, "metadata": {**model["metadata"], "protocol": protocol, "protocols": [protocol]}}
+    folder = tmp_path / "firehose/2015-08-04"
+    folder.mkdir(parents=True)
+    (folder / "service-2.json").write_text(json.dumps(changed))
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "lab")
+    url, bodies = received
+    request = {"DeliveryStreamName": "rows", "Records": [{"Data": b"one row\n"}]}
+    settings = Settings(stream="rows", region="us-west-2", endpoint_url=url)
+    # Each would keep the model of a client before.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    monkeypatch.setattr(_firehose_client, "_loader", lambda: create_loader(str(tmp_path)))
+    if host == "function":
+        client = FirehoseClient(settings)
+        with contextlib.closing(client), pytest.raises(ClientError):
+            await client.put_record_batch(**request)
+    else:
+        config = {"retries": {"total_max_attempts": 1}, "parameter_validation": False}
+        async with _firehose_client.opened(region="us-west-2", endpoint_url=url, config=config) as client:
+            with pytest.raises(ClientError):
+                await client.put_record_batch(**request)
+    ((content, data),) = bodies
+    if protocol == "json":
+        assert content == "application/x-amz-json-1.1"
+        assert data == _firehose_body.body("rows", request["Records"])
+    else:
+        assert content == "application/cbor"
+        assert b"one row\n" in data  # as bytes, not base64
+        assert b"rows" in data

@@ -21,6 +21,10 @@ EXISTING = {
 }
 
 
+QUICK = {"stack_traces": False, "tree_metadata": False}
+"""A third quicker: where each resource was made in the code, and the tree of all, are in no template."""
+
+
 class Synthesized(NamedTuple):
     deployment: Deployment
     folder: Path
@@ -59,7 +63,7 @@ def synthesized(deployment, folder, *, checked=True):
     for architecture in ("arm64", "x86_64"):
         with zipfile.ZipFile(code / f"lmstream-lambda-{architecture}.zip", "w") as made:
             made.writestr(zipfile.ZipInfo("lmstream_lambda.py"), "")
-    app = App(outdir=str(folder / "out"), context=dict(FLAGS))
+    app = App(outdir=str(folder / "out"), context=dict(FLAGS), **QUICK)
     build(app, deployment, code, checked=checked)
     app.synth()
     templates = {

@@ -24,12 +24,16 @@ class _Threads:
         self._making = asyncio.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lmstream-aws")
 
-    async def call(self, name: str, after: Callable[[Any], Any] | None = None, /, **request: Any) -> Any:
-        """Make a call in a thread. A caller that gives up leaves the thread to the client's own timeouts."""
+    async def made(self) -> Any:
+        """The client, made at the first call."""
         async with self._making:
             if self._client is None:
                 self._client = await self._thread(self._make)
-        call = partial(getattr(self._client, name), **request)
+        return self._client
+
+    async def call(self, name: str, after: Callable[[Any], Any] | None = None, /, **request: Any) -> Any:
+        """Make a call in a thread. A caller that gives up leaves the thread to the client's own timeouts."""
+        call = partial(getattr(await self.made(), name), **request)
         return await self._thread(call if after is None else lambda: after(call()))
 
     async def _thread(self, call: Callable[[], Any]) -> Any:
@@ -65,14 +69,19 @@ class FirehoseClient:
     """The two calls that the Firehose sink makes."""
 
     def __init__(self, settings: firehose.Settings) -> None:
+        self._ours = True
+
         def make() -> Any:
             client = _client("firehose", settings, parameter_validation=False)
-            _firehose_body.register(client)
+            self._ours = _firehose_body.register(client)
             return client
 
         self._threads = _Threads(make, settings.concurrency)
 
     async def put_record_batch(self, **request: Any) -> Any:
+        await self._threads.made()
+        if not self._ours:
+            return await self._threads.call("put_record_batch", **request)
         with _firehose_body.using(_firehose_body.body(request["DeliveryStreamName"], request["Records"])):
             return await self._threads.call("put_record_batch", **{**request, "Records": []})
 

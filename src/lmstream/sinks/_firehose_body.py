@@ -59,9 +59,17 @@ def body(stream: str, records: Records) -> bytes:
     return b"".join(pieces(stream, records))
 
 
-def register(client: Any) -> None:
-    """Let a client of botocore or aiobotocore send the bodies of `using`."""
+def register(client: Any) -> bool:
+    """Let a client of botocore or aiobotocore send the bodies of `using`. False: it has to make them itself.
+
+    So it is when the SDK speaks another protocol with Firehose than JSON: Lambda's runtime has an SDK that AWS renews,
+    and another protocol would refuse our bodies, or find no records in what it makes of none.
+    """
+    model = client.meta.service_model
+    if getattr(model, "resolved_protocol", model.metadata.get("protocol")) != "json":
+        return False
     client.meta.events.register("before-call.firehose.PutRecordBatch", _put_in)
+    return True
 
 
 @contextmanager

@@ -71,9 +71,11 @@ def _loader() -> Loader:
 class _Client:
     def __init__(self, client: Any) -> None:
         self._client = client
-        _firehose_body.register(client)
+        self._ours = _firehose_body.register(client)
 
     async def put_record_batch(self, **request: Any) -> Any:
+        if not self._ours:
+            return await self._client.put_record_batch(**request)
         with _firehose_body.using(Body(request["DeliveryStreamName"], request["Records"])):
             return await self._client.put_record_batch(**{**request, "Records": []})
 
