@@ -200,3 +200,11 @@ def test_what_an_old_file_says_wins_over_the_defaults_of_before(tmp_path):
 def test_an_old_file_that_is_wrong_is_refused_as_any_other(tmp_path, text):
     with pytest.raises(ConfigError, match=r"cluster|network|defaults"):
         loaded(tmp_path, text)
+
+
+def test_a_path_of_before_stays_where_writers_choose_the_organization_if_the_line_is_left_out(tmp_path):
+    path = 'path = "{orgKey}/{metricKey}/{yyyy}/{MM}/{dd}/{HH}/"\n'
+    text = f'[engine]\norg_attributes = ["org"]\n{path}[cluster]\ncreate_ca = true\n'
+    with pytest.raises(ConfigError, match=r"where rows lie there already, leave `defaults = 2` out"):
+        loaded(tmp_path, f"defaults = 2\n{text}")
+    assert loaded(tmp_path, text) == loaded(tmp_path, text.replace(path, ""))

@@ -82,4 +82,5 @@ def wrong_storage(bucket: Bucket, engine: Settings, *, old: bool) -> Iterator[Ch
     else:
         meets = _may_be_reserved(engine)
     named = f"{engine.path!r} lets an organization's key name another prefix of the bucket ({', '.join(RESERVED)})"
-    yield not old and meets, "engine.path", f"{named}: begin it with a prefix of its own, as in {ROWS_PATH!r}"
+    what = f"{named}: begin it with a prefix of its own, as in {ROWS_PATH!r}; where rows lie there already, leave "
+    yield not old and meets, "engine.path", f"{what}`defaults = 2` out and they stay (CHANGELOG.md)"

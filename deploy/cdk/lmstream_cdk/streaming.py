@@ -160,8 +160,10 @@ class StreamingStack(LmstreamStack):
     def _topic(self, cluster_arn: str, copies: int) -> None:
         """The topic, through MSK's API: no Kafka client, and no way into the VPC, is needed for it.
 
-        docs.aws.amazon.com/msk/latest/developerguide/msk-topic-operations-information.html asks for Kafka 3.6 and IAM
-        rights of who deploys; authentication by IAM on the cluster is not among its requirements.
+        docs.aws.amazon.com/msk/latest/developerguide/msk-topic-operations-information.html (read 2026-11-28): MSK
+        Provisioned, Kafka 3.6, ACTIVE, and kafka-cluster:Connect and :CreateTopic of who deploys. That the cluster need
+        not authenticate clients by IAM for it says AWS's github.com/aws/agent-toolkit-for-aws, managing-amazon-msk/
+        references/manage-topics.md (read 2026-11-28). Nobody here has seen it on a cluster with mTLS alone.
         """
         deployment, settings = self.deployment, self.deployment.cluster
         configs = f"retention.ms={settings.retention_hours * 3_600_000}\nmax.message.bytes={settings.message_bytes}\n"
