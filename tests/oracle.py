@@ -53,7 +53,8 @@ Where the text was silent, these were chosen:
 18. No point means none that can be counted: points under bad heads can. Faults of a bundle without points are met in a
     walk, the head of an entry before what is in it.
 19. Points left out by Record.only are neither skipped nor rejected. With Record.below the points below those paths are
-    numbered behind all others (rows stay in document order), and only lost parts below them are named.
+    numbered behind all others (rows stay in document order), and only lost parts below them are named. A path below
+    which a point is rejected stays a part, for its reason: the point's ordinal would say nothing by itself.
 20. Exemplars that the settings turn off are ignored as unknown fields are, wrong types in them too.
 21. AnyValue that says only string_value_strindex is empty, as OTLP asks for, and nothing unknown.
 22. Labels in protobuf are field 1 with wire type 2; every pair must be among the attributes as texts.
@@ -102,8 +103,18 @@ def rows(record: Any, settings: Any) -> Verdict:
         found = Found(next(numbers[is_behind]), *where)
         note_point(verdict.noted, found)
         if everything or is_behind or found.ordinal in (record.only or ()):
+            rejected = len(verdict.rejected)
             judge(verdict, record, settings, found)
+            if is_behind and len(verdict.rejected) > rejected:
+                stays_a_part(verdict, next(one for one in below if lies_below(where[-1].path, (one,))))
     return verdict
+
+
+def stays_a_part(verdict: Verdict, path: str) -> None:
+    """A rejected point of a replay that has no ordinal of its own but below a path: the path stays in the letter."""
+    _, reason = verdict.rejected.pop()
+    if all(path != lost[0] for lost in verdict.parts):
+        verdict.parts.append((path, reason))
 
 
 def lies_below(path: str, paths: tuple[str, ...]) -> bool:

@@ -294,7 +294,7 @@ def test_a_replay_of_ordinals_alone_names_no_lost_parts():
     agree(rec)
 
 
-def test_points_below_are_rejected_and_skipped_under_their_new_ordinals():
+def test_a_path_below_which_a_point_is_rejected_stays_in_the_letter_and_skipped_ones_do_not():
     odd = f'{{"name":"m","gauge":{{"dataPoints":[{point(5)},{{{TIME}}},{{{TIME},"asDouble":"NaN"}}]}}}}'
     rec = record(
         bundle(resource(scope(f"{odd},{gauge(1)}"))),
@@ -302,7 +302,8 @@ def test_points_below_are_rejected_and_skipped_under_their_new_ordinals():
         below=("$.resourceMetrics[0].scopeMetrics[0].metrics[0].gauge",),
     )
     out = Engine(ACME).fan_out(rec)
-    assert (out.rejected, out.skipped, out.rows, out.points) == (((2, "value.missing"),), {"value.nan": 1}, 1, 4)
+    assert (out.rejected, out.skipped, out.rows, out.points) == ((), {"value.nan": 1}, 1, 4)
+    assert [(part.path, part.reason) for part in out.parts] == [(rec.below[0], "value.missing")]
     assert json.loads(out.ndjson())["rowId"].endswith(":1")
     agree(rec)
 

@@ -1,16 +1,18 @@
 """What is said of a point that makes no row: metric, path, member and what was seen; and the names that OTLP knows."""
 
+import contextlib
 import json
 import struct
 
 import pytest
 from google.protobuf.descriptor import Descriptor
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 
 from lmstream import Engine, Settings
 from lmstream.codecs import json_names, json_unknown
 from lmstream.errors import DecodeError
-from lmstream.model import Record
+from lmstream.model import DeadLetter, Record
 
 T = "1715263558360000000"
 HERE = "$.resourceMetrics[0].scopeMetrics[0].metrics[0]"
@@ -44,7 +46,7 @@ def why(payload, settings=None):
         (
             {"timeUnixNano": T, "asInt": 5, "attributes": [{"key": "a", "value": {"intValue": "x"}}]},
             "point.type",
-            'attributes[0]: Expected int, got str, saw {"key": "a"',
+            'attributes[0] (key \'a\'): Expected int, got str, saw {"key": "a"',
         ),
         (5, "point.type", "Expected object, got int, saw 5"),
         ({"time_unix_nano": T, "asInt": 5}, "time.missing", "no timeUnixNano, but 'time_unix_nano'"),
@@ -126,7 +128,7 @@ def test_a_distribution_that_makes_no_row_is_named_by_metric_path_member_and_tok
                 gauge({"timeUnixNano": T, "asInt": 1}),
                 resource={"attributes": [{"key": "a", "value": {"boolValue": "yes"}}]},
             ),
-            "$.resourceMetrics[0].resource.attributes[0]: Expected true or false, saw",
+            "$.resourceMetrics[0].resource.attributes[0] (key 'a'): Expected true or false, saw",
         ),
         (
             bundle(gauge({"timeUnixNano": T, "asInt": 1}) | {"sum": {"dataPoints": [{}]}}),
@@ -178,6 +180,14 @@ def test_protobuf_points_of_another_message_are_named_by_their_fields():
     resource = b"\x12" + bytes([len(scope)]) + scope
     told = why(b"\x0a" + bytes([len(resource)]) + resource)
     assert told == {"time.missing": f"metric 'cpu' at {HERE}.gauge.dataPoints[0]: no timeUnixNano, but field 9"}
+
+
+def test_logs_that_pass_for_metrics_are_called_logs():
+    request = logs_service_pb2.ExportLogsServiceRequest()
+    log = request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=int(T))
+    log.body.string_value = "Hi"
+    [told] = why(request.SerializeToString()).values()
+    assert told.startswith("the record looks like logs in protobuf: send logs to a topic of their own; metric '' at $.")
 
 
 def test_a_point_without_an_organization_is_named_too():
@@ -265,3 +275,73 @@ def test_a_replay_below_a_path_makes_that_and_nothing_else_and_numbers_it_behind
     out = Engine(Settings(org_id="acme")).fan_out(record(bundle(one, two, three), only=(3,), below=(path,)))
     rows = [json.loads(line) for line in out.ndjson().splitlines()]
     assert [(row["metric"], row["rowId"].partition(":")[2]) for row in rows] == [("m2", "4"), ("m2", "5"), ("m3", "3")]
+
+
+def test_a_replay_of_a_replay_makes_no_row_of_another_point():
+    payload = json.dumps(
+        {
+            "resourceMetrics": [
+                {
+                    "scopeMetrics": [
+                        {
+                            "metrics": [
+                                {
+                                    "name": "a",
+                                    "gauge": {"dataPoints": 5, "data_points": [{"timeUnixNano": T, "asInt": 1}, {}]},
+                                },
+                                gauge(*({"timeUnixNano": T, "asInt": n} for n in (1, 2, 3)), name="b"),
+                            ]
+                        }
+                    ]
+                }
+            ]
+        }
+    ).encode()
+    path = "$.resourceMetrics[0].scopeMetrics[0].metrics[0].gauge.dataPoints"
+    first = Engine(Settings(org_id="acme")).fan_out(record(payload))
+    assert (first.rows, [part.path for part in first.parts]) == (3, [path])
+    engine = Engine(Settings(org_id="acme", field_names="any"))
+    for _ in range(2):  # the letter stays the same one
+        again = engine.fan_out(record(payload, only=(), below=(path,)))
+        [row] = map(json.loads, again.ndjson().splitlines())
+        assert (row["metric"], row["rowId"].partition(":")[2]) == ("a", "3")
+        assert (again.rejected, [(part.path, part.reason) for part in again.parts]) == ((), [(path, "time.missing")])
+
+
+def test_points_that_were_counted_under_other_names_are_not_taken_for_those_of_this_setting():
+    payload = bundle(gauge({"timeUnixNano": T, "asInt": 1}))
+    any_names = Engine(Settings(org_id="acme", field_names="any"))
+    with pytest.raises(DecodeError, match=r"engine\.field_names = 'otlp'"):
+        any_names.fan_out(record(payload, only=(0,)))
+    assert any_names.fan_out(record(payload, only=(0,), names="any")).rows == 1
+    letter = DeadLetter(topic="t", partition=0, offset=1, value=payload, rejected=((0, "point.type"),), names="any")
+    assert any_names.fan_out(letter.record()).rows == 1
+
+
+@pytest.mark.parametrize("where", ["point", "resource"])
+def test_more_attributes_than_there_may_be_are_too_many_in_both_encodings(where):
+    request = metrics_service_pb2.ExportMetricsServiceRequest()
+    entry = request.resource_metrics.add()
+    point = entry.scope_metrics.add().metrics.add(name="cpu").gauge.data_points.add(time_unix_nano=int(T), as_int=5)
+    items = (point if where == "point" else entry.resource).attributes
+    for n in range(1025):
+        items.add(key=f"k{n}").value.string_value = "x"
+    assert list(why(request.SerializeToString())) == ["limits.attributes"]
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [[5] * 30_000, [{"name": 5}] * 30_000, [{"a": 0}] * 30_000, [{}] * 30_000],
+    ids=["lost", "bad heads", "unknown members", "nothing"],
+)
+def test_a_bundle_of_a_great_many_odd_metrics_names_no_more_than_a_bound(metrics):
+    good = gauge({"timeUnixNano": T, "asInt": 1})
+    for payload in (
+        bundle(*metrics),
+        bundle(good, *metrics),
+        bundle(gauge({"timeUnixNano": T, "asInt": "x"}), *metrics),
+    ):
+        with contextlib.suppress(DecodeError):
+            out = Engine(Settings(org_id="acme")).fan_out(record(payload))
+            assert len(out.parts) <= 1000
+            assert len(out.unknown) <= 10

@@ -104,6 +104,11 @@ REASONS: Final[dict[str, Reason]] = {
         "a Kafka event source mapping used up its retries and wrote the record into its on-failure destination",
         "repair what kept its batch from being delivered, then `lmstream dlq replay`: the record may be healthy",
     ),
+    "record.names": Reason(
+        "LMS-1023",
+        "a letter whose points were counted under another engine.field_names",
+        "replay it with engine.field_names as the message says; its ordinals are others under this one",
+    ),
     "point.type": Reason(
         "LMS-1101", "a wrong type in a data point", "compare with metrics.proto; siblings were delivered"
     ),

@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
-from itertools import count, groupby, islice
+from itertools import count, groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from lmstream.codecs.envelope import open_value
+from lmstream.codecs.envelope import FIRST_TAG, open_value
 from lmstream.codecs.pieces import encode
 from lmstream.decoding import Decoding
 from lmstream.errors import REASONS, DecodeError
-from lmstream.interfaces import Bundle, Codec, Place
+from lmstream.interfaces import Bundle, Codec, LostPart, Place
 from lmstream.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
 from lmstream.lines import PIECES, FanOut, Group
 from lmstream.model import CLOSED, Record
@@ -118,6 +118,8 @@ class Engine:
     def _fan_out(self, record: Record) -> FanOut:  # noqa: C901, PLR0912, PLR0915 - in one: two calls more cost 2 % of a small bundle
         if record.closed:
             raise DecodeError(CLOSED, record.closed)
+        if record.only and record.names != self.settings.field_names:
+            raise DecodeError("record.names", f"its points were counted with engine.field_names = {record.names!r}")
         if record.value is None:
             return FanOut(0, {}, [], tuple, (), skipped={"record.tombstone": 1})
         bundle, codec, size = self._decode(record.value)
@@ -184,6 +186,8 @@ class Engine:
             return FanOut(n, noted, pieces, self._paths_of, of, n, bundle.lost, bundle.unknown)
         ordinals = ordinals or range(n)
         rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]
+        if record.below and rejected:
+            rejected = self._kept_apart(record, codec, bundle, rejected, faults)
         return FanOut(
             n - len(faults),
             noted,
@@ -195,7 +199,7 @@ class Engine:
             bundle.unknown,
             dict(Counter(reason for reason in faults.values() if reason in SKIPS)),
             tuple((ordinals[at], faults[at]) for at in rejected),
-            partial(self._why, codec, record.value, {ordinals[at]: (at, faults[at]) for at in rejected}, {}),
+            partial(self._why, codec, record.value, rejected, faults, ordinals, {}) if rejected else None,
         )
 
     def _select(
@@ -209,39 +213,61 @@ class Engine:
         if not below:
             faults |= dict.fromkeys(set(range(n)) - only, "")
             return range(n)
-        inside = [_is_below(place.path, below) for place in self._places(codec, record.value)]
+        _, payload = open_value(record.value or b"", self.settings.limits)
+        inside = [_is_below(place.path, below) for place in self._places(codec, payload)] or [False] * n
         common, behind = count(), count(n - sum(inside))
         ordinals = [next(behind if within else common) for within in inside]
         faults |= {at: "" for at in range(n) if not inside[at] and ordinals[at] not in only}
         pieces[1::PIECES] = [b'%d",' % ordinal for ordinal in ordinals]
         return ordinals
 
+    def _kept_apart(
+        self,
+        record: Record,
+        codec: Codec,
+        bundle: Bundle,
+        rejected: list[int],
+        faults: dict[int, str],
+    ) -> list[int]:
+        """Rejected points of a replay but for those below its paths: their ordinals say nothing without the path, so it
+        is the part that stays in the letter. Its points that land now land again then, under the same ids."""
+        _, payload = open_value(record.value or b"", self.settings.limits)
+        left = dict.fromkeys(rejected)
+        for at, place in enumerate(self._places(codec, payload)):
+            part = next((path for path in record.below if _is_below(place.path, (path,))), "") if at in left else ""
+            if part:
+                del left[at]
+                if all(part != lost.path for lost in bundle.lost):
+                    what = place.cause(faults[at]) or REASONS[faults[at]].meaning
+                    bundle.lost = (*bundle.lost, LostPart(part, faults[at], f"{place.path}: {what}"))
+        return list(left)
+
     def _why(
         self,
         codec: Codec,
         value: bytes | None,
-        rejected: dict[int, tuple[int, str]],
+        rejected: list[int],
+        faults: dict[int, str],
+        ordinals: Sequence[int],
         told: dict[int, str],
         ordinal: int,
     ) -> str:
         """See FanOut.why. The first of the rejected points are looked up together with the one that is asked for."""
-        if ordinal not in told and ordinal in rejected:
-            wanted = {at: (number, reason) for number, (at, reason) in islice(rejected.items(), _TOLD)}
-            at, reason = rejected[ordinal]
-            wanted[at] = ordinal, reason
-            told |= {number: f"data point {number:,}" for number, _ in wanted.values()}
-            for at, place in enumerate(self._places(codec, value)):
+        if ordinal not in told:
+            _, payload = open_value(value or b"", self.settings.limits)
+            wanted = {*rejected[:_TOLD], *(at for at in rejected if ordinals[at] == ordinal)}
+            # Logs or traces in protobuf may pass for metrics, but no point of theirs can stand.
+            seems = _signal(payload) if len(rejected) == len(ordinals) else ""
+            for at, place in enumerate(self._places(codec, payload)):
                 if at in wanted:
-                    number, reason = wanted.pop(at)
-                    what = place.cause(reason) or REASONS[reason].meaning
-                    told[number] = f"{place.metric} at {place.path}: {what}"
-                    if not wanted:
+                    what = place.cause(faults[at]) or REASONS[faults[at]].meaning
+                    told[ordinals[at]] = f"{seems}{place.metric} at {place.path}: {what}"
+                    if at == max(wanted):
                         break
         return told.get(ordinal, f"data point {ordinal:,}")
 
-    def _places(self, codec: Codec, value: bytes | None) -> Iterable[Place]:
+    def _places(self, codec: Codec, payload: bytes) -> Iterable[Place]:
         """Where each point of a bundle is; nothing from codecs that cannot say."""
-        _, payload = open_value(value or b"", self.settings.limits)
         places: Iterable[Place] = getattr(codec, "places", lambda _: ())(payload)
         return places
 
@@ -306,3 +332,11 @@ class Engine:
 
 def _is_below(path: str, parts: tuple[str, ...]) -> bool:
     return any(path == part or path.startswith((f"{part}.", f"{part}[")) for part in parts)
+
+
+def _signal(payload: bytes) -> str:
+    """What a bundle of points of which none stands may be, in words for the front of a message."""
+    from lmstream.codecs.diagnosis import wire  # noqa: PLC0415 - for messages only
+
+    signal = wire.signal(payload) if payload.startswith(FIRST_TAG) else ""
+    return f"the record looks like {signal} in protobuf: send {signal} to a topic of their own; " if signal else ""

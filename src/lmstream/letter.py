@@ -45,6 +45,7 @@ def letter(each: Tracked, largest: int) -> DeadLetter:
         detail=detail,
         rejected=rejected,
         parts=parts,
+        names=record.names if record.only else each.names,
         sha256=sha256(record.value or b"").hexdigest(),
         version=__version__,
     )

@@ -36,6 +36,8 @@ class Record(Struct, frozen=True, kw_only=True):
     below: tuple[str, ...] = ()
     """Paths, as `$.resourceMetrics[0].scopeMetrics`, of parts in which no points could be counted: a replay makes rows
     of what can be read below them now, beside those of `only`, and numbers them behind all others."""
+    names: str = "otlp"
+    """engine.field_names under which the points of `only` were counted: under another one they have other ordinals."""
 
     @property
     def tp(self) -> TopicPartition:
@@ -180,6 +182,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     """(ordinal, reason) of the points that made no row; empty when the whole record was refused."""
     parts: tuple[tuple[str, str], ...] = ()
     """(path, reason) of parts of the bundle in which no points could be counted; beside `rejected`, not instead."""
+    names: str = "otlp"
+    """engine.field_names under which `rejected` was counted."""
     sha256: str = ""
     version: str = ""
     """Version of lmstream that wrote the letter."""
@@ -197,6 +201,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
             closed=self.detail if self.reason == CLOSED else "",
             only=tuple(n for n, _ in self.rejected) if self.rejected or self.parts else None,
             below=tuple(path for path, _ in self.parts),
+            names=self.names,
         )
 
 

@@ -78,6 +78,7 @@ class Tracked:
         "detail",
         "epoch",
         "lines",
+        "names",
         "number",
         "overhead",
         "parts",
@@ -102,6 +103,7 @@ class Tracked:
         self.refused = 0  # rows that wait for the dead letter
         self.rejected: tuple[tuple[int, str], ...] = ()
         self.parts: tuple[tuple[str, str], ...] = ()
+        self.names = record.names  # engine.field_names under which its points were counted
         self.detail = ""  # which points and parts made no row, and why the first of them
         self.why: tuple[str, str] | None = None  # (reason, detail) when the whole record goes into the letter
         self.status = Status.PENDING

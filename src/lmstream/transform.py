@@ -81,6 +81,7 @@ class Transform:
                 what = f"{out.points} points were read, but {judged} became a row, skipped or rejected"
                 raise RuntimeError(f"{each.record.coordinates}: {what}")
         if out.rejected or out.parts:
+            each.names = self._engine.settings.field_names
             each.detail = told(out)
         if len(out.parts) > PARTS:
             # None of it may land: its replay could not tell what is new from what has an ordinal already.

@@ -25,10 +25,10 @@ from delivery.doubles import (
 from lmstream.breaker import BreakerPolicy
 from lmstream.called import process
 from lmstream.errors import SinkError
-from lmstream.interfaces import Batch
+from lmstream.interfaces import PARTS, Batch
 from lmstream.model import Status
 from lmstream.runtime import Runtime, RuntimePolicy
-from lmstream.tracking import PARTS, REJECTED, Flight
+from lmstream.tracking import REJECTED, Flight
 
 TEN = BreakerPolicy(records=10)
 KINDS = {

@@ -10,7 +10,7 @@ from lmstream.codecs.json_heads import attributes_fault
 from lmstream.codecs.json_points import MESSAGES, labels_lacking
 from lmstream.codecs.json_unknown import NAMED, names
 from lmstream.codecs.json_values import INT64, NOTHING, UINT32, double, integer, texts, within
-from lmstream.codecs.json_walk import place, said, sent, token
+from lmstream.codecs.json_walk import below, place, said, sent, token
 
 _POINTS: Final = {
     "gauge": "NumberDataPoint",
@@ -38,7 +38,8 @@ def _wrong_type(kind: str, raw: Raw, members: dict[str, Raw]) -> str:
     try:
         MESSAGES["gauge" if kind == "sum" else kind](raw)
     except ValidationError as error:
-        return place("", error).removeprefix(".")
+        member = below(error).partition(".")[2].partition("[")[0]
+        return f"{place('', error).removeprefix('.')}, saw {token(members.get(member, raw))}"
     checks: list[tuple[str, Callable[[Raw], Any]]] = [(name, integer) for name in _INTEGERS]
     checks += [("asDouble", lambda raw: double(raw, [])), ("flags", lambda raw: within(raw, UINT32))]
     for name, check in checks:

@@ -5,20 +5,27 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Raw, ValidationError
+from msgspec import Raw, Struct, ValidationError
 
 from lmstream.codecs import pieces
 from lmstream.codecs.json_schema import Data, MetricMessage, Request, ResourceMetrics, ScopeMetrics
+from lmstream.codecs.json_unknown import MESSAGES_MAX
 from lmstream.codecs.json_values import NOTHING, attributes, boolean, integer
 from lmstream.codecs.json_walk import DataParts, Entry, MetricParts, below, place, said, sent, token, walk
 from lmstream.errors import DecodeError
 from lmstream.interfaces import PARTS, LostPart, Series
+
+
+class _Key(Struct, gc=False):
+    key: str | None = ""
+
 
 _BLANK: Final = Raw(b"{}")
 """Keeps the place of a point that is not read."""
 _ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
 _decode_list: Final = msgspec.json.Decoder(list[Raw] | None).decode
 _decode_text: Final = msgspec.json.Decoder(str | None).decode
+_decode_key: Final = msgspec.json.Decoder(_Key).decode
 _decode_any: Final = msgspec.json.Decoder(Any).decode
 
 HeadFault = Callable[[str, Raw], "Fault | None"]
@@ -50,9 +57,17 @@ def attributes_fault(raw: Raw, path: str) -> Fault | None:
         try:
             attributes(b"[%b]" % bytes(item))
         except ValidationError as error:
-            where = f"{path}[{at}]{below(error).removeprefix('[0]')}"
+            where = f"{path}[{at}]{below(error).removeprefix('[0]')}{_key(item)}"
             return Fault("decode.type", f"{where}: {said(error)}, saw {token(item)}")
     return Fault("decode.type", whole)
+
+
+def _key(item: Raw) -> str:
+    try:
+        key = _decode_key(item).key
+    except ValidationError:
+        return ""
+    return f" (key {key or ''!r:.100})"
 
 
 def head_fault(path: str, raw: Raw, read: Callable[[bytes], Any], decode: Callable[[bytes], Any]) -> Fault | None:
@@ -140,6 +155,7 @@ class Judged(NamedTuple):
 def judged(payload: bytes, resource_fault: HeadFault, scope_fault: HeadFault) -> Iterator[Judged | LostPart]:
     """The walk, each resource and scope looked at once. The first fault from outside in decides."""
     resource = scope = None
+    seen = False
     here: Any = None
     above: Any = None
     for entry in walk(payload):
@@ -152,7 +168,10 @@ def judged(payload: bytes, resource_fault: HeadFault, scope_fault: HeadFault) ->
         if entry.scope is not None and entry.scope is not above:
             above = entry.scope
             scope = scope_fault(*above)
-        fault = resource or scope or metric_fault(entry)
+        fault = resource or scope
+        if fault is None and (not seen or any(raws for *_, raws in entry.kinds)):
+            fault = metric_fault(entry)  # of metrics without points only the first that is bad matters
+        seen = seen or fault is not None
         yield Judged(entry, fault, resource is not None, scope is not None)
 
 
@@ -174,6 +193,7 @@ def clean(payload: bytes, resource_fault: HeadFault, scope_fault: HeadFault) -> 
     made = Cleaned(Request(resourceMetrics=resources), {}, [], 0, None)
     first: Fault | None = None
     ordinal = 0
+    entries = 0
     for found in judged(payload, resource_fault, scope_fault):
         if isinstance(found, LostPart):
             made.lost.append(found)
@@ -181,6 +201,11 @@ def clean(payload: bytes, resource_fault: HeadFault, scope_fault: HeadFault) -> 
             if len(made.lost) > PARTS:
                 raise DecodeError(found.reason, f"more than {PARTS:,} parts that cannot be read; {first.detail}")
             continue
+        entries += 1
+        if entries > MESSAGES_MAX:
+            raise DecodeError(
+                "limits.points", f"more than {MESSAGES_MAX:,} resources, scopes and metrics, some unreadable"
+            )
         entry, fault, *_ = found
         first = first or fault
         if entry.scope is None:

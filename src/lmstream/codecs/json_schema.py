@@ -27,7 +27,7 @@ class NumberPoint(Struct, gc=False):
     attributes: Raw = NOTHING
     exemplars: Raw = NOTHING
     flags: Raw = NOTHING
-    labels: None = None
+    labels: tuple[()] = ()
     """Of OTLP 0.7 to 0.11: a point that has some is of a wrong type here, and judged the general way."""
 
 

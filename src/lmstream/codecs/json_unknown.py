@@ -4,7 +4,7 @@ OTLP lets a receiver ignore them. To ignore is right, to acknowledge a record of
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,6 +17,11 @@ NAMED: Final = 10
 _LOOKED: Final = 1 << 20
 """Bytes of an object whose unknown members are all named: each costs an object of its own. Of a larger one the first
 is."""
+MESSAGES_MAX: Final = 100_000
+"""Messages of a bundle without points that are looked through; with more it is refused, for nobody could say what it
+is."""
+HOLLOW_MAX: Final = 20_000
+"""Metrics of a bundle with points that are looked through for unknown members."""
 _NOTHING: Final = Raw(b"")
 _NULL: Final = b"null"
 _ABSENT: Final = (b"", _NULL)
@@ -109,21 +114,20 @@ def of(payload: bytes, points: int, noted: dict[str, int]) -> tuple[str, ...]:
     """The first members that OTLP metrics do not know, of what gave no point. Raises DecodeError decode.not_understood
     when that is the whole bundle."""
     if not points:
-        if found := _anywhere(payload):
+        if found := list(islice(_below(payload, "Request", "$", count()), NAMED)):
             raise DecodeError("decode.not_understood", f"no data point, but {', '.join(found)}")
         return ()
-    found = _hollow_names(payload)
-    if found:
-        noted["member.unknown"] = len(found)
-    return tuple(found[:NAMED])
+    found = []
+    for name in _hollow(payload):
+        noted["member.unknown"] = noted.get("member.unknown", 0) + 1
+        if len(found) < NAMED:
+            found.append(name)
+    return tuple(found)
 
 
-def _anywhere(payload: bytes) -> list[str]:
-    """Path of the first unknown members of a whole bundle, for one that gave no points."""
-    return list(islice(_below(payload, "Request", "$"), NAMED))
-
-
-def _below(raw: bytes, message: str, path: str) -> Iterator[str]:
+def _below(raw: bytes, message: str, path: str, looked: Iterator[int]) -> Iterator[str]:
+    if next(looked) > MESSAGES_MAX:
+        raise DecodeError("decode.not_understood", f"more than {MESSAGES_MAX:,} messages without a data point")
     for name in names(raw, message):
         yield f"{path}.{name:.100}"
     try:
@@ -136,18 +140,15 @@ def _below(raw: bytes, message: str, path: str) -> Iterator[str]:
             continue
         if inner.startswith("["):
             for at, item in enumerate(_items(held)):
-                yield from _below(item, inner[1:-1], f"{path}.{member}[{at}]")
+                yield from _below(item, inner[1:-1], f"{path}.{member}[{at}]", looked)
         else:
-            yield from _below(held, inner, f"{path}.{member}")
-
-
-def _hollow_names(payload: bytes) -> list[str]:
-    """Path of the unknown members of those parts of a bundle that gave no point: metrics, and scopes and resources
-    without any."""
-    return list(_hollow(payload))
+            yield from _below(held, inner, f"{path}.{member}", looked)
 
 
 def _hollow(payload: bytes) -> Iterator[str]:
+    """Path of the unknown members of those parts of a bundle that gave no point: metrics, and scopes and resources
+    without any."""
+    looked = 0
     for path, raw, empty in _entries(payload, "Request", "resourceMetrics", "scopeMetrics", "$"):
         if empty:
             yield from _named(raw, "ResourceMetrics", path)
@@ -155,7 +156,13 @@ def _hollow(payload: bytes) -> Iterator[str]:
             if bare:
                 yield from _named(scope, "ScopeMetrics", below)
             for where, metric, _ in _entries(scope, "ScopeMetrics", "metrics", "", below):
+                looked += 1
+                if looked > HOLLOW_MAX:
+                    return
                 yield from _hollow_metric(metric, where)
+        looked += 1
+        if looked > HOLLOW_MAX:
+            return
 
 
 def _hollow_metric(metric: bytes, path: str) -> Iterator[str]:

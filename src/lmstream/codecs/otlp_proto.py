@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError as ProtobufError
 
-from lmstream.codecs import pieces, proto_bounds, proto_points, proto_walk
+from lmstream.codecs import json_unknown, pieces, proto_bounds, proto_points, proto_walk
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.codecs.scopes import Scopes
 from lmstream.errors import DecodeError
@@ -308,7 +308,7 @@ def _unknown(request: Any, payload: bytes, points: int, noted: dict[str, int]) -
     found = proto_walk.hollow(request)
     if found:
         noted["member.unknown"] = len(found)
-    return tuple(found[: proto_walk.NAMED])
+    return tuple(found[: json_unknown.NAMED])
 
 
 def _cause(fault: str, kind: str, raw: bytes, reason: str) -> str:

@@ -22,7 +22,7 @@ _DOWN: Final[tuple[dict[int, int], ...]] = (
     {1: _RESOURCE_METRICS},
     {1: _LEAF, 2: _SCOPE_METRICS},
     {1: _LEAF, 2: _METRIC},
-    {5: _DATA, 7: _DATA, 9: _DATA, 10: _DATA, 11: _DATA},
+    {5: _DATA, 7: _DATA, 9: _DATA, 10: _DATA, 11: _DATA, 12: _LEAF},
     {1: _LEAF},
 )
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

@@ -1,6 +1,6 @@
 """OTLP/protobuf data points the general way, one at a time, and attribute values level by level."""
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -9,6 +9,9 @@ from lmstream.codecs import bodies
 from lmstream.codecs.pieces import MAX_ITEMS, MAX_NESTING, PartlyRead, Plain, bounded, text, too_deep
 from lmstream.codecs.proto_schema import POINTS, AnyValueMessage, KeyValueMessage
 from lmstream.errors import DecodeError
+
+_SHORT: Final = 8
+"""Bytes of the shortest KeyValue: tags and lengths of itself, key, value and text."""
 
 
 def attributes(items: Any) -> dict[str, str]:
@@ -29,6 +32,8 @@ def text_attributes(raw: bytes, at: int, tag: bytes) -> dict[str, str] | None:
     Python reads one by one."""
     found = {}
     end = len(raw)
+    if end - at > _SHORT * MAX_ITEMS:
+        return None  # more of them than there may be, perhaps: the parser counts
     try:
         while at < end:
             key = at + 4

@@ -4,18 +4,17 @@ Looked for only where nothing was understood, and for messages. Paths are those 
 """
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Final
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 
 from lmstream.codecs import proto_points
+from lmstream.codecs.json_unknown import HOLLOW_MAX, MESSAGES_MAX, NAMED
 from lmstream.codecs.proto_schema import POINTS
 from lmstream.errors import DecodeError
 
-NAMED: Final = 10
-"""Unknown fields that are named; more are only counted."""
 _KINDS: Final = {"exponential_histogram": "exponentialHistogram"}
 
 
@@ -30,10 +29,12 @@ def anywhere(payload: bytes) -> list[str]:
     """Path of the first unknown fields of a whole bundle, for one that gave no points. Raises protobuf's DecodeError
     for bytes that it refuses."""
     whole = metrics_service_pb2.ExportMetricsServiceRequest.FromString(payload)
-    return list(islice(_below(whole, "$"), NAMED))
+    return list(islice(_below(whole, "$", count()), NAMED))
 
 
-def _below(message: Any, path: str) -> Iterator[str]:
+def _below(message: Any, path: str, looked: Iterator[int]) -> Iterator[str]:
+    if next(looked) > MESSAGES_MAX:
+        raise DecodeError("decode.not_understood", f"more than {MESSAGES_MAX:,} messages without a data point")
     yield from names(message, path)
     for field, value in message.ListFields():
         if field.message_type is None or field.name in ("metadata", "entity_refs"):
@@ -42,9 +43,9 @@ def _below(message: Any, path: str) -> Iterator[str]:
         # A singular message has no len(); what is repeated has.
         if hasattr(value, "__len__"):
             for at, item in enumerate(value):
-                yield from _below(item, f"{here}[{at}]")
+                yield from _below(item, f"{here}[{at}]", looked)
         else:
-            yield from _below(value, here)
+            yield from _below(value, here, looked)
 
 
 def hollow(request: Any) -> list[str]:
@@ -54,14 +55,14 @@ def hollow(request: Any) -> list[str]:
 
 
 def _hollow(request: Any) -> Iterator[str]:
-    for i, resource_metrics in enumerate(request.resource_metrics):
+    for i, resource_metrics in enumerate(request.resource_metrics[:HOLLOW_MAX]):
         path = f"$.resourceMetrics[{i}]"
         if not resource_metrics.scope_metrics:
             yield from names(resource_metrics, path)
         for j, scope_metrics in enumerate(resource_metrics.scope_metrics):
             if not scope_metrics.metrics:
                 yield from names(scope_metrics, f"{path}.scopeMetrics[{j}]")
-    for path, metric, _ in metrics(request):
+    for path, metric, _ in islice(metrics(request), HOLLOW_MAX):
         kind = metric.WhichOneof("data")
         data = getattr(metric, kind) if kind else None
         if data is None or not data.data_points:
@@ -105,6 +106,15 @@ def _shape(message: Any) -> str:
     return f"{len(message.bucket_counts):,} bucketCounts and {len(bounds):,} explicitBounds{last}"
 
 
+def _out_of_range(message: Any) -> str:
+    """Numbers that int64 does not hold: of counts, which may go up to 2^64 in OTLP."""
+    counts = [(name, getattr(message, name)) for name in ("count", "zero_count") if hasattr(message, name)]
+    for side in ("", "positive", "negative"):
+        holder = getattr(message, side, None) if side else message
+        counts += [(f"{side} bucket_counts".strip(), n) for n in getattr(holder, "bucket_counts", ())]
+    return "; ".join(f"{name} {n}" for name, n in counts if n >= 2**63) or "a sum of the last two bucket_counts"
+
+
 def _others(message: Any) -> str:
     """Fields that OTLP does not know: often those of another format."""
     found = names(message, "")[:NAMED]
@@ -122,6 +132,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "limits.depth": _limits,
     "point.labels": _labels,
     "point.shape": _shape,
+    "value.range": _out_of_range,
     "time.missing": lambda message: f"no timeUnixNano{_others(message)}",
     "time.range": _bad_time,
     "value.missing": lambda message: f"no asInt and no asDouble{_others(message)}",
