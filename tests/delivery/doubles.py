@@ -17,6 +17,7 @@ from lmstream.interfaces import Batch, Limits
 from lmstream.lines import LostPart
 from lmstream.model import Failure, Kind, Record, TopicPartition
 from lmstream.pipeline import Pipeline
+from lmstream.settings import Settings
 from lmstream.tries import DeliveryPolicy
 
 THROTTLED = Failure(Kind.RETRYABLE, "ServiceUnavailableException", "slow down")
@@ -130,6 +131,8 @@ def lines_of(each: Record) -> list[bytes]:
 
 class ToyEngine:
     """`bundle` values in, lines that name their record out."""
+
+    settings = Settings()
 
     def fan_out(self, each: Record) -> Any:
         if each.value is None:
