@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lmstream import Engine, Record, Settings, spec
+from regolden import case_of
 from serde.readers import OLDEST, OPENX, TRINO, MissingError, compiled, read
 
 pytestmark = pytest.mark.slow
@@ -57,9 +58,9 @@ def spelled_twice():
 def golden():
     """Rows of every metric kind, with hostile names."""
     lines = []
-    for n, bundle in enumerate(sorted(GOLDEN.glob("*/bundle.json"))):
-        record = Record(topic="t", partition=0, offset=n, timestamp=1_715_263_558_360, value=bundle.read_bytes())
-        lines += Engine(Settings(org_id="acme")).fan_out(record).ndjson().splitlines()
+    for bundle in sorted(GOLDEN.glob("*/bundle.json")):
+        settings, coordinates = case_of(bundle.parent)
+        lines += Engine(settings).fan_out(Record(**coordinates, value=bundle.read_bytes())).ndjson().splitlines()
     return lines
 
 
