@@ -1,14 +1,17 @@
 """A consumer as an operator meets it: endpoints, metrics, logs and lag, through an outage and back."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -281,6 +284,46 @@ async def _in_flight(consumer):
 async def _not_ready(consumer):
     answer = await consumer.get("/readyz")
     return answer if answer[0] == 503 else None
+
+
+def descriptors(pid):
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+async def test_a_flood_of_the_port_takes_neither_the_file_descriptors_nor_the_rows(consumer):
+    await consumer.until(consumer.ready)
+    resource.prlimit(consumer.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+    sockets = [socket.socket() for _ in range(600)]
+    asked = set()
+
+    def ask():
+        for each in sockets:
+            with contextlib.suppress(OSError):
+                if each not in asked and each.send(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 400):
+                    asked.add(each)  # and what is answered is never read
+
+    try:
+        for each in sockets:
+            each.settimeout(0)
+            each.connect_ex(("127.0.0.1", int(consumer.address.rpartition(":")[2])))
+        publishing = asyncio.create_task(publish(consumer, 60))
+        while not publishing.done():
+            ask()
+            await asyncio.sleep(0.2)
+        await publishing
+        assert len(asked) > 200
+
+        async def delivered():
+            ask()
+            status = await consumer.status()
+            return status["counts"]["records"] >= 60 and status["in_flight"]["records"] == 0
+
+        await consumer.until(delivered, 10)
+        assert descriptors(consumer.process.pid) < 256 - 64
+        assert not [line for line in consumer.said if "EMFILE" in line or "LMS-4005" in line]
+    finally:
+        for each in sockets:
+            each.close()
 
 
 async def test_nobody_there_is_exit_1():
