@@ -11,6 +11,7 @@ from lmstream.gate import Gate
 from lmstream.interfaces import Clock, Sink, Sleep
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.packing import request_size, requests
+from lmstream.refusals import Refusals
 from lmstream.tries import UNKNOWN, DeliveryPolicy, Random, backoff, doubt, tried
 
 Verdict = Callable[[Pack, Failure | None], None]
@@ -77,6 +78,7 @@ class Delivery:
         self._sleep = sleep
         self._clock = clock
         self._random = random
+        self._refusals = Refusals()
         self._gate = Gate(policy, clock, sleep, random, spare)
         self.counts = DeliveryCounts()
         self.durations = Durations()
@@ -98,6 +100,11 @@ class Delivery:
         """Bytes of requests under way that are copies of their packs: bodies in base64."""
         return self._gate.bodies
 
+    @property
+    def doubting(self) -> bool:
+        """Whether one pack alone is refused by words that may be about the stream: the next one tells which it is."""
+        return self.fatal is not None and self.fatal.unsure and self._refusals.open == 1
+
     async def deliver(
         self, packs: Sequence[Pack], deadline: float | None = None, on_verdict: Verdict | None = None
     ) -> list[Failure | None]:
@@ -115,7 +122,22 @@ class Delivery:
             for size in sizes:
                 group.create_task(self._send(call, list(range(start, start + size))))
                 start += size
+        await self._ask_again(call)
         return call.verdicts
+
+    async def _ask_again(self, call: _Call) -> None:
+        """Before a deadline: packs that were refused, when others were taken since, are asked about once more."""
+        taken = self.counts.packs
+        todo = [
+            (at, each)
+            for at, verdict in enumerate(call.verdicts)
+            if verdict is not None and verdict.unsure and (each := call.packs[at]) and self._refusals.due(each, taken)
+        ]
+        start = 0
+        async with asyncio.TaskGroup() as group:
+            for request in requests([each for _, each in todo], self._sink.limits):
+                group.create_task(self._send(call, [at for at, _ in todo[start : start + len(request)]]))
+                start += len(request)
 
     async def _send(  # noqa: C901 - one request's life, read top to bottom
         self, call: _Call, todo: list[int]
@@ -130,14 +152,18 @@ class Delivery:
                 began = self._clock()
                 answers = await self._once([each for at in todo if (each := call.packs[at]) is not None])
                 self.durations.add(self._clock() - began)
+            answers = self._weighed(call, todo, answers)
             self._count(answers, entered)
             wait = 0.0
             again = []
             for at, answer in zip(todo, answers, strict=True):
                 call.verdicts[at] = answer
                 if answer is not None and answer.kind is not Kind.PERMANENT:
+                    if answer.unsure and call.deadline is not None:
+                        continue  # the others go on, and tell whether it is this pack
                     again.append(at)
-                    wait = self._policy.backoff_max if answer.kind is Kind.FATAL_CONFIG else wait
+                    if answer.kind is Kind.FATAL_CONFIG and not answer.unsure:
+                        wait = self._policy.backoff_max
                     continue
                 each, call.packs[at] = call.packs[at], None
                 assert each is not None  # noqa: S101 - for the type checker: a verdict is final once
@@ -164,6 +190,16 @@ class Delivery:
                 return
             todo = again
             attempt += 1
+
+    def _weighed(self, call: _Call, todo: list[int], answers: Sequence[Failure | None]) -> Sequence[Failure | None]:
+        """The answers, with refusals that may be the stream's told from those of packs."""
+        if not self._refusals.open and not any(each is not None and each.unsure for each in answers):
+            return answers
+        taken, beside = self.counts.packs, any(each is None for each in answers)
+        return [
+            self._refusals.weigh(pack, answer, taken, beside=beside) if (pack := call.packs[at]) else answer
+            for at, answer in zip(todo, answers, strict=True)
+        ]
 
     def _body(self, call: _Call, todo: list[int]) -> int:
         limits = self._sink.limits

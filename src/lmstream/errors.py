@@ -248,6 +248,12 @@ REASONS: Final[dict[str, Reason]] = {
     "sink.missing": Reason(
         "LMS-4004", "the delivery stream does not exist", "check the name, the region and the account"
     ),
+    "sink.refused": Reason(
+        "LMS-4010",
+        "the stream refuses the request, and nothing says that the rows are at fault",
+        "read the service's words: rows need a stream of type DirectPut (its source is Direct PUT), not one that "
+        "Kinesis or MSK feeds",
+    ),
     "sink.disk": Reason(
         "LMS-4005", "the landing folder cannot be written", "free space or mend permissions; nothing was committed"
     ),

@@ -225,6 +225,9 @@ class Failure(Struct, frozen=True):
     message: str = ""
     apart: bool = False
     """The request was refused as a whole for something in one of its packs: send them apart, and find which."""
+    unsure: bool = False
+    """The service's words do not say whether it refuses this pack or the whole request: the refusal is final only if
+    another pack was taken since (see refusals.py). Sinks set it with PERMANENT."""
 
 
 NOT_TRIED = Failure(Kind.RETRYABLE, "not_tried", "no request was made")

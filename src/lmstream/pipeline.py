@@ -158,7 +158,8 @@ class Pipeline:
     @property
     def room(self) -> int:
         """Bytes of payload to read now; 0 or less: read nothing."""
-        return self._budget.room if self.fatal is None and self.error is None else 0
+        paused = self.fatal is not None and (self.broken is not None or not self.delivery.doubting)
+        return self._budget.room if not paused and self.error is None else 0
 
     def submit(self, batch: Batch) -> list[Tracked]:
         """Take the records of one batch; transform and delivery go on in the background, `on_settled` tells, as do the

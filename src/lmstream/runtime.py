@@ -213,7 +213,9 @@ class Runtime:
         elif self._fatal_since is None:
             self._fatal_since = now
             error = sink_error(fatal)
-            log.error("reading is paused until an operator acts: %s", error, extra=coded(error.reason))
+            paused = "reading is paused until an operator acts"
+            what = f"{paused}, or another pack is taken" if fatal.unsure else paused
+            log.error("%s: %s", what, error, extra=coded(error.reason))
             self._failing_told = True  # under the right code; that it takes rows again is news afterwards
         patience = self._policy.fatal_patience
         if fatal is not None and self._fatal_since is not None and patience is not None:
@@ -331,6 +333,7 @@ def sink_error(failure: Failure) -> SinkError:
     """What pauses reading, with our code: the operator must act."""
     if failure.code in REASONS:
         return SinkError(failure.code, failure.message)
-    return SinkError(
-        "sink.missing" if "NotFound" in failure.code else "sink.denied", f"{failure.code}: {failure.message}"
-    )
+    said = f"{failure.code}: {failure.message}"
+    if failure.unsure:
+        return SinkError("sink.refused", said)
+    return SinkError("sink.missing" if "NotFound" in failure.code else "sink.denied", said)

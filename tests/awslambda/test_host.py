@@ -143,6 +143,22 @@ def test_a_refusal_by_configuration_raises_at_once_and_dead_letters_nothing(worl
     assert world.rows() == {}
 
 
+@BOTH
+def test_a_stream_that_kinesis_feeds_costs_no_record_its_place_in_the_topic(world, kind):
+    what = "This operation is not permitted on KinesisStreamAsSource delivery stream type."
+    fault = Fault(status=400, code="InvalidArgumentException", message=what)
+    host = world.host()
+    for start in (0, 100, 0):  # invocations come again, and with other records
+        world.firehose.faults.extend([fault] * 50)
+        with pytest.raises(SinkError, match=rf"LMS-4009 30 of 30 records .*{what}"):
+            host.handle(EVENTS[kind](map(entry, goods(30, start))), Context())
+        world.firehose.faults.clear()
+    assert world.letters() == {}
+    assert world.rows() == {}
+    check_success(kind, host.handle(EVENTS[kind](map(entry, goods(30))), Context()))
+    assert world.rows() == expected(goods(30))
+
+
 def test_a_mapping_that_reports_them_answers_every_failed_offset(world):
     world.firehose.outage = True
     records = goods(6, start=40)

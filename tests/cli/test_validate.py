@@ -97,7 +97,11 @@ class Services:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.kafka = KafkaLab(folder / "pem", mtls=True)
-        self.hose = FirehoseLab(StreamConfig.for_settings("rows", settings), folder / "landed")
+        streams = [
+            StreamConfig.for_settings("rows", settings),
+            StreamConfig.for_settings("fed", settings, type="MSKAsSource"),
+        ]
+        self.hose = FirehoseLab(streams, folder / "landed")
         self.wait(self.kafka.start())
         self.wait(self.kafka.create_topic("lm", 2))
         self.wait(self.hose.start())
@@ -140,6 +144,19 @@ def test_everything_that_is_named_is_asked(cli, services, tmp_path):
     assert {found[f"stream's {name}"] for name in parts} == {"is the engine's"}
     assert found["certificate"].startswith("ends in ")
     assert not list((tmp_path / "dead").rglob("*.json"))
+
+
+@pytest.mark.parametrize("verb", ["validate", "run"])
+def test_a_stream_that_msk_feeds_is_found_before_a_record_is_read(cli, good, services, verb):
+    good.setenv("LMSTREAM_SINK__STREAM", "fed")
+    said = cli(*(["validate", "--connect", "--json"] if verb == "validate" else ["run"]), *services.flags())
+    assert said.code == 1
+    if verb == "validate":
+        assert "is of type MSKAsSource" in failed(said)["sink"]["said"]
+    else:
+        assert "LMS-4010" in said.err
+        assert "'fed' at http://127.0.0.1" in said.err
+        assert "is of type MSKAsSource, and only a DirectPut stream takes rows" in said.err
 
 
 def test_a_stream_that_partitions_otherwise_is_found_before_rows_are_lost_to_queries(cli, good, services):

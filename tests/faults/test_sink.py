@@ -59,7 +59,14 @@ def dead_letters(scene):
     return list(scene.dead.rglob("*.json"))
 
 
-@pytest.mark.parametrize("fault", [Fault.denied(), Fault.missing(), Fault.kms()], ids=lambda f: f.code)
+FED = Fault(
+    status=400,
+    code="InvalidArgumentException",
+    message="This operation is not permitted on KinesisStreamAsSource delivery stream type.",
+)
+
+
+@pytest.mark.parametrize("fault", [Fault.denied(), Fault.missing(), Fault.kms(), FED], ids=lambda f: f.code)
 async def test_22_a_wrong_configuration_pauses_alarms_keeps_the_data_and_recovers_when_mended(scene, fault):
     source, seen = LogSource(scene.records(300)), []
     scene.hose.faults = always(fault)

@@ -104,6 +104,56 @@ async def test_a_request_of_one_refused_pack_is_permanent(sink):
     assert {v.code for v in several} == {verdict.code}
 
 
+@pytest.mark.parametrize("kind", ["KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"])
+async def test_a_stream_with_a_source_of_its_own_is_named_before_a_start_and_its_refusals_are_no_verdict(
+    tmp_path, kind
+):
+    config = StreamConfig.for_settings("rows", EngineSettings(org_id="acme"), type=kind)
+    async with FirehoseLab(config, tmp_path / "landed") as fed:
+        sink = Firehose(settings(fed))
+        with pytest.raises(SinkError, match=f"is of type {kind}") as refused:
+            await sink.describe()
+        assert (refused.value.reason, refused.value.code) == ("sink.refused", "LMS-4010")
+        [verdict] = await sink.write(packs(1))
+        assert (verdict.kind, verdict.code, verdict.unsure) == (Kind.PERMANENT, "InvalidArgumentException", True)
+        await sink.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "unsure"),
+    [
+        ("This operation is not permitted on MSKAsSource delivery stream type.", True),
+        ("", True),
+        ("The request was rejected", True),
+        (
+            "1 validation error detected: Value 'x y' at 'deliveryStreamName' failed to satisfy constraint: pattern",
+            True,
+        ),
+        ("1 validation error detected: Value at 'records' failed to satisfy constraint: Member must not be null", True),
+        (
+            (
+                "1 validation error detected: Value 'java.nio.HeapByteBuffer[pos=0 lim=1045710 cap=1045710]' at "
+                "'records.1.member.data' failed to satisfy constraint: Member must have length less than or equal to 1024000"
+            ),
+            False,
+        ),
+        ("Records size exceeds 4 MB limit", False),
+    ],
+)
+async def test_only_words_about_the_data_make_a_refusal_a_verdict(lab, sink, message, unsure):
+    lab.faults.append(Fault(status=400, code="InvalidArgumentException", message=message))
+    [verdict] = await sink.write(packs(1))
+    assert (verdict.kind, verdict.unsure) == (Kind.PERMANENT, unsure)
+    [inside] = judge(
+        {
+            "FailedPutCount": 1,
+            "RequestResponses": [{"ErrorCode": "InvalidArgumentException", "ErrorMessage": message}],
+        },
+        1,
+    )
+    assert (inside.kind, inside.unsure) == (Kind.PERMANENT, unsure)
+
+
 async def test_the_limits_are_those_the_service_enforces(sink):
     assert await sink.write([Pack(b"{" + b" " * (LIMITS.pack_bytes - 3) + b"}\n", 1)]) == [None]
     assert (await sink.write(packs(LIMITS.request_packs + 1)))[0].code != "unknown_outcome"

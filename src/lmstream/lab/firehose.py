@@ -168,6 +168,7 @@ class FirehoseLab:
         put = parse(body)
         stream = self._stream(put.delivery_stream_name)
         if operation == "PutRecord":
+            _direct(stream)
             data = data_of(put.record, "record")
             await self._make_room(stream)
             stream.take(data)
@@ -188,6 +189,7 @@ class FirehoseLab:
         put = parse(body)
         stream = self._stream(put.delivery_stream_name)
         records = batch(put)
+        _direct(stream)
         await self._make_room(stream)
         refused = fault.failing(len(records))
         if self.quota is not None:
@@ -234,3 +236,10 @@ class FirehoseLab:
             what = f"Firehose {name} under account {ACCOUNT} not found."
             raise RefusedError(400, "ResourceNotFoundException", what)
         return self._streams[name]
+
+
+def _direct(stream: DeliveryStream) -> None:
+    """Refuse what is put into a stream that has a source of its own."""
+    if stream.config.type != "DirectPut":
+        what = f"This operation is not permitted on {stream.config.type} delivery stream type."
+        raise RefusedError(400, "InvalidArgumentException", what)

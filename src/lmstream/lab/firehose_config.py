@@ -1,7 +1,7 @@
 """Configuration of a lab delivery stream, checked as the service checks it when a stream is created."""
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -25,6 +25,8 @@ class StreamConfig(Struct, frozen=True, kw_only=True):
     """One delivery stream. A value the service would refuse raises ConfigError here."""
 
     name: str
+    type: Literal["DirectPut", "KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"] = "DirectPut"
+    """DeliveryStreamType: a stream that has a source of its own refuses what is put."""
     prefix: str
     """Prefix expression of the objects, with !{partitionKeyFromQuery:x} for the keys of `query`."""
     error_prefix: str = "errors/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/"
@@ -119,6 +121,7 @@ class StreamConfig(Struct, frozen=True, kw_only=True):
             raise ConfigError("config.invalid", f"delivery stream: {what}")
         given: dict[str, Any] = {
             "name": properties["DeliveryStreamName"],
+            "type": properties.get("DeliveryStreamType", "DirectPut"),
             "prefix": to["Prefix"],
             "error_prefix": to["ErrorOutputPrefix"],
             "query": query,

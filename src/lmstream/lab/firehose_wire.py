@@ -96,7 +96,7 @@ def describe(stream: DeliveryStream) -> dict[str, Any]:
         "DeliveryStreamName": name,
         "DeliveryStreamARN": f"arn:aws:firehose:{REGION}:{ACCOUNT}:deliverystream/{name}",
         "DeliveryStreamStatus": "ACTIVE",
-        "DeliveryStreamType": "DirectPut",
+        "DeliveryStreamType": stream.config.type,
         "VersionId": "1",
         "CreateTimestamp": stream.created,
         "Destinations": [

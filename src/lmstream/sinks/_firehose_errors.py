@@ -1,5 +1,6 @@
 """What every error of a Firehose call means for who retries: one table."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -80,6 +81,11 @@ PREFIXES: Final[tuple[tuple[str, Kind], ...]] = (
 _STATUSES: Final[Mapping[int, Kind]] = {401: _F, 403: _F, 404: _F, 405: _F, 408: _R, 413: _P, 429: _R}
 # Not 400: a proxy's page, a clock gone wrong or a code of next year says nothing about the rows.
 
+_OF_DATA: Final = re.compile(r"\brecords?\.\w+\.member\.data\b|\brecords?'? size exceeds?\b", re.IGNORECASE)
+"""Words that are about the bytes of a pack: the constraint on `records.N.member.data` (Length in API_Record.html of the
+service's reference) and "Records size exceeds 4 MB limit". All else that is refused with a permanent code may be about
+the stream or the request, like "This operation is not permitted on KinesisStreamAsSource delivery stream type"."""
+
 UNKNOWN: Final = "unknown_outcome"
 """Code of packs that may have been taken and will be sent again."""
 
@@ -106,6 +112,11 @@ def classify(code: str, status: int | None = None) -> Kind:
     return kind or _STATUSES.get(status or 0, _R)
 
 
+def refusal(kind: Kind, code: str, message: str) -> Failure:
+    """A verdict, which is unsure when it is permanent and its words are not about the data."""
+    return Failure(kind, code, message, unsure=kind is _P and not _OF_DATA.search(message))
+
+
 def failure_of(error: BaseException) -> Failure:
     """Translate an exception of a call into a verdict, as for a request of one pack."""
     response = getattr(error, "response", None)
@@ -114,12 +125,12 @@ def failure_of(error: BaseException) -> Failure:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         # A body that was no JSON gives the status as code, or none: a proxy spoke, not the service.
         kind = _R if code.isdigit() and int(code) >= 500 else classify(code, status)  # noqa: PLR2004 - HTTP 5xx
-        return Failure(kind, code, str(response["Error"].get("Message", error)))
+        return refusal(kind, code, str(response["Error"].get("Message", error)))
     names = [cls.__name__ for cls in type(error).__mro__]
     kind = next((ERRORS[name] for name in names if name in ERRORS), _R)
     if isinstance(error, ValueError) and "endpoint" in str(error).lower():
         kind = _F  # "Invalid endpoint: ...": a bare ValueError of botocore
     cause = type(getattr(error, "kwargs", {}).get("error"))
     if kind is not _R or _NOT_SENT.intersection(names) or _NOT_SENT.intersection(c.__name__ for c in cause.__mro__):
-        return Failure(kind, names[0], str(error))
+        return refusal(kind, names[0], str(error))
     return Failure(kind, UNKNOWN, f"{names[0]}: {error}".removesuffix(": "))

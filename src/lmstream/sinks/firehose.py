@@ -11,7 +11,7 @@ from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.settings import KIB, MIB
-from lmstream.sinks._firehose_errors import UNKNOWN, classify, failure_of
+from lmstream.sinks._firehose_errors import UNKNOWN, classify, failure_of, refusal
 
 # Limits of the service: https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html
 # and https://docs.aws.amazon.com/firehose/latest/dev/limits.html
@@ -23,6 +23,10 @@ LIMITS: Final = Limits(
     request_bytes=4 * MIB,
     base64=True,
 )
+
+DIRECT_PUT: Final = "DirectPut"
+"""The DeliveryStreamType that "provider applications access directly"; streams with a source of their own refuse
+PutRecordBatch (docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html)."""
 
 _R, _F = Kind.RETRYABLE, Kind.FATAL_CONFIG
 
@@ -76,7 +80,8 @@ class Firehose:
         """Make one PutRecordBatch.
 
         An error of the whole request is permanent only when it had one pack; with several packs it is retryable with
-        the same code, and the caller finds the bad one by sending them apart.
+        the same code, and the caller finds the bad one by sending them apart. One whose words are not about the data is
+        unsure: the caller takes it for the stream's until another pack is taken.
         """
         if not packs:
             return []
@@ -97,8 +102,8 @@ class Firehose:
     async def describe(self) -> Mapping[str, Any]:
         """Ask the service about the stream, before a start.
 
-        Raises SinkError `sink.missing`, `sink.denied` or `sink.unreachable`. `sink.denied` is no proof: a role that may
-        only put can deliver all the same, so a host takes it as a warning.
+        Raises SinkError `sink.missing`, `sink.refused`, `sink.denied` or `sink.unreachable`. `sink.denied` is no proof:
+        a role that may only put can deliver all the same, so a host takes it as a warning.
         """
         settings = self._settings
         place = f"{settings.stream!r} at {settings.endpoint_url or settings.region or 'the default region'}"
@@ -123,6 +128,9 @@ class Firehose:
             raise SinkError(reason, f"{place}: {failure.code}: {failure.message}") from error
         if status != "ACTIVE":
             raise SinkError("sink.missing", f"{place} is {status}, not ACTIVE")
+        kind = described.get("DeliveryStreamType", DIRECT_PUT)
+        if kind != DIRECT_PUT:
+            raise SinkError("sink.refused", f"{place} is of type {kind}, and only a {DIRECT_PUT} stream takes rows")
         return dict(described)
 
     async def close(self) -> None:
@@ -189,7 +197,7 @@ def _verdict(one: object) -> Failure | None:
     if isinstance(record_id, str) and record_id and not code:
         return None
     if isinstance(code, str) and code and not record_id:
-        return Failure(classify(code), code, str(one.get("ErrorMessage", "")))
+        return refusal(classify(code), code, str(one.get("ErrorMessage", "")))
     return _unknown("an answer with neither or both of RecordId and ErrorCode", 1)[0]
 
 
