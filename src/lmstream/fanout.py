@@ -2,6 +2,7 @@
 
 import struct
 from _thread import allocate_lock, start_new_thread
+from binascii import hexlify
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -129,7 +130,7 @@ class Engine:
         seed, fixed = self._topics.get(record.topic) or self._topic(record.topic)
         identity = seed.copy()
         identity.update(_COORDINATES.pack(record.partition, record.offset, record.timestamp))
-        row_id = identity.hexdigest().encode()
+        row_id = hexlify(identity.digest())
         begins: list[bytes] = []
         org_keys: list[str] = []
         for series in bundle.series:

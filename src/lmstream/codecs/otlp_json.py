@@ -27,7 +27,11 @@ _HOLE: Final = NumberPoint(asInt=0)
 """Keeps the place of a point that is judged the general way."""
 _EPOCH: Final = b'"key":"epoch","value":{"stringValue":"'
 """What stands before the digits of LMDP's epoch, in compact JSON; any other scope is read whole."""
+_joined: Final = b"".join
+"""Makes bytes of a Raw, in two thirds of the time that bytes() takes."""
 _ENUM: Final = pieces.ENUM
+_USUAL: Final = 2
+"""Cumulative, the temporality of nearly all sums."""
 _COUNT_FROM: Final = 1 * MIB
 _BRACES_PER_POINT: Final = 32
 _COMMAS_PER_POINT: Final = 64
@@ -158,13 +162,13 @@ class Codec:
         stop = sent = 0
         hollow = False
         for resource_metrics in request.resourceMetrics or ():
-            resource = self._resources[bytes(resource_metrics.resource)]
+            resource = self._resources[_joined((resource_metrics.resource,))]
             scopes = resource_metrics.scopeMetrics
             if not scopes:
                 hollow = True
                 continue
             for scope_metrics in scopes:
-                scope = self._scopes.find(bytes(scope_metrics.scope))
+                scope = self._scopes.find(_joined((scope_metrics.scope,)))
                 start = stop
                 found_metrics = scope_metrics.metrics or ()
                 sent += len(found_metrics)
@@ -175,7 +179,7 @@ class Codec:
                     ):
                         if total is not None:
                             temporality, monotonic = total.aggregationTemporality, total.isMonotonic
-                            if temporality not in _ENUM:
+                            if temporality != _USUAL and temporality not in _ENUM:
                                 temporality = temporality_number(temporality, noted)
                             if type(monotonic) is not bool:
                                 monotonic = _boolean(monotonic)
@@ -193,12 +197,14 @@ class Codec:
                                 self._judge("gauge", raw, points, judged)
                         else:
                             points += found
+                        size = len(found)
                     else:
                         head = self._histograms(metric, points, judged, noted)
-                        if len(points) == stop:
+                        size = len(points) - stop
+                        if not size:
                             continue
-                    metrics += [head.piece] * (len(points) - stop)
-                    stop = len(points)
+                    metrics += [head.piece] * size
+                    stop += size
                     stops.append(stop)
                     heads.append(head)
                 if stop > start:
@@ -230,8 +236,7 @@ class Codec:
             if left:
                 left_out[at] = left
         try:
-            # Joining each with nothing makes bytes of it, in two thirds of the time that bytes() takes.
-            tails = list(map(self._tails.__getitem__, map(b"".join, zip(raws))))
+            tails = list(map(self._tails.__getitem__, map(_joined, zip(raws))))
         except (ValidationError, DecodeError):
             tails = [self._tail(at, raw, odd) for at, raw in enumerate(raws)]
         if closer:
