@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import stat
+import struct
 import subprocess
 import sys
 import textwrap
@@ -177,3 +179,95 @@ def test_a_record_that_needs_more_memory_than_there_is_is_a_dead_letter_and_not_
         *("limits.size", 2),
         "more memory than this process may take",
     )
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_the_folder_and_its_files_are_for_this_user_alone_whatever_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        crashes = Crashes(tmp_path / "more" / "state")
+        crashes.enter(record(5, b"x"))
+        end(crashes)
+        Crashes(tmp_path / "more" / "state").close()
+    finally:
+        os.umask(before)
+    state = tmp_path / "more" / "state"
+    assert mode(state) == 0o700
+    assert {each.name: mode(each) for each in state.iterdir()} == {"lock": 0o600, "deaths": 0o600}
+
+
+def test_a_folder_of_an_earlier_version_is_closed_to_others(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir(mode=0o777)
+    state.chmod(0o777)
+    (state / "deaths").write_text('{"t/0/7":2}')
+    crashes = Crashes(state)
+    assert crashes.deaths(record(7, b"")) == 2
+    crashes.close()
+    assert mode(state) == 0o700
+
+
+def test_a_folder_with_other_files_keeps_its_mode_and_is_refused_when_others_write_there(tmp_path):
+    (tmp_path / "else.txt").write_text("mine")
+    tmp_path.chmod(0o755)
+    Crashes(tmp_path).close()
+    assert mode(tmp_path) == 0o755
+    tmp_path.chmod(0o775)
+    with pytest.raises(ConfigError, match=r"others may write there \(mode 0775\): chmod 700"):
+        Crashes(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["deaths", "deaths.new", "lock", "planted.mark"])
+def test_planted_links_are_not_followed(tmp_path, name):
+    """Neither is anything written or read through them: their targets stay as they are, and are not in `deaths`."""
+    target = tmp_path / "target"
+    head = struct.pack("<qiH", 8, 0, 1) + b"t"
+    target.write_bytes(head + b"a secret")
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    # A mark with coordinates makes `deaths` be written.
+    (state / "a.mark").write_bytes(head)
+    (state / name).symlink_to(target)
+    try:
+        Crashes(state).close()
+    except ConfigError as error:
+        assert "is a link" in str(error)  # noqa: PT017 - either is right: refused, or replaced
+    assert target.read_bytes() == head + b"a secret"
+    assert not target.with_name("target.new").exists()
+    deaths = state / "deaths"
+    assert deaths.is_symlink() or not deaths.exists() or json.loads(deaths.read_bytes()) == {"t/0/7": 1}
+
+
+def test_a_link_instead_of_the_folder_is_refused_and_a_link_to_nowhere_too(tmp_path):
+    (tmp_path / "real").mkdir()
+    for target in ("real", "nowhere"):
+        (tmp_path / "state").symlink_to(tmp_path / target)
+        with pytest.raises(ConfigError, match="is a link"):
+            Crashes(tmp_path / "state")
+        (tmp_path / "state").unlink()
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["lock", "deaths", "x.mark"])
+def test_a_planted_pipe_does_not_hold_up_the_start(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match=f"{name} in it is no regular file"):
+        Crashes(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_belongs_to_another_user_is_refused(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 12345, 12345)
+    with pytest.raises(ConfigError, match=r"belongs to another user \(uid 12345\)"):
+        Crashes(state)
+    os.chown(state, 0, 0)
+    (state / "deaths").write_text('{"t/0/7":3}')
+    os.chown(state / "deaths", 12345, 12345)
+    with pytest.raises(ConfigError, match="deaths in it belongs to another user"):
+        Crashes(state)

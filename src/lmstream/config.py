@@ -42,7 +42,8 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds between two status lines."""
     state_dir: str = ""
     """Folder that remembers over which record a process died, so that after three deaths it is dead-lettered without
-    its bytes. Must outlive the process. Empty: `.state` in the folder of dead letters; off when there is none."""
+    its bytes. Must outlive the process, and be this user's own: it is made with mode 0700. Empty: `.state` in the
+    folder of dead letters; off when there is none."""
 
 
 class Function(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,12 +6,13 @@ import os
 import secrets
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from lmstream import _private
 from lmstream.errors import ConfigError
 from lmstream.model import Record
 
@@ -19,6 +20,8 @@ _SIZE: Final = mmap.PAGESIZE
 _HEAD: Final = struct.Struct("<qiH")  # offset + 1, or 0 for none; partition; bytes of the topic that follows
 _OFFSET: Final = struct.Struct("<q")
 _MOST: Final = 1_000  # coordinates remembered; one process adds one in its life
+_DEATHS_BYTES: Final = 1024 * 1024  # more than _MOST coordinates take: topics have 249 characters at most
+_OURS: Final = (".mark", "deaths", "deaths.new", "lock")  # how names of files end that we put there
 
 
 class Crashes:
@@ -30,19 +33,22 @@ class Crashes:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        """Open the folder, which is made when it is missing, and collect the dead. Raises ConfigError."""
-        self._folder = Path(folder)
+        """Open the folder, which is made when it is missing, and collect the dead.
+
+        Raises ConfigError, also for a folder that is a link, or that another user owns or could write to: who plants
+        files there could have records passed over. Needs Linux or macOS, as all of lmstream does.
+        """
         self._topic = ""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._at = _private.folder(Path(folder), _OURS)
             with self._alone():
                 self._deaths = self._read()
                 if dead := [coordinates for coordinates in self._collected() if coordinates]:
                     for each in dead:
                         self._deaths[each] = self._deaths.pop(each, 0) + 1
                     self._save()
-                self._path = self._folder / f"{secrets.token_hex(8)}.mark"
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+                self._name = f"{secrets.token_hex(8)}.mark"
+                self._file = _private.created(self._at, self._name)
                 fcntl.flock(self._file, fcntl.LOCK_EX)
                 # Written, not only stretched: a page without a block on a full disk would kill us at the first store.
                 os.write(self._file, bytes(_SIZE))
@@ -80,39 +86,60 @@ class Crashes:
     def close(self) -> None:
         """End cleanly: leave no mark behind. Safe to call twice."""
         if not self._page.closed:
-            self._path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(self._name, dir_fd=self._at)
             self._page.close()
             os.close(self._file)
+            os.close(self._at)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with (self._folder / "lock").open("ab") as lock:
+        lock = _private.opened(self._at, "lock", os.O_RDWR | os.O_CREAT)
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)
 
     def _collected(self) -> Iterator[str]:
         """Coordinates in the marks of the dead, which are removed; empty where one died between two records."""
-        for path in sorted(self._folder.glob("*.mark")):
-            with path.open("rb") as file:
+        for name in _private.names(self._at):
+            if not name.endswith(".mark"):
+                continue
+            try:
+                mark = _private.opened(self._at, name, os.O_RDONLY)
+            except FileNotFoundError:
+                continue  # its owner ended in this moment
+            try:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue  # its owner lives
-                data = file.read(_SIZE).ljust(_HEAD.size, b"\0")
-                path.unlink()
+                data = os.read(mark, _SIZE).ljust(_HEAD.size, b"\0")
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=self._at)
+            finally:
+                os.close(mark)
             after, partition, length = _HEAD.unpack_from(data)
             topic = data[_HEAD.size : _HEAD.size + length].decode(errors="replace")
             yield f"{topic}/{partition}/{after - 1}" if after > 0 else ""
 
     def _read(self) -> dict[str, int]:
         try:
-            return msgspec.json.decode((self._folder / "deaths").read_bytes(), type=dict[str, int])
-        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+            file = _private.opened(self._at, "deaths", os.O_RDONLY)
+        except FileNotFoundError:
+            return {}
+        try:
+            with os.fdopen(file, "rb") as deaths:
+                return msgspec.json.decode(deaths.read(_DEATHS_BYTES), type=dict[str, int])
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return {}
 
     def _save(self) -> None:
         for coordinates in list(self._deaths)[:-_MOST]:
             del self._deaths[coordinates]
-        new = self._folder / "deaths.new"
-        new.write_bytes(msgspec.json.encode(self._deaths))
-        new.replace(self._folder / "deaths")
+        with suppress(FileNotFoundError):
+            os.unlink("deaths.new", dir_fd=self._at)  # a process was killed before the rename below
+        with os.fdopen(_private.created(self._at, "deaths.new"), "wb") as new:
+            new.write(msgspec.json.encode(self._deaths))
+        os.replace("deaths.new", "deaths", src_dir_fd=self._at, dst_dir_fd=self._at)
