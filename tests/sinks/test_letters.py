@@ -1,7 +1,9 @@
 """Dead letters in a folder: durable, at one place per record, never over another record, and readable as a source."""
 
 import asyncio
+import os
 import resource
+import stat
 
 import pytest
 
@@ -55,6 +57,20 @@ async def test_hostile_topics_stay_inside(tmp_path, topic):
     root = tmp_path / "deep" / "root"
     await Letters(Settings(root=str(root))).write([letter(topic=topic)])
     assert len(names(root)) == len(names(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+async def test_letters_and_their_folders_are_for_this_user_alone_whatever_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        sink = Letters(Settings(root=str(tmp_path / "made" / "root")))
+        await sink.check()
+        await sink.write([letter(), letter(value=b"other"), letter()])
+    finally:
+        os.umask(before)
+    modes = {each: stat.S_IMODE(each.stat().st_mode) for each in (tmp_path / "made", *tmp_path.rglob("made/**/*"))}
+    assert len([each for each in modes if each.is_file()]) == 2
+    assert {(each.is_dir(), mode) for each, mode in modes.items()} == {(True, 0o700), (False, 0o600)}
 
 
 async def test_a_folder_that_cannot_be_written_raises_and_says_where(tmp_path, sink):

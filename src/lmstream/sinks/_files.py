@@ -37,15 +37,21 @@ def parts_of(path: str) -> list[str] | None:
 
 
 @contextlib.contextmanager
-def folder(root: Path, parts: Sequence[str]) -> Iterator[int]:
-    """Open the folder `root/parts...`; those that are missing are made, durably. Raises OSError."""
+def folder(root: Path, parts: Sequence[str], *, private: bool = False) -> Iterator[int]:
+    """Open the folder `root/parts...`; those that are missing are made, durably. Raises OSError.
+
+    `private`: what is made is for this user alone (mode 0700), for files with original bytes in them.
+    """
+    mode = 0o700 if private else 0o755
     if not root.is_dir():
-        root.mkdir(parents=True, exist_ok=True)
+        for each in (*reversed(root.parents), root):
+            if not each.is_dir():
+                each.mkdir(mode if private else 0o777, exist_ok=True)
     at = os.open(root, _FOLDER)
     try:
         for part in parts:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(part, 0o755, dir_fd=at)
+                os.mkdir(part, mode, dir_fd=at)
                 os.fsync(at)
             below = os.open(part, _FOLDER | _NO_LINK, dir_fd=at)
             os.close(at)
@@ -63,14 +69,14 @@ def try_out(at: int) -> None:
     os.unlink(name, dir_fd=at)
 
 
-def replace(at: int, name: str, data: bytes) -> None:
-    """Write `data` as `name` in the folder `at`: hidden file, fsync, rename, fsync of the folder.
+def replace(at: int, name: str, data: bytes, *, private: bool = False) -> None:
+    """Write `data` as `name` in the folder `at`: hidden file, fsync, rename, fsync of the folder. `private`: mode 0600.
 
     Raises OSError, and then no file of that name was made or changed, except when only the last fsync failed.
     """
     hidden = f".{name}.{secrets.token_hex(4)}.tmp"  # not the process number: containers on one volume are all 1
     try:
-        file = os.open(hidden, _CREATE, 0o644, dir_fd=at)
+        file = os.open(hidden, _CREATE, 0o600 if private else 0o644, dir_fd=at)
         try:
             rest = memoryview(data)
             while rest:

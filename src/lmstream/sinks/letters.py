@@ -22,7 +22,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the dead-letter folder."""
 
     root: str
-    """Folder of the letters; made when it is missing. It holds original bytes: keep it as private as the topic."""
+    """Folder of the letters; made when it is missing. It holds original bytes, so what is made there is for this user
+    alone (folders 0700, letters 0600). One that is there already keeps its mode: keep it as private as the topic."""
 
 
 class Letters:
@@ -59,8 +60,8 @@ class Letters:
         for letter in letters:
             parts = folder_of(letter)
             try:
-                with _files.folder(self._root, parts) as at:
-                    _files.replace(at, self._name(at, letter), encode(letter))
+                with _files.folder(self._root, parts, private=True) as at:
+                    _files.replace(at, self._name(at, letter), encode(letter), private=True)
             except OSError as error:
                 place = "/".join((str(self._root), *parts, name_of(letter)))
                 code = errno.errorcode.get(error.errno or 0, "EIO")
@@ -76,7 +77,7 @@ class Letters:
 
     def _check(self) -> None:
         try:
-            with _files.folder(self._root, ()) as at:
+            with _files.folder(self._root, (), private=True) as at:
                 _files.try_out(at)
         except OSError as error:
             raise ConfigError("sink.disk", f"dead letters in {self._root}: {error.strerror or error}") from error
