@@ -538,9 +538,11 @@ def violations(made):
     return [one for plugin in made.report["pluginReports"] for one in plugin["violations"]]
 
 
-def test_the_rule_pack_finds_nothing_and_each_acknowledgement_has_its_reason(each):
-    assert violations(each) == []
-    packs = {plugin["pluginName"]: plugin for plugin in each.report["pluginReports"]}
+def test_the_rule_pack_finds_nothing_and_each_acknowledgement_has_its_reason(each, tmp_path):
+    judged = synthesized(each.deployment, tmp_path, validated=True)
+    assert violations(judged) == []
+    packs = {plugin["pluginName"]: plugin for plugin in judged.report["pluginReports"]}
+    assert packs.keys() == {"AwsSolutions"}  # CDK's own look at the templates is told only when it finds something
     assert packs["AwsSolutions"]["conclusion"] == "success"
     said = packs["AwsSolutions"]["suppressedViolations"]
     assert 4 <= len(said) <= 8
