@@ -176,12 +176,85 @@ def test_query_of_an_empty_folder_is_an_empty_table_with_the_contracts_columns(c
         "select 1; select 2",
         "selct 1",
         "select nothing from rows",
+        "pragma version",
+        "checkpoint",
+        "call enable_logging()",
+        "select * from enable_logging()",
+        "select * from query('select 1')",
+        "select * from json_execute_serialized_sql(json_serialize_sql('select 1'))",
+        "explain create table t as select 1",
+        "explain analyze create table t as select 1",
+        "explain analyze",
+        "explain (format json) select 1; select 1",
+        "select * from landed_files",
+        "select " + "(" * 3000 + "1" + ")" * 3000,
     ],
 )
 def test_query_only_reads_and_only_below_the_landing_folder(cli, landed, sql):
     said = cli("query", sql, "--landed", landed)
     assert (said.code, said.out) == (2, "")
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "copy (select 1) to '{}'",
+        "explain copy (select 1) to '{}'",
+        "explain analyze copy (select 'forged' as x) to '{}' (format csv)",
+        "EXPLAIN  ANALYZE\n/* x */ copy (select 1) to '{}'",
+        "/* x */ explain analyze copy (select 1) to '{}'",
+        " -- x\nexplain analyze copy (select 1) to '{}'",
+        "explain (analyze) copy (select 1) to '{}'",
+        "with x as (copy (select 1) to '{}') select 1",
+        "with x as materialized (copy (select 1) to '{}') select 1 union select 2",
+        "explain analyze with x as (copy (select 1) to '{}') select 1",
+        "select * from enable_logging(storage := 'file', storage_path := '{}')",
+        "export database '{}'",
+        "vacuum; copy landed to '{}'",
+    ],
+)
+def test_query_writes_nothing_over_what_landed_however_it_is_asked(cli, landed, sql):
+    before = {path: path.read_bytes() for path in sorted(landed.rglob("*")) if path.is_file()}
+    there = next(path for path in before if path.name == "copy-of-it")
+    for target in (there, landed / "new.csv"):
+        said = cli("query", sql.format(target), "--landed", landed)
+        assert (said.code, said.out) == (2, "")
+        assert "LMS-2001" in said.err
+    assert {path: path.read_bytes() for path in sorted(landed.rglob("*")) if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "describe rows",
+        "summarize rows",
+        "show tables",
+        "explain select * from rows",
+        "explain analyze select count(*) from rows",
+        "from rows select metric",
+        "with a as (select 1 as x) select * from a, range(3)",
+        "with recursive t(n) as (select 1 union all select n + 1 from t where n < 5) select * from t",
+        "select unnest([1, 2]) union all select 3",
+        "values (1), (2)",
+        "select metric, count(*) from rows group by all having count(*) > 0 order by all",
+    ],
+)
+def test_query_takes_every_kind_of_select(cli, landed, sql):
+    said = cli("query", sql, "--landed", landed)
+    assert said.code == 0, said.err
+
+
+def test_query_csv_on_a_terminal_shows_no_control_characters(cli, landed, monkeypatch):
+    import sys
+
+    sql = "select chr(27) || ']0;x' as a"
+    assert "\x1b" in cli("query", sql, "--landed", landed, "--csv").out  # a file gets what there is
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True, raising=False)
+    for flag in ("--csv", "--raw-csv"):
+        said = cli("query", sql, "--landed", landed, flag)
+        assert "\x1b" not in said.out
+        assert "\\x1b]0;x" in said.out
 
 
 def test_query_csv_defuses_formulas_unless_told(cli, landed):

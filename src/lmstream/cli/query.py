@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from lmstream.cli import terminal
 from lmstream.cli.landed import is_gzip, landed_files
 from lmstream.cli.places import NO_S3, Folder, Place, Prefix, S3Access, place
+from lmstream.cli.selects import reading
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.model import RowEvent
 from lmstream.settings import MIB
@@ -33,7 +34,6 @@ _SCALARS: Final[dict[type, str]] = {
     msgspec.inspect.BoolType: "BOOLEAN",
     msgspec.inspect.DictType: "MAP(VARCHAR, VARCHAR)",
 }
-_READING: Final = frozenset({"SELECT", "EXPLAIN", "PRAGMA"})
 
 
 def query(
@@ -52,7 +52,7 @@ def query(
     Parameters
     ----------
     sql
-        One statement that reads. Without it: rows by org, metric and hour.
+        One statement that reads: a select, or explain of one. Without it: rows by org, metric and hour.
     landed
         Folder of landed rows, or s3://BUCKET/PREFIX: a prefix that is small enough to be copied here first.
     errors
@@ -93,7 +93,8 @@ def _print(root: Path, errors: Path | None, sql: str, *, as_json: bool, as_csv: 
     elif as_csv or raw_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(headers)
-        writer.writerows([v if raw_csv else _harmless(v) for v in row] for row in rows)
+        shows = terminal.cell if sys.stdout.isatty() else _same  # what goes into a file stays as it is
+        writer.writerows([v if raw_csv else _harmless(v) for v in map(shows, row)] for row in rows)
     else:
         shown = [row for row, _ in zip(rows, range(_SHOWN), strict=False)]
         terminal.table(headers, shown)
@@ -109,7 +110,15 @@ def connect(root: Path, errors: Path | None = None) -> Any:
         raise ConfigError("config.extra", "query needs: pip install 'lmstream[query]'") from e
     if not root.is_dir():
         raise ConfigError("config.invalid", f"--landed {root}: no such folder")
-    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "allow_community_extensions": "false",
+            "python_enable_replacements": "false",  # a name in SQL is no variable of ours
+        },
+    )
     plain: list[str] = []
     zipped: list[str] = []
     for path in landed_files(root.resolve(), without=[errors or root / "errors"]):
@@ -121,7 +130,7 @@ def connect(root: Path, errors: Path | None = None) -> Any:
     connection.execute(
         "create view rows as select * from landed qualify row_number() over (partition by rowId order by rowId) = 1"
     )
-    # allowed_directories lets writes through too, so `run` takes statements that read only.
+    # allowed_directories lets writes through too: `run` takes only what `selects` knows to read.
     connection.execute(f"set allowed_directories=[{_quoted(str(root.resolve()) + '/')}]")
     connection.execute("set enable_external_access=false")
     connection.execute("set lock_configuration=true")
@@ -133,10 +142,7 @@ def run(connection: Any, sql: str) -> tuple[list[str], Iterator[Sequence[Any]]]:
     import duckdb
 
     try:
-        statements = connection.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type.name not in _READING:
-            raise ConfigError("config.invalid", "query takes one statement that reads: select, describe, explain")
-        result = connection.execute(statements[0])
+        result = connection.execute(reading(connection, sql))
         headers = [column[0] for column in result.description]
     except duckdb.Error as e:
         raise _sql_error(e) from e
@@ -167,6 +173,10 @@ def _select(files: list[str], columns: dict[str, str], compression: str) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _same(value: object) -> object:
+    return value
 
 
 def _harmless(value: object) -> object:
