@@ -144,7 +144,12 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
 	@UV="$(UV)" $(BIN)/python adapters/lambda/build_zip.py $(ARGS)
 
-synth: $(CDK) lambda-zip ## The AWS path as CloudFormation templates in deploy/cdk/cdk.out (settings: deploy/cdk/settings.toml)
+# Made again when a file or a folder that goes into it is newer: a folder is when something left it.
+ZIPS := dist/.zips
+$(ZIPS): $(DEMO) requirements/lambda.lock $(shell find src/lmstream adapters/lambda -name __pycache__ -prune -o -print)
+	@UV="$(UV)" $(BIN)/python adapters/lambda/build_zip.py && touch $@
+
+synth: $(CDK) $(ZIPS) ## The AWS path as CloudFormation templates in deploy/cdk/cdk.out (settings: deploy/cdk/settings.toml)
 	@cd deploy/cdk && $(CDKRUN) python app.py && echo "templates are in deploy/cdk/cdk.out" >&2
 
 # The walk takes longest and begins first.
@@ -157,7 +162,7 @@ rehearsal: $(CDKCLI) $(STAGE) ## Deploy the data and transform stacks into an AW
 # The program runs on .venv, which has the command line; CDK runs on its own environment, found by PATH.
 SMOKE = cd deploy/cdk && $(CDKRUN) CDK_CLI_PATH="$(CURDIR)/$(CDKCLI)" $(CURDIR)/$(BIN)/python -m smoke
 
-smoke: $(CDKCLI) lambda-zip ## Deploy into an account of yours, ask it what AWS's pages leave open, tell the bill, remove (ARGS=--help)
+smoke: $(CDKCLI) $(ZIPS) ## Deploy into an account of yours, ask it what AWS's pages leave open, tell the bill, remove (ARGS=--help)
 	@$(SMOKE) $(ARGS)
 
 smoke-rehearsal: $(CDKCLI) $(STAGE) $(DEMO) ## The same on this machine, as far as an emulator can answer
@@ -165,19 +170,19 @@ smoke-rehearsal: $(CDKCLI) $(STAGE) $(DEMO) ## The same on this machine, as far 
 
 CDKDO = cd deploy/cdk && $(CDKRUN) node $(CURDIR)/$(CDKCLI)
 
-bootstrap: $(CDKCLI) lambda-zip ## Prepare an account for CDK, once (ARGS=aws://ACCOUNT/REGION), with your AWS credentials
+bootstrap: $(CDKCLI) $(ZIPS) ## Prepare an account for CDK, once (ARGS=aws://ACCOUNT/REGION), with your AWS credentials
 	@$(CDKDO) bootstrap $(ARGS)
 
-diff: $(CDKCLI) lambda-zip ## What `make deploy` would change (ARGS=lmstream-data for one stack)
+diff: $(CDKCLI) $(ZIPS) ## What `make deploy` would change (ARGS=lmstream-data for one stack)
 	@$(CDKDO) diff $(ARGS)
 
-deploy: $(CDKCLI) lambda-zip ## Deploy all stacks, unless AWS would refuse an update (ARGS="lmstream-data --require-approval never")
+deploy: $(CDKCLI) $(ZIPS) ## Deploy all stacks, unless AWS would refuse an update (ARGS="lmstream-data --require-approval never")
 	@cd deploy/cdk && $(CDKRUN) python deploy.py $(CURDIR)/$(CDKCLI) $(ARGS)
 
-deploy-unchecked: $(CDKCLI) lambda-zip ## Deploy without comparing first (ARGS=lmstream-data for one)
+deploy-unchecked: $(CDKCLI) $(ZIPS) ## Deploy without comparing first (ARGS=lmstream-data for one)
 	@$(CDKDO) deploy $(if $(ARGS),$(ARGS),--all)
 
-destroy: $(CDKCLI) lambda-zip ## Remove what holds no data (ARGS=lmstream-operations for one stack)
+destroy: $(CDKCLI) $(ZIPS) ## Remove what holds no data (ARGS=lmstream-operations for one stack)
 	@$(CDKDO) destroy $(if $(ARGS),$(ARGS),--all)
 
 clean: ## Remove what make made

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -152,8 +154,9 @@ def main() -> None:
     parser.add_argument("architectures", nargs="*", choices=[*MACHINES, []], help="default: all")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     flags = parser.parse_args()
-    for architecture in flags.architectures or MACHINES:
-        made = build(architecture, flags.out)
+    with ThreadPoolExecutor() as side_by_side:  # most of the time is pip's
+        built = list(side_by_side.map(partial(build, out=flags.out), flags.architectures or MACHINES))
+    for made in built:
         with zipfile.ZipFile(made) as entries:
             unpacked = sum(entry.file_size for entry in entries.infolist())
         print(f"{made.name}: {made.stat().st_size / 1e6:.2f} MB, {unpacked / 1e6:.2f} MB unpacked")  # noqa: T201
