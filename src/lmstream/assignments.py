@@ -58,6 +58,10 @@ class Assignments:
                 records.append(record)
             else:
                 self.stale += 1
+        for tp, offset in batch.passed.items():
+            epoch, ending = batch.epochs.get(tp, 0), self._revoking.get(tp)
+            if (ending is None or epoch > ending) and self.ledger.assign(tp, epoch):
+                self.ledger.passed(tp, epoch, offset)
         if records:
             self._pipeline.submit(Batch(records, batch.epochs, batch.end))
 

@@ -90,6 +90,9 @@ class Batch(Struct, frozen=True):
     """Assignment epoch of each partition in the batch: acknowledgements of an older epoch are dropped."""
     end: bool = False
     """The source is finished: nothing follows."""
+    passed: Mapping[TopicPartition, int] = field(default_factory=dict)
+    """Next offset to read of partitions in which offsets without a record follow what was handed out: markers of
+    transactions, aborted records, what compaction removed. Each has its epoch in `epochs`."""
 
 
 Drain = Callable[[Iterable[TopicPartition]], Awaitable[None]]

@@ -103,6 +103,21 @@ class Ledger:
                 part.position = done
         return True
 
+    def passed(self, tp: TopicPartition, epoch: int, offset: int) -> None:
+        """Note that the next offset to read is `offset`: below it lies no record that was not opened.
+
+        Offsets without a record (markers of transactions, aborted records) would count as unread for ever, and as
+        lost once retention has taken them. They are passed when all records before them are acknowledged.
+        """
+        part = self._owned.get(tp)
+        if part is None or part.epoch != epoch:
+            self.stale += 1
+        elif part.heap:
+            heappush(part.heap, offset - 1)  # without an entry in `open`: acknowledged from the start
+            self.held += 1
+        elif part.position is None or offset > part.position:
+            part.position = offset
+
     def position(self, tp: TopicPartition) -> int | None:
         """The next offset to read after the acknowledged prefix; None before the first, or when not assigned."""
         part = self._owned.get(tp)

@@ -85,6 +85,20 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.opened(tp, model.epoch, offset)
         assert not self.ledger.opened(tp, model.epoch - 1, offset)
 
+    @rule(tp=partitions, gap=st.sampled_from([1, 2, 7]))
+    def pass_over_offsets_without_a_record(self, tp, gap):
+        """As if the last of them had been a record that needs no acknowledgement."""
+        model = self.models.get(tp)
+        if model is None:
+            self.ledger.passed(tp, self.epochs[tp], 5)
+            assert self.ledger.position(tp) is None
+            return
+        last = max(model.delivered, default=-1) + gap
+        model.delivered.append(last)
+        model.settle(last)
+        self.ledger.passed(tp, model.epoch, last + 1)
+        self.ledger.passed(tp, model.epoch - 1, last + 100)
+
     @rule(tp=partitions, offset=st.integers(0, 20))
     def open_any(self, tp, offset):
         """Replayed dead letters come in any order, and twice."""

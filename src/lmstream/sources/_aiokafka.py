@@ -18,6 +18,7 @@ from lmstream.errors import LmstreamError, SourceError, coded
 from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
 from lmstream.sources import _kafka
+from lmstream.sources._aiokafka_inside import fence, generation, positions
 from lmstream.sources._member import LostError, log, next_epoch
 from lmstream.sources._supervisor import Supervisor
 
@@ -47,6 +48,8 @@ class AiokafkaMember:
         self._revoking = False
         self._committed: dict[TopicPartition, int] = {}
         self._read: dict[TopicPartition, int] = {}  # newest timestamp handed out
+        self._handed: dict[TopicPartition, int] = {}  # the offset behind what was handed out, or where it begins
+        self._generation = -1  # of the group, when the partitions that are ours were assigned
         self._failure: Exception | None = None
 
     @property
@@ -59,6 +62,7 @@ class AiokafkaMember:
 
     async def start(self) -> None:
         self._consumer = await _kafka.connect(self._settings, group=True, tls=self._source.tls)
+        fence(self._consumer, lambda: self._generation)
         self._consumer.subscribe(list(self._settings.topics), listener=_Listener(self))
 
     async def poll(self, room: int, /) -> Batch:
@@ -70,8 +74,11 @@ class AiokafkaMember:
         if not self._held:
             await self._fetch(max(1, min(_RECORDS, room // self._typical)), _WAIT)
         records = self._take(room)
-        self._read.update({record.tp: record.timestamp for record in records})
-        return Batch(records=records, epochs={tp: self._owned[tp] for tp in {record.tp for record in records}})
+        last = {record.tp: record for record in records}
+        for tp, record in last.items():
+            self._read[tp], self._handed[tp] = record.timestamp, record.offset + 1
+        passed = self._passed()
+        return Batch(records, epochs={tp: self._owned[tp] for tp in last.keys() | passed.keys()}, passed=passed)
 
     async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
         usable = self._owned.keys() - self._frozen
@@ -196,6 +203,16 @@ class AiokafkaMember:
             taken.append(self._held.popleft())
         return taken
 
+    def _passed(self) -> dict[TopicPartition, int]:
+        """Answer where the client stands behind what was handed out: only offsets without a record lie between."""
+        # Of a call that is under way, or of what is held, the client's position says nothing yet.
+        if self._consumer is None or self._held or self._fetching is not None or self._revoking:
+            return {}
+        stands = positions(self._consumer, self._owned)
+        passed = {tp: at for tp, at in stands.items() if at > self._handed.get(tp, at)}
+        self._handed.update(passed)
+        return passed
+
     def _apply_pauses(self, *, all_of_them: bool) -> None:
         consumer = self._consumer
         if consumer is None:
@@ -249,7 +266,8 @@ class AiokafkaMember:
         # Before the first await: from here on records may arrive, and they belong to this epoch.
         self._epoch = next_epoch()
         self._owned = {TopicPartition(*tp): self._epoch for tp in partitions}
-        self._committed, self._read, self._revoking = {}, {}, False
+        self._generation = -1 if self._consumer is None else generation(self._consumer)
+        self._committed, self._read, self._handed, self._revoking = {}, {}, {}, False
         self._held.clear()
         self._source.health.rebalances += 1
         try:
@@ -278,6 +296,8 @@ class AiokafkaMember:
             await consumer.seek_to_end(*latest)
             # Committed at once: a restart before the first real commit must not skip what came in between.
             await self.commit({TopicPartition(*tp): await consumer.position(tp) for tp in latest})
+        begins = {TopicPartition(*tp): await consumer.position(tp) for tp in bare} | self._committed
+        self._handed = begins | self._handed
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped

@@ -43,10 +43,13 @@ _TOPIC_WAIT: Final = 3.0  # seconds for a topic made a moment ago to appear in t
 _STOP: Final = 5.0  # seconds for a consumer to leave its group
 
 
-async def connect(settings: Settings, *, group: bool, tls: Tls | None = None) -> AIOKafkaConsumer:
+async def connect(
+    settings: Settings, *, group: bool, tls: Tls | None = None, uncommitted: bool = False
+) -> AIOKafkaConsumer:
     """Start a consumer that reads nothing yet, in the group or without one. All topics are there then.
 
     `tls` is that of a source that renews its certificate; without one, it is loaded here and stays as it is.
+    `uncommitted` reads records of open and aborted transactions too: to look at them, never to make rows of them.
     Raises ConfigError or SourceError (unreachable, tls, topic) within about the start-up timeout.
     """
     found = addresses(settings.bootstrap)
@@ -54,12 +57,14 @@ async def connect(settings: Settings, *, group: bool, tls: Tls | None = None) ->
         async with asyncio.timeout(settings.startup_timeout_ms / 1000):
             context = await (tls or Tls(settings)).load()
             await knock_any(found, context, client_cert=bool(settings.cert))
-            return await _started(settings, context, group=group)
+            return await _started(settings, context, group=group, uncommitted=uncommitted)
     except TimeoutError as error:
         raise SourceError("source.unreachable", f"{settings.bootstrap}: no start in time") from error
 
 
-async def _started(settings: Settings, context: ssl.SSLContext | None, *, group: bool) -> AIOKafkaConsumer:
+async def _started(
+    settings: Settings, context: ssl.SSLContext | None, *, group: bool, uncommitted: bool
+) -> AIOKafkaConsumer:
     options: dict[str, Any] = {
         "client_id": "lmstream",
         "check_crcs": True,
@@ -69,7 +74,7 @@ async def _started(settings: Settings, context: ssl.SSLContext | None, *, group:
         "enable_auto_commit": False,
         # "none": a partition without a commit is placed by us, an offset that is gone is an error and not a jump.
         "auto_offset_reset": "none",
-        "isolation_level": "read_committed",
+        "isolation_level": "read_uncommitted" if uncommitted else "read_committed",
         "fetch_max_bytes": settings.fetch_bytes,
         "max_partition_fetch_bytes": settings.partition_bytes,
         "session_timeout_ms": settings.session_timeout_ms,

@@ -1,6 +1,7 @@
 """How far a consumer group is behind, asked from the brokers: records, time, and the time until rows are lost."""
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,7 +14,9 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, NotCo
 from msgspec import Struct
 
 from lmstream.errors import SourceError
+from lmstream.model import TopicPartition
 from lmstream.sources import _kafka
+from lmstream.sources._aiokafka_inside import positions
 from lmstream.sources._kafka_settings import Settings
 from lmstream.sources._tls import Tls
 
@@ -59,8 +62,16 @@ async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag
             committed = await _committed(client, settings.group, partitions)
             kept = {} if retention is not None else await retentions(client, settings.topics)
         oldest = await _oldest(consumer, partitions, committed)
+        stands = dict(positions(consumer, (TopicPartition(*tp) for tp in partitions)))
+        # Behind a transaction that is open records wait which nobody may read yet: they are unread all the same.
+        if barred := [tp for tp in partitions if tp not in oldest and tp in stands and stands[tp] < _end(consumer, tp)]:
+            open_one = await _kafka.connect(small, group=False, tls=tls, uncommitted=True)
+            try:
+                oldest |= await _oldest(open_one, barred, stands)
+            finally:
+                await _kafka.stop(open_one)
         now = time.time()
-        return [_of(consumer, tp, committed, oldest, retention or kept.get(tp.topic), now) for tp in partitions]
+        return [_of(consumer, tp, committed, oldest, stands, retention or kept.get(tp.topic), now) for tp in partitions]
     except KafkaError as error:
         raise SourceError("source.unreachable", f"{type(error).__name__}: {error}") from error
     finally:
@@ -72,14 +83,16 @@ def _of(
     tp: KafkaPartition,
     committed: Mapping[KafkaPartition, int],
     oldest: Mapping[KafkaPartition, tuple[int, int]],
+    stands: Mapping[KafkaPartition, int],
     retention: float | None,
     now: float,
 ) -> Lag:
     end, at = consumer.highwater(tp), committed.get(tp)
     first = oldest.get(tp)
-    # Where the group has nothing, or what it has is gone, it begins at what is there.
-    begin = max(at if at is not None else 0, first[0] if first is not None else 0) if at is not None or first else None
-    records = None if end is None else max(0, end - begin) if begin is not None else 0
+    # Where the group has nothing, or what it has is gone, it begins at what is there; what lies before the first record
+    # (markers of transactions, aborted records) nobody waits for.
+    begin = first[0] if first is not None else max(at or 0, stands.get(tp, 0))
+    records = None if end is None else max(0, end - begin) if at is not None or first is not None else 0
     age = 0.0 if records == 0 else None if first is None or first[1] < 0 else max(0.0, now - first[1] / 1000)
     loss = retention - age if records and age is not None and retention is not None else None
     return Lag(
@@ -112,9 +125,9 @@ async def _committed(
 
 
 async def _oldest(
-    consumer: Any, partitions: list[KafkaPartition], committed: Mapping[KafkaPartition, int]
+    consumer: Any, partitions: list[KafkaPartition], start: Mapping[KafkaPartition, int]
 ) -> dict[KafkaPartition, tuple[int, int]]:
-    """(offset, timestamp in ms) of the first record from the commit on; nothing for those where none waits.
+    """(offset, timestamp in ms) of the first record from `start` on; nothing for those where none waits.
 
     A fetch, not ListOffsets: it answers with the end too, and with the right one also on brokers whose list is wrong.
     """
@@ -122,7 +135,7 @@ async def _oldest(
     begins = await consumer.beginning_offsets(partitions)
     for tp in partitions:
         # What retention took cannot be asked for: the group will begin at what is left.
-        consumer.seek(tp, max(committed.get(tp, 0), begins.get(tp) or 0))
+        consumer.seek(tp, max(start.get(tp, 0), begins.get(tp) or 0))
     found: dict[KafkaPartition, tuple[int, int]] = {}
     loop = asyncio.get_running_loop()
     until = loop.time() + _PATIENCE
@@ -130,16 +143,24 @@ async def _oldest(
         for tp, messages in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
             found.setdefault(tp, (messages[0].offset, -1 if messages[0].timestamp is None else messages[0].timestamp))
             consumer.pause(tp)
-        if all(_known(consumer, tp, found, committed) for tp in partitions):
+        stands = positions(consumer, (TopicPartition(*tp) for tp in partitions))
+        if all(tp in found or stands.get(tp, 0) >= _readable(consumer, tp) for tp in partitions):
             break
     return found
 
 
-def _known(
-    consumer: Any, tp: KafkaPartition, found: Mapping[KafkaPartition, object], committed: Mapping[KafkaPartition, int]
-) -> bool:
+def _end(consumer: Any, tp: KafkaPartition) -> int:
+    """Where the partition ends; 0 while nobody knows."""
+    return consumer.highwater(tp) or 0
+
+
+def _readable(consumer: Any, tp: KafkaPartition) -> float:
+    """The offset at which reading ends for now; infinite while nobody knows."""
     end = consumer.highwater(tp)
-    return end is not None and (tp in found or end <= committed.get(tp, 0))
+    if end is None:
+        return math.inf
+    stable = consumer.last_stable_offset(tp)
+    return float(end if stable is None or stable < 0 else min(end, stable))
 
 
 class admin:  # noqa: N801 - used like a function

@@ -107,7 +107,7 @@ _OWNED: Final = {
     "metadata_broker_list": "set bootstrap",
     "group_id": "set group",
     "group_protocol": "draining before partitions are given up is built on the classic protocol",
-    "enable_partition_eof": "the end of a partition is no event here",
+    "enable_partition_eof": "the end of a partition says where the markers of transactions end",
     "security_protocol": _TLS,
     "fetch_max_bytes": "set fetch_bytes",
     "max_partition_fetch_bytes": "set partition_bytes",

@@ -13,7 +13,7 @@ from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
-from lmstream.sources._librdkafka_thread import ClientThread, Shared, Taken
+from lmstream.sources._librdkafka_thread import ClientThread, Passed, Shared, Taken
 from lmstream.sources._member import LostError, next_epoch
 from lmstream.sources._supervisor import Supervisor
 
@@ -90,10 +90,11 @@ class LibrdkafkaMember:
             return Batch(records=())
         if not self._held:
             await self._gather(room, _WAIT)
-        records = self._take(room)
+        records, passed = self._take(room)
         self._read.update({record.tp: record.timestamp for record in records})
         owned = self._shared.owned
-        return Batch(records=records, epochs={tp: owned[tp] for tp in {record.tp for record in records}})
+        epochs = {tp: owned[tp] for tp in {record.tp for record in records} | passed.keys()}
+        return Batch(records, epochs, passed=passed)
 
     async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
         owned = self._shared.owned
@@ -182,19 +183,24 @@ class LibrdkafkaMember:
         if self._loop.time() - self._asked > patience:
             raise self._fail(LostError("silent", f"no answer from librdkafka for {patience:.0f} s"))
 
-    def _take(self, room: int) -> list[Record]:
+    def _take(self, room: int) -> tuple[list[Record], dict[TopicPartition, int]]:
         taken: list[Record] = []
+        passed: dict[TopicPartition, int] = {}
         while self._held:
-            epoch, record = self._held[0]
-            size = record.size
+            epoch, found = self._held[0]
+            size = found.size
             if taken and size > room:
                 break
             self._held.popleft()
             # Of a partition given up meanwhile: never handed out, so never committed; the next owner reads it.
-            if self._shared.owned.get(record.tp) == epoch and record.tp not in self._revoking:
-                taken.append(record)
+            if self._shared.owned.get(found.tp) != epoch or found.tp in self._revoking:
+                continue
+            if isinstance(found, Passed):
+                passed[found.tp] = found.offset
+            else:
+                taken.append(found)
                 room -= size
-        return taken
+        return taken, passed
 
     def _fail(self, error: Exception) -> Exception:
         self._shared.failure = error

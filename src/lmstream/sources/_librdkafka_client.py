@@ -44,6 +44,8 @@ def consumer_of(settings: Settings, tls: Tls, **callbacks: Callable[..., None]) 
             # "error": an offset that is gone is an error and not a jump.
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
+            # The end of a partition stands behind markers of transactions, which nothing else says.
+            "enable.partition.eof": True,
             "fetch.max.bytes": settings.fetch_bytes,
             "message.max.bytes": settings.fetch_bytes,  # may not be above what a fetch takes
             "max.partition.fetch.bytes": settings.partition_bytes,

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -19,8 +19,18 @@ from lmstream.sources._worker import Worker
 STOP: Final = 5.0
 """Seconds for a consumer to leave its group, and for the event loop to end what the thread waits for."""
 _RECORDS: Final = 2_000  # records taken from the client at a time
-Taken = tuple[int, Record]
-"""The epoch of its partition when it was taken, and the record."""
+
+
+class Passed(NamedTuple):
+    """The next offset to read of a partition: all records below it were taken before."""
+
+    tp: TopicPartition
+    offset: int
+    size: int = 0
+
+
+Taken = tuple[int, Record | Passed]
+"""The epoch of its partition when it was taken, and the record, or how far the client is without one."""
 OnLoop = Coroutine[Any, Any, None]
 
 
@@ -148,7 +158,9 @@ class ClientThread:
         # Message by message: in a batch, those from before a rebalance could not be told from those after it.
         while message is not None and self._shared.failure is None:
             error = message.error()
-            if error is not None:
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
+                taken += self._at_end(TopicPartition(str(message.topic()), int(message.partition() or 0)), message)
+            elif error is not None:
                 self._judge(consumer, message, error)
             else:
                 record = record_of(message)
@@ -160,6 +172,14 @@ class ClientThread:
                 break
             message = consumer.poll(0)
         return taken
+
+    def _at_end(self, tp: TopicPartition, message: Message) -> list[Taken]:
+        """How far the client is, when offsets without a record lie behind the last one taken."""
+        epoch, offset = self._shared.owned.get(tp), int(message.offset() or 0)
+        if epoch is None or offset <= self._next.setdefault(tp, offset):
+            return []
+        self._next[tp] = offset
+        return [(epoch, Passed(tp, offset))]
 
     def _pause(self, consumer: Consumer, wanted: frozenset[TopicPartition]) -> None:
         already = self._paused & self._shared.owned.keys()
@@ -176,8 +196,7 @@ class ClientThread:
         self._dead = self._dead or is_fatal(error)
         if (lost := lost_by(error, place)) is not None:
             raise lost
-        if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
-            self._on_error(error)
+        self._on_error(error)
 
     def _lost_offset(self, consumer: Consumer, tp: TopicPartition, error: KafkaError) -> None:
         """Find where to go on when an offset is gone, make that the group's, and let a new member begin there."""

@@ -1,0 +1,54 @@
+"""What aiokafka knows and does not say in public: where it stands in a partition, and whether it is still a member."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import CommitFailedError
+
+from lmstream.model import TopicPartition
+
+
+def positions(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+    """Answer the next offset to read of those partitions that have one. No request is made.
+
+    It stands behind the markers of transactions and behind aborted records, for which no record is handed out.
+    """
+    subscription = consumer._subscription.subscription  # noqa: SLF001 - position() may wait, and is a task each
+    assignment = None if subscription is None else subscription.assignment
+    if assignment is None:
+        return {}
+    found = {}
+    for tp in partitions:
+        kafka = KafkaPartition(*tp)
+        if kafka in assignment.tps and (state := assignment.state_value(kafka)).has_valid_position:
+            found[tp] = state.position
+    return found
+
+
+def generation(consumer: AIOKafkaConsumer) -> int:
+    """Answer the generation of the group in which this consumer is a member; -1 when it is none."""
+    found: int = consumer._coordinator.generation  # noqa: SLF001 - there is no public way to it
+    return found
+
+
+def fence(consumer: AIOKafkaConsumer, expected: Callable[[], int]) -> None:
+    """Refuse commits of a consumer that is no longer the member it was when its partitions were assigned.
+
+    aiokafka goes on with generation -1 and no member id once its membership is gone, and Kafka takes such a commit
+    for any group without members: an offset would go back. Looked at where the request is built, so that nothing can
+    come between, and again at each of the client's own repetitions. `expected` answers the generation of the
+    assignment that is committed for.
+    """
+    coordinator: Any = consumer._coordinator  # noqa: SLF001 - there is no public place between a commit and its request
+    inner = coordinator._do_commit_offsets  # noqa: SLF001 - as above
+
+    async def guarded(assignment: Any, offsets: Any) -> None:
+        # No await before the request is built: what is looked at here is what is sent.
+        now = coordinator.generation
+        if now < 0 or now != expected():
+            raise CommitFailedError("the membership of the group has ended, and only a member may commit")
+        await inner(assignment, offsets)
+
+    coordinator._do_commit_offsets = guarded  # noqa: SLF001 - as above
