@@ -109,6 +109,12 @@ REASONS: Final[dict[str, Reason]] = {
         "a letter whose points were counted under another engine.field_names",
         "replay it with engine.field_names as the message says; its ordinals are others under this one",
     ),
+    "record.unreadable": Reason(
+        "LMS-1024",
+        "bytes in the topic that are no Kafka record",
+        "the letter names the offsets and holds the bytes as they came; look at the disks of the brokers, and at what "
+        "the producer sends",
+    ),
     "point.type": Reason(
         "LMS-1101", "a wrong type in a data point", "compare with metrics.proto; siblings were delivered"
     ),
@@ -215,6 +221,12 @@ REASONS: Final[dict[str, Reason]] = {
         "LMS-3008",
         "another member of the group has the same group.instance.id",
         "give each process an instance id of its own, or none",
+    ),
+    "source.unreadable": Reason(
+        "LMS-3009",
+        "a batch of records that arrives damaged each time it is read",
+        "look at the disk of the broker that leads the partition, and let another replica lead it; to pass over the "
+        'batch: `lmstream skip` as the message says, or source.on_unreadable = "skip"',
     ),
     "source.tls_expired": Reason(
         "LMS-3010",

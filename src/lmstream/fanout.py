@@ -18,7 +18,7 @@ from lmstream.errors import REASONS, DecodeError
 from lmstream.interfaces import Bundle, Codec, LostPart, Place
 from lmstream.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
 from lmstream.lines import PIECES, FanOut, Group
-from lmstream.model import CLOSED, Record
+from lmstream.model import Record
 from lmstream.partitioning import path_renderer, token
 from lmstream.settings import Settings
 from lmstream.times import HOUR, TimePieces, time_piece
@@ -118,7 +118,7 @@ class Engine:
 
     def _fan_out(self, record: Record) -> FanOut:  # noqa: C901, PLR0912, PLR0915 - in one: two calls more cost 2 % of a small bundle
         if record.closed:
-            raise DecodeError(CLOSED, record.closed)
+            raise DecodeError(record.closed_for, record.closed)
         if record.only and record.names != self.settings.field_names:
             raise DecodeError("record.names", f"its points were counted with engine.field_names = {record.names!r}")
         if record.value is None:

@@ -93,6 +93,18 @@ class Batch(Struct, frozen=True):
     passed: Mapping[TopicPartition, int] = field(default_factory=dict)
     """Next offset to read of partitions in which offsets without a record follow what was handed out: markers of
     transactions, aborted records, what compaction removed. Each has its epoch in `epochs`."""
+    cramped: bool = False
+    """A batch waits in the source for bytes in flight to be settled: what is gathered should go now, not when it is
+    old enough."""
+
+
+class Load(NamedTuple):
+    """What is in memory of records that were read."""
+
+    held: int
+    """Bytes in flight: payloads, lines, bodies of requests."""
+    budget: int
+    """Bytes that may be."""
 
 
 Drain = Callable[[Iterable[TopicPartition]], Awaitable[None]]
@@ -118,7 +130,8 @@ class Source(Protocol):
     """Where records come from.
 
     One that reads several partitions may also have `pause(partitions)`: read nothing of these until the next call, so
-    that one whose records cannot be settled does not stop the others; and `standings()`: how far it is behind in each.
+    that one whose records cannot be settled does not stop the others; `standings()`: how far it is behind in each; and
+    `load`, set by the runtime: a function that answers what is in flight, for one that unpacks what it reads.
     """
 
     on_revoke: Drain | None

@@ -7,10 +7,11 @@ from lmstream import __version__
 from lmstream.errors import REASONS
 from lmstream.fanout import FanOut
 from lmstream.interfaces import LostPart
-from lmstream.model import DeadLetter
+from lmstream.model import KILLS, DeadLetter
 from lmstream.settings import KIB
-from lmstream.tracking import KILLS, Tracked, refused_bytes
+from lmstream.tracking import Tracked, refused_bytes
 
+Headers = tuple[tuple[str, bytes | None], ...]
 _FRAME: Final = 16 * KIB  # of a letter, beside what came with the record: coordinates, reason, detail
 
 
@@ -32,6 +33,7 @@ def letter(each: Tracked, largest: int) -> DeadLetter:
         # A replayed letter of points and parts stays one of those; a whole record is replayed as a whole.
         rejected = tuple((n, reason) for n in record.only or ())
         parts = tuple((path, reason) for path in record.below)
+    headers, header_keys = readable(record.headers if beside <= largest else ())
     return DeadLetter(
         topic=record.topic,
         partition=record.partition,
@@ -39,7 +41,8 @@ def letter(each: Tracked, largest: int) -> DeadLetter:
         timestamp=record.timestamp,
         value=None if reason == KILLS else value,  # nobody should have to take those bytes up again
         key=record.key if beside <= largest else None,
-        headers=record.headers if beside <= largest else (),
+        headers=headers,
+        header_keys=header_keys,
         reason=reason,
         code=REASONS[reason].code,
         detail=detail,
@@ -49,6 +52,31 @@ def letter(each: Tracked, largest: int) -> DeadLetter:
         sha256=sha256(record.value or b"").hexdigest(),
         version=__version__,
     )
+
+
+def readable(headers: Headers) -> tuple[Headers, tuple[tuple[int, bytes], ...]]:
+    """Headers as text that can be written, and by index the bytes of the keys that are no UTF-8."""
+    odd = {at: name for at, (name, _) in enumerate(headers) if not name.isascii() and _is_odd(name)}
+    if not odd:
+        return headers, ()
+    keys = tuple((at, _bytes(name)) for at, name in odd.items())
+    texts = {at: key.decode(errors="replace") for at, key in keys}
+    return tuple((texts.get(at, name), text) for at, (name, text) in enumerate(headers)), keys
+
+
+def _bytes(name: str) -> bytes:
+    try:
+        return name.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # surrogates that stand for no byte: from no source of ours
+        return name.encode(errors="surrogatepass")
+
+
+def _is_odd(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def cause(each: Tracked) -> tuple[str, str]:

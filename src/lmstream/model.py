@@ -7,6 +7,12 @@ from msgspec import Meta, Struct, field
 
 CLOSED = "limits.batch"
 """Reason of a letter that holds a whole compressed batch of Kafka, never opened."""
+UNREADABLE = "record.unreadable"
+"""Reason of a letter that holds bytes of Kafka which no record can be taken out of: a batch, or one record of it."""
+KILLS = "record.kills"
+"""Reason of a letter without a value: processes died over it, time and again."""
+CLOSED_FOR = (CLOSED, UNREADABLE, KILLS)
+"""Reasons for which a source keeps a batch closed."""
 
 
 class TopicPartition(NamedTuple):
@@ -29,8 +35,12 @@ class Record(Struct, frozen=True, kw_only=True):
     """The bundle; None is a tombstone, acknowledged and counted."""
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    """Keys that are no UTF-8 hold their other bytes as surrogates (PEP 383, `surrogateescape`)."""
     closed: str = ""
-    """Why the source did not open it: `value` is the whole compressed batch of Kafka that ends here. Else empty."""
+    """Why the source did not open it, in words: `value` is then not a bundle, but the batch of Kafka that ends here,
+    or what else could not be read. Else empty."""
+    closed_for: str = CLOSED
+    """The reason of its letter, one of CLOSED_FOR. Of no meaning while `closed` is empty."""
     only: tuple[int, ...] | None = None
     """Ordinals of the data points that may become rows; None is all. Set when a dead letter is replayed."""
     below: tuple[str, ...] = ()
@@ -174,6 +184,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     value: bytes | None = None
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    header_keys: tuple[tuple[int, bytes], ...] = ()
+    """(index in `headers`, bytes) of the keys that are no UTF-8: in `headers` they have U+FFFD for what is none."""
     reason: str = ""
     """A key of errors.REASONS: of the whole record, or of the first rejected point."""
     code: str = ""
@@ -190,6 +202,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
 
     def record(self) -> Record:
         """The record to replay: same coordinates and bytes, and only what was refused of it."""
+        odd = {at: key.decode(errors="surrogateescape") for at, key in self.header_keys}
         return Record(
             topic=self.topic,
             partition=self.partition,
@@ -197,8 +210,9 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
             timestamp=self.timestamp,
             value=self.value,
             key=self.key,
-            headers=self.headers,
-            closed=self.detail if self.reason == CLOSED else "",
+            headers=tuple((odd.get(at, name), text) for at, (name, text) in enumerate(self.headers)),
+            closed=self.detail if self.reason in CLOSED_FOR else "",
+            closed_for=self.reason if self.reason in CLOSED_FOR else CLOSED,
             only=tuple(n for n, _ in self.rejected) if self.rejected or self.parts else None,
             below=tuple(path for path, _ in self.parts),
             names=self.names,

@@ -180,6 +180,11 @@ class Pipeline:
         if not self._closed:
             self._launch(self._gather.due(self._clock()))
 
+    def flush(self) -> None:
+        """Send what is gathered by path, whatever its age: its bytes are wanted."""
+        if not self._closed:
+            self._launch(self._gather.flush())
+
     async def drain(self, partitions: Iterable[TopicPartition] | None = None) -> None:
         """Flush, and wait until everything (or everything of some partitions) is settled. Bound it by asyncio.timeout;
         when cut short, the work goes on and nothing is lost.

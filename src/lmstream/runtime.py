@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from lmstream._tasks import end
 from lmstream.assignments import Assignments
 from lmstream.errors import REASONS, SinkError, SourceError, coded
-from lmstream.interfaces import Clock, Source
+from lmstream.interfaces import Clock, Load, Source
 from lmstream.ledger import Ledger
 from lmstream.model import Failure, Status, TopicPartition
 from lmstream.pipeline import Pipeline, Settled
@@ -60,6 +60,8 @@ class Runtime:
         self._unknown_told = False
         pipeline.on_settled = self._settled
         source.on_revoke = self.assignments.revoke
+        if hasattr(source, "load"):
+            source.load = lambda: Load(pipeline.in_flight_bytes, pipeline.budget)
 
     @property
     def source(self) -> Source:
@@ -172,6 +174,8 @@ class Runtime:
         """
         batch = await self._source.poll(room)
         self.assignments.accept(batch)
+        if batch.cramped:
+            self._pipeline.flush()
         return batch.end
 
     def _settled(self, tp: TopicPartition, epoch: int, offset: int, status: Status) -> None:

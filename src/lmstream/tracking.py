@@ -7,11 +7,8 @@ from typing import Final
 from msgspec import Struct, field
 
 from lmstream.fanout import FanOut
-from lmstream.model import Failure, Pack, Record, Status, TopicPartition
+from lmstream.model import KILLS, Failure, Pack, Record, Status, TopicPartition
 from lmstream.settings import KIB
-
-KILLS: Final = "record.kills"
-"""Reason of a letter without a value: the record killed the process, time and again."""
 
 OVERHEAD: Final = KIB
 """Bytes that a record takes beside its payload and lines, about: the objects that track it, here and in the ledger."""

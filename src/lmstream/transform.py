@@ -8,10 +8,10 @@ from lmstream.errors import DecodeError
 from lmstream.fanout import Engine, FanOut
 from lmstream.interfaces import PARTS, Guard, Limits
 from lmstream.letter import told
-from lmstream.model import Pack
+from lmstream.model import KILLS, Pack
 from lmstream.packing import Chunk, pack
 from lmstream.rolling import Roller, RollPolicy
-from lmstream.tracking import KILLS, Tracked
+from lmstream.tracking import Tracked
 
 DEATHS: Final = 3
 """Processes that a record may kill; then it is dead-lettered without its value, untouched."""

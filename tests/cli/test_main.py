@@ -102,6 +102,7 @@ CONSUMER = (
         ["verify", "--topic", "t", "--bootstrap", "127.0.0.1:1", "--landed", "."],
         ["inspect", "t/0/1", "--bootstrap", "127.0.0.1:1"],
         ["lag", "--bootstrap", "127.0.0.1:1", "--topic", "t"],
+        ["skip", "t/0", "--to", "1", "--bootstrap", "127.0.0.1:1"],
         ["validate", "--files", "."],
         ["config", "show"],
         ["dlq", "ls", "."],

@@ -52,6 +52,13 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
             --group lmstream --watch 5
         """,
     ),
+    "skip": (
+        "Let a stopped consumer group pass over what it cannot read in one partition.",
+        """
+        lmstream skip lm.metrics.otlp/3 --to 1205 --config lmstream.toml --dry-run
+        lmstream skip lm.metrics.otlp/3 --to 1205 --config lmstream.toml
+        """,
+    ),
     "health": (
         "Ask a running host for its health: exit 0 when it is well, 1 when not. For health checks of containers.",
         """

@@ -2,25 +2,15 @@
 
 import asyncio
 import contextlib
-import ctypes
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from lmstream._heap import trimmer
 from lmstream._tasks import end
 from lmstream.pipeline import Pipeline
 
 EVERY: Final = 1.0
 """Seconds between two looks."""
-
-
-def trimmer() -> Callable[[int], int] | None:
-    """Answer malloc_trim(), called with 0; None where the C library has no such thing (musl, macOS)."""
-    with contextlib.suppress(OSError, AttributeError):
-        malloc_trim = ctypes.CDLL(None).malloc_trim
-        malloc_trim.argtypes, malloc_trim.restype = [ctypes.c_size_t], ctypes.c_int
-        found: Callable[[int], int] = malloc_trim
-        return found
-    return None
 
 
 @contextlib.asynccontextmanager

@@ -84,8 +84,11 @@ async def _fetch(topic: str, partition: int, offset: int, broker: BrokerFlags, e
     from lmstream.cli.kafka import Span, client_overrides, read_topic, settings_of
 
     settings = settings_of(engine.load(client_overrides(broker, topic)))
-    async for record in read_topic(settings, Span({partition: offset}, {partition: offset + 1}, only=True)):
-        return record
+    # To the end, though the first one is all that is looked at: what cannot be read stands at the end of its batch.
+    async for record in read_topic(settings, Span({partition: offset}, {}, only=True)):
+        if record.offset == offset or record.closed:
+            return record
+        break
     raise SourceError("source.offset", f"{topic}/{partition}/{offset}: the topic holds no record at this offset")
 
 

@@ -16,7 +16,7 @@ from lmstream.config import Config
 from lmstream.errors import DecodeError
 from lmstream.fanout import Engine
 from lmstream.interfaces import Batch, Drain
-from lmstream.model import CLOSED, DeadLetter, Record, Status, TopicPartition
+from lmstream.model import CLOSED, UNREADABLE, DeadLetter, Record, Status, TopicPartition
 
 _POLL: Final = 500  # letters in one poll of a replay, at most
 _NAMED: Final = 20
@@ -176,7 +176,7 @@ class _Entire:
 
 def _is_stub(letter: DeadLetter) -> bool:
     """Whether a letter has no record to send. A tombstone that a mapping gave up is one."""
-    return letter.reason == CLOSED or (letter.value is None and letter.reason != lambda_failures.REASON)
+    return letter.reason in (CLOSED, UNREADABLE) or (letter.value is None and letter.reason != lambda_failures.REASON)
 
 
 async def _remove(store: Store, found: Found) -> int:

@@ -21,11 +21,10 @@ from lmstream.sources import _kafka
 from lmstream.sources._aiokafka_inside import fence, generation, positions
 from lmstream.sources._member import LostError, log, next_epoch
 from lmstream.sources._supervisor import Supervisor
+from lmstream.sources._taking import Taker
 
 _WAIT: Final = 0.2  # seconds a poll waits for records
 _BUSY_WAIT: Final = 0.02  # seconds a poll waits when there is no room: room may come at any moment
-_RECORDS: Final = 2_000  # records taken from the client at a time
-_TYPICAL: Final = 32 * 1024  # bytes of a record, until we know better
 _NOWHERE: Final = KafkaPartition("", -1)  # asking for it takes nothing, and tells the group that we are alive
 
 
@@ -40,7 +39,7 @@ class AiokafkaMember:
         self._asked = 0.0  # when the fetch under way began
         self._idle = False  # whether it takes nothing
         self._held: deque[Record] = deque()
-        self._typical = _TYPICAL
+        self._taker: Taker | None = None
         self._epoch = 0
         self._owned: dict[TopicPartition, int] = {}
         self._paused: Collection[TopicPartition] = ()
@@ -63,6 +62,14 @@ class AiokafkaMember:
     async def start(self) -> None:
         self._consumer = await _kafka.connect(self._settings, group=True, tls=self._source.tls)
         fence(self._consumer, lambda: self._generation)
+        self._taker = _kafka.taker(
+            self._consumer,
+            self._settings,
+            skip=self._settings.on_unreadable == "skip",
+            load=self._source.load,
+            journal=self._source.journal,
+            on_trouble=self._source.held,
+        )
         self._consumer.subscribe(list(self._settings.topics), listener=_Listener(self))
 
     async def poll(self, room: int, /) -> Batch:
@@ -72,13 +79,15 @@ class AiokafkaMember:
             await self._fetch(0, _BUSY_WAIT)
             return Batch(records=())
         if not self._held:
-            await self._fetch(max(1, min(_RECORDS, room // self._typical)), _WAIT)
+            await self._fetch(room, _WAIT)
         records = self._take(room)
         last = {record.tp: record for record in records}
         for tp, record in last.items():
             self._read[tp], self._handed[tp] = record.timestamp, record.offset + 1
         passed = self._passed()
-        return Batch(records, epochs={tp: self._owned[tp] for tp in last.keys() | passed.keys()}, passed=passed)
+        epochs = {tp: self._owned[tp] for tp in last.keys() | passed.keys()}
+        cramped = self._taker is not None and self._taker.cramped
+        return Batch(records, epochs=epochs, passed=passed, cramped=cramped)
 
     async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
         usable = self._owned.keys() - self._frozen
@@ -127,8 +136,8 @@ class AiokafkaMember:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, records: int, wait: float) -> None:
-        """Let the client answer for up to `wait` seconds. `records` 0 takes nothing and shows that we are alive.
+    async def _fetch(self, room: int, wait: float) -> None:
+        """Let the client answer for up to `wait` seconds. `room` 0 takes nothing and shows that we are alive.
 
         getmany() does not keep its timeout while the group rebalances, and a cancelled one may lose what it took: so
         it runs in a task that lives on until a later poll.
@@ -139,9 +148,9 @@ class AiokafkaMember:
             if self._fetching is None:
                 # Paused and resumed only between two getmany(): one that meets a paused partition throws away what
                 # was fetched of it, and it is fetched again.
-                self._apply_pauses(all_of_them=records == 0)
-                self._asked, self._idle = loop.time(), records == 0
-                self._fetching = asyncio.create_task(self._getmany(records, wait))
+                self._apply_pauses(all_of_them=room == 0)
+                self._asked, self._idle = loop.time(), room == 0
+                self._fetching = asyncio.create_task(self._getmany(room, wait))
             task, idle = self._fetching, self._idle
             await asyncio.wait({task}, timeout=max(0.0, until - loop.time()))
             if not task.done():
@@ -149,7 +158,7 @@ class AiokafkaMember:
                 return
             self._fetching = None
             await self._hold(task)
-            if not idle or not records or loop.time() >= until:
+            if not idle or not room or loop.time() >= until:
                 return
 
     def _check_patience(self, waited: float) -> None:
@@ -175,22 +184,18 @@ class AiokafkaMember:
         elif not isinstance(error, NoOffsetForPartitionError):  # that: a new partition, about to be placed
             raise self._fail(_kafka.lost(error)) from error
 
-    async def _getmany(self, records: int, wait: float) -> tuple[int, list[Record]]:
-        consumer = self._consumer
-        assert consumer is not None  # noqa: S101 - for the type checker: start() came first
+    async def _getmany(self, room: int, wait: float) -> tuple[int, list[Record]]:
+        consumer, taker = self._consumer, self._taker
+        assert consumer is not None and taker is not None  # noqa: S101, PT018 - for the type checker: start() came first
         fetcher = consumer._fetcher  # noqa: SLF001 - getmany() does not say when its background task has died
         if fetcher.error_future.done():
             raise LostError("client", f"the client stopped reading: {fetcher.error_future.exception()!r}")
-        if not records:
+        if not room:
             await consumer.getmany(_NOWHERE, timeout_ms=int(wait * 1000))
             return self._epoch, []
-        found = await consumer.getmany(timeout_ms=int(wait * 1000), max_records=records)
-        # No await from here on: what was taken is handed over whole.
-        taken = [_kafka.record(message) for messages in found.values() for message in messages]
+        taken = await taker.take(room, wait)
         if stray := {record.tp for record in taken} - self._owned.keys():
             raise LostError("client", f"records of partitions that are not ours: {sorted(stray)}")
-        if taken:
-            self._typical = max(1, sum(record.size for record in taken) // len(taken))
         return self._epoch, taken
 
     def _take(self, room: int) -> list[Record]:
@@ -209,7 +214,8 @@ class AiokafkaMember:
         if self._consumer is None or self._held or self._fetching is not None or self._revoking:
             return {}
         stands = positions(self._consumer, self._owned)
-        passed = {tp: at for tp, at in stands.items() if at > self._handed.get(tp, at)}
+        busy = self._taker.busy if self._taker is not None else ()
+        passed = {tp: at for tp, at in stands.items() if at > self._handed.get(tp, at) and tp not in busy}
         self._handed.update(passed)
         return passed
 
@@ -218,7 +224,8 @@ class AiokafkaMember:
         if consumer is None:
             return
         assigned, already = consumer.assignment(), consumer.paused()
-        wanted = assigned if all_of_them else {KafkaPartition(*tp) for tp in self._paused} & assigned
+        held = self._taker.held if self._taker is not None else set()
+        wanted = assigned if all_of_them else {KafkaPartition(*tp) for tp in {*self._paused, *held}} & assigned
         if more := wanted - already:
             consumer.pause(*more)
         if fewer := already - wanted:
@@ -256,7 +263,7 @@ class AiokafkaMember:
 
     async def _revoked(self, partitions: Iterable[KafkaPartition]) -> None:
         self._revoking = True
-        self._held.clear()  # never handed out, so never committed: the next owner reads them
+        self._forget()  # never handed out, so never committed: the next owner reads them
         try:
             await self._source.given_up([TopicPartition(*tp) for tp in partitions])
         finally:
@@ -268,7 +275,7 @@ class AiokafkaMember:
         self._owned = {TopicPartition(*tp): self._epoch for tp in partitions}
         self._generation = -1 if self._consumer is None else generation(self._consumer)
         self._committed, self._read, self._handed, self._revoking = {}, {}, {}, False
-        self._held.clear()
+        self._forget()
         self._source.health.rebalances += 1
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
@@ -276,6 +283,12 @@ class AiokafkaMember:
         except (KafkaError, TimeoutError, LmstreamError) as error:
             log.warning("partitions were assigned and cannot be placed: %r", error, extra=coded("source.stuck"))
             self._fail(_kafka.lost(error))
+
+    def _forget(self) -> None:
+        self._held.clear()
+        self._source.health.unreadable.clear()
+        if self._taker is not None:
+            self._taker.forget()
 
     async def _place(self, partitions: list[KafkaPartition]) -> None:
         """Put partitions for which the group has no commit where the settings say."""

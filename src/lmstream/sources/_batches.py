@@ -1,193 +1,202 @@
-"""Look at fetched record batches before the client inflates them: one that would hold too much stays closed.
+"""Kafka's record batches as a fetch brings them: where each begins, whether it is whole, what it would inflate to.
 
-Brokers check the sizes of compressed batches, not what they inflate to, and clients inflate a batch whole: half a
-megabyte can become gigabytes, in every process that reads it, before there is a record that anybody could skip. Here a
-batch is measured first, from its own framing where that bounds it, else by inflating within the bound. One past it is
-replaced by a single record at its last offset, which holds the batch as it came and is dead-lettered as that.
+Brokers check the sizes of compressed batches, not what they inflate to, and clients inflate a batch whole: a few
+kilobytes can become gigabytes, in every process that reads them, before there is a record that anybody could skip. So
+a batch is measured from its own framing first, and then inflated into pages that are there before, and no further.
 """
 
-import asyncio
 import mmap
-import secrets
 import struct
 import zlib
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 import cramjam
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from lmstream.settings import KIB, MIB
 
 # Kafka's record batch (kafka.apache.org/documentation/#recordbatch): base offset, length, leader epoch, magic, CRC,
 # attributes, last offset delta, first and last timestamp, producer id, epoch and sequence, count.
-_HEADER: Final = struct.Struct(">qiibIhiqqqhii")
+HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 _LOG: Final = 12  # bytes before what `length` counts
 _MAGIC: Final = 16  # where all formats have it
+_NEW: Final = 2  # the magic of record batches
 _CRC_FROM: Final = 21
 _CODEC: Final = 0x07
 _GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
-_TRANSACTIONAL: Final = 0x10
-_OLD: Final = struct.Struct(">qiIbb")  # a message of the formats before: offset, size, CRC, magic, attributes
+TRANSACTIONAL: Final = 0x10
+CONTROL: Final = 0x20
+_ATTRIBUTES: Final = 22  # the byte of them that holds codec and flags
+OLD: Final = struct.Struct(">qiIbb")
+"""A message of the formats before Kafka 0.11: offset, size, CRC, magic, attributes."""
+_OLD_CRC: Final = 12
 _DEFLATE: Final = 1032  # no byte of deflate becomes more (zlib.net/zlib_tech.html)
-_STEP: Final = 64 * KIB
+_STEP: Final = 256 * KIB
 _XERIAL: Final = b"\x82SNAPPY\0"
 _BLOCK: Final = 128 * KIB  # of zstd, inflated, at most (RFC 8878, 3.1.1.2.4)
 _LARGEST: Final = {4: 64 * KIB, 5: 256 * KIB, 6: MIB, 7: 4 * MIB}  # blocks of lz4, by their code
 
-MARK: Final = f"lmstream-closed-{secrets.token_hex(16)}"
-"""Name of the header of what replaces a batch: of this process, so that no producer can write it."""
+
+class TooLargeError(Exception):
+    """A batch would inflate to more than it may."""
 
 
-def detail_of(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
-    """Why the batch stayed closed, when a record with these headers replaces one."""
-    return (headers[0][1] or b"").decode() if headers and headers[0][0] == MARK else None
+class UnreadableError(Exception):
+    """Bytes that arrived as they were sent, and that nobody can take records out of."""
 
 
-class Guard:
-    """Stands where the fetcher of one consumer has its client, and looks at what fetches bring."""
+class Raw(bytes):
+    """One batch as the broker holds it, the header included; or one message of the formats before Kafka 0.11."""
 
-    def __init__(self, client: Any, limit: int) -> None:
-        """`limit`: bytes that a batch may hold once inflated."""
-        self._client = client
-        self._limit = limit
+    __slots__ = ()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+    @property
+    def new(self) -> bool:
+        """Whether it has the format of record batches, magic 2."""
+        return self[_MAGIC] == _NEW
 
-    async def send(self, node: Any, request: Any, **more: Any) -> Any:
-        """As the client's."""
-        response = await self._client.send(node, request, **more)
-        # In a thread, because measuring may mean inflating; fetches without a compressed batch cost no thread.
-        if type(response).__name__.startswith("FetchResponse") and any(
-            compressed(bytes(partition[-1] or b"")) for _, partitions in response.topics for partition in partitions
-        ):
-            response.topics = await asyncio.to_thread(self._guarded, response.topics)
-        return response
+    @property
+    def codec(self) -> int:
+        """How it is compressed; 0 for not at all."""
+        return self[_ATTRIBUTES if self.new else _MAGIC + 1] & _CODEC
 
-    def _guarded(self, topics: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> list[Any]:
-        return [
-            (topic, [(*partition[:-1], guarded(bytes(partition[-1] or b""), self._limit)) for partition in partitions])
-            for topic, partitions in topics
-        ]
+    @property
+    def control(self) -> bool:
+        """Whether it holds a marker of a transaction, and no record."""
+        return self.new and bool(self[_ATTRIBUTES] & CONTROL)
 
+    @property
+    def begin(self) -> int:
+        """Its first offset; of an old compressed message its last, which is all that it says."""
+        return int.from_bytes(self[:8], "big", signed=True)
 
-def compressed(data: bytes) -> bool:
-    """Whether any batch in there is compressed."""
-    return any(_codec(data, at) for at, _ in _batches(data))
+    @property
+    def last(self) -> int:
+        """Its last offset, also where compaction has removed the last record."""
+        return self.begin + (HEADER.unpack_from(self)[6] if self.new and len(self) >= HEADER.size else 0)
 
+    @property
+    def intact(self) -> bool:
+        """Whether its CRC fits."""
+        if self[_MAGIC] > _NEW:
+            return False  # the one byte that no CRC covers
+        if not self.new:
+            return len(self) >= OLD.size and zlib.crc32(self[_MAGIC:]) == int.from_bytes(self[_OLD_CRC:_MAGIC], "big")
+        return len(self) >= HEADER.size and calc_crc32c(self[_CRC_FROM:]) == int.from_bytes(self[17:_CRC_FROM], "big")
 
-def guarded(data: bytes, limit: int) -> bytes:
-    """The batches of one partition with those replaced that would inflate to more than `limit` bytes."""
-    parts = []
-    done = 0
-    for at, end in _batches(data):
-        stub = _stub(data[at:end], limit) if _codec(data, at) else None
-        if stub is not None:
-            parts += [data[done:at], stub]
-            done = end
-    return b"".join((*parts, data[done:])) if parts else data
-
-
-def _batches(data: bytes) -> list[tuple[int, int]]:
-    """(start, end) of each whole batch; brokers cut the last one off where a fetch is full."""
-    found = []
-    at = 0
-    while at + _HEADER.size - 35 <= len(data):  # the shortest message of the first format
-        end = at + _LOG + int.from_bytes(data[at + 8 : at + _LOG], "big", signed=True)
-        if not at + _LOG < end <= len(data):
-            break
-        found.append((at, end))
-        at = end
-    return found
-
-
-def _codec(data: bytes, at: int) -> int:
-    new = data[at + _MAGIC] >= 2  # noqa: PLR2004 - the format of record batches
-    return data[at + _CRC_FROM + 1 if new else at + _MAGIC + 1] & _CODEC
-
-
-def _stub(batch: bytes, limit: int) -> bytes | None:
-    """What replaces a batch; None when it may be opened, or is damaged, which is the client's to find."""
-    codec = _codec(batch, 0)
-    if batch[_MAGIC] < 2:  # noqa: PLR2004 - as above
-        return _old_stub(batch, codec, limit)
-    base, _, _, magic, crc, attributes, delta, _, last, producer, epoch, sequence, count = _HEADER.unpack_from(batch)
-    if fits(codec, memoryview(batch)[_HEADER.size :], limit) or calc_crc32c(batch[_CRC_FROM:]) != crc:
-        return None
-    what = f"{count:,} records at offsets {base} to {base + delta}, one compressed batch of {len(batch):,} bytes that"
-    builder = DefaultRecordBatchBuilder(
-        magic=magic,
-        compression_type=0,
-        is_transactional=bool(attributes & _TRANSACTIONAL),
-        producer_id=producer,
-        producer_epoch=epoch,
-        base_sequence=sequence,
-        batch_size=len(batch) + 4 * KIB,
-    )
-    return _built(builder, base + delta, last, batch, f"{what} would inflate to more than {limit:,}")
-
-
-def _old_stub(message: bytes, codec: int, limit: int) -> bytes | None:
-    """The same for a wrapper message of the formats before Kafka 0.11: its offset is that of its last record."""
-    offset, _, _, magic, _ = _OLD.unpack_from(message)
-    at = _OLD.size + (8 if magic else 0)
-    timestamp = int.from_bytes(message[_OLD.size : at], "big", signed=True) if magic else -1
-    for _ in ("key", "value"):
-        size, at = int.from_bytes(message[at : at + 4], "big", signed=True), at + 4
-        value, at = message[at : at + max(0, size)], at + max(0, size)
-    if fits(codec, memoryview(value), limit):
-        return None
-    builder = DefaultRecordBatchBuilder(
-        magic=2, compression_type=0, is_transactional=False, producer_id=-1, producer_epoch=-1, base_sequence=-1,
-        batch_size=len(message) + 4 * KIB,
-    )  # fmt: skip
-    what = f"records up to offset {offset}, one compressed message of {len(message):,} bytes that"
-    return _built(builder, offset, timestamp, message, f"{what} would inflate to more than {limit:,}")
-
-
-def _built(builder: Any, offset: int, timestamp: int, value: bytes, detail: str) -> bytes:
-    builder.append(offset=0, timestamp=timestamp, key=None, value=value, headers=[(MARK, detail.encode())])
-    built = bytearray(builder.build())
-    struct.pack_into(">q", built, 0, offset)  # the CRC does not cover it
-    return bytes(built)
-
-
-def fits(codec: int, data: memoryview, limit: int) -> bool:
-    """Whether compressed data inflates, and to no more than `limit` bytes. Takes at most that much memory."""
-    try:
-        if codec == _GZIP:
-            return len(data) * _DEFLATE <= limit or _gzip_fits(data, limit)
-        if codec == _SNAPPY:
-            return _snappy_size(data) <= limit
+    @property
+    def bound(self) -> float:
+        """Bytes that it holds inflated, at most, as far as its framing says; infinite where that says nothing."""
         try:
-            bound = _lz4_bound(data) if codec == _LZ4 else _zstd_bound(data) if codec == _ZSTD else 0
-        except (IndexError, KeyError, ValueError):
-            bound = limit + 1  # framing of a kind that is not read here
-        if bound <= limit:
-            return True
-        # Only pages that are written to cost memory.
-        with mmap.mmap(-1, limit + 1) as room:
-            return int((cramjam.lz4 if codec == _LZ4 else cramjam.zstd).decompress_into(bytes(data), room)) <= limit
-    except (cramjam.DecompressionError, zlib.error, OSError, IndexError, struct.error):
-        return False  # does not fit; or is damaged, although what its CRC covers arrived as it was sent
+            return _bound(self.codec, self.packed)
+        except (IndexError, KeyError, ValueError, struct.error):
+            return float("inf")
+
+    @property
+    def likely(self) -> float:
+        """Bytes that it holds inflated, as far as it says so itself: gzip ends with that number, true or not."""
+        if self.codec == _GZIP:
+            return min(self.bound, int.from_bytes(self.packed[-4:], "little"))
+        return self.bound
+
+    @property
+    def packed(self) -> memoryview:
+        """What is compressed in it."""
+        view = memoryview(self)
+        if self.new:
+            return view[HEADER.size :]
+        at = OLD.size + (8 if self[_MAGIC] else 0)
+        value = view[at:at]
+        for _ in ("key", "value"):
+            size, at = int.from_bytes(view[at : at + 4], "big", signed=True), at + 4
+            value, at = view[at : at + max(0, size)], at + max(0, size)
+        return value
 
 
-def _gzip_fits(data: memoryview, limit: int) -> bool:
+def batches(data: bytes) -> Iterator[tuple[int, int]]:
+    """(start, end) of each whole batch; brokers cut the last one off where a fetch is full."""
+    at = 0
+    while at + OLD.size + 8 <= len(data):  # the shortest message of the first format
+        end = at + _LOG + int.from_bytes(data[at + 8 : at + _LOG], "big", signed=True)
+        if not at + OLD.size + 8 <= end <= len(data):
+            return
+        yield at, end
+        at = end
+
+
+def inflated(raw: Raw, limit: int) -> memoryview:
+    """The batch with its records inflated behind its header, in pages of its own: as long as somebody looks at it.
+
+    Takes as many bytes of memory as it inflates to, and no more than `limit` even for what inflates further, which
+    raises TooLargeError. Raises UnreadableError for what cannot be inflated at all.
+    """
+    bound = raw.bound
+    room = int(min(bound, limit))
+    # Only pages that are written to cost memory. One byte more, so that what is too long is told from what fits.
+    pages = memoryview(mmap.mmap(-1, HEADER.size + room + 1, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    try:
+        size = _inflate(raw.codec, raw.packed, pages[HEADER.size :])
+    except (cramjam.DecompressionError, zlib.error, OSError, IndexError, struct.error, ValueError) as error:
+        if bound > limit and "buffer" in str(error):  # which is full; other words are about the bytes
+            raise TooLargeError from error
+        raise UnreadableError(str(error)) from error
+    if size > room:
+        raise TooLargeError
+    if raw.new:
+        pages[: HEADER.size] = raw[: HEADER.size]
+        pages[_ATTRIBUTES] &= ~_CODEC & 0xFF
+    return pages[: HEADER.size + size]
+
+
+def _inflate(codec: int, data: memoryview, room: memoryview) -> int:
+    """Inflate into `room`, and answer how many bytes it took; more than there is room for is as good as any error."""
+    if codec == _GZIP:
+        return _gunzip(data, room)
+    if codec == _SNAPPY:
+        return _unsnap(data, room)
+    if codec == _LZ4:
+        return int(cramjam.lz4.decompress_into(bytes(data), room))
+    if codec == _ZSTD:
+        return int(cramjam.zstd.decompress_into(bytes(data), room))
+    raise UnreadableError(f"compressed with codec {codec}, which Kafka does not know")
+
+
+def _gunzip(data: memoryview, room: memoryview) -> int:
     size = 0
     rest = bytes(data)
     while rest:
         member = zlib.decompressobj(wbits=31)
         while not member.eof:
-            size += len(member.decompress(rest, _STEP))
+            out = member.decompress(rest, _STEP)
+            if size + len(out) >= len(room):
+                return len(room)
+            room[size : size + len(out)] = out
+            size += len(out)
             rest = member.unconsumed_tail
-            if size > limit:
-                return False
-            if not rest and not member.eof:
-                return True  # cut off: the client says so, within these bounds
+            if not out and not rest and not member.eof:
+                raise UnreadableError("ends inside its gzip data")
         rest = member.unused_data
-    return True
+    return size
+
+
+def _unsnap(data: memoryview, room: memoryview) -> int:
+    if bytes(data[: len(_XERIAL)]) != _XERIAL:
+        return int(cramjam.snappy.decompress_raw_into(bytes(data), room))
+    at, size = 16, 0
+    while at < len(data):
+        (length,) = struct.unpack_from(">i", data, at)
+        if not 0 < length <= len(data) - at - 4:
+            raise UnreadableError("a block of snappy that is longer than the batch")
+        size += int(cramjam.snappy.decompress_raw_into(bytes(data[at + 4 : at + 4 + length]), room[size:]))
+        at += 4 + length
+    return size
+
+
+def _bound(codec: int, data: memoryview) -> int:
+    if codec == _GZIP:
+        return len(data) * _DEFLATE
+    return {_SNAPPY: _snappy_size, _LZ4: _lz4_bound, _ZSTD: _zstd_bound}[codec](data)
 
 
 def _snappy_size(data: memoryview) -> int:

@@ -5,16 +5,18 @@ import difflib
 import inspect
 import json
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from lmstream.errors import ConfigError, LmstreamError, SourceError
-from lmstream.model import Record
-from lmstream.sources._batches import Guard, detail_of
+from lmstream.interfaces import Load
+from lmstream.model import TopicPartition
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
 from lmstream.sources._member import LostError
+from lmstream.sources._taking import Journal, Taker, Trouble
 from lmstream.sources._tls import Tls
 
 try:
@@ -67,8 +69,8 @@ async def _started(
 ) -> AIOKafkaConsumer:
     options: dict[str, Any] = {
         "client_id": "lmstream",
-        "check_crcs": True,
         **_free(settings),
+        "check_crcs": False,  # a batch is looked at once, before the client sees it (`taker`)
         "bootstrap_servers": settings.bootstrap,
         "group_id": settings.group if group else None,
         "enable_auto_commit": False,
@@ -94,9 +96,6 @@ async def _started(
         raise ConfigError("config.invalid", f"client: aiokafka refuses its settings: {error}") from error
     try:
         await consumer.start()
-        # Before the first fetch: what a batch holds is measured before it is inflated.
-        fetcher = consumer._fetcher  # noqa: SLF001 - there is no public place between a fetch and its opening
-        fetcher._client = Guard(fetcher._client, settings.batch_bytes)  # noqa: SLF001 - as above
         await _topics(consumer, settings)
     except LmstreamError:
         await stop(consumer)
@@ -155,6 +154,22 @@ def _free(settings: Settings) -> dict[str, Any]:
     return found
 
 
+def taker(
+    consumer: AIOKafkaConsumer,
+    settings: Settings,
+    *,
+    skip: bool,
+    load: Callable[[], Load] | None = None,
+    journal: Journal | None = None,
+    on_trouble: Callable[[TopicPartition, Trouble | None], None] | None = None,
+) -> Taker:
+    """What takes the records of a consumer that was just connected."""
+    crcs = bool(_free(settings).get("check_crcs", True))
+    return Taker(
+        consumer, settings.batch_bytes, skip=skip, crcs=crcs, load=load, journal=journal, on_trouble=on_trouble
+    )
+
+
 def checked(settings: Settings) -> None:
     """See what can be seen without a connection. Raises ConfigError."""
     addresses(settings.bootstrap)
@@ -179,29 +194,6 @@ def lost(error: BaseException) -> LostError:
     if FencedInstanceIdError.__name__ in detail:
         return LostError("fenced", detail)
     return LostError("client", detail)
-
-
-def record(message: Any) -> Record:
-    """Take a message of the client as a record; what replaces a batch that stays closed as that."""
-    closed = detail_of(message.headers) if message.headers else None
-    if closed is not None:
-        return Record(
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            timestamp=message.timestamp,
-            value=message.value,
-            closed=closed,
-        )
-    return Record(
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        timestamp=-1 if message.timestamp is None else message.timestamp,
-        value=message.value,
-        key=message.key,
-        headers=tuple(message.headers),
-    )
 
 
 def explained(error: BaseException) -> tuple[str, str]:

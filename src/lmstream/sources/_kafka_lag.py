@@ -61,13 +61,13 @@ async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag
         async with admin(settings, tls) as client:
             committed = await _committed(client, settings.group, partitions)
             kept = {} if retention is not None else await retentions(client, settings.topics)
-        oldest = await _oldest(consumer, partitions, committed)
+        oldest = await _oldest(consumer, partitions, committed, settings)
         stands = dict(positions(consumer, (TopicPartition(*tp) for tp in partitions)))
         # Behind a transaction that is open records wait which nobody may read yet: they are unread all the same.
         if barred := [tp for tp in partitions if tp not in oldest and tp in stands and stands[tp] < _end(consumer, tp)]:
             open_one = await _kafka.connect(small, group=False, tls=tls, uncommitted=True)
             try:
-                oldest |= await _oldest(open_one, barred, stands)
+                oldest |= await _oldest(open_one, barred, stands, settings)
             finally:
                 await _kafka.stop(open_one)
         now = time.time()
@@ -125,12 +125,13 @@ async def _committed(
 
 
 async def _oldest(
-    consumer: Any, partitions: list[KafkaPartition], start: Mapping[KafkaPartition, int]
+    consumer: Any, partitions: list[KafkaPartition], start: Mapping[KafkaPartition, int], settings: Settings
 ) -> dict[KafkaPartition, tuple[int, int]]:
     """(offset, timestamp in ms) of the first record from `start` on; nothing for those where none waits.
 
     A fetch, not ListOffsets: it answers with the end too, and with the right one also on brokers whose list is wrong.
     """
+    taker = _kafka.taker(consumer, settings, skip=True)
     consumer.assign(partitions)
     begins = await consumer.beginning_offsets(partitions)
     for tp in partitions:
@@ -140,11 +141,16 @@ async def _oldest(
     loop = asyncio.get_running_loop()
     until = loop.time() + _PATIENCE
     while loop.time() < until:
-        for tp, messages in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
-            found.setdefault(tp, (messages[0].offset, -1 if messages[0].timestamp is None else messages[0].timestamp))
+        # One record at a time: to see the first of a batch nothing else of it has to be kept.
+        for record in await taker.take(1, _POLL_MS / 1000):
+            tp = KafkaPartition(*record.tp)
+            found.setdefault(tp, (record.offset, record.timestamp))
             consumer.pause(tp)
+            taker.forget(record.tp)
         stands = positions(consumer, (TopicPartition(*tp) for tp in partitions))
-        if all(tp in found or stands.get(tp, 0) >= _readable(consumer, tp) for tp in partitions):
+        if all(
+            tp in found or (tp not in taker.busy and stands.get(tp, 0) >= _readable(consumer, tp)) for tp in partitions
+        ):
             break
     return found
 

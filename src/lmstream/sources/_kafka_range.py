@@ -11,11 +11,13 @@ from aiokafka.errors import KafkaError
 
 from lmstream.errors import SourceError
 from lmstream.model import Record
+from lmstream.settings import MIB
 from lmstream.sources import _kafka
 from lmstream.sources._kafka_settings import Settings
+from lmstream.sources._taking import Taker
 
 _WAIT: Final = 0.2  # seconds the client may wait for records at a time
-_RECORDS: Final = 500
+_ROOM: Final = 4 * MIB  # bytes of records taken at a time
 
 Range = tuple[int | None, int | None]
 """(first offset, offset to stop before); None is the beginning, and the end as it is when reading starts."""
@@ -27,9 +29,11 @@ async def read_range(
     """Read records of fixed offsets, in offset order per partition.
 
     A partition ends at its `to`, or at the end the topic had when it was first read. Raises SourceError, also after
-    `idle` seconds in which nothing moved: a reader that counts must not take silence for the end.
+    `idle` seconds in which nothing moved: a reader that counts must not take silence for the end. What cannot be read
+    comes as a record that is `closed`, as a run with source.on_unreadable = "skip" has it.
     """
     consumer = await _kafka.connect(msgspec.structs.replace(settings, topics=(topic,)), group=False)
+    taker = _kafka.taker(consumer, settings, skip=True)
     loop = asyncio.get_running_loop()
     try:
         parts = {KafkaPartition(topic, n): bounds for n, bounds in ranges.items()}
@@ -38,16 +42,15 @@ async def read_range(
         moved = loop.time()
         while parts:
             async with asyncio.timeout(idle):
-                found = await consumer.getmany(*parts, timeout_ms=int(_WAIT * 1000), max_records=_RECORDS)
+                found = await taker.take(_ROOM, _WAIT, *parts)
             for tp, bounds in parts.items():
                 if tp not in ends and (end := _end(consumer, tp, bounds)) is not None:
                     ends[tp] = end
-            for tp, messages in found.items():
-                moved = loop.time()
-                for message in messages:
-                    if message.offset < ends[tp]:
-                        yield _kafka.record(message)
-            for tp in await _finished(consumer, ends):
+            moved = loop.time() if found or taker.busy else moved
+            for record in found:
+                if record.offset < ends[KafkaPartition(*record.tp)]:
+                    yield record
+            for tp in await _finished(consumer, taker, ends):
                 consumer.pause(tp)
                 parts.pop(tp, None)
             if parts and loop.time() - moved > idle:
@@ -73,8 +76,10 @@ async def _place(consumer: AIOKafkaConsumer, topic: str, parts: Mapping[KafkaPar
             await consumer.seek_to_beginning(*whole)
 
 
-async def _finished(consumer: AIOKafkaConsumer, ends: Mapping[KafkaPartition, int]) -> list[KafkaPartition]:
-    return [tp for tp, end in ends.items() if await consumer.position(tp) >= end]
+async def _finished(
+    consumer: AIOKafkaConsumer, taker: Taker, ends: Mapping[KafkaPartition, int]
+) -> list[KafkaPartition]:
+    return [tp for tp, end in ends.items() if tp not in taker.busy and await consumer.position(tp) >= end]
 
 
 def _end(consumer: AIOKafkaConsumer, tp: KafkaPartition, bounds: Range) -> int | None:

@@ -46,8 +46,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_bytes: Bytes = 64 * MIB
     """Bytes that one compressed batch of records may hold once inflated. A larger one is never opened: a dead letter
     takes it as it came. Brokers take batches of 1 MiB (compressed) unless told otherwise, LMDP's inflate 20 to 32-fold.
-    Opening one takes about twice its size of memory for a moment, beside the byte budget. For `type = "kafka"`
-    only: librdkafka opens batches of gzip, snappy and lz4 whatever they hold."""
+    One large batch is open at a time, and takes its size of memory beside the byte budget. For `type = "kafka"` only:
+    librdkafka opens batches of gzip, snappy and lz4 whatever they hold."""
     session_timeout_ms: Milliseconds = 45_000
     """After this long without a heartbeat the group gives our partitions to others."""
     heartbeat_interval_ms: Milliseconds = 3_000
@@ -67,6 +67,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on_offset_lost: Literal["stop", "earliest"] = "stop"
     """What to do when the next offset is gone from the topic: end with an error that counts what is lost, or count it
     and go on at the earliest there is."""
+    on_unreadable: Literal["stop", "skip"] = "stop"
+    """What to do with a batch of records that arrives damaged each time it is read: hold its partition, while all
+    others go on, or write a dead letter that holds its bytes and go on behind it."""
     restart_backoff_ms: Milliseconds = 1_000
     """Before the first new member; doubled for each further one, up to the next setting."""
     restart_backoff_max_ms: Milliseconds = 60_000

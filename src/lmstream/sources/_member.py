@@ -49,6 +49,8 @@ class Health(Struct, kw_only=True):
     """Offsets that were gone from the topic before they were read."""
     topic_resets: int = 0
     """Partitions whose end was found below what the group had read: the topic was made anew, or cut."""
+    unreadable: dict[TopicPartition, str] = field(default_factory=dict)
+    """Partitions of ours that are held, because what comes next in them arrives damaged: where, and what to do."""
     last_error: str = ""
     recovery_seconds: float = 0.0
     """From the end of the last member that was lost to the assignment of the next."""

@@ -8,14 +8,17 @@ only when new members do not help either.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lmstream.errors import LmstreamError, RestartError, SourceError, coded
-from lmstream.interfaces import Batch, Drain, Standing
+from lmstream.interfaces import Batch, Drain, Load, Standing
 from lmstream.model import TopicPartition
 from lmstream.sources._kafka_settings import Settings
 from lmstream.sources._member import Health, LostError, Member, log
 from lmstream.sources._tls import Tls
+
+if TYPE_CHECKING:
+    from lmstream.sources._taking import Journal, Trouble
 
 _WAIT: Final = 0.2  # seconds a poll takes at most while a new member is not due yet
 _LAST_DRAIN: Final = 5.0  # seconds to settle and commit under a member that is lost: its commits mostly fail
@@ -31,6 +34,9 @@ class Supervisor:
         self.settings = settings
         self.tls = Tls(settings)
         """Certificate of the client, renewed while it runs; `tls.expiry` is when it ends."""
+        self.load: Callable[[], Load] | None = None
+        self.journal: Journal | None = None
+        """Remembers over which batch a process died. Set before `start`."""
         self._enlist = enlist
         self._member: Member | None = None
         self._starting = asyncio.Lock()
@@ -164,6 +170,20 @@ class Supervisor:
             raise SourceError("source.offset", what)
         log.error("%s; going on at %d (on_offset_lost)", what, begin, extra=coded("source.offset"))
         return begin
+
+    def held(self, tp: TopicPartition, trouble: "Trouble | None") -> None:
+        """Say that a partition is held because of what comes next in it, or with None that it can be read again."""
+        if trouble is None:
+            self.health.unreadable.pop(tp, None)
+            log.warning("%s/%d can be read again", *tp, extra=coded("source.unreadable"))
+            return
+        place = f"{tp.topic}/{tp.partition}"
+        what = (
+            f"{place}: offsets {trouble.first} to {trouble.last} arrive damaged each time they are read. This "
+            f"partition is held there, others go on. To pass over them: lmstream skip {place} --to {trouble.last + 1}"
+        )
+        self.health.unreadable[tp] = self.health.last_error = what
+        log.error("%s", what, extra=coded("source.unreadable"))
 
     # --- keeping a member ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,76 @@
+"""`lmstream skip`: let a consumer group pass over what it cannot read in one partition."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from cyclopts import Parameter, validators
+
+from lmstream.cli import terminal
+from lmstream.cli.flags import NO_BROKER, BrokerFlags
+from lmstream.cli.kafka import client_overrides, settings_of
+from lmstream.config import load
+from lmstream.errors import ConfigError
+from lmstream.sources._kafka_skip import Skipped
+from lmstream.sources._kafka_skip import skip as commit
+
+_PLACE: Final = re.compile(r"([A-Za-z0-9._-]{1,249})/(\d{1,9})")
+
+
+def skip(
+    partition: str,
+    /,
+    *,
+    to: Annotated[int, Parameter(validator=validators.Number(gte=0))],
+    group: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None,
+    broker: BrokerFlags = NO_BROKER,
+) -> int:
+    """Commit a later offset for a group that is stopped, so that it goes on behind what it cannot read.
+
+    The offsets between are not read and get no dead letter; they stay in the topic until retention takes them. Never
+    goes back. Kafka refuses while the group has members: stop all of them first.
+
+    Parameters
+    ----------
+    partition
+        Where, as TOPIC/PARTITION.
+    to
+        The offset to go on at.
+    group
+        Consumer group. Default: that of the configuration, else lmstream.
+    dry_run
+        Only say what would be passed over.
+    as_json
+        What was passed over as JSON.
+    config
+        TOML file with settings.
+    """
+    place = _PLACE.fullmatch(partition)
+    if not place:
+        raise ConfigError("config.invalid", f"{partition!r} is no TOPIC/PARTITION, as in lm.metrics.otlp/0")
+    overrides = client_overrides(broker, place[1])
+    if group:
+        overrides["source.group"] = group
+    settings = settings_of(load(config, overrides=overrides))
+    done = asyncio.run(commit(settings, int(place[2]), to, dry_run=dry_run))
+    with terminal.read_or_not():
+        if as_json:
+            terminal.print_json(msgspec.to_builtins(done), indent=None)
+        else:
+            print(_told(done))
+    return 0
+
+
+def _told(done: Skipped) -> str:
+    where = f"{done.topic}/{done.partition}"
+    if not done.offsets:
+        return f"group {done.group} stands at {done.next} of {where}: nothing to pass over"
+    what = f"{done.offsets:,} offsets, {done.first} to {done.next - 1}, of {where}"
+    if not done.committed:
+        return f"group {done.group} would pass over {what}; nothing was changed"
+    return f"group {done.group} passes over {what} and goes on at {done.next}; they stay in the topic until retention"

@@ -1,0 +1,256 @@
+"""Bytes in a topic that a client library cannot take: held to their record, else to their partition. Memory is bounded."""
+
+import asyncio
+import contextlib
+import gzip
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lmstream.lab import MockKafka
+from lmstream.letter import letter
+from lmstream.model import UNREADABLE, Record, TopicPartition
+from lmstream.sinks._letters import decode, encode
+from lmstream.sources import kafka
+from lmstream.sources.kafka import read_range
+from lmstream.tracking import Tracked
+from sources.batches import batch, publish
+
+MODULES = [pytest.param(kafka, id="kafka")]
+TOPIC = "lm"
+QUICK = {
+    "session_timeout_ms": 3000,
+    "heartbeat_interval_ms": 100,
+    "rebalance_timeout_ms": 2000,
+    "request_timeout_ms": 4000,
+}
+BAD = {1: [(b"\xff\xfeAA", b"1"), (b"k", None)]}
+
+
+def damage(raw, at=-1):
+    made = bytearray(raw)
+    made[at] ^= 1
+    return bytes(made)
+
+
+@contextlib.asynccontextmanager
+async def mock(partitions=1):
+    async with MockKafka() as cluster:
+        cluster.create_topic(TOPIC, partitions)
+        yield cluster
+
+
+@contextlib.asynccontextmanager
+async def source(cluster, module, **more):
+    made = module.make(module.Settings(bootstrap=cluster.bootstrap, topics=(TOPIC,), group="g", **QUICK, **more))
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def polled(consumer, enough, room=1 << 24, seconds=20):
+    found = []
+    async with asyncio.timeout(seconds):
+        while not enough(found):
+            found += (await consumer.poll(room)).records
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+async def test_a_header_key_that_is_no_utf8_stops_nothing(module):
+    async with mock(2) as cluster:
+        await publish(cluster.bootstrap, TOPIC, *(batch(0, [b"%d" % n]) for n in range(3)), partition=1)
+        await publish(
+            cluster.bootstrap,
+            TOPIC,
+            batch(1, [b"a", b"b"]),
+            batch(1, [b"c", b"d", b"e"], headers=BAD),
+            batch(0, [b"f"]),
+        )
+        async with source(cluster, module) as consumer:
+            found = await polled(consumer, lambda found: len(found) >= 9)
+        assert sorted((r.partition, r.offset, r.value) for r in found) == [
+            *((0, n, bytes([97 + n])) for n in range(6)),
+            *((1, n, b"%d" % n) for n in range(3)),
+        ]
+        (odd,) = (r for r in found if r.value == b"d")
+        assert [(name.encode(errors="surrogateescape"), text) for name, text in odd.headers] == BAD[1]
+        ranged = [r async for r in read_range(consumer.settings, TOPIC, {0: (None, None)})]
+        assert [r.value for r in ranged] == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("module", MODULES)
+async def test_a_batch_that_arrives_damaged_holds_its_own_partition_and_says_where(module, caplog):
+    async with mock(2) as cluster:
+        await publish(cluster.bootstrap, TOPIC, *(batch(0, [b"%d" % n]) for n in range(3)), partition=1)
+        await publish(cluster.bootstrap, TOPIC, batch(0, [b"a", b"b"]), damage(batch(4, [b"c"] * 3)), batch(0, [b"f"]))
+        async with source(cluster, module) as consumer:
+            found = await polled(consumer, lambda found: len(found) >= 5)
+            while not consumer.health.unreadable:
+                found += (await consumer.poll(1 << 20)).records
+            await publish(cluster.bootstrap, TOPIC, batch(0, [b"3"]), partition=1)
+            found += await polled(consumer, lambda found: len(found) >= 1)
+            assert sorted((r.partition, r.value) for r in found) == [
+                *((0, value) for value in (b"a", b"b")),
+                *((1, b"%d" % n) for n in range(4)),
+            ]
+            assert sum(consumer.health.recreations.values()) == 0
+            told = consumer.health.unreadable[TopicPartition(TOPIC, 0)]
+            assert told in caplog.text
+            assert told.startswith("lm/0: offsets 2 to 4 arrive damaged each time they are read.")
+            assert told.endswith("lmstream skip lm/0 --to 5")
+            with pytest.raises(TimeoutError):
+                await polled(consumer, lambda found: found, seconds=1)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("module", MODULES)
+async def test_a_damaged_batch_is_passed_over_with_a_letter_of_its_bytes_when_that_is_asked_for(module):
+    broken = damage(batch(4, [b"c"] * 3))
+    async with mock() as cluster:
+        await publish(cluster.bootstrap, TOPIC, batch(0, [b"a", b"b"]), broken, batch(0, [b"f"]))
+        async with source(cluster, module, on_unreadable="skip") as consumer:
+            found = await polled(consumer, lambda found: len(found) >= 4)
+            assert not consumer.health.unreadable
+        assert [r.offset for r in found] == [0, 1, 4, 5]
+        assert (found[2].closed_for, found[2].value[61:]) == (UNREADABLE, broken[61:])
+        assert found[2].closed.startswith("offsets 2 to 4, ")
+        ranged = [r async for r in read_range(consumer.settings, TOPIC, {0: (None, None)})]
+        assert [(r.offset, r.closed_for if r.closed else "") for r in ranged] == [
+            (0, ""),
+            (1, ""),
+            (4, UNREADABLE),
+            (5, ""),
+        ]
+        (one,) = [r async for r in read_range(consumer.settings, TOPIC, {0: (5, 6)})]
+        assert one.value == b"f"
+
+
+@pytest.mark.parametrize("module", MODULES)
+async def test_what_the_wire_damaged_once_is_fetched_again_and_nobody_hears_of_it(module, monkeypatch, caplog):
+    from lmstream.sources import _guard
+
+    seen = []
+    inner = _guard.guarded
+
+    def once(data, *more, **options):
+        seen.append(data)
+        return inner(damage(data) if data and len(seen) < 3 else data, *more, **options)
+
+    monkeypatch.setattr(_guard, "guarded", once)
+    async with mock() as cluster:
+        await publish(cluster.bootstrap, TOPIC, batch(1, [b"a", b"b"]))
+        async with source(cluster, module) as consumer:
+            found = await polled(consumer, lambda found: len(found) >= 2)
+            assert (not consumer.health.unreadable, len(seen) >= 2) == (True, True)
+    assert [r.value for r in found] == [b"a", b"b"]
+    assert "damaged" not in caplog.text
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("module", MODULES)
+async def test_a_held_partition_goes_on_by_itself_when_it_can_be_read_again(module, monkeypatch):
+    from lmstream.sources import _guard
+
+    broken = True
+    inner = _guard.guarded
+    monkeypatch.setattr(
+        _guard,
+        "guarded",
+        lambda data, *more, **options: inner(damage(data) if data and broken else data, *more, **options),
+    )
+    async with mock() as cluster:
+        await publish(cluster.bootstrap, TOPIC, batch(1, [b"a", b"b"]))
+        async with source(cluster, module) as consumer:
+            async with asyncio.timeout(20):
+                while not consumer.health.unreadable:
+                    assert not (await consumer.poll(1 << 20)).records
+            broken = False
+            found = await polled(consumer, lambda found: len(found) >= 2)
+            assert not consumer.health.unreadable
+    assert [r.value for r in found] == [b"a", b"b"]
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    from lmstream.sources import _taking
+
+    monkeypatch.setattr(_taking, "_AGAIN", 0.05)
+    monkeypatch.setattr(_taking, "_LATER", 0.5)
+
+
+def test_a_letter_keeps_the_bytes_of_a_key_that_is_no_utf8():
+    headers = tuple((key.decode(errors="surrogateescape"), text) for key, text in (*BAD[1], ("é".encode(), b"")))
+    each = Tracked(0, 0, Record(topic="lm", partition=1, offset=2, value=b"x", headers=headers), 0)
+    each.why = ("decode.json", "no")
+    told = decode(encode(letter(each, 1 << 20)))
+    assert told.headers == (("\ufffd\ufffdAA", b"1"), ("k", None), ("é", b""))
+    assert told.header_keys == ((0, b"\xff\xfeAA"),)
+    assert told.record().headers == headers
+
+
+MIB = 1 << 20
+BUDGETS = 2.5 * 64 * MIB
+BUNDLE = (
+    b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":'
+    b'[{"timeUnixNano":"1715263558360000000","asInt":"%d"}]}}]}]}]}'
+)
+
+
+def swelling(codec=4, batches=25, records=7, size=8_000_000):
+    """Batches of a few kilobytes; each record is a healthy bundle, most of it spaces."""
+    return [batch(codec, [(BUNDLE % (n * records + m)).ljust(size) for m in range(records)]) for n in range(batches)]
+
+
+def resident(pid, name="VmHWM"):
+    return int(re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
+
+
+async def lmstream(*arguments, folder):
+    command = [sys.executable, "-m", "lmstream", *arguments]
+    with (folder / "said").open("ab") as said:
+        return await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=said, stderr=said)
+
+
+def rows(folder):
+    return [line for file in folder.rglob("*.ndjson*") for line in lines(file)]
+
+
+def lines(file):
+    data = file.read_bytes()
+    return (gzip.decompress(data) if file.suffix == ".gz" else data).splitlines()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("kind", ["kafka"])
+async def test_25_batches_that_swell_to_56_megabytes_land_within_two_and_a_half_budgets(kind, tmp_path):
+    made = await asyncio.to_thread(swelling)
+    async with mock() as cluster:
+        await publish(cluster.bootstrap, TOPIC, *made)
+        broker = ("--bootstrap", cluster.bootstrap, "--topic", TOPIC)
+        member = await lmstream(
+            "run", "--source", kind, *broker, "--org", "a", "--landed", "landed", "--dead-letters", "dead",
+            "--set", "rolling.age=0.1", folder=tmp_path,
+        )  # fmt: skip
+        peak = 0
+        try:
+            async with asyncio.timeout(240):
+                while len(rows(tmp_path / "landed")) < 175:
+                    assert member.returncode is None, (tmp_path / "said").read_text()
+                    peak = resident(member.pid)
+                    await asyncio.sleep(0.1)
+        finally:
+            if member.returncode is None:
+                member.terminate()
+            await member.wait()
+        found = Counter(msgspec.json.decode(line)["value"] for line in rows(tmp_path / "landed"))
+        assert found == Counter(range(175))
+        assert not list((tmp_path / "dead").rglob("*.json"))
+        print(f"{peak / MIB:.0f} MiB at most")
+        assert peak < BUDGETS
