@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import struct
@@ -11,9 +12,11 @@ import textwrap
 
 import pytest
 
-from delivery.doubles import record
+from delivery.doubles import ScriptedSink, bundle, make, record
+from lmstream.config import cluster_of, load
 from lmstream.crashes import Crashes
 from lmstream.errors import ConfigError
+from lmstream.interfaces import Batch
 from lmstream.lab.generator import Generator
 
 CODEC = """
@@ -71,7 +74,8 @@ def marks(folder):
 
 def deaths(folder):
     path = folder / "dead" / ".state" / "deaths"
-    return json.loads(path.read_bytes()) if path.exists() else {}
+    found = json.loads(path.read_bytes()) if path.exists() else {}
+    return {name.partition(" ")[0]: count for name, count in found.items()}  # without timestamp and cluster
 
 
 @pytest.mark.slow
@@ -127,6 +131,78 @@ def test_a_kill_between_two_records_blames_nobody_and_a_living_process_is_no_dea
     four.forget(record(7, b"x", partition=2))
     assert four.deaths(record(7, b"x", partition=2)) == 0
     assert json.loads((tmp_path / "deaths").read_bytes()) == {}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "timestamp"),
+    [("one b-1:9092", 1_700_000_000_001), ("two b-1:9092", 1_700_000_000_000), ("one b-2:9092", 1_700_000_000_000)],
+    ids=["topic made anew", "another source_id", "another cluster"],
+)
+def test_deaths_at_coordinates_say_nothing_of_another_record_there(tmp_path, cluster, timestamp):
+    for _ in range(3):
+        crashes = Crashes(tmp_path, "one b-1:9092")
+        crashes.enter(record(5, b"x", timestamp=1_700_000_000_000))
+        end(crashes)
+    assert Crashes(tmp_path, "one b-1:9092").deaths(record(5, b"x", timestamp=1_700_000_000_000)) == 3
+    assert Crashes(tmp_path, cluster).deaths(record(5, b"healthy", timestamp=timestamp)) == 0
+
+
+def test_two_configurations_are_two_clusters_and_the_order_of_brokers_is_nothing():
+    def cluster(**source):
+        flags = {f"source.{name}": value for name, value in source.items()}
+        return cluster_of(load(None, env={}, overrides={"source.type": "kafka", "source.topics": ("t",), **flags}))
+
+    assert cluster(bootstrap="b-1:9092,b-2:9092") == cluster(bootstrap="b-2:9092, b-1:9092")
+    assert cluster(bootstrap="b-1:9092") != cluster(bootstrap="b-2:9092")
+
+
+def _no_space(folder):
+    try:
+        with (folder / "filler").open("wb") as file:
+            file.write(bytes(2_000_000))
+    except OSError:
+        return
+    raise AssertionError("the disk is not full")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A folder of state on a disk of 64 kB of its own."""
+    state = tmp_path / "small"
+    state.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "none", str(state)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield state
+    subprocess.run(["umount", "-l", str(state)], check=True)
+
+
+async def test_a_memory_of_deaths_on_a_full_disk_is_no_bug(small, caplog):
+    await _settle_with_a_death(small, lambda: _no_space(small), caplog)
+
+
+async def test_a_memory_of_deaths_that_is_gone_is_no_bug(tmp_path, caplog):
+    state = tmp_path / "state"
+    await _settle_with_a_death(state, lambda: shutil.rmtree(state), caplog)
+
+
+async def _settle_with_a_death(state, break_it, caplog):
+    """A noted death, then the folder cannot be written, and the record is delivered after all."""
+    killed = Crashes(state)
+    killed.enter(record(0, bundle()))
+    end(killed)
+    guard = Crashes(state)
+    assert guard.deaths(record(0, bundle())) == 1
+    break_it()
+    pipeline = make(ScriptedSink(), guard=guard)
+    pipeline.submit(Batch(records=[record(0, bundle())]))
+    await pipeline.drain()
+    assert pipeline.error is None
+    assert pipeline.counts.delivered == 1
+    await pipeline.close()
+    (said,) = [each for each in caplog.records if each.name == "lmstream.transform"]
+    assert "t/0/0 is settled, and the memory of its deaths cannot be written" in said.message
+    assert said.code == "LMS-4005"
 
 
 def test_odd_coordinates_and_damaged_files_do_no_harm(tmp_path):
@@ -204,7 +280,7 @@ def test_a_folder_of_an_earlier_version_is_closed_to_others(tmp_path):
     state = tmp_path / "state"
     state.mkdir(mode=0o777)
     state.chmod(0o777)
-    (state / "deaths").write_text('{"t/0/7":2}')
+    (state / "deaths").write_text(json.dumps({Crashes(tmp_path / "other")._key(record(7, b"")): 2}))
     crashes = Crashes(state)
     assert crashes.deaths(record(7, b"")) == 2
     crashes.close()
@@ -225,7 +301,7 @@ def test_a_folder_with_other_files_keeps_its_mode_and_is_refused_when_others_wri
 def test_planted_links_are_not_followed(tmp_path, name):
     """Neither is anything written or read through them: their targets stay as they are, and are not in `deaths`."""
     target = tmp_path / "target"
-    head = struct.pack("<qiH", 8, 0, 1) + b"t"
+    head = struct.pack("<qqi8sH", 8, -1, 0, b"01234567", 1) + b"t"
     target.write_bytes(head + b"a secret")
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
@@ -239,7 +315,7 @@ def test_planted_links_are_not_followed(tmp_path, name):
     assert target.read_bytes() == head + b"a secret"
     assert not target.with_name("target.new").exists()
     deaths = state / "deaths"
-    assert deaths.is_symlink() or not deaths.exists() or json.loads(deaths.read_bytes()) == {"t/0/7": 1}
+    assert deaths.is_symlink() or not deaths.exists() or [*json.loads(deaths.read_bytes()).values()] == [1]
 
 
 def test_a_link_instead_of_the_folder_is_refused_and_a_link_to_nowhere_too(tmp_path):

@@ -196,7 +196,14 @@ def _guard(config: Config) -> Crashes | None:
     part = letters_part(config)
     if not folder and part is not None and part.name == "letters":
         folder = f"{part.settings.root}/.state"
-    return Crashes(folder) if folder else None
+    return Crashes(folder, cluster_of(config)) if folder else None
+
+
+def cluster_of(config: Config) -> str:
+    """What tells the cluster of this configuration from others: source_id, and the brokers in any order."""
+    settings = None if config.source is None else config.source.settings
+    brokers = getattr(settings, "bootstrap", "")
+    return " ".join([config.engine.source_id, *sorted(each.strip() for each in brokers.split(","))])
 
 
 def build_runtime(

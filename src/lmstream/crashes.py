@@ -7,6 +7,7 @@ import secrets
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,9 @@ from lmstream.errors import ConfigError
 from lmstream.model import Record
 
 _SIZE: Final = mmap.PAGESIZE
-_HEAD: Final = struct.Struct("<qiH")  # offset + 1, or 0 for none; partition; bytes of the topic that follows
+_CLUSTER: Final = 8  # letters that tell clusters apart
+_HEAD: Final = struct.Struct("<qqi8sH")
+"""Offset + 1, or 0 for none; timestamp; partition; the cluster; bytes of the topic that follows."""
 _OFFSET: Final = struct.Struct("<q")
 _MOST: Final = 1_000  # coordinates remembered; one process adds one in its life
 _DEATHS_BYTES: Final = 1024 * 1024  # more than _MOST coordinates take: topics have 249 characters at most
@@ -30,15 +33,21 @@ class Crashes:
     Each process has a page of a file mapped into its memory, under a lock that ends with it. Marking a record is a
     store into that page: no call into the kernel, and yet it is there after SIGKILL. Whoever starts next finds pages
     without a living owner, and counts a death where one holds coordinates. Power cuts are not covered: no sync is made.
+
+    Coordinates are not unique: two clusters may have topics of one name, and a topic that was made anew has its offsets
+    again. So a death is counted for a record of one cluster and one timestamp.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, cluster: str = "") -> None:
         """Open the folder, which is made when it is missing, and collect the dead.
+
+        `cluster` tells the clusters apart whose records are transformed: any text that is the same at the next start.
 
         Raises ConfigError, also for a folder that is a link, or that another user owns or could write to: who plants
         files there could have records passed over. Needs Linux or macOS, as all of lmstream does.
         """
         self._topic = ""
+        self._cluster = blake2b(cluster.encode(errors="surrogateescape"), digest_size=_CLUSTER // 2).hexdigest()
         try:
             self._at = _private.folder(Path(folder), _OURS)
             with self._alone():
@@ -58,17 +67,20 @@ class Crashes:
 
     def deaths(self, record: Record, /) -> int:
         """How many processes died while they transformed this record."""
-        return self._deaths.get(record.coordinates, 0) if self._deaths else 0
+        return self._deaths.get(self._key(record), 0) if self._deaths else 0
 
     def enter(self, record: Record, /) -> None:
         """Mark the record that is being transformed from now on."""
         try:
             if record.topic != self._topic:
                 name = record.topic.encode()[: _SIZE - _HEAD.size]
-                _HEAD.pack_into(self._page, 0, 0, 0, len(name))
+                _HEAD.pack_into(self._page, 0, 0, 0, 0, b"", len(name))
                 self._page[_HEAD.size : _HEAD.size + len(name)] = name
                 self._topic = record.topic
-            _HEAD.pack_into(self._page, 0, record.offset + 1, record.partition, len(self._topic.encode()))
+            size = len(self._topic.encode())
+            _HEAD.pack_into(
+                self._page, 0, record.offset + 1, record.timestamp, record.partition, self._cluster.encode(), size
+            )
         except (struct.error, UnicodeEncodeError):
             self.leave()  # coordinates that no Kafka has, from a file: such a record goes unmarked
 
@@ -80,7 +92,7 @@ class Crashes:
         """It is settled: delivered after all, or its stub is durable."""
         with self._alone():
             self._deaths = self._read()
-            self._deaths.pop(record.coordinates, None)
+            self._deaths.pop(self._key(record), None)
             self._save()
 
     def close(self) -> None:
@@ -120,9 +132,13 @@ class Crashes:
                     os.unlink(name, dir_fd=self._at)
             finally:
                 os.close(mark)
-            after, partition, length = _HEAD.unpack_from(data)
+            after, timestamp, partition, cluster, length = _HEAD.unpack_from(data)
             topic = data[_HEAD.size : _HEAD.size + length].decode(errors="replace")
-            yield f"{topic}/{partition}/{after - 1}" if after > 0 else ""
+            where = f"{topic}/{partition}/{after - 1}"
+            yield _key(where, timestamp, cluster.decode(errors="replace")) if after > 0 else ""
+
+    def _key(self, record: Record) -> str:
+        return _key(record.coordinates, record.timestamp, self._cluster)
 
     def _read(self) -> dict[str, int]:
         try:
@@ -143,3 +159,7 @@ class Crashes:
         with os.fdopen(_private.created(self._at, "deaths.new"), "wb") as new:
             new.write(msgspec.json.encode(self._deaths))
         os.replace("deaths.new", "deaths", src_dir_fd=self._at, dst_dir_fd=self._at)
+
+
+def _key(coordinates: str, timestamp: int, cluster: str) -> str:
+    return f"{coordinates} timestamp {timestamp} cluster {cluster}"

@@ -266,6 +266,11 @@ REASONS: Final[dict[str, Reason]] = {
         "read the service's words: rows need a stream of type DirectPut (its source is Direct PUT), not one that "
         "Kinesis or MSK feeds",
     ),
+    "sink.clock": Reason(
+        "LMS-4011",
+        "AWS refuses the signature because the clock of this machine is wrong",
+        "set the clock by NTP (chronyc tracking, timedatectl); the request is signed anew and sent again at once",
+    ),
     "sink.disk": Reason(
         "LMS-4005", "the landing folder cannot be written", "free space or mend permissions; nothing was committed"
     ),

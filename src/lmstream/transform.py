@@ -1,10 +1,11 @@
 """Records into packs: what one becomes, or why it becomes nothing, and the lines gathered until they travel."""
 
+import logging
 from typing import Final
 
 from msgspec import structs
 
-from lmstream.errors import DecodeError
+from lmstream.errors import DecodeError, coded
 from lmstream.fanout import Engine, FanOut
 from lmstream.interfaces import PARTS, Guard, Limits
 from lmstream.letter import told
@@ -12,6 +13,8 @@ from lmstream.model import KILLS, Pack
 from lmstream.packing import Chunk, pack
 from lmstream.rolling import Roller, RollPolicy
 from lmstream.tracking import Tracked
+
+log: Final = logging.getLogger("lmstream.transform")
 
 DEATHS: Final = 3
 """Processes that a record may kill; then it is dead-lettered without its value, untouched."""
@@ -47,8 +50,18 @@ class Transform:
 
     def settled(self, each: Tracked) -> None:
         """Forget the deaths of a record that did no harm after all, or whose stub is durable."""
-        if self._guard is not None and self._guard.deaths(each.record):
+        if self._guard is None or not self._guard.deaths(each.record):
+            return
+        try:
             self._guard.forget(each.record)
+        except OSError as error:
+            # A full disk or too few descriptors: the record is settled all the same, and its deaths were for nothing.
+            log.warning(
+                "%s is settled, and the memory of its deaths cannot be written: %s",
+                each.record.coordinates,
+                error,
+                extra=coded("sink.disk"),
+            )
 
     def close(self) -> None:
         """Leave no mark behind."""

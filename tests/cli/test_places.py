@@ -240,6 +240,7 @@ def test_whoever_stops_reading_stops_fetching():
             "LMS-5013",
         ),
         (NoCredentialsError(), "place.credentials", "LMS-5013"),
+        (ClientError({"Error": {"Code": "RequestTimeTooSkewed"}}, "GetObject"), "sink.clock", "LMS-4011"),
         (EndpointConnectionError(endpoint_url="http://x"), "place.unreachable", "LMS-5010"),
     ],
 )

@@ -159,6 +159,34 @@ async def test_the_limits_are_those_the_service_enforces(sink):
     assert (await sink.write(packs(LIMITS.request_packs + 1)))[0].code != "unknown_outcome"
 
 
+CLOCK = [
+    ("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than 20260101T000500Z"),
+    ("InvalidSignatureException", "Signature not yet current: 20260101T001000Z is still later than 20260101T000500Z"),
+    (
+        "SignatureDoesNotMatch",
+        "Signature expired: 20260101T000000Z is now earlier than 20260101T000500Z (... - 5 min.)",
+    ),
+    ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."),
+    ("RequestExpired", "Request has expired."),
+]
+
+
+@pytest.mark.parametrize(("code", "message"), CLOCK)
+async def test_a_signature_whose_time_is_off_is_sent_again_at_once_and_told_as_a_clock(lab, sink, code, message):
+    lab.faults.append(Fault(status=400, code=code, message=message))
+    [failure] = await sink.write(packs(1))
+    assert (failure.kind, failure.code) == (Kind.RETRYABLE, "sink.clock")
+    assert message in failure.message
+    assert await sink.write(packs(1)) == [None]
+
+
+async def test_a_wrong_key_is_still_a_matter_of_the_operator(lab, sink):
+    message = "The request signature we calculated does not match the signature you provided. Check your AWS Secret Key"
+    lab.faults.append(Fault(status=400, code="InvalidSignatureException", message=message))
+    [failure] = await sink.write(packs(1))
+    assert (failure.kind, failure.code) == (Kind.FATAL_CONFIG, "InvalidSignatureException")
+
+
 async def test_nobody_there_wrong_stream_and_no_credentials(lab, unused_tcp_port, monkeypatch):
     nobody = Firehose(settings(lab, endpoint_url=f"http://127.0.0.1:{unused_tcp_port}"))
     [refused] = await nobody.write(packs(1))

@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import pytest
+from botocore.exceptions import ClientError
 
 from buckets import S3
 from delivery.doubles import ScriptedSink, ToyEngine, bundle, lines_of, record, until
@@ -165,3 +166,17 @@ async def test_an_outage_stalls_its_partition_while_the_others_go_on_and_drops_n
     assert pipeline.balanced
     assert pipeline.in_flight == 0
     await pipeline.close()
+
+
+class Skewed:
+    """A client whose service judges the clock, as S3 does for a request of more than 15 minutes ago."""
+
+    async def put_object(self, **_):
+        error = {"Code": "RequestTimeTooSkewed", "Message": "The difference between the request time and the current"}
+        raise ClientError({"Error": error}, "PutObject")
+
+
+async def test_a_wrong_clock_is_told_as_that_and_not_as_a_store_that_is_away():
+    with pytest.raises(SinkError, match=r"LMS-4011.*RequestTimeTooSkewed.*chronyc") as told:
+        await Letters(Settings(bucket="dlq"), client=Skewed()).write([letter()])
+    assert told.value.reason == "sink.clock"

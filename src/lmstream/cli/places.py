@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from cyclopts import Parameter
 
+from lmstream._aws_clock import CLOCK, is_clock
 from lmstream.cli.landed import landed_files, lines_of
 from lmstream.errors import ConfigError, SourceError
 from lmstream.settings import MIB
@@ -222,6 +223,8 @@ def _reason(error: Exception) -> str:
     """Who must act, by the code of the service or the exception's classes."""
     response = getattr(error, "response", None) or {}
     names = {str(response.get("Error", {}).get("Code", "")), *(cls.__name__ for cls in type(error).__mro__)}
+    if is_clock(str(response.get("Error", {}).get("Code", "")), str(error)):
+        return CLOCK
     for reason, known in (
         ("place.credentials", _NOBODY),
         ("place.denied", _DENIED),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from lmstream._aws_clock import CLOCK, is_clock
 from lmstream.model import Failure, Kind
 
 _R, _P, _F = Kind.RETRYABLE, Kind.PERMANENT, Kind.FATAL_CONFIG
@@ -113,7 +114,12 @@ def classify(code: str, status: int | None = None) -> Kind:
 
 
 def refusal(kind: Kind, code: str, message: str) -> Failure:
-    """A verdict, which is unsure when it is permanent and its words are not about the data."""
+    """A verdict, which is unsure when it is permanent and its words are not about the data.
+
+    A signature whose time is off says nothing against credentials or rights: the next one may do.
+    """
+    if is_clock(code, message):
+        return Failure(_R, CLOCK, f"{code}: {message}")
     return Failure(kind, code, message, unsure=kind is _P and not _OF_DATA.search(message))
 
 

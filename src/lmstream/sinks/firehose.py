@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Protocol
 
 from msgspec import Meta, Struct
 
+from lmstream._aws_clock import CLOCK
 from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
@@ -125,6 +126,8 @@ class Firehose:
                 reason = "sink.missing"
             elif failure.kind is _F and (failure.code in _DENIED or hasattr(error, "response")):
                 reason = "sink.denied"
+            elif failure.code == CLOCK:
+                raise SinkError(CLOCK, f"{place}: {failure.message}") from error
             raise SinkError(reason, f"{place}: {failure.code}: {failure.message}") from error
         if status != "ACTIVE":
             raise SinkError("sink.missing", f"{place} is {status}, not ACTIVE")

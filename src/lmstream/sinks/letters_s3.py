@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
+from lmstream._aws_clock import CLOCK, is_clock
 from lmstream.errors import ConfigError, LmstreamError, SinkError
 from lmstream.model import DeadLetter
 from lmstream.sinks._letters import encode, folder_of, name_of, other_name_of, same
@@ -186,7 +187,8 @@ class Letters:
             raise
         except Exception as error:
             what = f"dead letters at {self._bucket.place(key)}: {code_of(error)}: {error}"
-            raise SinkError("dead_letters.unavailable", what) from error
+            reason = CLOCK if is_clock(code_of(error), str(error)) else "dead_letters.unavailable"
+            raise SinkError(reason, what) from error
 
 
 def code_of(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from lmstream._aws_clock import CLOCK, is_clock
 from lmstream.errors import ConfigError
 from lmstream.sources._kafka_settings import Settings
 
@@ -154,7 +155,10 @@ async def of_secret(settings: Settings) -> Identity:
     except Exception as error:
         # What botocore raises is many classes of many modules; their texts name the cause and hold no secret.
         what = str(error) or f"no answer in {_SECRET:.0f} s"
-        raise ConfigError("config.secret", f"{settings.cert}: {type(error).__name__}: {what}") from error
+        code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+        raise ConfigError(
+            CLOCK if is_clock(code, what) else "config.secret", f"{settings.cert}: {type(error).__name__}: {what}"
+        ) from error
     text = answer.get("SecretString") or answer.get("SecretBinary") or ""
     try:
         found = msgspec.json.decode(text, type=_Secret)
