@@ -253,6 +253,12 @@ REASONS: Final[dict[str, Reason]] = {
         "TLS against plaintext",
         "set security to what this port speaks, or take the other port (MSK: 9092 plaintext, 9094 TLS)",
     ),
+    "answer.bounds": Reason(
+        "LMS-3015",
+        "an answer, an object or a file is larger than it may be, or comes too slowly",
+        "see what answers at the address that the message names, or what wrote the file: neither lmstream nor the "
+        "service writes such a thing; nothing was committed or changed",
+    ),
     "sink.unreachable": Reason("LMS-4002", "the sink cannot be reached", "check endpoint, network and credentials"),
     "sink.denied": Reason(
         "LMS-4003", "the sink refused access", "grant firehose:PutRecordBatch on the stream, and use of its KMS key"

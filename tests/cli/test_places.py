@@ -195,7 +195,8 @@ class Store:
     def paginate(self, **_given):
         for start in range(0, self.count, 1000):
             self.pages += 1
-            yield {"Contents": [{"Key": f"k{n:06d}", "Size": 4} for n in range(start, min(start + 1000, self.count))]}
+            listed = [{"Key": f"k{n:06d}", "Size": 4} for n in range(start, min(start + 1000, self.count))]
+            yield {"IsTruncated": False, "Contents": listed}
 
     def get_object(self, **_given):
         self.asked += 1

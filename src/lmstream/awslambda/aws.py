@@ -12,6 +12,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from lmstream._aws_answers import body, bound
+from lmstream.bounded import LETTER_LINE
 from lmstream.sinks import _firehose_body, firehose, letters_s3
 
 
@@ -50,18 +52,20 @@ def _client(service: str, settings: firehose.Settings | letters_s3.Settings, **c
     import boto3  # noqa: PLC0415 - 130 ms: only when a call is to be made, and the runtime's own
     from botocore.config import Config  # noqa: PLC0415 - as above
 
-    return boto3.client(
-        service,
-        region_name=settings.region or None,
-        endpoint_url=settings.endpoint_url or None,
-        config=Config(
-            connect_timeout=settings.connect_timeout,
-            read_timeout=settings.read_timeout,
-            max_pool_connections=settings.concurrency + 2,
-            retries={"total_max_attempts": 1},  # who retries is delivery.py, and nobody else
-            tcp_keepalive=True,
-            **config,
-        ),
+    return bound(
+        boto3.client(
+            service,
+            region_name=settings.region or None,
+            endpoint_url=settings.endpoint_url or None,
+            config=Config(
+                connect_timeout=settings.connect_timeout,
+                read_timeout=settings.read_timeout,
+                max_pool_connections=settings.concurrency + 2,
+                retries={"total_max_attempts": 1},  # who retries is delivery.py, and nobody else
+                tcp_keepalive=True,
+                **config,
+            ),
+        )
     )
 
 
@@ -107,8 +111,8 @@ class _Body:
     ) -> None:
         self._data.close()
 
-    async def read(self) -> bytes:
-        return self._data.read()
+    async def read(self, size: int = -1) -> bytes:
+        return self._data.read(size)
 
 
 class S3Client:
@@ -130,7 +134,7 @@ class S3Client:
 
     async def get_object(self, **request: Any) -> Any:
         def read(answer: Any) -> Any:
-            return {**answer, "Body": _Body(answer["Body"].read())}
+            return {**answer, "Body": _Body(body(answer, LETTER_LINE, request["Key"]))}
 
         return await self._threads.call("get_object", read, **request)
 

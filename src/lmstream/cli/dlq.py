@@ -9,7 +9,8 @@ from cyclopts import Parameter
 
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
-from lmstream.cli.letters import NO_FILTERS, NO_S3, Filters, Found, S3Flags, Store, reading, store_of
+from lmstream.cli.letter_stores import Found, Store
+from lmstream.cli.letters import NO_FILTERS, NO_S3, Filters, S3Flags, reading, store_of
 from lmstream.cli.refusals import refusals
 from lmstream.cli.replay import rehearse, remove_all, send_again
 from lmstream.cli.run import NO_SINK, SinkFlags

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from lmstream import bounded
 from lmstream.errors import SourceError
 
 
@@ -20,7 +21,8 @@ def landed_files(root: Path, *, without: Iterable[Path] = ()) -> Iterator[Path]:
         here = Path(folder)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() not in skip)
         # A leading underscore hides a file from Athena and Hive too; folders such as _other are partitions of ours.
-        yield from (here / f for f in sorted(files) if not f.startswith((".", "_")))
+        # And what is no file (a pipe that somebody planted) would be read for ever.
+        yield from (here / f for f in sorted(files) if not f.startswith((".", "_")) and (here / f).is_file())
 
 
 def is_gzip(path: Path) -> bool:
@@ -32,12 +34,11 @@ def is_gzip(path: Path) -> bool:
         raise SourceError("source.file", f"{path}: {e.strerror}") from e
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
-    """Lines of a file, gzip or plain; empty ones left out."""
+def lines_of(path: Path, most: int = bounded.ROW_LINE) -> Iterator[bytes]:
+    """Lines of a file, gzip or plain; empty ones left out. Raises SourceError, and BoundError for one of more than
+    `most` bytes, however little it takes in gzip."""
     try:
-        with gzip.open(path, "rb") if is_gzip(path) else path.open("rb") as lines:
-            for line in lines:
-                if line := line.strip():
-                    yield line
+        with gzip.open(path, "rb") if is_gzip(path) else path.open("rb") as file:
+            yield from bounded.lines(file, most, str(path))
     except (OSError, EOFError, zlib.error) as e:
         raise SourceError("source.file", f"{path}: {e}") from e

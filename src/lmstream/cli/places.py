@@ -2,9 +2,10 @@
 
 import contextlib
 import io
+import re
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from gzip import GzipFile
@@ -13,9 +14,11 @@ from typing import Any, Final, Protocol
 
 from cyclopts import Parameter
 
+from lmstream import bounded
+from lmstream._aws_answers import body, bound
 from lmstream._aws_clock import CLOCK, is_clock
 from lmstream.cli.landed import landed_files, lines_of
-from lmstream.errors import ConfigError, SourceError
+from lmstream.errors import ConfigError, LmstreamError, SourceError
 from lmstream.settings import MIB
 
 SCHEME: Final = "s3://"
@@ -42,6 +45,8 @@ _NOBODY: Final = frozenset(
     }
 )
 _GZIP: Final = b"\x1f\x8b"
+_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")  # RFC 9110 section 14.4
+NO_LISTING: Final = "the answer to a listing is not S3's (it does not say whether it is complete)"
 
 
 @Parameter(name="*")
@@ -67,8 +72,11 @@ class Place(Protocol):
 
     def below(self, name: str) -> "Place": ...
 
-    def objects(self, without: Sequence["Place"] = ()) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """Name and lines of each object, hidden ones and those of `without` left out. Raises SourceError."""
+    def objects(
+        self, without: Sequence["Place"] = (), most: int = bounded.ROW_LINE
+    ) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """Name and lines of each object, hidden ones and those of `without` left out. Raises SourceError; BoundError
+        for a line of more than `most` bytes."""
         ...
 
 
@@ -85,10 +93,12 @@ class Folder:
     def below(self, name: str) -> "Folder":
         return Folder(self.path / name)
 
-    def objects(self, without: Sequence[Place] = ()) -> Iterator[tuple[str, Iterator[bytes]]]:
+    def objects(
+        self, without: Sequence[Place] = (), most: int = bounded.ROW_LINE
+    ) -> Iterator[tuple[str, Iterator[bytes]]]:
         skip = [each.path for each in without if isinstance(each, Folder)]
         for path in landed_files(self.path, without=skip):
-            yield str(path), lines_of(path)
+            yield str(path), lines_of(path, most)
 
 
 class Prefix:
@@ -113,9 +123,10 @@ class Prefix:
             config = Config(max_pool_connections=2 * _AHEAD, retries={"mode": "standard", "max_attempts": 10})
             with self._explained():
                 # A session of its own: the module's keeps the credentials that it found first.
-                self._made = boto3.session.Session().client(
+                made = boto3.session.Session().client(
                     "s3", endpoint_url=self._access.endpoint_url, region_name=self._access.region, config=config
                 )
+                self._made = bound(made)
         return self._made
 
     def exists(self) -> bool:
@@ -137,33 +148,37 @@ class Prefix:
         with self._explained():
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
             for page in pages:
+                if not is_listing(page):
+                    raise SourceError("place.unreachable", f"{self.name}: {NO_LISTING}")
                 for each in page.get("Contents", ()):
                     key: str = each["Key"]
                     name = key.rsplit("/", 1)[-1]
                     if name and not name.startswith((".", "_")) and not (skip and key.startswith(skip)):
                         yield key, each["Size"]
 
-    def objects(self, without: Sequence[Place] = ()) -> Iterator[tuple[str, Iterator[bytes]]]:
+    def objects(
+        self, without: Sequence[Place] = (), most: int = bounded.ROW_LINE
+    ) -> Iterator[tuple[str, Iterator[bytes]]]:
         ahead: deque[tuple[str, Future[bytes] | None]] = deque()
         pool = ThreadPoolExecutor(_AHEAD, "s3")
         try:
             for key, size in self._listed(without):
                 ahead.append((key, pool.submit(self.read, key) if size <= _PIECE else None))
                 if len(ahead) >= _AHEAD:
-                    yield self._lines(*ahead.popleft())
+                    yield self._lines(*ahead.popleft(), most)
             while ahead:
-                yield self._lines(*ahead.popleft())
+                yield self._lines(*ahead.popleft(), most)
         finally:
             pool.shutdown(cancel_futures=True)
 
     def read(self, key: str) -> bytes:
-        """The bytes of an object, as they lie there; keep it for small ones. Raises SourceError."""
+        """The bytes of a small object, as they lie there. Raises SourceError, BoundError for one that is not."""
         with self._explained(key):
-            data: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-            return data
+            answer = self._client.get_object(Bucket=self.bucket, Key=key)
+            return body(answer, _PIECE, f"{SCHEME}{self.bucket}/{key}")
 
     def opened(self, key: str) -> io.BufferedReader:
-        """An object of any size, held piece by piece. Raises SourceError, also while it is read."""
+        """An object of any size, held piece by piece. Raises SourceError and BoundError, also while it is read."""
         return io.BufferedReader(_Pieces(self, key), _PIECE)
 
     def piece(self, key: str, start: int, etag: str) -> tuple[bytes, int, str]:
@@ -180,12 +195,20 @@ class Prefix:
                 if e.response["Error"]["Code"] not in ("InvalidRange", "416"):
                     raise
                 return b"", start, etag  # of an empty object there is no range
-            data: bytes = answer["Body"].read()
-            return data, int(answer["ContentRange"].rpartition("/")[2]), answer["ETag"]
+            place = f"{SCHEME}{self.bucket}/{key}"
+            told = _RANGE.fullmatch(str(answer.get("ContentRange", "")))
+            if told is None or int(told[1]) != start or not answer.get("ETag"):
+                raise SourceError(
+                    "place.unreachable", f"{place}: asked for a part, the store answers as if for the whole"
+                )
+            data, size = body(answer, _PIECE, place), int(told[2])
+            if not data and start < size:
+                raise SourceError("place.unreachable", f"{place}: nothing came of {size - start:,} bytes that are left")
+            return data, size, str(answer["ETag"])
 
-    def _lines(self, key: str, body: "Future[bytes] | None") -> tuple[str, Iterator[bytes]]:
+    def _lines(self, key: str, data: "Future[bytes] | None", most: int) -> tuple[str, Iterator[bytes]]:
         name = f"{SCHEME}{self.bucket}/{key}"
-        return name, _split(name, self.opened(key) if body is None else io.BytesIO(body.result()))
+        return name, _split(name, self.opened(key) if data is None else io.BytesIO(data.result()), most)
 
     @contextlib.contextmanager
     def _explained(self, key: str = "") -> Iterator[None]:
@@ -193,7 +216,10 @@ class Prefix:
 
         try:
             yield
-        except (BotoCoreError, ClientError, ValueError) as e:
+        except LmstreamError:
+            raise
+        # Beside its own errors the SDK raises what it trips over in an answer that is not S3's.
+        except (BotoCoreError, ClientError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
             raise SourceError(_reason(e), f"{SCHEME}{self.bucket}/{key or self.prefix}: {e}") from e
 
 
@@ -247,12 +273,18 @@ def place(text: Path | str, access: S3Access = NO_S3) -> Place:
     return Folder(Path(name))
 
 
-def _split(name: str, data: io.BufferedReader | io.BytesIO) -> Iterator[bytes]:
+def is_listing(page: object) -> bool:
+    """Whether an answer to ListObjectsV2 is S3's: a proxy's page, with status 200, is read by the SDK as an empty one.
+
+    IsTruncated is in every answer: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html.
+    """
+    return isinstance(page, Mapping) and isinstance(page.get("IsTruncated"), bool)
+
+
+def _split(name: str, data: io.BufferedReader | io.BytesIO, most: int) -> Iterator[bytes]:
     try:
         begin = data.getvalue() if isinstance(data, io.BytesIO) else data.peek(2)
-        opened: Iterable[bytes] = GzipFile(fileobj=data) if begin.startswith(_GZIP) else data
-        for line in opened:
-            if line := line.strip():
-                yield line
+        opened: Any = GzipFile(fileobj=data) if begin.startswith(_GZIP) else data
+        yield from bounded.lines(opened, most, name)
     except (OSError, EOFError, zlib.error) as e:
         raise SourceError("source.file", f"{name}: {e}") from e

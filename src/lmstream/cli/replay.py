@@ -10,7 +10,8 @@ import msgspec
 from lmstream import lambda_failures
 from lmstream.cli import terminal
 from lmstream.cli.ending import conclude
-from lmstream.cli.letters import Filters, Found, Store, reading
+from lmstream.cli.letter_stores import Found, Store
+from lmstream.cli.letters import Filters, reading
 from lmstream.cli.run import execute
 from lmstream.config import Config
 from lmstream.errors import DecodeError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from lmstream.bounded import LETTER_LINE
 from lmstream.cli import terminal
 from lmstream.cli.checker import Checker, Expected, Report, row_id
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
@@ -257,7 +258,7 @@ def failed_lines(errors: Place) -> Iterator[bytes]:
 def letters_in(root: Place | None) -> Iterator[DeadLetter]:
     """Dead letters of a place."""
     decoder = msgspec.json.Decoder(DeadLetter)
-    for name, lines in root.objects() if root is not None else ():
+    for name, lines in root.objects(most=LETTER_LINE) if root is not None else ():
         for line in lines:
             try:
                 yield decoder.decode(line)

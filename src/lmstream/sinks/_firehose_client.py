@@ -11,6 +11,7 @@ from aiobotocore.session import AioSession
 from aiohttp import payload
 from botocore.loaders import Loader, create_loader
 
+from lmstream._aws_answers import bound_async
 from lmstream.sinks import _firehose_body
 from lmstream.sinks._firehose_body import Records
 
@@ -91,4 +92,4 @@ async def opened(*, region: str, endpoint_url: str, config: Mapping[str, Any]) -
     async with aioboto3.Session(botocore_session=session).client(
         "firehose", region_name=region or None, endpoint_url=endpoint_url or None, config=AioConfig(**config)
     ) as client:
-        yield _Client(client)
+        yield _Client(bound_async(client))

@@ -10,6 +10,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from lmstream import bounded
+from lmstream.bounded import BoundError
 from lmstream.errors import ConfigError, SinkError
 from lmstream.model import DeadLetter
 from lmstream.sinks import _files
@@ -71,9 +73,12 @@ class Letters:
         name = name_of(letter)
         try:
             with os.fdopen(os.open(name, _READ, dir_fd=at), "rb") as file:
-                return name if same(file.read(), letter) else other_name_of(letter)
+                there = bounded.read(file, bounded.LETTER_LINE, name)
         except FileNotFoundError:
             return name
+        except BoundError:
+            return other_name_of(letter)  # what lies there is somebody else's
+        return name if same(there, letter) else other_name_of(letter)
 
     def _check(self) -> None:
         try:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
+from lmstream._aws_answers import bound_async
 from lmstream._aws_clock import CLOCK, is_clock
+from lmstream.bounded import LETTER_LINE, BoundError, read_async
 from lmstream.errors import ConfigError, LmstreamError, SinkError
 from lmstream.model import DeadLetter
 from lmstream.sinks._letters import encode, folder_of, name_of, other_name_of, same
@@ -58,7 +60,7 @@ class Bucket:
         """The client. Its own retries are off: they would hide from the caller how the store is."""
         async with self._connecting:
             if self._client is None:
-                self._client = await self._stack.enter_async_context(self._open())
+                self._client = bound_async(await self._stack.enter_async_context(self._open()))
             return self._client
 
     def _open(self) -> Any:
@@ -83,13 +85,15 @@ class Bucket:
             "s3", region_name=settings.region or None, endpoint_url=settings.endpoint_url or None, config=config
         )
 
-    async def get(self, key: str) -> bytes | None:
-        """The object; None when there is none, or when we may not see whether there is."""
+    async def get(self, key: str, most: int = LETTER_LINE) -> bytes | None:
+        """The object; None when there is none, or when we may not see whether there is. BoundError when it has more
+        than `most` bytes, or comes too slowly."""
         client = await self.client()
         try:
             answer = await client.get_object(Bucket=self.settings.bucket, Key=key)
-            async with answer["Body"] as body:
-                data: bytes = await body.read()
+            body = answer["Body"]
+            async with body:
+                data = await read_async(body, most, self.place(key))
         except Exception as error:
             if code_of(error) in _NO_KEY | {"AccessDenied", "403"}:
                 return None
@@ -176,7 +180,10 @@ class Letters:
                 self._conditions = code in _TAKEN
             else:
                 return
-        there = await self._bucket.get(key)
+        try:
+            there = await self._bucket.get(key)
+        except BoundError:
+            there = b""  # somebody else's: it is left alone, and this letter lands beside it
         free = there is None and not self._conditions
         await self._bucket.put(key if free or (there is not None and same(there, letter)) else other, data)
 

@@ -14,13 +14,19 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from lmstream import bounded
+from lmstream._aws_answers import bound_async
 from lmstream._aws_clock import CLOCK, is_clock
+from lmstream.bounded import BoundError
 from lmstream.errors import ConfigError
+from lmstream.settings import MIB
 from lmstream.sources._kafka_settings import Settings
 
 AWSSM: Final = "awssm:"
 """What the setting `cert` begins with when it names a secret."""
 _SECRET: Final = 10.0  # seconds for the service to answer, lookup of credentials included
+_PEM_BYTES: Final = 16 * MIB
+"""Of a PEM file; the authorities of a whole system have a quarter of a MiB."""
 _PEM: Final = (b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----")
 _UTC_TIME: Final = 0x17
 _CENTURY: Final = "50"  # two-digit years of X.509 are those of 1950 to 2049
@@ -111,7 +117,10 @@ def of_files(settings: Settings) -> Identity:
 def read(path: str) -> bytes:
     """Read a PEM file; ConfigError when that cannot be done."""
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            return bounded.read(file, _PEM_BYTES, path)
+    except BoundError as error:
+        raise ConfigError("config.certificate", error.detail) from error
     except OSError as error:
         raise ConfigError("config.invalid", f"{path}: {error.strerror or error}") from error
 
@@ -149,7 +158,7 @@ async def of_secret(settings: Settings) -> Identity:
     name = settings.cert.removeprefix(AWSSM)
     try:
         async with asyncio.timeout(_SECRET), _client(settings, name) as client:
-            answer = await client.get_secret_value(SecretId=name)
+            answer = await bound_async(client).get_secret_value(SecretId=name)
     except ConfigError:
         raise
     except Exception as error:

@@ -1,0 +1,226 @@
+"""Where dead letters are read from, one by one: a folder, a bucket, or a topic."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from datetime import UTC, datetime
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from lmstream import lambda_failures
+from lmstream.bounded import LETTER_LINE, BoundError
+from lmstream.cli import terminal
+from lmstream.cli.landed import landed_files, lines_of
+from lmstream.cli.places import NO_LISTING, is_listing
+from lmstream.errors import ConfigError, LmstreamError, SinkError
+from lmstream.model import DeadLetter
+from lmstream.sinks._letters import decode
+
+_AHEAD: Final = 8  # objects fetched at a time
+_FIRST: Final = 8  # lines that tell what a file is
+
+
+class Found(Struct, frozen=True):
+    """One letter, and where it was."""
+
+    letter: DeadLetter
+    place: str
+    """Path, key, or partition and offset in the topic of letters."""
+    kept: float
+    """When it was written, in unix seconds, as its place says."""
+    alone: bool = True
+    """Whether nothing else is at that place: only then it can be removed."""
+    of: int = 1
+    """Letters of the document it is from, which is removed only as a whole."""
+
+    @property
+    def time(self) -> datetime:
+        """The record's own time where it is known, else when the letter was written."""
+        known = self.letter.timestamp / 1000 if self.letter.timestamp >= 0 else self.kept
+        try:
+            return datetime.fromtimestamp(known, UTC)
+        except (OverflowError, ValueError, OSError):  # a time that nobody lives in
+            return datetime.fromtimestamp(self.kept, UTC)
+
+
+class Store(Protocol):
+    """A place of dead letters."""
+
+    def read(self) -> AsyncGenerator[Found]:
+        """Every letter; what is none is left out, and said."""
+        ...
+
+    async def remove(self, found: Found, /) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class FolderStore:
+    """Letters in a folder, or in one file."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def read(self) -> AsyncGenerator[Found]:
+        for path in [self._root] if self._root.is_file() else landed_files(self._root):
+            try:
+                kept = path.stat().st_mtime
+                for line, alone in _lines(lines_of(path, LETTER_LINE)):
+                    letters = _decoded(line, str(path))
+                    for letter in letters:
+                        yield Found(letter, str(path), kept, alone, len(letters))
+            except FileNotFoundError:  # removed in between
+                continue
+            except BoundError as e:  # whoever put it there must not keep the others from being seen
+                terminal.say(f"{terminal.clean(e.detail)}: no dead letter, left out")
+
+    async def remove(self, found: Found, /) -> None:
+        try:
+            await asyncio.to_thread(Path(found.place).unlink, missing_ok=True)
+        except OSError as e:
+            raise SinkError("sink.disk", f"{found.place}: {e.strerror or e}") from e
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _lines(lines: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """(line, whether it is the only one); a document of Lambda, which may be written over several lines, as one."""
+    first = list(islice(lines, _FIRST))
+    if len(first) > 1 and lambda_failures.begins(b"\n".join(first)):
+        size = sum(map(len, first))
+        for line in lines:
+            first.append(line)
+            size += len(line)
+            if size > lambda_failures.LARGEST:
+                break
+        else:
+            whole = b"\n".join(first)
+            if lambda_failures.read(whole) is not None:
+                yield whole, True
+                return
+    alone = len(first) == 1
+    yield from ((line, alone) for line in chain(first, lines))
+
+
+class ObjectStore:
+    """Letters in a bucket."""
+
+    def __init__(self, settings: Any) -> None:
+        from lmstream.sinks.letters_s3 import Bucket
+
+        self._bucket = Bucket(settings)
+        self._settings = settings
+
+    async def read(self) -> AsyncGenerator[Found]:
+        waiting: deque[tuple[str, float, asyncio.Task[bytes | None]]] = deque()
+        sizes: deque[int] = deque()
+        try:
+            async for key, kept, size in self._keys():
+                # No more than was listed: an answer without end must not be held.
+                waiting.append((key, kept, asyncio.create_task(self._bucket.get(key, size))))
+                sizes.append(size)
+                while len(waiting) == _AHEAD or (waiting and sum(sizes) > LETTER_LINE):
+                    sizes.popleft()
+                    for found in await self._next(waiting):
+                        yield found
+            while waiting:
+                for found in await self._next(waiting):
+                    yield found
+        except LmstreamError:
+            raise
+        except Exception as e:
+            raise self._error(e) from e
+        finally:
+            for _, _, task in waiting:
+                task.cancel()
+
+    async def _next(self, waiting: deque[tuple[str, float, asyncio.Task[bytes | None]]]) -> list[Found]:
+        key, kept, task = waiting.popleft()
+        try:
+            data = await task
+        except BoundError as e:
+            terminal.say(f"{terminal.clean(e.detail)}: no dead letter, left out")
+            return []
+        letters = _decoded(data, self._bucket.place(key)) if data else []  # none: removed in between, or not for us
+        return [Found(letter, key, kept, of=len(letters)) for letter in letters]
+
+    async def _keys(self) -> AsyncIterator[tuple[str, float, int]]:
+        """Key, unix time and size of what may be letters."""
+        client = await self._bucket.client()
+        below = self._settings.key("")
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=below)
+        async for page in pages:
+            if not is_listing(page):
+                raise SinkError("dead_letters.unavailable", f"{self._bucket.place(below)}: {NO_LISTING}")
+            for each in page.get("Contents", ()):
+                if self._may_hold(each["Key"], each["Size"]):
+                    yield each["Key"], each["LastModified"].timestamp(), each["Size"]
+
+    def _may_hold(self, key: str, size: int) -> bool:
+        """Letters end in .json; Lambda's documents in nothing that tells, below aws/lambda as for other sources."""
+        name = key.rpartition("/")[2]
+        letter = name.endswith(".json")
+        if not letter and (not size or name.startswith((".", "_")) or name.endswith(".gz")):
+            return False
+        if size > (LETTER_LINE if letter else lambda_failures.LARGEST):
+            terminal.say(f"{terminal.clean(self._bucket.place(key))}: {size:,} bytes are no dead letter, left out")
+            return False
+        return True
+
+    async def remove(self, found: Found, /) -> None:
+        try:
+            client = await self._bucket.client()
+            await client.delete_object(Bucket=self._settings.bucket, Key=found.place)
+        except LmstreamError:
+            raise
+        except Exception as e:
+            raise self._error(e) from e
+
+    def _error(self, e: Exception) -> SinkError:
+        return SinkError("dead_letters.unavailable", f"{self._bucket.place(self._settings.key(''))}: {e}")
+
+    async def close(self) -> None:
+        await self._bucket.close()
+
+
+class TopicStore:
+    """Letters in a Kafka topic."""
+
+    def __init__(self, settings: Any) -> None:
+        self._settings = settings
+
+    async def read(self) -> AsyncGenerator[Found]:
+        from lmstream.cli.kafka import Span, read_topic
+
+        seen: set[tuple[str, int, int, int, str]] = set()
+        async for record in read_topic(self._settings, Span({}, {})):
+            for letter in _decoded(record.value or b"", record.coordinates):
+                same = (letter.topic, letter.partition, letter.offset, letter.timestamp, letter.sha256)
+                if same not in seen:  # a letter that was written again is one more record
+                    seen.add(same)
+                    yield Found(letter, record.coordinates, record.timestamp / 1000, alone=False)
+
+    async def remove(self, found: Found, /) -> None:
+        raise ConfigError(
+            "config.invalid", f"{found.place}: a topic forgets by its retention, letter by letter it cannot"
+        )
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _decoded(line: bytes, place: str) -> list[DeadLetter]:
+    """The letter of a line, or those of a document; what is neither is said."""
+    try:
+        return [decode(line)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = lambda_failures.read(line)
+    problem = "no dead letter, left out" if document is None else document.problem
+    if problem:
+        terminal.say(f"{terminal.clean(place)}: {terminal.clean(problem)}")
+    return document.letters if document is not None else []
