@@ -171,6 +171,13 @@ CATALOGUE: Final = (
     Metric("lmstream_topic_retention_seconds", "", "gauge", "Seconds", "How long the topic keeps records", ("topic",)),
     Metric("lmstream_offset_acked", "", "gauge", "Count", "Next offset after what is durable", PARTITION),
     Metric("lmstream_offset_committed", "", "gauge", "Count", "Next offset of the group", PARTITION),
+    Metric(
+        "lmstream_log_lines_dropped_total",
+        "",
+        "counter",
+        "Count",
+        "Log lines that nobody took from standard error",
+    ),
     Metric("lmstream_event_loop_stall_seconds", "", "gauge", "Seconds", "Longest stall of the loop in the last minute"),
     Metric("lmstream_cache_bytes", "", "gauge", "Bytes", "Encoded pieces that the engine keeps", ("cache",)),
     Metric("lmstream_cache_hits_total", "", "counter", "Count", "Pieces taken from what was kept", ("cache",)),

@@ -94,7 +94,7 @@ class Scene:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=ENV | {"PYTHONPATH": str(self.folder)},
+            env=ENV | {"PYTHONPATH": os.pathsep.join(filter(None, (str(self.folder), ENV.get("PYTHONPATH"))))},
         )
         self.processes.append(process)
         return process

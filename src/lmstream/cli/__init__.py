@@ -1,5 +1,6 @@
 """The command line: one file a verb. Data goes to stdout, talk to stderr; exit codes are the same for every verb."""
 
+import contextlib
 import io
 import os
 import sys
@@ -8,7 +9,9 @@ from collections.abc import Callable, Sequence
 from textwrap import dedent, indent
 from typing import Final
 
-from lmstream.errors import REASONS, ConfigError, LmstreamError, more
+from lmstream.cli import terminal
+from lmstream.errors import REASONS, ConfigError, LmstreamError, SinkError, more
+from lmstream.operations.unblocked import unblocked
 
 OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes: done; a run-time error; usage or configuration; rows lost or phantom; some records were dead-lettered
@@ -180,19 +183,28 @@ _BELOW: Final[dict[str, dict[str, str]]] = {
 }
 """Verbs of verbs."""
 
+_ACTS: Final = ("run", "publish", "topic", "acls", "dlq replay", "dlq purge")
+"""Verbs that change something. Who reads what they print has no say in whether it was done."""
+
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one verb; answer its exit code. Expected errors are one message; others one line unless --debug is given."""
     arguments = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in arguments or _debugging()
     arguments = [a for a in arguments if a != "--debug"]
+    terminal.streams_in_place()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is escaped, as on stderr
-    return guarded(lambda: _run(arguments, debug=debug), debug=debug)
+    # A service outlives whoever reads its log.
+    with unblocked() if arguments[:1] == ["run"] else contextlib.nullcontext():
+        return guarded(
+            lambda: _run(arguments, debug=debug), debug=debug, acts=" ".join(arguments[:2]).startswith(_ACTS)
+        )
 
 
-def guarded(work: Callable[[], int], *, debug: bool | None = None) -> int:
-    """Do the work; answer its exit code, or that of its error, which is said in one line."""
+def guarded(work: Callable[[], int], *, debug: bool | None = None, acts: bool = True) -> int:
+    """Do the work; answer its exit code, or that of its error, which is said in one line. `acts` is whether it does
+    more than print: then a reader that went away in the middle is no success."""
     debug = _debugging() if debug is None else debug
     try:
         return _flushed(work())
@@ -204,24 +216,39 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # `lmstream query | head`: not our error; keep the interpreter from saying so at exit
-        from lmstream.cli.terminal import deaf
-
-        deaf()
-        return OK
+    except BrokenPipeError as e:
+        if not terminal.reader_has_gone():
+            return _unexpected(e, debug=debug)
+        terminal.deaf()  # keep the interpreter from saying so at exit
+        if acts:
+            _complain(str(SinkError("sink.pipe")))
+        return FAILED if acts else OK  # `lmstream query | head`: not our error
     except Exception as e:  # noqa: BLE001 - the last line of defence: a bug is one line, its traceback is asked for
-        if debug:
-            traceback.print_exc()
-        if missing := _missing(e):
-            _complain(str(missing))
-            return missing.exit_code
-        why = REASONS["bug.unexpected"]
-        _complain(f"{why.code} unexpected {type(e).__name__}: {e} [bug.unexpected]. Mend: {why.mend}. {more(why.code)}")
-        return FAILED
+        return _unexpected(e, debug=debug)
+
+
+def _unexpected(error: Exception, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    if missing := _missing(error):
+        _complain(str(missing))
+        return missing.exit_code
+    why = REASONS["bug.unexpected"]
+    _complain(
+        f"{why.code} unexpected {type(error).__name__}: {error} [bug.unexpected]. Mend: {why.mend}. {more(why.code)}"
+    )
+    return FAILED
 
 
 def _flushed(code: int) -> int:
-    sys.stdout.flush()  # here, where a reader that went away is no error; at exit it would be
+    try:
+        sys.stdout.flush()  # here, where a reader that went away is no error; at exit it would be
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as e:  # closed, or a full disk behind a redirection
+        terminal.deaf()
+        _complain(f"standard output cannot be written: {e}")
+        return code or FAILED
     return code
 
 
@@ -242,7 +269,6 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         raise ConfigError("config.extra", "the command line needs: pip install 'lmstream[cli]'") from e
 
     from lmstream import __version__
-    from lmstream.cli.terminal import logging_to_stderr
 
     app = cyclopts.App(
         name="lmstream",
@@ -264,7 +290,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         else:
             app.command(f"lmstream.cli.{name}:{name}", name=name, help=text, help_epilogue=epilogue)
     try:
-        with logging_to_stderr(debug=debug):
+        with terminal.logging_to_stderr(debug=debug):
             result = app(arguments, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as e:
         why = REASONS["usage.arguments"]
@@ -284,6 +310,4 @@ def _verb(arguments: list[str]) -> str:
 
 
 def _complain(text: str) -> None:
-    from lmstream.cli.terminal import clean, say
-
-    say(f"lmstream: {clean(text, limit=4000)}")
+    terminal.say(f"lmstream: {terminal.clean(text, limit=4000)}")

@@ -1,13 +1,11 @@
 """`lmstream run`: any source to any sink, until the source ends or a signal comes."""
 
 import asyncio
+import contextlib
 import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -17,9 +15,10 @@ from cyclopts import Parameter
 
 from lmstream._checked import Text
 from lmstream.cli import terminal
-from lmstream.cli.ending import AGAIN, broke_off, conclude, counted, from_files
+from lmstream.cli.ending import broke_off, conclude, counted, from_files
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
 from lmstream.cli.heap import trimmed
+from lmstream.cli.signals import heard
 from lmstream.cli.status import Reporter
 from lmstream.cli.watching import logged, watched
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
@@ -158,17 +157,34 @@ def carried_out(
     that it delivered nothing of its share says nothing about the whole."""
     broken: list[Summary] = []
     try:
-        summary = asyncio.run(execute(config, worker=worker, broken=broken.append))
+        summary = _run_loop(execute(config, worker=worker, broken=broken.append))
         code = conclude(summary, config, alone=told is None)
     except LmstreamError as e:
         if as_json:
-            terminal.print_json(counted(broken[0] if broken else Summary(), worker, e), indent=None)
+            _print_counts(counted(broken[0] if broken else Summary(), worker, e))
         raise
     if told is not None:
         told(summary)
     if as_json:
-        terminal.print_json(counted(summary, worker), indent=None)
+        _print_counts(counted(summary, worker))
     return code
+
+
+def _print_counts(counts: dict[str, Any]) -> None:
+    """Print the counts; the exit code says what was settled, whoever reads them."""
+    with terminal.read_or_not():
+        terminal.print_json(counts, indent=None)
+
+
+def _run_loop(work: Coroutine[Any, Any, Summary]) -> Summary:
+    """Run to the end, in a loop of its own."""
+    runner = asyncio.Runner()
+    try:
+        return runner.run(work)
+    finally:
+        # Its threads are waited for by one more thread; where none can be started, all is said and done all the same.
+        with contextlib.suppress(RuntimeError):
+            runner.close()
 
 
 def _say_left_out(config: Config) -> None:
@@ -215,47 +231,19 @@ async def execute(
     runtime = build_runtime(config, reporter, source, on_settled, letters)
     reporter.readings = Readings(runtime)
     loop = asyncio.get_running_loop()
-    stopping = False
-
-    def stop() -> None:
-        nonlocal stopping
-        if stopping:
-            reporter.__exit__(None, None, None)  # a live view hides the cursor
-            os._exit(130)  # at once, as asked twice: what is not committed comes again
-        stopping = True
-        terminal.say("stopping: settling what is in flight; once more to exit at once")
-        _last_resort(config.runtime.grace + _LAST)
-        runtime.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
     parent = multiprocessing.parent_process()
     if parent is not None:  # of a worker: without its parent nobody would ever stop it
         loop.add_reader(parent.sentinel, _orphaned, loop, parent.sentinel, runtime.stop)
     try:
-        async with watched(config, reporter.readings, worker), trimmed(runtime.pipeline):
-            with reporter:
-                return await runtime.run()
+        with heard(runtime.stop, config.runtime.grace + _LAST):
+            async with watched(config, reporter.readings, worker), trimmed(runtime.pipeline):
+                with reporter:
+                    return await runtime.run()
     except LmstreamError as e:
         broke_off(runtime.progress(), config, e)
         if broken is not None:
             broken(runtime.progress())
         raise
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
-def _last_resort(seconds: float) -> None:
-    """End the process by then, come what may: a disk that hangs holds threads that Python would wait for, for ever."""
-
-    def give_up() -> None:
-        terminal.say("some parts did not close in time; what is not committed comes again at the next start")
-        os._exit(AGAIN)
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
 
 
 def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import sys
 import time
 import unicodedata
@@ -51,9 +52,10 @@ def say(text: str) -> None:
     if teller is not None:
         teller(text)
         return
-    # One write: lines of several processes must not run into each other.
-    sys.stderr.write(f"{prefix}{text}\n")
-    sys.stderr.flush()
+    # One write: lines of several processes must not run into each other. Whether somebody hears it changes nothing.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{prefix}{text}\n")
+        sys.stderr.flush()
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
@@ -97,17 +99,45 @@ def draw(what: Any) -> None:
 
 @contextlib.contextmanager
 def read_or_not() -> Iterator[None]:
-    """Print, and go on when the reader goes away: for exit codes that must not depend on who reads."""
+    """Print, and go on when nobody takes it: for exit codes that must not depend on who reads."""
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as e:
         deaf()
+        if not isinstance(e, BrokenPipeError):
+            say(f"standard output cannot be written: {e}")
+
+
+def reader_has_gone() -> bool:
+    """Whether nobody will ever read standard output: it is a pipe, and its other end is closed."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
+    except (OSError, ValueError, AttributeError):  # it is no file, but kept in memory
+        return False
 
 
 def deaf() -> None:
     """Let what is still printed go nowhere, and the interpreter say nothing of it at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def streams_in_place() -> None:
+    """Put something in the place of standard streams that were closed: else the next file or socket would take their
+    number, and what is meant for a log would go there. What is closed stays unusable: a read or write fails."""
+    for number, name, mode in ((0, "stdin", os.O_WRONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # takes the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            made = open(number, "w" if number else "r", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for the life of the process
+            setattr(sys, name, made)
 
 
 class _Line(logging.Formatter):

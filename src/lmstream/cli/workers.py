@@ -15,6 +15,7 @@ from lmstream.cli import terminal
 from lmstream.cli.ending import PARTIAL, nothing_delivered
 from lmstream.config import Config, load
 from lmstream.errors import ConfigError
+from lmstream.operations.unblocked import unblocked
 from lmstream.progress import Progress as Summary
 from lmstream.sources.files import STDIN, listing
 
@@ -121,4 +122,6 @@ def _work(path: Path | None, overrides: dict[str, Any], number: int, totals: Any
         with terminal.logging_to_stderr(debug=False), logged(config, number):
             return carried_out(config, as_json=as_json, worker=number, told=add)
 
-    sys.exit(guarded(work))
+    with unblocked():
+        code = guarded(work)
+    sys.exit(code)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from lmstream.errors import ConfigError
+from lmstream.operations.calm import Calm
 
 try:
     import structlog
@@ -116,6 +117,7 @@ def handler(*, json: bool, worker: int = 0, stream: Any = None) -> logging.Handl
     )
     made = logging.StreamHandler(stream) if stream is not None else _Stderr()
     made.setFormatter(formatter)
+    made.addFilter(Calm())
     return made
 
 

@@ -10,6 +10,7 @@ from lmstream.active import QUOTA
 from lmstream.durations import Durations
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
+from lmstream.operations.unblocked import dropped
 from lmstream.runtime import Runtime, sink_error
 
 MINUTE: Final = 60.0
@@ -117,6 +118,7 @@ class Readings:
         yield from self._counts()
         yield from self._gauges()
         yield from self._source()
+        yield Sample("lmstream_log_lines_dropped_total", (), dropped())
         for name, (used, made, asked) in self.runtime.pipeline.engine.caches().items():
             yield Sample("lmstream_cache_bytes", (name,), used)
             yield Sample("lmstream_cache_hits_total", (name,), max(0, asked - made))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ class Stdout:
 
     async def close(self) -> None:
         """Flush. The stream stays open: it is not ours."""
-        with contextlib.suppress(BrokenPipeError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
     def _write(self, packs: Sequence[Pack]) -> list[Failure | None]:
@@ -64,10 +65,11 @@ class Stdout:
                 self._stream.write(pack.data)
                 self._stream.flush()
                 verdicts[index] = None
-        except BrokenPipeError:
-            self._silence()
-            verdicts = [_GONE if verdict is NOT_TRIED else verdict for verdict in verdicts]
-        except OSError as error:  # a full disk behind a redirection: what is left goes again
+        except OSError as error:
+            if error.errno in {errno.EPIPE, errno.EBADF}:  # the reader has gone, or there never was one (`>&-`)
+                self._silence()
+                return [_GONE if verdict is NOT_TRIED else verdict for verdict in verdicts]
+            # A full disk behind a redirection: what is left goes again.
             verdicts = [_files.failure(error) if verdict is NOT_TRIED else verdict for verdict in verdicts]
         return verdicts
 
