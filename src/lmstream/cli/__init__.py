@@ -183,7 +183,7 @@ _BELOW: Final[dict[str, dict[str, str]]] = {
 }
 """Verbs of verbs."""
 
-_ACTS: Final = ("run", "publish", "topic", "acls", "dlq replay", "dlq purge")
+_ACTS: Final = ("run", "publish", "skip", "topic", "acls", "dlq replay", "dlq purge")
 """Verbs that change something. Who reads what they print has no say in whether it was done."""
 
 
