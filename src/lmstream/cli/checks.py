@@ -167,6 +167,7 @@ async def _kafka(config: Config) -> list[Check]:
     from lmstream.sources._kafka_settings import addresses
     from lmstream.sources._knock import knock
     from lmstream.sources._tls import Tls
+    from lmstream.sources._topics import Wanted
 
     settings = config.need("source").settings
     checks: list[Check] = []
@@ -190,22 +191,27 @@ async def _kafka(config: Config) -> list[Check]:
     except LmstreamError as e:
         return [*checks, _failed("topics", e)]
     try:
-        counts = {topic: len(consumer.partitions_for_topic(topic) or ()) for topic in settings.topics}
+        topics = client.topics_of(consumer, settings)
+        counts = {topic: len(consumer.partitions_for_topic(topic) or ()) for topic in topics}
         checks += [Check(f"topic {topic}", "ok", f"{count} partitions") for topic, count in counts.items()]
+        checks += [
+            Check(
+                f"topic {topic}",
+                "warning",
+                "there is none",
+                "it is waited for: check its name and the right to see it",
+            )
+            for topic in Wanted(settings.topics).missing(topics)
+        ]
         few = sum(counts.values())
         if few < config.run.workers:
             what = f"{config.run.workers} workers share {few} partitions"
             checks.append(Check("workers", "warning", what, "the others are idle: lower run.workers"))
         async with asyncio.timeout(20), admin(settings, tls) as asking:
             await _commits(asking, settings.group)
-            kept = await retentions(asking, settings.topics)
+            kept = await retentions(asking, topics)
         checks.append(Check(f"group {settings.group}", "ok", "its commits can be read"))
-        checks += [
-            Check(f"retention of {topic}", "ok", f"{kept[topic] / 3600:,.1f} h: what an outage may last")
-            if topic in kept
-            else Check(f"retention of {topic}", "ok", "the brokers do not say")
-            for topic in settings.topics
-        ]
+        checks += [Check(f"retention of {topic}", "ok", _kept(kept, topic)) for topic in topics]
     except Exception as e:  # noqa: BLE001 - whatever the client raises is the answer
         mend = "the certificate needs READ and DESCRIBE on group and topics, DESCRIBE_CONFIGS on topics"
         code = REASONS["source.topic"].code
@@ -213,6 +219,13 @@ async def _kafka(config: Config) -> list[Check]:
     finally:
         await client.stop(consumer)
     return checks
+
+
+def _kept(kept: Mapping[str, float | None], topic: str) -> str:
+    if topic not in kept:
+        return "the brokers do not say"
+    seconds = kept[topic]
+    return "no limit of time" if seconds is None else f"{seconds / 3600:,.1f} h: what an outage may last"
 
 
 async def _commits(asking: Any, group: str) -> None:

@@ -75,6 +75,7 @@ async def _ask_retention(config: Config, readings: Readings) -> None:
         from lmstream.sources._kafka_lag import admin, retentions
         from lmstream.sources._kafka_settings import Settings
         from lmstream.sources._tls import Tls
+        from lmstream.sources._topics import Wanted
     except (LmstreamError, ImportError):
         return
     settings = config.need("source").settings
@@ -84,8 +85,9 @@ async def _ask_retention(config: Config, readings: Readings) -> None:
         wait = _SOON
         try:
             async with asyncio.timeout(30), admin(settings, Tls(settings)) as client:
-                found = await retentions(client, settings.topics)
-            readings.retention_ms = {topic: int(1000 * seconds) for topic, seconds in found.items()}
+                assigned = {tp.topic for tp in getattr(readings.runtime.source, "assignment", ())}
+                found = await retentions(client, tuple(assigned | Wanted(settings.topics).named))
+            readings.retention_ms = {topic: int(1000 * seconds) for topic, seconds in found.items() if seconds}
             wait = _AGAIN
         except Exception as e:  # noqa: BLE001 - whatever a client raises: the run itself says what is wrong with Kafka
             _log.debug("the retention of the topics cannot be had: %s: %s", type(e).__name__, e)

@@ -69,6 +69,8 @@ class Readings:
         health = getattr(runtime.source, "health", None)
         if health is not None and health.state != "running":
             return False, f"the source is {health.state}" + (f": {health.last_error}" if health.last_error else "")
+        if missing := getattr(health, "missing", ()):
+            return False, f"no such topic: {', '.join(missing)}"
         progress = runtime.progress()
         if progress.fatal is not None:
             return False, f"paused: {sink_error(progress.fatal)}"

@@ -22,6 +22,7 @@ from lmstream.sources._aiokafka_inside import fence, generation, positions
 from lmstream.sources._member import LostError, log, next_epoch
 from lmstream.sources._supervisor import Supervisor
 from lmstream.sources._taking import Taker
+from lmstream.sources._topics import TopicWatch
 
 _WAIT: Final = 0.2  # seconds a poll waits for records
 _BUSY_WAIT: Final = 0.02  # seconds a poll waits when there is no room: room may come at any moment
@@ -48,6 +49,7 @@ class AiokafkaMember:
         self._committed: dict[TopicPartition, int] = {}
         self._read: dict[TopicPartition, int] = {}  # newest timestamp handed out
         self._handed: dict[TopicPartition, int] = {}  # the offset behind what was handed out, or where it begins
+        self._topics = TopicWatch(source, self._look, self._subscribe, keep=True)
         self._generation = -1  # of the group, when the partitions that are ours were assigned
         self._failure: Exception | None = None
 
@@ -70,11 +72,27 @@ class AiokafkaMember:
             journal=self._source.journal,
             on_trouble=self._source.held,
         )
-        self._consumer.subscribe(list(self._settings.topics), listener=_Listener(self))
+        await self._topics.start(_kafka.topics_of(self._consumer, self._settings))
+
+    async def _look(self, ask: bool) -> Collection[str] | None:  # noqa: FBT001 - as TopicWatch calls it
+        wanted, used = self._topics.wanted, self._topics.used
+        if self._consumer is None:
+            return None
+        # What is not subscribed to, the client does not know.
+        return await _kafka.topics_there(
+            self._consumer, None if wanted.patterns or not wanted.named <= used else wanted.named, ask=ask
+        )
+
+    async def _subscribe(self, topics: frozenset[str]) -> None:
+        if self._consumer is not None:
+            self._consumer.subscribe(sorted(topics), listener=_Listener(self))
 
     async def poll(self, room: int, /) -> Batch:
         if self._failure is not None:
             raise self._failure
+        if not self._topics.used:
+            await asyncio.sleep(_WAIT)  # no topic is there yet
+            return Batch(records=())
         if room <= 0:
             await self._fetch(0, _BUSY_WAIT)
             return Batch(records=())
@@ -124,6 +142,7 @@ class AiokafkaMember:
         self._paused = partitions  # taken up before the next getmany()
 
     async def close(self) -> None:
+        self._topics.stop()
         consumer, self._consumer = self._consumer, None
         self._owned, self._held = {}, deque()
         if self._fetching is not None:
@@ -299,7 +318,7 @@ class AiokafkaMember:
         self._committed = {TopicPartition(*tp): n for tp, n in zip(partitions, offsets, strict=True) if n is not None}
         bare = [tp for tp, n in zip(partitions, offsets, strict=True) if n is None]
         known = self._source.known(
-            {TopicPartition(t, n) for t in self._settings.topics for n in consumer.partitions_for_topic(t) or ()}
+            {TopicPartition(t, n) for t in self._topics.used for n in consumer.partitions_for_topic(t) or ()}
         )
         latest = [tp for tp in bare if self._settings.start_from == "latest" and TopicPartition(*tp) in known]
         # A partition added while we run is read from its beginning, else what came before we saw it would be missed.

@@ -5,7 +5,7 @@ import difflib
 import inspect
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +18,7 @@ from lmstream.sources._knock import knock_any
 from lmstream.sources._member import LostError
 from lmstream.sources._taking import Journal, Taker, Trouble
 from lmstream.sources._tls import Tls
+from lmstream.sources._topics import Wanted
 
 try:
     from aiokafka import AIOKafkaConsumer
@@ -42,6 +43,7 @@ class FencedInstanceIdError(BrokerResponseError):  # type: ignore[misc] # aiokaf
 kafka_errors.setdefault(FencedInstanceIdError.errno, FencedInstanceIdError)
 
 _TOPIC_WAIT: Final = 3.0  # seconds for a topic made a moment ago to appear in the metadata
+_ASK: Final = 10.0  # seconds for an answer about topics
 _STOP: Final = 5.0  # seconds for a consumer to leave its group
 
 
@@ -69,6 +71,7 @@ async def _started(
 ) -> AIOKafkaConsumer:
     options: dict[str, Any] = {
         "client_id": "lmstream",
+        "metadata_max_age_ms": settings.topics_refresh_ms,
         **_free(settings),
         "check_crcs": False,  # a batch is looked at once, before the client sees it (`taker`)
         "bootstrap_servers": settings.bootstrap,
@@ -112,16 +115,40 @@ async def _started(
 
 
 async def _topics(consumer: AIOKafkaConsumer, settings: Settings) -> None:
-    if not settings.topics:
-        raise ConfigError("config.invalid", "topics: no topic is named")
+    wanted, wait = Wanted(settings.topics), settings.on_topic_missing == "wait"
     loop = asyncio.get_running_loop()
     until = loop.time() + _TOPIC_WAIT
-    while missing := sorted(set(settings.topics) - await consumer.topics()):
+    while missing := wanted.absent(there := await consumer.topics(), wait=wait):
         if loop.time() > until:
             raise SourceError("source.topic", f"{', '.join(missing)} at {settings.bootstrap}")
         await asyncio.sleep(0.2)
     # topics() looks without remembering: Apache Kafka tells the partitions only of topics that the client asks for.
-    await consumer._client.set_topics(settings.topics)  # noqa: SLF001 - there is no public way without a subscription
+    # Never of one that is not there: brokers that make topics when they are asked for would make it.
+    await consumer._client.set_topics(sorted(wanted.of(there)))  # noqa: SLF001 - no public way without a subscription
+
+
+def topics_of(consumer: AIOKafkaConsumer, settings: Settings) -> tuple[str, ...]:
+    """The topics of the settings that the client knows, patterns replaced by what matches them."""
+    known: set[str] = consumer._client.cluster.topics()  # noqa: SLF001 - there is no public way
+    return tuple(sorted(Wanted(settings.topics).of(known)))
+
+
+async def topics_there(consumer: AIOKafkaConsumer, known: Iterable[str] | None, *, ask: bool) -> list[str] | None:
+    """The topics that there are: of those that the client is subscribed to (`known`), or of all, which takes `ask`.
+
+    Raises SourceError when brokers do not answer.
+    """
+    client = consumer._client  # noqa: SLF001 - there is no public way to what it knows
+    try:
+        async with asyncio.timeout(_ASK):
+            if ask:
+                # The group's leader hands out partitions of what its client knows.
+                await client.force_metadata_update()
+            if known is None:
+                return sorted(await consumer.topics()) if ask else None
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise SourceError("source.unreachable", f"{type(error).__name__} {error}".rstrip()) from error
+    return [name for name in known if consumer.partitions_for_topic(name)]
 
 
 async def stop(consumer: AIOKafkaConsumer) -> None:

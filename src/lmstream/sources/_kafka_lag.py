@@ -55,12 +55,12 @@ async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag
     try:
         partitions = [
             KafkaPartition(topic, p)
-            for topic in sorted(settings.topics)
+            for topic in _kafka.topics_of(consumer, settings)
             for p in sorted(consumer.partitions_for_topic(topic) or ())
         ]
         async with admin(settings, tls) as client:
             committed = await _committed(client, settings.group, partitions)
-            kept = {} if retention is not None else await retentions(client, settings.topics)
+            kept = {} if retention is not None else await retentions(client, _kafka.topics_of(consumer, settings))
         oldest = await _oldest(consumer, partitions, committed, settings)
         stands = dict(positions(consumer, (TopicPartition(*tp) for tp in partitions)))
         # Behind a transaction that is open records wait which nobody may read yet: they are unread all the same.
@@ -193,10 +193,10 @@ class admin:  # noqa: N801 - used like a function
             await self._client.close()
 
 
-async def retentions(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> dict[str, float]:
-    """Seconds that each topic keeps records; nothing for those that keep all, or where brokers do not say."""
+async def retentions(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> dict[str, float | None]:
+    """Seconds that each topic keeps records; None without a limit, nothing where brokers do not say."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic, configs={_RETENTION: None}) for topic in topics]
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     try:
         answers = await client.describe_configs(resources)
     except (KafkaError, NotImplementedError, ValueError, LookupError, TypeError):
@@ -205,6 +205,6 @@ async def retentions(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> di
         for resource in answer.resources:
             _error, _message, _kind, name, entries = resource[:5]
             for entry in entries:
-                if entry[0] == _RETENTION and entry[1] and int(entry[1]) >= 0:
-                    found[name] = int(entry[1]) / 1000
+                if entry[0] == _RETENTION and entry[1]:
+                    found[name] = int(entry[1]) / 1000 if int(entry[1]) >= 0 else None
     return found

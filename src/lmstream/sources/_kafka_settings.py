@@ -17,6 +17,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bootstrap: str
     """Brokers as `host:port`, comma-separated."""
     topics: tuple[str, ...]
+    """Topics to read. One that begins with ^ is a regular expression of whole names, as `^lm[.]metrics[.].*`: topics
+    that match and appear later are read from their beginning, without a restart."""
+    on_topic_missing: Literal["stop", "wait"] = "stop"
+    """What a start does when a topic that is named is not there: end with an error, or wait until it appears. While it
+    runs a topic that is gone is waited for in any case; and for a pattern that no topic matches."""
+    topics_refresh_ms: Milliseconds = 30_000
+    """How often the brokers are asked for topics and partitions that have appeared. While a topic is missing they are
+    asked every second."""
     group: str = "lmstream"
     """Consumer group: members of one group share the partitions, and its offsets are all the state there is."""
     start_from: Literal["earliest", "latest"] = "earliest"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaException
 
-from lmstream.errors import ConfigError, LmstreamError, SourceError
+from lmstream.errors import LmstreamError, SourceError
 from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
@@ -16,10 +16,12 @@ from lmstream.sources._knock import knock_any
 from lmstream.sources._librdkafka_thread import ClientThread, Passed, Shared, Taken
 from lmstream.sources._member import LostError, next_epoch
 from lmstream.sources._supervisor import Supervisor
+from lmstream.sources._topics import TopicWatch
 
 _WAIT: Final = 0.2  # seconds a poll waits for records
 _BUSY_WAIT: Final = 0.02  # seconds a poll waits when there is no room: room may come at any moment
 _UNSEEN: Final = 1.0  # seconds without room after which the client is asked with everything paused, to stay a member
+_NAMES: Final = 5.0  # seconds between two questions whether the named topics are there
 _TOPIC_WAIT: Final = 3.0  # seconds for a topic made a moment ago to appear in the metadata
 
 
@@ -43,6 +45,8 @@ class LibrdkafkaMember:
         self._read: dict[TopicPartition, int] = {}  # newest timestamp handed out
         self._paused: frozenset[TopicPartition] = frozenset()
         self._joined = False
+        self._topics_at = 0.0  # when the brokers were asked for topics
+        self._topics = TopicWatch(source, self._look, self._subscribe, keep=False)
 
     @property
     def assignment(self) -> Mapping[TopicPartition, int]:
@@ -59,29 +63,44 @@ class LibrdkafkaMember:
                 context = await self._source.tls.load()
                 await knock_any(addresses(settings.bootstrap), context, client_cert=bool(settings.cert))
                 await self._client.start()
-                self._source.known(await self._topics())
+                found = await self._found()
+                self._source.known({TopicPartition(t, n) for t in self._topics.wanted.of(found) for n in found[t]})
         except TimeoutError as error:
             raise SourceError("source.unreachable", f"{settings.bootstrap}: no start in time") from error
-        await self._client.subscribe()
+        await self._topics.start(found)
 
-    async def _topics(self) -> set[TopicPartition]:
-        if not self._settings.topics:
-            raise ConfigError("config.invalid", "topics: no topic is named")
+    async def _found(self) -> Mapping[str, Collection[int]]:
+        """Answer the topics that there are, once those are there without which there is no start."""
+        wait = self._settings.on_topic_missing == "wait"
         until = self._loop.time() + _TOPIC_WAIT
-        while True:
-            found = await self._client.topics()
-            missing = [t for t in self._settings.topics if t not in found]
-            if not missing:
-                return {TopicPartition(t, n) for t in self._settings.topics for n in found[t]}
+        while missing := self._topics.wanted.absent(found := await self._client.topics(), wait=wait):
             if self._loop.time() > until:
                 raise SourceError("source.topic", f"{', '.join(missing)} at {self._settings.bootstrap}")
             await asyncio.sleep(0.2)
+        return found
+
+    async def _look(self, ask: bool) -> Collection[str] | None:  # noqa: FBT001 - as TopicWatch calls it
+        doubt, self._shared.unknown = self._shared.unknown, False
+        wanted, now = self._topics.wanted, self._loop.time()
+        # librdkafka says nothing of a topic that is gone: some names are asked for often, the whole cluster is not.
+        ask = ask or doubt or (not wanted.patterns and now - self._topics_at >= _NAMES)
+        if self._shared.closed or not ask:
+            return None
+        self._topics_at = now
+        return await self._client.topics(None if wanted.patterns else wanted.named)
+
+    async def _subscribe(self, topics: frozenset[str]) -> None:
+        if not self._shared.closed:
+            await self._client.subscribe(sorted(topics))
 
     async def poll(self, room: int, /) -> Batch:
         if self._shared.failure is not None:
             raise self._shared.failure
         if self._source.tls.renewals != self._renewals:
             raise LostError("renewed", "the client certificate was renewed, and librdkafka keeps the one it began with")
+        if not self._topics.used and not self._joined:
+            await asyncio.sleep(_WAIT)  # no topic is there yet
+            return Batch(records=())
         if room <= 0:
             if self._loop.time() - self._asked < _UNSEEN and self._gathering is None:
                 await asyncio.sleep(_BUSY_WAIT)  # pausing costs what was fetched ahead, so not for a moment
@@ -137,6 +156,7 @@ class LibrdkafkaMember:
         self._paused = frozenset(partitions)  # taken up before the next look for records
 
     async def close(self) -> None:
+        self._topics.stop()
         self._shared.closed = True
         self._shared.owned, self._held = {}, deque()
         await self._client.close()

@@ -16,6 +16,12 @@ from lmstream.sources._member import LostError, log
 from lmstream.sources._tls import Tls
 
 DENIED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
+UNKNOWN: Final = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - the names of librdkafka's own codes begin like this
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - as above
+)
+"""A topic is not there, or not there any more."""
 # What librdkafka tells and mends by itself.
 PASSING: Final = (
     KafkaError._PARTITION_EOF,  # noqa: SLF001 - the names of librdkafka's own codes begin like this
@@ -23,9 +29,7 @@ PASSING: Final = (
     KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - as above
     KafkaError._TRANSPORT,  # noqa: SLF001 - as above
     KafkaError._TIMED_OUT,  # noqa: SLF001 - as above
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
-    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - as above
+    *UNKNOWN,
 )
 
 
@@ -34,6 +38,7 @@ def consumer_of(settings: Settings, tls: Tls, **callbacks: Callable[..., None]) 
     with contextlib.ExitStack() as files:
         options: dict[str, Any] = {
             "client.id": "lmstream",
+            "topic.metadata.refresh.interval.ms": settings.topics_refresh_ms,
             "check.crcs": True,
             "partition.assignment.strategy": "cooperative-sticky",
             **{name.replace("_", "."): value for name, value in client_settings(settings).items()},

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
@@ -11,7 +11,16 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from lmstream.errors import SourceError, coded
 from lmstream.model import Record, TopicPartition
 from lmstream.sources._kafka_settings import client_settings
-from lmstream.sources._librdkafka_client import DENIED, consumer_of, fatal, is_fatal, lost_by, placed_at, record_of
+from lmstream.sources._librdkafka_client import (
+    DENIED,
+    UNKNOWN,
+    consumer_of,
+    fatal,
+    is_fatal,
+    lost_by,
+    placed_at,
+    record_of,
+)
 from lmstream.sources._member import LostError, log
 from lmstream.sources._supervisor import Supervisor
 from lmstream.sources._worker import Worker
@@ -43,6 +52,8 @@ class Shared:
     def __init__(self) -> None:
         self.owned: Mapping[TopicPartition, int] = {}
         """Partitions that are ours, with their epochs. Written on the loop."""
+        self.unknown = False
+        """Whether the client met a topic that is not there. Written by whoever meets it, taken back on the loop."""
         self.closed = False
         """Whether partitions are no longer taken and given up in order. Written on the loop."""
         self.failure: Exception | None = None
@@ -84,21 +95,32 @@ class ClientThread:
             lambda: consumer_of(settings, tls, error_cb=self._on_error, on_commit=self._on_commit)
         )
 
-    async def topics(self) -> dict[str, Collection[int]]:
-        """Answer the topics that there are, with their partitions. Raises SourceError."""
+    async def topics(self, named: Iterable[str] | None = None) -> dict[str, Collection[int]]:
+        """Answer the topics that there are, of these or of all, with their partitions. Raises SourceError."""
         consumer, timeout = self._running, self._settings.startup_timeout_ms / 1000
+
+        def asked() -> dict[str, Collection[int]]:
+            if named is None:
+                every = [consumer.list_topics(timeout=timeout)]
+            else:
+                every = [consumer.list_topics(name, timeout=timeout) for name in named]
+            found = [one for answer in every for one in answer.topics.items()]
+            return {name: topic.partitions.keys() for name, topic in found if topic.error is None}
+
         try:
-            found = await self._worker.call(lambda: consumer.list_topics(timeout=timeout))
+            return await self._worker.call(asked)
         except KafkaException as error:
             detail = f"{self._settings.bootstrap} answers, the brokers it names do not: {error}"
             raise SourceError("source.unreachable", detail) from error
-        return {name: topic.partitions.keys() for name, topic in found.topics.items() if topic.error is None}
 
-    async def subscribe(self) -> None:
-        """Join the group."""
-        consumer, topics = self._running, list(self._settings.topics)
+    async def subscribe(self, topics: list[str]) -> None:
+        """Join the group for these topics; leave it when there is none."""
+        consumer = self._running
         callbacks = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_revoke}
-        await self._worker.call(lambda: consumer.subscribe(topics, **callbacks))
+        if topics:
+            await self._worker.call(lambda: consumer.subscribe(topics, **callbacks))
+        else:
+            await self._worker.call(consumer.unsubscribe)
 
     def look(self, room: int, wait: float, pauses: frozenset[TopicPartition]) -> asyncio.Future[list[Taken]]:
         """Let the client answer for up to `wait` seconds, longer while the group rebalances, and take records of about
@@ -194,6 +216,7 @@ class ClientThread:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own code
             self._lost_offset(consumer, TopicPartition(str(message.topic()), int(message.partition() or 0)), error)
         self._dead = self._dead or is_fatal(error)
+        self._shared.unknown = self._shared.unknown or error.code() in UNKNOWN
         if (lost := lost_by(error, place)) is not None:
             raise lost
         self._on_error(error)

@@ -51,6 +51,8 @@ class Health(Struct, kw_only=True):
     """Partitions whose end was found below what the group had read: the topic was made anew, or cut."""
     unreadable: dict[TopicPartition, str] = field(default_factory=dict)
     """Partitions of ours that are held, because what comes next in them arrives damaged: where, and what to do."""
+    missing: tuple[str, ...] = ()
+    """Topics of the settings that are not there, and patterns that no topic matches: not ready while there are some."""
     last_error: str = ""
     recovery_seconds: float = 0.0
     """From the end of the last member that was lost to the assignment of the next."""

@@ -10,6 +10,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from msgspec import structs
+
 from lmstream.errors import LmstreamError, RestartError, SourceError, coded
 from lmstream.interfaces import Batch, Drain, Load, Standing
 from lmstream.model import TopicPartition
@@ -44,6 +46,7 @@ class Supervisor:
         self._ended: LmstreamError | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._known: set[TopicPartition] | None = None
+        self._were_missing: set[str] = set()
         self._ever = False  # whether any member was ever given an assignment
         self._due = self._delay = 0.0
         self._losses: deque[float] = deque()
@@ -148,6 +151,23 @@ class Supervisor:
         self._known = partitions if self._known is None else self._known
         return self._known
 
+    def topics_are(self, missing: tuple[str, ...]) -> None:
+        """Take note of which topics are not there, and say what is new about that."""
+        before, self.health.missing = self.health.missing, missing
+        for name in [each for each in missing if each not in before]:
+            self._were_missing.add(name)
+            what = "no topic matches" if name.startswith("^") else "the topic is not there: not made yet, or deleted"
+            log.error(
+                "%s: %s; it is waited for, and read from its beginning when it appears",
+                name,
+                what,
+                extra=coded("source.topic"),
+            )
+        if self._known is not None:  # one that comes back is a new one
+            self._known = {tp for tp in self._known if tp.topic not in missing}
+        for name in [each for each in before if each not in missing]:
+            log.warning("%s: the topic is there again, and is read", name, extra=coded("source.topic"))
+
     def gone(self, tp: TopicPartition, position: int, begin: int, end: int) -> int:
         """Judge an offset that a broker says is out of range; answer where to go on when the settings allow it.
 
@@ -162,6 +182,9 @@ class Supervisor:
         elif position > end:
             self.health.topic_resets += 1
             what = f"{place}: the topic ends at {end}, below what the group has read: it was made anew, or cut"
+            if tp.topic in self._were_missing:  # we saw it go: what it held then is gone by who deleted it
+                log.warning("%s; going on at %d, its beginning", what, begin, extra=coded("source.offset"))
+                return begin
         else:
             raise LostError("offset", f"{place}: refused as out of range, though the topic holds {begin} to {end}")
         self.health.last_error = what
@@ -191,6 +214,8 @@ class Supervisor:
         now = asyncio.get_running_loop().time()
         self.health.state = "running"
         self._ever, self._joined_at = True, now
+        # From now on a topic that is not there was there: the next member waits for it.
+        self.settings = structs.replace(self.settings, on_topic_missing="wait")
         if self._lost_at:
             self.health.recovery_seconds = now - self._lost_at
             log.warning(

@@ -1,0 +1,114 @@
+"""Which topics are read: those named and those that match a pattern, and what happens when they go and come."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Final
+
+from lmstream.errors import ConfigError, LmstreamError, coded
+from lmstream.sources._member import log
+
+if TYPE_CHECKING:
+    from lmstream.sources._supervisor import Supervisor
+
+_PATTERN: Final = "^"  # no name of a topic has it: letters, digits, dot, dash and underscore
+_INTERNAL: Final = "__"  # __consumer_offsets, __transaction_state: patterns never mean these
+TICK: Final = 1.0
+"""Seconds between two looks: at what the client knows already, and at the brokers while a topic is missing."""
+
+
+class Wanted:
+    """The topics of the settings: names, and regular expressions (Python's) of whole names, which begin with ^."""
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        """Raises ConfigError for none at all, and for an expression that is none."""
+        given = list(topics)
+        self.named = frozenset(each for each in given if not each.startswith(_PATTERN))
+        self.patterns: dict[str, re.Pattern[str]] = {}
+        if not given:
+            raise ConfigError("config.invalid", "topics: no topic is named")
+        for each in given:
+            if each.startswith(_PATTERN):
+                try:
+                    self.patterns[each] = re.compile(each)
+                except re.error as error:
+                    raise ConfigError("config.invalid", f"topics: {each!r} is no regular expression: {error}") from None
+
+    def of(self, there: Iterable[str]) -> frozenset[str]:
+        """Those of the cluster's topics that are wanted."""
+        return frozenset(
+            name
+            for name in there
+            if name in self.named
+            or (not name.startswith(_INTERNAL) and any(pattern.fullmatch(name) for pattern in self.patterns.values()))
+        )
+
+    def missing(self, there: Collection[str]) -> tuple[str, ...]:
+        """Names that are not there, and patterns that no topic matches."""
+        alone = [text for text, pattern in self.patterns.items() if not any(map(pattern.fullmatch, there))]
+        return (*sorted(self.named - set(there)), *alone)
+
+    def absent(self, there: Collection[str], *, wait: bool) -> tuple[str, ...]:
+        """What keeps a start from going on: names that are not there, unless they are to be waited for."""
+        return () if wait else tuple(sorted(self.named - set(there)))
+
+
+class TopicWatch:
+    """Keeps the subscription of one member at the topics that there are, and says when one goes and comes back."""
+
+    def __init__(
+        self,
+        source: "Supervisor",
+        look: Callable[[bool], Awaitable[Collection[str] | None]],
+        use: Callable[[frozenset[str]], Awaitable[None]],
+        *,
+        keep: bool,
+    ) -> None:
+        """`look` answers the wanted topics that are there, by a request when it is told so, else None where only a
+        request could tell; `use` subscribes to topics. `keep`: whether what is away stays subscribed, because the
+        client gives its partitions up by itself, and takes them when it is back.
+        """
+        self._keep = keep
+        self._source, self._look, self._use = source, look, use
+        self.wanted = Wanted(source.settings.topics)
+        self.used: frozenset[str] = frozenset()
+        """What the member is subscribed to."""
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, there: Collection[str]) -> None:
+        """Subscribe to what is there, and watch from now on."""
+        await self._take(there)
+        self._task = asyncio.create_task(self._watch())
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        every = self._source.settings.topics_refresh_ms / 1000
+        due = loop.time() + every
+        while True:
+            await asyncio.sleep(min(TICK, every))
+            ask = bool(self._source.health.missing) or loop.time() >= due
+            if ask:
+                due = loop.time() + every
+            try:
+                there = await self._look(ask)
+                if there is not None:
+                    await self._take(there)
+            except LmstreamError as error:  # brokers that are away are news of the member, not of its topics
+                log.debug("topics cannot be asked for: %s", error)
+            except Exception:  # noqa: BLE001 - a bug here must not end the watch of a process that runs for months
+                log.exception("looking for topics failed", extra=coded("source.topic"))
+
+    async def _take(self, there: Collection[str]) -> None:
+        self._source.topics_are(self.wanted.missing(there))
+        found = self.wanted.of(there)
+        now = (found | (self.used & self.wanted.named) or self.used) if self._keep else found
+        if now != self.used:
+            if self.used:
+                log.info("topics that are read: %s", ", ".join(sorted(now)) or "none")
+            self.used = now
+            await self._use(now)
