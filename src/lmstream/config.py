@@ -152,6 +152,10 @@ def build_letters(config: Config) -> DeadLetterSink:
         raise ConfigError("config.invalid", what)
     sink: DeadLetterSink = _letters_in_kafka(config, part) if part.name == "letters_kafka" else part.make()
     _letters.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
+    if config.source is not None and config.source.name == "confluent":
+        from lmstream.sources._rereading import Rereading  # noqa: PLC0415 - an extra, needed here only
+
+        return Rereading(sink, config.source.settings)
     return sink
 
 

@@ -11,10 +11,11 @@ from confluent_kafka import KafkaException
 from lmstream.errors import LmstreamError, SourceError
 from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
+from lmstream.sources._aside import Aside
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
-from lmstream.sources._librdkafka_thread import ClientThread, Passed, Shared, Taken
-from lmstream.sources._member import LostError, next_epoch
+from lmstream.sources._librdkafka_thread import Barred, ClientThread, Passed, Shared, Taken
+from lmstream.sources._member import LostError, log, next_epoch
 from lmstream.sources._supervisor import Supervisor
 from lmstream.sources._topics import TopicWatch
 
@@ -47,6 +48,7 @@ class LibrdkafkaMember:
         self._joined = False
         self._topics_at = 0.0  # when the brokers were asked for topics
         self._topics = TopicWatch(source, self._look, self._subscribe, keep=False)
+        self._aside = Aside(source)
 
     @property
     def assignment(self) -> Mapping[TopicPartition, int]:
@@ -107,8 +109,10 @@ class LibrdkafkaMember:
             else:
                 await self._gather(0, _BUSY_WAIT)
             return Batch(records=())
+        if not self._held and self._aside.partitions:
+            await self._look_aside(room)
         if not self._held:
-            await self._gather(room, _WAIT)
+            await self._gather(room, _BUSY_WAIT if self._aside.partitions else _WAIT)
         records, passed = self._take(room)
         self._read.update({record.tp: record.timestamp for record in records})
         owned = self._shared.owned
@@ -159,9 +163,23 @@ class LibrdkafkaMember:
         self._topics.stop()
         self._shared.closed = True
         self._shared.owned, self._held = {}, deque()
+        await self._aside.close()
         await self._client.close()
 
     # --- reading -------------------------------------------------------------------------------------------------
+
+    async def _look_aside(self, room: int) -> None:
+        try:
+            self._held.extend(await self._aside.take(room, self._paused))
+            if done := self._aside.done():
+                log.info("librdkafka reads again: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in done))
+                await self._client.back(done)
+        except LostError as error:
+            raise self._fail(error) from error.__cause__
+        except (KafkaException, RuntimeError) as error:
+            raise self._fail(LostError("client", f"{type(error).__name__}: {error}")) from error
+        if not self._aside.partitions:
+            self._source.well()
 
     async def _gather(self, room: int, wait: float) -> None:
         """Let the client answer for up to `wait` seconds; a call that takes longer lives on until a later poll."""
@@ -217,6 +235,8 @@ class LibrdkafkaMember:
                 continue
             if isinstance(found, Passed):
                 passed[found.tp] = found.offset
+            elif isinstance(found, Barred):
+                self._aside.begin(found.tp, epoch, found.offset)
             else:
                 taken.append(found)
                 room -= size
@@ -234,6 +254,9 @@ class LibrdkafkaMember:
         self._committed = {tp: n for tp, n in self._committed.items() if tp in owned}
         self._read = {tp: n for tp, n in self._read.items() if tp in owned}
         self._committed |= {tp: n if n >= 0 and tp not in pinned else -1 for tp, n in places.items()}
+        if self._source.wary:
+            for tp, n in places.items():
+                self._aside.begin(tp, owned[tp], n)
         self._joined = True
         self._source.health.rebalances += 1
         if pinned:
@@ -251,6 +274,7 @@ class LibrdkafkaMember:
             self._revoking -= frozenset(gone)
 
     async def _released(self, gone: Collection[TopicPartition]) -> None:
+        self._aside.drop(gone)
         self._shared.owned = {tp: epoch for tp, epoch in self._shared.owned.items() if tp not in gone}
 
 

@@ -13,6 +13,7 @@ from lmstream.model import Record, TopicPartition
 from lmstream.sources._identity import as_path
 from lmstream.sources._kafka_settings import Settings, client_settings
 from lmstream.sources._member import LostError, log
+from lmstream.sources._rereading import UNREAD
 from lmstream.sources._tls import Tls
 
 DENIED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
@@ -31,6 +32,14 @@ PASSING: Final = (
     KafkaError._TIMED_OUT,  # noqa: SLF001 - as above
     *UNKNOWN,
 )
+
+
+UNREADABLE: Final = (
+    KafkaError._BAD_MSG,  # noqa: SLF001 - the names of librdkafka's own codes begin like this
+    KafkaError._BAD_COMPRESSION,  # noqa: SLF001 - as above
+    KafkaError._NOT_IMPLEMENTED,  # noqa: SLF001 - as above; a codec that it does not know
+)
+"""What librdkafka says of batches that it cannot open. It passes over some of them, so nothing behind them counts."""
 
 
 def consumer_of(settings: Settings, tls: Tls, **callbacks: Callable[..., None]) -> Consumer:
@@ -119,7 +128,10 @@ def record_of(message: Message) -> Record:
     """The record of a message that is no error."""
     kind, timestamp = message.timestamp()
     value, key = message.value(), message.key()
-    headers: Any = message.headers() or ()  # typed as if it could be text
+    try:
+        headers: Any = message.headers() or ()  # typed as if it could be text
+    except (SystemError, ValueError):  # its C code takes every key for UTF-8, and says both when one is none
+        headers = ((UNREAD, None),)
     return Record(
         topic=str(message.topic()),
         partition=int(message.partition() or 0),

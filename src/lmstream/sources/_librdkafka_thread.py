@@ -14,6 +14,7 @@ from lmstream.sources._kafka_settings import client_settings
 from lmstream.sources._librdkafka_client import (
     DENIED,
     UNKNOWN,
+    UNREADABLE,
     consumer_of,
     fatal,
     is_fatal,
@@ -38,7 +39,15 @@ class Passed(NamedTuple):
     size: int = 0
 
 
-Taken = tuple[int, Record | Passed]
+class Barred(NamedTuple):
+    """A partition that the client cannot read from an offset on (negative: its beginning)."""
+
+    tp: TopicPartition
+    offset: int
+    size: int = 0
+
+
+Taken = tuple[int, Record | Passed | Barred]
 """The epoch of its partition when it was taken, and the record, or how far the client is without one."""
 OnLoop = Coroutine[Any, Any, None]
 
@@ -86,6 +95,7 @@ class ClientThread:
         self._committing: tuple[Mapping[TopicPartition, int], asyncio.Future[None]] | None = None  # of the loop
         self._next: dict[TopicPartition, int] = {}  # of the thread: the offset that comes next
         self._paused: frozenset[TopicPartition] = frozenset()  # of the thread: what the client was told
+        self._barred: set[TopicPartition] = set()  # of the thread: read aside, so paused here
         self._dead = False  # set by the thread, once: a fatal error, after which the client does nothing any more
 
     async def start(self) -> None:
@@ -139,6 +149,10 @@ class ClientThread:
             await self._worker.call(lambda: consumer.commit(offsets=wanted, asynchronous=True))
         return done
 
+    def back(self, places: Mapping[TopicPartition, int]) -> asyncio.Future[None]:
+        """Read these again from their offsets on. Raises what the client raises."""
+        return self._worker.call(lambda: self._back(places))
+
     def end_of(self, tp: TopicPartition) -> int | None:
         """Answer the end of a partition, as of the last fetch: no request is made."""
         if self._consumer is None:
@@ -174,14 +188,24 @@ class ClientThread:
         consumer = self._consumer
         if consumer is None:
             return []
-        self._pause(consumer, pauses)
+        self._pause(consumer, pauses | (self._barred & self._shared.owned.keys()))
         taken: list[Taken] = []
         message = consumer.poll(wait)
         # Message by message: in a batch, those from before a rebalance could not be told from those after it.
         while message is not None and self._shared.failure is None:
-            error = message.error()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
-                taken += self._at_end(TopicPartition(str(message.topic()), int(message.partition() or 0)), message)
+            error, tp = message.error(), TopicPartition(str(message.topic()), int(message.partition() or 0))
+            if tp in self._barred:
+                pass  # fetched before: it is read again, aside
+            elif error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
+                taken += self._at_end(tp, message)
+            elif error is not None and error.code() in UNREADABLE and tp in self._shared.owned:
+                log.warning(
+                    "%s/%d is read aside for a while: librdkafka cannot read it: %s %s",
+                    *(*tp, error.name(), error.str()),
+                    extra=coded("source.unreadable"),
+                )
+                self._bar(consumer, [tp])
+                taken.append((self._shared.owned[tp], Barred(tp, self._next.get(tp, int(message.offset() or -1)))))
             elif error is not None:
                 self._judge(consumer, message, error)
             else:
@@ -202,6 +226,19 @@ class ClientThread:
             return []
         self._next[tp] = offset
         return [(epoch, Passed(tp, offset))]
+
+    def _bar(self, consumer: Consumer, partitions: Collection[TopicPartition]) -> None:
+        self._barred |= {*partitions}
+        consumer.pause([KafkaPartition(*tp) for tp in partitions])
+        self._paused |= {*partitions}
+
+    def _back(self, places: Mapping[TopicPartition, int]) -> None:
+        consumer = self._consumer
+        for tp, offset in places.items():
+            if consumer is not None and tp in self._barred and tp in self._shared.owned:
+                consumer.seek(KafkaPartition(tp.topic, tp.partition, offset))
+                self._next[tp] = offset
+            self._barred.discard(tp)
 
     def _pause(self, consumer: Consumer, wanted: frozenset[TopicPartition]) -> None:
         already = self._paused & self._shared.owned.keys()
@@ -283,6 +320,9 @@ class ClientThread:
             consumer.incremental_assign(placed_at(placed))
         else:
             consumer.assign(placed_at(placed))
+        self._barred -= placed.keys()
+        if placed and self._source.wary:
+            self._bar(consumer, placed.keys())  # before anything is fetched: `took` has them read aside
 
     def _placed(
         self, consumer: Consumer, partitions: Sequence[KafkaPartition]

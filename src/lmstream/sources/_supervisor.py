@@ -194,6 +194,16 @@ class Supervisor:
         log.error("%s; going on at %d (on_offset_lost)", what, begin, extra=coded("source.offset"))
         return begin
 
+    @property
+    def wary(self) -> bool:
+        """Whether a process died while its client fetched: what waits is then read through the guarded reader first."""
+        return self.journal is not None and self.journal.wary
+
+    def well(self) -> None:
+        """Note that what waited was read, and nobody died."""
+        if self.journal is not None and self.journal.wary:
+            self.journal.well()
+
     def held(self, tp: TopicPartition, trouble: "Trouble | None") -> None:
         """Say that a partition is held because of what comes next in it, or with None that it can be read again."""
         if trouble is None:

@@ -44,6 +44,19 @@ class Journal(Protocol):
 
     def opened(self) -> None: ...
 
+    @property
+    def wary(self) -> bool:
+        """Whether a process died while a client that opens batches itself was fetching."""
+        ...
+
+    def fetching(self) -> None:
+        """Note that such a client fetches from now on, until this process ends."""
+        ...
+
+    def well(self) -> None:
+        """Forget that a process died so."""
+        ...
+
 
 class Trouble(Struct):
     """A batch of one partition that arrives damaged."""
