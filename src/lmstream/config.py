@@ -220,6 +220,9 @@ def build_runtime(
     """Put the whole run together; call it in the event loop that runs it. `source` and
     `dead_letters` stand in for the configured ones."""
     source = source or build_source(config)
+    guard = _guard(config)
+    if guard is not None and hasattr(source, "journal"):
+        source.journal = guard
     pipeline = Pipeline(
         Engine(config.engine),
         build_sink(config),
@@ -232,7 +235,7 @@ def build_runtime(
         roll=None if config.rolling == RollPolicy() else config.rolling,
         budget=config.run.budget_bytes,
         breaker=config.breaker,
-        guard=_guard(config),
+        guard=guard,
     )
     return Runtime(
         source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress, on_settled=on_settled

@@ -15,13 +15,17 @@ import msgspec
 
 from lmstream import _private
 from lmstream.errors import ConfigError
-from lmstream.model import Record
+from lmstream.model import Record, TopicPartition
 
 _SIZE: Final = mmap.PAGESIZE
 _CLUSTER: Final = 8  # letters that tell clusters apart
 _HEAD: Final = struct.Struct("<qqi8sH")
 """Offset + 1, or 0 for none; timestamp; partition; the cluster; bytes of the topic that follows."""
 _OFFSET: Final = struct.Struct("<q")
+_BATCH: Final = _SIZE // 2  # where the page holds the batch that is being opened, in the same form
+_FETCHING: Final = _SIZE - 1  # the byte that says that a client fetches which opens batches itself
+_FETCH: Final = "fetch cluster "  # in place of coordinates: deaths while such a client fetched
+_BATCHES: Final = "batch "  # before the coordinates of a batch
 _MOST: Final = 1_000  # coordinates remembered; one process adds one in its life
 _DEATHS_BYTES: Final = 1024 * 1024  # more than _MOST coordinates take: topics have 249 characters at most
 _OURS: Final = (".mark", "deaths", "deaths.new", "lock")  # how names of files end that we put there
@@ -52,7 +56,7 @@ class Crashes:
             self._at = _private.folder(Path(folder), _OURS)
             with self._alone():
                 self._deaths = self._read()
-                if dead := [coordinates for coordinates in self._collected() if coordinates]:
+                if dead := [*self._collected()]:
                     for each in dead:
                         self._deaths[each] = self._deaths.pop(each, 0) + 1
                     self._save()
@@ -73,7 +77,7 @@ class Crashes:
         """Mark the record that is being transformed from now on."""
         try:
             if record.topic != self._topic:
-                name = record.topic.encode()[: _SIZE - _HEAD.size]
+                name = record.topic.encode()[: _BATCH - _HEAD.size]
                 _HEAD.pack_into(self._page, 0, 0, 0, 0, b"", len(name))
                 self._page[_HEAD.size : _HEAD.size + len(name)] = name
                 self._topic = record.topic
@@ -87,6 +91,36 @@ class Crashes:
     def leave(self) -> None:
         """It was transformed, or refused: either way it did no harm."""
         _OFFSET.pack_into(self._page, 0, 0)
+
+    def opening(self, tp: TopicPartition, offset: int, timestamp: int, /) -> int:
+        """Mark the batch at this offset, which is being opened from now on; answer how many processes died over it."""
+        name = tp.topic.encode()[: _FETCHING - _BATCH - _HEAD.size]
+        at = _BATCH + _HEAD.size
+        self._page[at : at + len(name)] = name
+        _HEAD.pack_into(self._page, _BATCH, offset + 1, timestamp, tp.partition, self._cluster.encode(), len(name))
+        where = f"{tp.topic}/{tp.partition}/{offset}"
+        return self._deaths.get(_BATCHES + _key(where, timestamp, self._cluster), 0) if self._deaths else 0
+
+    def opened(self) -> None:
+        """It was opened, or stays closed: either way it did no harm."""
+        _OFFSET.pack_into(self._page, _BATCH, 0)
+
+    @property
+    def wary(self) -> bool:
+        """Whether a process died while a client fetched that opens batches itself, wherever else it died."""
+        return _FETCH + self._cluster in self._deaths
+
+    def fetching(self) -> None:
+        """Note that such a client fetches from now on, until this process ends."""
+        _HEAD.pack_into(self._page, _BATCH, 0, 0, 0, self._cluster.encode(), 0)
+        self._page[_FETCHING] = 1
+
+    def well(self) -> None:
+        """Forget that a process died so. Raises OSError."""
+        with self._alone():
+            self._deaths = self._read()
+            self._deaths.pop(_FETCH + self._cluster, None)
+            self._save()
 
     def forget(self, record: Record, /) -> None:
         """It is settled: delivered after all, or its stub is durable."""
@@ -114,7 +148,7 @@ class Crashes:
             os.close(lock)
 
     def _collected(self) -> Iterator[str]:
-        """Coordinates in the marks of the dead, which are removed; empty where one died between two records."""
+        """What the dead were at, by their marks, which are removed; nothing where one died between two records."""
         for name in _private.names(self._at):
             if not name.endswith(".mark"):
                 continue
@@ -127,15 +161,12 @@ class Crashes:
                     fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue  # its owner lives
-                data = os.read(mark, _SIZE).ljust(_HEAD.size, b"\0")
+                data = os.read(mark, _SIZE).ljust(_SIZE, b"\0")
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=self._at)
             finally:
                 os.close(mark)
-            after, timestamp, partition, cluster, length = _HEAD.unpack_from(data)
-            topic = data[_HEAD.size : _HEAD.size + length].decode(errors="replace")
-            where = f"{topic}/{partition}/{after - 1}"
-            yield _key(where, timestamp, cluster.decode(errors="replace")) if after > 0 else ""
+            yield from _marked(data)
 
     def _key(self, record: Record) -> str:
         return _key(record.coordinates, record.timestamp, self._cluster)
@@ -159,6 +190,18 @@ class Crashes:
         with os.fdopen(_private.created(self._at, "deaths.new"), "wb") as new:
             new.write(msgspec.json.encode(self._deaths))
         os.replace("deaths.new", "deaths", src_dir_fd=self._at, dst_dir_fd=self._at)
+
+
+def _marked(page: bytes) -> Iterator[str]:
+    """What a process was at that left this page."""
+    for at, kind in ((0, ""), (_BATCH, _BATCHES)):
+        after, timestamp, partition, cluster, length = _HEAD.unpack_from(page, at)
+        topic = page[at + _HEAD.size : at + _HEAD.size + length].decode(errors="replace")
+        name = cluster.decode(errors="replace")
+        if after > 0:
+            yield kind + _key(f"{topic}/{partition}/{after - 1}", timestamp, name)
+    if page[_FETCHING]:
+        yield _FETCH + name
 
 
 def _key(coordinates: str, timestamp: int, cluster: str) -> str:

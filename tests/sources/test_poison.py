@@ -5,15 +5,17 @@ import contextlib
 import gzip
 import re
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from lmstream.crashes import Crashes
 from lmstream.lab import MockKafka
 from lmstream.letter import letter
-from lmstream.model import UNREADABLE, Record, TopicPartition
+from lmstream.model import KILLS, UNREADABLE, Record, TopicPartition
 from lmstream.sinks._letters import decode, encode
 from lmstream.sources import confluent, kafka
 from lmstream.sources.kafka import read_range
@@ -243,7 +245,7 @@ async def lmstream(*arguments, folder):
 
 
 def rows(folder):
-    return [line for file in folder.rglob("*.ndjson*") for line in lines(file)]
+    return [line for file in folder.rglob("part-*") for line in lines(file)]
 
 
 def lines(file):
@@ -278,3 +280,86 @@ async def test_25_batches_that_swell_to_56_megabytes_land_within_two_and_a_half_
         assert not list((tmp_path / "dead").rglob("*.json"))
         print(f"{peak / MIB:.0f} MiB at most")
         assert peak < BUDGETS
+
+
+class Journal:
+    """In place of the marks on disk: how many processes died over each batch, and whether one died in a fetch."""
+
+    def __init__(self, *, wary=False, **deaths):
+        self.wary, self.deaths, self.marked = wary, deaths, []
+
+    def opening(self, _tp, offset, timestamp):
+        self.marked.append((offset, timestamp))
+        return self.deaths.get(f"at_{offset}", 0)
+
+    def opened(self):
+        self.marked.append(None)
+
+    def fetching(self):
+        self.marked.append("fetching")
+
+    def well(self):
+        self.wary = False
+
+
+async def test_after_a_death_in_the_poll_what_waits_is_read_through_the_guarded_reader(caplog):
+    caplog.set_level("INFO")
+    async with mock(2) as cluster:
+        for partition in (0, 1):
+            made = (batch(1, [b"%d" % n, bytes(2 * MIB)]) for n in range(3))
+            await publish(cluster.bootstrap, TOPIC, *made, partition=partition)
+        async with source(cluster, confluent) as consumer:
+            journal = consumer.journal = Journal(wary=True)
+            found = await polled(consumer, lambda found: len(found) >= 12)
+            assert sorted((r.partition, r.offset) for r in found) == [(p, n) for p in (0, 1) for n in range(6)]
+            assert {each for each in journal.marked if isinstance(each, tuple)}  # opened by the guarded reader
+            while journal.wary:
+                await consumer.poll(1 << 20)
+            assert "librdkafka reads again: " in caplog.text
+            journal.marked.clear()
+            for partition in (0, 1):
+                await publish(cluster.bootstrap, TOPIC, batch(1, [b"later", bytes(2 * MIB)]), partition=partition)
+            found = await polled(consumer, lambda found: len(found) >= 4)
+            assert sorted((r.partition, r.offset) for r in found) == [(0, 6), (0, 7), (1, 6), (1, 7)]
+            assert not journal.marked
+
+
+async def test_a_batch_over_which_three_processes_died_stays_closed():
+    async with mock() as cluster:
+        await publish(cluster.bootstrap, TOPIC, *(batch(4, [b"a", bytes(2 * MIB)]) for _ in range(3)))
+        async with source(cluster, kafka) as consumer:
+            consumer.journal = Journal(at_0=2, at_2=3)
+            found = await polled(consumer, lambda found: len(found) >= 5)
+    assert [(r.offset, r.closed_for if r.closed else "") for r in found] == [
+        (0, ""),
+        (1, ""),
+        (3, KILLS),
+        (4, ""),
+        (5, ""),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["kafka", "confluent"])
+async def test_a_process_that_is_killed_while_it_opens_or_fetches_is_remembered(kind, tmp_path):
+    where = TopicPartition("lm", 3)
+    dying = f"""
+        import os, signal
+        from lmstream.crashes import Crashes
+        from lmstream.model import TopicPartition
+        crashes = Crashes({str(tmp_path)!r})
+        crashes.opening(TopicPartition("lm", 1), 5, 7)
+        crashes.opened()
+        {'crashes.opening(TopicPartition("lm", 3), 5, 7)' if kind == "kafka" else "crashes.fetching()"}
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", textwrap.dedent(dying))
+        assert await process.wait() == -9
+    crashes = Crashes(tmp_path)
+    assert crashes.opening(where, 5, 7) == (2 if kind == "kafka" else 0)
+    assert crashes.opening(where, 5, 8) == crashes.opening(TopicPartition("lm", 1), 5, 7) == 0
+    assert crashes.wary == (kind == "confluent")
+    assert not Crashes(tmp_path, "another cluster").wary
+    crashes.well()
+    crashes.close()
+    assert not Crashes(tmp_path).wary

@@ -77,6 +77,13 @@ class Raw(bytes):
         return self.begin + (HEADER.unpack_from(self)[6] if self.new and len(self) >= HEADER.size else 0)
 
     @property
+    def timestamp(self) -> int:
+        """The time of its last record in ms; -1 when it has none."""
+        if self.new:
+            return int(HEADER.unpack_from(self)[8])
+        return int.from_bytes(self[OLD.size : OLD.size + 8], "big", signed=True) if self[_MAGIC] else -1
+
+    @property
     def intact(self) -> bool:
         """Whether its CRC fits."""
         if self[_MAGIC] > _NEW:

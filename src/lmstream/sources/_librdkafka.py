@@ -60,6 +60,8 @@ class LibrdkafkaMember:
 
     async def start(self) -> None:
         settings = self._settings
+        if self._source.journal is not None:
+            self._source.journal.fetching()
         try:
             async with asyncio.timeout(settings.startup_timeout_ms / 1000):
                 context = await self._source.tls.load()

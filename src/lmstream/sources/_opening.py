@@ -151,17 +151,16 @@ def closed(tp: TopicPartition, raw: Raw, reason: str, why: str) -> Record:
     """The record that stands for a whole batch, at its last offset, and holds it as it came."""
     begin, last = raw.begin, raw.last
     if raw.new:
-        timestamp, count = (HEADER.unpack_from(raw)[n] for n in (8, 12))
+        count = HEADER.unpack_from(raw)[12]
         kind = "compressed batch" if raw.codec else "batch"
         what = f"{count:,} records at offsets {begin} to {last}, one {kind} of {len(raw):,} bytes"
     else:
-        timestamp = int.from_bytes(raw[18:26], "big", signed=True) if raw[16] else -1
         what = f"records up to offset {last}, one compressed message of {len(raw):,} bytes"
     return Record(
         topic=tp.topic,
         partition=tp.partition,
         offset=last,
-        timestamp=timestamp,
+        timestamp=raw.timestamp,
         value=bytes(raw),
         closed=f"{what} that {why}",
         closed_for=reason,

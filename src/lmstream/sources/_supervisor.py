@@ -6,6 +6,7 @@ only when new members do not help either.
 """
 
 import asyncio
+import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -202,7 +203,8 @@ class Supervisor:
     def well(self) -> None:
         """Note that what waited was read, and nobody died."""
         if self.journal is not None and self.journal.wary:
-            self.journal.well()
+            with contextlib.suppress(OSError):  # a full disk: it is remembered, and costs the next start some speed
+                self.journal.well()
 
     def held(self, tp: TopicPartition, trouble: "Trouble | None") -> None:
         """Say that a partition is held because of what comes next in it, or with None that it can be read again."""

@@ -38,7 +38,7 @@ DEATHS: Final = 3
 class Journal(Protocol):
     """Remembers beyond the life of a process which batch was being opened when it died."""
 
-    def opening(self, tp: TopicPartition, offset: int, /) -> int:
+    def opening(self, tp: TopicPartition, offset: int, timestamp: int, /) -> int:
         """Mark the batch that is being opened from now on; answer how many processes died over it."""
         ...
 
@@ -284,7 +284,7 @@ class Taker:
             return False
         if likely > _SPARE and self._trim is not None:
             self._trim(0)  # freed records of the batch before lie between those that are in flight
-        deaths = 0 if self._journal is None else self._journal.opening(tp, raw.begin)
+        deaths = 0 if self._journal is None else self._journal.opening(tp, raw.begin, raw.timestamp)
         try:
             if deaths >= DEATHS:
                 lane.only = closed(tp, raw, KILLS, f"was being opened when {DEATHS} processes died; left out here")
