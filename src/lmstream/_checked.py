@@ -15,7 +15,14 @@ _SECRET: Final = re.compile(
     r"password|secret(?!s_)|token|credential|sasl|private|(^|[._])key[._]pem|keystore", re.IGNORECASE
 )
 _POINTER: Final = re.compile(r"^(env|file|awssm):")  # says where the secret is, and is none
-_WITHIN: Final = re.compile(r"PRIVATE KEY-----|://[^/@\s]+:[^/@\s]+@")  # a key, or a URL with a password
+_WITHIN: Final = re.compile(r"PRIVATE KEY-----|://[^/@\s]+@|://[^\s?#]*[?#]")
+"""A key, or a URL that has more than a place in it: a user, a password, a signature."""
+_CLIENT: Final = "source.client."
+_CLIENT_SHOWN: Final = re.compile(
+    r"(?:socket|broker|fetch|queued|topic_metadata|metadata|reconnect|retry|statistics|log|api_version|connections"
+    r"|receive|message|partition_assignment|resolve|max|allow_auto)[a-z_]*|client_id|client_dns_lookup|debug|check_crcs"
+)
+"""Settings of the Kafka clients that hold no secrets, by how their names begin (dots as underscores)."""
 _TIMES: Final = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _SIZES: Final = {"b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _UNITS: Final = _TIMES | _SIZES
@@ -24,14 +31,23 @@ HIDDEN: Final = "..."
 """Stands for a secret."""
 
 
-def masked(path: str, value: Any) -> Any:
-    """The value, or HIDDEN for a secret, whatever its type. A text that says where the secret is stays."""
-    if value in ("", None) or isinstance(value, bool | dict | list | tuple):
+def masked(path: str, value: Any, *, ours: bool = True) -> Any:
+    """The value where it may be shown, else HIDDEN, whatever its type.
+
+    Shown are settings of lmstream's own that are no secret or say where one is, and those of the Kafka clients that are
+    known to hold none. What somebody else's module calls its secrets is not known: of it (not `ours`) only switches.
+    """
+    if value is None or isinstance(value, bool) or (isinstance(value, str | dict | list | tuple) and not value):
         return value
+    if isinstance(value, dict):
+        return {name: masked(f"{path}.{name}", inner, ours=ours) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(path, inner, ours=ours) for inner in value]
     text = str(value)
-    if _WITHIN.search(text) or (_SECRET.search(path.partition(".")[2]) and not _POINTER.match(text)):
-        return HIDDEN
-    return value
+    secret = _SECRET.search(path.partition(".")[2]) and not _POINTER.match(text)
+    of_client = path.removeprefix(_CLIENT).replace(".", "_").lower() if path.startswith(_CLIENT) else None
+    known = ours if of_client is None else bool(_CLIENT_SHOWN.fullmatch(of_client))
+    return value if known and not secret and not _WITHIN.search(text) else HIDDEN
 
 
 class Text(str):
@@ -78,10 +94,15 @@ def convert(at: tuple[str, ...], raw: Any, struct: type[Struct], layers: Sequenc
     for step in steps:
         seen = seen.get(step) if isinstance(seen, Mapping) else seen
     where, given = ".".join(path), origin_of(path, layers)
-    saw = seen_as(masked(where, seen))
+    saw = seen_as(masked(where, seen, ours=is_ours(struct)))
     raise ConfigError(
         "config.invalid", f"{where}: {wanted.replace('`', '')}, saw {saw}{given}{_in_units(path[-1], seen)}"
     )
+
+
+def is_ours(of: Any) -> bool:
+    """Whether a class of settings is lmstream's own."""
+    return str(getattr(of, "__module__", "")).partition(".")[0] == "lmstream"
 
 
 def _in_units(name: str, seen: Any) -> str:

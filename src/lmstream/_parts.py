@@ -51,19 +51,26 @@ class Part(NamedTuple):
 def part_of(what: str, table: Any, layers: Sequence[Layer]) -> Part:
     """Make the part `what` of its table. ConfigError when there is no such module, or its settings do not fit."""
     if not isinstance(table, dict):
-        raise ConfigError(
-            "config.invalid", f"{what}: expected a table, saw {seen_as(table)}{origin_of((what,), layers)}"
-        )
+        raise ConfigError("config.invalid", f"{what}: expected a table, saw {_kind(table)}{origin_of((what,), layers)}")
     settings = dict(table)
     name = settings.pop("type", USUAL.get(what))
     if name is None:
         return _untyped(what, layers)
     if not isinstance(name, str):
         raise ConfigError(
-            "config.invalid", f"{what}.type: expected text, saw {seen_as(name)}{origin_of((what, 'type'), layers)}"
+            "config.invalid", f"{what}.type: expected text, saw {_kind(name)}{origin_of((what, 'type'), layers)}"
         )
     module = _module(what, str(name), layers)
     return Part(str(name), module, convert((what,), settings, module.Settings, layers))
+
+
+def _kind(value: Any) -> str:
+    """What a value is, without the value: nobody knows what it was meant to be, so it may be a secret."""
+    if isinstance(value, bool | int | float):
+        return seen_as(value)
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list | tuple) else f"{type(value).__name__}"
 
 
 def _untyped(what: str, layers: Sequence[Layer]) -> Part:
@@ -89,6 +96,8 @@ def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
         if absent := extra_missing(e, f"{what} {name!r}"):
             raise absent from e
         raise ConfigError("config.plugin", f"{what}.type: cannot import {full}: {e}") from e
+    except Exception as e:  # whatever a module of somebody else's raises, or a name that can be none (".foo", "a..b")
+        raise ConfigError("config.plugin", f"{what}.type: cannot import {full}: {type(e).__name__}: {e}") from e
     missing = [needed for needed in ("Settings", "make") if not hasattr(module, needed)]
     if missing:
         raise ConfigError("config.plugin", f"{what}.type: module {full} has no {' and no '.join(missing)}")

@@ -208,8 +208,9 @@ def test_config_show_says_where_each_value_comes_from_and_masks_secrets(cli, tmp
     [
         ("sasl_plain_password", "canary-1"),
         ("sasl.password", "canary-2"),
-        ("ssl.key.pem", "canary-3"),
-        ("ssl.keystore.password", 4_711_471_100),
+        ("sasl.pin", 4_711_471_100),
+        ("apikey", "canary-3"),
+        ("oauth_passphrase", "canary-4"),
         ("proxy", "https://me:canary-5@proxy.example"),
         ("extra", "-----BEGIN PRIVATE KEY-----canary-6"),
     ],
@@ -226,6 +227,128 @@ def test_no_secret_is_shown_from_wherever_it_comes(cli, good, tmp_path, name, va
         assert "canary" not in said.out + said.err
         assert str(value) not in said.out + said.err
         assert "..." in said.out
+
+
+OWN = """
+from msgspec import Struct
+
+class Inner(Struct, frozen=True):
+    Authorization: str = ""
+
+class Settings(Struct, forbid_unknown_fields=True):
+    url: str
+    api_key: str = ""
+    passwd: str = ""
+    pin: int = 0
+    tokens: tuple[str, ...] = ()
+    headers: dict[str, str] = {}
+    inner: Inner = Inner()
+    region: str = "us-west-2"
+    retries: int = 3
+    verbose: bool = False
+
+def make(settings):
+    raise NotImplementedError
+"""
+
+
+@pytest.fixture
+def own_sink(good, tmp_path):
+    (tmp_path / "ownpart.py").write_text(OWN)
+    (tmp_path / "ownpack").mkdir()
+    (tmp_path / "ownpack" / "__init__.py").write_text("")
+    (tmp_path / "ownpack" / "sink.py").write_text(OWN)
+    good.syspath_prepend(str(tmp_path))
+    good.setenv("LMSTREAM_SINK__TYPE", "ownpack.sink")
+    good.delenv("LMSTREAM_SINK__STREAM", raising=False)
+    good.delenv("LMSTREAM_SINK__REGION", raising=False)
+    return tmp_path / "lmstream.toml"
+
+
+def test_of_a_module_of_ones_own_only_switches_and_defaults_are_shown(cli, own_sink):
+    own_sink.write_text(
+        """[sink]
+        type = "ownpack.sink"
+        url = "https://canary-1.example/in?sig=canary-2"
+        api_key = "canary-3"
+        passwd = "canary-4"
+        pin = 471147
+        tokens = ["canary-5", "canary-6"]
+        headers = { Authorization = "Bearer canary-7" }
+        inner = { Authorization = "canary-8" }
+        verbose = true
+        """
+    )
+    for more in ((), ("--json",), ("--origin",)):
+        said = cli("config", "show", "--config", own_sink, *more)
+        assert said.code == 0, said.err
+        assert "canary" not in said.out + said.err
+        assert "471147" not in said.out + said.err
+    found = {each["key"]: each["value"] for each in verdicts(cli("config", "show", "--config", own_sink, "--json"))}
+    assert found["sink.type"] == "ownpack.sink"
+    assert (found["sink.region"], found["sink.retries"], found["sink.verbose"]) == ("us-west-2", 3, True)
+    assert (found["sink.tokens"], found["sink.headers.Authorization"]) == (["...", "..."], "...")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'url = "u"\npin = "canary"',
+        "url = 471147",
+        'url = "u"\ntokens = "canary"',
+        'url = "u"\nheaders = { Authorization = ["canary"] }',
+        'url = "u"\nretries = ["canary"]',
+    ],
+)
+def test_what_a_module_of_ones_own_is_given_wrongly_is_refused_without_being_shown(cli, own_sink, text):
+    own_sink.write_text(f'[sink]\ntype = "ownpack.sink"\n{text}\n')
+    for verb in (("validate",), ("config", "show")):
+        said = cli(*verb, "--config", own_sink)
+        assert said.code == 2, said.err
+        assert "canary" not in said.out + said.err
+        assert "471147" not in said.out + said.err
+
+
+@pytest.mark.parametrize("value", ['"canary"', '{"password": "canary"}', '["canary"]'])
+@pytest.mark.usefixtures("good")
+def test_a_part_that_is_no_table_is_refused_without_being_shown(cli, tmp_path, value, monkeypatch):
+    file = tmp_path / "lmstream.toml"
+    file.write_text(f"sink = {value.replace(':', ' =')}\n")
+    for name in ("TYPE", "STREAM", "REGION"):
+        monkeypatch.delenv(f"LMSTREAM_SINK__{name}", raising=False)
+    said = cli("validate", "--config", file)
+    assert said.code == 2
+    assert "canary" not in said.out + said.err
+
+
+def test_an_address_with_a_signature_in_it_is_not_shown(cli, good):
+    good.setenv("LMSTREAM_SINK__ENDPOINT_URL", "https://host.example/?X-Amz-Signature=canary")
+    said = cli("config", "show", "--json")
+    assert "canary" not in said.out
+    assert said.code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("enable.ssl.certificate.verification", "false"),
+        ("enable_ssl_certificate_verification", "false"),
+        ("ssl.endpoint.identification.algorithm", '"none"'),
+        ("https.ca.location", '"probe"'),
+        ("Ssl.Ca.Location", '"probe"'),
+        ("plugin.library.paths", '"evil.so"'),
+        ("check_crcs", "false"),
+        ("security.protocol", '"plaintext"'),
+    ],
+)
+@pytest.mark.parametrize("kind", ["kafka", "confluent"])
+def test_no_setting_of_a_client_weakens_tls_or_loads_code(cli, good, tmp_path, name, value, kind):
+    file = tmp_path / "lmstream.toml"
+    file.write_text(f'[source.client]\n"{name}" = {value}\n')
+    good.setenv("LMSTREAM_SOURCE__TYPE", kind)
+    said = cli("validate", "--config", file)
+    assert said.code != 0
+    assert "is lmstream's own to set" in said.out + said.err
 
 
 def test_what_is_no_secret_is_shown(cli, good):

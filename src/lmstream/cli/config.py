@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from lmstream._checked import Layer, masked, origin_of
+from lmstream._checked import Layer, is_ours, masked, origin_of
 from lmstream._layers import layers_of
 from lmstream._parts import PARTS
 from lmstream.cli import terminal
@@ -37,7 +37,7 @@ def show(
         overrides["source.type"] = "kafka"
     config = engine.load(overrides)
     layers = layers_of(engine.config, None, overrides)
-    rows = [(key, masked(key, value), _origin(key, layers)) for key, value in settings_of(config)]
+    rows = [(key, value, _origin(key, layers)) for key, value in shown_of(config)]
     if as_json:
         for key, value, where in rows:
             terminal.print_json({"key": key, "value": value, "origin": where}, indent=None)
@@ -56,6 +56,29 @@ def settings_of(config: Config) -> Iterator[tuple[str, Any]]:
         if part is not None:
             yield f"{name}.type", part.name
             yield from _flat(name, msgspec.to_builtins(part.settings))
+
+
+def shown_of(config: Config) -> Iterator[tuple[str, Any]]:
+    """The same, masked. Of somebody else's module what stands in its code is shown too: its defaults."""
+    theirs: dict[str, Any] = {}
+    for name in PARTS:
+        part = getattr(config, name)
+        if part is not None and not is_ours(part.settings.__class__):
+            theirs |= {f"{name}.type": part.name, **dict(_flat(name, _defaults(type(part.settings))))}
+    foreign = tuple(f"{name}." for name in PARTS if f"{name}.type" in theirs)
+    for key, value in settings_of(config):
+        ours = not key.startswith(foreign) or (key in theirs and theirs[key] == value)
+        yield key, masked(key, value, ours=ours)
+
+
+def _defaults(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(struct):
+        if field.default is not msgspec.NODEFAULT:
+            found[field.encode_name] = msgspec.to_builtins(field.default)
+        elif field.default_factory is not msgspec.NODEFAULT:
+            found[field.encode_name] = msgspec.to_builtins(field.default_factory())
+    return found
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Settings of the Kafka source, and the addresses in them."""
 
+import re
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -88,6 +89,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     client: dict[str, str | int | float | bool] = {}
     """Any other setting of the client library, by its own name. Those that lmstream owns are refused."""
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError for settings of the client that are lmstream's own: before a start, and in `validate`."""
+        if self.client:
+            client_settings(self)
+
 
 def addresses(bootstrap: str) -> list[tuple[str, int]]:
     """Read `host:port,host:port`. Raises ConfigError."""
@@ -130,14 +136,22 @@ _OWNED: Final = {
     "max_poll_interval_ms": "set max_poll_interval_ms of the source",
     "request_timeout_ms": "set request_timeout_ms of the source",
     "client_rack": "set client_rack of the source",
+    "plugin_library_paths": "code cannot come from a configuration",
 }
+
+
+_OF_TLS: Final = re.compile(r"ssl|tls|https|certificate")
+"""What says how a server is known to be the right one, whatever a client calls it:
+`enable.ssl.certificate.verification` switches that off."""
 
 
 def client_settings(settings: Settings) -> dict[str, str | int | float | bool]:
     """Answer the free settings of the client, names with underscores. ConfigError for one that lmstream owns."""
     found = {name.replace(".", "_"): value for name, value in settings.client.items()}
-    for name in found:
-        why = _OWNED.get(name) or (_TLS if name.startswith("ssl_") else None) or _callback(name)
+    for name, value in found.items():
+        why = _OWNED.get(name.lower()) or (_TLS if _OF_TLS.search(name.lower()) else None) or _callback(name)
+        if name.lower() == "check_crcs" and value is not True:
+            why = "a record that was damaged on its way must not become rows"
         if why:
             raise ConfigError("config.invalid", f"client.{name} is lmstream's own to set: {why}")
     return found
