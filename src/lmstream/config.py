@@ -1,6 +1,7 @@
 """The configuration of a whole run, from flags, environment and a TOML file; here the parts are put together."""
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from lmstream._parts import PARTS, Part, known, part_of
 from lmstream.breaker import BreakerPolicy
 from lmstream.budget import BUDGET
 from lmstream.crashes import Crashes
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, coded
 from lmstream.fanout import Engine
 from lmstream.interfaces import DeadLetterSink, Sink, Source
 from lmstream.operations.settings import EndpointSettings, LogSettings
@@ -24,8 +25,10 @@ from lmstream.pipeline import Pipeline, Settled
 from lmstream.rolling import RollPolicy
 from lmstream.runtime import Progress, Runtime, RuntimePolicy
 from lmstream.settings import MIB, Settings
-from lmstream.sinks import _letters, letters
+from lmstream.sinks import _asking, _letters, letters
 from lmstream.tries import DeliveryPolicy
+
+log: Final = logging.getLogger("lmstream.run")
 
 
 class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,7 +203,22 @@ def _guard(config: Config) -> Crashes | None:
     part = letters_part(config)
     if not folder and part is not None and part.name == "letters":
         folder = f"{part.settings.root}/.state"
-    return Crashes(folder, cluster_of(config)) if folder else None
+    return crashes_in(folder, cluster_of(config))
+
+
+def crashes_in(folder: str, cluster: str) -> Crashes | None:
+    """The memory of deaths in a folder; None without one, or while its disk is full: a run needs it no more than that.
+    Raises ConfigError for any other fault."""
+    if not folder:
+        return None
+    try:
+        return Crashes(folder, cluster)
+    except ConfigError as error:
+        if not _asking.is_full(error.__cause__):
+            raise
+        what = "deaths are not remembered until the next start: %s"
+        log.warning(what, error.detail, extra=coded(_asking.FULL))
+        return None
 
 
 def cluster_of(config: Config) -> str:

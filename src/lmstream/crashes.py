@@ -66,6 +66,9 @@ class Crashes:
                 # Written, not only stretched: a page without a block on a full disk would kill us at the first store.
                 os.write(self._file, bytes(_SIZE))
         except OSError as error:
+            for name in ("_file", "_at"):
+                with suppress(AttributeError, OSError):
+                    os.close(getattr(self, name))
             raise ConfigError("config.invalid", f"run.state_dir {folder}: {error.strerror or error}") from error
         self._page = mmap.mmap(self._file, _SIZE)
 

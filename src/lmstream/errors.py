@@ -277,6 +277,16 @@ REASONS: Final[dict[str, Reason]] = {
         "AWS refuses the signature because the clock of this machine is wrong",
         "set the clock by NTP (chronyc tracking, timedatectl); the request is signed anew and sent again at once",
     ),
+    "sink.busy": Reason(
+        "LMS-4012",
+        "the service answers that it is busy, or fails with a 5xx",
+        "nothing at first: a start asks four times and goes on without the answer; if it stays, look at quotas",
+    ),
+    "sink.full": Reason(
+        "LMS-4013",
+        "the disk of the landing folder, of dead letters or of the state folder is full",
+        "free space; a run starts all the same and waits with what must be written there, nothing is lost",
+    ),
     "sink.disk": Reason(
         "LMS-4005", "the landing folder cannot be written", "free space or mend permissions; nothing was committed"
     ),

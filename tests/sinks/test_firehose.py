@@ -154,6 +154,27 @@ async def test_only_words_about_the_data_make_a_refusal_a_verdict(lab, sink, mes
     assert (inside.kind, inside.unsure) == (Kind.PERMANENT, unsure)
 
 
+BUSY = [
+    Fault.throttled(),
+    Fault.unavailable(),
+    Fault.server_error(),
+    Fault(status=400, code="LimitExceededException", message="Rate exceeded"),
+    Fault(status=502, code="", message=""),
+]
+
+
+@pytest.mark.parametrize("fault", BUSY, ids=lambda f: f.code or str(f.status))
+async def test_a_service_that_is_busy_before_a_start_is_asked_again_and_has_answered(lab, sink, fault, monkeypatch):
+    monkeypatch.setattr("lmstream.sinks._asking.WAITS", (0.01, 0.01, 0.01))
+    lab.describe_faults.extend([fault] * 3)
+    assert (await sink.describe())["DeliveryStreamName"] == "rows"
+    lab.describe_faults.extend([fault] * 4)
+    with pytest.raises(SinkError) as busy:
+        await sink.describe()
+    assert (busy.value.reason, busy.value.code) == ("sink.busy", "LMS-4012")
+    assert not lab.describe_faults
+
+
 async def test_the_limits_are_those_the_service_enforces(sink):
     assert await sink.write([Pack(b"{" + b" " * (LIMITS.pack_bytes - 3) + b"}\n", 1)]) == [None]
     assert (await sink.write(packs(LIMITS.request_packs + 1)))[0].code != "unknown_outcome"

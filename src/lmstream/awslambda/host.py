@@ -10,8 +10,7 @@ from lmstream import lambda_events as events
 from lmstream.awslambda import answers, aws
 from lmstream.awslambda.telling import Listening, Telling
 from lmstream.called import process
-from lmstream.config import Config, cluster_of, load
-from lmstream.crashes import Crashes
+from lmstream.config import Config, cluster_of, crashes_in, load
 from lmstream.errors import ConfigError
 from lmstream.fanout import Engine
 from lmstream.interfaces import Batch, DeadLetterSink, Sink
@@ -55,7 +54,7 @@ class Host:
             policy=config.delivery,
             budget=config.run.budget_bytes,
             # The breaker stays off: an invocation has nobody who could look, and the records expire meanwhile.
-            guard=Crashes(config.run.state_dir, cluster_of(config)) if config.run.state_dir else None,
+            guard=crashes_in(config.run.state_dir, cluster_of(config)),
         )
         self._telling: Telling | None = None
         self._loop = asyncio.new_event_loop()

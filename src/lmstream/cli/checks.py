@@ -12,6 +12,7 @@ from lmstream.config import Config, build_letters, build_sink, check_letters
 from lmstream.errors import REASONS, LmstreamError
 from lmstream.partitioning import firehose_prefix, jq_query
 from lmstream.settings import MIB
+from lmstream.sinks._asking import PASSING
 
 Verdict = Literal["ok", "warning", "failed"]
 DAYS: Final = 30
@@ -180,7 +181,8 @@ async def _kafka(config: Config) -> list[Check]:
 
     async def one(host: str, port: int) -> Check:
         try:
-            await knock(host, port, context, client_cert=bool(settings.cert))
+            seconds = settings.startup_timeout_ms / 1000
+            await knock(host, port, context, client_cert=bool(settings.cert), lookup=seconds)
         except LmstreamError as e:
             return _failed(f"broker {host}:{port}", e)
         return Check(f"broker {host}:{port}", "ok", "answers" + (" over TLS" if context else ""))
@@ -270,13 +272,19 @@ async def _sink(config: Config) -> list[Check]:
             await sink.check()
             return [Check(f"sink {name}", "ok", "can be written")]
     except LmstreamError as e:
-        if e.reason == "sink.denied":
-            mend = "allow firehose:DescribeDeliveryStream to have the stream checked; PutRecordBatch is all a run needs"
-            return [Check("stream", "warning", e.detail, mend)]
-        return [_failed("sink", e)]
+        return [_refused(e)]
     finally:
         await sink.close()
     return [Check(f"sink {name}", "ok", "nothing to ask")]
+
+
+def _refused(error: LmstreamError) -> Check:
+    if error.reason == "sink.denied":
+        mend = "allow firehose:DescribeDeliveryStream to have the stream checked; PutRecordBatch is all a run needs"
+        return Check("stream", "warning", error.detail, mend)
+    if error.reason in PASSING:
+        return Check("sink", "warning", f"{error.code} {error.detail}", error.mend)
+    return _failed("sink", error)
 
 
 def _agrees(config: Config, described: Mapping[str, Any]) -> list[Check]:
@@ -309,6 +317,8 @@ async def _letters(config: Config) -> list[Check]:
     try:
         await check_letters(config)
     except LmstreamError as e:
+        if e.reason in PASSING:
+            return [Check("dead letters", "warning", f"{e.code} {e.detail}", e.mend)]
         return [_failed("dead letters", e)]
     return [Check("dead letters", "ok", "can be written (a probe was written and removed where that is allowed)")]
 

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,6 +14,7 @@ from cyclopts import Parameter
 from lmstream.cli import terminal
 from lmstream.cli.landed import is_gzip, landed_files
 from lmstream.cli.places import NO_S3, Folder, Place, Prefix, S3Access, place
+from lmstream.cli.scratch import scratch
 from lmstream.cli.selects import reading
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.model import RowEvent
@@ -75,13 +75,13 @@ def _here(landed: Place, errors: Place | None) -> Iterator[tuple[Path, Path | No
         yield landed.path, errors.path if isinstance(errors, Folder) else None
         return
     assert isinstance(landed, Prefix)  # noqa: S101 - for the type checker
-    with tempfile.TemporaryDirectory(prefix="lmstream-query-") as made, terminal.Progress("objects copied") as progress:
+    with scratch("lmstream-query-") as made, terminal.Progress("objects copied") as progress:
         for number, key in enumerate(landed.keys(without=[errors or landed.below("errors")])):
             # By number: what senders named may be no name for a file of this machine.
-            with (Path(made) / f"{number:08d}").open("wb") as copy:
+            with (made / f"{number:08d}").open("wb") as copy:
                 shutil.copyfileobj(landed.opened(key), copy, MIB)
             progress.advance()
-        yield Path(made), None
+        yield made, None
 
 
 def _print(root: Path, errors: Path | None, sql: str, *, as_json: bool, as_csv: bool, raw_csv: bool) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -28,6 +28,7 @@ from lmstream.operations.letters import Telling
 from lmstream.operations.readings import Readings
 from lmstream.pipeline import Settled
 from lmstream.runtime import Summary
+from lmstream.sinks._asking import PASSING
 
 _LAST: Final = 4.0  # seconds beyond the grace to commit, close and leave the group: 25 + 4 is below the 30 of a kill
 _PATIENCE: Final = 5.0  # seconds a person waits for a sink whose configuration is wrong
@@ -252,19 +253,24 @@ def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[],
 
 
 async def _check(config: Config) -> None:
-    """Look at sink and dead letters before anything is read, so that a wrong setting costs seconds and not a night."""
-    await check_letters(config)
+    """Look at sink and dead letters before anything is read, so that a wrong setting costs seconds and not a night.
+    What a run that is under way would wait for stops no start."""
+    await _passing("dead letters cannot be written just now", check_letters(config))
     sink = build_sink(config)
     try:
         if hasattr(sink, "check"):
-            await sink.check()
+            await _passing("the sink cannot be written just now", sink.check())
         elif hasattr(sink, "describe"):
-            try:
-                await sink.describe()
-            except LmstreamError as e:
-                if e.reason != "sink.denied":
-                    raise
-                # A role that may put and not describe is a good role.
-                terminal.say(f"the stream cannot be described, going on: {terminal.clean(e.detail)}")
+            # A role that may put and not describe is a good role.
+            await _passing("the stream cannot be described", sink.describe(), ["sink.denied"])
     finally:
         await sink.close()
+
+
+async def _passing(what: str, question: Awaitable[object], also: Sequence[str] = ()) -> None:
+    try:
+        await question
+    except LmstreamError as e:
+        if e.reason not in {*PASSING, *also}:
+            raise
+        terminal.say(f"{what}, going on: {e.code} {terminal.clean(e.detail, limit=1000)}")

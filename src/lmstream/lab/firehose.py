@@ -55,6 +55,8 @@ class FirehoseLab:
         self.counters = Counters()
         self.faults: deque[Fault] = deque()
         """The plan: each PutRecordBatch call uses up the first entry; with none left the service is well."""
+        self.describe_faults: deque[Fault] = deque()
+        """The same for DescribeDeliveryStream: refusals only."""
         self.outage = False
         """While True every call is answered with 503."""
         self.quota: Quota | None = None
@@ -173,6 +175,8 @@ class FirehoseLab:
             await self._make_room(stream)
             stream.take(data)
             return reply({"RecordId": next(self._ids), "Encrypted": False})
+        if self.describe_faults and (fault := self.describe_faults.popleft()).status:
+            raise RefusedError(fault.status, fault.code, fault.message)
         return reply({"DeliveryStreamDescription": describe(stream)})
 
     async def _put_batch(self, request: web.Request, body: bytes) -> web.Response:

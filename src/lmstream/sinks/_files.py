@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,11 @@ from typing import Final
 
 from lmstream.model import Failure, Kind
 
+DRAFTS: Final = ".drafts"
+"""Folder below a root in which files are made. One place for all, so that a start finds what a kill left behind."""
+_CHECK: Final = ".lmstream-check-"
+_PAGE: Final = 4096
+_TRIES: Final = 3  # of a file whose draft is taken for a leftover
 _FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Below the root no part of a path may be a link: a link planted there would carry rows out of the landing folder.
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
@@ -61,32 +67,81 @@ def folder(root: Path, parts: Sequence[str], *, private: bool = False) -> Iterat
         os.close(at)
 
 
-def try_out(at: int) -> None:
-    """Write a file in the folder `at` and take it away again. Raises OSError. Its name is our own: other workers do the
-    same at the same time."""
-    name = f".lmstream-check-{secrets.token_hex(6)}"
-    replace(at, name, b"")
-    os.unlink(name, dir_fd=at)
+@contextlib.contextmanager
+def drafts(root: Path, *, private: bool = False) -> Iterator[int]:
+    """Open the folder in which files below `root` are made before they get their names. Raises OSError."""
+    with folder(root, (DRAFTS,), private=private) as at:
+        yield at
 
 
-def replace(at: int, name: str, data: bytes, *, private: bool = False) -> None:
-    """Write `data` as `name` in the folder `at`: hidden file, fsync, rename, fsync of the folder. `private`: mode 0600.
+def sweep(root: Path, *, private: bool = False) -> None:
+    """Remove what processes that were killed left half made. Raises OSError.
+
+    A file that is being written is locked by its owner. If one is taken for a leftover all the same (some network disks
+    know no locks across machines), its owner cannot give it its name, and writes it again.
+    """
+    with folder(root, (), private=private) as top, drafts(root, private=private) as made:
+        for at, ours in ((made, ".tmp"), (top, _CHECK)):
+            with os.scandir(at) as entries:
+                names = [entry.name for entry in entries]
+            for name in names:
+                if name.endswith(ours) or name.startswith(ours):
+                    with contextlib.suppress(OSError):
+                        _remove_if_free(at, name)
+
+
+def _remove_if_free(at: int, name: str) -> None:
+    file = os.open(name, os.O_WRONLY | _NO_LINK | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=at)
+    finally:
+        os.close(file)
+
+
+def try_out(root: Path, *, private: bool = False) -> None:
+    """Write a file in the folder `root` and take it away again. Raises OSError. Its name is our own: other workers do
+    the same at the same time."""
+    name = f"{_CHECK}{secrets.token_hex(6)}"
+    with folder(root, (), private=private) as at, drafts(root, private=private) as made:
+        replace(at, name, bytes(_PAGE), made, private=private)  # an empty file fits on a full disk
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=at)
+
+
+def replace(at: int, name: str, data: bytes, drafts: int, *, private: bool = False) -> None:
+    """Write `data` as `name` in the folder `at`: made in the folder `drafts`, fsync, rename, fsync of the folder.
+    `private`: mode 0600.
 
     Raises OSError, and then no file of that name was made or changed, except when only the last fsync failed.
     """
-    hidden = f".{name}.{secrets.token_hex(4)}.tmp"  # not the process number: containers on one volume are all 1
-    try:
-        file = os.open(hidden, _CREATE, 0o600 if private else 0o644, dir_fd=at)
+    for tries in range(_TRIES):
         try:
+            _put(at, name, data, drafts, private=private)
+            break
+        except OSError as error:
+            if error.errno == errno.EXDEV and drafts != at:
+                drafts = at  # a disk of its own below the root
+            elif error.errno != errno.ENOENT or tries == _TRIES - 1:
+                raise
+    os.fsync(at)
+
+
+def _put(at: int, name: str, data: bytes, drafts: int, *, private: bool) -> None:
+    hidden = f".{name}.{secrets.token_hex(4)}.tmp"  # not the process number: containers on one volume are all 1
+    file = os.open(hidden, _CREATE, 0o600 if private else 0o644, dir_fd=drafts)
+    try:
+        try:
+            with contextlib.suppress(OSError):  # a disk without locks; see `sweep`
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(file, rest) :]
             os.fsync(file)
+            os.replace(hidden, name, src_dir_fd=drafts, dst_dir_fd=at)
         finally:
             os.close(file)
-        os.replace(hidden, name, src_dir_fd=at, dst_dir_fd=at)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(hidden, dir_fd=at)
+            os.unlink(hidden, dir_fd=drafts)
         raise
-    os.fsync(at)

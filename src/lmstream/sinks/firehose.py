@@ -12,6 +12,7 @@ from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.settings import KIB, MIB
+from lmstream.sinks._asking import BUSY, asked, is_busy
 from lmstream.sinks._firehose_errors import UNKNOWN, classify, failure_of, refusal
 
 # Limits of the service: https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html
@@ -101,11 +102,15 @@ class Firehose:
         return judge(answer, len(packs))
 
     async def describe(self) -> Mapping[str, Any]:
-        """Ask the service about the stream, before a start.
+        """Ask the service about the stream, before a start; again while it is busy.
 
-        Raises SinkError `sink.missing`, `sink.refused`, `sink.denied` or `sink.unreachable`. `sink.denied` is no proof:
-        a role that may only put can deliver all the same, so a host takes it as a warning.
+        Raises SinkError `sink.missing`, `sink.refused`, `sink.denied`, `sink.busy` or `sink.unreachable`. Denied and
+        busy prove nothing: a role that may only put can deliver all the same, and a service that is busy is there. A
+        host takes both as a warning.
         """
+        return await asked(self._describe)
+
+    async def _describe(self) -> Mapping[str, Any]:
         settings = self._settings
         place = f"{settings.stream!r} at {settings.endpoint_url or settings.region or 'the default region'}"
         try:
@@ -128,6 +133,8 @@ class Firehose:
                 reason = "sink.denied"
             elif failure.code == CLOCK:
                 raise SinkError(CLOCK, f"{place}: {failure.message}") from error
+            elif is_busy(error):
+                reason = BUSY
             raise SinkError(reason, f"{place}: {failure.code}: {failure.message}") from error
         if status != "ACTIVE":
             raise SinkError("sink.missing", f"{place} is {status}, not ACTIVE")

@@ -15,6 +15,7 @@ from lmstream.bounded import BoundError
 from lmstream.errors import ConfigError, SinkError
 from lmstream.model import DeadLetter
 from lmstream.sinks import _files
+from lmstream.sinks._asking import FULL, is_full
 from lmstream.sinks._letters import encode, folder_of, name_of, other_name_of, same
 
 _READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -44,7 +45,8 @@ class Letters:
         self._writing: set[asyncio.Task[None]] = set()
 
     async def check(self) -> None:
-        """Make the folder and write a file there, before a start. Raises ConfigError when that fails."""
+        """Make the folder and write a file there, before a start. Raises ConfigError when that fails,
+        SinkError `sink.full` for want of room."""
         await asyncio.to_thread(self._check)
 
     async def write(self, letters: Sequence[DeadLetter], /) -> None:
@@ -62,8 +64,11 @@ class Letters:
         for letter in letters:
             parts = folder_of(letter)
             try:
-                with _files.folder(self._root, parts, private=True) as at:
-                    _files.replace(at, self._name(at, letter), encode(letter), private=True)
+                with (
+                    _files.folder(self._root, parts, private=True) as at,
+                    _files.drafts(self._root, private=True) as drafts,
+                ):
+                    _files.replace(at, self._name(at, letter), encode(letter), drafts, private=True)
             except OSError as error:
                 place = "/".join((str(self._root), *parts, name_of(letter)))
                 code = errno.errorcode.get(error.errno or 0, "EIO")
@@ -82,10 +87,13 @@ class Letters:
 
     def _check(self) -> None:
         try:
-            with _files.folder(self._root, (), private=True) as at:
-                _files.try_out(at)
+            _files.sweep(self._root, private=True)  # first: on a full disk that may be what is in the way
+            _files.try_out(self._root, private=True)
         except OSError as error:
-            raise ConfigError("sink.disk", f"dead letters in {self._root}: {error.strerror or error}") from error
+            what = f"dead letters in {self._root}: {error.strerror or error}"
+            if is_full(error):
+                raise SinkError(FULL, what) from error  # a run that is under way would wait for room
+            raise ConfigError("sink.disk", what) from error
 
 
 make = Letters

@@ -15,6 +15,7 @@ from lmstream._aws_clock import CLOCK, is_clock
 from lmstream.bounded import LETTER_LINE, BoundError, read_async
 from lmstream.errors import ConfigError, LmstreamError, SinkError
 from lmstream.model import DeadLetter
+from lmstream.sinks._asking import BUSY, asked, is_busy
 from lmstream.sinks._letters import encode, folder_of, name_of, other_name_of, same
 
 _CHECK: Final = ".lmstream-check"
@@ -144,9 +145,10 @@ class Letters:
         self._conditions = True
 
     async def check(self) -> None:
-        """Write an empty object, before a start. Raises SinkError `dead_letters.unavailable`, or ConfigError."""
+        """Write an empty object, before a start; again while the store is busy. Raises SinkError
+        `dead_letters.unavailable` or `sink.busy`, or ConfigError."""
         key = self._settings.key(_CHECK)
-        await self._named(key, self._bucket.put(key, b""))
+        await asked(lambda: self._tried(key))
         # Deleting takes a permission that writing letters does not: without it the empty object stays.
         with contextlib.suppress(Exception):
             await (await self._bucket.client()).delete_object(Bucket=self._settings.bucket, Key=key)
@@ -186,6 +188,14 @@ class Letters:
             there = b""  # somebody else's: it is left alone, and this letter lands beside it
         free = there is None and not self._conditions
         await self._bucket.put(key if free or (there is not None and same(there, letter)) else other, data)
+
+    async def _tried(self, key: str) -> None:
+        try:
+            await self._named(key, self._bucket.put(key, b""))
+        except SinkError as error:
+            if error.__cause__ is not None and is_busy(error.__cause__):
+                raise SinkError(BUSY, error.detail) from error
+            raise
 
     async def _named(self, key: str, work: Any) -> None:
         try:

@@ -9,11 +9,12 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.settings import MIB
 from lmstream.sinks import _files
+from lmstream.sinks._asking import FULL, is_full
 from lmstream.sinks._gzip import gzip
 
 LIMITS: Final = Limits(
@@ -56,7 +57,8 @@ class Local:
         self._writing: set[asyncio.Task[list[Failure | None]]] = set()
 
     async def check(self) -> None:
-        """Make the landing folder and write a file there, before a start. Raises ConfigError when that fails."""
+        """Make the landing folder and write a file there, before a start. Raises ConfigError when that fails,
+        SinkError `sink.full` for want of room."""
         await asyncio.to_thread(self._check)
 
     async def write(self, packs: Sequence[Pack], /) -> Sequence[Failure | None]:
@@ -85,18 +87,21 @@ class Local:
         data = gzip(pack.data, self._level)  # whole, in memory, before there is a file: a crash leaves no half member
         name = f"part-{self._run}-{next(self._counter):06d}.ndjson.gz"
         try:
-            with _files.folder(self._root, parts) as at:
-                _files.replace(at, name, data)
+            with _files.folder(self._root, parts) as at, _files.drafts(self._root) as drafts:
+                _files.replace(at, name, data, drafts)
         except OSError as error:
             return _files.failure(error)
         return None
 
     def _check(self) -> None:
         try:
-            with _files.folder(self._root, ()) as at:
-                _files.try_out(at)
+            _files.sweep(self._root)  # first: on a full disk that may be what is in the way
+            _files.try_out(self._root)
         except OSError as error:
-            raise ConfigError("sink.disk", f"{self._root}: {error.strerror or error}") from error
+            what = f"{self._root}: {error.strerror or error}"
+            if is_full(error):
+                raise SinkError(FULL, what) from error  # a run that is under way would wait for room
+            raise ConfigError("sink.disk", what) from error
 
 
 make = Local

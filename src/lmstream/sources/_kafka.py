@@ -54,13 +54,15 @@ async def connect(
 
     `tls` is that of a source that renews its certificate; without one, it is loaded here and stays as it is.
     `uncommitted` reads records of open and aborted transactions too: to look at them, never to make rows of them.
-    Raises ConfigError or SourceError (unreachable, tls, topic) within about the start-up timeout.
+    Raises ConfigError or SourceError (unreachable, tls, topic) within about the start-up timeout, or twice that where
+    names take as long to look up: the client looks them up again.
     """
-    found = addresses(settings.bootstrap)
+    found, seconds = addresses(settings.bootstrap), settings.startup_timeout_ms / 1000
     try:
-        async with asyncio.timeout(settings.startup_timeout_ms / 1000):
+        async with asyncio.timeout(seconds):
             context = await (tls or Tls(settings)).load()
-            await knock_any(found, context, client_cert=bool(settings.cert))
+        await knock_any(found, context, client_cert=bool(settings.cert), lookup=seconds)
+        async with asyncio.timeout(seconds):
             return await _started(settings, context, group=group, uncommitted=uncommitted)
     except TimeoutError as error:
         raise SourceError("source.unreachable", f"{settings.bootstrap}: no start in time") from error

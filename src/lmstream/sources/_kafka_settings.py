@@ -70,7 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     commit_timeout_ms: Milliseconds = 10_000
     max_poll_interval_ms: Milliseconds = 300_000
     startup_timeout_ms: Milliseconds = 10_000
-    """How long a start may take to find brokers and topics."""
+    """How long a start may take to find brokers and topics; looking up their names may take as long once more."""
     stuck_timeout_ms: Milliseconds = 15_000
     """How long past the rebalance timeout a client may say nothing before it is replaced."""
     on_offset_lost: Literal["stop", "earliest"] = "stop"

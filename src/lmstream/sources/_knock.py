@@ -7,11 +7,13 @@ import socket
 import ssl
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from lmstream.errors import SourceError
 
 _KNOCK: Final = 3.0  # seconds for one broker to answer at a start
+LOOKUP: Final = 10.0
+"""Seconds for the name service, unless a setting says otherwise."""
 _SECOND: Final = 1.0  # seconds for each further question, asked only to explain a refusal
 _TLS_ALERT: Final = b"\x15\x03"
 # ApiVersions 0 with no client id: the one request that every broker answers to anybody.
@@ -40,22 +42,51 @@ _ABOUT_US: Final = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT", "HA
 Way = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def knock_any(found: Sequence[tuple[str, int]], context: ssl.SSLContext | None, *, client_cert: bool) -> None:
-    """Knock at the brokers until one answers. Raises what most of all says why none does."""
+class Broker(NamedTuple):
+    """One broker: how it is named, and where that is."""
+
+    host: str
+    port: int
+    at: Sequence[str]
+    """Addresses of the name, in the order of the name service."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    async def open(self, context: ssl.SSLContext | None) -> Way:
+        """Connect to the first address that takes us. Raises what the last one does."""
+        name = self.host if context else None
+        for address in self.at[:-1]:
+            with contextlib.suppress(ConnectionRefusedError, TimeoutError):
+                return await asyncio.open_connection(address, self.port, ssl=context, server_hostname=name)
+        return await asyncio.open_connection(self.at[-1], self.port, ssl=context, server_hostname=name)
+
+
+async def knock_any(
+    found: Sequence[tuple[str, int]], context: ssl.SSLContext | None, *, client_cert: bool, lookup: float = LOOKUP
+) -> None:
+    """Knock at the brokers until one answers. Raises what most of all says why none does. `lookup`: as of `knock`."""
     refusals: list[SourceError] = []
     for host, port in found:
         try:
-            return await knock(host, port, context, client_cert=client_cert)
+            return await knock(host, port, context, client_cert=client_cert, lookup=lookup)
         except SourceError as error:
             refusals.append(error)
     told = [error for error in refusals if error.reason.startswith("source.tls")] or refusals
     raise SourceError(told[0].reason, "; ".join(error.detail for error in told)) from told[0]
 
 
-async def knock(host: str, port: int, context: ssl.SSLContext | None, *, client_cert: bool) -> None:
-    """Connect, shake hands and ask one question, so that a refusal is named. Raises SourceError."""
-    place = f"{host}:{port}"
-    reader, writer = await _open(host, port, context, client_cert=client_cert)
+async def knock(
+    host: str, port: int, context: ssl.SSLContext | None, *, client_cert: bool, lookup: float = LOOKUP
+) -> None:
+    """Connect, shake hands and ask one question, so that a refusal is named. Raises SourceError.
+
+    `lookup` is how many seconds the name service may take, which is slow where it has to ask others.
+    """
+    broker = Broker(host, port, await _addresses(host, port, lookup))
+    place = broker.place
+    reader, writer = await _open(broker, context, client_cert=client_cert)
     try:
         async with asyncio.timeout(_KNOCK):
             answer = await _ask(reader, writer)
@@ -63,13 +94,13 @@ async def knock(host: str, port: int, context: ssl.SSLContext | None, *, client_
         raise _refusal(place, error, client_cert=client_cert) from error
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         if context is not None:
-            raise await _unsaid(host, port, context, client_cert=client_cert) from error
-        if await _speaks_tls(host, port):
+            raise await _unsaid(broker, context, client_cert=client_cert) from error
+        if await _speaks_tls(broker):
             raise SourceError("source.tls_port", f"{place} speaks TLS, and security is plaintext") from error
         detail = f"{place}: closed the connection; does it speak TLS? then set security to ssl"
         raise SourceError("source.unreachable", detail) from error
     except TimeoutError as error:
-        if context is None and await _speaks_tls(host, port):
+        if context is None and await _speaks_tls(broker):
             raise SourceError("source.tls_port", f"{place} speaks TLS, and security is plaintext") from error
         raise SourceError("source.unreachable", f"{place}: does not answer as Kafka does") from error
     finally:
@@ -78,25 +109,37 @@ async def knock(host: str, port: int, context: ssl.SSLContext | None, *, client_
         raise SourceError("source.tls_port", f"{place} speaks TLS, and security is plaintext")
 
 
-async def _open(host: str, port: int, context: ssl.SSLContext | None, *, client_cert: bool) -> Way:
+async def _addresses(host: str, port: int, seconds: float) -> Sequence[str]:
+    """Ask the name service. Raises SourceError."""
     place = f"{host}:{port}"
     try:
+        async with asyncio.timeout(seconds):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except TimeoutError as error:
+        what = f"the name service gave no address of it in {seconds:g} s (source.startup_timeout_ms)"
+        raise SourceError("source.unreachable", f"{place}: {what}") from error
+    except (OSError, UnicodeError) as error:
+        raise SourceError("source.unreachable", f"{place}: the name does not resolve") from error
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+async def _open(broker: Broker, context: ssl.SSLContext | None, *, client_cert: bool) -> Way:
+    place = broker.place
+    try:
         async with asyncio.timeout(_KNOCK):
-            return await asyncio.open_connection(host, port, ssl=context)
+            return await broker.open(context)
     except ssl.SSLCertVerificationError as error:
         reason, what = _SERVER.get(error.verify_code, ("source.tls", "was refused"))
         detail = f"{place}: its certificate was refused, it {what} ({error.verify_message})"
         raise SourceError(reason, detail) from error
     except TimeoutError as error:
-        if context is not None and await _speaks_plaintext(host, port):
+        if context is not None and await _speaks_plaintext(broker):
             raise SourceError("source.tls_port", f"{place} speaks plaintext, and security is ssl") from error
         raise SourceError("source.unreachable", f"{place}: no answer in {_KNOCK:.0f} s") from error
-    except socket.gaierror as error:
-        raise SourceError("source.unreachable", f"{place}: the name does not resolve") from error
     except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
         if context is None:
             raise SourceError("source.unreachable", f"{place}: the connection was reset") from error
-        if await _speaks_plaintext(host, port):
+        if await _speaks_plaintext(broker):
             raise SourceError("source.tls_port", f"{place} speaks plaintext, and security is ssl") from error
         if isinstance(error, ssl.SSLError):
             raise _refusal(place, error, client_cert=client_cert) from error
@@ -113,15 +156,15 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> by
     return await reader.readexactly(4)
 
 
-async def _unsaid(host: str, port: int, context: ssl.SSLContext, *, client_cert: bool) -> SourceError:
+async def _unsaid(broker: Broker, context: ssl.SSLContext, *, client_cert: bool) -> SourceError:
     """Find why a broker closed a connection whose handshake was over for us.
 
     In TLS 1.3 the broker judges our certificate after that. Its alert is lost when it resets the connection over a
     question that it did not read: so connect again, ask nothing and listen.
     """
-    place = f"{host}:{port}"
+    place = broker.place
     try:
-        reader, writer = await _open(host, port, context, client_cert=client_cert)
+        reader, writer = await _open(broker, context, client_cert=client_cert)
         try:
             async with asyncio.timeout(_SECOND):
                 await reader.readexactly(1)
@@ -152,10 +195,10 @@ def _likely(*, client_cert: bool) -> str:
     return "it refused the client certificate" if client_cert else "it wants a client certificate; set cert and key"
 
 
-async def _speaks_plaintext(host: str, port: int) -> bool:
+async def _speaks_plaintext(broker: Broker) -> bool:
     with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
         async with asyncio.timeout(_SECOND):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await broker.open(None)
             try:
                 return not (await _ask(reader, writer)).startswith(_TLS_ALERT)
             finally:
@@ -163,11 +206,11 @@ async def _speaks_plaintext(host: str, port: int) -> bool:
     return False
 
 
-async def _speaks_tls(host: str, port: int) -> bool:
+async def _speaks_tls(broker: Broker) -> bool:
     """Whether a handshake gets as far as a certificate. Nothing is said over the connection."""
     try:
         async with asyncio.timeout(_SECOND):
-            _, writer = await asyncio.open_connection(host, port, ssl=ssl.create_default_context())
+            _, writer = await broker.open(ssl.create_default_context())
     except ssl.SSLCertVerificationError:
         return True
     except (OSError, TimeoutError):

@@ -60,12 +60,14 @@ class LibrdkafkaMember:
 
     async def start(self) -> None:
         settings = self._settings
+        seconds = settings.startup_timeout_ms / 1000
         if self._source.journal is not None:
             self._source.journal.fetching()
         try:
-            async with asyncio.timeout(settings.startup_timeout_ms / 1000):
+            async with asyncio.timeout(seconds):
                 context = await self._source.tls.load()
-                await knock_any(addresses(settings.bootstrap), context, client_cert=bool(settings.cert))
+            await knock_any(addresses(settings.bootstrap), context, client_cert=bool(settings.cert), lookup=seconds)
+            async with asyncio.timeout(seconds):
                 await self._client.start()
                 found = await self._found()
                 self._source.known({TopicPartition(t, n) for t in self._topics.wanted.of(found) for n in found[t]})
