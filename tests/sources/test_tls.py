@@ -229,6 +229,16 @@ def test_a_key_that_others_may_read_is_warned_about_once(tmp_path, caplog):
     assert "client.key may be read by others (mode 0644)" in said
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(("mode", "warned"), [(0o440, False), (0o444, True), (0o460, True)])
+def test_a_key_that_only_the_group_of_a_pod_may_read_is_private(tmp_path, caplog, mode, warned):
+    pem = Certificates(tmp_path)
+    os.chown(pem.client_key, 12345, os.getegid())  # as a volume of Kubernetes: root's, and the fsGroup's
+    pem.client_key.chmod(mode)
+    Tls(settings(pem))
+    assert bool(caplog.messages) is warned
+
+
 # Expiry
 
 

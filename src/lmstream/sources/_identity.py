@@ -103,15 +103,28 @@ def of_files(settings: Settings) -> Identity:
     key_at = settings.key or settings.cert
     mode = 0
     with contextlib.suppress(OSError):
-        mode = stat.S_IMODE(Path(key_at).stat().st_mode)
+        mode = _open_mode(Path(key_at).stat())
     return Identity(
         certificate=read(settings.cert),
         key=read(key_at),
         password=_password(settings.key_password),
         certificate_at=settings.cert,
         key_at=key_at,
-        open_mode=mode if mode & 0o077 else 0,
+        open_mode=mode,
     )
+
+
+def _open_mode(found: os.stat_result) -> int:
+    """The mode of a key that others than who needs it may read, else 0.
+
+    A Kubernetes volume belongs to root, and to the pod's fsGroup, through which alone this process can read it: there
+    0440 is as private as a key can be. https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
+    """
+    mode = stat.S_IMODE(found.st_mode)
+    needed = 0
+    if found.st_uid != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}:
+        needed = stat.S_IRGRP
+    return mode if mode & 0o077 & ~needed else 0
 
 
 def read(path: str) -> bytes:

@@ -183,7 +183,7 @@ class Tls:
         self._warn()
         if found.identity.open_mode and found.identity.open_mode != self._open_mode:
             log.warning(
-                "%s may be read by others (mode %04o): chmod 600, or defaultMode 0400 of a Kubernetes volume",
+                "%s may be read by others (mode %04o): chmod 600, or defaultMode 0440 and fsGroup in Kubernetes",
                 *(found.identity.key_at, found.identity.open_mode),
                 extra=coded("config.certificate"),
             )
