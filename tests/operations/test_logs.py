@@ -50,7 +50,7 @@ def test_hostile_text_stays_on_its_line_and_is_cut():
     assert text.isascii()
     assert "\x1b" not in text
     assert len(text) < 2 * CUT
-    assert json.loads(text)["event"].startswith("the sink said a\\nb\\u001b[2J\\u202e\\r")
+    assert json.loads(text)["event"].startswith("the sink said a\\nb\\x1b[2J\\u202e\\r")
 
 
 @pytest.mark.parametrize(

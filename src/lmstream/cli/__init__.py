@@ -210,7 +210,7 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None, acts: bool = 
         return _flushed(work())
     except LmstreamError as e:
         if debug:
-            traceback.print_exc()
+            _trace(e)
         _complain(str(e))
         return e.exit_code
     except KeyboardInterrupt:
@@ -229,7 +229,7 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None, acts: bool = 
 
 def _unexpected(error: Exception, *, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        _trace(error)
     if missing := _missing(error):
         _complain(str(missing))
         return missing.exit_code
@@ -307,6 +307,13 @@ def _shown_default(value: object) -> str | None:
 
 def _verb(arguments: list[str]) -> str:
     return f"{arguments[0]} " if arguments and arguments[0] in _VERBS else ""
+
+
+def _trace(error: BaseException) -> None:
+    from lmstream.cli.terminal import say
+
+    for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
+        say(line)
 
 
 def _complain(text: str) -> None:

@@ -7,11 +7,11 @@ import os
 import select
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from lmstream._visible import visible
 from lmstream.errors import ConfigError
 
 TEXT_LIMIT = 200
@@ -19,12 +19,8 @@ TEXT_LIMIT = 200
 
 
 def clean(text: str, *, limit: int = TEXT_LIMIT) -> str:
-    """`text` without anything that steers a terminal: control, format and bidi characters become visible escapes."""
-    shown = text[:limit]
-    # Cc: C0, ESC, C1. Cf: bidi and zero-width. Cs: lone surrogates. Zl and Zp: line separators.
-    safe = "".join(
-        ascii(c)[1:-1] if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and c != "\n" else c for c in shown
-    )
+    """The beginning of `text` in one line, without anything that steers a terminal."""
+    safe = visible(text[:limit])
     return safe + "…" if len(text) > limit else safe
 
 
@@ -36,7 +32,7 @@ def cell(value: object, *, limit: int = TEXT_LIMIT) -> str:
         value = (
             json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list, tuple)) else str(value)
         )
-    return clean(value, limit=limit).replace("\n", "\\n")
+    return clean(value, limit=limit)
 
 
 prefix = ""
@@ -48,7 +44,9 @@ teller: Callable[[str], None] | None = None
 
 
 def say(text: str) -> None:
-    """One line of talk."""
+    """One line of talk. Names in it may be anybody's: whatever steers a terminal, or would begin another line, is
+    escaped here."""
+    text = visible(text)
     if teller is not None:
         teller(text)
         return
@@ -144,8 +142,14 @@ class _Line(logging.Formatter):
     """One log record as one line of talk: newlines and escapes in it stay visible and harmless."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = clean(super().format(record), limit=20_000)
-        return text if record.exc_info else text.replace("\n", "\\n")
+        text = super().format(record)
+        # A traceback keeps its lines, marked as what they are: a message in it may have lines too.
+        return "\n| ".join(map(clean_line, text.split("\n"))) if record.exc_info else clean_line(text)
+
+
+def clean_line(text: str) -> str:
+    """A line of a log or of a traceback: long enough for both."""
+    return clean(text, limit=20_000)
 
 
 def debugging() -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from lmstream._visible import visible
 from lmstream.errors import ConfigError
 from lmstream.operations.calm import Calm
 
@@ -22,6 +23,8 @@ except ImportError as _error:
 
 CUT: Final = 2_000
 """Characters of one text in a log line; what senders choose must not fill a disk."""
+_LOOKED_AT: Final = 10 * CUT
+"""Characters of a text that are looked at: regular expressions take seconds for a megabyte."""
 _FIELDS: Final = ("topic", "partition", "offset", "code", "reason")
 _CODE: Final = re.compile(r"\bLMS-\d{4}\b")
 _PLACE: Final = re.compile(r"(?<![\w/.])([A-Za-z0-9._-]{1,249})/(\d{1,9})/(\d{1,19})\b")
@@ -30,21 +33,18 @@ _SECRET: Final = re.compile(
     r"|(?<=password=)\S+|(?<=password: )\S+|(?<=AWS_SECRET_ACCESS_KEY=)\S+|(?<=AWS_SESSION_TOKEN=)\S+",
     re.DOTALL | re.IGNORECASE,
 )
-_UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 def clean(text: str) -> str:
     """One line of a text: control characters visible, secrets gone, cut."""
-    text = _SECRET.sub("[secret]", text)
-    text = text.replace("\r", "\\r").replace("\n", "\\n").replace("\t", " ")
-    text = _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    return text if len(text) <= CUT else f"{text[:CUT]}… ({len(text):,} characters)"
+    shown = visible(_SECRET.sub("[secret]", text[:_LOOKED_AT]).replace("\t", " "))
+    return shown if len(shown) <= CUT else f"{shown[:CUT]}… ({len(text):,} characters)"
 
 
 def _fields(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Take coordinates and code from the record, else from its text: every warning can then be searched by them."""
     record = event.get("_record")
-    text = str(event.get("event", ""))
+    text = str(event.get("event", ""))[:_LOOKED_AT]
     for name in _FIELDS:
         value = getattr(record, name, None)
         if value is not None:
@@ -61,7 +61,8 @@ def _cleaned(_logger: object, _name: str, event: MutableMapping[str, Any]) -> Mu
         if isinstance(value, str) and name != "exception":
             event[name] = clean(value)
         elif isinstance(value, str):
-            event[name] = _SECRET.sub("[secret]", value)[-20_000:]
+            lines = _SECRET.sub("[secret]", value[-_LOOKED_AT:]).split("\n")
+            event[name] = "\n".join(f"| {visible(line)}" for line in lines)  # a message in it may have lines too
     return event
 
 
