@@ -12,7 +12,8 @@ from msgspec import Struct
 from lmstream.errors import ConfigError
 
 _SECRET: Final = re.compile(
-    r"password|secret(?!s_)|token|credential|sasl|private|(^|[._])key[._]pem|keystore", re.IGNORECASE
+    r"password|secret(?!s_)|token|credential|sasl(?!_mechanism$|_username$)|private|(^|[._])key[._]pem|keystore",
+    re.IGNORECASE,
 )
 _POINTER: Final = re.compile(r"^(env|file|awssm):")  # says where the secret is, and is none
 _WITHIN: Final = re.compile(r"PRIVATE KEY-----|://[^/@\s]+@|://[^\s?#]*[?#]")

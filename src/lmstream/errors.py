@@ -259,6 +259,12 @@ REASONS: Final[dict[str, Reason]] = {
         "see what answers at the address that the message names, or what wrote the file: neither lmstream nor the "
         "service writes such a thing; nothing was committed or changed",
     ),
+    "source.sasl": Reason(
+        "LMS-3016",
+        "the broker refused user, password or token, or no token could be had",
+        "check sasl_mechanism and what the message names: user and password, OAuth server, or AWS credentials and "
+        "rights (MSK IAM: kafka-cluster:Connect)",
+    ),
     "sink.unreachable": Reason("LMS-4002", "the sink cannot be reached", "check endpoint, network and credentials"),
     "sink.denied": Reason(
         "LMS-4003", "the sink refused access", "grant firehose:PutRecordBatch on the stream, and use of its KMS key"

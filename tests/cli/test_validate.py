@@ -189,7 +189,7 @@ def test_what_does_not_answer_is_named_each_by_itself(cli, good, services):
 @pytest.mark.usefixtures("good")
 def test_config_show_says_where_each_value_comes_from_and_masks_secrets(cli, tmp_path):
     file = tmp_path / "lmstream.toml"
-    text = '[source]\ngroup = "mine"\nkey_password = "env:KEY"\n[source.client]\nsasl_plain_password = "canary"\n'
+    text = '[source]\ngroup = "mine"\nkey_password = "env:KEY"\n[source.client]\nplain_password = "canary"\n'
     file.write_text(text)
     said = cli("config", "show", "--config", file, "--stream", "flagged", "--json")
     assert said.code == 0, said.err
@@ -199,18 +199,18 @@ def test_config_show_says_where_each_value_comes_from_and_masks_secrets(cli, tmp
     assert found["sink.stream"] == ("flagged", "the flags")
     assert found["delivery.concurrency"] == (8, "default")
     assert found["source.key_password"] == ("env:KEY", str(file))
-    assert found["source.client.sasl_plain_password"] == ("...", str(file))
+    assert found["source.client.plain_password"] == ("...", str(file))
     assert "canary" not in said.out + said.err + cli("config", "show", "--config", file, "--origin").out
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("sasl_plain_password", "canary-1"),
-        ("sasl.password", "canary-2"),
-        ("sasl.pin", 4_711_471_100),
+        ("plain_password", "canary-1"),
+        ("some.password", "canary-2"),
+        ("some.pin", 4_711_471_100),
         ("apikey", "canary-3"),
-        ("oauth_passphrase", "canary-4"),
+        ("passphrase", "canary-4"),
         ("proxy", "https://me:canary-5@proxy.example"),
         ("extra", "-----BEGIN PRIVATE KEY-----canary-6"),
     ],
@@ -227,6 +227,35 @@ def test_no_secret_is_shown_from_wherever_it_comes(cli, good, tmp_path, name, va
         assert "canary" not in said.out + said.err
         assert str(value) not in said.out + said.err
         assert "..." in said.out
+
+
+@pytest.mark.usefixtures("good")
+@pytest.mark.parametrize("name", ["sasl_plain_password", "sasl.password", "sasl.oauthbearer.client.secret"])
+def test_passwords_of_the_client_are_refused_by_name_and_not_repeated(cli, tmp_path, name):
+    file = tmp_path / "lmstream.toml"
+    file.write_text(f'[source.client]\n"{name}" = "canary"\n')
+    said = cli("config", "show", "--config", file)
+    assert said.code == 2
+    assert "set security, sasl_mechanism and what belongs to it" in said.err
+    assert "canary" not in said.out + said.err
+
+
+@pytest.mark.usefixtures("good")
+def test_what_says_where_a_password_is_is_shown_and_a_password_is_not(cli, tmp_path):
+    file = tmp_path / "lmstream.toml"
+    settings = {
+        "sasl_password": "awssm:AmazonMSK_lm",
+        "oauth_client_secret": "file:/run/secret",
+        "oauth_token": "canary",
+        "sasl_mechanism": "PLAIN",
+    }
+    file.write_text("[source]\n" + "".join(f'{name} = "{value}"\n' for name, value in settings.items()))
+    said = cli("config", "show", "--config", file, "--json")
+    found = {each["key"]: each["value"] for each in verdicts(said)}
+    assert found["source.sasl_password"] == "awssm:AmazonMSK_lm"
+    assert found["source.oauth_client_secret"] == "file:/run/secret"
+    assert found["source.oauth_token"] == "..."
+    assert found["source.sasl_mechanism"] == "PLAIN"
 
 
 OWN = """

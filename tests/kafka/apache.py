@@ -115,7 +115,8 @@ class Cluster:
 class ApacheKafka(Cluster):
     """One broker and controller in one process, its data in `folder`.
 
-    Listeners: MTLS (`bootstrap`, client certificate required), MISNAMED (`misnamed`, as before, but its certificate is
+    Listeners: SASL (`sasl`, user lm with password secret, or unsecured tokens, whose connections end after 4 s), BEHIND
+    (`behind`, plaintext, which says that it is at `iam_port`: for a stand-in there), MTLS (`bootstrap`, client certificate required), MISNAMED (`misnamed`, as before, but its certificate is
     for another host), PLAIN for the administration, and the controller's.
     """
 
@@ -132,10 +133,12 @@ class ApacheKafka(Cluster):
         self._jars = fetch()
         self._log = folder / "server.log"
         self._process = None
-        mtls, misnamed, plain, controller = _free_ports(4)
+        mtls, misnamed, plain, controller, sasl, behind, self.iam_port = _free_ports(7)
         super().__init__(f"{HOST}:{mtls}")
         self.plain = f"{HOST}:{plain}"
         self.misnamed = f"{HOST}:{misnamed}"
+        self.sasl = f"{HOST}:{sasl}"
+        self.behind = f"{HOST}:{behind}"
         self.certificates = Certificates(folder / "pem")
         authority = self.certificates._authority
         self._config = folder / "server.properties"
@@ -145,8 +148,12 @@ class ApacheKafka(Cluster):
             "controller.quorum.voters": f"1@{HOST}:{controller}",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAIN",
-            "listeners": f"MTLS://{self.bootstrap},MISNAMED://{self.misnamed},PLAIN://{self.plain},CONTROLLER://{HOST}:{controller}",
-            "listener.security.protocol.map": "MTLS:SSL,MISNAMED:SSL,PLAIN:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"MTLS://{self.bootstrap},MISNAMED://{self.misnamed},PLAIN://{self.plain},SASL://{self.sasl},BEHIND://{self.behind},CONTROLLER://{HOST}:{controller}",
+            "advertised.listeners": f"MTLS://{self.bootstrap},MISNAMED://{self.misnamed},PLAIN://{self.plain},SASL://{self.sasl},BEHIND://{HOST}:{self.iam_port}",
+            "listener.security.protocol.map": "MTLS:SSL,MISNAMED:SSL,PLAIN:PLAINTEXT,SASL:SASL_SSL,BEHIND:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            **_sasl(),
+            "listener.name.sasl.ssl.keystore.location": _keystore(folder / "sasl.pem", self.certificates._server),
+            "listener.name.sasl.ssl.client.auth": "none",
             "ssl.client.auth": "required",
             "ssl.keystore.type": "PEM",
             "ssl.truststore.type": "PEM",
@@ -253,6 +260,22 @@ def fetch():
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return jars
+
+
+def _sasl():
+    """Settings of the listener SASL; users of SCRAM are made by whoever needs them."""
+    modules = "org.apache.kafka.common.security"
+    jaas = {
+        "plain": f'{modules}.plain.PlainLoginModule required user_lm="secret";',
+        "scram-sha-256": f"{modules}.scram.ScramLoginModule required;",
+        "scram-sha-512": f"{modules}.scram.ScramLoginModule required;",
+        "oauthbearer": f'{modules}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="x";',
+    }
+    return {
+        "listener.name.sasl.sasl.enabled.mechanisms": ",".join(name.upper() for name in jaas),
+        "listener.name.sasl.connections.max.reauth.ms": 4000,
+        **{f"listener.name.sasl.{name}.sasl.jaas.config": text for name, text in jaas.items()},
+    }
 
 
 def _keystore(path, certificate):

@@ -164,6 +164,7 @@ async def live(config: Config) -> list[Check]:
 
 async def _kafka(config: Config) -> list[Check]:
     from lmstream.sources import _kafka as client
+    from lmstream.sources._greet import greet
     from lmstream.sources._kafka_lag import admin, retentions
     from lmstream.sources._kafka_settings import addresses
     from lmstream.sources._knock import knock
@@ -176,16 +177,18 @@ async def _kafka(config: Config) -> list[Check]:
         tls = Tls(settings)
         context = await tls.load()
     except LmstreamError as e:
-        return [_failed("certificate", e)]
-    checks.append(_certificate(tls.expiry) if context else Check("certificate", "ok", "none: plaintext"))
+        return [_failed("credentials" if e.reason == "source.sasl" else "certificate", e)]
+    checks.append(_certificate(tls.expiry) if context else Check("certificate", "ok", f"none: {settings.security}"))
 
     async def one(host: str, port: int) -> Check:
         try:
             seconds = settings.startup_timeout_ms / 1000
             await knock(host, port, context, client_cert=bool(settings.cert), lookup=seconds)
+            if tls.sasl.used:
+                await greet(host, port, tls)
         except LmstreamError as e:
             return _failed(f"broker {host}:{port}", e)
-        return Check(f"broker {host}:{port}", "ok", "answers" + (" over TLS" if context else ""))
+        return Check(f"broker {host}:{port}", "ok", _answers(tls))
 
     checks += await asyncio.gather(*(one(*each) for each in addresses(settings.bootstrap)))
     try:
@@ -243,6 +246,11 @@ async def _commits(asking: Any, group: str) -> None:
             await asyncio.sleep(1)
         else:
             return
+
+
+def _answers(tls: Any) -> str:
+    known = f", and knows us by {tls.sasl.name}" if tls.sasl.used else ""
+    return "answers" + (" over TLS" if tls.context else "") + known
 
 
 def _certificate(expiry: float | None) -> Check:

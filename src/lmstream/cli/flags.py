@@ -49,6 +49,12 @@ class BrokerFlags:
     """Private key of the client certificate in PEM."""
     key_password: str | None = None
     """Where the key's password is: env:NAME or file:PATH."""
+    sasl: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER", "AWS_MSK_IAM"] | None = None
+    """SASL over TLS instead of a client certificate; tokens are set in the file, as source.oauth_*."""
+    sasl_username: str | None = None
+    """User of SCRAM or PLAIN."""
+    sasl_password: str | None = None
+    """Where its password is: env:NAME, file:PATH or awssm:NAME."""
     tls: bool = False
     """TLS with the system's authorities."""
 
@@ -58,7 +64,10 @@ class BrokerFlags:
         return given(
             {
                 "source.bootstrap": self.bootstrap,
-                "source.security": "ssl" if secure else None,
+                "source.security": "sasl_ssl" if self.sasl else "ssl" if secure else None,
+                "source.sasl_mechanism": self.sasl,
+                "source.sasl_username": self.sasl_username,
+                "source.sasl_password": self.sasl_password,
                 "source.ca": self.ca,
                 "source.cert": self.cert,
                 "source.key": self.key,

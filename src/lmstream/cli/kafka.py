@@ -76,8 +76,7 @@ async def producing(settings: Settings) -> AsyncIterator[Any]:
         acks="all",
         linger_ms=5,
         max_batch_size=512 * 1024,
-        security_protocol="SSL" if tls.context else "PLAINTEXT",
-        ssl_context=tls.context,
+        **tls.options,
     )
     try:
         await producer.start()

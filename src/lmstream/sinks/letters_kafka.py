@@ -1,7 +1,6 @@
 """Keep dead letters in a Kafka topic: one record a letter, keyed by its coordinates, acknowledged by all replicas."""
 
 import asyncio
-import ssl
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Protocol
 
@@ -42,7 +41,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Tls(Protocol):
     """The TLS side of the connection, as the Kafka source has it: it follows renewals of the certificate."""
 
-    context: ssl.SSLContext | None
+    @property
+    def options(self) -> dict[str, Any]:
+        """How aiokafka's clients connect: TLS, and SASL where the source has it."""
+        ...
 
     async def start(self) -> None: ...
 
@@ -145,8 +147,7 @@ class Letters:
         )
 
     def _secured(self) -> dict[str, Any]:
-        context = self._tls.context if self._tls is not None else None
-        return {"security_protocol": "SSL" if context else "PLAINTEXT", "ssl_context": context}
+        return {} if self._tls is None else self._tls.options
 
     async def _limit(self) -> int | None:
         """max.message.bytes of the topic; None when the broker does not say."""

@@ -107,7 +107,7 @@ def of_files(settings: Settings) -> Identity:
     return Identity(
         certificate=read(settings.cert),
         key=read(key_at),
-        password=_password(settings.key_password),
+        password=text_of(settings.key_password, "key_password"),
         certificate_at=settings.cert,
         key_at=key_at,
         open_mode=mode,
@@ -138,21 +138,22 @@ def read(path: str) -> bytes:
         raise ConfigError("config.invalid", f"{path}: {error.strerror or error}") from error
 
 
-def _password(reference: str) -> str:
+def text_of(reference: str, setting: str) -> str:
+    """Read the secret text that a setting names: `env:NAME` or `file:PATH`. ConfigError that repeats no secret."""
     kind, _, where = reference.partition(":")
     if not reference:
         return ""
     if kind == "env" and where:
         if where in os.environ:
             return os.environ[where]
-        raise ConfigError("config.invalid", f"key_password: the environment has no {where}")
+        raise ConfigError("config.invalid", f"{setting}: the environment has no {where}")
     if kind == "file" and where:
         try:
             return Path(where).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError("config.invalid", f"key_password: {where} cannot be read") from error
+            raise ConfigError("config.invalid", f"{setting}: {where} cannot be read") from error
     # The value itself is not repeated: it may be the secret.
-    raise ConfigError("config.invalid", "key_password must be env:NAME or file:PATH")
+    raise ConfigError("config.invalid", f"{setting} must be env:NAME or file:PATH")
 
 
 class _Secret(Struct, rename="camel"):
@@ -168,20 +169,7 @@ async def of_secret(settings: Settings) -> Identity:
 
     Needs secretsmanager:GetSecretValue on this secret, and kms:Decrypt on its key when that is one of your own.
     """
-    name = settings.cert.removeprefix(AWSSM)
-    try:
-        async with asyncio.timeout(_SECRET), _client(settings, name) as client:
-            answer = await bound_async(client).get_secret_value(SecretId=name)
-    except ConfigError:
-        raise
-    except Exception as error:
-        # What botocore raises is many classes of many modules; their texts name the cause and hold no secret.
-        what = str(error) or f"no answer in {_SECRET:.0f} s"
-        code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
-        raise ConfigError(
-            CLOCK if is_clock(code, what) else "config.secret", f"{settings.cert}: {type(error).__name__}: {what}"
-        ) from error
-    text = answer.get("SecretString") or answer.get("SecretBinary") or ""
+    text = await secret_of(settings, settings.cert)
     try:
         found = msgspec.json.decode(text, type=_Secret)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -195,6 +183,25 @@ async def of_secret(settings: Settings) -> Identity:
         certificate_at=f"{settings.cert} certificate",
         key_at=f"{settings.cert} privateKey",
     )
+
+
+async def secret_of(settings: Settings, reference: str) -> str | bytes:
+    """Get the text of a secret, `awssm:NAME`. ConfigError when it cannot be had."""
+    name = reference.removeprefix(AWSSM)
+    try:
+        async with asyncio.timeout(_SECRET), _client(settings, name) as client:
+            answer = await bound_async(client).get_secret_value(SecretId=name)
+    except ConfigError:
+        raise
+    except Exception as error:
+        # What botocore raises is many classes of many modules; their texts name the cause and hold no secret.
+        what = str(error) or f"no answer in {_SECRET:.0f} s"
+        code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+        raise ConfigError(
+            CLOCK if is_clock(code, what) else "config.secret", f"{reference}: {type(error).__name__}: {what}"
+        ) from error
+    found: str | bytes = answer.get("SecretString") or answer.get("SecretBinary") or ""
+    return found
 
 
 def _client(settings: Settings, name: str) -> Any:

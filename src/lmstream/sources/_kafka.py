@@ -4,7 +4,6 @@ import asyncio
 import difflib
 import inspect
 import json
-import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ import msgspec
 from lmstream.errors import ConfigError, LmstreamError, SourceError
 from lmstream.interfaces import Load
 from lmstream.model import TopicPartition
+from lmstream.sources._greet import greet_any
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
 from lmstream.sources._member import LostError
@@ -59,18 +59,18 @@ async def connect(
     """
     found, seconds = addresses(settings.bootstrap), settings.startup_timeout_ms / 1000
     try:
+        tls = tls or Tls(settings)
         async with asyncio.timeout(seconds):
-            context = await (tls or Tls(settings)).load()
+            context = await tls.load()
         await knock_any(found, context, client_cert=bool(settings.cert), lookup=seconds)
         async with asyncio.timeout(seconds):
-            return await _started(settings, context, group=group, uncommitted=uncommitted)
+            await greet_any(found, tls)
+            return await _started(settings, tls, group=group, uncommitted=uncommitted)
     except TimeoutError as error:
         raise SourceError("source.unreachable", f"{settings.bootstrap}: no start in time") from error
 
 
-async def _started(
-    settings: Settings, context: ssl.SSLContext | None, *, group: bool, uncommitted: bool
-) -> AIOKafkaConsumer:
+async def _started(settings: Settings, tls: Tls, *, group: bool, uncommitted: bool) -> AIOKafkaConsumer:
     options: dict[str, Any] = {
         "client_id": "lmstream",
         "metadata_max_age_ms": settings.topics_refresh_ms,
@@ -89,8 +89,7 @@ async def _started(
         "rebalance_timeout_ms": settings.rebalance_timeout_ms,
         "request_timeout_ms": settings.request_timeout_ms,
         "max_poll_interval_ms": settings.max_poll_interval_ms,
-        "security_protocol": "SSL" if context else "PLAINTEXT",
-        "ssl_context": context,
+        **tls.options,
         "client_rack": settings.client_rack or None,
     }
     if not group:

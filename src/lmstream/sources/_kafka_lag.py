@@ -177,12 +177,11 @@ class admin:  # noqa: N801 - used like a function
         self._client: AIOKafkaAdminClient | None = None
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
-        context = await self._tls.load()
+        await self._tls.load()
         self._client = AIOKafkaAdminClient(
             bootstrap_servers=self._settings.bootstrap,
             client_id="lmstream",
-            security_protocol="SSL" if context else "PLAINTEXT",
-            ssl_context=context,
+            **self._tls.options,
             request_timeout_ms=min(self._settings.request_timeout_ms, 30_000),
         )
         await self._client.start()

@@ -30,7 +30,25 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Consumer group: members of one group share the partitions, and its offsets are all the state there is."""
     start_from: Literal["earliest", "latest"] = "earliest"
     """Where partitions start for which the group has no commit. A commit always wins."""
-    security: Literal["plaintext", "ssl"] = "plaintext"
+    security: Literal["plaintext", "ssl", "sasl_ssl", "sasl_plaintext"] = "plaintext"
+    """How brokers are reached: `ssl` with a client certificate (mTLS) is what MSK and this project prefer."""
+    sasl_mechanism: Literal["", "SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER", "AWS_MSK_IAM"] = ""
+    """With `sasl_ssl`: passwords (SCRAM-SHA-512 on MSK), tokens, or the AWS credentials of the usual chain."""
+    sasl_username: str = ""
+    sasl_password: str = ""
+    """Where the password is: `env:NAME`, `file:PATH`, or `awssm:NAME` (or an ARN) of a secret in AWS Secrets Manager, a
+    JSON object {username, password} as MSK wants it; then `sasl_username` may be left out. Read by each new client."""
+    oauth_token: str = ""
+    """For OAUTHBEARER, where the token is: `file:PATH` (read again before it ends, as Kubernetes renews such files) or
+    `env:NAME`."""
+    oauth_url: str = ""
+    """For OAUTHBEARER instead: the token endpoint of an OAuth server (https), asked with client credentials."""
+    oauth_client_id: str = ""
+    oauth_client_secret: str = ""
+    """Where the client's secret is: `env:NAME` or `file:PATH`."""
+    oauth_scope: str = ""
+    aws_region: str = ""
+    """For AWS_MSK_IAM: the cluster's region; empty takes that in the brokers' names."""
     ca: str = ""
     """PEM file of the authorities that may sign the brokers; empty takes the system's."""
     cert: str = ""
@@ -111,6 +129,7 @@ def addresses(bootstrap: str) -> list[tuple[str, int]]:
 _COMMITS: Final = "only what is settled may be committed"
 _PLACE: Final = "offsets are placed by start_from and on_offset_lost; a jump of the client's own would lose rows"
 _TLS: Final = "set security, ca, cert, key and key_password: those are checked, explained and renewed"
+_SASL: Final = "set security, sasl_mechanism and what belongs to it: those are checked and explained"
 _BYTES: Final = "rows are made from the bytes as they are"
 _OWNED: Final = {
     "enable_auto_commit": _COMMITS,
@@ -143,14 +162,16 @@ _OWNED: Final = {
 _OF_TLS: Final = re.compile(r"ssl|tls|https|certificate")
 """What says how a server is known to be the right one, whatever a client calls it:
 `enable.ssl.certificate.verification` switches that off."""
+_OF_SASL: Final = re.compile(r"sasl|oauth")
 
 
 def client_settings(settings: Settings) -> dict[str, str | int | float | bool]:
     """Answer the free settings of the client, names with underscores. ConfigError for one that lmstream owns."""
     found = {name.replace(".", "_"): value for name, value in settings.client.items()}
     for name, value in found.items():
-        why = _OWNED.get(name.lower()) or (_TLS if _OF_TLS.search(name.lower()) else None) or _callback(name)
-        if name.lower() == "check_crcs" and value is not True:
+        low = name.lower()
+        why = _OWNED.get(low) or (_TLS if _OF_TLS.search(low) else _SASL if _OF_SASL.search(low) else _callback(name))
+        if low == "check_crcs" and value is not True:
             why = "a record that was damaged on its way must not become rows"
         if why:
             raise ConfigError("config.invalid", f"client.{name} is lmstream's own to set: {why}")

@@ -12,6 +12,7 @@ from lmstream.errors import LmstreamError, SourceError
 from lmstream.interfaces import Batch, Standing
 from lmstream.model import Record, TopicPartition
 from lmstream.sources._aside import Aside
+from lmstream.sources._greet import greet_any
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
 from lmstream.sources._librdkafka_thread import Barred, ClientThread, Passed, Shared, Taken
@@ -68,6 +69,7 @@ class LibrdkafkaMember:
                 context = await self._source.tls.load()
             await knock_any(addresses(settings.bootstrap), context, client_cert=bool(settings.cert), lookup=seconds)
             async with asyncio.timeout(seconds):
+                await greet_any(addresses(settings.bootstrap), self._source.tls)
                 await self._client.start()
                 found = await self._found()
                 self._source.known({TopicPartition(t, n) for t in self._topics.wanted.of(found) for n in found[t]})

@@ -83,10 +83,11 @@ def consumer_of(settings: Settings, tls: Tls, **callbacks: Callable[..., None]) 
 
 
 def secured(tls: Tls, files: contextlib.ExitStack) -> dict[str, Any]:
-    """Options of a connection by TLS; none for a plain one. The files of the material live as long as `files`."""
+    """Options of a connection by TLS and SASL; none for a plain one. Files of the material live as long as `files`."""
+    options: dict[str, Any] = tls.sasl.librdkafka()
     if tls.context is None:
-        return {}
-    options: dict[str, Any] = {"security.protocol": "ssl"}
+        return options | ({"security.protocol": "sasl_plaintext"} if options else {})
+    options["security.protocol"] = "sasl_ssl" if options else "ssl"
     ca, identity = tls.material
     if ca is not None:
         options["ssl.ca.location"] = files.enter_context(as_path(ca))

@@ -248,8 +248,9 @@ class Supervisor:
                 raise
             self.health.failed_starts += 1
             self.health.last_error = str(error)
-            # A cluster that is away is nothing that a new process mends: that is waited for, however long it takes.
-            if error.reason != "source.unreachable":
+            # A cluster or a token server that is away is nothing that a new process mends: that is waited for, however
+            # long it takes.
+            if error.reason not in {"source.unreachable", "source.sasl"}:
                 self._count(LostError("start", error.detail))
             self._back_off()
             log.warning("no new member, next try in %.1f s: %s", self._delay, error, extra=coded(error.reason))

@@ -5,7 +5,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -13,6 +13,7 @@ from lmstream.errors import ConfigError, coded
 from lmstream.sources import _identity
 from lmstream.sources._identity import Identity
 from lmstream.sources._kafka_settings import Settings
+from lmstream.sources._sasl import Sasl
 
 log: Final = logging.getLogger(__name__)
 
@@ -55,8 +56,14 @@ class Tls:
         self._warned = (float("-inf"), _WARNINGS[-1] + 1)
         self._open_mode = 0
         _check(settings)
-        if settings.security == "ssl" and not self._in_secret:
+        self.sasl = Sasl(settings)
+        """User, password and tokens, where the connection has them beside TLS."""
+        if self._secure and not self._in_secret:
             self._begin(self._read())
+
+    @property
+    def _secure(self) -> bool:
+        return self._settings.security in {"ssl", "sasl_ssl"}
 
     @property
     def _in_secret(self) -> bool:
@@ -65,9 +72,16 @@ class Tls:
     async def load(self) -> ssl.SSLContext | None:
         """Answer the context; None in plaintext. ConfigError when the secret cannot be had or is not good."""
         async with self._lock:
-            if self._settings.security == "ssl" and self._material is None:
+            if self._secure and self._material is None:
                 self._begin(await self._fetch())
+            await self.sasl.load()
         return self.context
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of aiokafka's clients for a connection that is as safe as the settings say. After `load`."""
+        protocol = self._settings.security.upper()
+        return {"security_protocol": protocol, "ssl_context": self.context, **self.sasl.aiokafka()}
 
     async def start(self) -> None:
         """Load, and look for a renewal every `reload_seconds` from now on."""
@@ -233,8 +247,10 @@ def context_for(ca: bytes | None, name: str) -> ssl.SSLContext:
 def _check(settings: Settings) -> None:
     """Refuse settings that contradict each other."""
     named = [name for name in ("ca", "cert", "key", "key_password") if getattr(settings, name)]
-    if settings.security == "plaintext" and named:
-        raise ConfigError("config.invalid", f'{", ".join(named)} set, but security is "plaintext": set it to "ssl"')
+    if settings.security.endswith("plaintext") and named:
+        safe = settings.security.replace("plaintext", "ssl")
+        what = f'{", ".join(named)} set, but security is "{settings.security}": set it to "{safe}"'
+        raise ConfigError("config.invalid", what)
     if settings.key and not settings.cert:
         raise ConfigError("config.invalid", "key is set without cert")
     if settings.cert.startswith(_identity.AWSSM):
