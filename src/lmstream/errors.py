@@ -104,6 +104,16 @@ REASONS: Final[dict[str, Reason]] = {
         "a Kafka event source mapping used up its retries and wrote the record into its on-failure destination",
         "repair what kept its batch from being delivered, then `lmstream dlq replay`: the record may be healthy",
     ),
+    "record.returned": Reason(
+        "LMS-1025",
+        "rows that Firehose took and could not deliver, from the error prefix of its stream",
+        "repair what the detail names, then `lmstream dlq replay`: the rows go again as they are, with their ids",
+    ),
+    "record.no_row": Reason(
+        "LMS-1026",
+        "something in an error prefix that is no row of the contract",
+        "look at it with `lmstream dlq show`; rows of lmstream are never that, so who else puts into this stream?",
+    ),
     "record.names": Reason(
         "LMS-1023",
         "a letter whose points were counted under another engine.field_names",

@@ -11,6 +11,7 @@ from itertools import count, groupby
 from operator import itemgetter
 from typing import Any, Final
 
+from lmstream.again import rows_again
 from lmstream.codecs.envelope import FIRST_TAG, open_value
 from lmstream.codecs.pieces import encode
 from lmstream.decoding import Decoding
@@ -123,6 +124,8 @@ class Engine:
             raise DecodeError("record.names", f"its points were counted with engine.field_names = {record.names!r}")
         if record.value is None:
             return FanOut(0, {}, [], tuple, (), skipped={"record.tombstone": 1})
+        if record.rows:
+            return rows_again(record.value, self._path, self.settings.limits.row_bytes)
         bundle, codec, size = self._decode(record.value)
         noted, n = bundle.noted, len(bundle.times)
 

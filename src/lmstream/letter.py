@@ -49,6 +49,7 @@ def letter(each: Tracked, largest: int) -> DeadLetter:
         rejected=rejected,
         parts=parts,
         names=record.names if record.only else each.names,
+        rows=record.rows,
         sha256=sha256(record.value or b"").hexdigest(),
         version=__version__,
     )

@@ -48,6 +48,9 @@ class Record(Struct, frozen=True, kw_only=True):
     of what can be read below them now, beside those of `only`, and numbers them behind all others."""
     names: str = "otlp"
     """engine.field_names under which the points of `only` were counted: under another one they have other ordinals."""
+    rows: bool = False
+    """`value` is no bundle but rows that were made before, a line each, which go as they are. Only what an operator
+    reads by hand may say so, never a message of a topic."""
 
     @property
     def tp(self) -> TopicPartition:
@@ -196,6 +199,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     """(path, reason) of parts of the bundle in which no points could be counted; beside `rejected`, not instead."""
     names: str = "otlp"
     """engine.field_names under which `rejected` was counted."""
+    rows: bool = False
+    """`value` is rows that were made before, a line each: see Record."""
     sha256: str = ""
     version: str = ""
     """Version of lmstream that wrote the letter."""
@@ -216,6 +221,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
             only=tuple(n for n, _ in self.rejected) if self.rejected or self.parts else None,
             below=tuple(path for path, _ in self.parts),
             names=self.names,
+            rows=self.rows,
         )
 
 

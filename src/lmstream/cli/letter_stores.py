@@ -1,6 +1,10 @@
 """Where dead letters are read from, one by one: a folder, a bucket, or a topic."""
 
 import asyncio
+import gzip
+import io
+import re
+import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -11,7 +15,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Struct
 
-from lmstream import lambda_failures
+from lmstream import bounded, firehose_failures, lambda_failures
 from lmstream.bounded import LETTER_LINE, BoundError
 from lmstream.cli import terminal
 from lmstream.cli.landed import landed_files, lines_of
@@ -22,6 +26,10 @@ from lmstream.sinks._letters import decode
 
 _AHEAD: Final = 8  # objects fetched at a time
 _FIRST: Final = 8  # lines that tell what a file is
+_ERRORS: Final = re.compile(r"(?:^|/)(?:errors|[^/]*-failed|activePartition[^/]*)/")
+"""A folder of an error prefix: ours, or one that Firehose names after the type of the error. Other objects in gzip are
+rows that landed, which nobody should have to pay for."""
+_GZIP: Final = b"\x1f\x8b"
 
 
 class Found(Struct, frozen=True):
@@ -69,8 +77,8 @@ class FolderStore:
         for path in [self._root] if self._root.is_file() else landed_files(self._root):
             try:
                 kept = path.stat().st_mtime
-                for line, alone in _lines(lines_of(path, LETTER_LINE)):
-                    letters = _decoded(line, str(path))
+                for number, (line, alone) in enumerate(_lines(lines_of(path, LETTER_LINE))):
+                    letters = _decoded(line, str(path), number)
                     for letter in letters:
                         yield Found(letter, str(path), kept, alone, len(letters))
             except FileNotFoundError:  # removed in between
@@ -146,7 +154,11 @@ class ObjectStore:
         except BoundError as e:
             terminal.say(f"{terminal.clean(e.detail)}: no dead letter, left out")
             return []
-        letters = _decoded(data, self._bucket.place(key)) if data else []  # none: removed in between, or not for us
+        try:
+            letters = _all_of(data, self._bucket.place(key)) if data else []  # none: removed in between, or not for us
+        except BoundError as e:
+            terminal.say(f"{terminal.clean(e.detail)}: no dead letter, left out")
+            return []
         return [Found(letter, key, kept, of=len(letters)) for letter in letters]
 
     async def _keys(self) -> AsyncIterator[tuple[str, float, int]]:
@@ -162,11 +174,12 @@ class ObjectStore:
                     yield each["Key"], each["LastModified"].timestamp(), each["Size"]
 
     def _may_hold(self, key: str, size: int) -> bool:
-        """Letters end in .json; Lambda's documents in nothing that tells, below aws/lambda as for other sources."""
+        """Letters end in .json; Lambda's documents in nothing that tells, below aws/lambda as for other sources, and
+        Firehose's of an error prefix in whatever its stream says."""
         name = key.rpartition("/")[2]
-        letter = name.endswith(".json")
-        if not letter and (not size or name.startswith((".", "_")) or name.endswith(".gz")):
+        if not size or name.startswith((".", "_")) or (name.endswith(".gz") and not _ERRORS.search(key)):
             return False
+        letter = name.endswith(".json") or _ERRORS.search(key)
         if size > (LETTER_LINE if letter else lambda_failures.LARGEST):
             terminal.say(f"{terminal.clean(self._bucket.place(key))}: {size:,} bytes are no dead letter, left out")
             return False
@@ -214,8 +227,25 @@ class TopicStore:
         """Nothing is held open."""
 
 
-def _decoded(line: bytes, place: str) -> list[DeadLetter]:
-    """The letter of a line, or those of a document; what is neither is said."""
+def _all_of(data: bytes, place: str) -> list[DeadLetter]:
+    """The letters of an object: one, those of a document, or a line each of an error prefix. Raises BoundError."""
+    zipped = data[:2] == _GZIP
+    head = zlib.decompressobj(31).decompress(data, lambda_failures.HEAD) if zipped else data[: lambda_failures.HEAD]
+    if not firehose_failures.begins(head):
+        return [] if zipped else _decoded(data, place)
+    try:
+        with gzip.open(io.BytesIO(data)) if zipped else io.BytesIO(data) as file:
+            found = list(enumerate(bounded.lines(file, LETTER_LINE, place)))
+    except (OSError, EOFError, zlib.error) as e:
+        terminal.say(f"{terminal.clean(place)}: {terminal.clean(str(e))}: left out")
+        return []
+    return [letter for number, line in found for letter in _decoded(line, place, number)]
+
+
+def _decoded(line: bytes, place: str, number: int = 0) -> list[DeadLetter]:
+    """The letter of a line, or those of a document; what is neither is said. `number` is the line's in its place."""
+    if returned := firehose_failures.read(line):
+        return [returned.letter(place, number)]
     try:
         return [decode(line)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

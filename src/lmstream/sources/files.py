@@ -14,8 +14,8 @@ from typing import BinaryIO, Final
 import msgspec
 from msgspec import Struct
 
-from lmstream import lambda_failures
-from lmstream.errors import SourceError
+from lmstream import firehose_failures, lambda_failures
+from lmstream.errors import ConfigError, SourceError
 from lmstream.interfaces import Batch, Drain
 from lmstream.model import DeadLetter, Record, TopicPartition
 from lmstream.settings import KIB, Limits
@@ -45,7 +45,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     paths: tuple[str, ...]
     """Files, folders (read recursively, sorted) and `-` for standard input. A file that is named is read whatever it is
     called; of a folder those that end in .json, .jsonl, .ndjson, .pb or .binpb, also with .gz or .zst, and no hidden
-    ones. What Lambda writes of failed batches is known by what it holds, for its name tells nothing."""
+    ones. What Lambda writes of failed batches, and Firehose below an error prefix, is known by what it holds, for its
+    name tells nothing."""
     topic: str = ""
     """Topic of records that do not bring their own; part of the row id. Each file's own name as it was given, unless
     set: rows of two files landed in one place must not have the same ids."""
@@ -65,7 +66,7 @@ class Files:
     The offset is the ordinal of the bundle in its file. With a topic of the settings the partition is the place of the
     file in the listing; else the topic is the file's name and the partition 0. A line that is a dead letter keeps its
     own coordinates, and so its row ids; so do the records of a batch that an event source mapping gave up, as Lambda
-    writes it into a bucket.
+    writes it into a bucket. A line of Firehose's error prefix gives its rows as they were made.
 
     What is damaged inside a file (a truncated frame, a line past all bounds, broken gzip) becomes a record of the
     damaged bytes, which the engine dead-letters; the other files go on. Files that could not be read to their end
@@ -161,7 +162,9 @@ class Files:
             if value is None:
                 yield None
                 continue
-            if document := lambda_failures.read(value):
+            if returned := firehose_failures.read(value):
+                yield returned.record(topic, partition, offset)
+            elif document := lambda_failures.read(value):
                 yield from document.records
                 self.problems += [f"{name}: {what}" for what in _complaints(document)]
             else:
@@ -247,12 +250,14 @@ def _walk(root: Path, *, wanted: bool = True) -> Iterator[str]:
 
 
 def _is_document(path: Path) -> bool:
-    """Whether a file without a name of ours is one of Lambda's, which end in nothing that tells."""
+    """Whether a file without a name of ours is one of Lambda's or Firehose's, which end in nothing that tells."""
     try:
         with path.open("rb") if path.is_file() else io.BytesIO() as file:
-            return lambda_failures.begins(file.read(lambda_failures.HEAD))
-    except OSError:  # as any other file that is not ours
+            inflating = Inflating()
+            head = b"".join(inflating.feed(file.read(lambda_failures.HEAD)))
+    except (OSError, ConfigError):  # as any other file that is not ours; zstd without its library
         return False
+    return lambda_failures.begins(head) or firehose_failures.begins(head)
 
 
 def _complaints(document: lambda_failures.Document) -> Iterator[str]:
