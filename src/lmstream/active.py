@@ -1,46 +1,121 @@
 """How many partitions are active: Firehose allows 500 by default, and sends the rows of others to its error prefix."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+from lmstream.lines import Named, Spread
 
 WINDOW: Final = 300.0
 """Seconds a partition counts as active after its last row: Firehose's usual buffer interval."""
 QUOTA: Final = 500
 """Firehose's default quota of active partitions of a stream (its page of quotas)."""
 MOST: Final = 8 * QUOTA
-"""Partitions that are remembered, at most."""
-RATE: Final = 20.0
-"""Records looked at in a second, at most: to look at all of them would take a tenth of the transform."""
-BURST: Final = 100.0
+"""Partitions of one hour that are remembered, at most; and of all hours, when there is no bound."""
+_IDS: Final = 16 * 1024  # metrics of one hour that are known by their place in memory
+
+
+class Hour:
+    """The partitions of one organization and hour. They count as one, as old as the last row of any of them."""
+
+    __slots__ = ("held", "ids", "keys", "open", "used")
+
+    def __init__(self) -> None:
+        self.ids: set[int] = set()
+        self.held: list[object] = []  # so that no other metric gets an id that is known
+        self.keys: set[str] = set()
+        self.open = 0  # records that are not settled: the service may get rows of them at any time
+        self.used = 0.0
 
 
 class Active:
-    """Partitions in which rows were put lately, from a sample of the records. Never changes a row."""
+    """Partitions in which rows were put lately, by all records. Bounded, it says which records should wait.
 
-    def __init__(self) -> None:
+    An outage multiplies partitions by its hours: so hours wait for each other, the oldest first, until older ones have
+    had no rows for the buffer interval. One hour alone is never held, for that would help nobody.
+    """
+
+    def __init__(self, most: int = QUOTA, seconds: float = WINDOW, *, bounded: bool = False) -> None:
+        """`most` partitions may be active; 0 is no bound."""
+        self.most, self._seconds, self._bounded = most, seconds, bounded and most > 0
         self.overflow = 0
-        """Partitions that began while as many as the quota were active."""
-        self._seen: dict[str, float] = {}  # oldest first
-        self._allowed, self._at = BURST, 0.0
+        """Partitions that began while as many as may be were active."""
+        self._hours: dict[tuple[str, bytes], Hour] = {}
+        self._total = 0
 
-    def saw(self, paths: Callable[[], Iterable[str]], now: float) -> None:
-        """Take note of the partitions of one record, when it is one that is looked at."""
-        self._allowed = min(BURST, self._allowed + RATE * (now - self._at))
-        self._at = now
-        if self._allowed < 1.0:
-            return
-        self._allowed -= 1.0
-        for path in paths():
-            if self._seen.pop(path, None) is None:
-                if self.count(now) >= QUOTA:
-                    self.overflow += 1
-                if len(self._seen) >= MOST:
-                    del self._seen[next(iter(self._seen))]
-            self._seen[path] = now
+    def admit(self, spread: Sequence[Spread], now: float, *, must: bool = False) -> list[Hour] | None:
+        """Take note of the partitions of one record, and answer their hours, for `settled`; None when it has to wait.
+        `must`: it cannot wait."""
+        hours = []
+        for org, hour, metrics in spread:
+            found = self._hours.get((org, hour))
+            if found is None or not found.ids.issuperset(map(id, metrics)):
+                if not self._begin(spread, now, must=must):
+                    return None
+                known = (self._hours.get((each.org, each.hour)) for each in spread)
+                hours = [each for each in known if each is not None]
+                break
+            hours.append(found)
+        for found in hours:
+            found.open += 1
+        return hours
+
+    def settled(self, hours: Iterable[Hour], now: float) -> None:
+        """Note that the rows of a record were taken by now, or never will be."""
+        for hour in hours:
+            hour.open -= 1
+            hour.used = now
 
     def count(self, now: float) -> int:
         """Answer how many are active."""
-        seen = self._seen
-        while seen and next(iter(seen.values())) < now - WINDOW:
-            del seen[next(iter(seen))]
-        return len(seen)
+        self._expire(now)
+        return self._total
+
+    def _begin(self, spread: Sequence[Spread], now: float, *, must: bool) -> bool:
+        new = self._new(spread)
+        if new and self.most and self._total + new > self.most:
+            self._expire(now)
+            new = self._new(spread)
+            over = self._total + new - self.most
+            if over > 0:
+                hours = {hour for _, hour, _ in spread}
+                if self._bounded and not must and any(hour not in hours for _, hour in self._hours):
+                    return False
+                self.overflow += min(over, new)
+        for org, hour, metrics in spread:
+            self._add(self._hours.get((org, hour)) or self._made(org, hour), metrics, now)
+        return True
+
+    def _new(self, spread: Iterable[Spread]) -> int:
+        count = 0
+        for org, hour, metrics in spread:
+            found = self._hours.get((org, hour))
+            keys = {metric.key for metric in metrics}
+            count += len(keys if found is None else keys - found.keys)
+        return count
+
+    def _made(self, org: str, hour: bytes) -> Hour:
+        made = self._hours[org, hour] = Hour()
+        return made
+
+    def _add(self, to: Hour, metrics: Sequence[Named], now: float) -> None:
+        to.used = now
+        if len(to.ids) > _IDS:  # metrics are made anew all the time
+            to.ids, to.held = set(), []
+        before = len(to.keys)
+        for metric in metrics:
+            if id(metric) not in to.ids:
+                to.ids.add(id(metric))
+                to.held.append(metric)
+                if len(to.keys) < MOST:
+                    to.keys.add(metric.key)
+        self._total += len(to.keys) - before
+        while self._total > MOST and len(self._hours) > 1 and not self._bounded:
+            self._drop(min(self._hours, key=lambda each: self._hours[each].used))
+
+    def _expire(self, now: float) -> None:
+        since = now - self._seconds
+        for each in [each for each, hour in self._hours.items() if not hour.open and hour.used <= since]:
+            self._drop(each)
+
+    def _drop(self, each: tuple[str, bytes]) -> None:
+        self._total -= len(self._hours.pop(each).keys)

@@ -38,7 +38,7 @@ class Assignments:
         """Bytes to read now. Pauses what is stalled by itself, long before all reading has to stop because of it."""
         most = self._policy.held_offsets
         pause = getattr(self._source, "pause", None)
-        crowded = self.ledger.crowded(most // 2)
+        crowded = self.ledger.crowded(most // 2) | self._pipeline.waiting.partitions.keys()
         if pause is not None and crowded != self._paused:
             self._paused = crowded
             pause(crowded)

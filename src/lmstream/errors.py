@@ -303,6 +303,12 @@ REASONS: Final[dict[str, Reason]] = {
         "the disk of the landing folder, of dead letters or of the state folder is full",
         "free space; a run starts all the same and waits with what must be written there, nothing is lost",
     ),
+    "sink.partitions": Reason(
+        "LMS-4014",
+        "the hours in flight have as many partitions as the stream takes",
+        "nothing while an outage is caught up: the oldest hours go first; with a higher quota of the stream raise "
+        "delivery.partitions",
+    ),
     "sink.disk": Reason(
         "LMS-4005", "the landing folder cannot be written", "free space or mend permissions; nothing was committed"
     ),

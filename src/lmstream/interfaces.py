@@ -26,6 +26,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     uncut: bool = False
     """Whether a request goes on after its caller gave up, as one does that writes in a thread: it is then waited for
     without a time limit, because a second one beside it would write the same lines again."""
+    partitions: bool = False
+    """Whether the service partitions rows itself, and takes only so many partitions at a time (DeliveryPolicy)."""
     by_path: bool = False
     """Whether packs are objects, one partition path each: lines are then gathered across batches by `rolling`."""
 

@@ -1,14 +1,33 @@
 """The lines that one record became: all of them, by partition path, or cut to a sink's measure."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
 from lmstream.interfaces import LostPart
+from lmstream.times import HOUR
+
+_BUNDLE: Final = 4  # parts of what the rows of a bundle are made of
 
 PIECES: Final = 6
 """Pieces of a line: what its scope shares, ordinal, metric, time, value, attributes."""
+
+
+class Named(Protocol):
+    """A metric, as far as paths are concerned."""
+
+    @property
+    def key(self) -> str: ...
+
+
+class Spread(NamedTuple):
+    """Partitions that rows of one record lie in: these metrics of one organization in one hour."""
+
+    org: str
+    hour: bytes
+    """As yyyy-MM-ddTHH."""
+    metrics: Sequence[Named]
 
 
 class Group(Struct, frozen=True):
@@ -17,6 +36,12 @@ class Group(Struct, frozen=True):
     path: str
     data: bytes
     rows: int
+
+
+class _Path(NamedTuple):
+    """A whole path in place of a metric."""
+
+    key: str
 
 
 class FanOut(Struct, eq=False, gc=False):
@@ -55,6 +80,25 @@ class FanOut(Struct, eq=False, gc=False):
     def paths(self) -> set[str]:
         """The partition paths of the lines."""
         return {path for path, _ in self._paths(*self._of)}
+
+    def spread(self) -> list[Spread]:
+        """The partitions of the lines, or a few more where points made no row. Quick: it is asked for every record."""
+        if len(self._of) != _BUNDLE:
+            return [Spread(path, b"", [_Path(path)]) for path in sorted(self.paths)]
+        bundle, org_keys, times, _ = self._of
+        first = times[0] if times else b""
+        if first and times.count(first) == len(times) and org_keys.count(org_keys[0]) == len(org_keys):
+            return [Spread(org_keys[0], first[HOUR], bundle.heads)]
+        hours: dict[tuple[str, bytes], list[Named]] = {}
+        metrics = zip(bundle.heads, bundle.stops, strict=True)
+        start = 0
+        for series, org_key in zip(bundle.series, org_keys, strict=True):
+            while start < series.stop:
+                head, stop = next(metrics)
+                for hour in {piece[HOUR] for piece in times[start:stop] if piece}:
+                    hours.setdefault((org_key, hour), []).append(head)
+                start = stop
+        return [Spread(org, hour, metrics) for (org, hour), metrics in hours.items()]
 
     def ndjson(self) -> bytes:
         """All lines in document order."""

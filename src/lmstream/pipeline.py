@@ -19,6 +19,7 @@ from lmstream.rolling import RollPolicy
 from lmstream.tracking import Flight, Tracked
 from lmstream.transform import Gather, Transform
 from lmstream.tries import DeliveryPolicy, Random
+from lmstream.waiting import Waiting
 
 BREATH: Final = 256 * 1024
 """Bytes of payload between two pauses for the other tasks: some milliseconds of transforming."""
@@ -67,8 +68,10 @@ class Pipeline:
         # Off unless asked for: a host that is called has nobody who could look, and its records expire meanwhile.
         self._breakers = Breakers(breaker or BreakerPolicy(records=0))
         self.engine = engine
-        self.active = Active()
+        self.active = Active(policy.partitions, policy.partition_seconds, bounded=sink.limits.partitions)
         """Partitions that rows went into lately."""
+        self.waiting = Waiting(self.active, policy.partition_seconds)
+        """Records that wait until there is room for partitions of their hour."""
         self.counts = self._flight.counts
         self.on_settled = on_settled
         self.deadline: float | None = None
@@ -177,8 +180,15 @@ class Pipeline:
 
     def tick(self) -> None:
         """Roll what is old enough. Call it a few times a second, whether or not records come."""
-        if not self._closed:
-            self._launch(self._gather.due(self._clock()))
+        if self._closed:
+            return
+        now = self._clock()
+        self._launch(self._gather.due(now))
+        if self.waiting:
+            for each, cuts in self.waiting.due(now):
+                self._launch(self._gather.add(each, cuts, now))
+            self._launch(self._gather.cut())
+            self._changed.set()
 
     def flush(self) -> None:
         """Send what is gathered by path, whatever its age: its bytes are wanted."""
@@ -199,7 +209,7 @@ class Pipeline:
             # While records wait, their rows may still join what is gathered: fewer, larger objects.
             if wanted is not None or not self._inbox:
                 self._launch(self._gather.flush())
-            if not self._tasks:
+            if not self._tasks and not self.waiting:
                 return
             await self.changed()
 
@@ -209,9 +219,12 @@ class Pipeline:
         await self._changed.wait()
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """Drop records of these partitions that were not yet transformed: their next owner reads them again."""
-        for each in self._inbox.remove(frozenset(partitions)):
+        """Drop records of these partitions of which no row was sent yet: their next owner reads them again."""
+        partitions = frozenset(partitions)
+        for each in self._inbox.remove(partitions):
             self._flight.drop(each)
+        for each in self.waiting.remove(partitions):
+            self._flight.give_back(each)
         self._changed.set()
 
     async def give_back(self) -> None:
@@ -220,7 +233,9 @@ class Pipeline:
         for each in self._inbox.remove():
             self._flight.drop(each)
         for each in list(self._flight.tracked.values()):
+            self.active.settled(each.hours, self._clock())
             self._flight.give_back(each)
+        self.waiting.remove()
         self._burial.clear()
         self._gather.clear()
         self._tasks.error = None
@@ -248,7 +263,7 @@ class Pipeline:
                     if not self._delivering and not self._burial.busy:
                         # All of the budget is gathered lines: only their age would free it.
                         self._launch(self._gather.flush())
-                    if not self._delivering and not self._burial.busy:
+                    if not self._delivering and not self._burial.busy and not self.waiting:
                         break  # a deadline ended all tries: what waits is given back
                     await self.changed()
                     continue
@@ -279,11 +294,12 @@ class Pipeline:
             self._refuse(each)
             return
         out, cuts = made
-        self.active.saw(lambda: out.paths, self._clock())
         self._flight.encoded(each, out, sum(len(data) for _, data, _ in cuts))
         if cuts:
             self._breakers.decoding.saw(refused=False)
-            self._launch(self._gather.add(each, cuts, self._clock()))
+            now = self._clock()
+            if not self.waiting.holds(each, cuts, out.spread(), now, must=self.deadline is not None):
+                self._launch(self._gather.add(each, cuts, now))
         elif out.rejected or out.parts:
             self._refuse(each)
         else:
@@ -341,6 +357,7 @@ class Pipeline:
 
     def _settle(self, each: Tracked, status: Status) -> None:
         self._flight.settle(each, status)
+        self.active.settled(each.hours, self._clock())
         self._changed.set()
         self._transform.settled(each)
         if self.on_settled is not None:

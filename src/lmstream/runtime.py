@@ -57,7 +57,7 @@ class Runtime:
         self._unburied = False
         self._failing_since: float | None = None
         self._failing_told = False
-        self._unknown_told = False
+        self._unknown_told = self._hours_wait = False
         pipeline.on_settled = self._settled
         source.on_revoke = self.assignments.revoke
         if hasattr(source, "load"):
@@ -209,6 +209,7 @@ class Runtime:
             raise pipeline.error
         pipeline.tick()
         self._watch_letters()
+        self._watch_hours()
         self._watch_members()
         self._watch_sink(now)
         fatal = pipeline.fatal
@@ -263,6 +264,19 @@ class Runtime:
         first, many = self._pipeline.unburied
         what = "dead letters cannot be written, %s and %d more wait, their partitions are not committed: %s"
         log.error(what, first, max(0, many - 1), trouble.message, extra=coded("dead_letters.unavailable"))
+
+    def _watch_hours(self) -> None:
+        """Say when hours begin to wait for room among the stream's partitions, and when none does any more."""
+        pipeline, waiting = self._pipeline, self._pipeline.waiting
+        if bool(waiting) == self._hours_wait:
+            return
+        self._hours_wait = bool(waiting)
+        if not waiting:
+            log.warning("no hour waits for room any more", extra=coded("sink.partitions"))
+            return
+        what = "%d of %d partitions are active: records from %s on wait until older hours are written"
+        count, most = pipeline.active.count(self._clock()), pipeline.active.most
+        log.warning(what, count, most, waiting.oldest, extra=coded("sink.partitions"))
 
     def _watch_members(self) -> None:
         """Say once that senders use members which OTLP metrics do not know: what they hold is in no row."""

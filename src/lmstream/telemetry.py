@@ -128,7 +128,14 @@ CATALOGUE: Final = (
         "lmstream_breaker_tripped", "", "gauge", "Count", "1 once so many were refused that reading stopped", ("by",)
     ),
     Metric("lmstream_partition_keys_active", "", "gauge", "Count", "Partitions with rows in the last five minutes"),
-    Metric("lmstream_partition_keys_quota", "", "gauge", "Count", "Active partitions that Firehose allows by default"),
+    Metric("lmstream_partition_keys_quota", "", "gauge", "Count", "Active partitions that may be: delivery.partitions"),
+    Metric(
+        "lmstream_partition_keys_waiting_records",
+        "",
+        "gauge",
+        "Count",
+        "Records that wait for room among the stream's partitions, in a catch-up",
+    ),
     Metric(
         "lmstream_partition_keys_overflow_total", "", "counter", "Count", "Partitions that began at or above the quota"
     ),

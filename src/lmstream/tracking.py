@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from lmstream.active import Hour
 from lmstream.fanout import FanOut
 from lmstream.model import KILLS, Failure, Pack, Record, Status, TopicPartition
 from lmstream.settings import KIB
@@ -74,6 +75,7 @@ class Tracked:
         "batch",
         "detail",
         "epoch",
+        "hours",
         "lines",
         "names",
         "number",
@@ -95,6 +97,7 @@ class Tracked:
         self.epoch = epoch
         self.payload = record.size
         self.lines = 0  # bytes of encoded lines
+        self.hours: Sequence[Hour] = ()  # with partitions of its rows
         self.overhead = OVERHEAD
         self.remaining = 0  # rows without a final verdict
         self.refused = 0  # rows that wait for the dead letter

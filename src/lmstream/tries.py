@@ -24,6 +24,13 @@ class DeliveryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Requests in flight at once, at most; fewer after throttling. A client's pool must hold more than these."""
     timeout: Annotated[float, Meta(gt=0)] = 20.0
     """Seconds one request may take before its outcome is unknown. Longer than the client's own timeouts together."""
+    partitions: Annotated[int, Meta(ge=0)] = 500
+    """Active partitions (organizations x metrics x hours) that the stream takes, of sinks that partition rows
+    themselves; rows of one more would go to its error prefix. Past it hours wait for each other, the oldest first,
+    which only a catch-up after an outage meets. Default: Firehose's quota. Members that share a stream share its quota
+    too. 0: no bound."""
+    partition_seconds: Annotated[float, Meta(gt=0)] = 300.0
+    """Seconds without a row after which a partition counts as written: the stream's buffer interval."""
     backoff_base: Annotated[float, Meta(gt=0)] = 0.1
     """Seconds: the first retry waits a random part of this, each further one of the double."""
     backoff_max: Annotated[float, Meta(gt=0)] = 30.0

@@ -14,7 +14,7 @@ import msgspec
 
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Batch, Limits
-from lmstream.lines import LostPart
+from lmstream.lines import LostPart, Spread
 from lmstream.model import Failure, Kind, Record, TopicPartition
 from lmstream.pipeline import Pipeline
 from lmstream.settings import Settings
@@ -165,6 +165,9 @@ class ToyOut:
     def why(self, ordinal: int) -> str:
         assert ordinal in dict(self.rejected)
         return f"metric m, $.points[{ordinal}]: two values"
+
+    def spread(self) -> list[Spread]:
+        return [Spread("", path.encode(), [SimpleNamespace(key=path)]) for path in sorted(set(self.paths))]
 
     def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
         out: list[list[bytes]] = []

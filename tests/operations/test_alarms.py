@@ -11,7 +11,6 @@ import promql_parser
 import pytest
 import yaml
 
-from lmstream.active import BURST, MOST, QUOTA, RATE, WINDOW, Active
 from lmstream.cli import main, runbook
 from lmstream.operations.alarms import ALARMS, PANELS, dashboard, rules, titled
 from lmstream.telemetry import CATALOGUE, SERVED
@@ -170,32 +169,3 @@ def test_prometheus_itself_takes_the_rules_and_raises_them(tmp_path):
     for command in (["check", "rules", path], ["test", "rules", tmp_path / "story.yaml"]):
         done = subprocess.run([PROMTOOL, *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-
-
-# --- active partitions -------------------------------------------------------------------------------------------
-
-
-def test_a_partition_is_active_for_a_while():
-    active = Active()
-    active.saw(lambda: {"a/", "b/"}, 0.0)
-    active.saw(lambda: {"b/", "c/"}, 200.0)
-    assert active.count(200.0) == 3
-    assert active.count(WINDOW + 1) == 2
-    assert active.count(200.0 + WINDOW + 1) == 0
-    assert active.overflow == 0
-
-
-def test_partitions_past_the_quota_are_counted_and_memory_is_bounded():
-    active = Active()
-    active.saw(lambda: [f"{n}/" for n in range(QUOTA + 10)], 0.0)
-    assert active.overflow == 10
-    active.saw(lambda: [f"x{n}/" for n in range(2 * MOST)], 1.0)
-    assert active.count(1.0) == MOST
-
-
-def test_under_load_only_a_sample_is_looked_at():
-    looked = []
-    active = Active()
-    for n in range(10_000):
-        active.saw(lambda: looked.append(1) or ["a/"], n / 1000)
-    assert BURST <= len(looked) <= BURST + RATE * 10 + 1

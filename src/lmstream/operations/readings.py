@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from lmstream import __version__
-from lmstream.active import QUOTA
 from lmstream.durations import Durations
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
@@ -75,9 +74,11 @@ class Readings:
         if progress.fatal is not None:
             return False, f"paused: {sink_error(progress.fatal)}"
         still = runtime.clock() - runtime.settled_at
-        if progress.unacked and still > STUCK:
+        waiting = runtime.pipeline.waiting
+        if progress.unacked and still > STUCK and not waiting:
             return False, f"{progress.unacked} records in flight, none settled for {still:.0f} s"
-        return True, "running"
+        hours = f": {len(waiting)} records from {waiting.oldest} on wait for room among the stream's partitions"
+        return True, "running" + (hours if waiting else "")
 
     def partitions(self) -> list[Partition]:
         """Lag of every partition that is ours."""
@@ -182,7 +183,8 @@ class Readings:
             "lmstream_event_loop_stall_seconds": self.stall,
             "lmstream_dead_letters_waiting": pipeline.unburied[1],
             "lmstream_partition_keys_active": pipeline.active.count(runtime.clock()),
-            "lmstream_partition_keys_quota": QUOTA,
+            "lmstream_partition_keys_quota": pipeline.active.most,
+            "lmstream_partition_keys_waiting_records": len(pipeline.waiting),
         }
         yield Sample("lmstream_build_info", (__version__,), 1)
         yield from (Sample(name, (), value) for name, value in plain.items())

@@ -24,6 +24,7 @@ LIMITS: Final = Limits(
     # "4 MiB for the entire request", with no word on base64: counted in base64 it holds under either reading.
     request_bytes=4 * MIB,
     base64=True,
+    partitions=True,  # 500 active ones of a stream: https://docs.aws.amazon.com/firehose/latest/dev/limits.html
 )
 
 DIRECT_PUT: Final = "DirectPut"
