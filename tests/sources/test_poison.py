@@ -87,6 +87,17 @@ async def test_a_header_key_that_is_no_utf8_stops_nothing(module):
         assert [r.value for r in ranged] == [b"a", b"b", b"c", b"d", b"e", b"f"]
 
 
+async def test_a_header_key_that_is_no_utf8_is_seen_after_thousands_that_are():
+    # A call that has often gone well is made by Python without a look at how it went: the error would show up later.
+    async with mock(1) as cluster:
+        many = [b"%d" % n for n in range(3000)]
+        await publish(cluster.bootstrap, TOPIC, batch(0, many), batch(0, [b"a", b"b"], headers=BAD))
+        async with source(cluster, confluent) as consumer:
+            found = await polled(consumer, lambda found: len(found) >= 3002)
+    assert [r.value for r in found[-2:]] == [b"a", b"b"]
+    assert [r.offset for r in found] == list(range(3002))
+
+
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("module", MODULES)
 async def test_a_batch_that_arrives_damaged_holds_its_own_partition_and_says_where(module, caplog):

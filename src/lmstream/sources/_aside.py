@@ -10,7 +10,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from msgspec import Struct
 
-from lmstream.errors import LmstreamError
+from lmstream.errors import LmstreamError, coded
 from lmstream.model import Record, TopicPartition
 from lmstream.sources import _kafka
 from lmstream.sources._aiokafka_inside import positions
@@ -127,7 +127,8 @@ class Aside:
                     self._consumer = task.result()
                 except LmstreamError as error:
                     self._again = loop.time() + _RETRY
-                    log.warning("the guarded reader cannot connect, next try in %.0f s: %s", _RETRY, error)
+                    text = "the guarded reader cannot connect, next try in %.0f s: %s"
+                    log.warning(text, _RETRY, error, extra=coded(error.reason))
                 else:
                     self._taker = _kafka.taker(
                         self._consumer,

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from operator import methodcaller
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -125,12 +126,17 @@ def fatal(error: KafkaError) -> LostError:
     return LostError("fenced" if fenced else "client", f"{error.name()} {error.str()}")
 
 
+_headers: Final = methodcaller("headers")
+"""Its C code answers with an error set. A plain call that has often gone well is made without a look at that, and the
+error hits what is called next; through methodcaller it is looked at each time."""
+
+
 def record_of(message: Message) -> Record:
     """The record of a message that is no error."""
     kind, timestamp = message.timestamp()
     value, key = message.value(), message.key()
     try:
-        headers: Any = message.headers() or ()  # typed as if it could be text
+        headers: Any = _headers(message) or ()  # typed as if it could be text
     except (SystemError, ValueError):  # its C code takes every key for UTF-8, and says both when one is none
         headers = ((UNREAD, None),)
     return Record(
