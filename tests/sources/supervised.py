@@ -33,9 +33,8 @@ class Run:
 
     def __init__(self, kafka, module, **more):
         self.kafka = kafka
-        client = {"client": {"check_crcs": False}} if module.__name__.endswith(".kafka") else {}
         usual = {"bootstrap": kafka.bootstrap, "topics": (TOPIC,), "group": GROUP}
-        self.source = module.make(module.Settings(**{**usual, **QUICK, **client, **more}))
+        self.source = module.make(module.Settings(**{**usual, **QUICK, **more}))
         self.sink = ScriptedSink()
         self.pipeline = make(self.sink, engine=ToyEngine(), policy=DeliveryPolicy(timeout=5))
         self.runtime = Runtime(self.source, self.pipeline, clock=asyncio.get_running_loop().time, policy=POLICY)

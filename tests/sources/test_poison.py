@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import re
+import struct
 import sys
 import textwrap
 from collections import Counter
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError
 
 from lmstream.crashes import Crashes
 from lmstream.lab import MockKafka
@@ -18,6 +21,7 @@ from lmstream.letter import letter
 from lmstream.model import KILLS, UNREADABLE, Record, TopicPartition
 from lmstream.sinks._letters import decode, encode
 from lmstream.sources import confluent, kafka
+from lmstream.sources._answers import Answers
 from lmstream.sources.kafka import read_range
 from lmstream.tracking import Tracked
 from sources.batches import batch, publish
@@ -374,3 +378,29 @@ async def test_a_process_that_is_killed_while_it_opens_or_fetches_is_remembered(
     crashes.well()
     crashes.close()
     assert not Crashes(tmp_path).wary
+
+
+@pytest.mark.parametrize("length", [(1 << 31) - 1, 100 << 20, -5])
+async def test_an_answer_of_two_gigabytes_is_not_read(length, caplog):
+    sent = 0
+
+    async def serve(reader, writer):
+        nonlocal sent
+        with contextlib.suppress(ConnectionError):
+            await reader.readexactly(4)
+            writer.write(struct.pack(">i", length))
+            while sent < 400 * MIB:
+                writer.write(bytes(MIB))
+                await writer.drain()
+                sent += MIB
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    before = resident("self")
+    Answers.allow(4 * MIB, 64 * MIB)
+    with pytest.raises((KafkaError, OSError)):
+        await create_conn("127.0.0.1", server.sockets[0].getsockname()[1], request_timeout_ms=10_000)
+    assert resident("self") - before < 64 * MIB
+    server.close()
+    assert sent < 100 * MIB
+    assert f"an answer of {length:,} bytes is not read, {68 * MIB:,} may be" in caplog.text

@@ -294,9 +294,9 @@ def test_settings_that_lmstream_owns_are_refused_with_a_reason(module, client, t
 
 async def test_other_settings_reach_the_client_and_wrong_ones_are_said():
     with pytest.raises(ConfigError, match="expected bool, saw 'maybe'"):
-        kafka.make(kafka.Settings(bootstrap="h:1", topics=("t",), client={"check_crcs": "maybe"}))
+        kafka.make(kafka.Settings(bootstrap="h:1", topics=("t",), client={"exclude_internal_topics": "maybe"}))
     # As text, as the environment has it.
-    async with running(kafka, client={"check_crcs": "false", "client.id": "mine"}) as run:
+    async with running(kafka, client={"exclude_internal_topics": "false", "client.id": "mine"}) as run:
         assert run.source._member._consumer._client._client_id == "mine"
     with pytest.raises(ConfigError, match="did you mean 'check_crcs'"):
         kafka.make(kafka.Settings(bootstrap="h:1", topics=("t",), client={"check_crc": False}))

@@ -44,6 +44,7 @@ def arithmetic(config: Config) -> Iterator[Check]:
     yield organization(config)
     yield from _parts(config)
     yield _memory(config)
+    yield from _bombs(config)
     yield from _times(config)
     yield _requests(config)
 
@@ -85,6 +86,24 @@ def _memory(config: Config) -> Check:
         what = f"{said}, and this container may take {limit / MIB:,.0f} MiB"
         return Check("memory", "failed", what, "raise the container's memory, or lower run.budget_bytes or run.workers")
     return Check("memory", "ok", said + ("" if limit is None else f" of {limit / MIB:,.0f} MiB"))
+
+
+def _bombs(config: Config) -> Iterator[Check]:
+    """How much memory batches may take that inflate a thousandfold, where that has no bound."""
+    if config.source is None or config.source.name != "confluent":
+        return
+    from lmstream.sources._librdkafka_client import PEAK
+
+    limit = _limit()
+    said = (
+        f"librdkafka opens what it fetches whole: {PEAK / MIB:,.0f} MiB with one partition whose batches inflate "
+        "20,000-fold (measured), as much again for each further one; after a death the guarded reader reads them"
+    )
+    if limit is not None and limit < PEAK * config.run.workers:
+        what = f"{said}; this container may take {limit / MIB:,.0f} MiB"
+        yield Check("batches", "warning", what, 'take source.type = "kafka" for producers that you do not trust')
+    else:
+        yield Check("batches", "ok", said)
 
 
 def _limit() -> int | None:

@@ -1,6 +1,5 @@
 """A Kafka cluster that answers with errors on request: librdkafka's own mock, out of the confluent-kafka wheel.
 
-Its batches carry no valid checksums: aiokafka needs check_crcs=False, as `client = {check_crcs = false}` of the source.
 A second aiokafka member of a group is refused while the first one joins: use one. Nothing is on disk.
 """
 

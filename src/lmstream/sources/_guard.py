@@ -30,9 +30,8 @@ def carried(headers: Sequence[tuple[str, bytes | None]]) -> bool | None:
 class Guard:
     """Stands where the fetcher of one consumer has its client, and looks at what fetches bring."""
 
-    def __init__(self, client: Any, *, crcs: bool = True) -> None:
-        """Without `crcs` every batch passes for whole."""
-        self._client, self._crcs = client, crcs
+    def __init__(self, client: Any) -> None:
+        self._client = client
         self.careful: set[tuple[str, int]] = set()
         """Partitions of which the client opens no batch itself, because it could not open one."""
 
@@ -52,10 +51,10 @@ class Guard:
 
     def _guarded(self, topic: str, part: tuple[Any, ...], asked: dict[tuple[str, int], int]) -> bytes:
         where = topic, part[0]
-        return guarded(bytes(part[-1] or b""), asked.get(where, 0), careful=where in self.careful, crcs=self._crcs)
+        return guarded(bytes(part[-1] or b""), asked.get(where, 0), careful=where in self.careful)
 
 
-def guarded(data: bytes, asked: int, *, careful: bool = False, crcs: bool = True) -> bytes:
+def guarded(data: bytes, asked: int, *, careful: bool = False) -> bytes:
     """The batches of one partition, fetched from the offset `asked` on, with carriers for those the client must not
     open: damaged ones, those that may be large once inflated, and all when `careful`."""
     parts = []
@@ -65,7 +64,7 @@ def guarded(data: bytes, asked: int, *, careful: bool = False, crcs: bool = True
         return _carrier(Raw(data), asked, _DAMAGED)
     for n, (at, end) in enumerate(places):
         raw = Raw(data[at:end])
-        if crcs and not raw.intact:
+        if not raw.intact:
             following = Raw(data[slice(*places[n + 1])]) if n + 1 < len(places) else None
             carrier = _damaged(raw, asked, following)
         elif not raw.control and (careful or (raw.codec and raw.bound > SMALL)):

@@ -16,7 +16,6 @@ from lmstream.sources._greet import greet_any
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
 from lmstream.sources._member import LostError
-from lmstream.sources._taking import Journal, Taker, Trouble
 from lmstream.sources._tls import Tls
 from lmstream.sources._topics import Wanted
 
@@ -30,6 +29,9 @@ try:
         TopicAuthorizationFailedError,
         kafka_errors,
     )
+
+    from lmstream.sources._answers import Answers
+    from lmstream.sources._taking import Journal, Taker, Trouble
 except ImportError as _error:
     raise ConfigError("config.extra", "the kafka source needs the extra [consumer]") from _error
 
@@ -58,6 +60,7 @@ async def connect(
     names take as long to look up: the client looks them up again.
     """
     found, seconds = addresses(settings.bootstrap), settings.startup_timeout_ms / 1000
+    Answers.allow(settings.fetch_bytes, settings.batch_bytes)
     try:
         tls = tls or Tls(settings)
         async with asyncio.timeout(seconds):
@@ -192,10 +195,7 @@ def taker(
     on_trouble: Callable[[TopicPartition, Trouble | None], None] | None = None,
 ) -> Taker:
     """What takes the records of a consumer that was just connected."""
-    crcs = bool(_free(settings).get("check_crcs", True))
-    return Taker(
-        consumer, settings.batch_bytes, skip=skip, crcs=crcs, load=load, journal=journal, on_trouble=on_trouble
-    )
+    return Taker(consumer, settings.batch_bytes, skip=skip, load=load, journal=journal, on_trouble=on_trouble)
 
 
 def checked(settings: Settings) -> None:

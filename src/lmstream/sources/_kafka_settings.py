@@ -69,7 +69,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fetch_bytes: Bytes = 4 * MIB
     """Bytes one broker may send at a time."""
     partition_bytes: Bytes = 1 * MIB
-    """Bytes of one partition fetched ahead. Memory is at most this times the partitions, beside what is in flight."""
+    """Bytes of one partition fetched ahead. Memory is at most this times the partitions, beside what is in flight.
+    librdkafka (`type = "confluent"`) gets 8 KiB of a partition in one fetch, because it inflates a fetch whole."""
     batch_bytes: Bytes = 64 * MIB
     """Bytes that one compressed batch of records may hold once inflated. A larger one is never opened: a dead letter
     takes it as it came. Brokers take batches of 1 MiB (compressed) unless told otherwise, LMDP's inflate 20 to 32-fold.

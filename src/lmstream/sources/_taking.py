@@ -104,19 +104,18 @@ class Taker:
         limit: int,
         *,
         skip: bool,
-        crcs: bool = True,
         load: Callable[[], Load] | None = None,
         journal: Journal | None = None,
         on_trouble: Callable[[TopicPartition, Trouble | None], None] | None = None,
     ) -> None:
         """Put it in place before the first fetch.
 
-        `limit` is how many bytes a batch may hold inflated; `load` answers what is in memory of what was taken; without
-        `crcs` no batch is damaged. With `skip` a batch that stays damaged becomes a record
-        that holds it, else its partition is held and `on_trouble` told, with None once it can be read again.
+        `limit` is how many bytes a batch may hold inflated; `load` answers what is in memory of what was taken. With
+        `skip` a batch that stays damaged becomes a record that holds it, else its partition is held and `on_trouble`
+        told, with None once it can be read again.
         """
         fetcher: Any = consumer._fetcher  # noqa: SLF001 - there is no public place between a fetch and its opening
-        self._guard = fetcher._client = Guard(fetcher._client, crcs=crcs)  # noqa: SLF001 - as above
+        self._guard = fetcher._client = Guard(fetcher._client)  # noqa: SLF001 - as above
         fetcher._records = _Results(self._getall)  # noqa: SLF001 - as above
         self._consumer, self._limit, self._skip = consumer, limit, skip
         self._journal, self._on_trouble = journal, on_trouble
