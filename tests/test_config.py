@@ -167,3 +167,11 @@ async def test_a_whole_run_is_put_together_from_the_settings(tmp_path):
     }
     summary = await build_runtime(load(env={}, overrides=overrides)).run()
     assert (summary.records, summary.rows, summary.unacked) == (1, 0, 0)
+
+
+def test_a_name_with_dots_stands_in_quotes_in_a_key_path():
+    kafka = {"source.type": "confluent", "source.topics": ("t",), "source.bootstrap": "b:9092"}
+    config = load(None, env={}, overrides=kafka | {'source.client."socket.nagle.disable"': "true"})
+    assert config.source.settings.client == {"socket.nagle.disable": "true"}
+    config = load(None, env={}, overrides=kafka | {"source.client.'client.id'": "x"})
+    assert config.source.settings.client == {"client.id": "x"}

@@ -1,6 +1,7 @@
 """Settings of a TOML file, of the environment and of flags, one over the other."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from lmstream.errors import ConfigError
 PREFIX: Final = "LMSTREAM_"
 """Environment variables that are settings: LMSTREAM_ENGINE__ORG_ID is engine.org_id."""
 _NO_SETTINGS: Final = frozenset({"LMSTREAM_DEBUG", "LMSTREAM_CONFIG"})
+_STEP: Final = re.compile(r""""[^"]*"|'[^']*'|[^.]+""")
 _TESTS: Final = "LMSTREAM_TEST_"  # what our own test runs are told
 
 
@@ -23,7 +25,7 @@ def layers_of(
     return [
         Layer(str(path), _file(Path(path))) if path is not None else Layer("", {}),
         Layer("the environment", _environment(os.environ if env is None else env)),
-        Layer("the flags", _nested({tuple(k.split(".")): v for k, v in (overrides or {}).items()})),
+        Layer("the flags", _nested({_steps(k): v for k, v in (overrides or {}).items()})),
     ]
 
 
@@ -39,6 +41,11 @@ def _file(path: Path) -> dict[str, Any]:
 def _environment(env: Mapping[str, str]) -> dict[str, Any]:
     keys = (k for k in env if k.startswith(PREFIX) and k not in _NO_SETTINGS and not k.startswith(_TESTS))
     return _nested({tuple(key.removeprefix(PREFIX).lower().split("__")): Text(env[key]) for key in keys})
+
+
+def _steps(key: str) -> tuple[str, ...]:
+    """The steps of a key as TOML has it: a name with dots in it stands in quotes, source.client."group.protocol"."""
+    return tuple(step.strip("\"'") for step in _STEP.findall(key))
 
 
 def _nested(settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:

@@ -242,6 +242,11 @@ class Delivery:
         counts.requests[name] = counts.requests.get(name, 0) + 1
         if len(failures) < len(answers):
             self.trouble = self.fatal = None
+        self._note(failures)
+
+    def _note(self, failures: Sequence[Failure]) -> None:
+        if failures and all(each.kind is Kind.PERMANENT and not each.unsure for each in failures):
+            self.trouble = None  # the sink answers; what it refuses for good is nobody's trouble any more
         for each in failures:
             if each.kind is not Kind.PERMANENT:
                 self.trouble = each

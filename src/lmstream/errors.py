@@ -269,6 +269,12 @@ REASONS: Final[dict[str, Reason]] = {
         "see what answers at the address that the message names, or what wrote the file: neither lmstream nor the "
         "service writes such a thing; nothing was committed or changed",
     ),
+    "source.quota": Reason(
+        "LMS-3017",
+        "the brokers hold back what is fetched, by a quota",
+        "raise consumer_byte_rate of this user or client id (kafka-configs.sh, entity types users and clients); a "
+        "batch larger than the quota's window never comes",
+    ),
     "source.sasl": Reason(
         "LMS-3016",
         "the broker refused user, password or token, or no token could be had",
@@ -356,6 +362,11 @@ REASONS: Final[dict[str, Reason]] = {
         "LMS-5013",
         "there are no AWS credentials that can be used",
         "set AWS_PROFILE, sign in again, or run where a role is",
+    ),
+    "machine.files": Reason(
+        "LMS-2021",
+        "this process may open too few files",
+        "raise the limit: ulimit -n 1024, LimitNOFILE= of a systemd unit, or --ulimit nofile= of a container",
     ),
     "bug.unexpected": Reason(
         "LMS-9001",

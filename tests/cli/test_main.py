@@ -1,5 +1,7 @@
 """Exit codes and messages: one clear line, never a traceback unless asked for."""
 
+import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pytest
 from lmstream import __version__
 from lmstream import cli as cli_package
 from lmstream.cli import terminal
+from lmstream.lab import MockKafka
 
 VERBS = ("demo", "run", "publish", "inspect", "verify", "query", "schema")
 
@@ -133,6 +136,50 @@ def test_a_bug_is_one_line_and_exit_1_and_its_traceback_is_asked_for(cli, monkey
         "lmstream: LMS-9001 unexpected ZeroDivisionError: oops [bug.unexpected]. Mend: run again with --debug"
     )
     assert "Traceback" in cli("schema", "--debug").err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, os.strerror(errno.EMFILE), "somewhere"),
+        OSError(errno.ENFILE, os.strerror(errno.ENFILE)),
+        ImportError("libsasl2.so: cannot open shared object file: Too many open files"),
+    ],
+)
+def test_too_few_descriptors_are_no_bug(cli, monkeypatch, error):
+    def starved(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr("lmstream.spec.json_schema", starved)
+    said = cli("schema")
+    assert said.code == 1
+    assert said.err.startswith("lmstream: LMS-2021 this process may open too few files: ")
+    assert "ulimit -n" in said.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["kafka", "confluent"])
+async def test_a_run_with_few_descriptors_never_ends_as_a_bug(tmp_path, kind):
+    """Real descriptors: what fails depends on how many there are."""
+    async with MockKafka() as kafka:
+        kafka.create_topic("t")
+        for most in (10, 14):
+            command = f"ulimit -n {most}; exec {sys.executable} -m lmstream run --bootstrap {kafka.bootstrap} --topic t"
+            command += f" --org acme --set source.type={kind} --landed landed --dead-letters dead"
+            command += " --set endpoints.address=off"
+            process = await asyncio.create_subprocess_shell(
+                command,
+                cwd=tmp_path,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            try:
+                async with asyncio.timeout(6):
+                    out, _ = await process.communicate()
+            except TimeoutError:
+                process.terminate()
+                out, _ = await process.communicate()
+            assert "LMS-9001" not in out.decode(), (most, out.decode())
 
 
 def test_the_keyboard_interrupts_with_130(cli, monkeypatch):

@@ -288,6 +288,25 @@ def test_one_bad_pack_of_a_refused_request_is_found_and_its_siblings_are_deliver
     assert len(told) == len(PACKS)
 
 
+def test_a_pack_that_is_refused_for_good_is_no_trouble_that_goes_on():
+    """Its letter is written, and nothing is being retried: a status line that says so would never end."""
+
+    class Strict:
+        limits = LIMITS
+
+        async def write(self, packs, /):
+            if len(packs) > 1:
+                return [Failure(Kind.RETRYABLE, "InvalidArgumentException", apart=True)] * len(packs)
+            return [Failure(Kind.PERMANENT, "InvalidArgumentException", "records.1.member.data")]
+
+        async def close(self):
+            pass
+
+    verdicts, _, delivery, _ = deliver(Strict(), PACKS[:2])
+    assert [each.kind for each in verdicts] == [Kind.PERMANENT] * 2
+    assert delivery.trouble is None
+
+
 def test_a_pack_that_is_tried_on_and_on_does_not_hold_those_that_were_delivered():
     class Traced(bytes):
         """Bytes that can be counted."""

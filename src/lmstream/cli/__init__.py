@@ -1,6 +1,7 @@
 """The command line: one file a verb. Data goes to stdout, talk to stderr; exit codes are the same for every verb."""
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -233,6 +234,10 @@ def _unexpected(error: Exception, *, debug: bool) -> int:
     if missing := _missing(error):
         _complain(str(missing))
         return missing.exit_code
+    if _starved(error):
+        why = REASONS["machine.files"]
+        _complain(f"{why.code} {why.meaning}: {error} [machine.files]. Mend: {why.mend}. {more(why.code)}")
+        return FAILED
     why = REASONS["bug.unexpected"]
     _complain(
         f"{why.code} unexpected {type(error).__name__}: {error} [bug.unexpected]. Mend: {why.mend}. {more(why.code)}"
@@ -256,6 +261,13 @@ def _missing(error: Exception) -> ConfigError | None:
     from lmstream._parts import extra_missing
 
     return extra_missing(error, "this command")
+
+
+def _starved(error: Exception) -> bool:
+    """Whether a file could not be opened because too many are; a library that cannot be loaded says it in words."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.EMFILE, errno.ENFILE}
+    return isinstance(error, ImportError) and os.strerror(errno.EMFILE) in str(error)
 
 
 def _debugging() -> bool:

@@ -72,6 +72,7 @@ class AiokafkaMember:
             journal=self._source.journal,
             on_trouble=self._source.held,
         )
+        self._consumer._fetcher._client.throttled = self._source.throttled  # noqa: SLF001 - a Guard, since `taker`
         await self._topics.start(_kafka.topics_of(self._consumer, self._settings))
 
     async def _look(self, ask: bool) -> Collection[str] | None:  # noqa: FBT001 - as TopicWatch calls it

@@ -6,7 +6,7 @@ its place by it and drops it with an aborted transaction; whoever takes records 
 
 import secrets
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -34,6 +34,8 @@ class Guard:
         self._client = client
         self.careful: set[tuple[str, int]] = set()
         """Partitions of which the client opens no batch itself, because it could not open one."""
+        self.throttled: Callable[[float], None] | None = None
+        """Told for how many seconds brokers hold us back."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -42,6 +44,8 @@ class Guard:
         """As the client's."""
         response = await self._client.send(node, request, **more)
         if type(response).__name__.startswith("FetchResponse"):
+            if self.throttled is not None and (held := getattr(response, "throttle_time_ms", 0)):
+                self.throttled(held / 1000)
             asked = {(topic, part[0]): part[1] for topic, parts in request.topics for part in parts}
             response.topics = [
                 (topic, [(*part[:-1], self._guarded(topic, part, asked)) for part in parts])

@@ -119,8 +119,14 @@ def addresses(bootstrap: str) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     for one in filter(None, (part.strip() for part in bootstrap.split(","))):
         host, _, port = one.rpartition(":")
+        if "://" in one:
+            what = f"bootstrap: {one!r} is not host:port: leave {one.partition('://')[0]}:// out, and set security"
+            raise ConfigError("config.invalid", what)
         if not host or not port.isdigit():
             raise ConfigError("config.invalid", f"bootstrap: {one!r} is not host:port")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            what = f"bootstrap: {one!r}: an IPv6 address stands in brackets, [{host}]:{port}"
+            raise ConfigError("config.invalid", what)
         found.append((host.strip("[]"), int(port)))
     if not found:
         raise ConfigError("config.invalid", "bootstrap: no broker is named")

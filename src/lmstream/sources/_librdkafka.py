@@ -17,7 +17,8 @@ from lmstream.sources._greet import greet_any
 from lmstream.sources._kafka_settings import Settings, addresses, client_settings
 from lmstream.sources._knock import knock_any
 from lmstream.sources._librdkafka_client import PEAK
-from lmstream.sources._librdkafka_thread import Barred, ClientThread, Passed, Shared, Taken
+from lmstream.sources._librdkafka_shared import Barred, Passed, Shared, Taken
+from lmstream.sources._librdkafka_thread import ClientThread
 from lmstream.sources._member import LostError, log, next_epoch
 from lmstream.sources._supervisor import Supervisor
 from lmstream.sources._topics import TopicWatch

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from operator import methodcaller
 from typing import Any, Final
 
+import confluent_kafka.admin  # noqa: F401 - the client in C imports it at its first answer: too late without descriptors
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 

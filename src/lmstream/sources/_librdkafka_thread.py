@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from lmstream.errors import SourceError, coded
-from lmstream.model import Record, TopicPartition
+from lmstream.model import TopicPartition
 from lmstream.sources._kafka_settings import client_settings
 from lmstream.sources._librdkafka_client import (
     DENIED,
@@ -22,6 +22,7 @@ from lmstream.sources._librdkafka_client import (
     placed_at,
     record_of,
 )
+from lmstream.sources._librdkafka_shared import Barred, Passed, Shared, Taken
 from lmstream.sources._member import LostError, log
 from lmstream.sources._supervisor import Supervisor
 from lmstream.sources._worker import Worker
@@ -29,44 +30,7 @@ from lmstream.sources._worker import Worker
 STOP: Final = 5.0
 """Seconds for a consumer to leave its group, and for the event loop to end what the thread waits for."""
 _RECORDS: Final = 2_000  # records taken from the client at a time
-
-
-class Passed(NamedTuple):
-    """The next offset to read of a partition: all records below it were taken before."""
-
-    tp: TopicPartition
-    offset: int
-    size: int = 0
-
-
-class Barred(NamedTuple):
-    """A partition that the client cannot read from an offset on (negative: its beginning)."""
-
-    tp: TopicPartition
-    offset: int
-    size: int = 0
-
-
-Taken = tuple[int, Record | Passed | Barred]
-"""The epoch of its partition when it was taken, and the record, or how far the client is without one."""
 OnLoop = Coroutine[Any, Any, None]
-
-
-class Shared:
-    """What the event loop and the client's thread both see of a member.
-
-    Without a lock: a value is replaced and never changed in place, so that the other side has the old one or the new.
-    """
-
-    def __init__(self) -> None:
-        self.owned: Mapping[TopicPartition, int] = {}
-        """Partitions that are ours, with their epochs. Written on the loop."""
-        self.unknown = False
-        """Whether the client met a topic that is not there. Written by whoever meets it, taken back on the loop."""
-        self.closed = False
-        """Whether partitions are no longer taken and given up in order. Written on the loop."""
-        self.failure: Exception | None = None
-        """The end of the member, raised by its next poll. Written by whoever meets it."""
 
 
 class ClientThread:
@@ -101,9 +65,12 @@ class ClientThread:
     async def start(self) -> None:
         """Make the client, which connects by itself. Raises ConfigError."""
         settings, tls = self._settings, self._source.tls
-        self._consumer = await self._worker.call(
-            lambda: consumer_of(settings, tls, error_cb=self._on_error, on_commit=self._on_commit)
-        )
+        callbacks: dict[str, Any] = {
+            "error_cb": self._on_error,
+            "on_commit": self._on_commit,
+            "throttle_cb": lambda event: self._source.throttled(event.throttle_time),
+        }
+        self._consumer = await self._worker.call(lambda: consumer_of(settings, tls, **callbacks))
 
     async def topics(self, named: Iterable[str] | None = None) -> dict[str, Collection[int]]:
         """Answer the topics that there are, of these or of all, with their partitions. Raises SourceError."""

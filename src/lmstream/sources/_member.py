@@ -25,10 +25,19 @@ def next_epoch() -> int:
     return next(_EPOCHS)
 
 
+_MIXED: Final = (
+    'members of one group must be of one kind: another one has the other source.type ("kafka" and "confluent" share no '
+    "protocol), or is another application. Stop all of them and start them with one kind, or take another source.group "
+    "(docs/decisions/0007)"
+)
+
+
 class LostError(Exception):
     """A member cannot go on; another one can."""
 
     def __init__(self, cause: Cause, detail: str) -> None:
+        if "inconsistentgroupprotocol" in detail.replace("_", "").lower():
+            detail = f"{detail}; {_MIXED}"
         super().__init__(f"{cause}: {detail}")
         self.cause: Cause = cause
         self.detail = detail
@@ -51,6 +60,8 @@ class Health(Struct, kw_only=True):
     """Partitions whose end was found below what the group had read: the topic was made anew, or cut."""
     unreadable: dict[TopicPartition, str] = field(default_factory=dict)
     """Partitions of ours that are held, because what comes next in them arrives damaged: where, and what to do."""
+    throttled: int = 0
+    """Answers that the brokers held back, by a quota, for a second or more."""
     missing: tuple[str, ...] = ()
     """Topics of the settings that are not there, and patterns that no topic matches: not ready while there are some."""
     last_error: str = ""

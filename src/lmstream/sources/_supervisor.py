@@ -7,6 +7,7 @@ only when new members do not help either.
 
 import asyncio
 import contextlib
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from lmstream.sources._taking import Journal, Trouble
 
 _WAIT: Final = 0.2  # seconds a poll takes at most while a new member is not due yet
+_THROTTLED: Final = 1.0  # seconds that an answer is held back from which on it is worth a word
+_TELL: Final = 60.0  # seconds between two such words
 _LAST_DRAIN: Final = 5.0  # seconds to settle and commit under a member that is lost: its commits mostly fail
 
 
@@ -48,6 +51,7 @@ class Supervisor:
         self._closing: set[asyncio.Task[None]] = set()
         self._known: set[TopicPartition] | None = None
         self._were_missing: set[str] = set()
+        self._throttled_told = -_TELL
         self._ever = False  # whether any member was ever given an assignment
         self._due = self._delay = 0.0
         self._losses: deque[float] = deque()
@@ -152,22 +156,25 @@ class Supervisor:
         self._known = partitions if self._known is None else self._known
         return self._known
 
-    def topics_are(self, missing: tuple[str, ...]) -> None:
-        """Take note of which topics are not there, and say what is new about that."""
-        before, self.health.missing = self.health.missing, missing
-        for name in [each for each in missing if each not in before]:
-            self._were_missing.add(name)
-            what = "no topic matches" if name.startswith("^") else "the topic is not there: not made yet, or deleted"
-            log.error(
-                "%s: %s; it is waited for, and read from its beginning when it appears",
-                name,
-                what,
-                extra=coded("source.topic"),
+    def topics_gone(self, topics: Collection[str]) -> None:
+        """Take note of topics that are not there: one of that name that appears later is a new one."""
+        self._were_missing |= set(topics)
+        if self._known is not None:
+            self._known = {tp for tp in self._known if tp.topic not in topics}
+
+    def throttled(self, seconds: float) -> None:
+        """Take note that the brokers hold our fetches back; called from any thread."""
+        if seconds < _THROTTLED:
+            return
+        self.health.throttled += 1
+        now = time.monotonic()
+        if now - self._throttled_told >= _TELL:
+            self._throttled_told = now
+            log.warning(
+                "the brokers hold our fetches back for %.0f s at a time: a quota of this user or client id",
+                seconds,
+                extra=coded("source.quota"),
             )
-        if self._known is not None:  # one that comes back is a new one
-            self._known = {tp for tp in self._known if tp.topic not in missing}
-        for name in [each for each in before if each not in missing]:
-            log.warning("%s: the topic is there again, and is read", name, extra=coded("source.topic"))
 
     def gone(self, tp: TopicPartition, position: int, begin: int, end: int) -> int:
         """Judge an offset that a broker says is out of range; answer where to go on when the settings allow it.

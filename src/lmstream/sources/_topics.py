@@ -103,8 +103,25 @@ class TopicWatch:
             except Exception:  # noqa: BLE001 - a bug here must not end the watch of a process that runs for months
                 log.exception("looking for topics failed", extra=coded("source.topic"))
 
+    def _tell(self, missing: tuple[str, ...]) -> None:
+        health = self._source.health
+        before, health.missing = health.missing, missing
+        self._source.topics_gone(missing)
+        for name in [each for each in missing if each not in before]:
+            why = (
+                "no topic matches" if name.startswith(_PATTERN) else "there is no such topic: not made yet, or deleted"
+            )
+            log.error(
+                "%s: %s; it is waited for, and read from its beginning when it appears",
+                name,
+                why,
+                extra=coded("source.topic"),
+            )
+        for name in [each for each in before if each not in missing]:
+            log.warning("%s: the topic is there again, and is read", name, extra=coded("source.topic"))
+
     async def _take(self, there: Collection[str]) -> None:
-        self._source.topics_are(self.wanted.missing(there))
+        self._tell(self.wanted.missing(there))
         found = self.wanted.of(there)
         now = (found | (self.used & self.wanted.named) or self.used) if self._keep else found
         if now != self.used:

@@ -11,7 +11,7 @@ from lmstream.sources._supervisor import Supervisor
 
 try:
     from lmstream.sources._librdkafka import LibrdkafkaMember, checked
-except ImportError as _error:
+except ModuleNotFoundError as _error:
     raise ConfigError("config.extra", "the confluent source needs the extra [confluent]") from _error
 
 __all__ = ["Confluent", "Health", "Settings", "make"]
