@@ -155,6 +155,20 @@ CATALOGUE: Final = (
         "Offsets gone from the topic before they were read",
     ),
     Metric("lmstream_topic_resets_total", "", "counter", "Count", "Partitions found cut or made anew"),
+    Metric(
+        "lmstream_partitions_unreadable",
+        "",
+        "gauge",
+        "Count",
+        "Partitions held because what comes next arrives damaged",
+    ),
+    Metric(
+        "lmstream_headers_unread_total",
+        "",
+        "counter",
+        "Count",
+        "Records whose headers librdkafka could not give; read again only for a dead letter",
+    ),
     Metric("lmstream_assigned_partitions", "", "gauge", "Count", "Partitions that are ours"),
     Metric(
         "lmstream_consumer_lag_records", "", "gauge", "Count", "Records in the topic that are not committed", PARTITION

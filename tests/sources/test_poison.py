@@ -84,6 +84,7 @@ async def test_a_header_key_that_is_no_utf8_stops_nothing(module):
             *((0, n, bytes([97 + n])) for n in range(6)),
             *((1, n, b"%d" % n) for n in range(3)),
         ]
+        assert consumer.health.headers_unread == (module is confluent)
         (odd,) = (r for r in found if r.value == b"d")
         if module is kafka:
             assert [(name.encode(errors="surrogateescape"), text) for name, text in odd.headers] == BAD[1]

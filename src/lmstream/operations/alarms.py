@@ -58,6 +58,13 @@ ALARMS: Final = (
         "{{ $value }} records were gone from the topic before they were read",
     ),
     Alarm(
+        "unreadable",
+        "lmstream_partitions_unreadable > 0",
+        "2m",
+        "page",
+        "{{ $value }} partitions of {{ $labels.instance }} are held: what comes next arrives damaged",
+    ),
+    Alarm(
         "commits",
         "increase(lmstream_commit_failures_total[10m]) > 3",
         "5m",

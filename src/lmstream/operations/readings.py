@@ -202,6 +202,8 @@ class Readings:
         yield Sample("lmstream_rebalances_total", (), health.rebalances)
         yield Sample("lmstream_records_expired_unread_total", (), health.lost_by_retention)
         yield Sample("lmstream_topic_resets_total", (), health.topic_resets)
+        yield Sample("lmstream_partitions_unreadable", (), len(health.unreadable))
+        yield Sample("lmstream_headers_unread_total", (), health.headers_unread)
         for cause, times in sorted(health.recreations.items()):
             yield Sample("lmstream_consumer_recreations_total", (cause,), times)
         for topic, kept in sorted(self.retention_ms.items()):

@@ -24,6 +24,7 @@ from lmstream.sources._librdkafka_client import (
 )
 from lmstream.sources._librdkafka_shared import Barred, Passed, Shared, Taken
 from lmstream.sources._member import LostError, log
+from lmstream.sources._rereading import is_unread
 from lmstream.sources._supervisor import Supervisor
 from lmstream.sources._worker import Worker
 
@@ -177,6 +178,7 @@ class ClientThread:
                 self._judge(consumer, message, error)
             else:
                 record = record_of(message)
+                self._source.health.headers_unread += is_unread(record.headers)
                 if (epoch := self._shared.owned.get(record.tp)) is not None:
                     self._next[record.tp] = record.offset + 1
                     taken.append((epoch, record))

@@ -58,6 +58,8 @@ class Health(Struct, kw_only=True):
     """Offsets that were gone from the topic before they were read."""
     topic_resets: int = 0
     """Partitions whose end was found below what the group had read: the topic was made anew, or cut."""
+    headers_unread: int = 0
+    """Records whose headers the client could not give."""
     unreadable: dict[TopicPartition, str] = field(default_factory=dict)
     """Partitions of ours that are held, because what comes next in them arrives damaged: where, and what to do."""
     throttled: int = 0

@@ -8,7 +8,7 @@ import msgspec
 
 from lmstream.errors import SourceError
 from lmstream.interfaces import DeadLetterSink
-from lmstream.letter import readable
+from lmstream.letter import Headers, readable
 from lmstream.model import DeadLetter, Record
 from lmstream.sources._kafka_settings import Settings
 
@@ -34,7 +34,7 @@ class Rereading:
 
     async def write(self, letters: Sequence[DeadLetter], /) -> None:
         """As the place's own, with the headers."""
-        await self._sink.write([await self._whole(each) if _is_unread(each) else each for each in letters])
+        await self._sink.write([await self._whole(each) if is_unread(each.headers) else each for each in letters])
 
     async def close(self) -> None:
         """As the place's own."""
@@ -64,5 +64,6 @@ class Rereading:
         return None
 
 
-def _is_unread(letter: DeadLetter) -> bool:
-    return bool(letter.headers) and letter.headers[0][0] == UNREAD
+def is_unread(headers: Headers) -> bool:
+    """Whether these stand for headers that the client could not give."""
+    return bool(headers) and headers[0][0] == UNREAD
