@@ -11,7 +11,14 @@ from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScram
 
 from kafka.iam import IamBroker
 from lmstream.cli import main
+from lmstream.cli.kafka import producing
 from lmstream.errors import SourceError
+from lmstream.model import DeadLetter
+from lmstream.sinks import letters_kafka
+from lmstream.sources import kafka
+from lmstream.sources._kafka_lag import lag
+from lmstream.sources._librdkafka_admin import administering
+from lmstream.sources._tls import Tls
 from lmstream.sources.kafka import read_range
 from sources.kafka_scenarios import committed, polled, produce
 
@@ -200,3 +207,25 @@ def test_validate_connect_goes_through_sasl(ours, topic, monkeypatch, capsys, tm
     monkeypatch.setenv("SASL_SECRET", "wrong")
     assert validate(ours, topic) == 1
     assert "LMS-3016" in capsys.readouterr().out
+
+
+async def test_every_verb_and_dead_letters_go_through_sasl(ours, topic, tmp_path):
+    """Producing, lag, administration by librdkafka, and letters in the source's cluster; by token, the hardest way."""
+    file = tmp_path / "token"
+    file.write_text(jwt())
+    chosen = settings(ours, kafka, topic, ours.sasl, sasl_mechanism="OAUTHBEARER", oauth_token=f"file:{file}")
+    await ours.create_topic(topic)
+    async with producing(chosen) as producer:
+        await producer.send_and_wait(topic, b"a")
+    (found,) = await lag(chosen)
+    assert (found.records, found.end) == (1, 1)
+    async with administering(chosen) as admin:
+        partitions, _, _ = await admin.topic(topic)
+        assert partitions == 1
+    sink = letters_kafka.Letters(letters_kafka.Settings(topic=topic, bootstrap=ours.sasl), tls=Tls(chosen))
+    try:
+        await sink.check()
+        await sink.write([DeadLetter(topic="t", partition=0, offset=1, timestamp=2, value=b"x", reason="decode.json")])
+    finally:
+        await sink.close()
+    assert len([each async for each in read_range(chosen, topic, {0: (None, None)})]) == 2

@@ -11,6 +11,7 @@ from lmstream.errors import ConfigError, SinkError
 from lmstream.lab import Fault, FirehoseLab, StreamConfig
 from lmstream.model import Kind, Pack
 from lmstream.settings import Settings as EngineSettings
+from lmstream.sinks._asking import PASSING
 from lmstream.sinks._firehose_errors import ERRORS, classify, failure_of
 from lmstream.sinks.firehose import LIMITS, Firehose, Settings, judge
 
@@ -199,6 +200,18 @@ async def test_a_signature_whose_time_is_off_is_sent_again_at_once_and_told_as_a
     assert (failure.kind, failure.code) == (Kind.RETRYABLE, "sink.clock")
     assert message in failure.message
     assert await sink.write(packs(1)) == [None]
+
+
+async def test_a_start_asks_again_after_an_expired_signature_and_then_says_clock(lab, sink, monkeypatch):
+    monkeypatch.setattr("lmstream.sinks._asking.WAITS", (0.01, 0.01))
+    old = Fault(status=400, code="InvalidSignatureException", message="Signature expired: it is now earlier than then")
+    lab.describe_faults.append(old)
+    assert (await sink.describe())["DeliveryStreamStatus"] == "ACTIVE"
+    lab.describe_faults += [old] * 3
+    with pytest.raises(SinkError) as told:
+        await sink.describe()
+    assert (told.value.reason, told.value.code) == ("sink.clock", "LMS-4011")
+    assert told.value.reason in PASSING  # a run under way would wait, and so a start goes on
 
 
 async def test_a_wrong_key_is_still_a_matter_of_the_operator(lab, sink):

@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
+from lmstream._aws_clock import CLOCK
 from lmstream.delivery import THROTTLING
 from lmstream.errors import LmstreamError
 
@@ -16,7 +17,9 @@ WAITS: Final = (0.5, 1.0, 2.0)
 (docs.aws.amazon.com/firehose/latest/dev/limits.html), and workers start together."""
 BUSY: Final = "sink.busy"
 FULL: Final = "sink.full"
-PASSING: Final = frozenset({BUSY, FULL})
+AGAIN: Final = frozenset({BUSY, CLOCK})
+"""Reasons to ask again: a machine that slept, or booted before NTP had set its clock, signs right in a moment."""
+PASSING: Final = frozenset({BUSY, FULL, CLOCK})
 """Reasons with which a run that is under way would wait; a start needs no more than that."""
 _BROKEN, _TOO_MANY = 500, 429  # HTTP
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -28,7 +31,7 @@ async def asked(ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except LmstreamError as error:
-            if error.reason != BUSY:
+            if error.reason not in AGAIN:
                 raise
         await asyncio.sleep(wait * (0.5 + random.random()))  # noqa: S311 - so that many do not come again together
     return await ask()
