@@ -27,7 +27,8 @@ class Assignments:
         self._committing: asyncio.Task[None] | None = None
         self._committed_at = now
         self._revoking: dict[TopicPartition, float] = {}  # with the epoch that ends
-        self._paused: frozenset[TopicPartition] = frozenset()
+        self.paused: frozenset[TopicPartition] = frozenset()
+        """Partitions that are not read, for what was read of them cannot be settled."""
         self.commits = 0
         self.commit_failures = 0
         self.stale = 0
@@ -39,8 +40,8 @@ class Assignments:
         most = self._policy.held_offsets
         pause = getattr(self._source, "pause", None)
         crowded = self.ledger.crowded(most // 2) | self._pipeline.waiting.partitions.keys()
-        if pause is not None and crowded != self._paused:
-            self._paused = crowded
+        if pause is not None and crowded != self.paused:
+            self.paused = crowded
             pause(crowded)
         return 0 if self.ledger.held >= most else self._pipeline.room
 

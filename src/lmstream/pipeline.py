@@ -14,7 +14,7 @@ from lmstream.fanout import Engine
 from lmstream.inbox import Inbox
 from lmstream.interfaces import Batch, Clock, DeadLetterSink, Guard, Sink, Sleep
 from lmstream.letter import cause
-from lmstream.model import Failure, Kind, Pack, Status, TopicPartition
+from lmstream.model import Failure, Kind, Pack, Record, Status, TopicPartition
 from lmstream.rolling import RollPolicy
 from lmstream.tracking import Flight, Tracked
 from lmstream.transform import Gather, Transform
@@ -119,6 +119,11 @@ class Pipeline:
         """What is held of everything that is not settled, waiting records included: payload, encoded lines, bodies of
         requests, and about a KiB a record for the objects around them."""
         return self._budget.held
+
+    @property
+    def oldest(self) -> dict[TopicPartition, Record]:
+        """Of each partition the first record that is not settled."""
+        return self._flight.oldest()
 
     @property
     def rows_in_flight(self) -> int:

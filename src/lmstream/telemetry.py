@@ -178,7 +178,7 @@ CATALOGUE: Final = (
         "",
         "gauge",
         "Seconds",
-        "Age of the newest record read, while others wait",
+        "Age of the oldest record read and not durable (else of the newest), while records wait",
         PARTITION,
     ),
     Metric(
@@ -186,7 +186,7 @@ CATALOGUE: Final = (
         "",
         "gauge",
         "Seconds",
-        "Until retention takes the oldest unread record, while records wait",
+        "Until retention takes the oldest record that is not durable, while records wait",
         PARTITION,
     ),
     Metric("lmstream_topic_retention_seconds", "", "gauge", "Seconds", "How long the topic keeps records", ("topic",)),

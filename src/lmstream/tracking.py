@@ -233,6 +233,15 @@ class Flight:
         """Whether a record of that partition is on its way."""
         return tp in self._by_tp
 
+    def oldest(self) -> dict[TopicPartition, Record]:
+        """Of each partition with records on their way, the one that came first."""
+        found: dict[TopicPartition, Record] = {}
+        for each in self.tracked.values():
+            found.setdefault(each.record.tp, each.record)
+            if len(found) == len(self._by_tp):
+                break
+        return found
+
     @property
     def rows(self) -> int:
         """Rows made, and neither accepted nor in a durable dead letter."""

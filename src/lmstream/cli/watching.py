@@ -4,17 +4,20 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from lmstream.cli import terminal
 from lmstream.config import Config
 from lmstream.errors import LmstreamError
+from lmstream.interfaces import Standing
+from lmstream.model import TopicPartition
 from lmstream.operations.readings import Readings
 
 OFF: Final = "off"
 _AGAIN: Final = 3600.0  # seconds between two looks at the retention of the topics
+_STILL: Final = 10.0  # seconds between two looks whether partitions are read
 _SOON: Final = 60.0  # seconds to the next look when one failed
 _log: Final = logging.getLogger("lmstream.run")
 
@@ -55,7 +58,7 @@ async def watched(config: Config, readings: Readings, worker: int) -> AsyncItera
     from lmstream.operations.endpoints import USUAL, Endpoints, parsed
 
     host, port = parsed(address or USUAL)
-    asking = asyncio.create_task(_ask_retention(config, readings))
+    asking = [asyncio.create_task(ask(config, readings)) for ask in (_ask_retention, _ask_ends)]
     try:
         async with Endpoints(
             readings, f"{host}:{port + max(0, worker - 1) if port else 0}", needed=bool(address)
@@ -65,8 +68,36 @@ async def watched(config: Config, readings: Readings, worker: int) -> AsyncItera
                 _log.log(level, "endpoints are at %s: /healthz /readyz /metrics /statusz", at.url)
             yield
     finally:
-        asking.cancel()
-        await asyncio.wait({asking})
+        for each in asking:
+            each.cancel()
+        await asyncio.wait(asking)
+
+
+async def _ask_ends(config: Config, readings: Readings) -> None:
+    """Keep where partitions end while they are not read: a client learns it with what it fetches."""
+    settings = config.need("source").settings
+    if not hasattr(settings, "bootstrap"):
+        return
+    still = False
+    while True:
+        await asyncio.sleep(_STILL)
+        before, still = still, readings.standing_still
+        if before and still:
+            try:
+                async with asyncio.timeout(30):
+                    await look_at_ends(settings, readings)
+            except Exception as e:  # noqa: BLE001 - as below
+                _log.debug("the ends of the partitions cannot be had: %s: %s", type(e).__name__, e)
+
+
+async def look_at_ends(settings: Any, readings: Readings) -> None:
+    """Ask once. Raises what the client raises."""
+    from lmstream.sources._kafka_lag import ends
+
+    standings: Mapping[TopicPartition, Standing] = getattr(readings.runtime.source, "standings", dict)()
+    known = {tp: max(each.end or 0, each.next or 0, readings.ends.get(tp, 0)) for tp, each in standings.items()}
+    if known:
+        readings.ends = await ends(settings, known)
 
 
 async def _ask_retention(config: Config, readings: Readings) -> None:

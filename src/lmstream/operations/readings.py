@@ -39,7 +39,8 @@ class Partition(NamedTuple):
     lag_records: int | None
     lag_seconds: float | None
     loss_seconds: float | None
-    """Until retention takes the oldest unread record. None while nothing waits, or retention is not known."""
+    """Until retention takes the oldest record that is not durable. None while nothing waits, or retention is not
+    known."""
 
 
 class Readings:
@@ -49,6 +50,8 @@ class Readings:
         """`retention_ms` is how long each topic keeps records; it may be filled in later."""
         self.runtime = runtime
         self.retention_ms = dict(retention_ms or {})
+        self.ends: dict[TopicPartition, int] = {}
+        """Where partitions end, as asked for while they are not read."""
         self._stalls: deque[tuple[float, float]] = deque()
 
     # What the endpoints ask
@@ -83,16 +86,32 @@ class Readings:
     def partitions(self) -> list[Partition]:
         """Lag of every partition that is ours."""
         standings: Mapping[TopicPartition, Standing] = getattr(self.runtime.source, "standings", dict)()
+        oldest, ledger = self.runtime.pipeline.oldest, self.runtime.ledger
         now = time.time()
         found = []
         for tp, standing in sorted(standings.items()):
-            lag = standing.lag
-            age = None if standing.read_ms is None or standing.read_ms < 0 else max(0.0, now - standing.read_ms / 1000)
+            first = oldest.get(tp)
+            # Of a group without a commit the oldest that was read and is not durable, else what follows what is.
+            begin = standing.next
+            if begin is None:
+                begin = first.offset if first is not None else ledger.position(tp)
+            ends = [end for end in (standing.end, self.ends.get(tp)) if end is not None]
+            end = max(ends, default=None)
+            lag = None if begin is None or end is None else max(0, end - begin)
+            # What is read and not durable is lost with this process if retention takes it: its age is the lag.
+            since = standing.read_ms if first is None or first.timestamp < 0 else first.timestamp
+            age = None if since is None or since < 0 else max(0.0, now - since / 1000)
             behind = 0.0 if lag == 0 else age
             kept = self.retention_ms.get(tp.topic, -1)
             loss = kept / 1000 - age if lag and age is not None and kept > 0 else None
-            found.append(Partition(tp.topic, tp.partition, standing.next, standing.end, lag, behind, loss))
+            found.append(Partition(tp.topic, tp.partition, standing.next, end, lag, behind, loss))
         return found
+
+    @property
+    def standing_still(self) -> bool:
+        """Whether something is not read just now, so that its end is as old as the last fetch."""
+        pipeline = self.runtime.pipeline
+        return pipeline.room <= 0 or bool(self.runtime.assignments.paused)
 
     def certificate_expiry(self) -> float | None:
         """Unix time at which the client certificate ends; None without one."""

@@ -107,6 +107,27 @@ def _of(
     )
 
 
+async def ends(settings: Settings, known: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Where these partitions end now; `known` is where they ended before. Raises what a client raises."""
+    small = msgspec.structs.replace(settings, partition_bytes=min(settings.partition_bytes, _LOOK))
+    consumer = await _kafka.connect(small, group=False)
+    try:
+        partitions = [KafkaPartition(*tp) for tp in known]
+        taker = _kafka.taker(consumer, small, skip=True)
+        consumer.assign(partitions)
+        for tp, at in known.items():
+            consumer.seek(KafkaPartition(*tp), at)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE
+        while loop.time() < until and any(consumer.highwater(tp) is None for tp in partitions):
+            for record in await taker.take(1, _POLL_MS / 1000):  # a fetch, as above: it answers with the end
+                consumer.pause(KafkaPartition(*record.tp))
+                taker.forget(record.tp)
+        return {tp: end for tp in known if (end := consumer.highwater(KafkaPartition(*tp))) is not None}
+    finally:
+        await _kafka.stop(consumer)
+
+
 async def _committed(
     client: AIOKafkaAdminClient, group: str, partitions: list[KafkaPartition]
 ) -> dict[KafkaPartition, int]:

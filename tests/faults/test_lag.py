@@ -1,0 +1,59 @@
+"""What a run says of its lag and of the time to data loss while the sink is away: what is durable counts, not what was
+read, and the end is asked for while nothing is read."""
+
+import asyncio
+import time
+
+import pytest
+
+from faults.checking import AWS, until
+from faults.cluster import Cluster
+from faults.running import Running, end
+from lmstream.cli.watching import look_at_ends
+from lmstream.operations.readings import Readings
+from lmstream.tries import DeliveryPolicy
+
+KEPT = 60.0
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch):
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+
+
+async def test_19_the_clock_runs_from_the_oldest_record_that_is_not_durable(tmp_path):
+    async with Cluster(tmp_path) as cluster:
+        delivery = DeliveryPolicy(backoff_base=0.02, backoff_max=0.2, timeout=5)
+        async with Running(cluster, delivery=delivery, budget=300_000) as run:
+            readings = Readings(run.runtime, retention_ms={"lm": int(1000 * KEPT)})
+            cluster.hose.outage = True
+            first = time.time()
+            await cluster.publish(20)
+            await until(lambda: run.now.unacked, 30, "records in flight")
+            for n in range(3):  # little traffic: the newest record read is always young
+                await asyncio.sleep(1)
+                await cluster.publish(5, seed=n + 2)
+            await asyncio.sleep(1)
+            if readings.standing_still:
+                await look_at_ends(run.source.settings, readings)
+            away = time.time() - first
+            stands = [each for each in readings.partitions() if each.lag_records]
+            assert stands, "a group without a commit has a lag too"
+            # All but what was settled without the sink: dead letters at the beginning of a partition.
+            assert 25 <= sum(each.lag_records for each in stands) <= 35
+            assert min(each.loss_seconds for each in stands) < KEPT - away + 2
+            assert max(each.lag_seconds for each in stands) > away - 2
+            # Now so much that reading stops: the end that the client knows is that of its last fetch.
+            while not readings.standing_still:
+                await cluster.publish(100, seed=9)
+            await asyncio.sleep(1)
+            before = sum(each.lag_records for each in readings.partitions())
+            await cluster.publish(300, seed=10)
+            await look_at_ends(run.source.settings, readings)
+            assert sum(each.lag_records for each in readings.partitions()) >= before + 300
+            cluster.hose.outage = False
+            await run.landed(60)
+            await until(lambda: not any(each.lag_records for each in readings.partitions()), 20, "no lag")
+            assert all(each.loss_seconds is None for each in readings.partitions())
+            await end(cluster, run)
