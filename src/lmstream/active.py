@@ -11,13 +11,14 @@ QUOTA: Final = 500
 """Firehose's default quota of active partitions of a stream (its page of quotas)."""
 MOST: Final = 8 * QUOTA
 """Partitions of one hour that are remembered, at most; and of all hours, when there is no bound."""
+_FIRST, _EVERY = 64, 8  # records of an hour that are looked at, far from the bound: the first, and one of so many
 _IDS: Final = 16 * 1024  # metrics of one hour that are known by their place in memory
 
 
 class Hour:
     """The partitions of one organization and hour. They count as one, as old as the last row of any of them."""
 
-    __slots__ = ("held", "ids", "keys", "open", "used")
+    __slots__ = ("alone", "held", "ids", "keys", "open", "seen", "used")
 
     def __init__(self) -> None:
         self.ids: set[int] = set()
@@ -25,10 +26,13 @@ class Hour:
         self.keys: set[str] = set()
         self.open = 0  # records that are not settled: the service may get rows of them at any time
         self.used = 0.0
+        self.seen = 0
+        self.alone = (self,)
 
 
 class Active:
-    """Partitions in which rows were put lately, by all records. Bounded, it says which records should wait.
+    """Partitions in which rows were put lately: hours by all records, paths by all of them near the bound. With a bound
+    it says which records should wait.
 
     An outage multiplies partitions by its hours: so hours wait for each other, the oldest first, until older ones have
     had no rows for the buffer interval. One hour alone is never held, for that would help nobody.
@@ -41,6 +45,18 @@ class Active:
         """Partitions that began while as many as may be were active."""
         self._hours: dict[tuple[str, bytes], Hour] = {}
         self._total = 0
+
+    def passed(self, hour: tuple[str, bytes]) -> Sequence[Hour] | None:
+        """Take note of a record of one organization and hour that is in flight already, without a look at its metrics;
+        None when it has to be looked at: the first ones of an hour, all near the bound, and a few of the others."""
+        found = self._hours.get(hour)
+        if found is None:
+            return None
+        found.seen = seen = found.seen + 1
+        if seen < _FIRST or not seen % _EVERY or self._total * 2 > self.most:
+            return None
+        found.open += 1
+        return found.alone
 
     def admit(self, spread: Sequence[Spread], now: float, *, must: bool = False) -> list[Hour] | None:
         """Take note of the partitions of one record, and answer their hours, for `settled`; None when it has to wait.

@@ -81,24 +81,39 @@ class FanOut(Struct, eq=False, gc=False):
         """The partition paths of the lines."""
         return {path for path, _ in self._paths(*self._of)}
 
+    @property
+    def hour(self) -> tuple[str, bytes] | None:
+        """Organization and hour (yyyy-MM-ddTHH) of all of the lines; None when there are several. Quick: it is asked
+        for every record."""
+        if len(self._of) != _BUNDLE:
+            return None
+        _, org_keys, times, _ = self._of
+        if not times or (len(org_keys) > 1 and org_keys.count(org_keys[0]) != len(org_keys)):
+            return None
+        first = times[0]
+        if first and times.count(first) == len(times):
+            return org_keys[0], first[HOUR]
+        # Points share their pieces of time, so that there are few of them.
+        hours = {piece[HOUR] for piece in set(times) if piece}
+        return (org_keys[0], hours.pop()) if len(hours) == 1 else None
+
     def spread(self) -> list[Spread]:
-        """The partitions of the lines, or a few more where points made no row. Quick: it is asked for every record."""
+        """The partitions of the lines, or a few more where points made no row."""
         if len(self._of) != _BUNDLE:
             return [Spread(path, b"", [_Path(path)]) for path in sorted(self.paths)]
         bundle, org_keys, times, _ = self._of
-        first = times[0] if times else b""
-        if first and times.count(first) == len(times) and org_keys.count(org_keys[0]) == len(org_keys):
-            return [Spread(org_keys[0], first[HOUR], bundle.heads)]
-        hours: dict[tuple[str, bytes], list[Named]] = {}
+        if (hour := self.hour) is not None:
+            return [Spread(*hour, bundle.heads)]
+        found: dict[tuple[str, bytes], list[Named]] = {}
         metrics = zip(bundle.heads, bundle.stops, strict=True)
         start = 0
         for series, org_key in zip(bundle.series, org_keys, strict=True):
             while start < series.stop:
                 head, stop = next(metrics)
-                for hour in {piece[HOUR] for piece in times[start:stop] if piece}:
-                    hours.setdefault((org_key, hour), []).append(head)
+                for hour in {piece[HOUR] for piece in set(times[start:stop]) if piece}:
+                    found.setdefault((org_key, hour), []).append(head)
                 start = stop
-        return [Spread(org, hour, metrics) for (org, hour), metrics in hours.items()]
+        return [Spread(org, hour, heads) for (org, hour), heads in found.items()]
 
     def ndjson(self) -> bytes:
         """All lines in document order."""

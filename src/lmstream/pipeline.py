@@ -303,7 +303,7 @@ class Pipeline:
         if cuts:
             self._breakers.decoding.saw(refused=False)
             now = self._clock()
-            if not self.waiting.holds(each, cuts, out.spread(), now, must=self.deadline is not None):
+            if not self.waiting.holds(each, cuts, out, now, must=self.deadline is not None):
                 self._launch(self._gather.add(each, cuts, now))
         elif out.rejected or out.parts:
             self._refuse(each)

@@ -5,7 +5,7 @@ from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 from lmstream.active import Active
-from lmstream.lines import Spread
+from lmstream.lines import FanOut, Spread
 from lmstream.model import TopicPartition
 from lmstream.tracking import Tracked
 from lmstream.transform import Cut
@@ -38,8 +38,12 @@ class Waiting:
         """The oldest hour that waits, as yyyy-MM-ddTHH; empty when none does."""
         return self._waits[0].hour.decode(errors="replace") if self._waits else ""
 
-    def holds(self, each: Tracked, cuts: list[Cut], spread: Sequence[Spread], now: float, *, must: bool) -> bool:
+    def holds(self, each: Tracked, cuts: list[Cut], out: FanOut, now: float, *, must: bool) -> bool:
         """Whether a record has to wait, which is then kept here."""
+        if not self._waits and (one := out.hour) is not None and (passed := self._active.passed(one)) is not None:
+            each.hours = passed
+            return False
+        spread = out.spread()
         hour = min((hour for _, hour, _ in spread), default=b"")
         if not must and self._is_overtaken(hour, now):
             pass

@@ -166,6 +166,8 @@ class ToyOut:
         assert ordinal in dict(self.rejected)
         return f"metric m, $.points[{ordinal}]: two values"
 
+    hour = None
+
     def spread(self) -> list[Spread]:
         return [Spread("", path.encode(), [SimpleNamespace(key=path)]) for path in sorted(set(self.paths))]
 

@@ -103,6 +103,18 @@ def test_what_is_counted_are_the_paths_of_the_rows(hours, metrics, orgs, spoilt)
     assert found == wanted
 
 
+def test_far_from_the_bound_new_paths_are_found_all_the_same():
+    engine, active = Engine(EngineSettings(org_id="acme")), Active(100, bounded=True)
+    for n in range(2_000):
+        metrics = 5 if n < 1_000 else 40 + n // 100
+        out = engine.fan_out(Record(topic="t", partition=0, offset=n, value=bundle_of([3], metrics)))
+        hours = active.passed(out.hour) or active.admit(out.spread(), 0.0)
+        assert [type(hour).__name__ for hour in hours] == ["Hour"]
+        active.settled(hours, 0.0)
+    assert active.count(1.0) == 59
+    assert active.count(WINDOW) == 0
+
+
 class Hours(ToyEngine):
     """Records that say their hour and metrics: `hour` in the value."""
 
