@@ -6,29 +6,18 @@ import time
 
 import pytest
 
+from delivery.doubles import ScriptedSink, make
 from lmstream.errors import SourceError
 from lmstream.operations.readings import Readings
+from lmstream.runtime import Runtime
 from sources.kafka_scenarios import produce, settings, source
 
 
-class Host:
-    """As much of a runtime as readiness asks for."""
-
-    def __init__(self, consumer):
-        self.source, self.state, self.settled_at = consumer, "running", 0.0
-
-    def clock(self):
-        return 0.0
-
-    def progress(self):
-        class Progress:
-            fatal, unacked = None, 0
-
-        return Progress
-
-
 def ready(consumer):
-    return Readings(Host(consumer)).ready()
+    """What /readyz would say of a run with this source."""
+    runtime = Runtime(consumer, make(ScriptedSink()), clock=time.monotonic)
+    runtime.state = "running"
+    return Readings(runtime).ready()
 
 
 async def deleted(cluster, topic):

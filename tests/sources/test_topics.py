@@ -1,11 +1,16 @@
 """Names and patterns of topics, without a broker."""
 
+import asyncio
+import logging
 import re
 
 import pytest
 
 from lmstream.errors import ConfigError
-from lmstream.sources._topics import Wanted
+from lmstream.sources import _topics
+from lmstream.sources._kafka_settings import Settings
+from lmstream.sources._member import Health
+from lmstream.sources._topics import TopicWatch, Wanted
 
 THERE = ["lm.metrics", "lm.metrics.eu", "lm.metricsX", "lm", "other", "__consumer_offsets", "__lm"]
 
@@ -40,3 +45,44 @@ def test_a_start_waits_for_patterns_and_for_names_only_when_told_so():
 def test_no_topic_and_no_expression_are_refused(topics):
     with pytest.raises(ConfigError, match=re.escape(topics[-1]) if topics else "no topic is named"):
         Wanted(topics)
+
+
+class Source:
+    """What a watch sees of the supervisor."""
+
+    def __init__(self, *topics):
+        self.settings = Settings(bootstrap="b:1", topics=topics)
+        self.health = Health()
+        self.gone = set()
+
+    def topics_gone(self, topics):
+        self.gone |= set(topics)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_a_topic_that_is_away_for_a_moment_is_not_missed(monkeypatch, caplog, keep):
+    """A broker that has just started may answer before it knows its topics: nobody is woken, nothing is given up."""
+    monkeypatch.setattr(_topics, "_SURE", 0.2)
+    source, used = Source("a", "b"), []
+
+    async def use(topics):
+        used.append(topics)
+
+    watch = TopicWatch(source, None, use, keep=keep)
+    await watch._take(["a", "b"])
+    await watch._take(["a"])
+    assert (source.health.missing, used) == ((), [{"a", "b"}])
+    assert source.gone == {"b"}  # its offsets may begin anew all the same
+    await watch._take(["a", "b"])
+    await asyncio.sleep(0.25)
+    await watch._take(["a"])
+    assert source.health.missing == ()
+    await asyncio.sleep(0.25)
+    caplog.set_level(logging.WARNING)
+    await watch._take(["a"])
+    assert source.health.missing == ("b",)
+    assert [each.levelname for each in caplog.records] == ["ERROR"]
+    assert used == [{"a", "b"}] if keep else [{"a", "b"}, {"a"}]
+    await watch._take(["a", "b"])
+    assert source.health.missing == ()
+    assert used[-1] == {"a", "b"}

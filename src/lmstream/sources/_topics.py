@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _PATTERN: Final = "^"  # no name of a topic has it: letters, digits, dot, dash and underscore
 _INTERNAL: Final = "__"  # __consumer_offsets, __transaction_state: patterns never mean these
+_SURE: Final = 3.0
+"""Seconds that a topic has to be away before it is missed: a broker that has just started may not know it yet."""
 TICK: Final = 1.0
 """Seconds between two looks: at what the client knows already, and at the brokers while a topic is missing."""
 
@@ -73,6 +75,8 @@ class TopicWatch:
         self.wanted = Wanted(source.settings.topics)
         self.used: frozenset[str] = frozenset()
         """What the member is subscribed to."""
+        self._seen: set[str] = set()  # wanted topics that have been there
+        self._away: dict[str, float] = {}  # and are not, since when
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, there: Collection[str]) -> None:
@@ -91,7 +95,7 @@ class TopicWatch:
         due = loop.time() + every
         while True:
             await asyncio.sleep(min(TICK, every))
-            ask = bool(self._source.health.missing) or loop.time() >= due
+            ask = bool(self._source.health.missing or self._away) or loop.time() >= due
             if ask:
                 due = loop.time() + every
             try:
@@ -106,10 +110,11 @@ class TopicWatch:
     def _tell(self, missing: tuple[str, ...]) -> None:
         health = self._source.health
         before, health.missing = health.missing, missing
-        self._source.topics_gone(missing)
         for name in [each for each in missing if each not in before]:
             why = (
-                "no topic matches" if name.startswith(_PATTERN) else "there is no such topic: not made yet, or deleted"
+                "no topic matches"
+                if name.startswith(_PATTERN)
+                else "no such topic: not made yet, deleted, or not ours to see"
             )
             log.error(
                 "%s: %s; it is waited for, and read from its beginning when it appears",
@@ -120,11 +125,23 @@ class TopicWatch:
         for name in [each for each in before if each not in missing]:
             log.warning("%s: the topic is there again, and is read", name, extra=coded("source.topic"))
 
+    def _sure(self, there: Collection[str]) -> Collection[str]:
+        """The topics that are there, and those that have been away for a moment only."""
+        now = asyncio.get_running_loop().time()
+        found = self.wanted.of(there)
+        self._seen |= found
+        self._away = {name: self._away.get(name, now) for name in self._seen - found}
+        self._source.topics_gone({*self._away, *self.wanted.missing(there)})
+        return {*there, *(name for name, since in self._away.items() if now - since < _SURE)}
+
     async def _take(self, there: Collection[str]) -> None:
+        there = self._sure(there)
         self._tell(self.wanted.missing(there))
         found = self.wanted.of(there)
         now = (found | (self.used & self.wanted.named) or self.used) if self._keep else found
         if now != self.used:
+            if gone := self.used - now - set(self._source.health.missing):
+                log.warning("%s: deleted, or not ours to see", ", ".join(sorted(gone)), extra=coded("source.topic"))
             if self.used:
                 log.info("topics that are read: %s", ", ".join(sorted(now)) or "none")
             self.used = now
