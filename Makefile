@@ -13,7 +13,7 @@ ARGS   ?=
 # Side by side, one more than two cores: much of the time is waiting for a broker or a clock. Benchmarks are no part of this.
 PARALLEL ?= --numprocesses 3 --dist worksteal --benchmark-disable
 
-.PHONY: help setup demo test test-python test-faults test-kafka soak lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
+.PHONY: help setup demo test test-python test-faults test-kafka fuzz soak lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ test-faults: $(DEV) ## The slow tests: kills, zombies, outages, rebalances, on t
 
 test-kafka: $(DEV) ## The Kafka suites on a real Apache Kafka with mTLS (needs Java 17 and mvn, or LMSTREAM_TEST_BOOTSTRAP)
 	@$(BIN)/python -m pytest -q tests/kafka $(ARGS)
+
+fuzz: $(DEV) ## No file or answer that a verb reads ends in LMS-9001: looks long, and elsewhere each time (EXAMPLES=500)
+	@LMSTREAM_FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q tests/fuzz $(PARALLEL) $(ARGS)
 
 soak: $(DEV) ## Two minutes of kills, faults and an outage, with a verdict (ARGS="--long")
 	@$(BIN)/python tests/soak/soak.py --minutes 2 $(ARGS)

@@ -76,7 +76,7 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         (GOOD + "[stream]\nbufer_mib = 64\n", r"stream\.bufer_mib is no setting .*did you mean stream\.buffer_mib\?"),
         (GOOD + '[stream]\nbuffer_mib = "64"\n', r"stream\.buffer_mib: expected int, saw \"64\""),
         (GOOD.replace('"acme"', '"acme"\npath = "{metricKey}/"'), r"path template '\{metricKey\}/': it needs at least"),
-        ("= 1", r"are no TOML"),
+        ("= 1", r"cannot be read as TOML"),
         (GOOD + "[transform]\nsnap_start = true\nprovisioned = 2\n", r"transform\.snap_start: .* not both"),
         (GOOD + "[transform]\nprovisioned = 7\n", r"transform\.provisioned: 7 is more than the 6 executions"),
         (GOOD + '[network]\nvpc_id = "mine"\n', r"network\.vpc_id: expected a VPC's id"),

@@ -2,11 +2,11 @@
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from lmstream import _toml
 from lmstream._checked import Layer, Text
 from lmstream._parts import PARTS, USUAL
 from lmstream.errors import ConfigError
@@ -23,19 +23,10 @@ def layers_of(
 ) -> list[Layer]:
     """The settings of each place, the strongest last. Raises ConfigError for a file that cannot be read."""
     return [
-        Layer(str(path), _file(Path(path))) if path is not None else Layer("", {}),
+        Layer(str(path), _toml.read("configuration file", path)) if path is not None else Layer("", {}),
         Layer("the environment", _environment(os.environ if env is None else env)),
         Layer("the flags", _nested({_steps(k): v for k, v in (overrides or {}).items()})),
     ]
-
-
-def _file(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError("config.invalid", f"configuration file {path}: {e.strerror or e}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError("config.invalid", f"configuration file {path} is no TOML: {e}") from e
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from lmstream import _toml
 from lmstream._checked import Layer, convert
 from lmstream.errors import ConfigError
 
@@ -112,12 +113,7 @@ class Prices(Struct, frozen=True):
 
 def prices(path: Path | str | None = None) -> Prices:
     """Read a price table; None is the one that comes with lmstream. Raises ConfigError."""
-    try:
-        raw = tomllib.loads(own() if path is None else Path(path).read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError("config.invalid", f"prices {path}: {e.strerror or e}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError("config.invalid", f"prices {path} are no TOML: {e}") from e
+    raw = tomllib.loads(own()) if path is None else _toml.read("prices", path)
     made = convert((), raw, _Table, [Layer(str(path or "prices.toml"), raw)])
     found: dict[str, Price | float] = {name: getattr(made, name) for name in Rates.__struct_fields__}
     for name, price in found.items():

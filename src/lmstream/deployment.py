@@ -1,11 +1,11 @@
 """Settings of a deployment in AWS, checked: what deploy/cdk builds and what `lmstream validate --deployment` prices."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from lmstream import _toml
 from lmstream._checked import Layer, convert
 from lmstream._deployment_checks import BROKERS_OF_AN_ALARM, RETRIES, wrong_settings
 from lmstream._deployment_defaults import NEWEST, ROWS_PATH, filled
@@ -270,11 +270,6 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def load(path: Path | str) -> Deployment:
     """Read a TOML file. Raises ConfigError: what, where, what is expected."""
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError("config.invalid", f"deployment settings {path}: {e.strerror or e}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError("config.invalid", f"deployment settings {path} are no TOML: {e}") from e
+    raw = _toml.read("deployment settings", path)
     made: Deployment = convert((), filled(raw), Deployment, [Layer(str(path), raw)])
     return made

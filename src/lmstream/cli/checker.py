@@ -1,10 +1,11 @@
 """The checker behind `verify`: what should have landed against what did, at about two bytes a data point."""
 
+import re
 from array import array
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from lmstream.model import DeadLetter
 
@@ -12,6 +13,9 @@ SAMPLES: Final = 20
 """Rows named in a report, of each kind."""
 
 _EXPECTED, _OWED, _DEAD, _ERROR = 1, 2, 4, 8
+_POINTS: Final = 10_000_000
+"""Data points of one record; the engine takes 100,000 unless engine.limits says so, and each takes two bytes here."""
+_ORDINAL: Final = re.compile(rb"0|[1-9][0-9]{0,9}")
 _MOST = 255  # times one row is counted; more copies than that are still duplicates
 
 
@@ -19,20 +23,26 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     """What one record must become: one line of the log that `publish --verifiable` writes."""
 
     topic: str
-    partition: int
-    offset: int
-    timestamp: int
+    partition: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    timestamp: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     bundle_id: str
-    points: int
+    points: Annotated[int, Meta(ge=0, le=_POINTS)]
     """Data points in the record; 0 when it is no bundle and must be dead-lettered as a whole."""
-    absent: tuple[int, ...] = ()
+    absent: tuple[Annotated[int, Meta(ge=0)], ...] = ()
     """Ordinals that make no row."""
-    rejected: tuple[int, ...] = ()
+    rejected: tuple[Annotated[int, Meta(ge=0)], ...] = ()
     """Those of them that a dead letter must name."""
     parts: tuple[str, ...] = ()
     """Paths of parts in which points could not be counted: a dead letter must name each."""
     poison: str = ""
     """Why the record is no bundle."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for ordinals that no point of the record has."""
+        last = max((*self.absent, *self.rejected), default=-1)
+        if last >= max(self.points, 1):
+            raise ValueError(f"ordinal {last} of {self.points} points")
 
 
 class Tally(Struct, kw_only=True, rename="camel"):
@@ -150,7 +160,7 @@ class Checker:
         for path in parts if whole else [path for path, _ in letter.parts if path in parts]:
             parts[path] = True
         for ordinal in range(points) if whole else [n for n, _ in letter.rejected]:
-            if ordinal < points:
+            if 0 <= ordinal < points:  # one below would be a point of the record before
                 self._flags[start + ordinal] |= _DEAD
 
     def report(self, *, letters_checked: bool = True, ranged: bool = False) -> Report:
@@ -250,4 +260,5 @@ def row_id(line: bytes) -> tuple[bytes, bytes]:
         key, _, number = _ROW_DECODER.decode(line).row_id.partition(":")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b"", b""
-    return (key.encode(), number.encode()) if number.isdecimal() and number.isascii() else (b"", b"")
+    found = number.encode("utf-8", "replace")
+    return (key.encode("utf-8", "replace"), found) if key and _ORDINAL.fullmatch(found) else (b"", b"")

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -228,7 +227,7 @@ def log_entries(path: Path) -> Iterator[Expected]:
             raise SourceError("source.file", broken)
         try:
             yield decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             broken = f"{path} line {number} is no entry of `publish --verifiable`: {e}"
     if broken is not None and number == 1:
         raise SourceError("source.file", broken)
@@ -251,7 +250,7 @@ def failed_lines(errors: Place) -> Iterator[bytes]:
         for line in lines:
             try:
                 yield from base64.b64decode(decoder.decode(line).raw_data, validate=True).splitlines()
-            except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error):
+            except (msgspec.DecodeError, ValueError, RecursionError):  # also UnicodeDecodeError, and base64's
                 continue  # somebody else's file
 
 
@@ -262,7 +261,7 @@ def letters_in(root: Place | None) -> Iterator[DeadLetter]:
         for line in lines:
             try:
                 yield decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 terminal.say(f"{name}: a line that is no dead letter was left out")
 
 
