@@ -170,3 +170,12 @@ async def test_wrong_topics_and_certificates_are_one_clear_message(kafka, tmp_pa
     assert (code, "LMS-3013" in err, "Traceback" in err) == (1, True, False)
     code, _, err = await call("run", *tls(kafka), "--topic", "lm", "--org", "a", "--landed", tmp_path / "x")
     assert (code, "dead_letters.root" in err) == (2, True)
+
+
+@pytest.mark.parametrize("verb", [("verify", "--landed", "."), ("publish",), ("topic", "--partitions", "1")])
+def test_verbs_of_one_topic_refuse_a_pattern(cli, tmp_path, monkeypatch, verb):
+    """They would read nothing of it, and say that nothing is there."""
+    monkeypatch.chdir(tmp_path)
+    said = cli(*verb, "--topic", "^lm.*", "--bootstrap", "127.0.0.1:1")
+    assert said.code == 2
+    assert "name one topic" in said.err, said.err
