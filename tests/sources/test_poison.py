@@ -7,6 +7,7 @@ import re
 import struct
 import sys
 import textwrap
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -405,3 +406,13 @@ async def test_an_answer_of_two_gigabytes_is_not_read(length, caplog):
     server.close()
     assert sent < 100 * MIB
     assert f"an answer of {length:,} bytes is not read, {68 * MIB:,} may be" in caplog.text
+
+
+async def test_a_batch_that_is_opened_here_costs_no_wait():
+    async with mock() as cluster:
+        await publish(cluster.bootstrap, TOPIC, *(batch(1, [bytes(2 * MIB)]) for _ in range(30)))
+        async with source(cluster, kafka) as consumer:
+            await polled(consumer, lambda found: found)
+            began = time.monotonic()
+            await polled(consumer, lambda found: len(found) >= 25)
+            assert time.monotonic() - began < 2.5

@@ -33,6 +33,7 @@ OLD: Final = struct.Struct(">qiIbb")
 _OLD_CRC: Final = 12
 _DEFLATE: Final = 1032  # no byte of deflate becomes more (zlib.net/zlib_tech.html)
 _STEP: Final = 256 * KIB
+_ONCE: Final = 2 * MIB
 _XERIAL: Final = b"\x82SNAPPY\0"
 _BLOCK: Final = 128 * KIB  # of zstd, inflated, at most (RFC 8878, 3.1.1.2.4)
 _LARGEST: Final = {4: 64 * KIB, 5: 256 * KIB, 6: MIB, 7: 4 * MIB}  # blocks of lz4, by their code
@@ -172,10 +173,12 @@ def _inflate(codec: int, data: memoryview, room: memoryview) -> int:
 def _gunzip(data: memoryview, room: memoryview) -> int:
     size = 0
     rest = bytes(data)
+    step = max(_STEP, min(_ONCE, int.from_bytes(data[-4:], "little") + 1))
     while rest:
         member = zlib.decompressobj(wbits=31)
         while not member.eof:
-            out = member.decompress(rest, _STEP)
+            # Most are small: those in one step, within what they say of themselves.
+            out = member.decompress(rest, step)
             if size + len(out) >= len(room):
                 return len(room)
             room[size : size + len(out)] = out

@@ -28,6 +28,7 @@ from lmstream.sources._opening import Opened, closed, damaged
 _SPARE: Final = 8 * MIB
 """Bytes of opened batches that may be held at a time without a look at what else is in memory."""
 _PATIENCE: Final = 1.0  # seconds a large batch waits for room before it asks for some
+_CRAMPED: Final = 0.01  # seconds until a look at whether there is room now
 _TRIES: Final = 3  # times a batch is fetched that arrives damaged: the wire may have done it
 _AGAIN: Final = 0.5  # seconds between those
 _LATER: Final = 30.0  # seconds until a partition that is held is looked at again: another replica may lead it then
@@ -157,14 +158,20 @@ class Taker:
         At least one when there is any, unless a large batch waits for what was taken before it to be gone.
         """
         self._room = room
-        if taken := self._from_lanes():
-            return taken
-        wait = min(wait, 0.01) if self._lanes else wait
-        found = await self._consumer.getmany(*partitions, timeout_ms=int(wait * 1000))
-        # No await from here on: what was taken is handed over whole.
-        for messages in found.values():
-            taken += [record(message) for message in messages]
-        return taken + self._from_lanes()
+        taken = self._from_lanes()
+        wait = 0.0 if taken else min(wait, _CRAMPED) if self._lanes else wait
+        # All that is there, up to the room: rows of one poll share requests.
+        while self._room > 0:
+            found = await self._consumer.getmany(*partitions, timeout_ms=int(wait * 1000))
+            for messages in found.values():
+                if messages[-1].headers and carried(messages[-1].headers) is not None:
+                    messages.pop()  # its lane has it
+                taken += [record(message) for message in messages]
+            taken += self._from_lanes()
+            if not found:
+                break
+            wait = 0.0
+        return taken
 
     # --- reading what was fetched --------------------------------------------------------------------------------
 
@@ -199,6 +206,7 @@ class Taker:
             if not whole:
                 lane.only = damaged(tp, message.value, before, message.offset)
             result._update_position()  # noqa: SLF001 - as above
+            messages.append(message)  # so that the client does not wait for more
             break
         else:
             result._update_position()  # noqa: SLF001 - as above
