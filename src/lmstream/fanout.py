@@ -16,6 +16,7 @@ from lmstream.codecs.envelope import FIRST_TAG, open_value
 from lmstream.codecs.pieces import encode
 from lmstream.decoding import Decoding
 from lmstream.errors import REASONS, DecodeError
+from lmstream.holding import unheld
 from lmstream.interfaces import Bundle, Codec, LostPart, Place
 from lmstream.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
 from lmstream.lines import PIECES, FanOut, Group
@@ -120,6 +121,8 @@ class Engine:
     def _fan_out(self, record: Record) -> FanOut:  # noqa: C901, PLR0912, PLR0915 - in one: two calls more cost 2 % of a small bundle
         if record.closed:
             raise DecodeError(record.closed_for, record.closed)
+        if record.held:
+            record = unheld(record, self.settings.limits)
         if record.only and record.names != self.settings.field_names:
             raise DecodeError("record.names", f"its points were counted with engine.field_names = {record.names!r}")
         if record.value is None:

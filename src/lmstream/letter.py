@@ -1,29 +1,40 @@
 """The dead letter of a record: why nothing, or not all, of it became rows, with the place and the cause in words."""
 
-from hashlib import sha256
 from typing import Final
 
 from lmstream import __version__
 from lmstream.errors import REASONS
 from lmstream.fanout import FanOut
+from lmstream.holding import digest, held_as
 from lmstream.interfaces import LostPart
 from lmstream.model import KILLS, DeadLetter
-from lmstream.settings import KIB
+from lmstream.settings import KIB, MIB, Limits
 from lmstream.tracking import Tracked, refused_bytes
 
 Headers = tuple[tuple[str, bytes | None], ...]
+LARGEST: Final = 64 * MIB
+"""Bytes of a letter, as long as engine.limits allow no larger record.
+
+Brokers take batches of 1 MiB unless told otherwise
+(https://kafka.apache.org/documentation/#brokerconfigs_message.max.bytes): what is larger than this even as gzip came in
+a batch of some 48 MiB. Its letter leaves the value out and says where it is: written it would take three times its size
+of memory, and no reader of letters takes it."""
+DETAIL: Final = 4_000
+"""Characters of the words in a letter; some are a service's own."""
+_POINT: Final = 96  # of one rejected point, as tracking counts it
 _FRAME: Final = 16 * KIB  # of a letter, beside what came with the record: coordinates, reason, detail
 
 
 def letter(each: Tracked, largest: int) -> DeadLetter:
     """The one letter of a record: why the whole of it was refused, else which of its points and parts were.
 
-    It has no value when that would make it larger than `largest` bytes, which its sink would never take, nor key and
-    headers when they would: its coordinates say where they are.
+    A value over PLAIN bytes is held as its gzip where that is less than half of it: 400 MB of zeros came in 300 KB and
+    go as 400 KB. It has no value when even so it would be larger than `largest` bytes, nor key and headers when they
+    would make it so: its coordinates say where they are, and the sha256 which they are.
     """
     record = each.record
-    value = record.value
-    beside = _in_base64(record.size - len(value or b"")) + refused_bytes(each.rejected, each.parts) + _FRAME
+    value, held = (record.value, record.held) if record.held else held_as(record.value)
+    beside = _in_base64(record.size - len(record.value or b"")) + refused_bytes(each.rejected, each.parts) + _FRAME
     if beside + _in_base64(len(value or b"")) > largest:
         value = None
     reason, detail = cause(each)
@@ -40,19 +51,25 @@ def letter(each: Tracked, largest: int) -> DeadLetter:
         offset=record.offset,
         timestamp=record.timestamp,
         value=None if reason == KILLS else value,  # nobody should have to take those bytes up again
+        held=held if value is not None and reason != KILLS else 0,
         key=record.key if beside <= largest else None,
         headers=headers,
         header_keys=header_keys,
         reason=reason,
         code=REASONS[reason].code,
-        detail=detail,
+        detail=cut(detail, DETAIL),
         rejected=rejected,
         parts=parts,
         names=record.names if record.only else each.names,
         rows=record.rows,
-        sha256=sha256(record.value or b"").hexdigest(),
+        sha256=digest(record.value or b"", record.held),
         version=__version__,
     )
+
+
+def bound(limits: Limits) -> int:
+    """Bytes of the largest letter: LARGEST, or what the largest record takes that the engine would read."""
+    return max(LARGEST, _in_base64(limits.record_bytes) + _POINT * limits.points + 4 * _FRAME)
 
 
 def readable(headers: Headers) -> tuple[Headers, tuple[tuple[int, bytes], ...]]:

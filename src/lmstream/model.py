@@ -1,5 +1,6 @@
 """What travels through lmstream: records in, row events out, dead letters, verdicts and outcomes."""
 
+import zlib
 from enum import StrEnum
 from typing import Annotated, Literal, NamedTuple
 
@@ -48,6 +49,8 @@ class Record(Struct, frozen=True, kw_only=True):
     of what can be read below them now, beside those of `only`, and numbers them behind all others."""
     names: str = "otlp"
     """engine.field_names under which the points of `only` were counted: under another one they have other ordinals."""
+    held: int = 0
+    """Bytes of the value when `value` is its gzip, as a dead letter holds a large one; else 0."""
     rows: bool = False
     """`value` is no bundle but rows that were made before, a line each, which go as they are. Only what an operator
     reads by hand may say so, never a message of a topic."""
@@ -185,6 +188,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     timestamp: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = -1
     value: bytes | None = None
+    held: Annotated[int, Meta(ge=0)] = 0
+    """Bytes of the record's value when `value` is the gzip of it, as for large ones; 0 when it is the value itself."""
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     header_keys: tuple[tuple[int, bytes], ...] = ()
@@ -205,6 +210,20 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     version: str = ""
     """Version of lmstream that wrote the letter."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the record's value; 0 when the letter has none."""
+        return self.held or len(self.value or b"")
+
+    def beginning(self, most: int) -> bytes:
+        """The first bytes of the record's value, at most so many; none of a gzip that is damaged."""
+        if not self.held:
+            return (self.value or b"")[:most]
+        try:
+            return zlib.decompressobj(wbits=31).decompress(self.value or b"", most)
+        except zlib.error:
+            return b""
+
     def record(self) -> Record:
         """The record to replay: same coordinates and bytes, and only what was refused of it."""
         odd = {at: key.decode(errors="surrogateescape") for at, key in self.header_keys}
@@ -214,6 +233,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
             offset=self.offset,
             timestamp=self.timestamp,
             value=self.value,
+            held=self.held,
             key=self.key,
             headers=tuple((odd.get(at, name), text) for at, (name, text) in enumerate(self.headers)),
             closed=self.detail if self.reason in CLOSED_FOR else "",

@@ -13,7 +13,7 @@ from lmstream.delivery import Delivery
 from lmstream.fanout import Engine
 from lmstream.inbox import Inbox
 from lmstream.interfaces import Batch, Clock, DeadLetterSink, Guard, Sink, Sleep
-from lmstream.letter import cause
+from lmstream.letter import bound, cause
 from lmstream.model import Failure, Kind, Pack, Record, Status, TopicPartition
 from lmstream.rolling import RollPolicy
 from lmstream.tracking import Flight, Tracked
@@ -92,7 +92,7 @@ class Pipeline:
             halted=self._late,
             durable=self._buried,
             failed=self._failed,
-            largest=lambda: dead_letters.largest,
+            largest=lambda: min(dead_letters.largest, bound(engine.settings.limits)),
         )
         self._working = False
         self._delivering = 0
