@@ -39,6 +39,9 @@ _BLOCK: Final = 128 * KIB  # of zstd, inflated, at most (RFC 8878, 3.1.1.2.4)
 _LARGEST: Final = {4: 64 * KIB, 5: 256 * KIB, 6: MIB, 7: 4 * MIB}  # blocks of lz4, by their code
 
 
+_DAMAGE: Final = (cramjam.DecompressionError, zlib.error, OSError, IndexError, struct.error, ValueError)
+
+
 class TooLargeError(Exception):
     """A batch would inflate to more than it may."""
 
@@ -141,16 +144,32 @@ def inflated(raw: Raw, limit: int) -> memoryview:
     """
     bound = raw.bound
     room = int(min(bound, limit))
+    if raw.likely <= min(_ONCE, room) and (small := _small(raw, int(raw.likely))) is not None:
+        return small
     # Only pages that are written to cost memory. One byte more, so that what is too long is told from what fits.
     pages = memoryview(mmap.mmap(-1, HEADER.size + room + 1, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     try:
         size = _inflate(raw.codec, raw.packed, pages[HEADER.size :])
-    except (cramjam.DecompressionError, zlib.error, OSError, IndexError, struct.error, ValueError) as error:
+    except _DAMAGE as error:
         if bound > limit and "buffer" in str(error):  # which is full; other words are about the bytes
             raise TooLargeError from error
         raise UnreadableError(str(error)) from error
     if size > room:
         raise TooLargeError
+    return _headed(raw, pages, size)
+
+
+def _small(raw: Raw, room: int) -> memoryview | None:
+    """The same for what says that it is small, in memory that the process has already; None when it is not so."""
+    pages = memoryview(bytearray(HEADER.size + room + 1))
+    try:
+        size = _inflate(raw.codec, raw.packed, pages[HEADER.size :])
+    except (*_DAMAGE, UnreadableError):
+        return None
+    return _headed(raw, pages, size) if size <= room else None
+
+
+def _headed(raw: Raw, pages: memoryview, size: int) -> memoryview:
     if raw.new:
         pages[: HEADER.size] = raw[: HEADER.size]
         pages[_ATTRIBUTES] &= ~_CODEC & 0xFF

@@ -41,10 +41,10 @@ class Opened:
         record = next(self._records)
         self._next = record.offset + 1
         self._given += record.size
-        if self._pages is not None and self._given - self._returned >= MIB:
+        pages: Any = None if self._pages is None else self._pages.obj
+        if isinstance(pages, mmap.mmap) and self._given - self._returned >= MIB:
             # What was read is in the records now: nobody looks at those pages any more.
             upto = (HEADER.size + self._given) // mmap.PAGESIZE * mmap.PAGESIZE
-            pages: Any = self._pages.obj
             pages.madvise(mmap.MADV_DONTNEED, self._returned, upto - self._returned)
             self._returned = upto
         return record
