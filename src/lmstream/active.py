@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from lmstream.interfaces import Clock
 from lmstream.lines import Named, Spread
 
 WINDOW: Final = 300.0
@@ -11,7 +12,7 @@ QUOTA: Final = 500
 """Firehose's default quota of active partitions of a stream (its page of quotas)."""
 MOST: Final = 8 * QUOTA
 """Partitions of one hour that are remembered, at most; and of all hours, when there is no bound."""
-_FIRST, _EVERY = 64, 8  # records of an hour that are looked at, far from the bound: the first, and one of so many
+_FIRST, _EVERY = 64, 16  # records of an hour that are looked at, far from the bound: the first, and one of so many
 _IDS: Final = 16 * 1024  # metrics of one hour that are known by their place in memory
 
 
@@ -75,11 +76,12 @@ class Active:
             found.open += 1
         return hours
 
-    def settled(self, hours: Iterable[Hour], now: float) -> None:
+    def settled(self, hours: Iterable[Hour], clock: Clock) -> None:
         """Note that the rows of a record were taken by now, or never will be."""
         for hour in hours:
             hour.open -= 1
-            hour.used = now
+            if not hour.open:
+                hour.used = clock()
 
     def count(self, now: float) -> int:
         """Answer how many are active."""

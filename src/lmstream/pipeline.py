@@ -238,7 +238,7 @@ class Pipeline:
         for each in self._inbox.remove():
             self._flight.drop(each)
         for each in list(self._flight.tracked.values()):
-            self.active.settled(each.hours, self._clock())
+            self.active.settled(each.hours, self._clock)
             self._flight.give_back(each)
         self.waiting.remove()
         self._burial.clear()
@@ -362,7 +362,7 @@ class Pipeline:
 
     def _settle(self, each: Tracked, status: Status) -> None:
         self._flight.settle(each, status)
-        self.active.settled(each.hours, self._clock())
+        self.active.settled(each.hours, self._clock)
         self._changed.set()
         self._transform.settled(each)
         if self.on_settled is not None:

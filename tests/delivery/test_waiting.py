@@ -30,7 +30,7 @@ def spread(hour, *metrics, org="a"):
 def admits(active, *asked, now, **more):
     """Whether a record is admitted; it is settled at once."""
     hours = active.admit(spread(*asked), now, **more)
-    active.settled(hours or (), now)
+    active.settled(hours or (), lambda: now)
     return hours is not None
 
 
@@ -47,7 +47,7 @@ def test_an_hour_is_active_as_long_as_a_record_of_it_may_still_arrive():
     active = Active(10, bounded=True)
     hours = active.admit(spread(1, *range(10)), 0.0)
     assert not admits(active, 2, 0, now=10 * WINDOW)  # the sink is away
-    active.settled(hours, 10 * WINDOW)
+    active.settled(hours, lambda: 10 * WINDOW)
     assert not admits(active, 2, 0, now=11 * WINDOW - 1)
     assert admits(active, 2, 0, now=11 * WINDOW)
 
@@ -110,7 +110,7 @@ def test_far_from_the_bound_new_paths_are_found_all_the_same():
         out = engine.fan_out(Record(topic="t", partition=0, offset=n, value=bundle_of([3], metrics)))
         hours = active.passed(out.hour) or active.admit(out.spread(), 0.0)
         assert [type(hour).__name__ for hour in hours] == ["Hour"]
-        active.settled(hours, 0.0)
+        active.settled(hours, lambda: 0.0)
     assert active.count(1.0) == 59
     assert active.count(WINDOW) == 0
 
