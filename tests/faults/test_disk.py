@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -43,7 +44,12 @@ class ReadOnly:
         self._disk = disk
 
     def begin(self):
-        subprocess.run(["mount", "-o", "remount,ro", str(self._disk)], check=True)
+        until = time.monotonic() + 20
+        # Refused while the run has a file open for writing.
+        while subprocess.run(
+            ["mount", "-o", "remount,ro", str(self._disk)], check=False, capture_output=True
+        ).returncode:
+            assert time.monotonic() < until
 
     def end(self):
         subprocess.run(["mount", "-o", "remount,rw", str(self._disk)], check=True)

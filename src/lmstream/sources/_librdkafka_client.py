@@ -51,7 +51,22 @@ UNREADABLE: Final = (
 """What librdkafka says of batches that it cannot open. It passes over some of them, so nothing behind them counts."""
 
 
-def consumer_of(settings: Settings, tls: Tls, **callbacks: Callable[..., None]) -> Consumer:
+class Voice:
+    """Logs what one client says, until it is given up: one that is left behind goes on connecting for a while, and
+    what it says then is of no use to anybody."""
+
+    def __init__(self) -> None:
+        """Heard until `muted` is set."""
+        self.muted = False
+        self._log = logging.getLogger(f"{log.name}.librdkafka")
+
+    def log(self, level: int, text: str, *args: object) -> None:
+        """As of a logging.Logger, which is what confluent_kafka calls."""
+        if not self.muted:
+            self._log.log(level, text, *args)
+
+
+def consumer_of(settings: Settings, tls: Tls, voice: Voice, **callbacks: Callable[..., None]) -> Consumer:
     """Make the client, which connects by itself. Raises ConfigError for settings that librdkafka refuses."""
     with contextlib.ExitStack() as files:
         options: dict[str, Any] = {
@@ -86,7 +101,7 @@ def consumer_of(settings: Settings, tls: Tls, **callbacks: Callable[..., None]) 
         }
         options |= secured(tls, files)
         try:
-            return Consumer(options, logger=logging.getLogger(f"{log.name}.librdkafka"))
+            return Consumer(options, logger=voice)
         except (KafkaException, TypeError, ValueError) as error:
             raise ConfigError("config.invalid", f"client: librdkafka refuses its settings: {error}") from error
 

@@ -15,6 +15,7 @@ from lmstream.sources._librdkafka_client import (
     DENIED,
     UNKNOWN,
     UNREADABLE,
+    Voice,
     consumer_of,
     fatal,
     is_fatal,
@@ -57,6 +58,7 @@ class ClientThread:
         self._incremental = "cooperative" in str(strategy)
         self._worker = Worker("librdkafka")
         self._consumer: Consumer | None = None
+        self._voice = Voice()
         self._committing: tuple[Mapping[TopicPartition, int], asyncio.Future[None]] | None = None  # of the loop
         self._next: dict[TopicPartition, int] = {}  # of the thread: the offset that comes next
         self._paused: frozenset[TopicPartition] = frozenset()  # of the thread: what the client was told
@@ -71,7 +73,7 @@ class ClientThread:
             "on_commit": self._on_commit,
             "throttle_cb": lambda event: self._source.throttled(event.throttle_time),
         }
-        self._consumer = await self._worker.call(lambda: consumer_of(settings, tls, **callbacks))
+        self._consumer = await self._worker.call(lambda: consumer_of(settings, tls, self._voice, **callbacks))
 
     async def topics(self, named: Iterable[str] | None = None) -> dict[str, Collection[int]]:
         """Answer the topics that there are, of these or of all, with their partitions. Raises SourceError."""
@@ -134,6 +136,7 @@ class ClientThread:
         # After a fatal error there is no membership to leave, and librdkafka's close spins for ever: it is dropped.
         if consumer is not None and not self._dead:
             await asyncio.wait({self._worker.call(consumer.close)}, timeout=STOP)
+        self._voice.muted = True
         self._worker.close()
 
     @property
