@@ -31,7 +31,7 @@ async def test_a_stalled_partition_is_paused_and_the_others_go_on(module, monkey
         run.pipeline.letters._sink.script.extend([True] * 1000)
         await produce(mock, 0, [b"junk"] + [bundle()] * 7999)
         run.task = asyncio.create_task(run.runtime.run())
-        await run.until(lambda: run.runtime.assignments._paused)
+        await run.until(lambda: run.runtime.assignments.paused)
         await produce(mock, 1, [bundle()] * 500)
         await run.until(lambda: any(tp.partition == 1 and offset == 500 for tp, _, offset in run.commits))
         assert not any(tp.partition == 0 for tp, _, _ in run.commits)
