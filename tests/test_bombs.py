@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each in a process of its own, and all of it computes
+
 MIB = 1024 * 1024
 SIZE = 24 * MIB
 

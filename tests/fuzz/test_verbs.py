@@ -31,6 +31,8 @@ from lmstream.sinks import firehose
 
 LONG = bool(os.environ.get("LMSTREAM_FUZZ"))
 EXAMPLES = int(os.environ.get("LMSTREAM_FUZZ") or 10)
+pytestmark = pytest.mark.slow  # a verb for each example
+
 FUZZ = settings(
     max_examples=EXAMPLES,
     deadline=None,

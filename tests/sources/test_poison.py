@@ -270,6 +270,7 @@ def lines(file):
     return (gzip.decompress(data) if file.suffix == ".gz" else data).splitlines()
 
 
+@pytest.mark.slow  # twenty seconds of inflating
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("kind", ["kafka"])
 async def test_25_batches_that_swell_to_56_megabytes_land_within_two_and_a_half_budgets(kind, tmp_path):
