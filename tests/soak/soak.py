@@ -29,7 +29,7 @@ from weather import Weather, resident
 
 from faults.cluster import Cluster, Member
 from lmstream.budget import BUDGET as DEFAULT
-from lmstream.cli.run import AGAIN
+from lmstream.cli.ending import AGAIN
 from lmstream.errors import LmstreamError
 from lmstream.lab import Quota
 
