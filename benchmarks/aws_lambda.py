@@ -27,11 +27,11 @@ from benchmarks.corpus import corpus
 from benchmarks.measure import engine
 from benchmarks.responder import responder
 from lmstream import Record
-from lmstream import lambda_events as events
-from lmstream.awslambda.host import from_environment
+from lmstream.delivery.packing import pack
+from lmstream.hosts.awslambda.host import from_environment
+from lmstream.kafka import lambda_events as events
 from lmstream.lab.runtime_api import Function
 from lmstream.model import Pack
-from lmstream.packing import pack
 from lmstream.sinks.firehose import LIMITS
 
 EVENT = 5_000_000  # bytes

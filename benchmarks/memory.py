@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from benchmarks.corpus import SIZES, corpus
 from benchmarks.procs import usage
 from benchmarks.responder import responder
-from lmstream.budget import BUDGET
+from lmstream.delivery.memory_budget import BUDGET
 
 MINUTES = 4  # of the corpus, made before the run
 DAY_DIGITS = 5  # of a time in nanoseconds: the next is 27.8 hours later

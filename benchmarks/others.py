@@ -12,7 +12,7 @@ from benchmarks import consumer, sink, workers
 from benchmarks.corpus import corpus
 from benchmarks.measure import engine
 from benchmarks.responder import responder
-from lmstream.sinks._gzip import gzip
+from lmstream.storage.compression import gzip
 
 GZIP_LEVEL = 1  # the local sink's default
 GZIP_MOST = 0.35

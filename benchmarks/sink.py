@@ -17,8 +17,8 @@ from typing import Any
 from benchmarks.corpus import corpus
 from benchmarks.measure import engine
 from benchmarks.responder import responder
+from lmstream.delivery.packing import pack, requests
 from lmstream.model import Pack
-from lmstream.packing import pack, requests
 from lmstream.sinks.firehose import LIMITS, Firehose, Settings
 
 STREAM, REGION = "lm-rows", "us-west-2"

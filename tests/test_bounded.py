@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from evil import LISTING, PAGE, Evil, endless, send, trickle
-from lmstream import _aws_answers, bounded
+from lmstream import bounded
+from lmstream.aws import answers
 from lmstream.bounded import Bound, BoundError
+from lmstream.dead_letters import letters_s3
+from lmstream.dead_letters.form import encode
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter, Kind, Pack
-from lmstream.sinks import firehose, letters_s3
-from lmstream.sinks._letters import encode
+from lmstream.sinks import firehose
 
 MOST_KIB = 420 * 1024
 """Of a verb's process; without bounds each of these takes gigabytes."""
@@ -218,13 +220,13 @@ def test_headers_that_trickle_end_within_the_bound(monkeypatch):
     import boto3
     from botocore.config import Config
 
-    monkeypatch.setattr(_aws_answers, "PATIENCE", 0.5)
+    monkeypatch.setattr(answers, "PATIENCE", 0.5)
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     config = Config(retries={"total_max_attempts": 1}, read_timeout=30)
     with Evil(trickle) as evil:
         made = boto3.session.Session().client("s3", endpoint_url=evil.url, region_name="us-east-1", config=config)
-        client = _aws_answers.bound(made)
+        client = answers.bound(made)
         began = time.monotonic()
         with pytest.raises(BoundError, match="none within 0 s"):
             client.list_objects_v2(Bucket="b")
@@ -240,7 +242,7 @@ async def test_letters_in_s3_are_neither_held_up_nor_swollen_by_their_store(monk
         with pytest.raises(BoundError, match=r"s3://b/k: more than 10 bytes"):
             await bucket.get("k", 10)
         await bucket.close()
-    monkeypatch.setattr(_aws_answers, "PATIENCE", 0.5)
+    monkeypatch.setattr(answers, "PATIENCE", 0.5)
     with Evil(trickle) as evil:
         bucket = letters_s3.Bucket(letters_s3.Settings(endpoint_url=evil.url, **settings))
         with pytest.raises(BoundError, match="none within"):
@@ -275,7 +277,7 @@ async def test_an_answer_of_firehose_without_end_is_an_unknown_outcome_and_littl
 
 
 async def test_lambdas_client_of_firehose_is_bounded_too(monkeypatch):
-    from lmstream.awslambda.aws import FirehoseClient
+    from lmstream.hosts.awslambda.clients import FirehoseClient
 
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)

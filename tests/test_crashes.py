@@ -13,11 +13,11 @@ import textwrap
 import pytest
 
 from delivery.doubles import ScriptedSink, bundle, make, record
-from lmstream.config import cluster_of, load
-from lmstream.crashes import Crashes
+from lmstream.config.config import cluster_of, load
 from lmstream.errors import ConfigError
 from lmstream.interfaces import Batch
 from lmstream.lab.generator import Generator
+from lmstream.storage.crash_journal import Crashes
 
 CODEC = """
     import os, signal
@@ -200,7 +200,7 @@ async def _settle_with_a_death(state, break_it, caplog):
     assert pipeline.error is None
     assert pipeline.counts.delivered == 1
     await pipeline.close()
-    (said,) = [each for each in caplog.records if each.name == "lmstream.transform"]
+    (said,) = [each for each in caplog.records if each.name == "lmstream.delivery.transform"]
     assert "t/0/0 is settled, and the memory of its deaths cannot be written" in said.message
     assert said.code == "LMS-4005"
 

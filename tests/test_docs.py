@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from lmstream import Engine, Record, Settings, __version__, cli
-from lmstream.cli import main, runbook
-from lmstream.config import load
+from lmstream.cli import main
+from lmstream.config.config import load
 from lmstream.errors import REASONS, LmstreamError
+from lmstream.observability import runbook
 from lmstream.partitioning import firehose_prefix, jq_query
 
 ROOT = Path(__file__).parents[1]
@@ -210,7 +211,7 @@ def test_every_alarm_has_a_section_and_points_there():
 
 
 def test_every_alarm_of_prometheus_has_a_section():
-    module = pytest.importorskip("lmstream.operations.alarms")
+    module = pytest.importorskip("lmstream.observability.alarms")
     alarms = {each.name for each in runbook.alarms() if "Prometheus" in each.also}
     assert {each.name for each in module.ALARMS} == alarms
     for each in module.ALARMS:

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lmstream._bill import alarms
 from lmstream.cli import main
-from lmstream.deployment import Deployment, load
+from lmstream.deployment.bill import alarms
+from lmstream.deployment.estimate import estimate, prices
+from lmstream.deployment.settings import Deployment, load
 from lmstream.errors import ConfigError
-from lmstream.estimate import estimate, prices
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = ROOT / "deploy/cdk/settings.toml"

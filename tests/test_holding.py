@@ -8,17 +8,17 @@ import msgspec
 import pytest
 
 from delivery.doubles import record
+from lmstream.dead_letters import form
+from lmstream.dead_letters.letters import Letters
+from lmstream.dead_letters.letters import Settings as Folder
+from lmstream.delivery.dead_letter import DETAIL, LARGEST, bound, letter
+from lmstream.delivery.in_flight import Flight
+from lmstream.engine.engine import Engine
+from lmstream.engine.held_value import PLAIN, digest, held_as
 from lmstream.errors import DecodeError
-from lmstream.fanout import Engine
-from lmstream.holding import PLAIN, digest, held_as
 from lmstream.lab.generator import Generator
-from lmstream.letter import DETAIL, LARGEST, bound, letter
 from lmstream.model import DeadLetter
 from lmstream.settings import MIB, Limits, Settings
-from lmstream.sinks import _letters
-from lmstream.sinks.letters import Letters
-from lmstream.sinks.letters import Settings as Folder
-from lmstream.tracking import Flight
 
 BUNDLE = next(Generator(instances=2).bundles()).payload
 WIDE = Settings(org_id="acme", limits=Limits(record_bytes=40 * MIB))
@@ -40,7 +40,7 @@ async def test_a_letter_never_holds_400_mb_of_nothing(tmp_path):
     value = bytes(400_000_000)
     tracemalloc.start()
     made = letter_of(value)
-    line = _letters.encode(made)
+    line = form.encode(made)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(line) < 4_000_000
@@ -54,7 +54,7 @@ async def test_a_letter_never_holds_400_mb_of_nothing(tmp_path):
     del value
     # A replay under the same limits is refused with the same words, and inflates nothing.
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = _letters.decode(path.read_bytes())
+    found = form.decode(path.read_bytes())
     with pytest.raises(DecodeError, match=r"limits\.size") as refused:
         Engine(Settings(org_id="acme")).fan_out(found.record())
     assert "400,000,000 bytes, the limit for a record is 8,388,608" in str(refused.value)
@@ -68,7 +68,7 @@ def test_a_large_bundle_comes_back_byte_for_byte_once_the_limit_lets_it():
     made = letter_of(value)
     assert 0 < len(made.value) < 100_000
     assert made.beginning(100) == value[:100]
-    back = msgspec.json.decode(_letters.encode(made), type=DeadLetter)
+    back = msgspec.json.decode(form.encode(made), type=DeadLetter)
     engine = Engine(WIDE)
     assert engine.fan_out(back.record()).ndjson() == engine.fan_out(record(5, value)).ndjson()
     with pytest.raises(DecodeError, match=r"limits\.size"):
@@ -80,7 +80,7 @@ def test_what_the_engine_takes_anyway_is_held_as_it_is(size):
     value = b"a" * size
     made = letter_of(value)
     assert (made.value, made.held, made.size) == (value, 0, size)
-    assert b'"held"' not in _letters.encode(made)
+    assert b'"held"' not in form.encode(made)
 
 
 def test_what_does_not_shrink_is_held_as_it_is_and_left_out_beyond_the_bound():
@@ -91,12 +91,12 @@ def test_what_does_not_shrink_is_held_as_it_is_and_left_out_beyond_the_bound():
     made = letter_of(large)
     assert made.value is None
     assert (made.held, made.sha256) == (0, sha256(large).hexdigest())
-    assert len(_letters.encode(made)) < 100_000
+    assert len(form.encode(made)) < 100_000
 
 
 def test_the_bound_covers_every_record_that_the_engine_reads():
     for limits in (Limits(), Limits(record_bytes=200 * MIB), Limits(points=5_000_000)):
-        assert bound(limits) >= _letters.largest(limits)
+        assert bound(limits) >= form.largest(limits)
         assert bound(limits) >= LARGEST
 
 

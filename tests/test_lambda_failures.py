@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from awslambda.conftest import entry, mapping_event
 from judging import record
-from lmstream import lambda_failures
+from lmstream.dead_letters import form, lambda_failures
 from lmstream.errors import REASONS
 from lmstream.lab import given_up
 from lmstream.model import DeadLetter
-from lmstream.sinks import _letters
 from repoison import GOOD
 
 CORPUS = Path(__file__).parent / "corpus" / "lambda"
@@ -59,7 +58,7 @@ def test_a_record_keeps_everything_in_its_letter_which_is_one_of_ours():
     found = lambda_failures.read(document())
     assert sorted(found.records, key=str) == sorted(RECORDS, key=str)
     for letter in found.letters:
-        assert _letters.decode(_letters.encode(letter)) == letter
+        assert form.decode(form.encode(letter)) == letter
         assert (letter.reason, letter.code) == ("record.given_up", REASONS["record.given_up"].code)
         assert letter.detail.startswith("Lambda gave the batch up: after about 11 invocations, condition 'RetryAtt")
     assert sorted((each.record() for each in found.letters), key=str) == sorted(RECORDS, key=str)
@@ -96,7 +95,7 @@ def test_a_damaged_document_is_named_with_its_offsets_and_gives_nothing(changes,
     [
         b"",
         GOOD,
-        _letters.encode(DeadLetter(topic="t", partition=0, offset=1, value=document())),
+        form.encode(DeadLetter(topic="t", partition=0, offset=1, value=document())),
         document()[:-1],
         document(KafkaBatchInfo=7),
         document(requestContext=[]),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from judging import ACME, agree, lines_of, record
 from lmstream import Engine
-from lmstream.times import TimePieces
+from lmstream.engine.timestamps import TimePieces
 from repoison import TIME
 from wire import varint
 

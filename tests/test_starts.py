@@ -15,12 +15,14 @@ import pytest
 
 from lmstream.cli import main
 from lmstream.cli.scratch import scratch
-from lmstream.crashes import Crashes
+from lmstream.dead_letters import letters
 from lmstream.errors import ConfigError, SinkError, SourceError
+from lmstream.kafka.connection_probe import knock
 from lmstream.lab import Fault, FirehoseLab, StreamConfig
 from lmstream.settings import Settings
-from lmstream.sinks import _files, letters, local
-from lmstream.sources._knock import knock
+from lmstream.sinks import local
+from lmstream.storage import durable_files
+from lmstream.storage.crash_journal import Crashes
 
 # The state folder
 
@@ -57,14 +59,14 @@ async def test_what_a_killed_process_left_half_made_goes_at_the_next_start_and_n
         "local": lambda: local.make(local.Settings(root=str(tmp_path))),
     }
     await sinks[kind]().check()
-    drafts = tmp_path / _files.DRAFTS
+    drafts = tmp_path / durable_files.DRAFTS
     code = f"""
 import os, signal
 from pathlib import Path
-from lmstream.sinks import _files
+from lmstream.storage import durable_files
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-with _files.folder(Path({str(tmp_path)!r}), ()) as at, _files.drafts(Path({str(tmp_path)!r})) as drafts:
-    _files.replace(at, "5.json", b"half", drafts)
+with durable_files.folder(Path({str(tmp_path)!r}), ()) as at, durable_files.drafts(Path({str(tmp_path)!r})) as drafts:
+    durable_files.replace(at, "5.json", b"half", drafts)
 """
     killed = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
     assert await asyncio.wait_for(killed.wait(), 60) == -signal.SIGKILL
@@ -80,22 +82,22 @@ def test_what_is_being_written_stays_and_what_was_taken_away_is_written_again(tm
 
     def meanwhile(file):
         monkeypatch.setattr(os, "fsync", fsync)
-        _files.sweep(tmp_path)  # a start of another process
+        durable_files.sweep(tmp_path)  # a start of another process
         fsync(file)
 
-    with _files.folder(tmp_path, ()) as at, _files.drafts(tmp_path) as drafts:
+    with durable_files.folder(tmp_path, ()) as at, durable_files.drafts(tmp_path) as drafts:
         monkeypatch.setattr(os, "fsync", meanwhile)
-        _files.replace(at, "a", b"whole", drafts)
+        durable_files.replace(at, "a", b"whole", drafts)
         assert (tmp_path / "a").read_bytes() == b"whole"
 
         def gone(file):
             monkeypatch.setattr(os, "fsync", fsync)
-            for draft in (tmp_path / _files.DRAFTS).iterdir():  # on a disk without locks
+            for draft in (tmp_path / durable_files.DRAFTS).iterdir():  # on a disk without locks
                 draft.unlink()
             fsync(file)
 
         monkeypatch.setattr(os, "fsync", gone)
-        _files.replace(at, "b", b"whole", drafts)
+        durable_files.replace(at, "b", b"whole", drafts)
     assert (tmp_path / "b").read_bytes() == b"whole"
 
 
@@ -109,11 +111,11 @@ def test_a_disk_of_its_own_below_the_root_is_written_there(tmp_path, monkeypatch
         replace(source, target, **places)
 
     monkeypatch.setattr(os, "replace", across)
-    with _files.folder(tmp_path, ("own",)) as at, _files.drafts(tmp_path) as drafts:
-        _files.replace(at, "a", b"whole", drafts)
+    with durable_files.folder(tmp_path, ("own",)) as at, durable_files.drafts(tmp_path) as drafts:
+        durable_files.replace(at, "a", b"whole", drafts)
     assert (tmp_path / "own/a").read_bytes() == b"whole"
     assert len(tried) == 2
-    assert not list((tmp_path / _files.DRAFTS).iterdir())
+    assert not list((tmp_path / durable_files.DRAFTS).iterdir())
 
 
 SCRATCH = """
@@ -263,7 +265,7 @@ async def test_a_name_that_takes_longer_than_a_broker_may_is_waited_for_as_long_
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    monkeypatch.setattr("lmstream.sources._knock._KNOCK", 0.3)
+    monkeypatch.setattr("lmstream.kafka.connection_probe._KNOCK", 0.3)
     await slow_names(monkeypatch, 0.6)
     await knock("localhost", port, None, client_cert=False)
     with pytest.raises(

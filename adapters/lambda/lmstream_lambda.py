@@ -4,6 +4,6 @@
 source mapping; `lmstream_lambda.handler` tells them apart by the event.
 """
 
-from lmstream.awslambda.handlers import esm_handler, handler, pipe_handler
+from lmstream.hosts.awslambda.handlers import esm_handler, handler, pipe_handler
 
 __all__ = ["esm_handler", "handler", "pipe_handler"]

@@ -21,9 +21,9 @@ import pytest
 import yaml
 from botocore.validate import ParamValidator
 
-from lmstream.config import load
+from lmstream.config.config import load
 from lmstream.lab import KafkaLab
-from lmstream.operations.endpoints import USUAL
+from lmstream.observability.endpoints import USUAL
 
 ROOT = Path(__file__).parents[2]
 HERE = ROOT / "adapters/container"
@@ -173,7 +173,7 @@ def test_only_prometheus_may_ask_the_endpoints():
 
 def test_a_stop_has_more_time_than_a_clean_close_needs():
     from lmstream.cli.run import _LAST
-    from lmstream.policy import RuntimePolicy
+    from lmstream.runtime.policy import RuntimePolicy
 
     assert RuntimePolicy().grace + _LAST == CLOSE
     assert POD["terminationGracePeriodSeconds"] > CLOSE
@@ -339,7 +339,9 @@ def test_the_lock_of_the_image_is_all_that_it_needs(tmp_path):
     pip("build", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", wheels, ROOT)
     pip("env", "install", "--no-compile", "--no-deps", "--no-index", "--find-links", wheels, "lmstream")
     python = tmp_path / "env/bin/python"
-    parts = "lmstream.sources.kafka, lmstream.sinks.firehose, lmstream.sinks.letters_s3, lmstream.codecs.otlp_proto"
+    parts = (
+        "lmstream.sources.kafka, lmstream.sinks.firehose, lmstream.dead_letters.letters_s3, lmstream.codecs.otlp_proto"
+    )
     verbs = "lmstream.cli.run, lmstream.cli.publish, lmstream.lab.generator, lmstream.cli.watching"
     subprocess.run([python, "-W", "error", "-c", f"import {parts}, {verbs}"], check=True, cwd=tmp_path, env=PLAIN)
     done = subprocess.run(

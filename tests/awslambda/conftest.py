@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from buckets import S3
-from lmstream.awslambda.host import from_environment
+from lmstream.hosts.awslambda.host import from_environment
 from lmstream.lab.firehose import FirehoseLab
 from lmstream.lab.firehose_config import StreamConfig
 from lmstream.settings import Settings

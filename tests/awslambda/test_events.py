@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from awslambda.conftest import entry, mapping_event, pipe_event
 from judging import ACME, record
 from lmstream import Engine
+from lmstream.dead_letters import form
 from lmstream.errors import ConfigError
-from lmstream.lambda_events import FAULT, parse
+from lmstream.kafka.lambda_events import FAULT, parse
 from lmstream.model import DeadLetter, TopicPartition
-from lmstream.sinks import _letters
 from repoison import GOOD
 
 ONE = record(b"{}")
@@ -112,7 +112,7 @@ def test_an_entry_that_is_no_record_becomes_a_letter_and_its_neighbours_records(
     assert (letter.reason, letter.code) == (FAULT, "LMS-1016")
     assert json.loads(letter.value).items() >= {k: v for k, v in bad.items() if k != "partition"}.items()
     assert next(iter(changes)) in letter.detail
-    assert _letters.decode(_letters.encode(letter)) == letter
+    assert form.decode(form.encode(letter)) == letter
     if event_of is mapping_event and "offset" not in changes:
         assert (tp, offset) == (TopicPartition("lm.metrics.otlp", 0), 8)
     if not changes.keys() & {"topic", "partition", "offset"}:
@@ -123,7 +123,7 @@ def test_an_entry_that_is_no_record_becomes_a_letter_and_its_neighbours_records(
 def test_a_list_of_a_mapping_may_have_any_name(where):
     ((letter, tp, _),) = parse({"records": {where: [{"value": "e30="}]}}).faulty
     assert tp is None
-    assert _letters.decode(_letters.encode(letter)).topic in ("lm", "unknown")
+    assert form.decode(form.encode(letter)).topic in ("lm", "unknown")
 
 
 def test_an_entry_as_deep_as_the_runtime_reads_is_a_letter():
@@ -187,8 +187,8 @@ def test_whatever_comes_is_records_and_letters_or_refused(event):
         size = len(event) if parsed.kind == "pipe" else sum(map(len, event["records"].values()))
         assert len(parsed.records) + len(parsed.faulty) == size
         for each in parsed.faulty:
-            assert _letters.decode(_letters.encode(each.letter)) == each.letter
+            assert form.decode(form.encode(each.letter)) == each.letter
         for each in parsed.records:  # whatever becomes of one can be written
             Engine(ACME).fan_out(msgspec.structs.replace(each, value=GOOD))
             letter = DeadLetter(topic=each.topic, partition=each.partition, offset=each.offset, headers=each.headers)
-            assert _letters.decode(_letters.encode(letter)) == letter
+            assert form.decode(form.encode(letter)) == letter

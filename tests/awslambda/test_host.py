@@ -12,13 +12,13 @@ from awslambda.conftest import EVENTS, Context, entry, pipe_event
 from awslambda.test_events import FAULTS
 from judging import ACME, record
 from lmstream import Engine
-from lmstream.awslambda import answers
-from lmstream.awslambda.host import from_environment
+from lmstream.dead_letters import form
 from lmstream.errors import ConfigError, SinkError
+from lmstream.hosts.awslambda import answers
+from lmstream.hosts.awslambda.host import from_environment
 from lmstream.lab.faults import Fault
 from lmstream.lab.runtime_api import EVENT_BYTES
 from lmstream.model import TopicPartition
-from lmstream.sinks import _letters
 
 GOOD = repoison.GOOD
 MANIFEST = json.loads((repoison.POISON / "poison.json").read_bytes())
@@ -65,7 +65,7 @@ def test_every_poison_first_in_the_middle_and_last_is_dead_lettered_and_the_rest
         check_success(kind, host.handle(EVENTS[kind](map(entry, batch)), Context()))
     assert len(MANIFEST) > 100
     assert world.rows() == expected(good)
-    found = [_letters.decode(path.read_bytes()) for path in (tmp_path / "dead").rglob("*.json")]
+    found = [form.decode(path.read_bytes()) for path in (tmp_path / "dead").rglob("*.json")]
     assert {each.offset: each.reason for each in found} == wanted
 
 

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from buckets import S3
-from lmstream.cli.checker import Checker
 from lmstream.cli.verify import check, expectation
-from lmstream.config import build_letters, load
-from lmstream.fanout import Engine
+from lmstream.config.config import build_letters, load
+from lmstream.engine.engine import Engine
 from lmstream.lab import KafkaLab
 from lmstream.model import DeadLetter, Record
 from lmstream.settings import Settings
+from lmstream.verification.checker import Checker
 
 HOSTILE = "\x1b[31mred\x1b[0m\n\u202eevil"
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from lmstream.cli.runbook import alarms, codes, find
 from lmstream.errors import REASONS
+from lmstream.observability.runbook import alarms, codes, find
 
 
 @pytest.mark.parametrize(

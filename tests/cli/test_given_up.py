@@ -140,7 +140,7 @@ def test_in_a_bucket_they_are_listed_replayed_and_removed_only_as_a_whole(cli, s
 
 
 def test_an_object_that_is_too_large_is_named_and_not_fetched(cli, store, monkeypatch):
-    monkeypatch.setattr("lmstream.lambda_failures.LARGEST", 100)
+    monkeypatch.setattr("lmstream.dead_letters.lambda_failures.LARGEST", 100)
     for key, data in given_up(BATCH):
         store.put(key, data)
     at = ["s3://dlq/aws", "--s3-endpoint-url", store.url, "--s3-region", "us-east-1"]

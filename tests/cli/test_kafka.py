@@ -11,8 +11,8 @@ import time
 import msgspec
 import pytest
 
-from lmstream.cli.checker import Expected
 from lmstream.lab import KafkaLab
+from lmstream.verification.checker import Expected
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith("LMSTREAM_")} | {"COLUMNS": "200"}
 

@@ -9,13 +9,13 @@ import sys
 import pytest
 from rich.console import Console
 
-from lmstream.cli.checker import Checker, Expected
 from lmstream.cli.refusals import NAMED, refusals
 from lmstream.cli.status import Reporter
-from lmstream.fanout import FanOut
-from lmstream.lines import LostPart
+from lmstream.engine.engine import FanOut
+from lmstream.engine.output import LostPart
 from lmstream.model import DeadLetter
-from lmstream.progress import Progress
+from lmstream.runtime.progress import Progress
+from lmstream.verification.checker import Checker, Expected
 
 T = "1715263558360000000"
 ENV = {k: v for k, v in os.environ.items() if not k.startswith("LMSTREAM_")}

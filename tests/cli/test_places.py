@@ -14,11 +14,11 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from buckets import S3
 from lmstream import Engine, Record, Settings
-from lmstream.cli.places import Prefix, S3Access, place
 from lmstream.cli.verify import expectation, failed_lines
 from lmstream.errors import SourceError
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
+from lmstream.storage.objects import Prefix, S3Access, place
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_an_empty_prefix_is_an_empty_place(bucket):
 
 
 def test_large_objects_are_read_in_pieces_and_empty_ones_at_all(bucket, monkeypatch):
-    monkeypatch.setattr("lmstream.cli.places._PIECE", 1000)
+    monkeypatch.setattr("lmstream.storage.objects._PIECE", 1000)
     s3 = boto3.client("s3", endpoint_url=bucket.url, region_name="us-east-1")
     lines = [b'{"n":%d}' % n for n in range(1500)]
     body = b"\n".join(lines)
@@ -171,7 +171,7 @@ def test_large_objects_are_read_in_pieces_and_empty_ones_at_all(bucket, monkeypa
 
 
 def test_an_object_that_changes_while_it_is_read_is_said(bucket, monkeypatch):
-    monkeypatch.setattr("lmstream.cli.places._PIECE", 1000)
+    monkeypatch.setattr("lmstream.storage.objects._PIECE", 1000)
     s3 = boto3.client("s3", endpoint_url=bucket.url, region_name="us-east-1")
     s3.put_object(Bucket="lake", Key="a", Body=b"x\n" * 1000)
     body = place("s3://lake", S3Access(endpoint_url=bucket.url, region="us-east-1")).opened("a")
@@ -276,8 +276,8 @@ def test_the_sample_page_of_the_docs_is_what_verify_writes_today():
 
 
 def test_what_senders_named_is_no_markup_on_the_page():
-    from lmstream.cli.checker import Checker
-    from lmstream.cli.verdict_page import page
+    from lmstream.verification.checker import Checker
+    from lmstream.verification.report_html import page
 
     evil = '<script>alert("x")</script>'
     checker = Checker()

@@ -10,8 +10,9 @@ from itertools import islice
 import pytest
 
 from buckets import S3
-from lmstream import Engine, Record, firehose_failures
+from lmstream import Engine, Record
 from lmstream import Settings as EngineSettings
+from lmstream.dead_letters import firehose_failures
 from lmstream.errors import DecodeError
 from lmstream.lab import FirehoseLab, StreamConfig
 from lmstream.lab.generator import Generator

@@ -11,13 +11,13 @@ from itertools import islice
 
 import pytest
 
-from lmstream.cli.checker import Checker
 from lmstream.cli.publish import Sender
 from lmstream.cli.verify import check, log_entries
+from lmstream.kafka.settings import Settings as KafkaSettings
 from lmstream.lab import Fault, FirehoseLab, KafkaLab, StreamConfig
 from lmstream.lab.generator import Generator
 from lmstream.settings import Settings
-from lmstream.sources._kafka_settings import Settings as KafkaSettings
+from lmstream.verification.checker import Checker
 from sources.kafka_scenarios import committed
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AWS_"))} | {

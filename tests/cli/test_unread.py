@@ -14,7 +14,7 @@ import pytest
 
 from cli.test_signals import ENV, HUNG, Scene, busy
 from lmstream.lab import KafkaLab
-from lmstream.operations import unblocked
+from lmstream.observability import unblocked
 
 RUN = (sys.executable, "-m", "lmstream", "run")
 GRACE = 1

@@ -76,7 +76,7 @@ def test_what_contradicts_itself_is_named_with_its_mend(cli, good, variable, val
 def test_more_than_the_containers_memory_is_refused(cli, good, tmp_path):
     limit = tmp_path / "memory.max"
     limit.write_text("209715200\n")
-    good.setattr("lmstream.cli.checks._CGROUP", limit)
+    good.setattr("lmstream.config.validation._CGROUP", limit)
     said = cli("validate", "--json")
     assert said.code == 2
     assert "this container may take 200 MiB" in failed(said)["memory"]["said"]

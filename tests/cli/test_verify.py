@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from lmstream import Engine, Record, Settings
-from lmstream.cli.checker import Checker, Expected
 from lmstream.cli.verify import expectation
+from lmstream.engine.engine import bundle_id
 from lmstream.errors import DecodeError
-from lmstream.fanout import bundle_id
 from lmstream.model import DeadLetter
+from lmstream.verification.checker import Checker, Expected
 
 
 def ident(offset, partition=0):

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstream._visible import visible
 from lmstream.cli import terminal
 from lmstream.errors import SourceError
-from lmstream.operations import logs
+from lmstream.observability import logs
+from lmstream.visible import visible
 
 EVIL = "a\x1b]0;owned\x07\n forged: line\r\x9b2J\u202e\u2028\ufeffz"
 BAD = set("\x1b\x07\n\r\x9b\u202e\u2028\ufeff")

@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 
 from lmstream import Engine, Record, Settings
-from lmstream.cli.checker import Checker
-from lmstream.cli.verdict_page import page
 from lmstream.cli.verify import expectation
 from lmstream.lab.generator import Generator
+from lmstream.verification.checker import Checker
+from lmstream.verification.report_html import page
 
 SAMPLE = Path(__file__).parents[2] / "docs" / "verdict.html"
 START = 1_764_000_000_000

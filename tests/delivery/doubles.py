@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
+from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.engine.output import LostPart, Spread
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Batch, Limits
-from lmstream.lines import LostPart, Spread
 from lmstream.model import Failure, Kind, Record, TopicPartition
-from lmstream.pipeline import Pipeline
 from lmstream.settings import Settings
-from lmstream.tries import DeliveryPolicy
 
 THROTTLED = Failure(Kind.RETRYABLE, "ServiceUnavailableException", "slow down")
 DOWN = Failure(Kind.RETRYABLE, "InternalFailure", "no luck")

@@ -19,12 +19,12 @@ from delivery.doubles import (
     run,
     until,
 )
-from lmstream.breaker import Breaker, BreakerPolicy
-from lmstream.called import process
+from lmstream.delivery.circuit_breaker import Breaker, BreakerPolicy
+from lmstream.delivery.process_batch import process
 from lmstream.errors import SinkError
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
-from lmstream.runtime import Runtime, RuntimePolicy
+from lmstream.runtime.loop import Runtime, RuntimePolicy
 
 TP = TopicPartition("t", 0)
 TEN = BreakerPolicy(records=10)
@@ -87,7 +87,7 @@ def test_a_topic_of_bad_records_stops_reading_alarms_and_keeps_what_was_not_dead
         assert source.rooms[-1] <= 0
 
     run(scenario())
-    (line,) = [r.message for r in caplog.records if r.name == "lmstream.runtime"]
+    (line,) = [r.message for r in caplog.records if r.name == "lmstream.runtime.loop"]
     assert "reading is paused until an operator acts: LMS-4007 no row could be made of 6 of the last 10" in line
 
 
@@ -212,6 +212,6 @@ def test_a_dead_letter_sink_that_is_down_is_announced_with_coordinates_and_its_r
         assert pipeline.balanced
 
     run(scenario())
-    down, back = [r.message for r in caplog.records if r.name == "lmstream.runtime"]
+    down, back = [r.message for r in caplog.records if r.name == "lmstream.runtime.loop"]
     assert "dead letters cannot be written, t/0/3 and 1 more wait" in down
     assert back == "dead letters are durable again"

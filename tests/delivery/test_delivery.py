@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.doubles import DOWN, LIMITS, MISSING, REFUSED, THROTTLED, ScriptedLetters, ScriptedSink, now, run
-from lmstream.burial import LetterDelivery
-from lmstream.delivery import Delivery
+from lmstream.delivery.dead_letter_writer import LetterDelivery
+from lmstream.delivery.retry import UNKNOWN, DeliveryPolicy, backoff
+from lmstream.delivery.sender import Delivery
 from lmstream.model import DeadLetter, Failure, Kind, Pack
-from lmstream.tries import UNKNOWN, DeliveryPolicy, backoff
 
 PACKS = [Pack(b"%d\n" % n, 1) for n in range(10)]  # three requests of at most four
 STEPS = st.one_of(

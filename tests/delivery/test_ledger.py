@@ -5,8 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lmstream.ledger import Ledger
 from lmstream.model import TopicPartition
+from lmstream.runtime.offset_ledger import Ledger
 
 TP = TopicPartition("t", 0)
 OTHER = TopicPartition("t", 1)

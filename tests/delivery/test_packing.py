@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmstream.delivery.packing import FRAME_BYTES, pack, request_size, requests, split
 from lmstream.interfaces import Limits
 from lmstream.model import Pack
-from lmstream.packing import FRAME_BYTES, pack, request_size, requests, split
 
 LIMITS = st.builds(
     Limits,

@@ -28,12 +28,13 @@ from delivery.doubles import (
     run,
     until,
 )
-from lmstream import Engine, Settings, __version__, called
-from lmstream.burial import LETTER_WRITES
+from lmstream import Engine, Settings, __version__
+from lmstream.delivery import process_batch
+from lmstream.delivery.dead_letter_writer import LETTER_WRITES
+from lmstream.delivery.in_flight import OVERHEAD
+from lmstream.delivery.rolling import RollPolicy
 from lmstream.interfaces import Batch
 from lmstream.model import Record, Status, TopicPartition
-from lmstream.rolling import RollPolicy
-from lmstream.tracking import OVERHEAD
 
 VALUES = st.one_of(
     st.none(),
@@ -90,7 +91,7 @@ def test_process_acknowledges_only_what_is_durable(values, script, faults, limit
         sink.on_write = letters.on_write = lambda _: check_balance(pipeline)
         records = [record(at, value) for at, value in enumerate(values)]
         start = now()
-        outcome = await called.process(pipeline, Batch(records), None if deadline is None else start + deadline)
+        outcome = await process_batch.process(pipeline, Batch(records), None if deadline is None else start + deadline)
         assert len(outcome.statuses) == len(records)
         if deadline is None:
             assert outcome.complete
@@ -106,7 +107,7 @@ def test_process_acknowledges_only_what_is_durable(values, script, faults, limit
         # The next invocation is as good as the first.
         sink.script.clear()
         letters.script.clear()
-        again = await called.process(pipeline, Batch([record(99, bundle(3))]))
+        again = await process_batch.process(pipeline, Batch([record(99, bundle(3))]))
         assert again.statuses == [Status.DELIVERED]
         assert (again.rows, again.dead_letters, again.skipped) == (3, 0, {})
 
@@ -165,7 +166,7 @@ def process(*values, script=(), faults=(), limits=LIMITS, deadline=None, **more)
         sink, letters = ScriptedSink(script, limits=limits), ScriptedLetters(faults)
         pipeline = make(sink, letters, **more)
         records = [v if isinstance(v, Record) else record(at, v) for at, v in enumerate(values)]
-        outcome = await called.process(pipeline, Batch(records), deadline and now() + deadline)
+        outcome = await process_batch.process(pipeline, Batch(records), deadline and now() + deadline)
         await pipeline.close()
         return outcome, sink, letters, pipeline
 
@@ -228,8 +229,8 @@ def test_after_a_bug_the_next_batch_starts_anew():
     async def main():
         pipeline = make(ScriptedSink())
         with pytest.raises(ZeroDivisionError):
-            await called.process(pipeline, Batch([record(0, bundle(1)), record(1, bundle(1, fault="bug"))]))
-        assert (await called.process(pipeline, Batch([record(0, bundle(1))]))).complete
+            await process_batch.process(pipeline, Batch([record(0, bundle(1)), record(1, bundle(1, fault="bug"))]))
+        assert (await process_batch.process(pipeline, Batch([record(0, bundle(1))]))).complete
         assert pipeline.balanced
 
     run(main())
@@ -491,14 +492,14 @@ def test_cancelling_process_leaves_nothing_running_and_the_pipeline_usable(when,
     async def main():
         sink = ScriptedSink(script, limits=OBJECTS if by_path else LIMITS, latency=lambda: 0.5)
         pipeline = make(sink)
-        task = asyncio.create_task(called.process(pipeline, Batch([record(at, bundle(5)) for at in range(6)])))
+        task = asyncio.create_task(process_batch.process(pipeline, Batch([record(at, bundle(5)) for at in range(6)])))
         await asyncio.sleep(when)
         task.cancel()
         await asyncio.wait({task})
         assert len(asyncio.all_tasks()) == 1
         assert (pipeline.in_flight, pipeline.in_flight_bytes, pipeline.balanced) == (0, 0, True)
         sink.script.clear()
-        assert (await called.process(pipeline, Batch([record(9, bundle(5))]))).complete
+        assert (await process_batch.process(pipeline, Batch([record(9, bundle(5))]))).complete
 
     run(main())
 
@@ -510,14 +511,16 @@ def test_cancelling_process_in_the_middle_of_transforming_leaves_nothing_behind(
         pipeline = make(sink, letters)
         values = [b"junk", bundle(1), bundle(1, bad=1)] * 300
         for steps in range(6):
-            task = asyncio.create_task(called.process(pipeline, Batch([record(at, v) for at, v in enumerate(values)])))
+            task = asyncio.create_task(
+                process_batch.process(pipeline, Batch([record(at, v) for at, v in enumerate(values)]))
+            )
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait({task})
             assert (pipeline.in_flight, pipeline.in_flight_bytes, pipeline.balanced) == (0, 0, True)
             fresh = [record(10_000 + steps, bundle(1)), record(20_000 + steps, b"junk")]
-            outcome = await called.process(pipeline, Batch(fresh))
+            outcome = await process_batch.process(pipeline, Batch(fresh))
             assert outcome.statuses == [Status.DELIVERED, Status.DEAD_LETTERED]
             assert [each.rows for each in sink.accepted[-1:]] == [1]
             assert letters.letters[-1].offset == 20_000 + steps
@@ -528,10 +531,10 @@ def test_cancelling_process_in_the_middle_of_transforming_leaves_nothing_behind(
 def test_one_batch_at_a_time():
     async def main():
         pipeline = make(ScriptedSink())
-        task = asyncio.create_task(called.process(pipeline, Batch([record(0, bundle(5))])))
+        task = asyncio.create_task(process_batch.process(pipeline, Batch([record(0, bundle(5))])))
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="one batch at a time"):
-            await called.process(pipeline, Batch([]))
+            await process_batch.process(pipeline, Batch([]))
         assert (await task).complete
 
     run(main())
@@ -581,7 +584,7 @@ def test_a_letter_is_never_larger_than_its_sink_takes(value, header, kept):
         letters.largest = 80_000
         pipeline = make(sink, letters)
         whole = b"junk".ljust(value)
-        outcome = await called.process(
+        outcome = await process_batch.process(
             pipeline, Batch([record(0, whole, key=b"k", headers=(("h", b"x" * header),)), record(1, bundle(2))])
         )
         assert outcome.statuses == [Status.DEAD_LETTERED, Status.DELIVERED]

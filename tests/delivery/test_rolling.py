@@ -5,8 +5,8 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmstream.delivery.rolling import Roller, RollPolicy
 from lmstream.interfaces import Limits
-from lmstream.rolling import Roller, RollPolicy
 
 LIMITS = Limits(pack_bytes=60, pack_rows=6, request_packs=1, request_bytes=60, by_path=True)
 WIDE = Limits(pack_bytes=10**6, pack_rows=10**6, request_packs=1, request_bytes=10**6, by_path=True)

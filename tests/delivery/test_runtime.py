@@ -24,10 +24,10 @@ from delivery.doubles import (
     run,
     told_to_run,
 )
+from lmstream.delivery.rolling import RollPolicy
 from lmstream.errors import SinkError, SourceError
 from lmstream.model import Failure, Kind, TopicPartition
-from lmstream.rolling import RollPolicy
-from lmstream.runtime import Runtime, RuntimePolicy
+from lmstream.runtime.loop import Runtime, RuntimePolicy
 
 TP = TopicPartition("t", 0)
 
@@ -414,7 +414,7 @@ def test_a_missing_stream_ends_a_command_and_keeps_a_service_waiting(caplog):
         sink.down = None
         assert (await task).rows == 180
         # One alarm, under the code that its text has, and one all-clear.
-        alarm, clear = [each for each in caplog.records if each.name == "lmstream.runtime"]
+        alarm, clear = [each for each in caplog.records if each.name == "lmstream.runtime.loop"]
         assert (alarm.reason, alarm.code, "LMS-4004" in alarm.message) == ("sink.missing", "LMS-4004", True)
         assert clear.message.startswith("the sink takes rows again after")
 

@@ -6,11 +6,11 @@ import os
 import pytest
 
 from delivery.simulation import BrokenError, play
-from lmstream.assignments import Assignments
-from lmstream.delivery import Delivery
-from lmstream.ledger import Ledger
+from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery.sender import Delivery
 from lmstream.model import Status
-from lmstream.pipeline import Pipeline
+from lmstream.runtime.assignments import Assignments
+from lmstream.runtime.offset_ledger import Ledger
 
 SCHEDULES = 300
 

@@ -22,13 +22,13 @@ from delivery.doubles import (
     record,
     run,
 )
-from lmstream.breaker import BreakerPolicy
-from lmstream.called import process
+from lmstream.delivery.circuit_breaker import BreakerPolicy
+from lmstream.delivery.in_flight import REJECTED, Flight
+from lmstream.delivery.process_batch import process
 from lmstream.errors import SinkError
 from lmstream.interfaces import PARTS, Batch
 from lmstream.model import Status
-from lmstream.runtime import Runtime, RuntimePolicy
-from lmstream.tracking import REJECTED, Flight
+from lmstream.runtime.loop import Runtime, RuntimePolicy
 
 TEN = BreakerPolicy(records=10)
 KINDS = {
@@ -245,7 +245,7 @@ def test_unknown_members_are_told_of_once_by_name_with_a_record_that_has_them(ca
     caplog.set_level(logging.WARNING)
     summary, _ = summary_of([bundle(1), bundle(1, unknown=2), bundle(1, unknown=30), bundle(1, unknown=3)])
     assert summary.unknown == [f"$.items[{n}].odd{n}" for n in range(10)]
-    (line,) = [r for r in caplog.records if r.name == "lmstream.runtime"]
+    (line,) = [r for r in caplog.records if r.name == "lmstream.runtime.loop"]
     assert line.message.startswith("t/0/1: members that OTLP metrics do not know")
     assert "$.items[0].odd0, $.items[1].odd1" in line.message
     assert (line.code, line.reason) == ("LMS-1018", "decode.not_understood")

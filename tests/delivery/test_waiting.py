@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from delivery.doubles import LIMITS, ScriptedSink, ToyEngine, make, now, record, run, until
 from lmstream import Engine, Record
 from lmstream import Settings as EngineSettings
-from lmstream.active import MOST, QUOTA, WINDOW, Active
-from lmstream.called import process
+from lmstream.delivery.active_partitions import MOST, QUOTA, WINDOW, Active
+from lmstream.delivery.process_batch import process
+from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.engine.output import Spread
 from lmstream.interfaces import Batch
-from lmstream.lines import Spread
 from lmstream.model import Status, TopicPartition
-from lmstream.tries import DeliveryPolicy
 
 PARTITIONED = msgspec.structs.replace(LIMITS, partitions=True)
 NAMES = [SimpleNamespace(key=f"m{n}") for n in range(10_000)]

@@ -9,18 +9,19 @@ from collections import Counter, deque
 from heapq import heappop, heappush
 from pathlib import Path
 
-from lmstream.cli.checker import Checker, Expected, Report, row_id
 from lmstream.cli.verify import check
-from lmstream.fanout import Engine, bundle_id
+from lmstream.dead_letters import letters
+from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.engine.engine import Engine, bundle_id
 from lmstream.interfaces import Batch
 from lmstream.lab import FirehoseLab, FolderStore, StreamConfig
 from lmstream.lab.generator import Generator
 from lmstream.model import Record, TopicPartition
-from lmstream.pipeline import Pipeline
-from lmstream.runtime import Runtime, RuntimePolicy
+from lmstream.runtime.loop import Runtime, RuntimePolicy
 from lmstream.settings import Settings
-from lmstream.sinks import firehose, letters
-from lmstream.tries import DeliveryPolicy
+from lmstream.sinks import firehose
+from lmstream.verification.checker import Checker, Expected, Report, row_id
 
 TOPIC = "lm"
 STREAM = "rows"

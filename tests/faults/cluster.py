@@ -12,14 +12,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from faults.checking import AWS, SETTINGS, STREAM, TOPIC, Scene
-from lmstream.cli.checker import Expected
 from lmstream.cli.publish import Sender
 from lmstream.cli.verify import expectation
-from lmstream.fanout import Engine
+from lmstream.engine.engine import Engine
 from lmstream.lab import Broker, TcpFaults
 from lmstream.lab.generator import Generator
 from lmstream.model import Record
 from lmstream.sources.kafka import Kafka, Settings, read_range
+from lmstream.verification.checker import Expected
 
 GROUP = "g"
 SESSION = 3.0

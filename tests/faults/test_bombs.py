@@ -9,9 +9,9 @@ from aiokafka import AIOKafkaProducer
 
 from faults.checking import TOPIC
 from faults.cluster import Cluster
-from lmstream.cli.checker import Expected
-from lmstream.fanout import bundle_id
-from lmstream.sinks._letters import decode
+from lmstream.dead_letters.form import decode
+from lmstream.engine.engine import bundle_id
+from lmstream.verification.checker import Expected
 
 MIB = 1 << 20
 BOMBS = {"gzip": 300, "snappy": 100, "lz4": 300, "zstd": 300}

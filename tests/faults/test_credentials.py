@@ -11,7 +11,7 @@ from aiobotocore.utils import AioContainerMetadataFetcher
 from aiohttp import web
 
 from faults.checking import AWS, LogSource, Scene, until
-from lmstream.tries import DeliveryPolicy
+from lmstream.delivery.retry import DeliveryPolicy
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them
 

@@ -8,9 +8,9 @@ from aiokafka import AIOKafkaProducer
 from faults import cluster as members
 from faults.checking import TOPIC
 from faults.cluster import Cluster
-from lmstream.cli.checker import Expected
-from lmstream.fanout import bundle_id
-from lmstream.sinks._letters import decode
+from lmstream.dead_letters.form import decode
+from lmstream.engine.engine import bundle_id
+from lmstream.verification.checker import Expected
 from test_crashes import CODEC
 
 DEADLY = b'{"KILLS":1,"resourceMetrics":[]}'

@@ -10,8 +10,8 @@ from faults.checking import AWS, until
 from faults.cluster import Cluster
 from faults.running import Running, end
 from lmstream.cli.watching import look_at_ends
-from lmstream.operations.readings import Readings
-from lmstream.tries import DeliveryPolicy
+from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.observability.readings import Readings
 
 KEPT = 60.0
 

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from faults.checking import AWS, TOPIC, LogSource, Scene, seed_of, until
-from lmstream.called import process
+from lmstream.delivery.process_batch import process
+from lmstream.delivery.retry import DeliveryPolicy
 from lmstream.interfaces import Batch
 from lmstream.lab import Fault, Quota
 from lmstream.lab.generator import HOSTILE_NAMES
 from lmstream.model import Record, Status
 from lmstream.sinks.firehose import LIMITS
-from lmstream.tries import DeliveryPolicy
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from lmstream.sinks import letters, local
+from lmstream.dead_letters import letters
+from lmstream.sinks import local
 
 
 async def test_starts_at_the_same_moment_find_their_folders_well(tmp_path):

@@ -7,16 +7,16 @@ import time
 from itertools import takewhile
 
 from lmstream import Engine, Settings
-from lmstream.cli.checker import Checker
 from lmstream.cli.publish import Sender
 from lmstream.cli.verify import log_entries
+from lmstream.dead_letters.letters import Letters
+from lmstream.dead_letters.letters import Settings as LetterSettings
+from lmstream.delivery.pipeline import Pipeline
 from lmstream.lab.generator import Generator
-from lmstream.pipeline import Pipeline
-from lmstream.runtime import Runtime, RuntimePolicy
-from lmstream.sinks.letters import Letters
-from lmstream.sinks.letters import Settings as LetterSettings
+from lmstream.runtime.loop import Runtime, RuntimePolicy
 from lmstream.sinks.memory import Memory
 from lmstream.sources import kafka
+from lmstream.verification.checker import Checker
 from sources.kafka_scenarios import settings
 
 

@@ -10,9 +10,9 @@ from kafka.apache import MissingError
 from kafka.conftest import SAID
 from kafka.three import NODES, Three
 from lmstream.cli import main
-from lmstream.sources._kafka_access import Access
-from lmstream.sources._kafka_settings import Settings
-from lmstream.sources._librdkafka_admin import administering
+from lmstream.kafka.access import Access
+from lmstream.kafka.admin import administering
+from lmstream.kafka.settings import Settings
 
 pytestmark = pytest.mark.skipif("bool(os.environ.get('LMSTREAM_TEST_BOOTSTRAP'))", reason="needs nodes of its own")
 TOPIC, GROUP = "lm.metrics.otlp", "lmstream"

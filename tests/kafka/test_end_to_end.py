@@ -11,9 +11,9 @@ import time
 import pytest
 
 from lmstream import Settings
-from lmstream.cli.checker import Checker
 from lmstream.cli.verify import check, log_entries
 from lmstream.lab import FirehoseLab, StreamConfig
+from lmstream.verification.checker import Checker
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AWS_"))}
 ENV |= {"COLUMNS": "200", "AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "lab", "NO_PROXY": "127.0.0.1"}

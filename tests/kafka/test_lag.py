@@ -6,8 +6,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from lmstream.kafka.lag import lag
 from lmstream.sources import kafka
-from lmstream.sources._kafka_lag import lag
 from sources.kafka_scenarios import settings
 
 RETENTION = 6 * 3600.0

@@ -5,10 +5,10 @@ import os
 import pytest
 from msgspec.structs import replace
 
-from lmstream.config import build_letters, check_letters, load
+from lmstream.config.config import build_letters, check_letters, load
+from lmstream.dead_letters.form import decode, encode
 from lmstream.errors import ConfigError, SinkError
 from lmstream.model import DeadLetter
-from lmstream.sinks._letters import decode, encode
 from lmstream.sources import kafka
 from sources.kafka_scenarios import read_range, settings
 

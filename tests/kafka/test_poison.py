@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from lmstream.errors import ConfigError, SourceError
+from lmstream.kafka.lag import lag
+from lmstream.kafka.librdkafka import PEAK
+from lmstream.kafka.skip import skip
 from lmstream.model import UNREADABLE
 from lmstream.sources import kafka
-from lmstream.sources._kafka_lag import lag
-from lmstream.sources._kafka_skip import skip
-from lmstream.sources._librdkafka_client import PEAK
 from lmstream.sources.kafka import read_range
 from sources.batches import batch, publish
 from sources.kafka_scenarios import security, settings, source

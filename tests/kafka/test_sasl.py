@@ -12,13 +12,13 @@ from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScram
 from kafka.iam import IamBroker
 from lmstream.cli import main
 from lmstream.cli.kafka import producing
+from lmstream.dead_letters import letters_kafka
 from lmstream.errors import SourceError
+from lmstream.kafka.admin import administering
+from lmstream.kafka.lag import lag
+from lmstream.kafka.tls import Tls
 from lmstream.model import DeadLetter
-from lmstream.sinks import letters_kafka
 from lmstream.sources import kafka
-from lmstream.sources._kafka_lag import lag
-from lmstream.sources._librdkafka_admin import administering
-from lmstream.sources._tls import Tls
 from lmstream.sources.kafka import read_range
 from sources.kafka_scenarios import committed, polled, produce
 

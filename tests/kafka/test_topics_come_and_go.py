@@ -8,8 +8,8 @@ import pytest
 
 from delivery.doubles import ScriptedSink, make
 from lmstream.errors import SourceError
-from lmstream.operations.readings import Readings
-from lmstream.runtime import Runtime
+from lmstream.observability.readings import Readings
+from lmstream.runtime.loop import Runtime
 from sources.kafka_scenarios import produce, settings, source
 
 
@@ -109,8 +109,8 @@ async def test_a_name_that_is_not_there_stops_a_start_or_is_waited_for(ours, top
 
 
 async def test_the_lag_of_a_pattern_is_that_of_the_topics(ours, topic):
+    from lmstream.kafka.lag import lag
     from lmstream.sources import kafka
-    from lmstream.sources._kafka_lag import lag
 
     await ours.create_topic(f"{topic}.one", 2)
     await ours.create_topic(f"{topic}.two")

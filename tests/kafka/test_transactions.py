@@ -8,10 +8,10 @@ import pytest
 from confluent_kafka import Producer
 
 from kafka.running import running
+from lmstream.kafka.lag import lag
 from lmstream.lab.generator import Generator
 from lmstream.model import TopicPartition
 from lmstream.sources import kafka
-from lmstream.sources._kafka_lag import lag
 from sources.kafka_scenarios import settings
 
 BUNDLES = itertools.islice(Generator(instances=1, start_ms=1_700_000_000_000).bundles(), 20)

@@ -11,9 +11,10 @@ import promql_parser
 import pytest
 import yaml
 
-from lmstream.cli import main, runbook
-from lmstream.operations.alarms import ALARMS, PANELS, dashboard, rules, titled
-from lmstream.telemetry import CATALOGUE, SERVED
+from lmstream.cli import main
+from lmstream.observability import runbook
+from lmstream.observability.alarms import ALARMS, PANELS, dashboard, rules, titled
+from lmstream.observability.metrics_catalogue import CATALOGUE, SERVED
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "adapters/container/observability"

@@ -7,8 +7,8 @@ import logging
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstream.operations.calm import KINDS, SAID, Calm
-from lmstream.operations.logs import handler, logging_to
+from lmstream.observability.calm import KINDS, SAID, Calm
+from lmstream.observability.logs import handler, logging_to
 
 KAFKA, CLIENT = "lmstream.sources.kafka", "lmstream.sources.kafka.librdkafka"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lmstream.model import DeadLetter
-from lmstream.operations.letters import MINUTE, NAMED, Telling
-from lmstream.operations.logs import CUT, handler, logging_to
+from lmstream.observability.dead_letter_log import MINUTE, NAMED, Telling
+from lmstream.observability.logs import CUT, handler, logging_to
 
 SRC = Path(__file__).parents[2] / "src/lmstream"
 CANARY = "canary-77aa31"

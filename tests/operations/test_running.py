@@ -18,8 +18,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lmstream.lab import FirehoseLab, KafkaLab, StreamConfig
+from lmstream.observability.metrics_catalogue import SERVED
 from lmstream.settings import Settings
-from lmstream.telemetry import SERVED
 
 CANARY = "canary-5f1c9a-secret"
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AWS_"))} | {

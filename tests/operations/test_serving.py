@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lmstream.operations import serving
-from lmstream.operations.endpoints import _sparing
-from lmstream.operations.serving import CONNECTIONS, Answer, Server
+from lmstream.observability import serving
+from lmstream.observability.endpoints import _sparing
+from lmstream.observability.serving import CONNECTIONS, Answer, Server
 
 BODY = b"x" * 4_000_000  # more than the kernel's buffers of a loopback connection take
 

@@ -7,11 +7,11 @@ import botocore.exceptions
 import botocore.parsers
 import pytest
 
+from lmstream.aws.asking import PASSING
 from lmstream.errors import ConfigError, SinkError
 from lmstream.lab import Fault, FirehoseLab, StreamConfig
 from lmstream.model import Kind, Pack
 from lmstream.settings import Settings as EngineSettings
-from lmstream.sinks._asking import PASSING
 from lmstream.sinks._firehose_errors import ERRORS, classify, failure_of
 from lmstream.sinks.firehose import LIMITS, Firehose, Settings, judge
 
@@ -166,7 +166,7 @@ BUSY = [
 
 @pytest.mark.parametrize("fault", BUSY, ids=lambda f: f.code or str(f.status))
 async def test_a_service_that_is_busy_before_a_start_is_asked_again_and_has_answered(lab, sink, fault, monkeypatch):
-    monkeypatch.setattr("lmstream.sinks._asking.WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr("lmstream.aws.asking.WAITS", (0.01, 0.01, 0.01))
     lab.describe_faults.extend([fault] * 3)
     assert (await sink.describe())["DeliveryStreamName"] == "rows"
     lab.describe_faults.extend([fault] * 4)
@@ -203,7 +203,7 @@ async def test_a_signature_whose_time_is_off_is_sent_again_at_once_and_told_as_a
 
 
 async def test_a_start_asks_again_after_an_expired_signature_and_then_says_clock(lab, sink, monkeypatch):
-    monkeypatch.setattr("lmstream.sinks._asking.WAITS", (0.01, 0.01))
+    monkeypatch.setattr("lmstream.aws.asking.WAITS", (0.01, 0.01))
     old = Fault(status=400, code="InvalidSignatureException", message="Signature expired: it is now earlier than then")
     lab.describe_faults.append(old)
     assert (await sink.describe())["DeliveryStreamStatus"] == "ACTIVE"

@@ -20,7 +20,7 @@ from botocore.session import get_session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstream.awslambda.aws import FirehoseClient
+from lmstream.hosts.awslambda.clients import FirehoseClient
 from lmstream.lab.firehose import FirehoseLab
 from lmstream.lab.firehose_config import StreamConfig
 from lmstream.model import Pack

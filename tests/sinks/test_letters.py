@@ -7,9 +7,9 @@ import stat
 
 import pytest
 
+from lmstream.dead_letters.letters import Letters, Settings
 from lmstream.errors import ConfigError, SinkError
 from lmstream.model import DeadLetter
-from lmstream.sinks.letters import Letters, Settings
 from lmstream.sources.files import Files
 from lmstream.sources.files import Settings as FilesSettings
 

@@ -6,16 +6,16 @@ import msgspec
 import pytest
 
 from delivery.doubles import ScriptedSink, ToyEngine, bundle, record, until
-from lmstream.config import build_letters, check_letters, load
+from lmstream.config.config import build_letters, check_letters, load
+from lmstream.dead_letters.letters_kafka import Letters, Settings
+from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery.retry import DeliveryPolicy
 from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Batch
+from lmstream.kafka import settings
 from lmstream.lab import KafkaLab
 from lmstream.model import DeadLetter
-from lmstream.pipeline import Pipeline
-from lmstream.sinks.letters_kafka import Letters, Settings
-from lmstream.sources import _kafka_settings
 from lmstream.sources.kafka import read_range
-from lmstream.tries import DeliveryPolicy
 
 
 def letter(offset=7, value=b"\x00bundle", topic="lm.metrics", **more):
@@ -51,7 +51,7 @@ async def test_letters_are_acknowledged_keyed_and_read_back_over_mtls_with_the_s
         await asyncio.gather(sink.write(letters[:40]), sink.write(letters[40:]), sink.write(letters[:1]))
         await sink.close()
         await sink.close()
-        settings = _kafka_settings.Settings(bootstrap=lab.bootstrap, topics=("dlq",), **secured)
+        settings = settings.Settings(bootstrap=lab.bootstrap, topics=("dlq",), **secured)
         records = await kept(settings)
     assert len(records) == 71
     assert {each.key for each in records} == {b"lm.metrics/3/%d" % n for n in range(70)}
@@ -121,7 +121,7 @@ async def test_an_outage_stalls_its_partition_while_the_others_go_on_and_drops_n
         letters._settings = msgspec.structs.replace(letters._settings, bootstrap=second.bootstrap)
         async with asyncio.timeout(30):
             await pipeline.drain()
-        records = await kept(_kafka_settings.Settings(bootstrap=second.bootstrap, topics=("dlq",)))
+        records = await kept(settings.Settings(bootstrap=second.bootstrap, topics=("dlq",)))
         await pipeline.close()
     assert {each.key for each in records} == {b"t/0/%d" % n for n in range(5)}
     assert (pipeline.letters.trouble, pipeline.in_flight, pipeline.balanced) == (None, 0, True)

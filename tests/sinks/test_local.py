@@ -13,8 +13,8 @@ import pytest
 
 from lmstream.errors import ConfigError
 from lmstream.model import Kind, Pack
-from lmstream.sinks import _gzip
 from lmstream.sinks.local import Local, Settings
+from lmstream.storage import compression
 
 PATH = "acme/CpuUsage/2024/05/09/14/"
 
@@ -50,7 +50,7 @@ async def test_content_is_the_same_with_isal_and_without(tmp_path, monkeypatch, 
     for root in ("with", "without"):
         sink = local(tmp_path / root, level=level)
         assert list(await sink.write([Pack(rows, 5000, PATH), Pack(b"", 0, PATH)])) == [None] * 2
-        monkeypatch.setattr(_gzip, "_isal", None)
+        monkeypatch.setattr(compression, "_isal", None)
     for name in files(tmp_path / "with"):
         one, other = ((tmp_path / root / name).read_bytes() for root in ("with", "without"))
         assert gzip.decompress(one) == gzip.decompress(other)
@@ -62,7 +62,7 @@ async def test_content_is_the_same_with_isal_and_without(tmp_path, monkeypatch, 
 
 
 def test_isal_is_really_used_where_it_is_installed():
-    assert _gzip._isal is not None  # the lock of the tests has it
+    assert compression._isal is not None  # the lock of the tests has it
 
 
 @pytest.mark.parametrize("path", ["../", "/etc/", "a/../../b/", "a/./b/", ".hidden/", "a/\0/", "a\\b/", "a/.."])
@@ -123,7 +123,7 @@ def test_a_file_size_limit_is_retryable_and_leaves_nothing_behind(tmp_path):
     program = """
 import asyncio, resource, signal, sys
 from lmstream.model import Pack
-from lmstream.sinks import _gzip
+from lmstream.storage import compression
 from lmstream.sinks.local import Local, Settings
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -176,7 +176,7 @@ def test_a_process_killed_at_any_step_leaves_no_partial_object(tmp_path, point):
     program = """
 import asyncio, os, signal, sys
 from lmstream.model import Pack
-from lmstream.sinks import _gzip
+from lmstream.storage import compression
 from lmstream.sinks.local import Local, Settings
 def die(*_a, **_k): os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(Local(Settings(root=sys.argv[1])).check())

@@ -28,8 +28,8 @@ if __name__ == "__main__":
 from weather import Weather, resident
 
 from faults.cluster import Cluster, Member
-from lmstream.budget import BUDGET as DEFAULT
 from lmstream.cli.ending import AGAIN
+from lmstream.delivery.memory_budget import BUDGET as DEFAULT
 from lmstream.errors import LmstreamError
 from lmstream.lab import Quota
 

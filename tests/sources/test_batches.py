@@ -9,10 +9,10 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmstream.kafka.batch_guard import HEADER, Raw, TooLargeError, UnreadableError, inflated
+from lmstream.kafka.batch_opening import Opened
+from lmstream.kafka.fetch_guard import SMALL, carried, guarded
 from lmstream.model import CLOSED, UNREADABLE, TopicPartition
-from lmstream.sources._batches import HEADER, Raw, TooLargeError, UnreadableError, inflated
-from lmstream.sources._guard import SMALL, carried, guarded
-from lmstream.sources._opening import Opened
 from sources.batches import batch, signed
 
 CODECS = {1: gzip_encode, 2: snappy_encode, 3: lz4_encode, 4: zstd_encode}

@@ -6,9 +6,11 @@ import time
 import pytest
 
 from lmstream.errors import ConfigError, SourceError
+from lmstream.kafka import connection, connection_probe
+from lmstream.kafka.group import librdkafka_member, librdkafka_thread
 from lmstream.lab import KafkaLab
 from lmstream.model import TopicPartition
-from lmstream.sources import _kafka, _knock, _librdkafka, _librdkafka_thread, confluent, kafka
+from lmstream.sources import confluent, kafka
 from lmstream.sources.kafka import Kafka, Settings
 from sources import kafka_scenarios as scenarios
 from sources.kafka_scenarios import SCENARIOS, polled, produce
@@ -16,11 +18,11 @@ from sources.kafka_scenarios import SCENARIOS, polled, produce
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(_kafka, "_TOPIC_WAIT", 0.1)
-    monkeypatch.setattr(_knock, "_KNOCK", 1.0)
-    monkeypatch.setattr(_kafka, "_STOP", 2.0)
-    monkeypatch.setattr(_librdkafka, "_TOPIC_WAIT", 0.1)
-    monkeypatch.setattr(_librdkafka_thread, "STOP", 2.0)
+    monkeypatch.setattr(connection, "_TOPIC_WAIT", 0.1)
+    monkeypatch.setattr(connection_probe, "_KNOCK", 1.0)
+    monkeypatch.setattr(connection, "_STOP", 2.0)
+    monkeypatch.setattr(librdkafka_member, "_TOPIC_WAIT", 0.1)
+    monkeypatch.setattr(librdkafka_thread, "STOP", 2.0)
 
 
 MODULES = [pytest.param(kafka, id="kafka"), pytest.param(confluent, id="confluent")]

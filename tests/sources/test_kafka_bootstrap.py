@@ -3,7 +3,7 @@
 import pytest
 
 from lmstream.errors import ConfigError
-from lmstream.sources._kafka_settings import addresses
+from lmstream.kafka.settings import addresses
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,15 @@ import pytest
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 
-from lmstream.crashes import Crashes
+from lmstream.dead_letters.form import decode, encode
+from lmstream.delivery.dead_letter import letter
+from lmstream.delivery.in_flight import Tracked
+from lmstream.kafka.answers import Answers
 from lmstream.lab import MockKafka
-from lmstream.letter import letter
 from lmstream.model import KILLS, UNREADABLE, Record, TopicPartition
-from lmstream.sinks._letters import decode, encode
 from lmstream.sources import confluent, kafka
-from lmstream.sources._answers import Answers
 from lmstream.sources.kafka import read_range
-from lmstream.tracking import Tracked
+from lmstream.storage.crash_journal import Crashes
 from sources.batches import batch, publish
 
 MODULES = [pytest.param(kafka, id="kafka"), pytest.param(confluent, id="confluent")]
@@ -154,16 +154,16 @@ async def test_a_damaged_batch_is_passed_over_with_a_letter_of_its_bytes_when_th
 
 @pytest.mark.parametrize("module", MODULES[:1])
 async def test_what_the_wire_damaged_once_is_fetched_again_and_nobody_hears_of_it(module, monkeypatch, caplog):
-    from lmstream.sources import _guard
+    from lmstream.kafka import fetch_guard
 
     seen = []
-    inner = _guard.guarded
+    inner = fetch_guard.guarded
 
     def once(data, *more, **options):
         seen.append(data)
         return inner(damage(data) if data and len(seen) < 3 else data, *more, **options)
 
-    monkeypatch.setattr(_guard, "guarded", once)
+    monkeypatch.setattr(fetch_guard, "guarded", once)
     async with mock() as cluster:
         await publish(cluster.bootstrap, TOPIC, batch(1, [b"a", b"b"]))
         async with source(cluster, module) as consumer:
@@ -176,12 +176,12 @@ async def test_what_the_wire_damaged_once_is_fetched_again_and_nobody_hears_of_i
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("module", MODULES[:1])
 async def test_a_held_partition_goes_on_by_itself_when_it_can_be_read_again(module, monkeypatch):
-    from lmstream.sources import _guard
+    from lmstream.kafka import fetch_guard
 
     broken = True
-    inner = _guard.guarded
+    inner = fetch_guard.guarded
     monkeypatch.setattr(
-        _guard,
+        fetch_guard,
         "guarded",
         lambda data, *more, **options: inner(damage(data) if data and broken else data, *more, **options),
     )
@@ -199,10 +199,10 @@ async def test_a_held_partition_goes_on_by_itself_when_it_can_be_read_again(modu
 
 @pytest.fixture
 def hasty(monkeypatch):
-    from lmstream.sources import _taking
+    from lmstream.kafka import taking
 
-    monkeypatch.setattr(_taking, "_AGAIN", 0.05)
-    monkeypatch.setattr(_taking, "_LATER", 0.5)
+    monkeypatch.setattr(taking, "_AGAIN", 0.05)
+    monkeypatch.setattr(taking, "_LATER", 0.5)
 
 
 @pytest.mark.parametrize("kind", ["kafka", "confluent"])
@@ -362,7 +362,7 @@ async def test_a_process_that_is_killed_while_it_opens_or_fetches_is_remembered(
     where = TopicPartition("lm", 3)
     dying = f"""
         import os, signal
-        from lmstream.crashes import Crashes
+        from lmstream.storage.crash_journal import Crashes
         from lmstream.model import TopicPartition
         crashes = Crashes({str(tmp_path)!r})
         crashes.opening(TopicPartition("lm", 1), 5, 7)

@@ -11,10 +11,10 @@ from botocore.credentials import Credentials
 
 from kafka.iam import problem
 from lmstream.errors import ConfigError, SourceError
-from lmstream.sources import _msk_iam, _oauth
-from lmstream.sources._kafka_settings import Settings
-from lmstream.sources._sasl import Sasl
-from lmstream.sources._tls import Tls
+from lmstream.kafka import msk_iam, oauth
+from lmstream.kafka.sasl import Sasl
+from lmstream.kafka.settings import Settings
+from lmstream.kafka.tls import Tls
 
 KEYS = {"access_key": "AKIDEXAMPLE", "secret_key": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}
 SCRAM = {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "lm", "sasl_password": "env:PASSWORD"}
@@ -84,7 +84,7 @@ SIGNATURE = "d24d6b4afd1c716168d94ba64336a643c6c80a008204406f274ecde4001c16af"
 
 
 def test_the_token_is_signed_as_by_the_signer_of_aws(at):
-    token = _msk_iam.signed(Credentials(KEYS["access_key"], KEYS["secret_key"], "SESSION/TOKEN+=="), "eu-central-1")
+    token = msk_iam.signed(Credentials(KEYS["access_key"], KEYS["secret_key"], "SESSION/TOKEN+=="), "eu-central-1")
     url = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
     assert f"&X-Amz-Signature={SIGNATURE}&User-Agent=lmstream%2F" in url
     assert problem(token, region="eu-central-1", session_token="SESSION/TOKEN+==", now=at, **KEYS) is None
@@ -103,7 +103,7 @@ def test_the_token_is_signed_as_by_the_signer_of_aws(at):
     ],
 )
 def test_the_region_is_that_of_the_setting_or_of_the_brokers(region, hosts, found):
-    assert _msk_iam.region_of(region, hosts) == found
+    assert msk_iam.region_of(region, hosts) == found
 
 
 async def test_iam_takes_the_credentials_of_the_usual_chain_and_says_when_there_are_none(monkeypatch):
@@ -160,7 +160,7 @@ async def test_an_answer_without_a_token_is_said(server, answer, said):
     url, answers = server
     answers.append(web.Response(**answer))
     with pytest.raises(SourceError) as told:
-        await _oauth.asked(url, "lm", "secret", "")
+        await oauth.asked(url, "lm", "secret", "")
     assert said in str(told.value)
     assert told.value.code == "LMS-3016"
 
@@ -178,4 +178,4 @@ async def test_a_token_is_asked_for_again_before_it_ends(server, monkeypatch):
 
 async def test_no_server_is_said_within_seconds(unused_tcp_port):
     with pytest.raises(SourceError, match=r"LMS-3016.*oauth_url http://127\.0\.0\.1"):
-        await _oauth.asked(f"http://127.0.0.1:{unused_tcp_port}/token", "lm", "secret", "")
+        await oauth.asked(f"http://127.0.0.1:{unused_tcp_port}/token", "lm", "secret", "")

@@ -15,10 +15,10 @@ import pytest
 import trustme
 
 from lmstream.errors import ConfigError, SourceError
+from lmstream.kafka import certificates, connection_probe
+from lmstream.kafka.connection_probe import knock
+from lmstream.kafka.tls import Tls
 from lmstream.lab import Certificates, KafkaLab, MtlsProxy
-from lmstream.sources import _identity, _knock
-from lmstream.sources._knock import knock
-from lmstream.sources._tls import Tls
 from lmstream.sources.kafka import Kafka, Settings
 from sources.kafka_scenarios import GROUP, polled, produce
 
@@ -140,7 +140,7 @@ async def test_a_late_refusal_that_ends_in_a_reset_is_still_named(tmp_path, monk
     async def lost(_reader, _writer):
         raise ConnectionResetError(104, "Connection reset by peer")
 
-    monkeypatch.setattr(_knock, "_ask", lost)
+    monkeypatch.setattr(connection_probe, "_ask", lost)
     async with kafka_like(server_context(ca, ca)) as port:
         error = await refusal(port, context)
     assert (error.reason, "does not trust the authority" in error.detail) == ("source.tls_client", True)
@@ -211,7 +211,7 @@ def test_a_certificate_that_is_not_valid_yet_is_refused(tmp_path):
 def test_bytes_are_lent_to_openssl_through_a_file_of_ours_alone(monkeypatch, memfd):
     if not memfd:
         monkeypatch.delattr(os, "memfd_create", raising=False)
-    with _identity.as_path(b"secret") as path:
+    with certificates.as_path(b"secret") as path:
         with open(path, "rb") as lent:  # noqa: PTH123 - as OpenSSL opens it
             assert lent.read() == b"secret"
         if not memfd:
@@ -334,18 +334,18 @@ async def test_a_load_that_fails_after_all_is_undone(tmp_path, monkeypatch):
     pem = Certificates(tmp_path, client_name="old")
     tls = Tls(settings(pem))
     pem.renew_client("new")
-    load, loads = _identity.Identity.load, []
+    load, loads = certificates.Identity.load, []
 
     def fails_on_the_live_one(identity, context):
         loads.append(context)
         if len(loads) == 2:
             _, key = pem.issue_client()
-            identity = _identity.Identity(
+            identity = certificates.Identity(
                 certificate=identity.certificate, key=key, password="", certificate_at="c", key_at="k"
             )
         load(identity, context)
 
-    monkeypatch.setattr(_identity.Identity, "load", fails_on_the_live_one)
+    monkeypatch.setattr(certificates.Identity, "load", fails_on_the_live_one)
     async with MtlsProxy(pem) as proxy:
         assert not await tls.look()
         assert loads[1] is loads[2] is tls.context

@@ -7,10 +7,10 @@ import re
 import pytest
 
 from lmstream.errors import ConfigError
-from lmstream.sources import _topics
-from lmstream.sources._kafka_settings import Settings
-from lmstream.sources._member import Health
-from lmstream.sources._topics import TopicWatch, Wanted
+from lmstream.kafka import topics
+from lmstream.kafka.group.member import Health
+from lmstream.kafka.settings import Settings
+from lmstream.kafka.topics import TopicWatch, Wanted
 
 THERE = ["lm.metrics", "lm.metrics.eu", "lm.metricsX", "lm", "other", "__consumer_offsets", "__lm"]
 
@@ -62,7 +62,7 @@ class Source:
 @pytest.mark.parametrize("keep", [True, False])
 async def test_a_topic_that_is_away_for_a_moment_is_not_missed(monkeypatch, caplog, keep):
     """A broker that has just started may answer before it knows its topics: nobody is woken, nothing is given up."""
-    monkeypatch.setattr(_topics, "_SURE", 0.2)
+    monkeypatch.setattr(topics, "_SURE", 0.2)
     source, used = Source("a", "b"), []
 
     async def use(topics):

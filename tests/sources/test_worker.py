@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from lmstream.sources._worker import Worker
+from lmstream.kafka.group.thread_worker import Worker
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_lambda as lambda_
 
-from lmstream.telemetry import BY_NAME
+from lmstream.observability.metrics_catalogue import BY_NAME
 from lmstream_cdk.base import LmstreamStack, acknowledge
 
 TRACED = "X-Ray names no resource: docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html"

@@ -12,8 +12,8 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from lmstream.deployment import Deployment
-from lmstream.telemetry import BY_NAME
+from lmstream.deployment.settings import Deployment
+from lmstream.observability.metrics_catalogue import BY_NAME
 from lmstream_cdk.alarm import BREACHING, MINUTES_5, UNDER, Alarm, metric
 from lmstream_cdk.base import LmstreamStack
 from lmstream_cdk.dashboard import add_dashboard

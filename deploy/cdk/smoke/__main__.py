@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from lmstream._prices import Rates, prices
 from lmstream.cli.flags import BrokerFlags
+from lmstream.deployment.prices import Rates, prices
 from rehearsal import cdk, ministack, zip_for_here
 from smoke import ask, judge
 from smoke.judge import Answer

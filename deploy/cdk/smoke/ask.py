@@ -10,8 +10,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from lmstream._deployment_defaults import ROWS_PATH
 from lmstream.cli.flags import BrokerFlags
+from lmstream.deployment.defaults import ROWS_PATH
 from smoke import judge
 from smoke.judge import Answer, unasked
 from smoke.log import METRIC, SPELLED, publish

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from lmstream._bill import FIREHOSE_STEP, GB, HOURS
-from lmstream._prices import Rates
-from lmstream.estimate import Line
+from lmstream.deployment.bill import FIREHOSE_STEP, GB, HOURS
+from lmstream.deployment.estimate import Line
+from lmstream.deployment.prices import Rates
 
 TB = 1024**4
 LEAST_QUERY = 10_000_000  # aws.amazon.com/athena/pricing: a query is at least 10 MB

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from conftest import changed, synthesized
-from lmstream.estimate import alarms as alarms_of
+from lmstream.deployment.estimate import alarms as alarms_of
 
 BROKERS = {"disk", "offline-partitions", "under-replicated", "unread"}
 READING = {"retention", "lag", "unread", "silence"}

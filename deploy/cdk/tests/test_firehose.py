@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lmstream import Engine, Record
+from lmstream.delivery.packing import pack, requests
 from lmstream.errors import ConfigError
 from lmstream.lab import FirehoseLab, StreamConfig
-from lmstream.packing import pack, requests
 from lmstream.sinks.firehose import LIMITS, Firehose, Settings
 
 CORPUS = Path(__file__).resolve().parents[3] / "tests/corpus/golden"

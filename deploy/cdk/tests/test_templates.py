@@ -12,14 +12,14 @@ import pytest
 from aws_cdk import App
 
 from conftest import changed, synthesized
-from lmstream.config import load
+from lmstream.config.config import load
+from lmstream.deployment.estimate import alarms as alarms_of
 from lmstream.errors import ConfigError
-from lmstream.estimate import alarms as alarms_of
 from lmstream.lab.firehose_config import PARTITIONED_BUFFER
+from lmstream.observability.metrics_catalogue import CATALOGUE
 from lmstream.partitioning import firehose_prefix, jq_query
 from lmstream.settings import MIB
 from lmstream.spec import glue_columns, partition_columns, view_query
-from lmstream.telemetry import CATALOGUE
 from lmstream_cdk.base import FLAGS
 from lmstream_cdk.build import build
 from lmstream_cdk.catalog import presto_type

@@ -12,7 +12,7 @@ from typing import Final
 
 from lmstream.cli import terminal
 from lmstream.errors import REASONS, ConfigError, LmstreamError, SinkError, more
-from lmstream.operations.unblocked import unblocked
+from lmstream.observability.unblocked import unblocked
 
 OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes: done; a run-time error; usage or configuration; rows lost or phantom; some records were dead-lettered
@@ -258,7 +258,7 @@ def _flushed(code: int) -> int:
 
 
 def _missing(error: Exception) -> ConfigError | None:
-    from lmstream._parts import extra_missing
+    from lmstream.config.plugins import extra_missing
 
     return extra_missing(error, "this command")
 

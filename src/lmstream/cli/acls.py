@@ -11,9 +11,9 @@ from cyclopts import Parameter
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, BrokerFlags
 from lmstream.cli.kafka import client_overrides, settings_of
-from lmstream.config import load
+from lmstream.config.config import load
 from lmstream.errors import ConfigError, SourceError
-from lmstream.sources._kafka_access import Access, Grant, brokers_of
+from lmstream.kafka.access import Access, Grant, brokers_of
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=False)]
 
@@ -72,7 +72,7 @@ def acls(
 
 
 async def _work(settings: Any, access: Access, *, undo: bool, yes: bool, as_json: bool) -> None:
-    from lmstream.sources._librdkafka_admin import administering
+    from lmstream.kafka.admin import administering
 
     steps = access.steps()
     async with administering(settings) as admin:

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from lmstream._checked import Layer, is_ours, masked, origin_of
-from lmstream._layers import layers_of
-from lmstream._parts import PARTS
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.cli.run import NO_SINK, SinkFlags
-from lmstream.config import FIELDS, TABLES, Config
+from lmstream.config.config import FIELDS, TABLES, Config
+from lmstream.config.convert import Layer, is_ours, masked, origin_of
+from lmstream.config.layers import layers_of
+from lmstream.config.plugins import PARTS
 
 
 def show(

@@ -16,13 +16,13 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from cyclopts import Parameter, validators
 
 from lmstream.cli import demo_lambda, terminal
-from lmstream.cli.checker import Checker, Report
 from lmstream.cli.query import connect
 from lmstream.cli.query import run as run_sql
 from lmstream.cli.verify import NOT_VERIFIED, check, log_entries, verdict
-from lmstream.config import Config, build_runtime, load
+from lmstream.config.config import Config, build_runtime, load
 from lmstream.errors import ConfigError, LmstreamError
-from lmstream.runtime import Progress, Summary
+from lmstream.runtime.loop import Progress, Summary
+from lmstream.verification.checker import Checker, Report
 
 TOPIC: Final = "lm.metrics.otlp"
 STREAM: Final = "lmstream-demo"

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from lmstream.cli import terminal
 from lmstream.cli.kafka import settings_of
-from lmstream.config import Config
+from lmstream.config.config import Config
 from lmstream.errors import ConfigError, LmstreamError
 
 Kind = Literal["pipe", "mapping"]
@@ -47,7 +47,7 @@ async def work(
         "ssl_context": kafka.client_context(),
     }
     async with (
-        Function("lmstream.awslambda.handlers.handler", [_ROOT], variables(config), timeout=_TIMEOUT) as function,
+        Function("lmstream.hosts.awslambda.handlers.handler", [_ROOT], variables(config), timeout=_TIMEOUT) as function,
         kinds[kind](function.invoke, topic, policy, **client) as invoker,
     ):
         published = await publish()

@@ -6,10 +6,10 @@ from typing import Any, Final
 import msgspec
 
 from lmstream.cli import terminal
-from lmstream.cli.checks import organization
-from lmstream.config import Config, letters_part
+from lmstream.config.config import Config, letters_part
+from lmstream.config.validation import organization
 from lmstream.errors import LmstreamError
-from lmstream.progress import Progress as Summary
+from lmstream.runtime.progress import Progress as Summary
 
 PARTIAL: Final = 4
 AGAIN: Final = 75

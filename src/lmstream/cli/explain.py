@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.runbook import Section, alarms, codes, find, group
+from lmstream.observability.runbook import Section, alarms, codes, find, group
 
 _NARROW, _WIDE = 40, 100
 _COMMAND: Final = re.compile(r"`[^`]+`")

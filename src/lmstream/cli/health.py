@@ -25,7 +25,7 @@ def health(
     ready
         Ask /readyz instead of /healthz: a member of the group that gets on.
     """
-    from lmstream.operations.endpoints import USUAL, parsed
+    from lmstream.observability.endpoints import USUAL, parsed
 
     host, port = parsed(address or USUAL)
     if host in ("0.0.0.0", "::"):  # noqa: S104 - it listens on all: it is asked on one

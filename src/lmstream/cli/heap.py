@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from lmstream._heap import trimmer
-from lmstream._tasks import end
-from lmstream.pipeline import Pipeline
+from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery.tasks import end
+from lmstream.kafka.heap import trimmer
 
 EVERY: Final = 1.0
 """Seconds between two looks."""

@@ -16,8 +16,8 @@ from cyclopts import Parameter, validators
 from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.cli.refusals import NAMED, refusals
+from lmstream.engine.engine import Engine, FanOut
 from lmstream.errors import ConfigError, DecodeError, SourceError
-from lmstream.fanout import Engine, FanOut
 from lmstream.model import DeadLetter, Record
 from lmstream.settings import MIB, Settings
 from lmstream.sources.files import STDIN, Files

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstream.cli.flags import BrokerFlags
-from lmstream.config import Config
+from lmstream.config.config import Config
 from lmstream.errors import ConfigError, SourceError
+from lmstream.kafka import connection
+from lmstream.kafka.settings import Settings
+from lmstream.kafka.tls import Tls
 from lmstream.model import Record
-from lmstream.sources import _kafka
-from lmstream.sources._kafka_settings import Settings
-from lmstream.sources._tls import Tls
 from lmstream.sources.kafka import Range, read_range
 
 
@@ -49,13 +49,13 @@ async def read_topic(settings: Settings, span: Span) -> AsyncIterator[Record]:
     if span.only:
         partitions = set(span.start) | set(span.stop)
     else:
-        consumer = await _kafka.connect(settings, group=False)
+        consumer = await connection.connect(settings, group=False)
         try:
             partitions = set(consumer.partitions_for_topic(topic) or ())
             if unknown := sorted((set(span.start) | set(span.stop)) - partitions):
                 raise ConfigError("config.invalid", f"--from, --to: topic {topic} has no partition {unknown[0]}")
         finally:
-            await _kafka.stop(consumer)
+            await connection.stop(consumer)
     ranges: dict[int, Range] = {p: (span.start.get(p), span.stop.get(p)) for p in partitions}
     async for record in read_range(settings, topic, ranges):
         yield record
@@ -73,8 +73,8 @@ async def producing(settings: Settings) -> AsyncIterator[Any]:
 
     (topic,) = settings.topics
     tls = Tls(settings)
-    consumer = await _kafka.connect(settings, group=False, tls=tls)  # says what is wrong with broker, TLS or topic
-    await _kafka.stop(consumer)
+    consumer = await connection.connect(settings, group=False, tls=tls)  # says what is wrong with broker, TLS or topic
+    await connection.stop(consumer)
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.bootstrap,
         client_id="lmstream-publish",

@@ -11,10 +11,10 @@ from cyclopts import Parameter, validators
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, BrokerFlags
 from lmstream.cli.kafka import settings_of
-from lmstream.config import load
+from lmstream.config.config import load
 from lmstream.errors import ConfigError
-from lmstream.sources._kafka_lag import Lag
-from lmstream.sources._kafka_lag import lag as ask
+from lmstream.kafka.lag import Lag
+from lmstream.kafka.lag import lag as ask
 
 SOON: Final = 0.25  # of the retention: with less left, somebody should look
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

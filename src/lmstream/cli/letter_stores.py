@@ -15,14 +15,15 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Struct
 
-from lmstream import bounded, firehose_failures, lambda_failures
+from lmstream import bounded
 from lmstream.bounded import LETTER_LINE, BoundError
 from lmstream.cli import terminal
-from lmstream.cli.landed import landed_files, lines_of
-from lmstream.cli.places import NO_LISTING, is_listing
+from lmstream.dead_letters import firehose_failures, lambda_failures
+from lmstream.dead_letters.form import decode
 from lmstream.errors import ConfigError, LmstreamError, SinkError
 from lmstream.model import DeadLetter
-from lmstream.sinks._letters import decode
+from lmstream.storage.line_files import landed_files, lines_of
+from lmstream.storage.objects import NO_LISTING, is_listing
 
 _AHEAD: Final = 8  # objects fetched at a time
 _FIRST: Final = 8  # lines that tell what a file is
@@ -119,7 +120,7 @@ class ObjectStore:
     """Letters in a bucket."""
 
     def __init__(self, settings: Any) -> None:
-        from lmstream.sinks.letters_s3 import Bucket
+        from lmstream.dead_letters.letters_s3 import Bucket
 
         self._bucket = Bucket(settings)
         self._settings = settings

@@ -103,7 +103,7 @@ def store_of(target: str | None, s3: S3Flags, broker: BrokerFlags, engine: Engin
         return _in_topic(own.topic, overrides, engine), {}
     kind, slashes, where = target.partition("://")
     if slashes and kind == "s3":
-        from lmstream.sinks.letters_s3 import Settings as S3Settings
+        from lmstream.dead_letters.letters_s3 import Settings as S3Settings
 
         bucket, _, prefix = where.partition("/")
         options = given({"endpoint_url": s3.s3_endpoint_url, "region": s3.s3_region})

@@ -12,16 +12,16 @@ import msgspec
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.checker import Expected
 from lmstream.cli.flags import NO_BROKER, BrokerFlags
-from lmstream.config import load
+from lmstream.config.config import load
+from lmstream.engine.engine import bundle_id
 from lmstream.errors import ConfigError
-from lmstream.fanout import bundle_id
 from lmstream.lab.generator import Bundle, Generator
 from lmstream.model import TopicPartition
+from lmstream.verification.checker import Expected
 
 if TYPE_CHECKING:
-    from lmstream.sources._kafka_settings import Settings
+    from lmstream.kafka.settings import Settings
 
 IN_FLIGHT: Final = 1000
 """Bundles sent and not yet acknowledged, at most: some 25 MB."""

@@ -12,13 +12,13 @@ import msgspec
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.landed import is_gzip, landed_files
-from lmstream.cli.places import NO_S3, Folder, Place, Prefix, S3Access, place
 from lmstream.cli.scratch import scratch
 from lmstream.cli.selects import reading
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.model import RowEvent
 from lmstream.settings import MIB
+from lmstream.storage.line_files import is_gzip, landed_files
+from lmstream.storage.objects import NO_S3, Folder, Place, Prefix, S3Access, place
 
 SUMMARY: Final = """
 select orgId as org, metric, substr(ts, 1, 13) || ':00Z' as hour, count(*) as rows,

@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from lmstream.delivery.dead_letter import described, place
+from lmstream.engine.engine import FanOut
 from lmstream.errors import REASONS
-from lmstream.fanout import FanOut
-from lmstream.letter import described, place
 
 NAMED: Final = 10
 """Points of a record that are named with their place: each takes about as long as the record did."""

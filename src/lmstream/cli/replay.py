@@ -7,15 +7,15 @@ from typing import Any, Final
 
 import msgspec
 
-from lmstream import lambda_failures
 from lmstream.cli import terminal
 from lmstream.cli.ending import conclude
 from lmstream.cli.letter_stores import Found, Store
 from lmstream.cli.letters import Filters, reading
 from lmstream.cli.run import execute
-from lmstream.config import Config
+from lmstream.config.config import Config
+from lmstream.dead_letters import lambda_failures
+from lmstream.engine.engine import Engine
 from lmstream.errors import DecodeError
-from lmstream.fanout import Engine
 from lmstream.interfaces import Batch, Drain
 from lmstream.model import CLOSED, UNREADABLE, DeadLetter, Record, Status, TopicPartition
 

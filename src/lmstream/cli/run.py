@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from cyclopts import Parameter
 
-from lmstream._checked import Text
+from lmstream.aws.asking import PASSING
 from lmstream.cli import terminal
 from lmstream.cli.ending import broke_off, conclude, counted, from_files
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
@@ -21,14 +21,14 @@ from lmstream.cli.heap import trimmed
 from lmstream.cli.signals import heard
 from lmstream.cli.status import Reporter
 from lmstream.cli.watching import logged, watched
-from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
+from lmstream.config.config import Config, build_letters, build_runtime, build_sink, check_letters
+from lmstream.config.convert import Text
+from lmstream.delivery.pipeline import Settled
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.interfaces import Source
-from lmstream.operations.letters import Telling
-from lmstream.operations.readings import Readings
-from lmstream.pipeline import Settled
-from lmstream.runtime import Summary
-from lmstream.sinks._asking import PASSING
+from lmstream.observability.dead_letter_log import Telling
+from lmstream.observability.readings import Readings
+from lmstream.runtime.loop import Summary
 
 _LAST: Final = 4.0  # seconds beyond the grace to commit, close and leave the group: 25 + 4 is below the 30 of a kill
 _PATIENCE: Final = 5.0  # seconds a person waits for a sink whose configuration is wrong

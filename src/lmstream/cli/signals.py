@@ -13,7 +13,7 @@ from typing import Final
 
 from lmstream.cli import terminal
 from lmstream.cli.ending import AGAIN
-from lmstream.operations.unblocked import last_words
+from lmstream.observability.unblocked import last_words
 
 AT_ONCE: Final = 130
 """Exit code of a process that was told twice."""

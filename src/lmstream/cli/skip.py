@@ -11,10 +11,10 @@ from cyclopts import Parameter, validators
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, BrokerFlags
 from lmstream.cli.kafka import client_overrides, settings_of
-from lmstream.config import load
+from lmstream.config.config import load
 from lmstream.errors import ConfigError
-from lmstream.sources._kafka_skip import Skipped
-from lmstream.sources._kafka_skip import skip as commit
+from lmstream.kafka.skip import Skipped
+from lmstream.kafka.skip import skip as commit
 
 _PLACE: Final = re.compile(r"([A-Za-z0-9._-]{1,249})/(\d{1,9})")
 

@@ -5,8 +5,8 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.operations import alarms
-from lmstream.telemetry import CATALOGUE
+from lmstream.observability import alarms
+from lmstream.observability.metrics_catalogue import CATALOGUE
 
 RUNBOOK: Final = "docs/runbook.md"
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from lmstream._visible import visible
 from lmstream.errors import ConfigError
+from lmstream.visible import visible
 
 TEXT_LIMIT = 200
 """Characters shown of a text that came from data: long enough for names, short enough for a terminal."""

@@ -10,7 +10,7 @@ from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, BrokerFlags
 from lmstream.cli.kafka import client_overrides, settings_of
 from lmstream.cli.lag import seconds_of
-from lmstream.config import load
+from lmstream.config.config import load
 from lmstream.errors import ConfigError
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
@@ -60,7 +60,7 @@ def topic(
 async def _work(
     settings: Any, name: str, size: tuple[int, int], wanted: dict[str, str], *, yes: bool, as_json: bool
 ) -> int:
-    from lmstream.sources._librdkafka_admin import administering
+    from lmstream.kafka.admin import administering
 
     async with administering(settings) as admin:
         there = await admin.topic(name)

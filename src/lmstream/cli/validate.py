@@ -8,9 +8,9 @@ import msgspec
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.checks import Check, arithmetic, live
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.cli.run import NO_SINK, SinkFlags
+from lmstream.config.validation import Check, arithmetic, live
 from lmstream.errors import REASONS, ConfigError, more
 
 WRONG, UNREACHABLE = 2, 1

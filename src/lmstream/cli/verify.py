@@ -11,15 +11,15 @@ from cyclopts import Parameter
 
 from lmstream.bounded import LETTER_LINE
 from lmstream.cli import terminal
-from lmstream.cli.checker import Checker, Expected, Report, row_id
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
-from lmstream.cli.landed import lines_of
-from lmstream.cli.places import NO_S3, Place, S3Access, place
-from lmstream.cli.verdict_page import page
-from lmstream.config import Config
+from lmstream.config.config import Config
+from lmstream.engine.engine import Engine, bundle_id
 from lmstream.errors import REASONS, ConfigError, DecodeError, SourceError, more
-from lmstream.fanout import Engine, bundle_id
 from lmstream.model import DeadLetter, Record
+from lmstream.storage.line_files import lines_of
+from lmstream.storage.objects import NO_S3, Place, S3Access, place
+from lmstream.verification.checker import Checker, Expected, Report, row_id
+from lmstream.verification.report_html import page
 
 if TYPE_CHECKING:
     from lmstream.cli.kafka import Span

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, Final
 
 from lmstream.cli import terminal
-from lmstream.config import Config
+from lmstream.config.config import Config
 from lmstream.errors import LmstreamError
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
-from lmstream.operations.readings import Readings
+from lmstream.observability.readings import Readings
 
 OFF: Final = "off"
 _AGAIN: Final = 3600.0  # seconds between two looks at the retention of the topics
@@ -29,7 +29,7 @@ def logged(config: Config, worker: int) -> Iterator[None]:
     if form == "auto" and config.need("source").name == "files":
         yield
         return
-    from lmstream.operations.logs import handler, logging_to
+    from lmstream.observability.logs import handler, logging_to
 
     json = form == "json" or (form == "auto" and not sys.stderr.isatty())
     made = handler(json=json, worker=worker)
@@ -55,7 +55,7 @@ async def watched(config: Config, readings: Readings, worker: int) -> AsyncItera
     if address == OFF or (not address and config.need("source").name == "files"):
         yield
         return
-    from lmstream.operations.endpoints import USUAL, Endpoints, parsed
+    from lmstream.observability.endpoints import USUAL, Endpoints, parsed
 
     host, port = parsed(address or USUAL)
     asking = [asyncio.create_task(ask(config, readings)) for ask in (_ask_retention, _ask_ends)]
@@ -92,7 +92,7 @@ async def _ask_ends(config: Config, readings: Readings) -> None:
 
 async def look_at_ends(settings: Any, readings: Readings) -> None:
     """Ask once. Raises what the client raises."""
-    from lmstream.sources._kafka_lag import ends
+    from lmstream.kafka.lag import ends
 
     standings: Mapping[TopicPartition, Standing] = getattr(readings.runtime.source, "standings", dict)()
     known = {tp: max(each.end or 0, each.next or 0, readings.ends.get(tp, 0)) for tp, each in standings.items()}
@@ -103,10 +103,10 @@ async def look_at_ends(settings: Any, readings: Readings) -> None:
 async def _ask_retention(config: Config, readings: Readings) -> None:
     """Keep what the topics' retention is; without it there is no time to data loss, and nothing else is missing."""
     try:
-        from lmstream.sources._kafka_lag import admin, retentions
-        from lmstream.sources._kafka_settings import Settings
-        from lmstream.sources._tls import Tls
-        from lmstream.sources._topics import Wanted
+        from lmstream.kafka.lag import admin, retentions
+        from lmstream.kafka.settings import Settings
+        from lmstream.kafka.tls import Tls
+        from lmstream.kafka.topics import Wanted
     except (LmstreamError, ImportError):
         return
     settings = config.need("source").settings

@@ -13,10 +13,10 @@ from typing import Any
 
 from lmstream.cli import terminal
 from lmstream.cli.ending import PARTIAL, nothing_delivered
-from lmstream.config import Config, load
+from lmstream.config.config import Config, load
 from lmstream.errors import ConfigError
-from lmstream.operations.unblocked import unblocked
-from lmstream.progress import Progress as Summary
+from lmstream.observability.unblocked import unblocked
+from lmstream.runtime.progress import Progress as Summary
 from lmstream.sources.files import STDIN, listing
 
 

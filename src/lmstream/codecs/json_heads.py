@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct, ValidationError
 
-from lmstream.codecs import pieces
+from lmstream.codecs import fragments
 from lmstream.codecs.json_schema import Data, MetricMessage, Request, ResourceMetrics, ScopeMetrics
 from lmstream.codecs.json_unknown import MESSAGES_MAX
 from lmstream.codecs.json_values import NOTHING, attributes, boolean, integer
@@ -75,7 +75,7 @@ def head_fault(path: str, raw: Raw, read: Callable[[bytes], Any], decode: Callab
     try:
         read(bytes(raw))
     except DecodeError as error:
-        if error.reason not in pieces.HEADS:
+        if error.reason not in fragments.HEADS:
             raise
         try:
             found = decode(bytes(raw))
@@ -99,7 +99,7 @@ def metric_fault(entry: Entry) -> Fault | None:
                 _decode_text(raw)
         except ValidationError as error:
             return Fault("decode.type", f"{path}.{member}: {said(error)}, saw {token(raw)}")
-    kinds = [kind for kind in pieces.KINDS if sent(getattr(metric, kind))]
+    kinds = [kind for kind in fragments.KINDS if sent(getattr(metric, kind))]
     if len(kinds) > 1:
         return Fault("decode.type", f"{path} is a {kinds[0]} and a {kinds[1]}: a metric has one kind")
     for kind, data, _ in entry.kinds:
@@ -130,8 +130,8 @@ def temporality_of(data: DataParts) -> int | str | None:
 def known_name(name: str) -> int | None:
     """The number of a temporality that is written as its name."""
     short = name.removeprefix(_ENUM_PREFIX).lower()
-    known = name.startswith(_ENUM_PREFIX) and short in pieces.TEMPORALITIES
-    return pieces.TEMPORALITIES.index(short) if known else None
+    known = name.startswith(_ENUM_PREFIX) and short in fragments.TEMPORALITIES
+    return fragments.TEMPORALITIES.index(short) if known else None
 
 
 def metric_name(metric: MetricParts | None) -> str:
@@ -247,14 +247,14 @@ def parted(series: Series, faults: dict[int, Fault]) -> Iterator[Series]:
     """A series cut where points under a bad head begin and end: these note nothing of resource and scope."""
     for bad, run in groupby(range(series.start, series.stop), faults.__contains__):
         ordinals = list(run)
-        heads = (pieces.NO_RESOURCE, pieces.NO_SCOPE) if bad else (series.resource, series.scope)
+        heads = (fragments.NO_RESOURCE, fragments.NO_SCOPE) if bad else (series.resource, series.scope)
         yield Series(*heads, ordinals[0], ordinals[-1] + 1)
 
 
 def temporality_number(value: int | str | None, noted: dict[str, int]) -> int:
     """The enum's number. OTLP/JSON wants numbers; senders write names all the same: taken, and counted, as are numbers
     that it has not, which are unspecified."""
-    if value is None or value in pieces.ENUM:
+    if value is None or value in fragments.ENUM:
         return int(value or 0)
     number = known_name(value) if isinstance(value, str) else 0
     if number is None:

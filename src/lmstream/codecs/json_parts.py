@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct, ValidationError
 
-from lmstream.codecs import bodies
+from lmstream.codecs import point_values
+from lmstream.codecs.fragments import MAX_ITEMS, PartlyRead
 from lmstream.codecs.json_values import INT64, NOTHING, UINT64, attributes, double, integer
-from lmstream.codecs.pieces import MAX_ITEMS, PartlyRead
 from lmstream.errors import DecodeError
 
 _NULL: Final = b"null"
@@ -53,7 +53,7 @@ def part(raw: Raw, left: list[str]) -> float | None:
     if faults:
         left.append("part.range")
         return None
-    return bodies.part(number, left)
+    return point_values.part(number, left)
 
 
 def whole(raw: Raw, left: list[str], limits: range | None = None) -> int | None:
@@ -106,7 +106,7 @@ def _exemplar(raw: Raw, left: list[str]) -> dict[str, Any] | None:
         return None
     trace, span = _hex(item.traceId, left), _hex(item.spanId, left)
     time = whole(item.timeUnixNano, left, UINT64)
-    return bodies.exemplar(time, value, trace, span, _filtered(item.filteredAttributes, left))
+    return point_values.exemplar(time, value, trace, span, _filtered(item.filteredAttributes, left))
 
 
 def _filtered(raw: Raw, left: list[str]) -> dict[str, str]:
@@ -158,6 +158,6 @@ def _quantile(raw: Raw, left: list[str]) -> tuple[float, float] | None:
     why: list[str] = []
     quantile, value = default(item.quantile, why), default(item.value, why)
     if quantile is None or value is None:
-        left.append(bodies.of_pair(why))
+        left.append(point_values.of_pair(why))
         return None
     return quantile, value

@@ -6,10 +6,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct, ValidationError
 
-from lmstream.codecs import bodies
+from lmstream.codecs import point_values
+from lmstream.codecs.fragments import MAX_ITEMS
 from lmstream.codecs.json_parts import default, part, quantiles, whole
 from lmstream.codecs.json_values import NOTHING, UINT32, double, integer, texts, within
-from lmstream.codecs.pieces import MAX_ITEMS
 from lmstream.errors import DecodeError
 
 Exemplars = Callable[[Raw, list[str]], list[dict[str, Any]]]
@@ -104,7 +104,7 @@ def _number(point: _Number, exemplars: Exemplars, left: list[str]) -> Body:
     if faults:
         return faults[0]
     value = number if integral is None else integral
-    return "value.missing" if value is None else bodies.number(value, exemplars(point.exemplars, left))
+    return "value.missing" if value is None else point_values.number(value, exemplars(point.exemplars, left))
 
 
 def _spread(point: _Distribution, left: list[str]) -> tuple[float | None, float | None, float | None]:
@@ -117,11 +117,11 @@ def _histogram(point: _Histogram, exemplars: Exemplars, left: list[str]) -> Body
     bounds = _bounds(point.explicitBounds, faults)
     if faults:
         return faults[0]
-    return bodies.histogram(count, *_spread(point, left), counts, bounds, exemplars(point.exemplars, left), left)
+    return point_values.histogram(count, *_spread(point, left), counts, bounds, exemplars(point.exemplars, left), left)
 
 
 def _exponential(point: _Exponential, exemplars: Exemplars, left: list[str]) -> Body:
-    return bodies.exponential(
+    return point_values.exponential(
         integer(point.count) or 0,
         *_spread(point, left),
         integer(point.scale) or 0,
@@ -139,7 +139,7 @@ def _side(buckets: _Buckets | None) -> tuple[int, list[int]] | None:
 
 def _summary(point: _Summary, _: Exemplars, left: list[str]) -> Body:
     count = integer(point.count) or 0
-    return bodies.summary(count, default(point.sum, left), quantiles(point.quantileValues, left))
+    return point_values.summary(count, default(point.sum, left), quantiles(point.quantileValues, left))
 
 
 _KINDS: Final[dict[str, tuple[Callable[[Raw], Any], Callable[[Any, Exemplars, list[str]], Body]]]] = {

@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct, ValidationError
 
+from lmstream.codecs.fragments import MAX_ITEMS, MAX_NESTING, PartlyRead, Plain, bounded, text, too_deep
 from lmstream.codecs.json_unknown import not_understood
-from lmstream.codecs.pieces import MAX_ITEMS, MAX_NESTING, PartlyRead, Plain, bounded, text, too_deep
 
 NOTHING: Final = Raw(b"")
 """Default of raw members: msgspec refuses an optional Raw. Compare with `is`."""

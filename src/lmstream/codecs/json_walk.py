@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct, ValidationError
 
-from lmstream.codecs import pieces
+from lmstream.codecs import fragments
 from lmstream.codecs.json_values import NOTHING
 from lmstream.errors import DecodeError
 from lmstream.interfaces import LostPart
@@ -111,7 +111,7 @@ def _scope(resource: tuple[str, Raw], here: str, raw: Raw) -> Iterator[Entry | L
         if metric is None:
             continue
         kinds = []
-        for kind in pieces.KINDS:
+        for kind in fragments.KINDS:
             held = getattr(metric, kind)
             if sent(held):
                 data = yield from _object(held, f"{path}.{kind}", _decode_data)

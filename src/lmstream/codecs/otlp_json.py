@@ -11,14 +11,14 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, ValidationError
 
-from lmstream.codecs import bodies, json_heads, json_names, json_unknown, pieces
+from lmstream.codecs import fragments, json_heads, json_names, json_unknown, point_values
 from lmstream.codecs.json_causes import cause
 from lmstream.codecs.json_heads import Fault, clean, head_fault, metric_name, parted, temporality_number
 from lmstream.codecs.json_parts import exemplars
 from lmstream.codecs.json_points import Point, general_point
 from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.codecs.json_values import UINT32, attributes, texts, within
-from lmstream.codecs.scopes import Scopes
+from lmstream.codecs.scope_cache import Scopes
 from lmstream.errors import DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series
 from lmstream.settings import MIB, Settings
@@ -29,7 +29,7 @@ _EPOCH: Final = b'"key":"epoch","value":{"stringValue":"'
 """What stands before the digits of LMDP's epoch, in compact JSON; any other scope is read whole."""
 _joined: Final = b"".join
 """Makes bytes of a Raw, in two thirds of the time that bytes() takes."""
-_ENUM: Final = pieces.ENUM
+_ENUM: Final = fragments.ENUM
 _USUAL: Final = 2
 """Cumulative, the temporality of nearly all sums."""
 _COUNT_FROM: Final = 1 * MIB
@@ -48,11 +48,11 @@ class Codec:
         self._decode_resource = msgspec.json.Decoder(ResourceMessage | None, strict=False).decode
         self._decode_scope = msgspec.json.Decoder(ScopeMessage | None, strict=False).decode
         budget = settings.limits.cache_bytes // 8
-        self._resources = pieces.PieceCache[Resource](self._make_resource, budget)
+        self._resources = fragments.PieceCache[Resource](self._make_resource, budget)
         self._scopes = Scopes(self._make_scope, _EPOCH, budget // 2)
-        self._tails = pieces.PieceCache[bytes](_make_tail, 2 * budget)
+        self._tails = fragments.PieceCache[bytes](_make_tail, 2 * budget)
         self._any_names = settings.field_names == "any"
-        self._heads = pieces.Heads(settings)
+        self._heads = fragments.Heads(settings)
         self._asked = [0, 0, 0, 0]
 
     @property
@@ -102,7 +102,7 @@ class Codec:
             except ValidationError:
                 pass  # some type is wrong
             except DecodeError as error:
-                if error.reason not in pieces.HEADS:
+                if error.reason not in fragments.HEADS:
                     raise
             return self._spared(payload)
         except ValidationError as error:
@@ -215,7 +215,7 @@ class Codec:
             raise DecodeError("limits.points", f"{stop:,} data points")
         resources = len(request.resourceMetrics or ())
         unknown: tuple[str, ...] = ()
-        if pieces.count(self._asked, noted, resources, len(series), sent, len(heads), stop) or hollow:
+        if fragments.count(self._asked, noted, resources, len(series), sent, len(heads), stop) or hollow:
             unknown = json_unknown.of(payload, stop, noted)
 
         # Columns of all points. Comprehensions over the whole bundle: one list each instead of one per metric.
@@ -241,8 +241,8 @@ class Codec:
             tails = [self._tail(at, raw, odd) for at, raw in enumerate(raws)]
         if closer:
             self._look_closer(points, values, odd, left_out)
-        if pieces.Counted.seen:
-            pieces.count_empty(noted, tails, odd)
+        if fragments.Counted.seen:
+            fragments.count_empty(noted, tails, odd)
         return Bundle(series, heads, stops, metrics, times, starts, values, tails, odd, noted, left_out, (), unknown)
 
     def _histograms(
@@ -253,7 +253,7 @@ class Codec:
         noted: dict[str, int],
     ) -> Metric:
         """Add the points of a metric that is no gauge and no sum. They leave holes and are judged the general way."""
-        kind, *more = [kind for kind in pieces.KINDS if getattr(metric, kind) is not None]
+        kind, *more = [kind for kind in fragments.KINDS if getattr(metric, kind) is not None]
         if more:
             raise ValidationError("Expected one kind of metric")
         data: Data[Any] = getattr(metric, kind)
@@ -299,7 +299,7 @@ class Codec:
             except ValidationError:
                 odd[at] = "point.type"
                 continue
-            if odd.get(at) in pieces.HEADS:
+            if odd.get(at) in fragments.HEADS:
                 continue
             if flags & 1:
                 odd[at] = "flags.no_value"
@@ -310,7 +310,7 @@ class Codec:
                 left_out[at] = left
             value = values[at]
             if rows and value is not None and value is not TWO_VALUES:
-                odd[at] = bodies.number(value, rows)
+                odd[at] = point_values.number(value, rows)
 
     def _exemplars(self, raw: Raw, left: list[str]) -> list[dict[str, Any]]:
         return exemplars(raw, left) if self._settings.exemplars else []
@@ -318,20 +318,20 @@ class Codec:
     def _make_resource(self, raw: bytes) -> tuple[Resource, int]:
         try:
             found = (self._decode_resource(raw) if raw else None) or ResourceMessage()
-            return pieces.resource(attributes(bytes(found.attributes)), self._settings)
+            return fragments.resource(attributes(bytes(found.attributes)), self._settings)
         except ValidationError as error:
             raise DecodeError("decode.type", f"in a resource: {error}") from error
 
     def _make_scope(self, raw: bytes) -> tuple[Scope, int]:
         try:
             found = (self._decode_scope(raw) if raw else None) or ScopeMessage()
-            return pieces.scope(found.name or "", found.version or "", texts(bytes(found.attributes)))
+            return fragments.scope(found.name or "", found.version or "", texts(bytes(found.attributes)))
         except ValidationError as error:
             raise DecodeError("decode.type", f"in a scope: {error}") from error
 
 
 def _make_tail(raw: bytes) -> tuple[bytes, int]:
-    return pieces.tail(texts(raw))
+    return fragments.tail(texts(raw))
 
 
 def _cause(fault: Fault | None, kind: str, raw: Raw, reason: str) -> str:

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError as ProtobufError
 
-from lmstream.codecs import json_unknown, pieces, proto_bounds, proto_points, proto_walk
+from lmstream.codecs import fragments, json_unknown, proto_limits, proto_points, proto_walk
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
-from lmstream.codecs.scopes import Scopes
+from lmstream.codecs.scope_cache import Scopes
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series
 from lmstream.settings import Settings
@@ -48,8 +48,8 @@ _LAYOUTS: Final = {
 }
 _EPOCH: Final = b"\n\x05epoch\x12\x0f\n\r"
 """Key and value of the attribute: field 1, five bytes; field 2, fifteen bytes: a text of thirteen."""
-_ENUM: Final = pieces.ENUM
-_KINDS: Final = {kind: kind for kind in pieces.KINDS} | {"exponential_histogram": "exponentialHistogram"}
+_ENUM: Final = fragments.ENUM
+_KINDS: Final = {kind: kind for kind in fragments.KINDS} | {"exponential_histogram": "exponentialHistogram"}
 
 
 class _Columns(NamedTuple):
@@ -66,10 +66,10 @@ class Codec:
         """Pieces follow the settings; half of limits.cache_bytes is for this codec."""
         self._settings = settings
         budget = settings.limits.cache_bytes // 8
-        self._resources = pieces.PieceCache[Resource](self._make_resource, budget)
+        self._resources = fragments.PieceCache[Resource](self._make_resource, budget)
         self._scopes = Scopes(_make_scope, _EPOCH, budget // 2)
-        self._tails = pieces.PieceCache["bytes | None"](self._make_tail, 2 * budget)
-        self._heads = pieces.Heads(settings)
+        self._tails = fragments.PieceCache["bytes | None"](self._make_tail, 2 * budget)
+        self._heads = fragments.Heads(settings)
         self._asked = [0, 0, 0, 0]
         self._largest_tail = 0
 
@@ -99,8 +99,8 @@ class Codec:
     def decode(self, payload: bytes, /) -> Bundle:
         """A bundle in columns. Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level,
         decode.not_understood, limits.points, limits.size, limits.attributes, limits.depth."""
-        if len(payload) > proto_bounds.WALK_FROM:
-            proto_bounds.check(payload, self._settings.limits)
+        if len(payload) > proto_limits.WALK_FROM:
+            proto_limits.check(payload, self._settings.limits)
         try:
             request = Request.FromString(payload)
             if payload and not request.resource_metrics:
@@ -147,14 +147,14 @@ class Codec:
             try:
                 resource = self._resources[_joined(resource_metrics.resource)]
             except DecodeError as error:
-                resource, above = pieces.NO_RESOURCE, error
+                resource, above = fragments.NO_RESOURCE, error
             scopes = resource_metrics.scope_metrics
             for scope_metrics in scopes:
                 wrong = above
                 try:
                     scope = self._scopes.find(_joined(scope_metrics.scope))
                 except DecodeError as error:
-                    scope, wrong = pieces.NO_SCOPE, above or error
+                    scope, wrong = fragments.NO_SCOPE, above or error
                 notes = noted if wrong is None else {}
                 start = stop
                 found_metrics = scope_metrics.metrics
@@ -179,7 +179,7 @@ class Codec:
                 if wrong is not None:
                     first = first or wrong
                     bad.append((start, stop, wrong))
-                    series.append(Series(pieces.NO_RESOURCE, pieces.NO_SCOPE, start, stop))
+                    series.append(Series(fragments.NO_RESOURCE, fragments.NO_SCOPE, start, stop))
                 elif stop > start:
                     series.append(Series(resource, scope, start, stop))
                 if stop == start:
@@ -192,7 +192,7 @@ class Codec:
             raise first
         resources = len(request.resource_metrics)
         unknown: tuple[str, ...] = ()
-        if pieces.count(self._asked, noted, resources, len(series), sent, len(heads), stop) or hollow:
+        if fragments.count(self._asked, noted, resources, len(series), sent, len(heads), stop) or hollow:
             unknown = _unknown(request, payload, stop, noted)
         bundle = Bundle(series, heads, stops, metrics, [], [], [], [], {}, noted, {}, (), unknown)
         self._fill(bundle, points, general)
@@ -200,8 +200,8 @@ class Codec:
             for at in range(start, stop):
                 bundle.odd[at] = why.reason
                 bundle.left_out.pop(at, None)
-        if pieces.Counted.seen:
-            pieces.count_empty(noted, bundle.tails, bundle.odd)
+        if fragments.Counted.seen:
+            fragments.count_empty(noted, bundle.tails, bundle.odd)
         return bundle
 
     def _head(self, metric: Any, kind: str, data: Any, noted: dict[str, int]) -> Metric:
@@ -252,7 +252,7 @@ class Codec:
             bundle.left_out[at] = found.left
         if found.labels and found.odd != "flags.no_value" and proto_points.labels_lacking(found.labels, texts):
             bundle.odd[at] = "point.labels"
-        tail, size = pieces.tail(texts)
+        tail, size = fragments.tail(texts)
         self._largest_tail = max(self._largest_tail, size)
         return found.time, found.start, tail
 
@@ -282,7 +282,7 @@ class Codec:
         found = proto_points.text_attributes(raw, 0, b"\x0a")
         if found is None:
             found = proto_points.attributes(ResourceMessage.FromString(raw).attributes)
-        return pieces.resource(found, self._settings)
+        return fragments.resource(found, self._settings)
 
     def _make_tail(self, raw: bytes) -> tuple[bytes | None, int]:
         """The attributes behind a number point's head; None when there is more than attributes. Written again they
@@ -293,12 +293,12 @@ class Codec:
             if any(field.name != "attributes" for field, _ in point.ListFields()) or point.ByteSize() != len(raw):
                 return None, 0
             found = proto_points.attributes(point.attributes)
-        return pieces.tail(found)
+        return fragments.tail(found)
 
 
 def _make_scope(raw: bytes) -> tuple[Scope, int]:
     scope = ScopeMessage.FromString(raw)
-    return pieces.scope(scope.name, scope.version, proto_points.attributes(scope.attributes))
+    return fragments.scope(scope.name, scope.version, proto_points.attributes(scope.attributes))
 
 
 def _unknown(request: Any, payload: bytes, points: int, noted: dict[str, int]) -> tuple[str, ...]:

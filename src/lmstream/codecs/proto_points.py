@@ -5,8 +5,8 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from lmstream.codecs import bodies
-from lmstream.codecs.pieces import MAX_ITEMS, MAX_NESTING, PartlyRead, Plain, bounded, text, too_deep
+from lmstream.codecs import point_values
+from lmstream.codecs.fragments import MAX_ITEMS, MAX_NESTING, PartlyRead, Plain, bounded, text, too_deep
 from lmstream.codecs.proto_schema import POINTS, AnyValueMessage, KeyValueMessage
 from lmstream.errors import DecodeError
 
@@ -107,9 +107,9 @@ def point(kind: str, encoded: bytes, *, exemplars: bool) -> Point:
     odd: bytes | str
     if kind in ("gauge", "sum"):
         which = message.WhichOneof("value")
-        odd = bodies.number(getattr(message, which), rows) if which else "value.missing"
+        odd = point_values.number(getattr(message, which), rows) if which else "value.missing"
     elif kind == "histogram":
-        odd = bodies.histogram(
+        odd = point_values.histogram(
             message.count,
             *_spread(message, left),
             list(message.bucket_counts),
@@ -118,18 +118,18 @@ def point(kind: str, encoded: bytes, *, exemplars: bool) -> Point:
             left,
         )
     elif kind == "exponential_histogram":
-        odd = bodies.exponential(
+        odd = point_values.exponential(
             message.count,
             *_spread(message, left),
             message.scale,
             message.zero_count,
-            bodies.part(message.zero_threshold, left),
+            point_values.part(message.zero_threshold, left),
             _side(message, "positive"),
             _side(message, "negative"),
             rows,
         )
     else:
-        odd = bodies.summary(message.count, bodies.part(message.sum, left), _quantiles(message, left))
+        odd = point_values.summary(message.count, point_values.part(message.sum, left), _quantiles(message, left))
     if message.flags & 1:
         odd = "flags.no_value"
     labels = () if kind == "exponential_histogram" else message.labels
@@ -138,7 +138,8 @@ def point(kind: str, encoded: bytes, *, exemplars: bool) -> Point:
 
 def _spread(message: Any, left: list[str]) -> tuple[float | None, float | None, float | None]:
     total, least, most = (
-        bodies.part(getattr(message, name), left) if message.HasField(name) else None for name in ("sum", "min", "max")
+        point_values.part(getattr(message, name), left) if message.HasField(name) else None
+        for name in ("sum", "min", "max")
     )
     return total, least, most
 
@@ -154,9 +155,9 @@ def _quantiles(message: Any, left: list[str]) -> list[tuple[float, float]]:
     found = []
     for item in message.quantile_values:
         why: list[str] = []
-        quantile, value = bodies.part(item.quantile, why), bodies.part(item.value, why)
+        quantile, value = point_values.part(item.quantile, why), point_values.part(item.value, why)
         if quantile is None or value is None:
-            left.append(bodies.of_pair(why))
+            left.append(point_values.of_pair(why))
         else:
             found.append((quantile, value))
     return found
@@ -174,7 +175,7 @@ def _exemplars(message: Any, left: list[str]) -> list[dict[str, Any]]:
 def _exemplar(item: Any, left: list[str]) -> dict[str, Any] | None:
     which = item.WhichOneof("value")
     why: list[str] = []
-    value = bodies.part(getattr(item, which), why) if which else None
+    value = point_values.part(getattr(item, which), why) if which else None
     try:
         found = attributes(item.filtered_attributes)  # read in any case: bad bytes refuse the record
     except DecodeError:
@@ -186,7 +187,7 @@ def _exemplar(item: Any, left: list[str]) -> dict[str, Any] | None:
         return None
     if isinstance(found, PartlyRead):
         left += ["attribute.empty"] * found.empty
-    return bodies.exemplar(item.time_unix_nano, value, item.trace_id.hex(), item.span_id.hex(), found)
+    return point_values.exemplar(item.time_unix_nano, value, item.trace_id.hex(), item.span_id.hex(), found)
 
 
 def labels_lacking(labels: Any, found: dict[str, str]) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from lmstream.codecs.pieces import encode
+from lmstream.codecs.fragments import encode
 from lmstream.settings import KIB
 
 Records = Sequence[Mapping[str, bytes]]

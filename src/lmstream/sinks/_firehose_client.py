@@ -11,7 +11,7 @@ from aiobotocore.session import AioSession
 from aiohttp import payload
 from botocore.loaders import Loader, create_loader
 
-from lmstream._aws_answers import bound_async
+from lmstream.aws.answers import bound_async
 from lmstream.sinks import _firehose_body
 from lmstream.sinks._firehose_body import Records
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from lmstream._aws_clock import CLOCK, is_clock
+from lmstream.aws.clock import CLOCK, is_clock
 from lmstream.model import Failure, Kind
 
 _R, _P, _F = Kind.RETRYABLE, Kind.PERMANENT, Kind.FATAL_CONFIG

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Final, Protocol
 
 from msgspec import Meta, Struct
 
-from lmstream._aws_clock import CLOCK
+from lmstream.aws.asking import BUSY, asked, is_busy
+from lmstream.aws.clock import CLOCK
 from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.settings import KIB, MIB
-from lmstream.sinks._asking import BUSY, asked, is_busy
 from lmstream.sinks._firehose_errors import UNKNOWN, classify, failure_of, refusal
 
 # Limits of the service: https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html

@@ -9,13 +9,13 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from lmstream.aws.asking import FULL, is_full
 from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.settings import MIB
-from lmstream.sinks import _files
-from lmstream.sinks._asking import FULL, is_full
-from lmstream.sinks._gzip import gzip
+from lmstream.storage import durable_files
+from lmstream.storage.compression import gzip
 
 LIMITS: Final = Limits(
     # No service sets these: they bound the memory of one object and of one call. 64 MiB of rows are about 5 MiB of
@@ -80,23 +80,23 @@ class Local:
         return verdicts
 
     def _one(self, pack: Pack) -> Failure | None:
-        parts = _files.parts_of(pack.path)
+        parts = durable_files.parts_of(pack.path)
         if parts is None:
             # Only a template can do that, and rows are not to blame for it.
             return Failure(Kind.FATAL_CONFIG, "sink.disk", f"not a path below the landing root: {pack.path!r}")
         data = gzip(pack.data, self._level)  # whole, in memory, before there is a file: a crash leaves no half member
         name = f"part-{self._run}-{next(self._counter):06d}.ndjson.gz"
         try:
-            with _files.folder(self._root, parts) as at, _files.drafts(self._root) as drafts:
-                _files.replace(at, name, data, drafts)
+            with durable_files.folder(self._root, parts) as at, durable_files.drafts(self._root) as drafts:
+                durable_files.replace(at, name, data, drafts)
         except OSError as error:
-            return _files.failure(error)
+            return durable_files.failure(error)
         return None
 
     def _check(self) -> None:
         try:
-            _files.sweep(self._root)  # first: on a full disk that may be what is in the way
-            _files.try_out(self._root)
+            durable_files.sweep(self._root)  # first: on a full disk that may be what is in the way
+            durable_files.try_out(self._root)
         except OSError as error:
             what = f"{self._root}: {error.strerror or error}"
             if is_full(error):

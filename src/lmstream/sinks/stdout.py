@@ -13,7 +13,7 @@ from msgspec import Struct
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.settings import MIB
-from lmstream.sinks import _files
+from lmstream.storage import durable_files
 
 LIMITS: Final = Limits(
     uncut=True,
@@ -70,7 +70,7 @@ class Stdout:
                 self._silence()
                 return [_GONE if verdict is NOT_TRIED else verdict for verdict in verdicts]
             # A full disk behind a redirection: what is left goes again.
-            verdicts = [_files.failure(error) if verdict is NOT_TRIED else verdict for verdict in verdicts]
+            verdicts = [durable_files.failure(error) if verdict is NOT_TRIED else verdict for verdict in verdicts]
         return verdicts
 
     def _silence(self) -> None:

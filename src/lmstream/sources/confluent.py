@@ -5,12 +5,12 @@ the price is a library in C with threads of its own. Members of one group must a
 """
 
 from lmstream.errors import ConfigError
-from lmstream.sources._kafka_settings import Settings
-from lmstream.sources._member import Health
-from lmstream.sources._supervisor import Supervisor
+from lmstream.kafka.group.member import Health
+from lmstream.kafka.group.supervisor import Supervisor
+from lmstream.kafka.settings import Settings
 
 try:
-    from lmstream.sources._librdkafka import LibrdkafkaMember, checked
+    from lmstream.kafka.group.librdkafka_member import LibrdkafkaMember, checked
 except ModuleNotFoundError as _error:
     raise ConfigError("config.extra", "the confluent source needs the extra [confluent]") from _error
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 import msgspec
 from msgspec import Struct
 
-from lmstream import firehose_failures, lambda_failures
+from lmstream.dead_letters import firehose_failures, lambda_failures
 from lmstream.errors import ConfigError, SourceError
 from lmstream.interfaces import Batch, Drain
 from lmstream.model import DeadLetter, Record, TopicPartition

@@ -1,11 +1,11 @@
 """Read records from Kafka by aiokafka, as a supervised member of a consumer group; fixed ranges for `verify` too."""
 
-from lmstream.sources._aiokafka import AiokafkaMember
-from lmstream.sources._kafka import checked
-from lmstream.sources._kafka_range import Range, read_range
-from lmstream.sources._kafka_settings import Settings
-from lmstream.sources._member import Health
-from lmstream.sources._supervisor import Supervisor
+from lmstream.kafka.connection import checked
+from lmstream.kafka.group.aiokafka_member import AiokafkaMember
+from lmstream.kafka.group.member import Health
+from lmstream.kafka.group.supervisor import Supervisor
+from lmstream.kafka.range_reader import Range, read_range
+from lmstream.kafka.settings import Settings
 
 __all__ = ["Health", "Kafka", "Range", "Settings", "make", "read_range"]
 

@@ -1,0 +1,1 @@
+"""What every client of AWS here shares: bounded answers, the clock, questions before a start."""

@@ -1,0 +1,80 @@
+"""Scopes by their bytes, and by their bytes but for LMDP's time of the poll, so that a poll's scope is known again."""
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from lmstream.codecs.fragments import PieceCache
+from lmstream.interfaces import Scope
+
+_DIGITS: Final = 13
+"""Of an epoch in milliseconds, from 2001 to 2286."""
+_NO_EPOCH: Final = b"0" * _DIGITS
+
+
+class _Polled(Struct, frozen=True):
+    """A scope but for its epoch: the piece before and behind the epoch's digits. Empty when the epoch has to be read
+    the general way."""
+
+    before: bytes
+    behind: bytes
+    noted: dict[str, int]
+
+
+class Scopes:
+    """From a scope's bytes to its part of the row, bounded in bytes.
+
+    LMDP writes the time of the poll into a scope, so that in every bundle it is new but for those digits.
+    """
+
+    def __init__(self, make: Callable[[bytes], tuple[Scope, int]], mark: bytes, budget: int) -> None:
+        """`make` answers (scope, bytes of its piece); `mark` is what stands before an epoch's digits; `budget` in
+        bytes."""
+        self._make = make
+        self._mark = mark
+        self._length = len(mark)
+        self._whole = PieceCache[Scope](make, budget // 2)
+        self._polled = PieceCache[_Polled](self._make_polled, budget // 2)
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest piece seen."""
+        return max(self._whole.largest, self._polled.largest)
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """As of a PieceCache."""
+        (used, made), (more, others) = self._whole.state, self._polled.state
+        return used + more, made + others
+
+    def empty(self) -> None:
+        """Forget all entries."""
+        self._whole.empty()
+        self._polled.empty()
+
+    def find(self, raw: bytes) -> Scope:
+        """A scope from its bytes. Raises what `make` raises."""
+        start = raw.find(self._mark)
+        if start >= 0:
+            start += self._length
+            stop = start + _DIGITS
+            epoch = raw[start:stop]
+            if epoch.isdigit() and len(epoch) == _DIGITS:
+                polled = self._polled[b"".join((raw[:start], _NO_EPOCH, raw[stop:]))]
+                if polled.before:
+                    return Scope(b"".join((polled.before, epoch, polled.behind)), epoch, polled.noted)
+        return self._whole[raw]
+
+    def _make_polled(self, key: bytes) -> tuple[_Polled, int]:
+        """Learn where the digits come out: by making the scope with an epoch that it has nowhere else."""
+        start = key.find(self._mark) + self._length
+        number = 10 ** (_DIGITS - 1)
+        while str(number).encode() in key:
+            number += 1
+        probe = str(number)
+        scope, size = self._make(key[:start] + probe.encode() + key[start + _DIGITS :])
+        before, _, behind = scope.piece.partition(probe.encode())
+        if scope.epoch != probe or probe.encode() in behind:
+            return _Polled(b"", b"", {}), 0
+        return _Polled(before, behind, scope.noted), size

@@ -1,0 +1,1 @@
+"""The configuration of a run: layers, checks, and the parts put together."""

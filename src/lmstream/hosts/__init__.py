@@ -1,0 +1,1 @@
+"""What runs the engine: a container, or AWS Lambda."""

@@ -1,0 +1,201 @@
+"""One environment's host: engine, pipeline and clients, kept between invocations, on one event loop of their own."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Protocol
+
+from lmstream.config.config import Config, cluster_of, crashes_in, load
+from lmstream.dead_letters import form, letters_s3
+from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery.process_batch import process
+from lmstream.engine.engine import Engine
+from lmstream.errors import ConfigError
+from lmstream.hosts.awslambda import answers, clients
+from lmstream.hosts.awslambda.telemetry import Listening, Telling
+from lmstream.interfaces import Batch, DeadLetterSink, Sink
+from lmstream.kafka import lambda_events as events
+from lmstream.model import NOT_TRIED, Failure, Kind, Status
+from lmstream.sinks import firehose
+
+DEFAULTS: Final = {
+    "LMSTREAM_DELIVERY__TIMEOUT": "10",
+    "LMSTREAM_SINK__CONNECT_TIMEOUT": "2",
+    "LMSTREAM_SINK__READ_TIMEOUT": "6",
+    "LMSTREAM_SINK__CALL_TIMEOUT": "9",
+}
+"""Shorter than a container's: no request starts that could end after the invocation."""
+
+
+class Context(Protocol):
+    """What we need of the context that the runtime passes."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+class Host:
+    """Handles invocations one after the other, as Lambda makes them."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises ConfigError for settings that cannot work. Connects to nothing yet."""
+        self._settings = config.function
+        self._policy = config.delivery
+        self._clients: list[clients.FirehoseClient | clients.S3Client] = []
+        self._letters = Listening(self._letters_of(config))
+        self._pipeline = Pipeline(
+            Engine(config.engine),
+            self._sink_of(config),
+            self._letters,
+            clock=time.monotonic,
+            sleep=asyncio.sleep,
+            random=random.random,
+            policy=config.delivery,
+            budget=config.run.budget_bytes,
+            # The breaker stays off: an invocation has nobody who could look, and the records expire meanwhile.
+            guard=crashes_in(config.run.state_dir, cluster_of(config)),
+        )
+        self._telling: Telling | None = None
+        self._loop = asyncio.new_event_loop()
+
+    def handle(
+        self, event: object, context: Context | None, kind: Literal["pipe", "mapping"] | None = None
+    ) -> dict[str, Any]:
+        """Deliver an event's records, and answer so that the source sends again what is not delivered, and only that as
+        far as it can be told to.
+
+        Raises ConfigError for an event of another shape (or another `kind` than wanted), SinkError `event.undelivered`
+        for what is left when there is no partial answer.
+        """
+        started = time.monotonic()
+        parsed = events.parse(event)
+        if kind is not None and parsed.kind != kind:
+            raise ConfigError("event.shape", f"the event is of a {parsed.kind}, and this handler is for a {kind}")
+        return self._loop.run_until_complete(self._handle(parsed, context, started))
+
+    def close(self) -> None:
+        """End what belongs to the host; for tests, because Lambda only ever kills."""
+        self._loop.run_until_complete(self._pipeline.close())
+        self._loop.close()
+        for client in self._clients:
+            client.close()
+
+    async def _handle(self, event: events.Event, context: Context | None, started: float) -> dict[str, Any]:
+        seconds = self._settings.patience
+        if context is not None:
+            seconds = min(seconds, context.get_remaining_time_in_millis() / 1000 - self._settings.margin)
+        deadline = started + seconds
+        before = self._numbers()
+        faulty = asyncio.ensure_future(
+            self._pipeline.letters.deliver([each.letter for each in event.faulty], deadline, "envelopes")
+            if event.faulty
+            else asyncio.sleep(0)
+        )
+        try:
+            outcome = await process(self._pipeline, Batch(event.records), deadline)
+        finally:
+            unburied = await faulty
+        places: list[answers.Place] = [
+            (record.tp, record.offset)
+            for record, status in zip(event.records, outcome.statuses, strict=True)
+            if status is Status.PENDING
+        ]
+        failures = list(outcome.failures)
+        numbers = {name: number - before[name] for name, number in self._numbers().items()}
+        if unburied is None:
+            numbers["lmstream_dead_letters_total"] += len(event.faulty)
+        else:
+            places += [(each.tp, each.offset) for each in event.faulty]
+            failures.append(unburied)
+        if places and seconds < self._policy.timeout:
+            failures = [failure for failure in failures if failure.code != NOT_TRIED.code]
+            failures.insert(0, self._no_time(seconds))
+        records = len(event.records) + len(event.faulty)
+        numbers["lmstream_bundles_consumed_total"] = records - len(places)
+        numbers["lmstream_records_undelivered_total"] = len(places)
+        numbers["lmstream_process_duration_seconds"] = time.monotonic() - started
+        return self._answer(event, records, answers.Remainder(places, failures), numbers, context)
+
+    def _answer(
+        self,
+        event: events.Event,
+        records: int,
+        left: answers.Remainder,
+        numbers: Mapping[str, float],
+        context: Context | None,
+    ) -> dict[str, Any]:
+        request_id = context.aws_request_id if context is not None else ""
+        telling = self._telling = self._telling or Telling()
+        telling.invocation(numbers, self._letters.taken(), request_id)
+        telling.unknown(self._pipeline.unknown, request_id)
+        if not left.places:
+            return {"batchItemFailures": []} if event.kind == "mapping" else {"records": records}
+        error = answers.undelivered(left, records)
+        answer = None
+        if event.kind == "mapping" and self._settings.partial_failures:
+            answer = answers.partial(left.places)
+        telling.undelivered(error, answer, request_id)
+        if answer is None:
+            raise error
+        return answer
+
+    def _numbers(self) -> dict[str, float]:
+        """Counts since the start, by the catalogue's names."""
+        counts, sent = self._pipeline.counts, self._pipeline.delivery.counts
+        return {
+            "lmstream_rows_decoded_total": counts.rows,
+            "lmstream_rows_accepted_total": counts.accepted,
+            "lmstream_points_skipped_total": sum(counts.skipped.values()),
+            "lmstream_points_rejected_total": sum(counts.rejected.values()),
+            "lmstream_records_without_row_total": sum(counts.topic_without_row.values()),
+            "lmstream_parts_undecodable_total": counts.parts_undecodable,
+            "lmstream_dead_letters_total": counts.dead_letters,
+            "lmstream_tombstones_total": counts.tombstones,
+            "lmstream_sink_requests_total": sum(sent.requests.values()),
+            "lmstream_sink_throttled_total": sent.throttled,
+            "lmstream_sink_records_retried_total": sent.retried_packs,
+            "lmstream_sink_unknown_outcomes_total": sent.unknown_outcomes,
+            "lmstream_sink_bytes_total": sent.bytes,
+        }
+
+    def _sink_of(self, config: Config) -> Sink:
+        part = config.need("sink")
+        if isinstance(part.settings, firehose.Settings):
+            client = clients.FirehoseClient(part.settings)
+            self._clients.append(client)
+            return firehose.Firehose(part.settings, client=client)
+        sink: Sink = part.make()
+        return sink
+
+    def _letters_of(self, config: Config) -> DeadLetterSink:
+        part = config.dead_letters
+        if part is None:
+            what = "LMSTREAM_DEAD_LETTERS__TYPE is not set: letters_s3 with LMSTREAM_DEAD_LETTERS__BUCKET outlives us"
+            raise ConfigError("config.invalid", what)
+        if isinstance(part.settings, letters_s3.Settings):
+            client = clients.S3Client(part.settings)
+            self._clients.append(client)
+            sink: DeadLetterSink = letters_s3.Letters(part.settings, client=client)
+        else:
+            sink = part.make()
+        form.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
+        return sink
+
+    def _no_time(self, seconds: float) -> Failure:
+        settings = self._settings
+        need = self._policy.timeout
+        return Failure(
+            Kind.RETRYABLE,
+            "no_time",
+            f"{max(0.0, seconds):.1f} s were left after the margin of {settings.margin:g} s, and one request may take "
+            f"{need:g} s: raise the function's time-out or lower LMSTREAM_DELIVERY__TIMEOUT",
+        )
+
+
+def from_environment(env: Mapping[str, str]) -> Host:
+    """A host by LMSTREAM_* variables. Raises ConfigError."""
+    sink = env.get("LMSTREAM_SINK__TYPE", "firehose")
+    defaults = {name: text for name, text in DEFAULTS.items() if sink == "firehose" or "_SINK__" not in name}
+    return Host(load(env={"LMSTREAM_SINK__TYPE": sink, **defaults, **env}))

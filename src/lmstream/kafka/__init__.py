@@ -1,0 +1,1 @@
+"""Kafka, for sources, letters and verbs: connection, TLS, lag, ranges, administration."""

@@ -1,0 +1,234 @@
+"""Connect to Kafka: a start that says exactly what is wrong, and a stop that always comes back."""
+
+import asyncio
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+
+from lmstream.errors import ConfigError, LmstreamError, SourceError
+from lmstream.interfaces import Load
+from lmstream.kafka.connection_probe import knock_any
+from lmstream.kafka.greeting import greet_any
+from lmstream.kafka.group.member import LostError
+from lmstream.kafka.settings import Settings, addresses, client_settings
+from lmstream.kafka.tls import Tls
+from lmstream.kafka.topics import Wanted
+from lmstream.model import TopicPartition
+
+try:
+    from aiokafka import AIOKafkaConsumer
+    from aiokafka.errors import (
+        BrokerResponseError,
+        GroupAuthorizationFailedError,
+        KafkaError,
+        OffsetOutOfRangeError,
+        TopicAuthorizationFailedError,
+        kafka_errors,
+    )
+
+    from lmstream.kafka.answers import Answers
+    from lmstream.kafka.taking import Journal, Taker, Trouble
+except ImportError as _error:
+    raise ConfigError("config.extra", "the kafka source needs the extra [consumer]") from _error
+
+
+class FencedInstanceIdError(BrokerResponseError):  # type: ignore[misc] # aiokafka is untyped
+    """Another member has our group.instance.id. aiokafka has no name for it, and calls it unknown like all others."""
+
+    errno = 82
+
+
+kafka_errors.setdefault(FencedInstanceIdError.errno, FencedInstanceIdError)
+
+_TOPIC_WAIT: Final = 3.0  # seconds for a topic made a moment ago to appear in the metadata
+_ASK: Final = 10.0  # seconds for an answer about topics
+_STOP: Final = 5.0  # seconds for a consumer to leave its group
+
+
+async def connect(
+    settings: Settings, *, group: bool, tls: Tls | None = None, uncommitted: bool = False
+) -> AIOKafkaConsumer:
+    """Start a consumer that reads nothing yet, in the group or without one. All topics are there then.
+
+    `tls` is that of a source that renews its certificate; without one, it is loaded here and stays as it is.
+    `uncommitted` reads records of open and aborted transactions too: to look at them, never to make rows of them.
+    Raises ConfigError or SourceError (unreachable, tls, topic) within about the start-up timeout, or twice that where
+    names take as long to look up: the client looks them up again.
+    """
+    found, seconds = addresses(settings.bootstrap), settings.startup_timeout_ms / 1000
+    Answers.allow(settings.fetch_bytes, settings.batch_bytes)
+    try:
+        tls = tls or Tls(settings)
+        async with asyncio.timeout(seconds):
+            context = await tls.load()
+        await knock_any(found, context, client_cert=bool(settings.cert), lookup=seconds)
+        async with asyncio.timeout(seconds):
+            await greet_any(found, tls)
+            return await _started(settings, tls, group=group, uncommitted=uncommitted)
+    except TimeoutError as error:
+        raise SourceError("source.unreachable", f"{settings.bootstrap}: no start in time") from error
+
+
+async def _started(settings: Settings, tls: Tls, *, group: bool, uncommitted: bool) -> AIOKafkaConsumer:
+    options: dict[str, Any] = {
+        "client_id": "lmstream",
+        "metadata_max_age_ms": settings.topics_refresh_ms,
+        **_free(settings),
+        "check_crcs": False,  # a batch is looked at once, before the client sees it (`taker`)
+        "bootstrap_servers": settings.bootstrap,
+        "group_id": settings.group if group else None,
+        "enable_auto_commit": False,
+        # "none": a partition without a commit is placed by us, an offset that is gone is an error and not a jump.
+        "auto_offset_reset": "none",
+        "isolation_level": "read_uncommitted" if uncommitted else "read_committed",
+        "fetch_max_bytes": settings.fetch_bytes,
+        "max_partition_fetch_bytes": settings.partition_bytes,
+        "session_timeout_ms": settings.session_timeout_ms,
+        "heartbeat_interval_ms": settings.heartbeat_interval_ms,
+        "rebalance_timeout_ms": settings.rebalance_timeout_ms,
+        "request_timeout_ms": settings.request_timeout_ms,
+        "max_poll_interval_ms": settings.max_poll_interval_ms,
+        **tls.options,
+        "client_rack": settings.client_rack or None,
+    }
+    if not group:
+        options.pop("group_instance_id", None)
+    try:
+        consumer = AIOKafkaConsumer(**options)
+    except (TypeError, ValueError, KafkaError) as error:
+        raise ConfigError("config.invalid", f"client: aiokafka refuses its settings: {error}") from error
+    try:
+        await consumer.start()
+        await _topics(consumer, settings)
+    except LmstreamError:
+        await stop(consumer)
+        raise
+    except (KafkaError, OSError) as error:
+        named = ", ".join(f"{b.host}:{b.port}" for b in consumer._client.cluster.brokers())  # noqa: SLF001 - not public
+        await stop(consumer)
+        detail = f"{settings.bootstrap} answers, the brokers it names do not ({named or 'none'}): {error}"
+        raise SourceError("source.unreachable", detail) from error
+    except BaseException:
+        await stop(consumer)
+        raise
+    return consumer
+
+
+async def _topics(consumer: AIOKafkaConsumer, settings: Settings) -> None:
+    wanted, wait = Wanted(settings.topics), settings.on_topic_missing == "wait"
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _TOPIC_WAIT
+    while missing := wanted.absent(there := await consumer.topics(), wait=wait):
+        if loop.time() > until:
+            raise SourceError("source.topic", f"{', '.join(missing)} at {settings.bootstrap}")
+        await asyncio.sleep(0.2)
+    # topics() looks without remembering: Apache Kafka tells the partitions only of topics that the client asks for.
+    # Never of one that is not there: brokers that make topics when they are asked for would make it.
+    await consumer._client.set_topics(sorted(wanted.of(there)))  # noqa: SLF001 - no public way without a subscription
+
+
+def topics_of(consumer: AIOKafkaConsumer, settings: Settings) -> tuple[str, ...]:
+    """The topics of the settings that the client knows, patterns replaced by what matches them."""
+    known: set[str] = consumer._client.cluster.topics()  # noqa: SLF001 - there is no public way
+    return tuple(sorted(Wanted(settings.topics).of(known)))
+
+
+async def topics_there(consumer: AIOKafkaConsumer, known: Iterable[str] | None, *, ask: bool) -> list[str] | None:
+    """The topics that there are: of those that the client is subscribed to (`known`), or of all, which takes `ask`.
+
+    Raises SourceError when brokers do not answer.
+    """
+    client = consumer._client  # noqa: SLF001 - there is no public way to what it knows
+    try:
+        async with asyncio.timeout(_ASK):
+            if ask:
+                # The group's leader hands out partitions of what its client knows.
+                await client.force_metadata_update()
+            if known is None:
+                return sorted(await consumer.topics()) if ask else None
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise SourceError("source.unreachable", f"{type(error).__name__} {error}".rstrip()) from error
+    return [name for name in known if consumer.partitions_for_topic(name)]
+
+
+async def stop(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer whatever state it is in. Never raises, and takes some seconds at most.
+
+    In a task of its own: aiokafka's stop() raises CancelledError when its brokers are gone, which would pass for a
+    cancellation of ours and skip whatever the caller has still to close.
+    """
+    task = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait({task}, timeout=_STOP)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=1)
+    if task.done() and not task.cancelled():
+        task.exception()  # seen, so that the loop does not report it
+
+
+def _free(settings: Settings) -> dict[str, Any]:
+    """Answer the free settings; a text from the environment takes the type that aiokafka's default has."""
+    known = inspect.signature(AIOKafkaConsumer.__init__).parameters
+    found: dict[str, Any] = client_settings(settings)
+    for name, value in found.items():
+        default = known[name].default if name in known else None
+        if isinstance(value, str) and isinstance(default, bool | int | float):
+            try:
+                found[name] = msgspec.convert(json.loads(value), type(default))
+            except (ValueError, msgspec.ValidationError) as error:
+                expected = type(default).__name__
+                raise ConfigError("config.invalid", f"client.{name}: expected {expected}, saw {value!r}") from error
+    return found
+
+
+def taker(
+    consumer: AIOKafkaConsumer,
+    settings: Settings,
+    *,
+    skip: bool,
+    load: Callable[[], Load] | None = None,
+    journal: Journal | None = None,
+    on_trouble: Callable[[TopicPartition, Trouble | None], None] | None = None,
+) -> Taker:
+    """What takes the records of a consumer that was just connected."""
+    return Taker(consumer, settings.batch_bytes, skip=skip, load=load, journal=journal, on_trouble=on_trouble)
+
+
+def checked(settings: Settings) -> None:
+    """See what can be seen without a connection. Raises ConfigError."""
+    addresses(settings.bootstrap)
+    _free(settings)
+    known = inspect.signature(AIOKafkaConsumer.__init__).parameters
+    for name in client_settings(settings):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError("config.invalid", f"client.{name} is no setting of aiokafka{hint}")
+        if name in ("loop", "api_version") or name.endswith(("_strategy", "_provider")) or name == "metrics_enabled":
+            raise ConfigError("config.invalid", f"client.{name} takes an object, or nothing that a text can say")
+
+
+def lost(error: BaseException) -> LostError:
+    """Find why a member is lost by an error of the client."""
+    if isinstance(error, LostError):
+        return error
+    detail = f"{type(error).__name__}: {error}"
+    if isinstance(error, TopicAuthorizationFailedError | GroupAuthorizationFailedError):
+        return LostError("denied", detail)
+    if FencedInstanceIdError.__name__ in detail:
+        return LostError("fenced", detail)
+    return LostError("client", detail)
+
+
+def explained(error: BaseException) -> tuple[str, str]:
+    """Find the reason and the detail of a SourceError for an error of the client."""
+    if isinstance(error, OffsetOutOfRangeError):
+        gone = ", ".join(f"{tp.topic}/{tp.partition}/{offset}" for tp, offset in error.args[0].items())
+        return "source.offset", gone
+    if isinstance(error, TopicAuthorizationFailedError | GroupAuthorizationFailedError):
+        return "source.topic", f"{type(error).__name__}: {error}"
+    return "source.unreachable", f"{type(error).__name__}: {error}"

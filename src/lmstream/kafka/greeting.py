@@ -1,0 +1,61 @@
+"""Make ourselves known at a broker before a client starts, and say what it answers: clients only say "unable"."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from lmstream.errors import SourceError
+from lmstream.kafka.tls import Tls
+
+_SECONDS: Final = 5.0  # for one broker to answer
+
+
+async def greet_any(found: Sequence[tuple[str, int]], tls: Tls) -> None:
+    """Go through SASL with the first broker that answers. Raises SourceError `source.sasl` in the broker's own words.
+
+    Does nothing without SASL, and where aiokafka is not installed: then the client itself says what it is told.
+    """
+    if not tls.sasl.used:
+        return
+    told: SourceError | None = None
+    for host, port in found:
+        try:
+            await greet(host, port, tls)
+        except SourceError as error:
+            told = told if told is not None and told.reason == "source.sasl" else error
+        else:
+            return
+    if told is not None:
+        raise told
+
+
+async def greet(host: str, port: int, tls: Tls) -> None:
+    """Go through SASL with one broker. Raises SourceError."""
+    try:
+        from aiokafka.conn import create_conn  # noqa: PLC0415 - librdkafka alone does without it
+        from aiokafka.errors import (  # noqa: PLC0415 - as above
+            KafkaError,
+            SaslAuthenticationFailed,
+            UnsupportedSaslMechanismError,
+        )
+    except ImportError:
+        return
+    place, mechanism = f"{host}:{port}", tls.sasl.mechanism
+    try:
+        async with asyncio.timeout(_SECONDS):
+            connection = await create_conn(host, port, client_id="lmstream", **tls.options)
+            connection.close()
+    except UnsupportedSaslMechanismError as error:
+        raise SourceError("source.sasl", f"{place} does not take {mechanism}: {_words(error)}") from error
+    except (SaslAuthenticationFailed, ValueError) as error:
+        # ValueError: a broker whose own proof is not that of the password (RFC 5802), or an answer of another kind.
+        raise SourceError("source.sasl", f"{place} refused {mechanism}: {_words(error)}") from error
+    except (KafkaError, OSError) as error:
+        # Brokers of before the errors had names just close the connection.
+        raise SourceError("source.sasl", f"{place}: no answer to {mechanism}: {_words(error)}") from error
+    except TimeoutError as error:
+        raise SourceError("source.unreachable", f"{place}: no answer to {mechanism} in {_SECONDS:.0f} s") from error
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

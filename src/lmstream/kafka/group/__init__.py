@@ -1,0 +1,1 @@
+"""A supervised member of a consumer group, by either client library."""

@@ -1,0 +1,154 @@
+"""Read partitions of a member beside its client, through the guarded reader: those that the client cannot read, or that
+may have killed the process in it."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+from msgspec import Struct
+
+from lmstream.errors import LmstreamError, coded
+from lmstream.kafka import connection
+from lmstream.kafka.aiokafka_inside import positions
+from lmstream.kafka.group.member import LostError, log
+from lmstream.kafka.group.supervisor import Supervisor
+from lmstream.kafka.taking import Taker
+from lmstream.model import Record, TopicPartition
+
+_WAIT: Final = 0.05  # seconds a look may take: the client beside it waits for it
+_RETRY: Final = 2.0  # seconds between two tries to connect
+
+
+class _Part(Struct):
+    epoch: int
+    next: int
+    """The offset behind what was taken; negative is the beginning."""
+    until: int | None = None
+    """The end of the partition when it was first looked at here: from there on the client reads it again."""
+
+
+class Aside:
+    """Partitions of one member, on one consumer without a group. All of this runs on the event loop."""
+
+    def __init__(self, source: Supervisor) -> None:
+        self._source, self._settings = source, source.settings
+        self._parts: dict[TopicPartition, _Part] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+        self._taker: Taker | None = None
+        self._connecting: asyncio.Task[AIOKafkaConsumer] | None = None
+        self._again = 0.0
+        self._changed = False
+
+    @property
+    def partitions(self) -> Collection[TopicPartition]:
+        """What is read here."""
+        return self._parts.keys()
+
+    def begin(self, tp: TopicPartition, epoch: int, offset: int) -> None:
+        """Read a partition here from an offset on (negative: its beginning), up to the end it has by now."""
+        self._parts[tp] = _Part(epoch, offset)
+        self._changed = True
+
+    def drop(self, partitions: Collection[TopicPartition]) -> None:
+        """Read these no longer: they are given up."""
+        for tp in partitions:
+            self._changed |= self._parts.pop(tp, None) is not None
+            self._source.health.unreadable.pop(tp, None)
+
+    async def take(self, room: int, paused: Collection[TopicPartition]) -> list[tuple[int, Record]]:
+        """Answer records of about `room` bytes, with the epochs of their partitions. Raises LostError."""
+        consumer, taker = await self._ready()
+        if consumer is None or taker is None or not self._parts:
+            return []
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                if self._changed:
+                    await self._assign(consumer, taker)
+            stopped = {KafkaPartition(*tp) for tp in {*paused, *taker.held}} & consumer.assignment()
+            if more := stopped - consumer.paused():
+                consumer.pause(*more)
+            if fewer := consumer.paused() - stopped:
+                consumer.resume(*fewer)
+            records = await taker.take(room, _WAIT)
+        except OffsetOutOfRangeError as error:
+            for tp, offset in error.args[0].items():  # the client's to judge
+                self._parts[TopicPartition(*tp)].until = self._parts[TopicPartition(*tp)].next = offset
+            return []
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            raise LostError("client", f"the guarded reader: {type(error).__name__}: {error}") from error
+        found = []
+        for record in records:
+            part = self._parts[record.tp]
+            part.next = record.offset + 1
+            found.append((part.epoch, record))
+        return found
+
+    def done(self) -> Mapping[TopicPartition, int]:
+        """Let go of what was read to its end; answer where the client goes on."""
+        consumer, taker = self._consumer, self._taker
+        if consumer is None or taker is None:
+            return {}
+        stands = positions(consumer, self._parts)
+        done = {}
+        for tp, part in self._parts.items():
+            kafka = KafkaPartition(*tp)
+            if part.until is None and kafka in consumer.assignment():
+                stable, end = consumer.last_stable_offset(kafka), consumer.highwater(kafka)
+                part.until = end if stable is None or end is None or stable < 0 else min(stable, end)
+            if part.until is None or self._changed or tp in taker.busy:
+                continue
+            at = max(part.next, stands.get(tp, -1))
+            if at >= part.until:
+                done[tp] = at
+        self.drop(done)
+        return done
+
+    async def close(self) -> None:
+        """Never raises."""
+        self._parts.clear()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait({self._connecting}, timeout=1)
+        if self._consumer is not None:
+            await connection.stop(self._consumer)
+
+    async def _ready(self) -> tuple[AIOKafkaConsumer | None, Taker | None]:
+        loop = asyncio.get_running_loop()
+        if self._consumer is None and self._connecting is None and loop.time() >= self._again:
+            self._connecting = asyncio.create_task(
+                connection.connect(self._settings, group=False, tls=self._source.tls)
+            )
+        if self._connecting is not None:
+            await asyncio.wait({self._connecting}, timeout=_WAIT)
+            if self._connecting.done():
+                task, self._connecting = self._connecting, None
+                try:
+                    self._consumer = task.result()
+                except LmstreamError as error:
+                    self._again = loop.time() + _RETRY
+                    text = "the guarded reader cannot connect, next try in %.0f s: %s"
+                    log.warning(text, _RETRY, error, extra=coded(error.reason))
+                else:
+                    self._taker = connection.taker(
+                        self._consumer,
+                        self._settings,
+                        skip=self._settings.on_unreadable == "skip",
+                        load=self._source.load,
+                        journal=self._source.journal,
+                        on_trouble=self._source.held,
+                    )
+        return self._consumer, self._taker
+
+    async def _assign(self, consumer: AIOKafkaConsumer, taker: Taker) -> None:
+        """Begin anew behind what was taken of each: assigning throws away what was fetched."""
+        self._changed = False
+        taker.forget()
+        consumer.assign([KafkaPartition(*tp) for tp in self._parts])
+        for tp, part in self._parts.items():
+            if part.next >= 0:
+                consumer.seek(KafkaPartition(*tp), part.next)
+        if bare := [KafkaPartition(*tp) for tp, part in self._parts.items() if part.next < 0]:
+            await consumer.seek_to_beginning(*bare)

@@ -1,0 +1,335 @@
+"""The thread that a confluent_kafka.Consumer is called in: reading, commits and the callbacks of the group."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from lmstream.errors import SourceError, coded
+from lmstream.kafka.group.librdkafka_shared import Barred, Passed, Shared, Taken
+from lmstream.kafka.group.member import LostError, log
+from lmstream.kafka.group.supervisor import Supervisor
+from lmstream.kafka.group.thread_worker import Worker
+from lmstream.kafka.librdkafka import (
+    DENIED,
+    UNKNOWN,
+    UNREADABLE,
+    Voice,
+    consumer_of,
+    fatal,
+    is_fatal,
+    lost_by,
+    placed_at,
+    record_of,
+)
+from lmstream.kafka.rereading import is_unread
+from lmstream.kafka.settings import client_settings
+from lmstream.model import TopicPartition
+
+STOP: Final = 5.0
+"""Seconds for a consumer to leave its group, and for the event loop to end what the thread waits for."""
+_RECORDS: Final = 2_000  # records taken from the client at a time
+OnLoop = Coroutine[Any, Any, None]
+
+
+class ClientThread:
+    """One client from its start to its end: what the event loop asks of it first, what runs in its thread below."""
+
+    def __init__(
+        self,
+        source: Supervisor,
+        shared: Shared,
+        *,
+        took: Callable[[Mapping[TopicPartition, int], Collection[TopicPartition]], OnLoop],
+        revoked: Callable[[Collection[TopicPartition]], OnLoop],
+        released: Callable[[Collection[TopicPartition]], OnLoop],
+    ) -> None:
+        """The thread waits while these run on the event loop. `took` has the offsets to begin at and which of them the
+        group has to be told; `revoked` settles partitions before they go, `released` lets them go as they are.
+        """
+        self._source, self._settings = source, source.settings
+        self._shared = shared
+        self._took, self._revoked, self._released = took, revoked, released
+        self._loop = asyncio.get_running_loop()
+        strategy = client_settings(source.settings).get("partition_assignment_strategy", "cooperative-sticky")
+        self._incremental = "cooperative" in str(strategy)
+        self._worker = Worker("librdkafka")
+        self._consumer: Consumer | None = None
+        self._voice = Voice()
+        self._committing: tuple[Mapping[TopicPartition, int], asyncio.Future[None]] | None = None  # of the loop
+        self._next: dict[TopicPartition, int] = {}  # of the thread: the offset that comes next
+        self._paused: frozenset[TopicPartition] = frozenset()  # of the thread: what the client was told
+        self._barred: set[TopicPartition] = set()  # of the thread: read aside, so paused here
+        self._dead = False  # set by the thread, once: a fatal error, after which the client does nothing any more
+
+    async def start(self) -> None:
+        """Make the client, which connects by itself. Raises ConfigError."""
+        settings, tls = self._settings, self._source.tls
+        callbacks: dict[str, Any] = {
+            "error_cb": self._on_error,
+            "on_commit": self._on_commit,
+            "throttle_cb": lambda event: self._source.throttled(event.throttle_time),
+        }
+        self._consumer = await self._worker.call(lambda: consumer_of(settings, tls, self._voice, **callbacks))
+
+    async def topics(self, named: Iterable[str] | None = None) -> dict[str, Collection[int]]:
+        """Answer the topics that there are, of these or of all, with their partitions. Raises SourceError."""
+        consumer, timeout = self._running, self._settings.startup_timeout_ms / 1000
+
+        def asked() -> dict[str, Collection[int]]:
+            if named is None:
+                every = [consumer.list_topics(timeout=timeout)]
+            else:
+                every = [consumer.list_topics(name, timeout=timeout) for name in named]
+            found = [one for answer in every for one in answer.topics.items()]
+            return {name: topic.partitions.keys() for name, topic in found if topic.error is None}
+
+        try:
+            return await self._worker.call(asked)
+        except KafkaException as error:
+            detail = f"{self._settings.bootstrap} answers, the brokers it names do not: {error}"
+            raise SourceError("source.unreachable", detail) from error
+
+    async def subscribe(self, topics: list[str]) -> None:
+        """Join the group for these topics; leave it when there is none."""
+        consumer = self._running
+        callbacks = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_revoke}
+        if topics:
+            await self._worker.call(lambda: consumer.subscribe(topics, **callbacks))
+        else:
+            await self._worker.call(consumer.unsubscribe)
+
+    def look(self, room: int, wait: float, pauses: frozenset[TopicPartition]) -> asyncio.Future[list[Taken]]:
+        """Let the client answer for up to `wait` seconds, longer while the group rebalances, and take records of about
+        `room` bytes, none of partitions in `pauses`. Raises LostError, SourceError and what the client raises.
+        """
+        return self._worker.call(lambda: self._look(room, wait, pauses))
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> asyncio.Future[None]:
+        """Begin a commit; the answer comes while the client is polled. Raises KafkaException and RuntimeError, both."""
+        consumer = self._running
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._committing = offsets, done
+        # Inside its callback the client takes calls of that thread, and the drain that it waits for ends with a commit.
+        if not self._worker.call_meanwhile(lambda: self._commit_here(consumer, offsets)):
+            wanted = placed_at(offsets)
+            await self._worker.call(lambda: consumer.commit(offsets=wanted, asynchronous=True))
+        return done
+
+    def back(self, places: Mapping[TopicPartition, int]) -> asyncio.Future[None]:
+        """Read these again from their offsets on. Raises what the client raises."""
+        return self._worker.call(lambda: self._back(places))
+
+    def end_of(self, tp: TopicPartition) -> int | None:
+        """Answer the end of a partition, as of the last fetch: no request is made."""
+        if self._consumer is None:
+            return None
+        ends = self._consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
+        return ends[1] if ends is not None and ends[1] >= 0 else None
+
+    async def close(self) -> None:
+        """Leave the group, in a bounded time."""
+        consumer, self._consumer = self._consumer, None
+        # After a fatal error there is no membership to leave, and librdkafka's close spins for ever: it is dropped.
+        if consumer is not None and not self._dead:
+            await asyncio.wait({self._worker.call(consumer.close)}, timeout=STOP)
+        self._voice.muted = True
+        self._worker.close()
+
+    @property
+    def _running(self) -> Consumer:
+        if self._consumer is None:
+            raise RuntimeError("the client is closed")
+        return self._consumer
+
+    def _has_committed(self, offsets: Mapping[TopicPartition, int], error: KafkaError | None) -> None:
+        if self._committing is None or self._committing[1].done() or self._committing[0] != offsets:
+            return  # of a commit that was given up
+        if error is None:
+            self._committing[1].set_result(None)
+        else:
+            self._committing[1].set_exception(KafkaException(error))
+
+    # --- in the thread: reading ----------------------------------------------------------------------------------
+
+    def _look(self, room: int, wait: float, pauses: frozenset[TopicPartition]) -> list[Taken]:
+        consumer = self._consumer
+        if consumer is None:
+            return []
+        self._pause(consumer, pauses | (self._barred & self._shared.owned.keys()))
+        taken: list[Taken] = []
+        message = consumer.poll(wait)
+        # Message by message: in a batch, those from before a rebalance could not be told from those after it.
+        while message is not None and self._shared.failure is None:
+            error, tp = message.error(), TopicPartition(str(message.topic()), int(message.partition() or 0))
+            if tp in self._barred:
+                pass  # fetched before: it is read again, aside
+            elif error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
+                taken += self._at_end(tp, message)
+            elif error is not None and error.code() in UNREADABLE and tp in self._shared.owned:
+                log.warning(
+                    "%s/%d is read aside for a while: librdkafka cannot read it: %s %s",
+                    *(*tp, error.name(), error.str()),
+                    extra=coded("source.unreadable"),
+                )
+                self._bar(consumer, [tp])
+                taken.append((self._shared.owned[tp], Barred(tp, self._next.get(tp, int(message.offset() or -1)))))
+            elif error is not None:
+                self._judge(consumer, message, error)
+            else:
+                record = record_of(message)
+                self._source.health.headers_unread += is_unread(record.headers)
+                if (epoch := self._shared.owned.get(record.tp)) is not None:
+                    self._next[record.tp] = record.offset + 1
+                    taken.append((epoch, record))
+                    room -= record.size
+            if room <= 0 or len(taken) >= _RECORDS:
+                break
+            message = consumer.poll(0)
+        return taken
+
+    def _at_end(self, tp: TopicPartition, message: Message) -> list[Taken]:
+        """How far the client is, when offsets without a record lie behind the last one taken."""
+        epoch, offset = self._shared.owned.get(tp), int(message.offset() or 0)
+        if epoch is None or offset <= self._next.setdefault(tp, offset):
+            return []
+        self._next[tp] = offset
+        return [(epoch, Passed(tp, offset))]
+
+    def _bar(self, consumer: Consumer, partitions: Collection[TopicPartition]) -> None:
+        self._barred |= {*partitions}
+        consumer.pause([KafkaPartition(*tp) for tp in partitions])
+        self._paused |= {*partitions}
+
+    def _back(self, places: Mapping[TopicPartition, int]) -> None:
+        consumer = self._consumer
+        for tp, offset in places.items():
+            if consumer is not None and tp in self._barred and tp in self._shared.owned:
+                consumer.seek(KafkaPartition(tp.topic, tp.partition, offset))
+                self._next[tp] = offset
+            self._barred.discard(tp)
+
+    def _pause(self, consumer: Consumer, wanted: frozenset[TopicPartition]) -> None:
+        already = self._paused & self._shared.owned.keys()
+        if more := wanted - already:
+            consumer.pause([KafkaPartition(*tp) for tp in more])
+        if fewer := already - wanted:
+            consumer.resume([KafkaPartition(*tp) for tp in fewer])
+        self._paused = wanted
+
+    def _judge(self, consumer: Consumer, message: Message, error: KafkaError) -> None:
+        place = f"{message.topic()}/{message.partition()}: " if message.topic() else ""
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own code
+            self._lost_offset(consumer, TopicPartition(str(message.topic()), int(message.partition() or 0)), error)
+        self._dead = self._dead or is_fatal(error)
+        self._shared.unknown = self._shared.unknown or error.code() in UNKNOWN
+        if (lost := lost_by(error, place)) is not None:
+            raise lost
+        self._on_error(error)
+
+    def _lost_offset(self, consumer: Consumer, tp: TopicPartition, error: KafkaError) -> None:
+        """Find where to go on when an offset is gone, make that the group's, and let a new member begin there."""
+        asked, timeout = KafkaPartition(*tp), self._settings.commit_timeout_ms / 1000
+        position = self._next.get(tp)
+        before = self._source.health.lost_by_retention
+        try:
+            begin, end = consumer.get_watermark_offsets(asked, timeout=timeout)
+            if position is None:
+                raise LostError("offset", f"{tp.topic}/{tp.partition}: {error.str()}")
+            target = self._source.gone(tp, position, begin, end)
+            # No longer ours: what was settled before the jump is history, and must not be committed over it.
+            self._on_loop(self._released([tp]))
+            answers = consumer.commit(offsets=placed_at({tp: target}), asynchronous=False)
+            if answers[0].error is not None:
+                self._source.health.lost_by_retention = before  # found again, and counted then
+                raise LostError("offset", f"{tp.topic}/{tp.partition}: cannot go on: {answers[0].error}")
+        except KafkaException as caught:
+            self._source.health.lost_by_retention = before  # as above
+            raise LostError("offset", f"{tp.topic}/{tp.partition}: cannot go on: {caught}") from caught
+        raise LostError("offset", f"going on at the earliest offset of {tp.topic}/{tp.partition}")
+
+    # --- in the thread: what the client says ---------------------------------------------------------------------
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._source.health.last_error = f"{error.name()} {error.str()}"
+        if is_fatal(error):
+            self._dead = True
+            self._shared.failure = fatal(error)
+        elif error.code() in DENIED:
+            self._shared.failure = LostError("denied", error.str())
+        else:
+            log.info("librdkafka says: %s %s", error.name(), error.str())
+
+    def _commit_here(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
+        error: KafkaError | None = None
+        answers: list[KafkaPartition] = []
+        try:
+            answers = consumer.commit(offsets=placed_at(offsets), asynchronous=False)
+        except KafkaException as caught:
+            error = caught.args[0]
+        self._on_commit(error, answers or placed_at(offsets))
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[KafkaPartition]) -> None:
+        failed = error or next((each.error for each in partitions if each.error is not None), None)
+        offsets = {TopicPartition(each.topic, each.partition): each.offset for each in partitions}
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._has_committed, offsets, failed)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        placed: dict[TopicPartition, int] = {}
+        try:
+            if not self._shared.closed:
+                placed, pinned = self._placed(consumer, partitions)
+                self._on_loop(self._took(placed, pinned))
+        except (KafkaException, RuntimeError, TimeoutError) as error:
+            log.warning("partitions were assigned and cannot be placed: %r", error, extra=coded("source.stuck"))
+            self._shared.failure = LostError("client", f"partitions cannot be placed: {error!r}")
+            placed = {}  # without a place nothing may be read
+        if self._incremental:
+            consumer.incremental_assign(placed_at(placed))
+        else:
+            consumer.assign(placed_at(placed))
+        self._barred -= placed.keys()
+        if placed and self._source.wary:
+            self._bar(consumer, placed.keys())  # before anything is fetched: `took` has them read aside
+
+    def _placed(
+        self, consumer: Consumer, partitions: Sequence[KafkaPartition]
+    ) -> tuple[dict[TopicPartition, int], list[TopicPartition]]:
+        """Answer the partitions with the offsets to begin at, and which of them the group has to be told."""
+        timeout = min(self._settings.request_timeout_ms, self._settings.rebalance_timeout_ms) / 1000
+        known = self._source.known(set())
+        placed: dict[TopicPartition, int] = {}
+        pinned = []
+        for found in consumer.committed(list(partitions), timeout=timeout) if partitions else ():
+            if found.error is not None:
+                raise KafkaException(found.error)
+            tp, offset = TopicPartition(found.topic, found.partition), found.offset
+            if offset < 0:
+                # A partition added while we run is read from its beginning, else what came before would be missed.
+                offset = OFFSET_BEGINNING
+                if self._settings.start_from == "latest" and tp in known:
+                    _, offset = consumer.get_watermark_offsets(KafkaPartition(*tp), timeout=timeout)
+                    pinned.append(tp)
+            self._next.pop(tp, None)
+            if offset >= 0:
+                self._next[tp] = offset
+            placed[tp] = offset
+        return placed, pinned
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        if not self._shared.closed:
+            try:
+                self._on_loop(self._revoked([TopicPartition(each.topic, each.partition) for each in partitions]))
+            except (RuntimeError, TimeoutError) as error:
+                self._shared.failure = LostError("client", f"partitions could not be given up in order: {error!r}")
+        if self._incremental:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+
+    def _on_loop(self, work: OnLoop) -> None:
+        self._worker.wait_for(work, self._settings.drain_timeout_ms / 1000 + STOP)

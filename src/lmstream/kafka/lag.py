@@ -1,0 +1,230 @@
+"""How far a consumer group is behind, asked from the brokers: records, time, and the time until rows are lost."""
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, NotCoordinatorForGroupError
+from msgspec import Struct
+
+from lmstream.errors import SourceError
+from lmstream.kafka import connection
+from lmstream.kafka.aiokafka_inside import positions
+from lmstream.kafka.settings import Settings
+from lmstream.kafka.tls import Tls
+from lmstream.model import TopicPartition
+
+_LOOK: Final = 64 * 1024  # bytes of a partition fetched to see its oldest unread record; one batch comes in any case
+_PATIENCE: Final = 10.0  # seconds for all partitions to answer
+_POLL_MS: Final = 200
+_RETENTION: Final = "retention.ms"
+
+
+class Lag(Struct, frozen=True, kw_only=True):
+    """One partition. Times are in seconds; what cannot be known is None."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    """Next offset of the group; None when it has committed nothing."""
+    end: int | None
+    """Offset that the next record will have; None when the partition did not answer."""
+    records: int | None
+    """Records that are not committed."""
+    seconds: float | None
+    """Age of the oldest of them, 0 when there is none."""
+    loss: float | None
+    """Until retention takes the oldest of them."""
+    retention: float | None
+
+
+async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag]:
+    """Ask for every partition of the topics. Joins no group and commits nothing.
+
+    `retention` in seconds stands in for that of the topics. Raises ConfigError or SourceError.
+    """
+    tls = Tls(settings)
+    small = msgspec.structs.replace(settings, partition_bytes=min(settings.partition_bytes, _LOOK))
+    consumer = await connection.connect(small, group=False, tls=tls)
+    try:
+        partitions = [
+            KafkaPartition(topic, p)
+            for topic in connection.topics_of(consumer, settings)
+            for p in sorted(consumer.partitions_for_topic(topic) or ())
+        ]
+        async with admin(settings, tls) as client:
+            committed = await _committed(client, settings.group, partitions)
+            kept = {} if retention is not None else await retentions(client, connection.topics_of(consumer, settings))
+        oldest = await _oldest(consumer, partitions, committed, settings)
+        stands = dict(positions(consumer, (TopicPartition(*tp) for tp in partitions)))
+        # Behind a transaction that is open records wait which nobody may read yet: they are unread all the same.
+        if barred := [tp for tp in partitions if tp not in oldest and tp in stands and stands[tp] < _end(consumer, tp)]:
+            open_one = await connection.connect(small, group=False, tls=tls, uncommitted=True)
+            try:
+                oldest |= await _oldest(open_one, barred, stands, settings)
+            finally:
+                await connection.stop(open_one)
+        now = time.time()
+        return [_of(consumer, tp, committed, oldest, stands, retention or kept.get(tp.topic), now) for tp in partitions]
+    except KafkaError as error:
+        raise SourceError("source.unreachable", f"{type(error).__name__}: {error}") from error
+    finally:
+        await connection.stop(consumer)
+
+
+def _of(
+    consumer: Any,
+    tp: KafkaPartition,
+    committed: Mapping[KafkaPartition, int],
+    oldest: Mapping[KafkaPartition, tuple[int, int]],
+    stands: Mapping[KafkaPartition, int],
+    retention: float | None,
+    now: float,
+) -> Lag:
+    end, at = consumer.highwater(tp), committed.get(tp)
+    first = oldest.get(tp)
+    # Where the group has nothing, or what it has is gone, it begins at what is there; what lies before the first record
+    # (markers of transactions, aborted records) nobody waits for.
+    begin = first[0] if first is not None else max(at or 0, stands.get(tp, 0))
+    records = None if end is None else max(0, end - begin) if at is not None or first is not None else 0
+    age = 0.0 if records == 0 else None if first is None or first[1] < 0 else max(0.0, now - first[1] / 1000)
+    loss = retention - age if records and age is not None and retention is not None else None
+    return Lag(
+        topic=tp.topic,
+        partition=tp.partition,
+        committed=at,
+        end=end,
+        records=records,
+        seconds=age,
+        loss=loss,
+        retention=retention,
+    )
+
+
+async def ends(settings: Settings, known: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Where these partitions end now; `known` is where they ended before. Raises what a client raises."""
+    small = msgspec.structs.replace(settings, partition_bytes=min(settings.partition_bytes, _LOOK))
+    consumer = await connection.connect(small, group=False)
+    try:
+        partitions = [KafkaPartition(*tp) for tp in known]
+        taker = connection.taker(consumer, small, skip=True)
+        consumer.assign(partitions)
+        for tp, at in known.items():
+            consumer.seek(KafkaPartition(*tp), at)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE
+        while loop.time() < until and any(consumer.highwater(tp) is None for tp in partitions):
+            for record in await taker.take(1, _POLL_MS / 1000):  # a fetch, as above: it answers with the end
+                consumer.pause(KafkaPartition(*record.tp))
+                taker.forget(record.tp)
+        return {tp: end for tp in known if (end := consumer.highwater(KafkaPartition(*tp))) is not None}
+    finally:
+        await connection.stop(consumer)
+
+
+async def _committed(
+    client: AIOKafkaAdminClient, group: str, partitions: list[KafkaPartition]
+) -> dict[KafkaPartition, int]:
+    """Next offset of the group, for partitions that have one. A new cluster has no coordinator for a moment."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PATIENCE
+    while True:
+        try:
+            offsets = await client.list_consumer_group_offsets(group, partitions=partitions)
+        except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+            if loop.time() > until:
+                raise
+            await asyncio.sleep(_POLL_MS / 1000)
+        else:
+            return {tp: each.offset for tp, each in offsets.items() if each.offset >= 0}
+
+
+async def _oldest(
+    consumer: Any, partitions: list[KafkaPartition], start: Mapping[KafkaPartition, int], settings: Settings
+) -> dict[KafkaPartition, tuple[int, int]]:
+    """(offset, timestamp in ms) of the first record from `start` on; nothing for those where none waits.
+
+    A fetch, not ListOffsets: it answers with the end too, and with the right one also on brokers whose list is wrong.
+    """
+    taker = connection.taker(consumer, settings, skip=True)
+    consumer.assign(partitions)
+    begins = await consumer.beginning_offsets(partitions)
+    for tp in partitions:
+        # What retention took cannot be asked for: the group will begin at what is left.
+        consumer.seek(tp, max(start.get(tp, 0), begins.get(tp) or 0))
+    found: dict[KafkaPartition, tuple[int, int]] = {}
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PATIENCE
+    while loop.time() < until:
+        # One record at a time: to see the first of a batch nothing else of it has to be kept.
+        for record in await taker.take(1, _POLL_MS / 1000):
+            tp = KafkaPartition(*record.tp)
+            found.setdefault(tp, (record.offset, record.timestamp))
+            consumer.pause(tp)
+            taker.forget(record.tp)
+        stands = positions(consumer, (TopicPartition(*tp) for tp in partitions))
+        if all(
+            tp in found or (tp not in taker.busy and stands.get(tp, 0) >= _readable(consumer, tp)) for tp in partitions
+        ):
+            break
+    return found
+
+
+def _end(consumer: Any, tp: KafkaPartition) -> int:
+    """Where the partition ends; 0 while nobody knows."""
+    return consumer.highwater(tp) or 0
+
+
+def _readable(consumer: Any, tp: KafkaPartition) -> float:
+    """The offset at which reading ends for now; infinite while nobody knows."""
+    end = consumer.highwater(tp)
+    if end is None:
+        return math.inf
+    stable = consumer.last_stable_offset(tp)
+    return float(end if stable is None or stable < 0 else min(end, stable))
+
+
+class admin:  # noqa: N801 - used like a function
+    """`async with admin(settings, tls) as client`: an administration client that only asks."""
+
+    def __init__(self, settings: Settings, tls: Tls) -> None:
+        self._settings, self._tls = settings, tls
+        self._client: AIOKafkaAdminClient | None = None
+
+    async def __aenter__(self) -> AIOKafkaAdminClient:
+        await self._tls.load()
+        self._client = AIOKafkaAdminClient(
+            bootstrap_servers=self._settings.bootstrap,
+            client_id="lmstream",
+            **self._tls.options,
+            request_timeout_ms=min(self._settings.request_timeout_ms, 30_000),
+        )
+        await self._client.start()
+        return self._client
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+
+async def retentions(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> dict[str, float | None]:
+    """Seconds that each topic keeps records; None without a limit, nothing where brokers do not say."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic, configs={_RETENTION: None}) for topic in topics]
+    found: dict[str, float | None] = {}
+    try:
+        answers = await client.describe_configs(resources)
+    except (KafkaError, NotImplementedError, ValueError, LookupError, TypeError):
+        return found
+    for answer in answers:
+        for resource in answer.resources:
+            _error, _message, _kind, name, entries = resource[:5]
+            for entry in entries:
+                if entry[0] == _RETENTION and entry[1]:
+                    found[name] = int(entry[1]) / 1000 if int(entry[1]) >= 0 else None
+    return found

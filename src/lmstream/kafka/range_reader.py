@@ -1,0 +1,99 @@
+"""Read fixed ranges of offsets without a consumer group: for `verify` and `inspect`. Commits nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import KafkaError
+
+from lmstream.errors import SourceError
+from lmstream.kafka import connection
+from lmstream.kafka.settings import Settings
+from lmstream.kafka.taking import Taker
+from lmstream.model import Record
+from lmstream.settings import MIB
+
+_WAIT: Final = 0.2  # seconds the client may wait for records at a time
+_ROOM: Final = 4 * MIB  # bytes of records taken at a time
+
+Range = tuple[int | None, int | None]
+"""(first offset, offset to stop before); None is the beginning, and the end as it is when reading starts."""
+
+
+async def read_range(
+    settings: Settings, topic: str, ranges: Mapping[int, Range], *, idle: float = 30.0
+) -> AsyncIterator[Record]:
+    """Read records of fixed offsets, in offset order per partition.
+
+    A partition ends at its `to`, or at the end the topic had when it was first read. Raises SourceError, also after
+    `idle` seconds in which nothing moved: a reader that counts must not take silence for the end. What cannot be read
+    comes as a record that is `closed`, as a run with source.on_unreadable = "skip" has it.
+    """
+    consumer = await connection.connect(msgspec.structs.replace(settings, topics=(topic,)), group=False)
+    taker = connection.taker(consumer, settings, skip=True)
+    loop = asyncio.get_running_loop()
+    try:
+        parts = {KafkaPartition(topic, n): bounds for n, bounds in ranges.items()}
+        await _place(consumer, topic, parts, idle)
+        ends: dict[KafkaPartition, int] = {}
+        moved = loop.time()
+        while parts:
+            async with asyncio.timeout(idle):
+                found = await taker.take(_ROOM, _WAIT, *parts)
+            for tp, bounds in parts.items():
+                if tp not in ends and (end := _end(consumer, tp, bounds)) is not None:
+                    ends[tp] = end
+            moved = loop.time() if found or taker.busy else moved
+            for record in found:
+                if record.offset < ends[KafkaPartition(*record.tp)]:
+                    yield record
+            for tp in await _finished(consumer, taker, ends):
+                consumer.pause(tp)
+                parts.pop(tp, None)
+            if parts and loop.time() - moved > idle:
+                detail = f"{topic}: nothing came for {idle:.0f} s, {len(parts)} partitions are not read to their end"
+                raise SourceError("source.unreachable", detail)
+    except (KafkaError, TimeoutError) as error:
+        raise SourceError(*connection.explained(error)) from error
+    finally:
+        await connection.stop(consumer)
+
+
+async def _place(consumer: AIOKafkaConsumer, topic: str, parts: Mapping[KafkaPartition, Range], idle: float) -> None:
+    if missing := sorted({tp.partition for tp in parts} - set(consumer.partitions_for_topic(topic) or ())):
+        raise SourceError("source.topic", f"{topic} has no partition {missing[0]}")
+    if not parts:
+        return
+    consumer.assign(list(parts))
+    for tp, (first, _) in parts.items():
+        if first is not None:
+            consumer.seek(tp, first)
+    if whole := [tp for tp, (first, _) in parts.items() if first is None]:
+        async with asyncio.timeout(idle):
+            await consumer.seek_to_beginning(*whole)
+
+
+async def _finished(
+    consumer: AIOKafkaConsumer, taker: Taker, ends: Mapping[KafkaPartition, int]
+) -> list[KafkaPartition]:
+    return [tp for tp, end in ends.items() if tp not in taker.busy and await consumer.position(tp) >= end]
+
+
+def _end(consumer: AIOKafkaConsumer, tp: KafkaPartition, bounds: Range) -> int | None:
+    """Find the offset to stop before, once a fetch has said where the partition ends.
+
+    Never end_offsets(): brokers exist that answer it wrongly. What a fetch says is what can be fetched.
+    """
+    end: int | None = consumer.highwater(tp)
+    if end is None:
+        return None
+    stable: int | None = consumer.last_stable_offset(tp)
+    if stable is not None and stable >= 0:
+        end = min(end, stable)  # records of a transaction that is still open are no part of the topic yet
+    first, last = bounds
+    if first is not None and first > end:
+        raise SourceError("source.offset", f"{tp.topic}/{tp.partition}/{first}, the topic ends at {end}")
+    return end if last is None else min(last, end)

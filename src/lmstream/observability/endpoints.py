@@ -1,0 +1,191 @@
+"""/healthz, /readyz, /metrics and /statusz of a running host, on loopback unless it is told otherwise."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from lmstream import __version__
+from lmstream.errors import ConfigError, coded
+from lmstream.observability import prometheus
+from lmstream.observability.logs import LastTrouble
+from lmstream.observability.readings import Readings
+from lmstream.observability.serving import Answer, Server
+
+log: Final = logging.getLogger("lmstream.endpoints")
+
+WATCH: Final = 0.5  # seconds between two looks at how late the loop comes
+LATE: Final = 0.1  # seconds later than asked for that are a stall
+USUAL: Final = "127.0.0.1:9464"
+"""Where endpoints are unless told: the port that OpenTelemetry's exporters use."""
+SHARE: Final = 20
+"""Making /metrics and /statusz takes at most one part in so many of the time: asked more often, the last is sent again.
+A body that took 3 ms to make is 60 ms old at most."""
+
+
+def parsed(address: str) -> tuple[str, int]:
+    """Read `host:port`. Raises ConfigError."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - the last port
+        raise ConfigError("config.invalid", f"endpoints.address: {address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+class Endpoints:
+    """`async with Endpoints(readings, address): ...`; answers as long as the event loop does."""
+
+    def __init__(self, readings: Readings, address: str, *, needed: bool = True) -> None:
+        """Raises ConfigError for an address that is none. Unless `needed`, a port that is taken is only said."""
+        self._readings = readings
+        self._host, self._port = parsed(address)
+        self._needed = needed
+        self._trouble = LastTrouble()
+        self._server: Server | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._answers: dict[str, Callable[[], Answer]] = {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/metrics": _sparing(self._metrics),
+            "/statusz": _sparing(self._statusz),
+        }
+
+    @property
+    def url(self) -> str:
+        """Where they are; empty when they are not."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}" if self._server is not None else ""
+
+    async def __aenter__(self) -> Self:
+        server = Server(self._answer)
+        try:
+            self._port = await server.open(self._host, self._port)
+        except OSError as e:
+            what = f"endpoints.address {self._host}:{self._port}: {e.strerror or e}"
+            if self._needed:
+                raise ConfigError("config.invalid", what) from e
+            log.warning("there are no endpoints: %s", what, extra=coded("config.invalid"))
+        else:
+            self._server = server
+        self._watching = asyncio.create_task(self._watch())
+        logging.getLogger("lmstream").addHandler(self._trouble)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logging.getLogger("lmstream").removeHandler(self._trouble)
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
+        server, self._server = self._server, None
+        if server is not None:
+            await server.close()
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            asked = loop.time()
+            await asyncio.sleep(WATCH)
+            late = loop.time() - asked - WATCH
+            if late > LATE:
+                self._readings.stalled(late)
+
+    def _answer(self, path: str) -> Answer | None:
+        making = self._answers.get(path)
+        return making() if making is not None else None
+
+    def _healthz(self) -> Answer:
+        return _verdict(*self._readings.alive())
+
+    def _readyz(self) -> Answer:
+        return _verdict(*self._readings.ready())
+
+    def _metrics(self) -> Answer:
+        return Answer(200, prometheus.render(self._readings), prometheus.CONTENT_TYPE)
+
+    def _statusz(self) -> Answer:
+        told = status(self._readings) | {"last_error": self._trouble.last}
+        body = msgspec.json.format(msgspec.json.encode(told), indent=2)
+        return Answer(200, body + b"\n", "application/json")
+
+
+def _sparing(make: Callable[[], Answer]) -> Callable[[], Answer]:
+    """Make an answer anew only when that keeps within its share of the time."""
+    last: Answer | None = None
+    stale = 0.0
+
+    def answer() -> Answer:
+        nonlocal last, stale
+        began = time.monotonic()
+        if last is None or began >= stale:
+            last = make()
+            done = time.monotonic()
+            stale = done + (done - began) * SHARE
+        return last
+
+    return answer
+
+
+def status(readings: Readings) -> dict[str, Any]:
+    """Where a run stands, for people."""
+    runtime = readings.runtime
+    progress = runtime.progress()
+    alive, ready = readings.alive(), readings.ready()
+    health = getattr(runtime.source, "health", None)
+    expiry = readings.certificate_expiry()
+    trouble = progress.fatal or progress.trouble
+    return {
+        "version": __version__,
+        "state": runtime.state,
+        "alive": alive[0],
+        "ready": ready[0],
+        "why": ready[1],
+        "up_seconds": round(progress.duration, 1),
+        "assignment": [each._asdict() for each in readings.partitions()],
+        "in_flight": {
+            "records": progress.unacked,
+            "bytes": progress.in_flight_bytes,
+            "budget_bytes": runtime.pipeline.budget,
+        },
+        "counts": {
+            "records": progress.records,
+            "understood": progress.understood,
+            "empty": progress.empty,
+            "undecodable": progress.undecodable,
+            "all_skipped": progress.all_skipped,
+            "parts_undecodable": progress.parts_undecodable,
+            "rows_accepted": progress.rows,
+            "dead_letters": progress.dead_letters,
+            "tombstones": progress.tombstones,
+            "rejected": progress.rejected,
+            "skipped": progress.skipped,
+            "noted": progress.noted,
+            "unknown_members": progress.unknown,
+            "retried_packs": progress.retried_packs,
+            "unknown_outcomes": progress.unknown_outcomes,
+            "commits": progress.commits,
+            "commit_failures": progress.commit_failures,
+        },
+        "sink": {
+            "concurrency": runtime.pipeline.delivery.concurrency,
+            "requests": dict(runtime.pipeline.delivery.counts.requests),
+            "trouble": None if trouble is None else {"code": trouble.code, "message": trouble.message[:500]},
+            "paused": progress.fatal is not None,
+        },
+        "source": None if health is None else msgspec.to_builtins(health),
+        "certificate": None
+        if expiry is None
+        else {
+            "expires": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expiry)),
+            "days_left": math.floor((expiry - time.time()) / 86_400),
+        },
+    }
+
+
+def _verdict(yes: bool, why: str) -> Answer:  # noqa: FBT001 - the first of a pair
+    return Answer(200 if yes else 503, f"{'ok' if yes else 'no'}: {why}\n".encode())

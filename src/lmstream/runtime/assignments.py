@@ -1,0 +1,124 @@
+"""Partitions while they are ours: what is taken of them, committed, and settled before they are given up."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Iterable
+from typing import Final
+
+from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery.tasks import end
+from lmstream.errors import coded
+from lmstream.interfaces import Batch, Source
+from lmstream.model import TopicPartition
+from lmstream.runtime.offset_ledger import Ledger
+from lmstream.runtime.policy import RuntimePolicy
+
+log: Final = logging.getLogger("lmstream.runtime.loop")
+
+
+class Assignments:
+    """The ledger's keeper between one source and one pipeline."""
+
+    def __init__(self, source: Source, pipeline: Pipeline, policy: RuntimePolicy, now: float) -> None:
+        """`now` is when the run starts, by the clock whose readings `tick` is given."""
+        self.ledger = Ledger()
+        self._source, self._pipeline, self._policy = source, pipeline, policy
+        self._committing: asyncio.Task[None] | None = None
+        self._committed_at = now
+        self._revoking: dict[TopicPartition, float] = {}  # with the epoch that ends
+        self.paused: frozenset[TopicPartition] = frozenset()
+        """Partitions that are not read, for what was read of them cannot be settled."""
+        self.commits = 0
+        self.commit_failures = 0
+        self.stale = 0
+        """Records dropped because their partition had been given up when they came."""
+
+    @property
+    def room(self) -> int:
+        """Bytes to read now. Pauses what is stalled by itself, long before all reading has to stop because of it."""
+        most = self._policy.held_offsets
+        pause = getattr(self._source, "pause", None)
+        crowded = self.ledger.crowded(most // 2) | self._pipeline.waiting.partitions.keys()
+        if pause is not None and crowded != self.paused:
+            self.paused = crowded
+            pause(crowded)
+        return 0 if self.ledger.held >= most else self._pipeline.room
+
+    def accept(self, batch: Batch) -> None:
+        """Open the offsets of a batch and submit its records; those of an assignment that has ended are dropped."""
+        records = []
+        for record in batch.records:
+            tp = record.tp
+            epoch = batch.epochs.get(tp, 0)
+            ending = self._revoking.get(tp)
+            if ending is not None and epoch <= ending:
+                self.ledger.refuse(tp, epoch)
+                self.stale += 1
+            elif self.ledger.assign(tp, epoch) and self.ledger.opened(tp, epoch, record.offset):
+                records.append(record)
+            else:
+                self.stale += 1
+        for tp, offset in batch.passed.items():
+            epoch, ending = batch.epochs.get(tp, 0), self._revoking.get(tp)
+            if (ending is None or epoch > ending) and self.ledger.assign(tp, epoch):
+                self.ledger.passed(tp, epoch, offset)
+        if records:
+            self._pipeline.submit(Batch(records, batch.epochs, batch.end))
+
+    def tick(self, now: float) -> None:
+        """Begin a commit when one is due and something is to be committed."""
+        if now - self._committed_at < self._policy.commit_interval or self._committing is not None:
+            return
+        self._committed_at = now
+        if offsets := self.ledger.committable():
+            self._committing = asyncio.create_task(self._commit(offsets))
+            self._committing.add_done_callback(self._commit_ended)
+
+    async def commit(self) -> None:
+        """Commit the latest; a commit that is under way is cut short, so that an older one cannot land after it."""
+        if self._committing is not None:
+            await end(self._committing, self._policy.close_timeout)
+        if offsets := self.ledger.committable():
+            await self._commit(offsets)
+
+    async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
+        """Settle and commit what is in flight of these partitions, then give them up. The source awaits this."""
+        # A source that lost its place may be back in a new epoch before the old one is settled: that one is not ours to
+        # drop. Of a partition with no record yet the epoch is not known, so nothing of it is taken until this returns.
+        epochs = {tp: self.ledger.epoch(tp) for tp in partitions}
+        gone = {tp: math.inf if epoch is None else epoch for tp, epoch in epochs.items()}
+        self._revoking |= gone
+        try:
+            self._pipeline.forget(gone)
+            try:
+                async with asyncio.timeout(self._policy.drain_timeout):
+                    await self._pipeline.drain(gone)
+            except TimeoutError:
+                log.warning(
+                    "partitions are given up with records in flight; their next owner repeats those",
+                    extra=coded("source.commit"),
+                )
+            await self.commit()
+        finally:
+            for tp, ending in gone.items():
+                if (self.ledger.epoch(tp) or 0) <= ending:
+                    self.ledger.revoke(tp)
+                self._revoking.pop(tp, None)
+
+    async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
+        """Commit, or note that it failed: nothing is lost by that, the next commit covers it."""
+        try:
+            async with asyncio.timeout(self._policy.commit_timeout):
+                await self._source.commit(offsets)
+        except Exception as e:  # noqa: BLE001 - whatever a client raises here, the rows are safe and the next tick tries again
+            self.commit_failures += 1
+            log.warning(
+                "commit failed, the next one covers it: %s: %s", type(e).__name__, e, extra=coded("source.commit")
+            )
+        else:
+            self.commits += 1
+            self.ledger.committed(offsets)
+
+    def _commit_ended(self, _task: asyncio.Task[None]) -> None:
+        self._committing = None

@@ -1,0 +1,1 @@
+"""Files and objects: durable writes, readers of landed lines, the journal of crashes."""

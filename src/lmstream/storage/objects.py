@@ -1,0 +1,290 @@
+"""Where rows landed: a folder, or a prefix of a bucket; verbs read the lines of either."""
+
+import contextlib
+import io
+import re
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from gzip import GzipFile
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from cyclopts import Parameter
+
+from lmstream import bounded
+from lmstream.aws.answers import body, bound
+from lmstream.aws.clock import CLOCK, is_clock
+from lmstream.errors import ConfigError, LmstreamError, SourceError
+from lmstream.settings import MIB
+from lmstream.storage.line_files import landed_files, lines_of
+
+SCHEME: Final = "s3://"
+_AHEAD: Final = 16  # small objects fetched at once: a request takes longer on its way than in the store
+_PIECE: Final = 8 * MIB
+"""Larger objects (Firehose buffers up to 128 MiB) are read piece by piece, when it is their turn: what is held at once
+is _AHEAD pieces at most, however large the objects and however many there are."""
+_DENIED: Final = frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidObjectState", "403"})
+_MISSING: Final = frozenset({"NoSuchBucket", "NoSuchKey", "PreconditionFailed", "404", "412"})
+_NOBODY: Final = frozenset(
+    {
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+        "CredentialRetrievalError",
+        "TokenRetrievalError",
+        "SSOTokenLoadError",
+        "UnauthorizedSSOTokenError",
+        "LoginRefreshRequired",
+    }
+)
+_GZIP: Final = b"\x1f\x8b"
+_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")  # RFC 9110 section 14.4
+NO_LISTING: Final = "the answer to a listing is not S3's (it does not say whether it is complete)"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class S3Access:
+    """How to reach s3:// places."""
+
+    endpoint_url: str | None = None
+    """Another endpoint for s3:// places: a VPC endpoint, or any store that speaks S3."""
+    region: str | None = None
+    """AWS region of s3:// places."""
+
+
+NO_S3: Final = S3Access()
+
+
+class Place(Protocol):
+    """Objects with lines in them."""
+
+    name: str
+
+    def exists(self) -> bool: ...
+
+    def below(self, name: str) -> "Place": ...
+
+    def objects(
+        self, without: Sequence["Place"] = (), most: int = bounded.ROW_LINE
+    ) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """Name and lines of each object, hidden ones and those of `without` left out. Raises SourceError; BoundError
+        for a line of more than `most` bytes."""
+        ...
+
+
+class Folder:
+    """A folder, or one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = str(path)
+
+    def exists(self) -> bool:
+        return self.path.is_dir()
+
+    def below(self, name: str) -> "Folder":
+        return Folder(self.path / name)
+
+    def objects(
+        self, without: Sequence[Place] = (), most: int = bounded.ROW_LINE
+    ) -> Iterator[tuple[str, Iterator[bytes]]]:
+        skip = [each.path for each in without if isinstance(each, Folder)]
+        for path in landed_files(self.path, without=skip):
+            yield str(path), lines_of(path, most)
+
+
+class Prefix:
+    """A prefix of a bucket. Small objects are fetched some ahead, and nothing is written to disk."""
+
+    def __init__(self, bucket: str, prefix: str, access: S3Access, client: Any = None) -> None:
+        self.bucket = bucket
+        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.name = f"{SCHEME}{bucket}/{self.prefix}"
+        self._access = access
+        self._made = client
+
+    @property
+    def _client(self) -> Any:
+        if self._made is None:
+            try:
+                import boto3
+                from botocore.config import Config
+            except ImportError as e:
+                raise ConfigError("config.extra", "s3:// places need the extra [consumer]") from e
+            # Throttling (503 SlowDown) is tried again ten times, up to 20 s apart.
+            config = Config(max_pool_connections=2 * _AHEAD, retries={"mode": "standard", "max_attempts": 10})
+            with self._explained():
+                # A session of its own: the module's keeps the credentials that it found first.
+                made = boto3.session.Session().client(
+                    "s3", endpoint_url=self._access.endpoint_url, region_name=self._access.region, config=config
+                )
+                self._made = bound(made)
+        return self._made
+
+    def exists(self) -> bool:
+        """Whether the bucket can be listed; a prefix without objects is an empty place. Raises SourceError."""
+        next(self._listed(()), None)
+        return True
+
+    def below(self, name: str) -> "Prefix":
+        return Prefix(self.bucket, f"{self.prefix}{name}", self._access, self._client)
+
+    def keys(self, without: Sequence[Place] = ()) -> Iterator[str]:
+        """Keys in the order of the store."""
+        return (key for key, _ in self._listed(without))
+
+    def _listed(self, without: Sequence[Place]) -> Iterator[tuple[str, int]]:
+        """Keys and sizes, a page of a thousand at a time."""
+        skip = tuple(each.prefix for each in without if isinstance(each, Prefix) and each.bucket == self.bucket)
+        client = self._client
+        with self._explained():
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
+            for page in pages:
+                if not is_listing(page):
+                    raise SourceError("place.unreachable", f"{self.name}: {NO_LISTING}")
+                for each in page.get("Contents", ()):
+                    key: str = each["Key"]
+                    name = key.rsplit("/", 1)[-1]
+                    if name and not name.startswith((".", "_")) and not (skip and key.startswith(skip)):
+                        yield key, each["Size"]
+
+    def objects(
+        self, without: Sequence[Place] = (), most: int = bounded.ROW_LINE
+    ) -> Iterator[tuple[str, Iterator[bytes]]]:
+        ahead: deque[tuple[str, Future[bytes] | None]] = deque()
+        pool = ThreadPoolExecutor(_AHEAD, "s3")
+        try:
+            for key, size in self._listed(without):
+                ahead.append((key, pool.submit(self.read, key) if size <= _PIECE else None))
+                if len(ahead) >= _AHEAD:
+                    yield self._lines(*ahead.popleft(), most)
+            while ahead:
+                yield self._lines(*ahead.popleft(), most)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def read(self, key: str) -> bytes:
+        """The bytes of a small object, as they lie there. Raises SourceError, BoundError for one that is not."""
+        with self._explained(key):
+            answer = self._client.get_object(Bucket=self.bucket, Key=key)
+            return body(answer, _PIECE, f"{SCHEME}{self.bucket}/{key}")
+
+    def opened(self, key: str) -> io.BufferedReader:
+        """An object of any size, held piece by piece. Raises SourceError and BoundError, also while it is read."""
+        return io.BufferedReader(_Pieces(self, key), _PIECE)
+
+    def piece(self, key: str, start: int, etag: str) -> tuple[bytes, int, str]:
+        """Bytes from `start` on, the size of the object and its ETag; with an ETag, of that version alone."""
+        from botocore.exceptions import ClientError
+
+        only = {"IfMatch": etag} if etag else {}
+        with self._explained(key):
+            try:
+                answer = self._client.get_object(
+                    Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + _PIECE - 1}", **only
+                )
+            except ClientError as e:
+                if e.response["Error"]["Code"] not in ("InvalidRange", "416"):
+                    raise
+                return b"", start, etag  # of an empty object there is no range
+            place = f"{SCHEME}{self.bucket}/{key}"
+            told = _RANGE.fullmatch(str(answer.get("ContentRange", "")))
+            if told is None or int(told[1]) != start or not answer.get("ETag"):
+                raise SourceError(
+                    "place.unreachable", f"{place}: asked for a part, the store answers as if for the whole"
+                )
+            data, size = body(answer, _PIECE, place), int(told[2])
+            if not data and start < size:
+                raise SourceError("place.unreachable", f"{place}: nothing came of {size - start:,} bytes that are left")
+            return data, size, str(answer["ETag"])
+
+    def _lines(self, key: str, data: "Future[bytes] | None", most: int) -> tuple[str, Iterator[bytes]]:
+        name = f"{SCHEME}{self.bucket}/{key}"
+        return name, _split(name, self.opened(key) if data is None else io.BytesIO(data.result()), most)
+
+    @contextlib.contextmanager
+    def _explained(self, key: str = "") -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except LmstreamError:
+            raise
+        # Beside its own errors the SDK raises what it trips over in an answer that is not S3's.
+        except (BotoCoreError, ClientError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
+            raise SourceError(_reason(e), f"{SCHEME}{self.bucket}/{key or self.prefix}: {e}") from e
+
+
+class _Pieces(io.RawIOBase):
+    """An object as a file, a request for each piece: one that fails is made again, not the whole object."""
+
+    def __init__(self, prefix: Prefix, key: str) -> None:
+        self._prefix, self._key = prefix, key
+        self._at, self._size, self._etag = 0, -1, ""
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if not self._rest and self._at != self._size:
+            data, self._size, self._etag = self._prefix.piece(self._key, self._at, self._etag)
+            self._rest = memoryview(data)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        self._at += count
+        return count
+
+
+def _reason(error: Exception) -> str:
+    """Who must act, by the code of the service or the exception's classes."""
+    response = getattr(error, "response", None) or {}
+    names = {str(response.get("Error", {}).get("Code", "")), *(cls.__name__ for cls in type(error).__mro__)}
+    if is_clock(str(response.get("Error", {}).get("Code", "")), str(error)):
+        return CLOCK
+    for reason, known in (
+        ("place.credentials", _NOBODY),
+        ("place.denied", _DENIED),
+        ("place.missing", _MISSING),
+    ):
+        if names & known:
+            return reason
+    return "place.unreachable"
+
+
+def place(text: Path | str, access: S3Access = NO_S3) -> Place:
+    """A folder, or s3://BUCKET/PREFIX. Raises ConfigError."""
+    # A path of s3://a/b has lost one of its slashes.
+    name = str(text)
+    if name.startswith("s3:/"):
+        bucket, _, prefix = name.removeprefix("s3:").lstrip("/").partition("/")
+        if not bucket:
+            raise ConfigError("config.invalid", f"{name}: expected s3://BUCKET/PREFIX")
+        return Prefix(bucket, prefix, access)
+    return Folder(Path(name))
+
+
+def is_listing(page: object) -> bool:
+    """Whether an answer to ListObjectsV2 is S3's: a proxy's page, with status 200, is read by the SDK as an empty one.
+
+    IsTruncated is in every answer: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html.
+    """
+    return isinstance(page, Mapping) and isinstance(page.get("IsTruncated"), bool)
+
+
+def _split(name: str, data: io.BufferedReader | io.BytesIO, most: int) -> Iterator[bytes]:
+    try:
+        begin = data.getvalue() if isinstance(data, io.BytesIO) else data.peek(2)
+        opened: Any = GzipFile(fileobj=data) if begin.startswith(_GZIP) else data
+        yield from bounded.lines(opened, most, name)
+    except (OSError, EOFError, zlib.error) as e:
+        raise SourceError("source.file", f"{name}: {e}") from e

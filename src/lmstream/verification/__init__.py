@@ -1,0 +1,1 @@
+"""What should have landed against what did."""

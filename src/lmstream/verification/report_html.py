@@ -1,0 +1,122 @@
+"""The verdict of `verify` as one page of HTML: for a ticket, an audit, or whoever asks whether anything was lost."""
+
+from datetime import UTC, datetime
+from html import escape
+from typing import Final
+
+from lmstream import __version__
+from lmstream.verification.checker import Report, Tally
+
+_FIELDS: Final = (
+    ("bundles", "bundles"),
+    ("expected", "expected rows"),
+    ("landed", "landed"),
+    ("lost", "lost"),
+    ("phantom", "phantom"),
+    ("duplicate", "duplicate"),
+    ("dead_lettered", "dead-lettered"),
+    ("in_error_prefix", "error prefix"),
+    ("letters", "letters"),
+    ("letters_missing", "letters missing"),
+)
+_BAD: Final = ("lost", "phantom", "in_error_prefix", "letters_missing")
+_STYLE: Final = """
+:root{--good:#12704a;--bad:#b3261e;--line:#d9dde3;--ink:#1d2530;--soft:#5b6675;--paper:#fff;--shade:#f6f7f9}
+@media(prefers-color-scheme:dark){:root{--good:#5fd39d;--bad:#ff8a80;--line:#39424e;--ink:#e8ecf1;--soft:#9aa6b4;
+--paper:#14181d;--shade:#1c2229}}
+*{box-sizing:border-box}body{margin:0;padding:2.5rem 1.25rem;background:var(--paper);color:var(--ink);
+font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}main{max-width:62rem;margin:auto}
+h1{font-size:1.05rem;font-weight:600;letter-spacing:.02em;margin:0 0 .25rem;color:var(--soft)}
+.verdict{font-size:2.4rem;font-weight:650;line-height:1.15;margin:0}.good{color:var(--good)}.bad{color:var(--bad)}
+.sub{color:var(--soft);margin:.35rem 0 1.25rem}
+.bar{display:flex;gap:2px;height:.6rem;border-radius:.3rem;overflow:hidden;margin:0 0 2rem;background:var(--line)}
+.bar i{display:block;min-width:3px}.landed{background:var(--good)}.dead{background:#c98a1b}.gone{background:var(--bad)}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:.75rem;margin:0 0 2.25rem}
+.card{border:1px solid var(--line);border-radius:10px;padding:.7rem .9rem}.card span{color:var(--soft)}
+.card b{display:block;font-size:1.45rem;font-variant-numeric:tabular-nums;font-weight:620}
+h2{font-size:1.05rem;margin:2rem 0 .6rem}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;
+font-variant-numeric:tabular-nums}th,td{padding:.45rem .6rem;border-bottom:1px solid var(--line);text-align:right;
+vertical-align:bottom}td{white-space:nowrap}td.zero{color:var(--soft)}th{color:var(--soft);font-weight:500}td:first-child,th:first-child{text-align:left}
+tr.total td{font-weight:620;background:var(--shade)}code{font:13px/1.5 ui-monospace,Menlo,Consolas,monospace;
+overflow-wrap:anywhere}ul{padding-left:1.1rem}footer{margin-top:2.5rem;color:var(--soft);font-size:.87rem}
+"""
+
+
+def page(report: Report, what: dict[str, str], at: str = "") -> str:
+    """The page; `what` says what was compared, name and value, and `at` when: now, unless it is given."""
+    good = report.ok
+    total = report.total
+    word = "Nothing is lost" if good else "Not verified"
+    sentence = (
+        f"{total.landed:,} of {total.expected:,} expected rows landed, {total.dead_lettered:,} are in dead letters"
+        if good
+        else f"{total.lost:,} rows lost, {total.phantom:,} from nowhere, {total.in_error_prefix:,} in the error prefix"
+        f", {total.letters_missing:,} dead letters missing (LMS-5001). What to do: lmstream explain LMS-5001"
+    )
+    cards = "".join(_card(total, name, label) for name, label in _FIELDS)
+    rows = "".join(_row(name, tally) for name, tally in sorted(report.partitions.items())) + _row(
+        "total", total, "total"
+    )
+    heads = "".join(f"<th>{label}</th>" for _, label in _FIELDS)
+    lists = "".join(
+        _list(title, names, count)
+        for title, names, count in (
+            ("Lost rows", report.lost, total.lost),
+            ("Rows from nowhere", report.phantom, total.phantom),
+            ("Dead letters that are missing", report.letters_missing, total.letters_missing),
+        )
+    )
+    compared = "".join(f"<li>{escape(name)}: <code>{escape(value)}</code></li>" for name, value in what.items())
+    letters = "" if report.letters_checked else "<li>Dead letters were not looked at.</li>"
+    at = at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>lmstream verify: {word.lower()}</title><style>{_STYLE}</style></head><body><main>
+<h1>lmstream verify</h1><p class="verdict {"good" if good else "bad"}">{word}</p><p class="sub">{sentence}</p>
+{_bar(total)}<div class="cards">{cards}</div>
+<h2>By partition</h2><div class="wide"><table><thead><tr><th>partition</th>{heads}</tr></thead><tbody>{rows}</tbody>
+</table></div>{lists}<h2>What was compared</h2><ul>{compared}{letters}</ul>
+<footer>{at}, lmstream {__version__}. Duplicates are copies with the same rowId: the view
+<code>rows</code> leaves them out.
+</footer></main></body></html>
+"""
+
+
+def _card(total: Tally, name: str, label: str) -> str:
+    count = getattr(total, name)
+    style = ' class="bad"' if name in _BAD and count else ""
+    return f'<div class="card"><b{style}>{count:,}</b><span>{label}</span></div>'
+
+
+def _row(name: str, tally: Tally, style: str = "") -> str:
+    cells = "".join(
+        f'<td class="{_class(field, getattr(tally, field))}">{getattr(tally, field):,}</td>' for field, _ in _FIELDS
+    )
+    return f'<tr class="{style}"><td>{escape(name)}</td>{cells}</tr>'
+
+
+def _class(field: str, count: int) -> str:
+    if not count:
+        return "zero"
+    return "bad" if field in _BAD else ""
+
+
+def _bar(total: Tally) -> str:
+    """The expected rows as one bar: landed, in dead letters, not there."""
+    parts = (
+        ("landed", "landed", total.landed),
+        ("dead", "in dead letters", total.dead_lettered),
+        ("gone", "in the error prefix or lost", total.in_error_prefix + total.lost),
+    )
+    shares = "".join(
+        f'<i class="{name}" style="flex:{count}" title="{count:,} {what}"></i>' for name, what, count in parts if count
+    )
+    return f'<div class="bar">{shares}</div>'
+
+
+def _list(title: str, names: list[str], count: int) -> str:
+    if not count:
+        return ""
+    items = "".join(f"<li><code>{escape(name)}</code></li>" for name in names)
+    more = f"<li>and {count - len(names):,} more</li>" if count > len(names) else ""
+    return f"<h2>{title}</h2><ul>{items}{more}</ul>"
