@@ -38,7 +38,7 @@ WARM_SHARE = 8  # the first eighth of the records is not timed
 
 
 def _config(bootstrap: str, endpoint: str, client: str, folder: str, tls: dict[str, str]) -> Any:
-    from lmstream.config.config import load
+    from lmstream.config import load
 
     source: dict[str, Any] = {
         "type": client,
@@ -64,7 +64,7 @@ def _config(bootstrap: str, endpoint: str, client: str, folder: str, tls: dict[s
 
 async def _run(config: Any, records: int, rows: int) -> dict[str, Any]:
     """The whole way."""
-    from lmstream.config.config import build_runtime
+    from lmstream.config import build_runtime
 
     done = warm = 0
     cpu = wall = 0.0
@@ -87,7 +87,7 @@ async def _run(config: Any, records: int, rows: int) -> dict[str, Any]:
 
 async def _read(config: Any, records: int, rows: int) -> dict[str, Any]:
     """The client alone. Rows are those that its records would become."""
-    from lmstream.config.config import build_source
+    from lmstream.config import build_source
 
     source = build_source(config)
     source.on_revoke = _nothing

@@ -42,7 +42,7 @@ async def _firehose(told: Connection) -> None:
 
 async def _consumer(told: Connection, bootstrap: str, endpoint: str) -> None:
     """Settle what comes, note when; on a word from the parent stop and send the times by (partition, offset)."""
-    from lmstream.config.config import build_runtime, load
+    from lmstream.config import build_runtime, load
 
     at: dict[tuple[int, int], float] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -41,7 +41,7 @@ def _lines(offset: int, value: bytes) -> bytes:
 
 def lmstream(source: Source, rows: Path) -> None:
     """A container host: a supervised consumer, the ledger, commits; rows to standard output."""
-    from lmstream.config.config import build_runtime, load
+    from lmstream.config import build_runtime, load
 
     settings = {
         "engine.org_id": baselines.ORG,

@@ -1,8 +1,8 @@
 """`python -m benchmarks.scale`: what a fleet needs, from measured figures, step by step to a million devices.
 
-Rates, quotas and cost are the arithmetic of `lmstream validate` (src/lmstream/deployment/estimate.py). What one worker does is
-the recorded run of `make bench` (results/bench.json). The first limit of a step is that of which most is used, in the
-set-up of the step before: what has to be changed first to grow.
+Rates, quotas and cost are the arithmetic of `lmstream validate` (src/lmstream/deployment/estimate.py). What one
+worker does is the recorded run of `make bench` (results/bench.json). The first limit of a step is that of which most is
+used, in the set-up of the step before: what has to be changed first to grow.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lmstream.deployment import Deployment, load
 from lmstream.deployment.estimate import Estimate, estimate, prices
 from lmstream.deployment.quotas import direct_put_mib
-from lmstream.deployment.settings import Deployment, load
 from lmstream.settings import MIB
 
 LAST = Path(__file__).parent / "results" / "bench.json"

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from msgspec import Struct
 
-from lmstream.config.config import build_runtime, load
+from lmstream.config import build_runtime, load
 from lmstream.errors import ConfigError
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "lmstream.example.toml"

@@ -13,7 +13,7 @@ import textwrap
 import pytest
 
 from delivery.doubles import ScriptedSink, bundle, make, record
-from lmstream.config.config import cluster_of, load
+from lmstream.config import cluster_of, load
 from lmstream.errors import ConfigError
 from lmstream.interfaces import Batch
 from lmstream.lab.generator import Generator

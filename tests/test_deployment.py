@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lmstream.deployment.settings import load
+from lmstream.deployment import load
 from lmstream.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ import pytest
 
 from lmstream import Engine, Record, Settings, __version__, cli
 from lmstream.cli import main
-from lmstream.config.config import load
+from lmstream.config import load
 from lmstream.errors import REASONS, LmstreamError
 from lmstream.observability import runbook
 from lmstream.partitioning import firehose_prefix, jq_query
@@ -27,7 +27,7 @@ HEAD = """# Runbook
 What each alarm and each code means, what to look at, and how to mend it. The same text is in every installation:
 `lmstream explain LMS-3005`, `lmstream explain time-to-data-loss`, and every error says which.
 
-Generated from `src/lmstream/errors.py` and `src/lmstream/cli/runbook.toml` by `.venv/bin/python tests/test_docs.py`; a test fails
+Generated from `src/lmstream/errors.py` and `src/lmstream/observability/runbook.toml` by `.venv/bin/python tests/test_docs.py`; a test fails
 when they differ. Codes are for people and never change their meaning; reasons are the names in dead letters, counts and messages.
 
 First, whatever it is: `lmstream validate --connect` asks everything that the configuration names, `lmstream lag` says how long there
@@ -189,7 +189,7 @@ def test_every_code_has_one_section_that_says_what_to_do():
 
 
 def test_the_runbook_has_no_section_of_a_code_or_a_group_that_is_not():
-    written = tomllib.loads((ROOT / "src/lmstream/cli/runbook.toml").read_text("utf-8"))
+    written = tomllib.loads((ROOT / "src/lmstream/observability/runbook.toml").read_text("utf-8"))
     assert set(written) == {"alarms", "codes", "common"}
     assert set(written["codes"]) == set(REASONS)
     for prefix in written["common"]:

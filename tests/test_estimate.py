@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from lmstream.cli import main
+from lmstream.deployment import Deployment, load
 from lmstream.deployment.bill import alarms
 from lmstream.deployment.estimate import estimate, prices
-from lmstream.deployment.settings import Deployment, load
 from lmstream.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def test_the_command_prints_json_and_exits_by_the_quotas(tmp_path, capsys):
 
 def test_another_price_table_is_read_and_a_wrong_one_refused(tmp_path):
     table = tmp_path / "prices.toml"
-    text = (ROOT / "src/lmstream/prices.toml").read_text()
+    text = (ROOT / "src/lmstream/deployment/prices.toml").read_text()
     table.write_text(re.sub(r"(?m)^firehose_gb = .*$", "firehose_gb = 0.058", text))
     own, ours = (lines(estimate(changed(), prices(path)))["Firehose ingestion"] for path in (table, None))
     assert own == pytest.approx(2 * ours)

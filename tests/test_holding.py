@@ -13,7 +13,7 @@ from lmstream.dead_letters.letters import Letters
 from lmstream.dead_letters.letters import Settings as Folder
 from lmstream.delivery.dead_letter import DETAIL, LARGEST, bound, letter
 from lmstream.delivery.in_flight import Flight
-from lmstream.engine.engine import Engine
+from lmstream.engine import Engine
 from lmstream.engine.held_value import PLAIN, digest, held_as
 from lmstream.errors import DecodeError
 from lmstream.lab.generator import Generator

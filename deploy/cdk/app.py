@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aws_cdk import App
 
-from lmstream.deployment.settings import Deployment, load
+from lmstream.deployment import Deployment, load
 from lmstream.errors import ConfigError
 from lmstream_cdk.base import FLAGS
 from lmstream_cdk.build import build

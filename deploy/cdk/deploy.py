@@ -15,7 +15,7 @@ import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
 from app import HERE, settings_file
-from lmstream.deployment.settings import load
+from lmstream.deployment import load
 from lmstream.errors import ConfigError
 from lmstream_cdk.assembly import templates
 from lmstream_cdk.base import PARTS

@@ -1,6 +1,6 @@
 """lmstream: OTLP metrics bundles in, flat row events out, the same bytes in every host."""
 
-from lmstream.engine.engine import Engine, FanOut, Group
+from lmstream.engine import Engine, FanOut, Group
 from lmstream.model import Record, RowEvent
 from lmstream.settings import Settings
 

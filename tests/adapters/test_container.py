@@ -21,7 +21,7 @@ import pytest
 import yaml
 from botocore.validate import ParamValidator
 
-from lmstream.config.config import load
+from lmstream.config import load
 from lmstream.lab import KafkaLab
 from lmstream.observability.endpoints import USUAL
 
@@ -173,7 +173,7 @@ def test_only_prometheus_may_ask_the_endpoints():
 
 def test_a_stop_has_more_time_than_a_clean_close_needs():
     from lmstream.cli.run import _LAST
-    from lmstream.runtime.policy import RuntimePolicy
+    from lmstream.runtime import RuntimePolicy
 
     assert RuntimePolicy().grace + _LAST == CLOSE
     assert POD["terminationGracePeriodSeconds"] > CLOSE

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from awslambda.conftest import Context, entry, pipe_event
 from awslambda.test_host import expected
 from judging import agree, record
-from lmstream.config.config import build_runtime, load
+from lmstream.config import build_runtime, load
 from lmstream.errors import SinkError
 from lmstream.lab.broker import Broker
 from lmstream.lab.faults import Fault

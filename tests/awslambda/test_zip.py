@@ -61,7 +61,7 @@ def test_a_zip_is_small_and_holds_what_is_needed_for_its_machine(zips, name):
         *("zstandard", "jmespath", "typing_extensions.py"),
     }
     assert not [each for each in names if "/lab/" in each or "/cli/" in each or each.endswith((".pyc", ".pyi"))]
-    assert {"lmstream/awslambda/host.py", "lmstream/codecs/otlp_proto.py"} <= set(names)
+    assert {"lmstream/hosts/awslambda/host.py", "lmstream/codecs/otlp_proto.py"} <= set(names)
 
 
 def test_a_zip_built_again_has_the_same_bytes(zips, tmp_path):

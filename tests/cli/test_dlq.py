@@ -12,8 +12,8 @@ import pytest
 
 from buckets import S3
 from lmstream.cli.verify import check, expectation
-from lmstream.config.config import build_letters, load
-from lmstream.engine.engine import Engine
+from lmstream.config import build_letters, load
+from lmstream.engine import Engine
 from lmstream.lab import KafkaLab
 from lmstream.model import DeadLetter, Record
 from lmstream.settings import Settings

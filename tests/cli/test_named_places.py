@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmstream.engine.engine import FanOut
+from lmstream.engine import FanOut
 
 # The engine says places since row contract 1.1; before that there is nothing to show.
 pytestmark = pytest.mark.skipif(not hasattr(FanOut, "why"), reason="this engine does not say where points are")

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from lmstream.cli.refusals import NAMED, refusals
 from lmstream.cli.status import Reporter
-from lmstream.engine.engine import FanOut
+from lmstream.engine import FanOut
 from lmstream.engine.output import LostPart
 from lmstream.model import DeadLetter
-from lmstream.runtime.progress import Progress
+from lmstream.runtime import Progress
 from lmstream.verification.checker import Checker, Expected
 
 T = "1715263558360000000"

@@ -10,7 +10,7 @@ import pytest
 
 from lmstream import Engine, Record, Settings
 from lmstream.cli.verify import expectation
-from lmstream.engine.engine import bundle_id
+from lmstream.engine import bundle_id
 from lmstream.errors import DecodeError
 from lmstream.model import DeadLetter
 from lmstream.verification.checker import Checker, Expected

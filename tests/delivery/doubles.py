@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from lmstream.delivery.pipeline import Pipeline
-from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.engine.output import LostPart, Spread
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Batch, Limits

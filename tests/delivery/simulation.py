@@ -29,12 +29,10 @@ from delivery.doubles import (
     record,
     run,
 )
-from lmstream.delivery.pipeline import Pipeline
-from lmstream.delivery.retry import DeliveryPolicy
-from lmstream.delivery.rolling import RollPolicy
+from lmstream.delivery import DeliveryPolicy, Pipeline, RollPolicy
 from lmstream.interfaces import Batch
 from lmstream.model import TopicPartition
-from lmstream.runtime.loop import Runtime, RuntimePolicy
+from lmstream.runtime import Runtime, RuntimePolicy
 
 BAD = bundle(3, bad=1)
 VALUES = (bundle(1), bundle(2), bundle(9, paths=3), BAD, b"junk", None)

@@ -19,12 +19,12 @@ from delivery.doubles import (
     run,
     until,
 )
-from lmstream.delivery.circuit_breaker import Breaker, BreakerPolicy
-from lmstream.delivery.process_batch import process
+from lmstream.delivery import BreakerPolicy, process
+from lmstream.delivery.circuit_breaker import Breaker
 from lmstream.errors import SinkError
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
-from lmstream.runtime.loop import Runtime, RuntimePolicy
+from lmstream.runtime import Runtime, RuntimePolicy
 
 TP = TopicPartition("t", 0)
 TEN = BreakerPolicy(records=10)

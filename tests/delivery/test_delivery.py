@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.doubles import DOWN, LIMITS, MISSING, REFUSED, THROTTLED, ScriptedLetters, ScriptedSink, now, run
+from lmstream.delivery import DeliveryPolicy
 from lmstream.delivery.dead_letter_writer import LetterDelivery
-from lmstream.delivery.retry import UNKNOWN, DeliveryPolicy, backoff
+from lmstream.delivery.retry import UNKNOWN, backoff
 from lmstream.delivery.sender import Delivery
 from lmstream.model import DeadLetter, Failure, Kind, Pack
 

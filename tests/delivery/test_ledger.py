@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmstream.model import TopicPartition
-from lmstream.runtime.offset_ledger import Ledger
+from lmstream.runtime import Ledger
 
 TP = TopicPartition("t", 0)
 OTHER = TopicPartition("t", 1)

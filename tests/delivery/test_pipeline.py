@@ -29,10 +29,9 @@ from delivery.doubles import (
     until,
 )
 from lmstream import Engine, Settings, __version__
-from lmstream.delivery import process_batch
+from lmstream.delivery import RollPolicy, process_batch
 from lmstream.delivery.dead_letter_writer import LETTER_WRITES
 from lmstream.delivery.in_flight import OVERHEAD
-from lmstream.delivery.rolling import RollPolicy
 from lmstream.interfaces import Batch
 from lmstream.model import Record, Status, TopicPartition
 

@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.doubles import LIMITS, REFUSED, ScriptedLetters, ScriptedSink, bundle, make, now, record, run, until
-from lmstream.delivery.process_batch import process
+from lmstream.delivery import DeliveryPolicy, process
 from lmstream.delivery.refusals import MOST, Refusals
-from lmstream.delivery.retry import DeliveryPolicy
 from lmstream.delivery.sender import Delivery
 from lmstream.interfaces import Batch
 from lmstream.model import Failure, Kind, Pack, Status
-from lmstream.runtime.loop import sink_error
+from lmstream.runtime import sink_error
 
 UNSURE = msgspec.structs.replace(REFUSED, unsure=True)
 PACKS = [Pack(b"%d\n" % n, 1) for n in range(10)]

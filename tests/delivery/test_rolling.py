@@ -5,7 +5,8 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstream.delivery.rolling import Roller, RollPolicy
+from lmstream.delivery import RollPolicy
+from lmstream.delivery.rolling import Roller
 from lmstream.interfaces import Limits
 
 LIMITS = Limits(pack_bytes=60, pack_rows=6, request_packs=1, request_bytes=60, by_path=True)

@@ -24,10 +24,10 @@ from delivery.doubles import (
     run,
     told_to_run,
 )
-from lmstream.delivery.rolling import RollPolicy
+from lmstream.delivery import RollPolicy
 from lmstream.errors import SinkError, SourceError
 from lmstream.model import Failure, Kind, TopicPartition
-from lmstream.runtime.loop import Runtime, RuntimePolicy
+from lmstream.runtime import Runtime, RuntimePolicy
 
 TP = TopicPartition("t", 0)
 

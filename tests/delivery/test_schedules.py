@@ -6,11 +6,11 @@ import os
 import pytest
 
 from delivery.simulation import BrokenError, play
-from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery import Pipeline
 from lmstream.delivery.sender import Delivery
 from lmstream.model import Status
+from lmstream.runtime import Ledger
 from lmstream.runtime.assignments import Assignments
-from lmstream.runtime.offset_ledger import Ledger
 
 SCHEDULES = 300
 

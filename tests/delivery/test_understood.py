@@ -22,13 +22,12 @@ from delivery.doubles import (
     record,
     run,
 )
-from lmstream.delivery.circuit_breaker import BreakerPolicy
+from lmstream.delivery import BreakerPolicy, process
 from lmstream.delivery.in_flight import REJECTED, Flight
-from lmstream.delivery.process_batch import process
 from lmstream.errors import SinkError
 from lmstream.interfaces import PARTS, Batch
 from lmstream.model import Status
-from lmstream.runtime.loop import Runtime, RuntimePolicy
+from lmstream.runtime import Runtime, RuntimePolicy
 
 TEN = BreakerPolicy(records=10)
 KINDS = {

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from delivery.doubles import LIMITS, ScriptedSink, ToyEngine, make, now, record, run, until
 from lmstream import Engine, Record
 from lmstream import Settings as EngineSettings
+from lmstream.delivery import DeliveryPolicy, process
 from lmstream.delivery.active_partitions import MOST, QUOTA, WINDOW, Active
-from lmstream.delivery.process_batch import process
-from lmstream.delivery.retry import DeliveryPolicy
 from lmstream.engine.output import Spread
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from lmstream.cli.verify import check
 from lmstream.dead_letters import letters
-from lmstream.delivery.pipeline import Pipeline
-from lmstream.delivery.retry import DeliveryPolicy
-from lmstream.engine.engine import Engine, bundle_id
+from lmstream.delivery import DeliveryPolicy, Pipeline
+from lmstream.engine import Engine, bundle_id
 from lmstream.interfaces import Batch
 from lmstream.lab import FirehoseLab, FolderStore, StreamConfig
 from lmstream.lab.generator import Generator
 from lmstream.model import Record, TopicPartition
-from lmstream.runtime.loop import Runtime, RuntimePolicy
+from lmstream.runtime import Runtime, RuntimePolicy
 from lmstream.settings import Settings
 from lmstream.sinks import firehose
 from lmstream.verification.checker import Checker, Expected, Report, row_id

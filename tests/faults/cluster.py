@@ -14,7 +14,7 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 from faults.checking import AWS, SETTINGS, STREAM, TOPIC, Scene
 from lmstream.cli.publish import Sender
 from lmstream.cli.verify import expectation
-from lmstream.engine.engine import Engine
+from lmstream.engine import Engine
 from lmstream.lab import Broker, TcpFaults
 from lmstream.lab.generator import Generator
 from lmstream.model import Record

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from faults.checking import until
-from lmstream.runtime.loop import RuntimePolicy
+from lmstream.runtime import RuntimePolicy
 
 
 class Running:

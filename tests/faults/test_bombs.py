@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from faults.checking import TOPIC
 from faults.cluster import Cluster
 from lmstream.dead_letters.form import decode
-from lmstream.engine.engine import bundle_id
+from lmstream.engine import bundle_id
 from lmstream.verification.checker import Expected
 
 MIB = 1 << 20

@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 from faults.checking import AWS, seed_of, until
 from faults.cluster import SESSION, Cluster
 from faults.running import Running, end
-from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.delivery import DeliveryPolicy
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from aiobotocore.utils import AioContainerMetadataFetcher
 from aiohttp import web
 
 from faults.checking import AWS, LogSource, Scene, until
-from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.delivery import DeliveryPolicy
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them
 

@@ -9,7 +9,7 @@ from faults import cluster as members
 from faults.checking import TOPIC
 from faults.cluster import Cluster
 from lmstream.dead_letters.form import decode
-from lmstream.engine.engine import bundle_id
+from lmstream.engine import bundle_id
 from lmstream.verification.checker import Expected
 from test_crashes import CODEC
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from faults.checking import LogSource, Scene, until
-from lmstream.delivery.rolling import RollPolicy
+from lmstream.delivery import RollPolicy
 from lmstream.sinks import local
 
 

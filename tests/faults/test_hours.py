@@ -6,9 +6,9 @@ import json
 import pytest
 
 from faults.checking import AWS, LogSource, Scene, until
-from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.delivery import DeliveryPolicy
 from lmstream.model import Record
-from lmstream.runtime.loop import RuntimePolicy
+from lmstream.runtime import RuntimePolicy
 
 HOURS, METRICS = 12, 6
 QUOTA = 20

@@ -10,7 +10,7 @@ from faults.checking import AWS, until
 from faults.cluster import Cluster
 from faults.running import Running, end
 from lmstream.cli.watching import look_at_ends
-from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.delivery import DeliveryPolicy
 from lmstream.observability.readings import Readings
 
 KEPT = 60.0

@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from faults.checking import AWS, TOPIC, LogSource, Scene, seed_of, until
-from lmstream.delivery.process_batch import process
-from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.delivery import DeliveryPolicy, process
 from lmstream.interfaces import Batch
 from lmstream.lab import Fault, Quota
 from lmstream.lab.generator import HOSTILE_NAMES

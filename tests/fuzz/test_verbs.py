@@ -23,7 +23,7 @@ from evil import LISTING, Evil, send
 from fuzz.mutants import WEIRD, broken, mutants, text_of
 from lmstream.cli import main
 from lmstream.cli.verify import expectation
-from lmstream.engine.engine import Engine
+from lmstream.engine import Engine
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter, Pack, Record
 from lmstream.settings import Settings

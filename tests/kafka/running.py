@@ -11,9 +11,9 @@ from lmstream.cli.publish import Sender
 from lmstream.cli.verify import log_entries
 from lmstream.dead_letters.letters import Letters
 from lmstream.dead_letters.letters import Settings as LetterSettings
-from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery import Pipeline
 from lmstream.lab.generator import Generator
-from lmstream.runtime.loop import Runtime, RuntimePolicy
+from lmstream.runtime import Runtime, RuntimePolicy
 from lmstream.sinks.memory import Memory
 from lmstream.sources import kafka
 from lmstream.verification.checker import Checker

@@ -5,7 +5,7 @@ import os
 import pytest
 from msgspec.structs import replace
 
-from lmstream.config.config import build_letters, check_letters, load
+from lmstream.config import build_letters, check_letters, load
 from lmstream.dead_letters.form import decode, encode
 from lmstream.errors import ConfigError, SinkError
 from lmstream.model import DeadLetter

@@ -9,7 +9,7 @@ import pytest
 from delivery.doubles import ScriptedSink, make
 from lmstream.errors import SourceError
 from lmstream.observability.readings import Readings
-from lmstream.runtime.loop import Runtime
+from lmstream.runtime import Runtime
 from sources.kafka_scenarios import produce, settings, source
 
 

@@ -8,14 +8,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from delivery.doubles import ScriptedLetters, ScriptedSink, ScriptedSource, now, run
 from lmstream import Engine, Settings
-from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery import Pipeline
 from lmstream.interfaces import Limits
 from lmstream.model import Record, TopicPartition
 from lmstream.observability import prometheus
 from lmstream.observability.alarms import ALARMS
 from lmstream.observability.endpoints import status
 from lmstream.observability.readings import Readings
-from lmstream.runtime.loop import Runtime, RuntimePolicy
+from lmstream.runtime import Runtime, RuntimePolicy
 from operations.promql import value
 
 (ALARM,) = [each for each in ALARMS if each.name == "no-rows"]

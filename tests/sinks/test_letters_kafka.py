@@ -6,10 +6,9 @@ import msgspec
 import pytest
 
 from delivery.doubles import ScriptedSink, ToyEngine, bundle, record, until
-from lmstream.config.config import build_letters, check_letters, load
+from lmstream.config import build_letters, check_letters, load
 from lmstream.dead_letters.letters_kafka import Letters, Settings
-from lmstream.delivery.pipeline import Pipeline
-from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Batch
 from lmstream.kafka import settings
@@ -51,8 +50,8 @@ async def test_letters_are_acknowledged_keyed_and_read_back_over_mtls_with_the_s
         await asyncio.gather(sink.write(letters[:40]), sink.write(letters[40:]), sink.write(letters[:1]))
         await sink.close()
         await sink.close()
-        settings = settings.Settings(bootstrap=lab.bootstrap, topics=("dlq",), **secured)
-        records = await kept(settings)
+        where = settings.Settings(bootstrap=lab.bootstrap, topics=("dlq",), **secured)
+        records = await kept(where)
     assert len(records) == 71
     assert {each.key for each in records} == {b"lm.metrics/3/%d" % n for n in range(70)}
     found = {each.offset: each for each in (msgspec.json.decode(r.value, type=DeadLetter) for r in records)}

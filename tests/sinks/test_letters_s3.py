@@ -8,10 +8,9 @@ from botocore.exceptions import ClientError
 
 from buckets import S3
 from delivery.doubles import ScriptedSink, ToyEngine, bundle, lines_of, record, until
-from lmstream.config.config import build_letters, check_letters, load
+from lmstream.config import build_letters, check_letters, load
 from lmstream.dead_letters.letters_s3 import Letters, Settings
-from lmstream.delivery.pipeline import Pipeline
-from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Batch
 from lmstream.model import DeadLetter

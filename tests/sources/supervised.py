@@ -7,10 +7,10 @@ from time import monotonic
 from aiokafka import AIOKafkaProducer
 
 from delivery.doubles import ScriptedSink, ToyEngine, bundle, make
-from lmstream.delivery.retry import DeliveryPolicy
+from lmstream.delivery import DeliveryPolicy
 from lmstream.errors import SourceError
 from lmstream.lab import MockKafka
-from lmstream.runtime.loop import Runtime, RuntimePolicy
+from lmstream.runtime import Runtime, RuntimePolicy
 
 QUICK = {
     "session_timeout_ms": 3000,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 
-from lmstream.deployment.settings import Deployment
+from lmstream.deployment import Deployment
 
 MINUTES_5 = Duration.minutes(5)
 OVER = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD

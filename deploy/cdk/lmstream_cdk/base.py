@@ -18,7 +18,7 @@ from aws_cdk import (
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IConstruct
 
-from lmstream.deployment.settings import Deployment
+from lmstream.deployment import Deployment
 
 T = TypeVar("T", bound=IConstruct)
 RULES = "AwsSolutions"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from aws_cdk import App, Validations
 from cdk_nag import AwsSolutionsChecks
 
-from lmstream.deployment.settings import Deployment
+from lmstream.deployment import Deployment
 from lmstream_cdk.data import DataStack
 from lmstream_cdk.network import NetworkStack
 from lmstream_cdk.operations import OperationsStack

@@ -7,8 +7,8 @@ import re
 from aws_cdk import aws_glue as glue
 from constructs import Construct
 
+from lmstream.deployment import Deployment
 from lmstream.deployment.buckets import rows_prefix
-from lmstream.deployment.settings import Deployment
 from lmstream.spec import glue_columns, partition_columns, serde_properties, view_query
 from lmstream_cdk.base import KEEP, pin
 

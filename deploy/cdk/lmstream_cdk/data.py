@@ -9,8 +9,8 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from lmstream.deployment import Deployment
 from lmstream.deployment.buckets import ERRORS, RESULTS, results_expire, rows_prefix
-from lmstream.deployment.settings import Deployment
 from lmstream.partitioning import firehose_prefix, jq_query
 from lmstream_cdk.base import KEEP, LmstreamStack, acknowledge, cfn, pin
 from lmstream_cdk.catalog import add_catalog

@@ -5,7 +5,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from lmstream.deployment.settings import Deployment
+from lmstream.deployment import Deployment
 from lmstream_cdk.base import LmstreamStack
 from lmstream_cdk.data import DataStack
 

@@ -12,7 +12,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from lmstream.deployment.settings import Deployment
+from lmstream.deployment import Deployment
 from lmstream.observability.metrics_catalogue import BY_NAME
 from lmstream_cdk.alarm import BREACHING, MINUTES_5, UNDER, Alarm, metric
 from lmstream_cdk.base import LmstreamStack

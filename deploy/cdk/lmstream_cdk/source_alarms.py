@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from aws_cdk import aws_cloudwatch as cloudwatch
 
-from lmstream.deployment.settings import Deployment
+from lmstream.deployment import Deployment
 from lmstream_cdk.alarm import BREACHING, MINUTES_5, Alarm, metric, of_brokers, of_cluster, worst
 
 BEHIND_SECONDS = 900

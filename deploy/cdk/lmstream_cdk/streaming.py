@@ -9,7 +9,7 @@ from aws_cdk import aws_msk as msk
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from lmstream.deployment.settings import Deployment
+from lmstream.deployment import Deployment
 from lmstream_cdk.base import KEEP, LmstreamStack, acknowledge, pin
 from lmstream_cdk.data import DataStack
 from lmstream_cdk.network import NetworkStack

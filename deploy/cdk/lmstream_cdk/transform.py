@@ -10,7 +10,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_pipes as pipes
 from constructs import Construct
 
-from lmstream.deployment.settings import Deployment
+from lmstream.deployment import Deployment
 from lmstream.errors import ConfigError
 from lmstream_cdk.base import LmstreamStack, acknowledge, pin
 from lmstream_cdk.data import LETTERS, DataStack

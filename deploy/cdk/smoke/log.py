@@ -12,7 +12,7 @@ from lmstream import Engine
 from lmstream.cli.flags import BrokerFlags
 from lmstream.cli.kafka import client_overrides, settings_of
 from lmstream.cli.publish import Sender
-from lmstream.config.config import load
+from lmstream.config import load
 from lmstream.lab.generator import Bundle, Generator
 from lmstream.model import Record
 from lmstream.settings import Settings

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aws_cdk import App
 
-from lmstream.deployment.settings import Deployment, load
+from lmstream.deployment import Deployment, load
 from lmstream.settings import HIVE_PATH
 from lmstream_cdk.base import FLAGS
 from lmstream_cdk.build import build

@@ -7,7 +7,7 @@ from botocore.stub import Stubber
 import app
 import deploy
 from conftest import changed
-from lmstream.deployment.settings import load
+from lmstream.deployment import load
 from lmstream_cdk.compare import Plan
 
 NAMES = ["lmstream-data", "lmstream-transform"]

@@ -2,9 +2,9 @@
 
 import pytest
 
+from lmstream.deployment import load
 from lmstream.deployment.defaults import ROWS_PATH
 from lmstream.deployment.prices import Rates, prices
-from lmstream.deployment.settings import load
 from smoke import judge
 from smoke.plan import SOURCES, arguments
 from smoke.spent import Usage, spent

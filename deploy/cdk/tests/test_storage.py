@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from conftest import CDK, changed, synthesized
+from lmstream.deployment import Deployment, load
 from lmstream.deployment.defaults import filled
-from lmstream.deployment.settings import Deployment, load
 from lmstream.settings import DEFAULT_PATH
 from lmstream.spec import serde_properties
 

@@ -12,7 +12,7 @@ import pytest
 from aws_cdk import App
 
 from conftest import changed, synthesized
-from lmstream.config.config import load
+from lmstream.config import load
 from lmstream.deployment.estimate import alarms as alarms_of
 from lmstream.errors import ConfigError
 from lmstream.lab.firehose_config import PARTITIONED_BUFFER

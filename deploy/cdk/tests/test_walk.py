@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import CDK, EXISTING, changed, synthesized
-from lmstream.deployment.settings import load
+from lmstream.deployment import load
 from lmstream.settings import HIVE_PATH
 from lmstream_cdk.compare import compare, settled
 

@@ -9,7 +9,8 @@ from cyclopts import Parameter
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.cli.run import NO_SINK, SinkFlags
-from lmstream.config.config import FIELDS, TABLES, Config
+from lmstream.config import Config
+from lmstream.config.config import FIELDS, TABLES
 from lmstream.config.convert import Layer, is_ours, masked, origin_of
 from lmstream.config.layers import layers_of
 from lmstream.config.plugins import PARTS

@@ -19,9 +19,10 @@ from lmstream.cli import demo_lambda, terminal
 from lmstream.cli.query import connect
 from lmstream.cli.query import run as run_sql
 from lmstream.cli.verify import NOT_VERIFIED, check, log_entries, verdict
-from lmstream.config.config import Config, build_runtime, load
+from lmstream.config import Config, build_runtime, load
 from lmstream.errors import ConfigError, LmstreamError
-from lmstream.runtime.loop import Progress, Summary
+from lmstream.runtime import Progress
+from lmstream.runtime.loop import Summary
 from lmstream.verification.checker import Checker, Report
 
 TOPIC: Final = "lm.metrics.otlp"

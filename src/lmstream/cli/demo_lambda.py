@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from lmstream.cli import terminal
 from lmstream.cli.kafka import settings_of
-from lmstream.config.config import Config
+from lmstream.config import Config
 from lmstream.errors import ConfigError, LmstreamError
 
 Kind = Literal["pipe", "mapping"]

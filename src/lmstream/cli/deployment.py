@@ -6,8 +6,8 @@ from pathlib import Path
 from msgspec import to_builtins
 
 from lmstream.cli import terminal
+from lmstream.deployment import load
 from lmstream.deployment.estimate import Estimate, estimate, own, prices
-from lmstream.deployment.settings import load
 
 OVER = 2
 

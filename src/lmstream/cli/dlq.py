@@ -14,7 +14,7 @@ from lmstream.cli.letters import NO_FILTERS, NO_S3, Filters, S3Flags, reading, s
 from lmstream.cli.refusals import refusals
 from lmstream.cli.replay import rehearse, remove_all, send_again
 from lmstream.cli.run import NO_SINK, SinkFlags
-from lmstream.engine.engine import Engine
+from lmstream.engine import Engine
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.model import DeadLetter
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from lmstream.cli import terminal
-from lmstream.config.config import Config, letters_part
+from lmstream.config import Config, letters_part
 from lmstream.config.validation import organization
 from lmstream.errors import LmstreamError
 from lmstream.runtime.progress import Progress as Summary

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
-from lmstream.config.config import Config, load
+from lmstream.config import Config, load
 
 
 @Parameter(name="*")

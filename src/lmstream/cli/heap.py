@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery import Pipeline
 from lmstream.delivery.tasks import end
 from lmstream.kafka.heap import trimmer
 

@@ -16,7 +16,7 @@ from cyclopts import Parameter, validators
 from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.cli.refusals import NAMED, refusals
-from lmstream.engine.engine import Engine, FanOut
+from lmstream.engine import Engine, FanOut
 from lmstream.errors import ConfigError, DecodeError, SourceError
 from lmstream.model import DeadLetter, Record
 from lmstream.settings import MIB, Settings

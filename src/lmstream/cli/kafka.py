@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstream.cli.flags import BrokerFlags
-from lmstream.config.config import Config
+from lmstream.config import Config
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka import connection
 from lmstream.kafka.settings import Settings

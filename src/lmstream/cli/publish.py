@@ -13,8 +13,8 @@ from cyclopts import Parameter
 
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, BrokerFlags
-from lmstream.config.config import load
-from lmstream.engine.engine import bundle_id
+from lmstream.config import load
+from lmstream.engine import bundle_id
 from lmstream.errors import ConfigError
 from lmstream.lab.generator import Bundle, Generator
 from lmstream.model import TopicPartition

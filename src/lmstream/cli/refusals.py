@@ -3,7 +3,7 @@
 from typing import Final
 
 from lmstream.delivery.dead_letter import described, place
-from lmstream.engine.engine import FanOut
+from lmstream.engine import FanOut
 from lmstream.errors import REASONS
 
 NAMED: Final = 10

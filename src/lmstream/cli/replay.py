@@ -12,9 +12,9 @@ from lmstream.cli.ending import conclude
 from lmstream.cli.letter_stores import Found, Store
 from lmstream.cli.letters import Filters, reading
 from lmstream.cli.run import execute
-from lmstream.config.config import Config
+from lmstream.config import Config
 from lmstream.dead_letters import lambda_failures
-from lmstream.engine.engine import Engine
+from lmstream.engine import Engine
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Batch, Drain
 from lmstream.model import CLOSED, UNREADABLE, DeadLetter, Record, Status, TopicPartition

@@ -21,9 +21,9 @@ from lmstream.cli.heap import trimmed
 from lmstream.cli.signals import heard
 from lmstream.cli.status import Reporter
 from lmstream.cli.watching import logged, watched
-from lmstream.config.config import Config, build_letters, build_runtime, build_sink, check_letters
+from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
 from lmstream.config.convert import Text
-from lmstream.delivery.pipeline import Settled
+from lmstream.delivery import Settled
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.interfaces import Source
 from lmstream.observability.dead_letter_log import Telling

@@ -6,7 +6,7 @@ from typing import Literal
 
 from lmstream import spec
 from lmstream.cli.terminal import print_json
-from lmstream.config.config import load
+from lmstream.config import load
 from lmstream.errors import ConfigError
 
 

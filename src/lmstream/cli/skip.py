@@ -11,7 +11,7 @@ from cyclopts import Parameter, validators
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, BrokerFlags
 from lmstream.cli.kafka import client_overrides, settings_of
-from lmstream.config.config import load
+from lmstream.config import load
 from lmstream.errors import ConfigError
 from lmstream.kafka.skip import Skipped
 from lmstream.kafka.skip import skip as commit

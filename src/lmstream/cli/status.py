@@ -9,7 +9,7 @@ from typing import Any, Final
 from lmstream.cli import terminal
 from lmstream.cli.lag import human
 from lmstream.observability.readings import Readings
-from lmstream.runtime.progress import Progress
+from lmstream.runtime import Progress
 from lmstream.settings import MIB
 
 _WINDOW: Final = 5.0  # seconds over which rates are taken

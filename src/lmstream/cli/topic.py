@@ -10,7 +10,7 @@ from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, BrokerFlags
 from lmstream.cli.kafka import client_overrides, settings_of
 from lmstream.cli.lag import seconds_of
-from lmstream.config.config import load
+from lmstream.config import load
 from lmstream.errors import ConfigError
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]

@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from lmstream.bounded import LETTER_LINE
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
-from lmstream.config.config import Config
-from lmstream.engine.engine import Engine, bundle_id
+from lmstream.config import Config
+from lmstream.engine import Engine, bundle_id
 from lmstream.errors import REASONS, ConfigError, DecodeError, SourceError, more
 from lmstream.model import DeadLetter, Record
 from lmstream.storage.line_files import lines_of

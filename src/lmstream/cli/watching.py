@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from lmstream.cli import terminal
-from lmstream.config.config import Config
+from lmstream.config import Config
 from lmstream.errors import LmstreamError
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition

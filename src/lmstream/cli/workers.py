@@ -13,7 +13,7 @@ from typing import Any
 
 from lmstream.cli import terminal
 from lmstream.cli.ending import PARTIAL, nothing_delivered
-from lmstream.config.config import Config, load
+from lmstream.config import Config, load
 from lmstream.errors import ConfigError
 from lmstream.observability.unblocked import unblocked
 from lmstream.runtime.progress import Progress as Summary

@@ -1,1 +1,31 @@
-"""The configuration of a run: layers, checks, and the parts put together."""
+"""The configuration of a run: settings from flags, environment and file, checked, and the parts they build."""
+
+from lmstream.config.config import (
+    Config,
+    Function,
+    Run,
+    build_letters,
+    build_runtime,
+    build_sink,
+    build_source,
+    check_letters,
+    cluster_of,
+    crashes_in,
+    letters_part,
+    load,
+)
+
+__all__ = [
+    "Config",
+    "Function",
+    "Run",
+    "build_letters",
+    "build_runtime",
+    "build_sink",
+    "build_source",
+    "check_letters",
+    "cluster_of",
+    "crashes_in",
+    "letters_part",
+    "load",
+]

@@ -16,16 +16,13 @@ from lmstream.config.convert import convert, unknown
 from lmstream.config.layers import layers_of, merge
 from lmstream.config.plugins import PARTS, Part, known, part_of
 from lmstream.dead_letters import form, letters
-from lmstream.delivery.circuit_breaker import BreakerPolicy
+from lmstream.delivery import BreakerPolicy, DeliveryPolicy, Pipeline, RollPolicy, Settled
 from lmstream.delivery.memory_budget import BUDGET
-from lmstream.delivery.pipeline import Pipeline, Settled
-from lmstream.delivery.retry import DeliveryPolicy
-from lmstream.delivery.rolling import RollPolicy
-from lmstream.engine.engine import Engine
+from lmstream.engine import Engine
 from lmstream.errors import ConfigError, coded
 from lmstream.interfaces import DeadLetterSink, Sink, Source
 from lmstream.observability.settings import EndpointSettings, LogSettings
-from lmstream.runtime.loop import Progress, Runtime, RuntimePolicy
+from lmstream.runtime import Progress, Runtime, RuntimePolicy
 from lmstream.settings import MIB, Settings
 from lmstream.storage.crash_journal import Crashes
 
@@ -157,7 +154,7 @@ def build_letters(config: Config) -> DeadLetterSink:
     sink: DeadLetterSink = _letters_in_kafka(config, part) if part.name == "letters_kafka" else part.make()
     form.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
     if config.source is not None and config.source.name == "confluent":
-        from lmstream.kafka.rereading import Rereading  # noqa: PLC0415 - an extra, needed here only
+        from lmstream.kafka.rereading import Rereading
 
         return Rereading(sink, config.source.settings)
     return sink
@@ -183,10 +180,7 @@ async def check_letters(config: Config) -> None:
 def _letters_in_kafka(config: Config, part: Part) -> DeadLetterSink:
     """Make the sink with its connection: its own, or else that of the source."""
     try:
-        from lmstream.kafka import (
-            settings,
-            tls,
-        )
+        from lmstream.kafka import settings, tls
     except ImportError as e:
         raise ConfigError("config.extra", "dead letters in Kafka need the extra [consumer]") from e
     own = part.settings

@@ -31,7 +31,7 @@ _EXTRAS: Final = {
     "trustme": "lab",
 }
 """Extra that brings a package."""
-PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks", "dead_letters": "lmstream.sinks"}
+PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks", "dead_letters": "lmstream.dead_letters"}
 USUAL: Final = {"dead_letters": "letters"}
 """Type of a part whose table names none: a folder of dead letters is `root` and nothing else."""
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from lmstream import __version__
 from lmstream.delivery.in_flight import Tracked, refused_bytes
-from lmstream.engine.engine import FanOut
+from lmstream.engine import FanOut
 from lmstream.engine.held_value import digest, held_as
 from lmstream.errors import REASONS
 from lmstream.interfaces import LostPart

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from lmstream.delivery.active_partitions import Hour
-from lmstream.engine.engine import FanOut
+from lmstream.engine import FanOut
 from lmstream.model import KILLS, Failure, Pack, Record, Status, TopicPartition
 from lmstream.settings import KIB
 

@@ -17,7 +17,7 @@ from lmstream.delivery.sender import Delivery
 from lmstream.delivery.tasks import Tasks
 from lmstream.delivery.transform import Gather, Transform
 from lmstream.delivery.waiting import Waiting
-from lmstream.engine.engine import Engine
+from lmstream.engine import Engine
 from lmstream.interfaces import Batch, Clock, DeadLetterSink, Guard, Sink, Sleep
 from lmstream.model import Failure, Kind, Pack, Record, Status, TopicPartition
 

@@ -9,7 +9,7 @@ from lmstream.delivery.dead_letter import told
 from lmstream.delivery.in_flight import Tracked
 from lmstream.delivery.packing import Chunk, pack
 from lmstream.delivery.rolling import Roller, RollPolicy
-from lmstream.engine.engine import Engine, FanOut
+from lmstream.engine import Engine, FanOut
 from lmstream.errors import DecodeError, coded
 from lmstream.interfaces import PARTS, Guard, Limits
 from lmstream.model import KILLS, Pack

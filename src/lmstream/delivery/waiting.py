@@ -7,7 +7,8 @@ from typing import NamedTuple
 from lmstream.delivery.active_partitions import Active
 from lmstream.delivery.in_flight import Tracked
 from lmstream.delivery.transform import Cut
-from lmstream.engine.output import FanOut, Spread
+from lmstream.engine import FanOut
+from lmstream.engine.output import Spread
 from lmstream.model import TopicPartition
 
 

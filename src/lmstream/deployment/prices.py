@@ -125,4 +125,4 @@ def prices(path: Path | str | None = None) -> Prices:
 
 def own() -> str:
     """The text of the table that comes with lmstream."""
-    return (resources.files("lmstream") / "prices.toml").read_text(encoding="utf-8")
+    return (resources.files("lmstream.deployment") / "prices.toml").read_text(encoding="utf-8")

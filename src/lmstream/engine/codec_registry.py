@@ -34,8 +34,8 @@ class Decoding:
         """(the bundle, the codec that has its pieces, bytes of the value once inflated). Raises DecodeError, and
         RecursionError for nesting past this stack; ConfigError when the value is protobuf and the extra [proto] is not
         installed."""
-        # What record_value.open_value would answer, without asking: a call that nearly every bundle would pay for. Slices,
-        # for startswith() costs half as much again.
+        # What record_value.open_value would answer, without asking: a call that nearly every bundle would pay for.
+        # Slices, for startswith() costs half as much again.
         json = self._json
         if json is not None and value[:2] == _USUAL and len(value) <= self._record_bytes:
             try:

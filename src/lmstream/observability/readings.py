@@ -10,7 +10,7 @@ from lmstream.delivery.latency_histogram import Durations
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
 from lmstream.observability.unblocked import dropped
-from lmstream.runtime.loop import Runtime, sink_error
+from lmstream.runtime import Runtime, sink_error
 
 MINUTE: Final = 60.0
 STUCK: Final = 120.0  # seconds with records in flight of which none is settled: not progressing

@@ -128,4 +128,4 @@ def _upper(text: str) -> str:
 
 @cache
 def _written() -> dict[str, Any]:
-    return tomllib.loads(resources.files("lmstream.cli").joinpath("runbook.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(resources.files("lmstream.observability").joinpath("runbook.toml").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from lmstream.delivery.pipeline import Pipeline
+from lmstream.delivery import Pipeline
 from lmstream.delivery.tasks import end
 from lmstream.errors import coded
 from lmstream.interfaces import Batch, Source

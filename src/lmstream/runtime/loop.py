@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Literal
 
-from lmstream.delivery.pipeline import Pipeline, Settled
+from lmstream.delivery import Pipeline, Settled
 from lmstream.delivery.tasks import end
 from lmstream.errors import REASONS, SinkError, SourceError, coded
 from lmstream.interfaces import Clock, Load, Source

@@ -6,11 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
-from lmstream.config.config import Config, cluster_of, crashes_in, load
+from lmstream.config import Config, cluster_of, crashes_in, load
 from lmstream.dead_letters import form, letters_s3
-from lmstream.delivery.pipeline import Pipeline
-from lmstream.delivery.process_batch import process
-from lmstream.engine.engine import Engine
+from lmstream.delivery import Pipeline, process
+from lmstream.engine import Engine
 from lmstream.errors import ConfigError
 from lmstream.hosts.awslambda import answers, clients
 from lmstream.hosts.awslambda.telemetry import Listening, Telling
