@@ -17,7 +17,7 @@ from lmstream.config import cluster_of, load
 from lmstream.errors import ConfigError
 from lmstream.interfaces import Batch
 from lmstream.lab.generator import Generator
-from lmstream.storage.crash_journal import Crashes
+from lmstream.storage.crash_journal import CrashJournal
 
 CODEC = """
     import os, signal
@@ -115,18 +115,18 @@ def end(crashes):
 
 
 def test_a_kill_between_two_records_blames_nobody_and_a_living_process_is_no_dead_one(tmp_path):
-    one, two = Crashes(tmp_path), Crashes(tmp_path)
+    one, two = CrashJournal(tmp_path), CrashJournal(tmp_path)
     one.enter(record(5, b"x"))
-    assert Crashes(tmp_path).deaths(record(5, b"x")) == 0
+    assert CrashJournal(tmp_path).deaths(record(5, b"x")) == 0
     one.leave()
     two.close()
     two.close()
     end(one)
-    assert Crashes(tmp_path).deaths(record(5, b"x")) == 0
-    three = Crashes(tmp_path)
+    assert CrashJournal(tmp_path).deaths(record(5, b"x")) == 0
+    three = CrashJournal(tmp_path)
     three.enter(record(7, b"x", partition=2))
     end(three)
-    four = Crashes(tmp_path)
+    four = CrashJournal(tmp_path)
     assert four.deaths(record(7, b"x", partition=2)) == 1
     four.forget(record(7, b"x", partition=2))
     assert four.deaths(record(7, b"x", partition=2)) == 0
@@ -140,11 +140,11 @@ def test_a_kill_between_two_records_blames_nobody_and_a_living_process_is_no_dea
 )
 def test_deaths_at_coordinates_say_nothing_of_another_record_there(tmp_path, cluster, timestamp):
     for _ in range(3):
-        crashes = Crashes(tmp_path, "one b-1:9092")
+        crashes = CrashJournal(tmp_path, "one b-1:9092")
         crashes.enter(record(5, b"x", timestamp=1_700_000_000_000))
         end(crashes)
-    assert Crashes(tmp_path, "one b-1:9092").deaths(record(5, b"x", timestamp=1_700_000_000_000)) == 3
-    assert Crashes(tmp_path, cluster).deaths(record(5, b"healthy", timestamp=timestamp)) == 0
+    assert CrashJournal(tmp_path, "one b-1:9092").deaths(record(5, b"x", timestamp=1_700_000_000_000)) == 3
+    assert CrashJournal(tmp_path, cluster).deaths(record(5, b"healthy", timestamp=timestamp)) == 0
 
 
 def test_two_configurations_are_two_clusters_and_the_order_of_brokers_is_nothing():
@@ -188,10 +188,10 @@ async def test_a_memory_of_deaths_that_is_gone_is_no_bug(tmp_path, caplog):
 
 async def _settle_with_a_death(state, break_it, caplog):
     """A noted death, then the folder cannot be written, and the record is delivered after all."""
-    killed = Crashes(state)
+    killed = CrashJournal(state)
     killed.enter(record(0, bundle()))
     end(killed)
-    guard = Crashes(state)
+    guard = CrashJournal(state)
     assert guard.deaths(record(0, bundle())) == 1
     break_it()
     pipeline = make(ScriptedSink(), guard=guard)
@@ -208,13 +208,13 @@ async def _settle_with_a_death(state, break_it, caplog):
 def test_odd_coordinates_and_damaged_files_do_no_harm(tmp_path):
     (tmp_path / "deaths").write_bytes(b"no json")
     (tmp_path / "0.mark").write_bytes(b"\x01")
-    crashes = Crashes(tmp_path)
+    crashes = CrashJournal(tmp_path)
     for offset in (2**63, -(2**63) - 5, 2**70):
         crashes.enter(record(offset, b""))
         crashes.leave()
     crashes.close()
     with pytest.raises(ConfigError, match=r"run\.state_dir"):
-        Crashes(tmp_path / "deaths")
+        CrashJournal(tmp_path / "deaths")
 
 
 LITTLE = """
@@ -265,10 +265,10 @@ def mode(path):
 def test_the_folder_and_its_files_are_for_this_user_alone_whatever_the_umask(tmp_path, umask):
     before = os.umask(umask)
     try:
-        crashes = Crashes(tmp_path / "more" / "state")
+        crashes = CrashJournal(tmp_path / "more" / "state")
         crashes.enter(record(5, b"x"))
         end(crashes)
-        Crashes(tmp_path / "more" / "state").close()
+        CrashJournal(tmp_path / "more" / "state").close()
     finally:
         os.umask(before)
     state = tmp_path / "more" / "state"
@@ -280,8 +280,8 @@ def test_a_folder_of_an_earlier_version_is_closed_to_others(tmp_path):
     state = tmp_path / "state"
     state.mkdir(mode=0o777)
     state.chmod(0o777)
-    (state / "deaths").write_text(json.dumps({Crashes(tmp_path / "other")._key(record(7, b"")): 2}))
-    crashes = Crashes(state)
+    (state / "deaths").write_text(json.dumps({CrashJournal(tmp_path / "other")._key(record(7, b"")): 2}))
+    crashes = CrashJournal(state)
     assert crashes.deaths(record(7, b"")) == 2
     crashes.close()
     assert mode(state) == 0o700
@@ -290,11 +290,11 @@ def test_a_folder_of_an_earlier_version_is_closed_to_others(tmp_path):
 def test_a_folder_with_other_files_keeps_its_mode_and_is_refused_when_others_write_there(tmp_path):
     (tmp_path / "else.txt").write_text("mine")
     tmp_path.chmod(0o755)
-    Crashes(tmp_path).close()
+    CrashJournal(tmp_path).close()
     assert mode(tmp_path) == 0o755
     tmp_path.chmod(0o775)
     with pytest.raises(ConfigError, match=r"others may write there \(mode 0775\): chmod 700"):
-        Crashes(tmp_path)
+        CrashJournal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["deaths", "deaths.new", "lock", "planted.mark"])
@@ -309,7 +309,7 @@ def test_planted_links_are_not_followed(tmp_path, name):
     (state / "a.mark").write_bytes(head)
     (state / name).symlink_to(target)
     try:
-        Crashes(state).close()
+        CrashJournal(state).close()
     except ConfigError as error:
         assert "is a link" in str(error)  # noqa: PT017 - either is right: refused, or replaced
     assert target.read_bytes() == head + b"a secret"
@@ -323,7 +323,7 @@ def test_a_link_instead_of_the_folder_is_refused_and_a_link_to_nowhere_too(tmp_p
     for target in ("real", "nowhere"):
         (tmp_path / "state").symlink_to(tmp_path / target)
         with pytest.raises(ConfigError, match="is a link"):
-            Crashes(tmp_path / "state")
+            CrashJournal(tmp_path / "state")
         (tmp_path / "state").unlink()
     assert list((tmp_path / "real").iterdir()) == []
 
@@ -332,7 +332,7 @@ def test_a_link_instead_of_the_folder_is_refused_and_a_link_to_nowhere_too(tmp_p
 def test_a_planted_pipe_does_not_hold_up_the_start(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(ConfigError, match=f"{name} in it is no regular file"):
-        Crashes(tmp_path)
+        CrashJournal(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -341,9 +341,9 @@ def test_what_belongs_to_another_user_is_refused(tmp_path):
     state.mkdir()
     os.chown(state, 12345, 12345)
     with pytest.raises(ConfigError, match=r"belongs to another user \(uid 12345\)"):
-        Crashes(state)
+        CrashJournal(state)
     os.chown(state, 0, 0)
     (state / "deaths").write_text('{"t/0/7":3}')
     os.chown(state / "deaths", 12345, 12345)
     with pytest.raises(ConfigError, match="deaths in it belongs to another user"):
-        Crashes(state)
+        CrashJournal(state)

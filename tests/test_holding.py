@@ -12,7 +12,7 @@ from lmstream.dead_letters import form
 from lmstream.dead_letters.letters import Letters
 from lmstream.dead_letters.letters import Settings as Folder
 from lmstream.delivery.dead_letter import DETAIL, LARGEST, bound, letter
-from lmstream.delivery.in_flight import Flight
+from lmstream.delivery.in_flight import InFlight
 from lmstream.engine import Engine
 from lmstream.engine.held_value import PLAIN, digest, held_as
 from lmstream.errors import DecodeError
@@ -26,7 +26,7 @@ WIDE = Settings(org_id="acme", limits=Limits(record_bytes=40 * MIB))
 
 def letter_of(value, why=("limits.size", "too large"), **more):
     """The letter of a record that is refused as a whole."""
-    flight = Flight()
+    flight = InFlight()
     each = flight.take(record(5, value, **more), 0, 0)
     each.why = why
     return letter(each, bound(Limits()))

@@ -22,7 +22,7 @@ from lmstream.lab import Fault, FirehoseLab, StreamConfig
 from lmstream.settings import Settings
 from lmstream.sinks import local
 from lmstream.storage import durable_files
-from lmstream.storage.crash_journal import Crashes
+from lmstream.storage.crash_journal import CrashJournal
 
 # The state folder
 
@@ -31,7 +31,7 @@ def open_and_close(folder, seconds, failures):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
-            Crashes(folder).close()
+            CrashJournal(folder).close()
         except ConfigError as error:
             failures.put(str(error))
 

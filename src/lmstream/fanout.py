@@ -6,4 +6,6 @@ from lmstream.engine import Engine, FanOut, Group, bundle_id
 
 __all__ = ["Engine", "FanOut", "Group", "bundle_id"]
 
-warnings.warn("lmstream.fanout is now lmstream.engine; this name goes with the next version", DeprecationWarning, stacklevel=2)
+warnings.warn(
+    "lmstream.fanout is now lmstream.engine; this name goes with the next version", DeprecationWarning, stacklevel=2
+)

@@ -64,7 +64,7 @@ class DeadLetterSink(Protocol):
     async def close(self) -> None: ...
 
 
-class Guard(Protocol):
+class PoisonGuard(Protocol):
     """Remembers beyond the life of a process which record was being transformed when it died."""
 
     def deaths(self, record: Record, /) -> int:

@@ -6,4 +6,6 @@ from lmstream.runtime import OffsetLedger as Ledger
 
 __all__ = ["Ledger"]
 
-warnings.warn("lmstream.ledger is now lmstream.runtime; this name goes with the next version", DeprecationWarning, stacklevel=2)
+warnings.warn(
+    "lmstream.ledger is now lmstream.runtime; this name goes with the next version", DeprecationWarning, stacklevel=2
+)

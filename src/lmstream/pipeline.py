@@ -6,4 +6,6 @@ from lmstream.delivery import Pipeline, Settled
 
 __all__ = ["Pipeline", "Settled"]
 
-warnings.warn("lmstream.pipeline is now lmstream.delivery; this name goes with the next version", DeprecationWarning, stacklevel=2)
+warnings.warn(
+    "lmstream.pipeline is now lmstream.delivery; this name goes with the next version", DeprecationWarning, stacklevel=2
+)

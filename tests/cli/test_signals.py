@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from lmstream.cli.publish import Sender
+from lmstream.cli.publish import Publisher
 from lmstream.cli.verify import check, log_entries
 from lmstream.kafka.settings import Settings as KafkaSettings
 from lmstream.lab import Fault, FirehoseLab, KafkaLab, StreamConfig
@@ -71,7 +71,7 @@ class Scene:
         settings = KafkaSettings(bootstrap=self.lab.bootstrap, topics=(self.topic,))
         made = islice(Generator(seed=self.count + 1, instances=2, devices=5, poison=0.1).bundles(), count)
         with self.log.open("ab") as log:
-            sender = Sender(settings, log)
+            sender = Publisher(settings, log)
             await sender.send(made, rate=rate)
         assert sender.acknowledged == count
         self.count += count

@@ -20,7 +20,7 @@ from delivery.doubles import (
     until,
 )
 from lmstream.delivery import BreakerPolicy, process
-from lmstream.delivery.circuit_breaker import Breaker
+from lmstream.delivery.circuit_breaker import CircuitBreaker
 from lmstream.errors import SinkError
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
@@ -32,7 +32,7 @@ TEN = BreakerPolicy(records=10)
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(0, 12), st.sampled_from([0.1, 0.5, 0.9, 1.0]))
 def test_it_trips_exactly_when_a_full_window_holds_more_refusals_than_its_share(verdicts, size, share):
-    breaker = Breaker(BreakerPolicy(records=size, share=share), "nobody took")
+    breaker = CircuitBreaker(BreakerPolicy(records=size, share=share), "nobody took")
     expected = None
     for at, refused in enumerate(verdicts, 1):
         breaker.saw(refused=refused)

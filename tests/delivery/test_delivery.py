@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from delivery.doubles import DOWN, LIMITS, MISSING, REFUSED, THROTTLED, ScriptedLetters, ScriptedSink, now, run
 from lmstream.delivery import DeliveryPolicy
-from lmstream.delivery.dead_letter_writer import LetterDelivery
+from lmstream.delivery.dead_letter_writer import DeadLetterWriter
 from lmstream.delivery.retry import UNKNOWN, backoff
-from lmstream.delivery.sender import Delivery
+from lmstream.delivery.sender import Sender
 from lmstream.model import DeadLetter, Failure, Kind, Pack
 
 PACKS = [Pack(b"%d\n" % n, 1) for n in range(10)]  # three requests of at most four
@@ -28,7 +28,7 @@ def deliver(sink, packs=PACKS, *, deadline=None, seed=1, **more):
     """Deliver in virtual time; (verdicts, told, the Delivery, seconds it took). `deadline` counts from now."""
 
     async def main():
-        delivery = Delivery(
+        delivery = Sender(
             sink, DeliveryPolicy(**{"timeout": 5.0, **more}), sleep=asyncio.sleep, clock=now, random=Random(seed).random
         )
         told = []
@@ -142,7 +142,7 @@ def test_a_configuration_failure_waits_for_the_operator_when_there_is_none():
         sink = ScriptedSink()
         sink.down = MISSING
         seen = []
-        delivery = Delivery(sink, DeliveryPolicy(), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
+        delivery = Sender(sink, DeliveryPolicy(), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
         delivery.on_fatal = seen.append
         task = asyncio.create_task(delivery.deliver(PACKS[:2]))
         await asyncio.sleep(3600)
@@ -161,7 +161,7 @@ def test_throttling_halves_the_concurrency_once_for_requests_that_met_it_togethe
     packs = [Pack(b"%d\n" % n, 1) for n in range(400)]
 
     async def main():
-        delivery = Delivery(sink, DeliveryPolicy(concurrency=8), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
+        delivery = Sender(sink, DeliveryPolicy(concurrency=8), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
         task = asyncio.create_task(delivery.deliver(packs))
         await asyncio.sleep(0.011)
         assert delivery.concurrency == 4
@@ -203,7 +203,7 @@ def test_an_outage_of_a_day_is_survived():
     async def main():
         sink = ScriptedSink()
         sink.down = DOWN
-        delivery = Delivery(sink, DeliveryPolicy(), sleep=asyncio.sleep, clock=now, random=Random(1).random)
+        delivery = Sender(sink, DeliveryPolicy(), sleep=asyncio.sleep, clock=now, random=Random(1).random)
         task = asyncio.create_task(delivery.deliver(PACKS))
         await asyncio.sleep(86_400)
         assert delivery.trouble is DOWN
@@ -220,7 +220,7 @@ def test_an_outage_of_a_day_is_survived():
 def test_cancelling_ends_every_try_and_leaves_the_gate_open(when, script):
     async def main():
         sink = ScriptedSink(script, latency=lambda: 0.7)
-        delivery = Delivery(
+        delivery = Sender(
             sink, DeliveryPolicy(concurrency=2, timeout=5), sleep=asyncio.sleep, clock=now, random=lambda: 0.5
         )
         task = asyncio.create_task(delivery.deliver(PACKS))
@@ -240,7 +240,7 @@ def test_cancelling_ends_every_try_and_leaves_the_gate_open(when, script):
 def letters(script, deadline=None):
     async def main():
         sink = ScriptedLetters(script)
-        delivery = LetterDelivery(sink, DeliveryPolicy(timeout=5), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
+        delivery = DeadLetterWriter(sink, DeliveryPolicy(timeout=5), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
         failure = await delivery.deliver([DeadLetter(topic="t", partition=0, offset=1)], deadline and now() + deadline)
         return failure, sink.letters, delivery
 
@@ -325,7 +325,7 @@ def test_a_pack_that_is_tried_on_and_on_does_not_hold_those_that_were_delivered(
         sink = ScriptedSink([[True, False, False, False]] * 50)
         sink.calls = deque(maxlen=0)
         sink.accepted = deque(maxlen=0)
-        delivery = Delivery(sink, DeliveryPolicy(), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
+        delivery = Sender(sink, DeliveryPolicy(), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
         packs = [Pack(Traced(b"%d\n" % n), 1) for n in range(4)]
         delivering = asyncio.create_task(delivery.deliver(packs))
         del packs

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmstream.model import TopicPartition
-from lmstream.runtime import Ledger
+from lmstream.runtime import OffsetLedger
 
 TP = TopicPartition("t", 0)
 OTHER = TopicPartition("t", 1)
@@ -38,7 +38,7 @@ class Model:
 class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger()
+        self.ledger = OffsetLedger()
         self.models: dict[TopicPartition, Model] = {}
         self.epochs = {TP: 0, OTHER: 0}
         self.ended: list[tuple[TopicPartition, int, int]] = []
@@ -154,7 +154,7 @@ TestLedger = LedgerMachine.TestCase
 
 
 def test_offsets_settled_out_of_order_wait_for_the_oldest():
-    ledger = Ledger()
+    ledger = OffsetLedger()
     ledger.assign(TP, 1)
     for offset in (5, 6, 9):
         ledger.opened(TP, 1, offset)
@@ -167,7 +167,7 @@ def test_offsets_settled_out_of_order_wait_for_the_oldest():
 
 
 def test_a_position_never_goes_back_when_older_offsets_are_replayed():
-    ledger = Ledger()
+    ledger = OffsetLedger()
     ledger.assign(TP, 1)
     for offset in (9, 5):
         ledger.opened(TP, 1, offset)
@@ -176,14 +176,14 @@ def test_a_position_never_goes_back_when_older_offsets_are_replayed():
 
 
 def test_settling_what_is_not_in_flight_is_a_bug():
-    ledger = Ledger()
+    ledger = OffsetLedger()
     ledger.assign(TP, 1)
     with pytest.raises(ValueError, match="not in flight"):
         ledger.settled(TP, 1, 3)
 
 
 def test_a_commit_that_returns_after_a_new_assignment_says_nothing_about_it():
-    ledger = Ledger()
+    ledger = OffsetLedger()
     ledger.assign(TP, 1)
     ledger.opened(TP, 1, 8)
     ledger.settled(TP, 1, 8)
@@ -196,7 +196,7 @@ def test_a_commit_that_returns_after_a_new_assignment_says_nothing_about_it():
 
 
 def test_a_hundred_thousand_records_cost_a_constant_each():
-    ledger = Ledger()
+    ledger = OffsetLedger()
     ledger.assign(TP, 1)
     for offset in range(100_000):
         ledger.opened(TP, 1, offset)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from delivery.doubles import LIMITS, REFUSED, ScriptedLetters, ScriptedSink, bundle, make, now, record, run, until
 from lmstream.delivery import DeliveryPolicy, process
 from lmstream.delivery.refusals import MOST, Refusals
-from lmstream.delivery.sender import Delivery
+from lmstream.delivery.sender import Sender
 from lmstream.interfaces import Batch
 from lmstream.model import Failure, Kind, Pack, Status
 from lmstream.runtime import sink_error
@@ -38,7 +38,7 @@ class Strict(ScriptedSink):
 
 
 def delivery_of(sink, **more):
-    return Delivery(
+    return Sender(
         sink, DeliveryPolicy(**{"timeout": 5.0, **more}), sleep=asyncio.sleep, clock=now, random=Random(1).random
     )
 

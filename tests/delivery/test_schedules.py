@@ -7,9 +7,9 @@ import pytest
 
 from delivery.simulation import BrokenError, play
 from lmstream.delivery import Pipeline
-from lmstream.delivery.sender import Delivery
+from lmstream.delivery.sender import Sender
 from lmstream.model import Status
-from lmstream.runtime import Ledger
+from lmstream.runtime import OffsetLedger
 from lmstream.runtime.assignments import Assignments
 
 SCHEDULES = 300
@@ -35,18 +35,18 @@ def test_a_seed_replays_its_schedule():
 
 
 def commits_one_too_many(monkeypatch):
-    before = Ledger.committable
-    monkeypatch.setattr(Ledger, "committable", lambda self: {tp: n + 1 for tp, n in before(self).items()})
+    before = OffsetLedger.committable
+    monkeypatch.setattr(OffsetLedger, "committable", lambda self: {tp: n + 1 for tp, n in before(self).items()})
 
 
 def doubt_is_success(monkeypatch):
-    before = Delivery._once
+    before = Sender._once
 
     async def once(self, packs):
         answers = await before(self, packs)
         return [None if each is not None and each.code == "unknown_outcome" else each for each in answers]
 
-    monkeypatch.setattr(Delivery, "_once", once)
+    monkeypatch.setattr(Sender, "_once", once)
 
 
 def settles_before_the_letter(monkeypatch):
@@ -54,11 +54,11 @@ def settles_before_the_letter(monkeypatch):
 
 
 def forgets_nothing_at_a_revoke(monkeypatch):
-    monkeypatch.setattr(Ledger, "revoke", lambda _self, _tp: None)
+    monkeypatch.setattr(OffsetLedger, "revoke", lambda _self, _tp: None)
 
 
 def takes_late_settlements(monkeypatch):
-    before = Ledger.settled
+    before = OffsetLedger.settled
 
     def settled(self, tp, epoch, offset):
         part = self._owned.get(tp)
@@ -66,7 +66,7 @@ def takes_late_settlements(monkeypatch):
             epoch = part.epoch
         return before(self, tp, epoch, offset)
 
-    monkeypatch.setattr(Ledger, "settled", settled)
+    monkeypatch.setattr(OffsetLedger, "settled", settled)
 
 
 def drops_a_record_of_each_poll(monkeypatch):

@@ -23,7 +23,7 @@ from delivery.doubles import (
     run,
 )
 from lmstream.delivery import BreakerPolicy, process
-from lmstream.delivery.in_flight import REJECTED, Flight
+from lmstream.delivery.in_flight import REJECTED, InFlight
 from lmstream.errors import SinkError
 from lmstream.interfaces import PARTS, Batch
 from lmstream.model import Status
@@ -251,7 +251,7 @@ def test_unknown_members_are_told_of_once_by_name_with_a_record_that_has_them(ca
 
 
 def test_the_same_unknown_member_at_many_places_is_one_name():
-    flight = Flight()
+    flight = InFlight()
     for n in range(20):
         out = ToyEngine().fan_out(record(n, bundle(1)))
         out.unknown = (f"$.metrics[{n}].intGauge", f"$.metrics[{n}].odd{n % 3}")

@@ -13,7 +13,7 @@ from delivery.doubles import LIMITS, ScriptedSink, ToyEngine, make, now, record,
 from lmstream import Engine, Record
 from lmstream import Settings as EngineSettings
 from lmstream.delivery import DeliveryPolicy, process
-from lmstream.delivery.active_partitions import MOST, QUOTA, WINDOW, Active
+from lmstream.delivery.active_partitions import MOST, QUOTA, WINDOW, ActivePartitions
 from lmstream.engine.output import Spread
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
@@ -34,7 +34,7 @@ def admits(active, *asked, now, **more):
 
 
 def test_a_partition_is_active_until_its_hour_had_no_row_for_the_interval():
-    active = Active()
+    active = ActivePartitions()
     assert admits(active, 1, 0, 1, now=0.0)
     assert admits(active, 2, 0, now=200.0)
     assert active.count(200.0) == 3
@@ -43,7 +43,7 @@ def test_a_partition_is_active_until_its_hour_had_no_row_for_the_interval():
 
 
 def test_an_hour_is_active_as_long_as_a_record_of_it_may_still_arrive():
-    active = Active(10, bounded=True)
+    active = ActivePartitions(10, bounded=True)
     hours = active.admit(spread(1, *range(10)), 0.0)
     assert not admits(active, 2, 0, now=10 * WINDOW)  # the sink is away
     active.settled(hours, lambda: 10 * WINDOW)
@@ -52,7 +52,7 @@ def test_an_hour_is_active_as_long_as_a_record_of_it_may_still_arrive():
 
 
 def test_past_the_bound_hours_wait_and_one_hour_alone_does_not():
-    active = Active(10, bounded=True)
+    active = ActivePartitions(10, bounded=True)
     assert admits(active, 1, *range(12), now=0.0)  # to hold it would help nobody
     assert active.overflow == 2
     assert not admits(active, 2, 0, now=1.0)
@@ -64,12 +64,12 @@ def test_past_the_bound_hours_wait_and_one_hour_alone_does_not():
 
 
 def test_without_a_bound_all_is_counted_and_memory_is_bounded():
-    active = Active()
+    active = ActivePartitions()
     for hour in range(24):
         assert admits(active, hour, *range(MOST), now=0.0)
     assert active.count(0.0) <= 2 * MOST
     assert active.overflow > QUOTA
-    assert admits(Active(0, bounded=True), 1, *range(MOST), now=0.0)
+    assert admits(ActivePartitions(0, bounded=True), 1, *range(MOST), now=0.0)
 
 
 def bundle_of(hours, metrics, orgs=1, *, spoilt=False):
@@ -103,7 +103,7 @@ def test_what_is_counted_are_the_paths_of_the_rows(hours, metrics, orgs, spoilt)
 
 
 def test_far_from_the_bound_new_paths_are_found_all_the_same():
-    engine, active = Engine(EngineSettings(org_id="acme")), Active(100, bounded=True)
+    engine, active = Engine(EngineSettings(org_id="acme")), ActivePartitions(100, bounded=True)
     for n in range(2_000):
         metrics = 5 if n < 1_000 else 40 + n // 100
         out = engine.fan_out(Record(topic="t", partition=0, offset=n, value=bundle_of([3], metrics)))

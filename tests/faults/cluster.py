@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from faults.checking import AWS, SETTINGS, STREAM, TOPIC, Scene
-from lmstream.cli.publish import Sender
+from lmstream.cli.publish import Publisher
 from lmstream.cli.verify import expectation
 from lmstream.engine import Engine
 from lmstream.lab import Broker, TcpFaults
@@ -182,7 +182,7 @@ class Cluster(Scene):
     async def publish(self, count, *, rate=0.0, **generator):
         """Publish bundles; what the broker acknowledged is expected from then on."""
         made = Generator(**({"instances": 2, "devices": 20, "chaos": 0.01, "poison": 0.02} | generator))
-        sender = Sender(self.source_settings(), _Log(self))
+        sender = Publisher(self.source_settings(), _Log(self))
         await sender.send(islice(made.bundles(), count), rate=rate)
         assert not sender.failed, sender.failed
         return sender

@@ -7,7 +7,7 @@ import time
 from itertools import takewhile
 
 from lmstream import Engine, Settings
-from lmstream.cli.publish import Sender
+from lmstream.cli.publish import Publisher
 from lmstream.cli.verify import log_entries
 from lmstream.dead_letters.letters import Letters
 from lmstream.dead_letters.letters import Settings as LetterSettings
@@ -85,7 +85,7 @@ class Run:
     async def publish(self, count=None, *, rate=0.0, while_=lambda: True):
         """Publish bundles, logged when they are acknowledged; none may be refused."""
         with self._log.open("ab") as log:
-            sender = Sender(settings(self.cluster, kafka, self.topic), log)
+            sender = Publisher(settings(self.cluster, kafka, self.topic), log)
             bundles = takewhile(lambda _: while_(), Generator(instances=2, start_ms=1_700_000_000_000).bundles())
             await sender.send((b for _, b in zip(range(count or 1 << 30), bundles, strict=False)), rate=rate)
         assert not sender.failed

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lmstream.model import DeadLetter
-from lmstream.observability.dead_letter_log import MINUTE, NAMED, Telling
+from lmstream.observability.dead_letter_log import MINUTE, NAMED, LoggingDeadLetterSink
 from lmstream.observability.logs import CUT, handler, logging_to
 
 SRC = Path(__file__).parents[2] / "src/lmstream"
@@ -109,7 +109,7 @@ class Kept:
 async def test_dead_letters_are_named_up_to_a_bound_and_never_with_their_bytes():
     now = 0.0
     stream = io.StringIO()
-    sink = Telling(Kept(), lambda: now)
+    sink = LoggingDeadLetterSink(Kept(), lambda: now)
     with logging_to(handler(json=True, stream=stream), debug=False):
         await sink.write([letter(n) for n in range(NAMED + 5)])
         now = MINUTE + 1

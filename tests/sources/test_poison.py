@@ -18,13 +18,13 @@ from aiokafka.errors import KafkaError
 
 from lmstream.dead_letters.form import decode, encode
 from lmstream.delivery.dead_letter import letter
-from lmstream.delivery.in_flight import Tracked
+from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.kafka.answers import Answers
 from lmstream.lab import MockKafka
 from lmstream.model import KILLS, UNREADABLE, Record, TopicPartition
 from lmstream.sources import confluent, kafka
 from lmstream.sources.kafka import read_range
-from lmstream.storage.crash_journal import Crashes
+from lmstream.storage.crash_journal import CrashJournal
 from sources.batches import batch, publish
 
 MODULES = [pytest.param(kafka, id="kafka"), pytest.param(confluent, id="confluent")]
@@ -230,7 +230,7 @@ async def test_the_letter_of_a_record_has_its_headers_whatever_the_client_makes_
 
 def test_a_letter_keeps_the_bytes_of_a_key_that_is_no_utf8():
     headers = tuple((key.decode(errors="surrogateescape"), text) for key, text in (*BAD[1], ("é".encode(), b"")))
-    each = Tracked(0, 0, Record(topic="lm", partition=1, offset=2, value=b"x", headers=headers), 0)
+    each = InFlightRecord(0, 0, Record(topic="lm", partition=1, offset=2, value=b"x", headers=headers), 0)
     each.why = ("decode.json", "no")
     told = decode(encode(letter(each, 1 << 20)))
     assert told.headers == (("\ufffd\ufffdAA", b"1"), ("k", None), ("é", b""))
@@ -373,14 +373,14 @@ async def test_a_process_that_is_killed_while_it_opens_or_fetches_is_remembered(
     for _ in range(2):
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", textwrap.dedent(dying))
         assert await process.wait() == -9
-    crashes = Crashes(tmp_path)
+    crashes = CrashJournal(tmp_path)
     assert crashes.opening(where, 5, 7) == (2 if kind == "kafka" else 0)
     assert crashes.opening(where, 5, 8) == crashes.opening(TopicPartition("lm", 1), 5, 7) == 0
     assert crashes.wary == (kind == "confluent")
-    assert not Crashes(tmp_path, "another cluster").wary
+    assert not CrashJournal(tmp_path, "another cluster").wary
     crashes.well()
     crashes.close()
-    assert not Crashes(tmp_path).wary
+    assert not CrashJournal(tmp_path).wary
 
 
 @pytest.mark.parametrize("length", [(1 << 31) - 1, 100 << 20, -5])

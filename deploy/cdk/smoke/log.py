@@ -11,7 +11,7 @@ from pathlib import Path
 from lmstream import Engine
 from lmstream.cli.flags import BrokerFlags
 from lmstream.cli.kafka import client_overrides, settings_of
-from lmstream.cli.publish import Sender
+from lmstream.cli.publish import Publisher
 from lmstream.config import load
 from lmstream.lab.generator import Bundle, Generator
 from lmstream.model import Record
@@ -41,7 +41,7 @@ def publish(broker: BrokerFlags, topic: str, log: Path, count: int, poison: floa
     made = list(bundles(count, poison))
     settings = settings_of(load(None, env={}, overrides=client_overrides(broker, topic)))
     with log.open("ab") as out:
-        sender = Sender(settings, out)
+        sender = Publisher(settings, out)
         asyncio.run(sender.send(made))
     if sender.failed:
         raise SystemExit(f"the brokers did not acknowledge everything: {sender.failed}")

@@ -183,7 +183,7 @@ def _configuration(folder: Path, kafka: Any, endpoint_url: str) -> Config:
 async def _publish(config: Config, folder: Path, bundles: Bundles) -> int:
     """Publish with a log of what was acknowledged; answers how many bundles that are."""
     from lmstream.cli.kafka import settings_of
-    from lmstream.cli.publish import Sender
+    from lmstream.cli.publish import Publisher
     from lmstream.lab.generator import Generator
 
     minutes = 15  # between two polls of a device, so that some hours of event time land
@@ -199,7 +199,7 @@ async def _publish(config: Config, folder: Path, bundles: Bundles) -> int:
         (folder / "published.jsonl").open("wb") as log,
         terminal.Progress("bundles published", bundles.number) as progress,
     ):
-        sender = Sender(settings_of(config), log, done=progress.advance)
+        sender = Publisher(settings_of(config), log, done=progress.advance)
         await sender.send(islice(generator.bundles(), bundles.number))
     terminal.say(f"{sender.acknowledged:,} bundles are in the topic over mTLS ({sender.bytes / 1e6:.1f} MB); consuming")
     return sender.acknowledged

@@ -121,7 +121,7 @@ def publish(
     began = time.monotonic()
     try:
         with terminal.Progress("bundles acknowledged", count) as progress:
-            sender = Sender(settings, log, source_id, progress.advance)
+            sender = Publisher(settings, log, source_id, progress.advance)
             asyncio.run(sender.send(bundles, rate=rate, seconds=duration))
     finally:
         if log is not None:
@@ -149,7 +149,7 @@ def _open_log(path: Path | None) -> BinaryIO | None:
         raise ConfigError("config.invalid", f"--verifiable {path}: {e.strerror}") from e
 
 
-class Sender:
+class Publisher:
     """Sends bundles to one topic with acks=all, and logs those that the broker acknowledged."""
 
     def __init__(

@@ -26,7 +26,7 @@ from lmstream.config.convert import Text
 from lmstream.delivery import Settled
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.interfaces import Source
-from lmstream.observability.dead_letter_log import Telling
+from lmstream.observability.dead_letter_log import LoggingDeadLetterSink
 from lmstream.observability.readings import Readings
 from lmstream.runtime.loop import Summary
 
@@ -228,7 +228,7 @@ async def execute(
     reporter = Reporter(config.run.report_seconds)
     # What is read by hand is told of at the end, and lies in a folder beside it.
     told = source is None and not from_files(config)
-    letters = Telling(build_letters(config), time.monotonic) if told else None
+    letters = LoggingDeadLetterSink(build_letters(config), time.monotonic) if told else None
     runtime = build_runtime(config, reporter, source, on_settled, letters)
     reporter.readings = Readings(runtime)
     loop = asyncio.get_running_loop()

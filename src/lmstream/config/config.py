@@ -24,7 +24,7 @@ from lmstream.interfaces import DeadLetterSink, Sink, Source
 from lmstream.observability.settings import EndpointSettings, LogSettings
 from lmstream.runtime import Progress, Runtime, RuntimePolicy
 from lmstream.settings import MIB, Settings
-from lmstream.storage.crash_journal import Crashes
+from lmstream.storage.crash_journal import CrashJournal
 
 log: Final = logging.getLogger("lmstream.run")
 
@@ -196,7 +196,7 @@ def _letters_in_kafka(config: Config, part: Part) -> DeadLetterSink:
     return sink
 
 
-def _guard(config: Config) -> Crashes | None:
+def _guard(config: Config) -> CrashJournal | None:
     folder = config.run.state_dir
     part = letters_part(config)
     if not folder and part is not None and part.name == "letters":
@@ -204,13 +204,13 @@ def _guard(config: Config) -> Crashes | None:
     return crashes_in(folder, cluster_of(config))
 
 
-def crashes_in(folder: str, cluster: str) -> Crashes | None:
+def crashes_in(folder: str, cluster: str) -> CrashJournal | None:
     """The memory of deaths in a folder; None without one, or while its disk is full: a run needs it no more than that.
     Raises ConfigError for any other fault."""
     if not folder:
         return None
     try:
-        return Crashes(folder, cluster)
+        return CrashJournal(folder, cluster)
     except ConfigError as error:
         if not asking.is_full(error.__cause__):
             raise

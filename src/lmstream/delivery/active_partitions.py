@@ -31,7 +31,7 @@ class Hour:
         self.alone = (self,)
 
 
-class Active:
+class ActivePartitions:
     """Partitions in which rows were put lately: hours by all records, paths by all of them near the bound. With a bound
     it says which records should wait.
 

@@ -20,7 +20,7 @@ class BreakerPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 _CAUSE: Final = 1_000  # characters of the last refusal that the message quotes
 
 
-class Breaker:
+class CircuitBreaker:
     """A sliding window over the verdicts of one kind: what the engine says of records, or what the sink does."""
 
     def __init__(self, policy: BreakerPolicy, what: str) -> None:
@@ -53,7 +53,7 @@ class Breaker:
             self.tripped = Failure(Kind.FATAL_CONFIG, "dead_letters.breaker", text)
 
 
-class Breakers:
+class CircuitBreakers:
     """Both windows: a deploy can break the engine, and a setting of the sink can make it refuse everything.
 
     Records that say nothing about either are not shown to them: tombstones, empty bundles, records of which all points
@@ -62,8 +62,8 @@ class Breakers:
     """
 
     def __init__(self, policy: BreakerPolicy) -> None:
-        self.decoding = Breaker(policy, "no row could be made of")
-        self.accepting = Breaker(policy, "the sink refused")
+        self.decoding = CircuitBreaker(policy, "no row could be made of")
+        self.accepting = CircuitBreaker(policy, "the sink refused")
 
     @property
     def tripped(self) -> Failure | None:

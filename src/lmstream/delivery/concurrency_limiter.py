@@ -14,7 +14,7 @@ PROBE_SECONDS: Final = 1.0
 """Seconds between two requests at most then: recovery is noticed this soon."""
 
 
-class Gate:
+class ConcurrencyLimiter:
     """A semaphore whose width follows the service: up by one each round, halved when it throttles (AIMD).
 
     It also bounds what an outage costs: after some requests in a row that failed whole, all packs that wait share one

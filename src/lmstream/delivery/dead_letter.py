@@ -3,7 +3,7 @@
 from typing import Final
 
 from lmstream import __version__
-from lmstream.delivery.in_flight import Tracked, refused_bytes
+from lmstream.delivery.in_flight import InFlightRecord, refused_bytes
 from lmstream.engine import FanOut
 from lmstream.engine.held_value import digest, held_as
 from lmstream.errors import REASONS
@@ -25,7 +25,7 @@ _POINT: Final = 96  # of one rejected point, as tracking counts it
 _FRAME: Final = 16 * KIB  # of a letter, beside what came with the record: coordinates, reason, detail
 
 
-def letter(each: Tracked, largest: int) -> DeadLetter:
+def letter(each: InFlightRecord, largest: int) -> DeadLetter:
     """The one letter of a record: why the whole of it was refused, else which of its points and parts were.
 
     A value over PLAIN bytes is held as its gzip where that is less than half of it: 400 MB of zeros came in 300 KB and
@@ -97,7 +97,7 @@ def _is_odd(name: str) -> bool:
     return False
 
 
-def cause(each: Tracked) -> tuple[str, str]:
+def cause(each: InFlightRecord) -> tuple[str, str]:
     """Why a record gets a letter: a key of errors.REASONS, and the rest in words."""
     if each.why is not None:
         return each.why

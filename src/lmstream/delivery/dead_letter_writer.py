@@ -6,8 +6,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from lmstream.delivery.dead_letter import letter
-from lmstream.delivery.in_flight import Tracked
-from lmstream.delivery.retry import DeliveryPolicy, Random, backoff, tried
+from lmstream.delivery.in_flight import InFlightRecord
+from lmstream.delivery.retry import DeliveryPolicy, Random, attempt_once, backoff
 from lmstream.interfaces import Clock, DeadLetterSink, Sleep
 from lmstream.model import NOT_TRIED, DeadLetter, Failure, TopicPartition
 
@@ -19,7 +19,7 @@ LETTER_WRITES: Final = 8
 """Writes of dead letters at a time, at most."""
 
 
-class LetterDelivery:
+class DeadLetterWriter:
     """Writes dead letters until they are durable: a letter that cannot be written is retried, never dropped.
 
     Any number of `deliver` calls may run at once. They share `LETTER_WRITES` places for a write and wait outside of
@@ -60,7 +60,7 @@ class LetterDelivery:
             async with self._gate:
                 if self._too_late(deadline, 0.0):
                     break
-                answer = await tried(self._sink.write(letters), self._policy.timeout)
+                answer = await attempt_once(self._sink.write(letters), self._policy.timeout)
             if not isinstance(answer, Failure):
                 self._failing.pop(key, None)
                 return None
@@ -73,7 +73,7 @@ class LetterDelivery:
         return deadline is not None and self._clock() + wait + self._policy.timeout > deadline
 
 
-class Burial:
+class DeadLetterQueues:
     """Writes the letters of each partition in order, one write at a time, and tells of each that is durable.
 
     A letter that cannot be written is tried again without end and holds only those of its own partition, whose commit
@@ -82,11 +82,11 @@ class Burial:
 
     def __init__(
         self,
-        delivery: LetterDelivery,
+        delivery: DeadLetterWriter,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         halted: Callable[[], bool],
-        durable: Callable[[Tracked], None],
+        durable: Callable[[InFlightRecord], None],
         failed: Callable[[Failure], None],
         largest: Callable[[], int],
     ) -> None:
@@ -96,7 +96,7 @@ class Burial:
         self._delivery = delivery
         self._spawn, self._halted, self._durable, self._failed = spawn, halted, durable, failed
         self._largest = largest
-        self._graves: dict[TopicPartition, deque[tuple[Tracked, DeadLetter]]] = {}
+        self._graves: dict[TopicPartition, deque[tuple[InFlightRecord, DeadLetter]]] = {}
         self._writing: set[TopicPartition] = set()
 
     @property
@@ -112,7 +112,7 @@ class Burial:
         oldest = min((some[0][0] for some in self._graves.values()), key=lambda each: each.number)
         return oldest.record.coordinates, sum(map(len, self._graves.values()))
 
-    def add(self, each: Tracked, deadline: float | None) -> None:
+    def add(self, each: InFlightRecord, deadline: float | None) -> None:
         """Write the letter of a record as soon as those before it are durable."""
         tp = each.record.tp
         self._graves.setdefault(tp, deque()).append((each, letter(each, self._largest())))

@@ -68,7 +68,7 @@ class Counts(Struct, kw_only=True):
     noted: dict[str, int] = field(default_factory=dict)
 
 
-class Tracked:
+class InFlightRecord:
     """One record on its way: acknowledged when `remaining` is 0 and its dead letter, if any, is durable."""
 
     __slots__ = (
@@ -109,30 +109,30 @@ class Tracked:
         self.status = Status.PENDING
 
 
-class Flight:
+class InFlight:
     """All records that are on their way, and the counts of those that arrived."""
 
     def __init__(self) -> None:
         self.counts = Counts()
         self.bytes = 0
         """Payload, encoded lines and overhead of all that is not settled."""
-        self.tracked: dict[int, Tracked] = {}
+        self.tracked: dict[int, InFlightRecord] = {}
         self._by_tp: dict[TopicPartition, int] = {}
         self.unknown: dict[str, str] = {}
         """The first names of members that OTLP metrics do not know, with the coordinates of a record that has them."""
         self._kinds: set[str] = set()
         self._next = 0
 
-    def take(self, record: Record, batch: int, epoch: int) -> Tracked:
+    def take(self, record: Record, batch: int, epoch: int) -> InFlightRecord:
         """Track one more record."""
-        each = Tracked(self._next, batch, record, epoch)
+        each = InFlightRecord(self._next, batch, record, epoch)
         self._next += 1
         self.tracked[each.number] = each
         self._by_tp[record.tp] = self._by_tp.get(record.tp, 0) + 1
         self.bytes += each.payload + each.overhead
         return each
 
-    def encoded(self, each: Tracked, out: FanOut, size: int) -> None:
+    def encoded(self, each: InFlightRecord, out: FanOut, size: int) -> None:
         """Note the rows a record became, `size` bytes of lines, and the points that became none."""
         each.remaining = out.rows
         each.lines = size
@@ -157,7 +157,7 @@ class Flight:
                 self._kinds.add(kind)
                 self.unknown[name] = each.record.coordinates
 
-    def given_up(self, each: Tracked) -> None:
+    def given_up(self, each: InFlightRecord) -> None:
         """Note that a whole record was refused, for the reason in `why`."""
         if each.why is not None and each.why[0] == KILLS:
             self.counts.killers += 1
@@ -177,7 +177,7 @@ class Flight:
             c.empty += 1
         _one_more(c.topic_without_row, topic)
 
-    def _refused(self, each: Tracked, out: FanOut) -> None:
+    def _refused(self, each: InFlightRecord, out: FanOut) -> None:
         c = self.counts
         for _, reason in out.rejected:
             c.rejected[reason] = c.rejected.get(reason, 0) + 1
@@ -188,7 +188,7 @@ class Flight:
         each.overhead += held
         self.bytes += held
 
-    def judged(self, pack: Pack, failure: Failure | None) -> Iterator[Tracked]:
+    def judged(self, pack: Pack, failure: Failure | None) -> Iterator[InFlightRecord]:
         """Note the final verdict on a pack; answer each record of which every row has one now."""
         for number, rows in pack.spans:
             each = self.tracked[number]
@@ -201,7 +201,7 @@ class Flight:
             if each.remaining == 0:
                 yield each
 
-    def drop(self, each: Tracked) -> None:
+    def drop(self, each: InFlightRecord) -> None:
         """Track a record no longer, and count nothing."""
         del self.tracked[each.number]
         self.bytes -= each.payload + each.lines + each.overhead
@@ -210,7 +210,7 @@ class Flight:
         if not self._by_tp[tp]:
             del self._by_tp[tp]
 
-    def settle(self, each: Tracked, status: Status) -> None:
+    def settle(self, each: InFlightRecord, status: Status) -> None:
         """Everything of a record is durable."""
         c = self.counts
         if status is Status.DEAD_LETTERED:
@@ -223,7 +223,7 @@ class Flight:
         each.status = status
         self.drop(each)
 
-    def give_back(self, each: Tracked) -> None:
+    def give_back(self, each: InFlightRecord) -> None:
         """A transformed record stays pending for good: its source brings it again."""
         self.counts.given_back += 1
         self.counts.rows_given_back += each.remaining + each.refused

@@ -7,7 +7,7 @@ BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5
 """Upper bounds in seconds: OpenTelemetry's for durations of client operations."""
 
 
-class Durations:
+class LatencyHistogram:
     """A histogram."""
 
     __slots__ = ("counts", "total")

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
-from lmstream.delivery.in_flight import Flight
-from lmstream.delivery.record_queue import Inbox
+from lmstream.delivery.in_flight import InFlight
+from lmstream.delivery.record_queue import RecordQueue
 from lmstream.settings import MIB
 
 BUDGET: Final = 64 * MIB
@@ -14,10 +14,12 @@ RESERVE: Final = 3 / 8
 flight beside them: for those bodies, and for what the source has read ahead."""
 
 
-class Budget:
+class MemoryBudget:
     """The bytes of one pipeline."""
 
-    def __init__(self, total: int, flight: Flight, inbox: Inbox, *, bodies: Callable[[], int], reserve: float) -> None:
+    def __init__(
+        self, total: int, flight: InFlight, inbox: RecordQueue, *, bodies: Callable[[], int], reserve: float
+    ) -> None:
         """`bodies` says how many bytes the bodies of requests have just now; `reserve` is the share kept for them."""
         self.total = total
         self._flight, self._inbox, self._bodies = flight, inbox, bodies

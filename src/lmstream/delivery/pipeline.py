@@ -4,21 +4,21 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from lmstream.delivery.active_partitions import Active
-from lmstream.delivery.circuit_breaker import BreakerPolicy, Breakers
+from lmstream.delivery.active_partitions import ActivePartitions
+from lmstream.delivery.circuit_breaker import BreakerPolicy, CircuitBreakers
 from lmstream.delivery.dead_letter import bound, cause
-from lmstream.delivery.dead_letter_writer import Burial, LetterDelivery
-from lmstream.delivery.in_flight import Flight, Tracked
-from lmstream.delivery.memory_budget import BUDGET, RESERVE, Budget
-from lmstream.delivery.record_queue import Inbox
+from lmstream.delivery.dead_letter_writer import DeadLetterQueues, DeadLetterWriter
+from lmstream.delivery.in_flight import InFlight, InFlightRecord
+from lmstream.delivery.memory_budget import BUDGET, RESERVE, MemoryBudget
+from lmstream.delivery.record_queue import RecordQueue
 from lmstream.delivery.retry import DeliveryPolicy, Random
 from lmstream.delivery.rolling import RollPolicy
-from lmstream.delivery.sender import Delivery
+from lmstream.delivery.sender import Sender
 from lmstream.delivery.tasks import Tasks
 from lmstream.delivery.transform import Gather, Transform
 from lmstream.delivery.waiting import Waiting
 from lmstream.engine import Engine
-from lmstream.interfaces import Batch, Clock, DeadLetterSink, Guard, Sink, Sleep
+from lmstream.interfaces import Batch, Clock, DeadLetterSink, PoisonGuard, Sink, Sleep
 from lmstream.model import Failure, Kind, Pack, Record, Status, TopicPartition
 
 BREATH: Final = 256 * 1024
@@ -49,26 +49,24 @@ class Pipeline:
         roll: RollPolicy | None = None,
         budget: int = BUDGET,
         breaker: BreakerPolicy | None = None,
-        guard: Guard | None = None,
+        guard: PoisonGuard | None = None,
         on_settled: Settled | None = None,
     ) -> None:
         policy = policy or DeliveryPolicy()
-        self._flight, self._inbox = Flight(), Inbox()
-        self._budget = Budget(
+        self._flight, self._inbox = InFlight(), RecordQueue()
+        self._budget = MemoryBudget(
             budget,
             self._flight,
             self._inbox,
             bodies=lambda: self.delivery.body_bytes,
             reserve=RESERVE if sink.limits.base64 else 0.0,
         )
-        self.delivery = Delivery(
-            sink, policy, sleep=sleep, clock=clock, random=random, spare=lambda: self._budget.spare
-        )
-        self.letters = LetterDelivery(dead_letters, policy, sleep=sleep, clock=clock, random=random)
+        self.delivery = Sender(sink, policy, sleep=sleep, clock=clock, random=random, spare=lambda: self._budget.spare)
+        self.letters = DeadLetterWriter(dead_letters, policy, sleep=sleep, clock=clock, random=random)
         # Off unless asked for: a host that is called has nobody who could look, and its records expire meanwhile.
-        self._breakers = Breakers(breaker or BreakerPolicy(records=0))
+        self._breakers = CircuitBreakers(breaker or BreakerPolicy(records=0))
         self.engine = engine
-        self.active = Active(policy.partitions, policy.partition_seconds, bounded=sink.limits.partitions)
+        self.active = ActivePartitions(policy.partitions, policy.partition_seconds, bounded=sink.limits.partitions)
         """Partitions that rows went into lately."""
         self.waiting = Waiting(self.active, policy.partition_seconds)
         """Records that wait until there is room for partitions of their hour."""
@@ -86,7 +84,7 @@ class Pipeline:
         self._gather = Gather(sink.limits, roll)
         self._changed = asyncio.Event()
         self._tasks = Tasks(self._changed.set)
-        self._burial = Burial(
+        self._burial = DeadLetterQueues(
             self.letters,
             spawn=self._tasks.spawn,
             halted=self._late,
@@ -169,7 +167,7 @@ class Pipeline:
         paused = self.fatal is not None and (self.broken is not None or not self.delivery.doubting)
         return self._budget.room if not paused and self.error is None else 0
 
-    def submit(self, batch: Batch) -> list[Tracked]:
+    def submit(self, batch: Batch) -> list[InFlightRecord]:
         """Take the records of one batch; transform and delivery go on in the background, `on_settled` tells, as do the
         statuses of what is answered."""
         self._raise()
@@ -289,7 +287,7 @@ class Pipeline:
     def _late(self) -> bool:
         return self.deadline is not None and self._clock() >= self.deadline
 
-    def _make(self, each: Tracked) -> None:
+    def _make(self, each: InFlightRecord) -> None:
         self.counts.records += 1
         self.counts.unjudged += 1
         made = self._transform.make(each)
@@ -333,7 +331,7 @@ class Pipeline:
         for each in self._flight.judged(packed, failure):
             self._complete(each)
 
-    def _complete(self, each: Tracked) -> None:
+    def _complete(self, each: InFlightRecord) -> None:
         """Every row has a final verdict; one letter holds whatever went wrong with the record."""
         if each.why is not None or each.rejected or each.parts:
             self._bury(each)
@@ -343,24 +341,24 @@ class Pipeline:
             why = f"{each.record.coordinates}: {': '.join(cause(each))}" if each.refused else ""
             self._breakers.accepting.saw(refused=each.refused > 0, why=why)
 
-    def _refuse(self, each: Tracked) -> None:
+    def _refuse(self, each: InFlightRecord) -> None:
         """No row could be made of a record."""
         self._bury(each)
         reason, detail = cause(each)
         self._breakers.decoding.saw(refused=True, why=f"{each.record.coordinates}: {reason}: {detail}")
 
-    def _bury(self, each: Tracked) -> None:
+    def _bury(self, each: InFlightRecord) -> None:
         # What made the breaker trip gets its letters, what comes after that none. Without them only a slow topic would
         # leave something to read: in a quick one the breaker trips before the first letter is on its way.
         if self.broken is None:
             self._burial.add(each, self.deadline)
 
-    def _buried(self, each: Tracked) -> None:
+    def _buried(self, each: InFlightRecord) -> None:
         self._settle(each, Status.DEAD_LETTERED)
 
     # Bookkeeping
 
-    def _settle(self, each: Tracked, status: Status) -> None:
+    def _settle(self, each: InFlightRecord, status: Status) -> None:
         self._flight.settle(each, status)
         self.active.settled(each.hours, self._clock)
         self._changed.set()

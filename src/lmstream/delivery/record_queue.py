@@ -3,15 +3,15 @@
 from collections import deque
 from collections.abc import Container, Iterable
 
-from lmstream.delivery.in_flight import Tracked
+from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.model import TopicPartition
 
 
-class Inbox:
+class RecordQueue:
     """A queue that knows its bytes."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Tracked] = deque()
+        self._waiting: deque[InFlightRecord] = deque()
         self.bytes = 0
         """Payload of all that waits."""
 
@@ -20,23 +20,23 @@ class Inbox:
         return len(self._waiting)
 
     @property
-    def first(self) -> Tracked:
+    def first(self) -> InFlightRecord:
         """The next to be taken."""
         return self._waiting[0]
 
-    def extend(self, records: Iterable[Tracked]) -> None:
+    def extend(self, records: Iterable[InFlightRecord]) -> None:
         """Put records behind the others."""
         for each in records:
             self._waiting.append(each)
             self.bytes += each.payload
 
-    def take(self) -> Tracked:
+    def take(self) -> InFlightRecord:
         """Take the first."""
         each = self._waiting.popleft()
         self.bytes -= each.payload
         return each
 
-    def remove(self, partitions: Container[TopicPartition] | None = None) -> list[Tracked]:
+    def remove(self, partitions: Container[TopicPartition] | None = None) -> list[InFlightRecord]:
         """Take out what waits of these partitions, or all of it."""
         out = [each for each in self._waiting if partitions is None or each.record.tp in partitions]
         self._waiting = deque(

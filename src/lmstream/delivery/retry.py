@@ -43,23 +43,23 @@ def backoff(policy: DeliveryPolicy, attempt: int, random: Random) -> float:
     return random() * min(policy.backoff_max, policy.backoff_base * 2.0 ** min(attempt, 64))
 
 
-def doubt(message: str) -> Failure:
+def unknown_outcome(message: str) -> Failure:
     """A failure after which nobody knows whether the request was taken."""
     return Failure(Kind.RETRYABLE, UNKNOWN, message)
 
 
-async def tried(work: Awaitable[T], seconds: float | None) -> T | Failure:
+async def attempt_once(work: Awaitable[T], seconds: float | None) -> T | Failure:
     """What a sink answers, or the failure to know: it may raise anything, hang, or be cancelled under our hands."""
     try:
         async with asyncio.timeout(seconds):
             return await work
     except TimeoutError as e:
-        return doubt(str(e) or f"no answer within {seconds} s")
+        return unknown_outcome(str(e) or f"no answer within {seconds} s")
     except asyncio.CancelledError:
         # Clients leak this when a connection dies under them. Only a cancellation of ours may end the tries.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        return doubt("the sink was cancelled from inside")
+        return unknown_outcome("the sink was cancelled from inside")
     except Exception as e:  # noqa: BLE001 - whatever it raises, what it was given is neither lost nor known to be durable
-        return doubt(f"{type(e).__name__}: {e}")
+        return unknown_outcome(f"{type(e).__name__}: {e}")

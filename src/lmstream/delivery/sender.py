@@ -6,11 +6,11 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from lmstream.delivery.concurrency_limiter import Gate
-from lmstream.delivery.latency_histogram import Durations
+from lmstream.delivery.concurrency_limiter import ConcurrencyLimiter
+from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.delivery.packing import request_size, requests
 from lmstream.delivery.refusals import Refusals
-from lmstream.delivery.retry import UNKNOWN, DeliveryPolicy, Random, backoff, doubt, tried
+from lmstream.delivery.retry import UNKNOWN, DeliveryPolicy, Random, attempt_once, backoff, unknown_outcome
 from lmstream.interfaces import Clock, Sink, Sleep
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 
@@ -59,7 +59,7 @@ class _Call(Struct):
     halted: bool = False
 
 
-class Delivery:
+class Sender:
     """Delivers packs to one sink. Lives in one event loop; any number of `deliver` calls may run at once."""
 
     def __init__(
@@ -79,9 +79,9 @@ class Delivery:
         self._clock = clock
         self._random = random
         self._refusals = Refusals()
-        self._gate = Gate(policy, clock, sleep, random, spare)
+        self._gate = ConcurrencyLimiter(policy, clock, sleep, random, spare)
         self.counts = DeliveryCounts()
-        self.durations = Durations()
+        self.durations = LatencyHistogram()
         """Of requests, answered or given up."""
         self.trouble: Failure | None = None
         """The last failure that is being retried; None as soon as a pack is delivered."""
@@ -213,13 +213,13 @@ class Delivery:
     async def _once(self, packs: Sequence[Pack]) -> Sequence[Failure | None]:
         """Make one request. Whatever goes wrong, every pack has an answer, and doubt is never taken for success."""
         seconds = None if self._sink.limits.uncut else self._policy.timeout
-        answers = await tried(self._sink.write(packs), seconds)
+        answers = await attempt_once(self._sink.write(packs), seconds)
         if isinstance(answers, Failure):
             return [answers] * len(packs)
         if not isinstance(answers, Sequence) or len(answers) != len(packs):
             many = len(answers) if isinstance(answers, Sequence) else type(answers).__name__
-            return [doubt(f"{many} verdicts for {len(packs)} packs")] * len(packs)
-        odd = doubt("a verdict that is none")
+            return [unknown_outcome(f"{many} verdicts for {len(packs)} packs")] * len(packs)
+        odd = unknown_outcome("a verdict that is none")
         return [each if each is None or isinstance(each, Failure) else odd for each in answers]
 
     def _count(self, answers: Sequence[Failure | None], entered: int) -> None:

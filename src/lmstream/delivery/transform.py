@@ -6,12 +6,12 @@ from typing import Final
 from msgspec import structs
 
 from lmstream.delivery.dead_letter import told
-from lmstream.delivery.in_flight import Tracked
+from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.delivery.packing import Chunk, pack
 from lmstream.delivery.rolling import Roller, RollPolicy
 from lmstream.engine import Engine, FanOut
 from lmstream.errors import DecodeError, coded
-from lmstream.interfaces import PARTS, Guard, Limits
+from lmstream.interfaces import PARTS, Limits, PoisonGuard
 from lmstream.model import KILLS, Pack
 
 log: Final = logging.getLogger("lmstream.delivery.transform")
@@ -26,14 +26,14 @@ Cut = tuple[str, bytes, int]
 class Transform:
     """The engine, under the watch of the guard."""
 
-    def __init__(self, engine: Engine, limits: Limits, guard: Guard | None) -> None:
+    def __init__(self, engine: Engine, limits: Limits, guard: PoisonGuard | None) -> None:
         self._engine, self._limits, self._guard = engine, limits, guard
 
-    def suspects(self, each: Tracked) -> bool:
+    def suspects(self, each: InFlightRecord) -> bool:
         """Whether a process died over this record: then it is transformed alone, so as not to be blamed for others."""
         return self._guard is not None and self._guard.deaths(each.record) > 0
 
-    def make(self, each: Tracked) -> tuple[FanOut, list[Cut]] | None:
+    def make(self, each: InFlightRecord) -> tuple[FanOut, list[Cut]] | None:
         """What a record becomes; None, with `why` set, when nothing can."""
         guard = self._guard
         if guard is None:
@@ -48,7 +48,7 @@ class Transform:
         finally:
             guard.leave()
 
-    def settled(self, each: Tracked) -> None:
+    def settled(self, each: InFlightRecord) -> None:
         """Forget the deaths of a record that did no harm after all, or whose stub is durable."""
         if self._guard is None or not self._guard.deaths(each.record):
             return
@@ -68,7 +68,7 @@ class Transform:
         if self._guard is not None:
             self._guard.close()
 
-    def _made(self, each: Tracked) -> tuple[FanOut, list[Cut]] | None:
+    def _made(self, each: InFlightRecord) -> tuple[FanOut, list[Cut]] | None:
         limits = self._limits
         try:
             out = self._engine.fan_out(each.record)
@@ -115,7 +115,7 @@ class Gather:
         self._size = 0
         self._batch = -1
 
-    def add(self, each: Tracked, cuts: list[Cut], now: float) -> list[Pack]:
+    def add(self, each: InFlightRecord, cuts: list[Cut], now: float) -> list[Pack]:
         """Gather the lines of one record; answer packs that are ready by that."""
         if self._roller is not None:
             for path, data, rows in cuts:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
-from lmstream.delivery.active_partitions import Active
-from lmstream.delivery.in_flight import Tracked
+from lmstream.delivery.active_partitions import ActivePartitions
+from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.delivery.transform import Cut
 from lmstream.engine import FanOut
 from lmstream.engine.output import Spread
@@ -14,7 +14,7 @@ from lmstream.model import TopicPartition
 
 class _Waits(NamedTuple):
     hour: bytes
-    each: Tracked
+    each: InFlightRecord
     cuts: list[Cut]
     spread: Sequence[Spread]
 
@@ -23,7 +23,7 @@ class Waiting:
     """Decides which records wait. When the oldest hour has waited as long as a buffer interval, newer ones wait too,
     also those that have their partitions: only what is idle makes room."""
 
-    def __init__(self, active: Active, seconds: float) -> None:
+    def __init__(self, active: ActivePartitions, seconds: float) -> None:
         self._active, self._seconds = active, seconds
         self._waits: list[_Waits] = []
         self._since = 0.0  # when the oldest hour began to wait
@@ -39,7 +39,7 @@ class Waiting:
         """The oldest hour that waits, as yyyy-MM-ddTHH; empty when none does."""
         return self._waits[0].hour.decode(errors="replace") if self._waits else ""
 
-    def holds(self, each: Tracked, cuts: list[Cut], out: FanOut, now: float, *, must: bool) -> bool:
+    def holds(self, each: InFlightRecord, cuts: list[Cut], out: FanOut, now: float, *, must: bool) -> bool:
         """Whether a record has to wait, which is then kept here."""
         if not self._waits and (one := out.hour) is not None and (passed := self._active.passed(one)) is not None:
             each.hours = passed
@@ -58,7 +58,7 @@ class Waiting:
         self.partitions[each.record.tp] += 1
         return True
 
-    def due(self, now: float) -> Iterator[tuple[Tracked, list[Cut]]]:
+    def due(self, now: float) -> Iterator[tuple[InFlightRecord, list[Cut]]]:
         """Take out the records for which there is room now."""
         while self._waits and (hours := self._active.admit(self._waits[0].spread, now)) is not None:
             taken = self._waits.pop(0)
@@ -68,7 +68,7 @@ class Waiting:
             self._left(taken.each)
             yield taken.each, taken.cuts
 
-    def remove(self, partitions: Container[TopicPartition] | None = None) -> list[Tracked]:
+    def remove(self, partitions: Container[TopicPartition] | None = None) -> list[InFlightRecord]:
         """Take out what waits of these partitions of Kafka, or all of it."""
         out = [waits.each for waits in self._waits if partitions is None or waits.each.record.tp in partitions]
         self._waits = [w for w in self._waits if partitions is not None and w.each.record.tp not in partitions]
@@ -79,7 +79,7 @@ class Waiting:
     def _is_overtaken(self, hour: bytes, now: float) -> bool:
         return bool(self._waits) and hour > self._waits[0].hour and now - self._since >= self._seconds
 
-    def _left(self, each: Tracked) -> None:
+    def _left(self, each: InFlightRecord) -> None:
         tp = each.record.tp
         self.partitions[tp] -= 1
         if not self.partitions[tp]:

@@ -15,7 +15,7 @@ _USUAL: Final = b'{"'
 _FIRST_TAG: Final = record_value.FIRST_TAG
 
 
-class Decoding:
+class CodecRegistry:
     """The codecs of one engine."""
 
     def __init__(self, settings: Settings) -> None:

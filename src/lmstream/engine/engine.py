@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from lmstream.codecs.fragments import encode
 from lmstream.codecs.record_value import FIRST_TAG, open_value
-from lmstream.engine.codec_registry import Decoding
+from lmstream.engine.codec_registry import CodecRegistry
 from lmstream.engine.held_value import unheld
 from lmstream.engine.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
 from lmstream.engine.landed_again import rows_again
@@ -64,7 +64,7 @@ class Engine:
         self._topics: dict[str, tuple[blake2b, str]] = {}
         self._blank: list[bytes] = []
         self._largest_org = 0
-        decoding = Decoding(settings)
+        decoding = CodecRegistry(settings)
         self._decode = decoding.decode
         self.codecs = decoding.codecs
         """By name, those that were needed so far."""

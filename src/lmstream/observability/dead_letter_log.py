@@ -15,7 +15,7 @@ MINUTE: Final = 60.0
 _DETAIL: Final = 500
 
 
-class Telling:
+class LoggingDeadLetterSink:
     """A sink of dead letters that logs what it has written."""
 
     def __init__(self, sink: DeadLetterSink, clock: Clock) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from lmstream import __version__
-from lmstream.delivery.latency_histogram import Durations
+from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
 from lmstream.observability.unblocked import dropped
@@ -131,7 +131,7 @@ class Readings:
         since = self.runtime.clock() - MINUTE
         return max((seconds for at, seconds in self._stalls if at >= since), default=0.0)
 
-    def request_durations(self) -> Durations:
+    def request_durations(self) -> LatencyHistogram:
         """Of requests to the sink."""
         return self.runtime.pipeline.delivery.durations
 

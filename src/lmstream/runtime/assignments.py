@@ -11,7 +11,7 @@ from lmstream.delivery.tasks import end
 from lmstream.errors import coded
 from lmstream.interfaces import Batch, Source
 from lmstream.model import TopicPartition
-from lmstream.runtime.offset_ledger import Ledger
+from lmstream.runtime.offset_ledger import OffsetLedger
 from lmstream.runtime.policy import RuntimePolicy
 
 log: Final = logging.getLogger("lmstream.runtime.loop")
@@ -22,7 +22,7 @@ class Assignments:
 
     def __init__(self, source: Source, pipeline: Pipeline, policy: RuntimePolicy, now: float) -> None:
         """`now` is when the run starts, by the clock whose readings `tick` is given."""
-        self.ledger = Ledger()
+        self.ledger = OffsetLedger()
         self._source, self._pipeline, self._policy = source, pipeline, policy
         self._committing: asyncio.Task[None] | None = None
         self._committed_at = now

@@ -11,7 +11,7 @@ from lmstream.errors import REASONS, SinkError, SourceError, coded
 from lmstream.interfaces import Clock, Load, Source
 from lmstream.model import Failure, Status, TopicPartition
 from lmstream.runtime.assignments import Assignments
-from lmstream.runtime.offset_ledger import Ledger
+from lmstream.runtime.offset_ledger import OffsetLedger
 from lmstream.runtime.policy import RuntimePolicy
 from lmstream.runtime.progress import Progress
 
@@ -79,7 +79,7 @@ class Runtime:
         return self._clock
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> OffsetLedger:
         """Which offsets are safe to commit."""
         return self.assignments.ledger
 

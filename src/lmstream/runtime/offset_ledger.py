@@ -23,7 +23,7 @@ class _Partition:
         self.acknowledged = 0
 
 
-class Ledger:
+class OffsetLedger:
     """Offsets opened and settled; `committable` is the only place a commit may come from.
 
     Safe at any time: a position never passes an offset that was read and is not acknowledged, never goes back within

@@ -31,7 +31,7 @@ _DEATHS_BYTES: Final = 1024 * 1024  # more than _MOST coordinates take: topics h
 _OURS: Final = (".mark", "deaths", "deaths.new", "lock")  # how names of files end that we put there
 
 
-class Crashes:
+class CrashJournal:
     """Deaths by coordinate, in a folder that outlives the process; several processes may share it.
 
     Each process has a page of a file mapped into its memory, under a lock that ends with it. Marking a record is a

@@ -12,7 +12,7 @@ from lmstream.delivery import Pipeline, process
 from lmstream.engine import Engine
 from lmstream.errors import ConfigError
 from lmstream.hosts.awslambda import answers, clients
-from lmstream.hosts.awslambda.telemetry import Listening, Telling
+from lmstream.hosts.awslambda.telemetry import InvocationTelemetry, RecordingDeadLetterSink
 from lmstream.interfaces import Batch, DeadLetterSink, Sink
 from lmstream.kafka import lambda_events as events
 from lmstream.model import NOT_TRIED, Failure, Kind, Status
@@ -43,7 +43,7 @@ class Host:
         self._settings = config.function
         self._policy = config.delivery
         self._clients: list[clients.FirehoseClient | clients.S3Client] = []
-        self._letters = Listening(self._letters_of(config))
+        self._letters = RecordingDeadLetterSink(self._letters_of(config))
         self._pipeline = Pipeline(
             Engine(config.engine),
             self._sink_of(config),
@@ -56,7 +56,7 @@ class Host:
             # The breaker stays off: an invocation has nobody who could look, and the records expire meanwhile.
             guard=crashes_in(config.run.state_dir, cluster_of(config)),
         )
-        self._telling: Telling | None = None
+        self._telling: InvocationTelemetry | None = None
         self._loop = asyncio.new_event_loop()
 
     def handle(
@@ -126,7 +126,7 @@ class Host:
         context: Context | None,
     ) -> dict[str, Any]:
         request_id = context.aws_request_id if context is not None else ""
-        telling = self._telling = self._telling or Telling()
+        telling = self._telling = self._telling or InvocationTelemetry()
         telling.invocation(numbers, self._letters.taken(), request_id)
         telling.unknown(self._pipeline.unknown, request_id)
         if not left.places:

@@ -19,7 +19,7 @@ _DETAIL: Final = 500
 _NAME: Final = "lmstream"
 
 
-class Listening:
+class RecordingDeadLetterSink:
     """A dead-letter sink that remembers what was written since it was last asked."""
 
     def __init__(self, sink: DeadLetterSink) -> None:
@@ -43,7 +43,7 @@ class Listening:
         return list(written.values())
 
 
-class Telling:
+class InvocationTelemetry:
     """Powertools' logger and metrics, made once an environment."""
 
     def __init__(self) -> None:
