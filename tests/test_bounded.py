@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from evil import LISTING, PAGE, Evil, endless, send, trickle
 from lmstream import bounded
 from lmstream.aws import answers
 from lmstream.bounded import Bound, BoundError
@@ -20,6 +19,7 @@ from lmstream.dead_letters.form import encode
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter, Kind, Pack
 from lmstream.sinks import firehose
+from support.evil import LISTING, PAGE, Evil, endless, send, trickle
 
 MOST_KIB = 420 * 1024
 """Of a verb's process; without bounds each of these takes gigabytes."""

@@ -10,7 +10,6 @@ import time
 import msgspec
 import pytest
 
-from buckets import S3
 from lmstream.cli.verify import check, expectation
 from lmstream.config import build_letters, load
 from lmstream.engine import Engine
@@ -18,6 +17,7 @@ from lmstream.lab import KafkaLab
 from lmstream.model import DeadLetter, Record
 from lmstream.settings import Settings
 from lmstream.verification.checker import Checker
+from support.buckets import S3
 
 HOSTILE = "\x1b[31mred\x1b[0m\n\u202eevil"
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from awslambda.test_host import expected
-from buckets import S3
 from cli.test_dlq import ls, rows_below
-from judging import record
+from hosts.awslambda.test_host import expected
 from lmstream.lab.invokers import Mapping, Policy
 from lmstream.lab.runtime_api import Answer
-from repoison import GOOD
+from support.buckets import S3
+from support.judging import record
+from support.repoison import GOOD
 
 BATCH = [
     *(record(GOOD, topic="lm.metrics.otlp", partition=n % 2, offset=n) for n in range(5)),

@@ -45,7 +45,7 @@ def letters(tmp_path):
     return [json.loads(path.read_text()) for path in sorted((tmp_path / "dead-letters").rglob("*.json"))]
 
 
-def test_300_records_under_the_names_of_old_otlp_end_with_4_and_letters_that_name_them(cli, write, tmp_path):
+def test_records_under_the_names_of_old_otlp_end_with_4_and_letters_that_name_them(cli, write, tmp_path):
     old = {"resourceMetrics": [{"instrumentationLibraryMetrics": [{"metrics": [GOOD]}]}]}
     said = run(cli, write(*[old] * 300), "--json")
     assert said.code == 4, said.err

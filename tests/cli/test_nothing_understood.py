@@ -53,7 +53,7 @@ def letters_in(folder):
 
 
 @pytest.mark.parametrize("value", [STALE, NAN, EMPTY], ids=["no recorded value", "NaN", "empty"])
-def test_300_records_that_hold_nothing_trip_no_breaker_and_end_with_4_without_a_letter(cli, lines, tmp_path, value):
+def test_records_that_hold_nothing_trip_no_breaker_and_end_with_4_without_a_letter(cli, lines, tmp_path, value):
     said = run(cli, lines(*[value] * 300), "--json")
     assert said.code == 4, said.err
     counts = json.loads(said.out)
@@ -66,7 +66,7 @@ def test_300_records_that_hold_nothing_trip_no_breaker_and_end_with_4_without_a_
     assert not letters_in(tmp_path / "dead-letters")
 
 
-def test_300_records_of_which_every_point_is_rejected_end_with_4_and_letters_that_say_why(cli, lines, tmp_path):
+def test_records_of_which_every_point_is_rejected_end_with_4_and_letters_that_say_why(cli, lines, tmp_path):
     said = run(cli, lines(*[REJECTED] * 300), "--json")
     assert said.code == 4, said.err
     error = json.loads(said.out)["error"]

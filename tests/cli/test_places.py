@@ -12,13 +12,13 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
-from buckets import S3
 from lmstream import Engine, Record, Settings
 from lmstream.cli.verify import expectation, failed_lines
 from lmstream.errors import SourceError
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
 from lmstream.storage.objects import Prefix, S3Access, place
+from support.buckets import S3
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from itertools import islice
 
 import pytest
 
-from buckets import S3
 from lmstream import Engine, Record
 from lmstream import Settings as EngineSettings
 from lmstream.dead_letters import firehose_failures
@@ -18,6 +17,7 @@ from lmstream.lab import FirehoseLab, StreamConfig
 from lmstream.lab.generator import Generator
 from lmstream.model import Pack
 from lmstream.sinks.firehose import Firehose, Settings
+from support.buckets import S3
 
 ACME = EngineSettings(org_id="acme")
 

@@ -13,7 +13,7 @@ import pytest
 
 from lmstream import Engine, Record, Settings
 from lmstream.lab import Fault, FirehoseLab, StreamConfig
-from repoison import GOOD
+from support.repoison import GOOD
 
 
 def lines_below(folder):

@@ -18,7 +18,7 @@ from lmstream.lab import Fault, FirehoseLab, KafkaLab, StreamConfig
 from lmstream.lab.generator import Generator
 from lmstream.settings import Settings
 from lmstream.verification.checker import Checker
-from sources.kafka_scenarios import committed
+from support.kafka_scenarios import committed
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AWS_"))} | {
     "COLUMNS": "200",

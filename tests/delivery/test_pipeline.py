@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from delivery.doubles import (
+from lmstream import Engine, Settings, __version__
+from lmstream.delivery import RollPolicy, process_batch
+from lmstream.delivery.dead_letter_writer import LETTER_WRITES
+from lmstream.delivery.in_flight import OVERHEAD
+from lmstream.interfaces import Batch
+from lmstream.model import Record, Status, TopicPartition
+from support.doubles import (
     BODIES,
     DOWN,
     LIMITS,
@@ -28,12 +34,6 @@ from delivery.doubles import (
     run,
     until,
 )
-from lmstream import Engine, Settings, __version__
-from lmstream.delivery import RollPolicy, process_batch
-from lmstream.delivery.dead_letter_writer import LETTER_WRITES
-from lmstream.delivery.in_flight import OVERHEAD
-from lmstream.interfaces import Batch
-from lmstream.model import Record, Status, TopicPartition
 
 VALUES = st.one_of(
     st.none(),

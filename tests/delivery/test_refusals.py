@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delivery.doubles import LIMITS, REFUSED, ScriptedLetters, ScriptedSink, bundle, make, now, record, run, until
 from lmstream.delivery import DeliveryPolicy, process
 from lmstream.delivery.refusals import MOST, Refusals
 from lmstream.delivery.sender import Sender
 from lmstream.interfaces import Batch
 from lmstream.model import Failure, Kind, Pack, Status
 from lmstream.runtime import sink_error
+from support.doubles import LIMITS, REFUSED, ScriptedLetters, ScriptedSink, bundle, make, now, record, run, until
 
 UNSURE = msgspec.structs.replace(REFUSED, unsure=True)
 PACKS = [Pack(b"%d\n" % n, 1) for n in range(10)]

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.doubles import (
+from lmstream.delivery import BreakerPolicy, process
+from lmstream.delivery.in_flight import REJECTED, InFlight
+from lmstream.errors import SinkError
+from lmstream.interfaces import PARTS, Batch
+from lmstream.model import Status
+from lmstream.runtime import Runtime, RuntimePolicy
+from support.doubles import (
     REFUSED,
     ScriptedLetters,
     ScriptedSink,
@@ -22,12 +28,6 @@ from delivery.doubles import (
     record,
     run,
 )
-from lmstream.delivery import BreakerPolicy, process
-from lmstream.delivery.in_flight import REJECTED, InFlight
-from lmstream.errors import SinkError
-from lmstream.interfaces import PARTS, Batch
-from lmstream.model import Status
-from lmstream.runtime import Runtime, RuntimePolicy
 
 TEN = BreakerPolicy(records=10)
 KINDS = {

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delivery.doubles import LIMITS, ScriptedSink, ToyEngine, make, now, record, run, until
 from lmstream import Engine, Record
 from lmstream import Settings as EngineSettings
 from lmstream.delivery import DeliveryPolicy, process
@@ -17,6 +16,7 @@ from lmstream.delivery.active_partitions import MOST, QUOTA, WINDOW, ActiveParti
 from lmstream.engine.output import Spread
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
+from support.doubles import LIMITS, ScriptedSink, ToyEngine, make, now, record, run, until
 
 PARTITIONED = msgspec.structs.replace(LIMITS, partitions=True)
 NAMES = [SimpleNamespace(key=f"m{n}") for n in range(10_000)]

@@ -3,8 +3,8 @@
 import asyncio
 import time
 
-from faults.checking import until
 from lmstream.runtime import RuntimePolicy
+from support.checking import until
 
 
 class Running:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from faults.checking import TOPIC
-from faults.cluster import Cluster
 from lmstream.dead_letters.form import decode
 from lmstream.engine import bundle_id
 from lmstream.verification.checker import Expected
+from support.checking import TOPIC
+from support.cluster import Cluster
 
 MIB = 1 << 20
 BOMBS = {"gzip": 300, "snappy": 100, "lz4": 300, "zstd": 300}
@@ -48,7 +48,7 @@ def expect_letter(cluster, sent):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-async def test_41_bombs_in_batches_become_letters_within_bounded_memory(tmp_path):
+async def test_bombs_in_batches_become_letters_within_bounded_memory(tmp_path):
     async with Cluster(tmp_path, partitions=1) as cluster:
         member = await cluster.join("--set", "breaker.records=0")
         await cluster.publish(20)

@@ -8,10 +8,10 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from faults.checking import AWS, seed_of, until
-from faults.cluster import SESSION, Cluster
 from faults.running import Running, end
 from lmstream.delivery import DeliveryPolicy
+from support.checking import AWS, seed_of, until
+from support.cluster import SESSION, Cluster
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ async def cluster(tmp_path):
 
 
 @pytest.mark.slow
-async def test_8_all_brokers_away_for_a_minute_and_the_run_goes_on_without_a_restart(cluster):
+async def test_all_brokers_away_for_a_minute_and_the_run_goes_on_without_a_restart(cluster):
     await cluster.publish(150)
     async with Running(cluster) as run:
         await run.landed(30)
@@ -44,7 +44,7 @@ async def test_8_all_brokers_away_for_a_minute_and_the_run_goes_on_without_a_res
 
 
 @pytest.mark.slow
-async def test_38_a_wall_clock_that_jumps_by_days_changes_nothing(cluster, monkeypatch):
+async def test_a_wall_clock_that_jumps_by_days_changes_nothing(cluster, monkeypatch):
     draw, honest, honest_ns, jumps = random.Random(seed_of()), time.time, time.time_ns, 0
 
     def jump():
@@ -76,7 +76,7 @@ BAD_NETWORKS = ("slow", "throttled", "answers lost", "requests lost", "half clos
 
 
 @pytest.mark.slow
-async def test_15_a_bad_network_delays_and_repeats_but_loses_nothing(tmp_path):
+async def test_a_bad_network_delays_and_repeats_but_loses_nothing(tmp_path):
     draw = random.Random(seed_of())
 
     async def suffer(fault):
@@ -137,7 +137,7 @@ def bucket():
 
 
 @pytest.mark.slow
-async def test_10_a_broker_killed_and_restarted_with_its_data_loses_nothing(tmp_path, bucket):
+async def test_a_broker_killed_and_restarted_with_its_data_loses_nothing(tmp_path, bucket):
     async with Cluster(tmp_path, partitions=2, storage="s3://tansu/", env=bucket) as cluster:
         await cluster.publish(60)
         async with Running(cluster) as run:
@@ -157,7 +157,7 @@ async def test_10_a_broker_killed_and_restarted_with_its_data_loses_nothing(tmp_
         assert sum(cluster.offsets.values()) == len(cluster.expected)
 
 
-async def test_37_a_blocked_event_loop_shorter_than_the_session_keeps_the_membership(cluster):
+async def test_a_blocked_event_loop_shorter_than_the_session_keeps_the_membership(cluster):
     await cluster.publish(60)
     async with Running(cluster) as run:
         await run.landed(30)
@@ -170,7 +170,7 @@ async def test_37_a_blocked_event_loop_shorter_than_the_session_keeps_the_member
 
 
 @pytest.mark.slow
-async def test_37_a_blocked_event_loop_longer_than_the_session_costs_a_rebalance_and_nothing_else(cluster):
+async def test_a_blocked_event_loop_longer_than_the_session_costs_a_rebalance_and_nothing_else(cluster):
     await cluster.publish(100)
     policy = DeliveryPolicy(timeout=2, backoff_base=0.05, backoff_max=0.5)
     async with Running(cluster, delivery=policy) as run:

@@ -10,8 +10,8 @@ from aiobotocore.credentials import AioRefreshableCredentials
 from aiobotocore.utils import AioContainerMetadataFetcher
 from aiohttp import web
 
-from faults.checking import AWS, LogSource, Scene, until
 from lmstream.delivery import DeliveryPolicy
+from support.checking import AWS, LogSource, Scene, until
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them
 
@@ -96,7 +96,7 @@ async def scene(tmp_path, credentials, issuer):  # noqa: ARG001 - a fixture for 
         yield made
 
 
-async def test_46_credentials_are_renewed_while_a_run_goes_on(scene, issuer):
+async def test_credentials_are_renewed_while_a_run_goes_on(scene, issuer):
     runtime = scene.runtime(Trickle(scene.records(240), step=2), delivery=DeliveryPolicy())
     summary = await asyncio.wait_for(runtime.run(), 60)
     print(f"{len(issuer.used)} keys signed {scene.hose.counters.calls} calls")
@@ -107,7 +107,7 @@ async def test_46_credentials_are_renewed_while_a_run_goes_on(scene, issuer):
     await scene.judge()
 
 
-async def test_46_a_provider_that_is_away_when_credentials_end_delays_and_loses_nothing(scene, issuer):
+async def test_a_provider_that_is_away_when_credentials_end_delays_and_loses_nothing(scene, issuer):
     source, seen = Trickle(scene.records(240), step=2), []
     running = asyncio.create_task(scene.runtime(source, on_progress=seen.append).run())
     await until(lambda: source.committed, 20, "the first commit")

@@ -5,20 +5,20 @@ import signal
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from faults import cluster as members
-from faults.checking import TOPIC
-from faults.cluster import Cluster
 from lmstream.dead_letters.form import decode
 from lmstream.engine import bundle_id
 from lmstream.verification.checker import Expected
-from test_crashes import CODEC
+from storage.test_crash_journal import CODEC
+from support import cluster as members
+from support.checking import TOPIC
+from support.cluster import Cluster
 
 DEADLY = b'{"KILLS":1,"resourceMetrics":[]}'
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["kafka", "confluent"])
-async def test_41_three_deaths_at_one_record_and_the_fourth_member_passes_it_over(tmp_path, source, monkeypatch):
+async def test_three_deaths_at_one_record_and_the_fourth_member_passes_it_over(tmp_path, source, monkeypatch):
     (tmp_path / "deadly").mkdir()
     (tmp_path / "deadly" / "codec.py").write_text(CODEC.replace("\n    ", "\n"))
     monkeypatch.setitem(members.ENV, "PYTHONPATH", str(tmp_path))

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from faults.checking import LogSource, Scene, until
 from lmstream.delivery import RollPolicy
 from lmstream.sinks import local
+from support.checking import LogSource, Scene, until
 
 
 @pytest.fixture
@@ -105,11 +105,11 @@ async def suffer(scene, fault):
 
 
 @pytest.mark.parametrize("kind", [Full, ReadOnly])
-async def test_36_a_disk_that_is_full_or_read_only_stalls_the_run_and_loses_nothing(disk, tmp_path, kind):
+async def test_a_disk_that_is_full_or_read_only_stalls_the_run_and_loses_nothing(disk, tmp_path, kind):
     async with Scene(tmp_path) as scene:
         await suffer(scene, kind(disk))
 
 
-async def test_36_a_landing_folder_that_is_gone_stalls_the_run_and_loses_nothing(tmp_path):
+async def test_a_landing_folder_that_is_gone_stalls_the_run_and_loses_nothing(tmp_path):
     async with Scene(tmp_path) as scene:
         await suffer(scene, Gone(scene.store.root))

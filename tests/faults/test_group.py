@@ -9,13 +9,13 @@ import time
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from faults.checking import TOPIC, seed_of, until
-from faults.cluster import ENV, SESSION, Cluster
+from support.checking import TOPIC, seed_of, until
+from support.cluster import ENV, SESSION, Cluster
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them
 
 
-async def test_1_a_member_joins_and_another_leaves_while_records_are_in_flight(tmp_path):
+async def test_a_member_joins_and_another_leaves_while_records_are_in_flight(tmp_path):
     async with Cluster(tmp_path) as cluster:
         await cluster.publish(100)
         cluster.watch()
@@ -31,7 +31,7 @@ async def test_1_a_member_joins_and_another_leaves_while_records_are_in_flight(t
 
 
 @pytest.mark.slow
-async def test_2_ten_random_kills_over_two_members(tmp_path):
+async def test_ten_random_kills_over_two_members(tmp_path):
     draw = random.Random(seed_of())
     began = time.monotonic()
     async with Cluster(tmp_path) as cluster:
@@ -52,7 +52,7 @@ async def test_2_ten_random_kills_over_two_members(tmp_path):
 
 
 @pytest.mark.slow
-async def test_3_a_frozen_member_wakes_after_its_session_and_commits_nothing_old(tmp_path):
+async def test_a_frozen_member_wakes_after_its_session_and_commits_nothing_old(tmp_path):
     async with Cluster(tmp_path) as cluster:
         zombie = await cluster.join()
         cluster.watch()
@@ -73,7 +73,7 @@ ENDS = {"a bug": ("raise RuntimeError('planted')", 1), "killed": ("os.kill(os.ge
 
 
 @pytest.mark.parametrize(("how", "code"), ENDS.values(), ids=ENDS.keys())
-async def test_4_one_of_three_workers_ends_and_stops_the_others_and_the_next_run_goes_on(
+async def test_one_of_three_workers_ends_and_stops_the_others_and_the_next_run_goes_on(
     tmp_path, monkeypatch, how, code
 ):
     codec = f"""

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from faults.checking import AWS, LogSource, Scene, until
 from lmstream.delivery import DeliveryPolicy
 from lmstream.model import Record
 from lmstream.runtime import RuntimePolicy
+from support.checking import AWS, LogSource, Scene, until
 
 HOURS, METRICS = 12, 6
 QUOTA = 20
@@ -33,7 +33,7 @@ def backlog():
 
 
 @pytest.mark.parametrize("bound", [QUOTA, 0])
-async def test_46_hours_of_an_outage_do_not_pass_the_quota_of_partitions(tmp_path, bound):
+async def test_hours_of_an_outage_do_not_pass_the_quota_of_partitions(tmp_path, bound):
     async with Scene(tmp_path, active_partitions=QUOTA, buffer_seconds=60, speed_up=SPEED) as scene:
         delivery = DeliveryPolicy(partitions=bound, partition_seconds=1.2, timeout=5)
         policy = RuntimePolicy(commit_interval=0.05, tick=0.02, grace=5)
@@ -49,7 +49,7 @@ async def test_46_hours_of_an_outage_do_not_pass_the_quota_of_partitions(tmp_pat
             assert scene.hose.counters.error_rows > 0
 
 
-async def test_46_it_is_said_and_no_stall(tmp_path, caplog):
+async def test_it_is_said_and_no_stall(tmp_path, caplog):
     async with Scene(tmp_path, active_partitions=QUOTA, speed_up=SPEED) as scene:
         delivery = DeliveryPolicy(partitions=QUOTA, partition_seconds=2, timeout=5)
         runtime = scene.runtime(LogSource(backlog()), delivery=delivery)

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from faults.checking import AWS
-from faults.cluster import Cluster
 from faults.running import Running, end
+from support.checking import AWS
+from support.cluster import Cluster
 
 IDLE = 13.0
 """Seconds: over four sessions, three times what a client may say nothing, and past the AWS client's pause (12 s) after
@@ -15,7 +15,7 @@ BUDGET = 400_000
 
 
 @pytest.mark.slow
-async def test_16_a_long_idle_is_no_alarm_and_the_burst_after_it_is_held_back(tmp_path, monkeypatch):
+async def test_a_long_idle_is_no_alarm_and_the_burst_after_it_is_held_back(tmp_path, monkeypatch):
     for name, value in AWS.items():
         monkeypatch.setenv(name, value)
     async with Cluster(tmp_path) as cluster:

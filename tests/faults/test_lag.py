@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from faults.checking import AWS, until
-from faults.cluster import Cluster
 from faults.running import Running, end
 from lmstream.cli.watching import look_at_ends
 from lmstream.delivery import DeliveryPolicy
 from lmstream.observability.readings import Readings
+from support.checking import AWS, until
+from support.cluster import Cluster
 
 KEPT = 60.0
 
@@ -22,7 +22,7 @@ def credentials(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-async def test_19_the_clock_runs_from_the_oldest_record_that_is_not_durable(tmp_path):
+async def test_the_clock_runs_from_the_oldest_record_that_is_not_durable(tmp_path):
     async with Cluster(tmp_path) as cluster:
         delivery = DeliveryPolicy(backoff_base=0.02, backoff_max=0.2, timeout=5)
         async with Running(cluster, delivery=delivery, budget=300_000) as run:

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from faults.checking import AWS, TOPIC, LogSource, Scene, seed_of, until
 from lmstream.delivery import DeliveryPolicy, process
 from lmstream.interfaces import Batch
 from lmstream.lab import Fault, Quota
 from lmstream.lab.generator import HOSTILE_NAMES
 from lmstream.model import Record, Status
 from lmstream.sinks.firehose import LIMITS
+from support.checking import AWS, TOPIC, LogSource, Scene, seed_of, until
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ FED = Fault(
 
 
 @pytest.mark.parametrize("fault", [Fault.denied(), Fault.missing(), Fault.kms(), FED], ids=lambda f: f.code)
-async def test_22_a_wrong_configuration_pauses_alarms_keeps_the_data_and_recovers_when_mended(scene, fault):
+async def test_a_wrong_configuration_pauses_alarms_keeps_the_data_and_recovers_when_mended(scene, fault):
     source, seen = LogSource(scene.records(300)), []
     scene.hose.faults = always(fault)
     runtime = scene.runtime(source, on_progress=seen.append, budget=50_000)
@@ -92,7 +92,7 @@ MASKS = st.lists(st.lists(st.booleans(), min_size=1, max_size=8), max_size=12)
     deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(MASKS, st.integers(0, 2**32 - 1))
-def test_23_any_records_of_any_requests_fail_and_only_those_are_sent_again(masks, seed):
+def test_any_records_of_any_requests_fail_and_only_those_are_sent_again(masks, seed):
     async def main(folder):
         async with Scene(Path(folder)) as scene:
             scene.hose.faults.extend(Fault(fail=tuple(n for n, failed in enumerate(mask) if failed)) for mask in masks)
@@ -105,7 +105,7 @@ def test_23_any_records_of_any_requests_fail_and_only_those_are_sent_again(masks
         asyncio.run(main(folder))
 
 
-async def test_23_a_third_of_everything_fails_again_and_again(scene):
+async def test_a_third_of_everything_fails_again_and_again(scene):
     draw = random.Random(seed_of())
     scene.hose.faults = Plan(lambda: Fault.some(0.33, draw.randrange(10**9)))
     runtime = scene.runtime(LogSource(scene.records(200)), sink=small_packs(scene.sink()))
@@ -128,7 +128,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("fault", ODD.values(), ids=ODD.keys())
-async def test_24_a_200_that_is_no_answer_delivers_nothing_and_is_sent_again(scene, fault):
+async def test_a_200_that_is_no_answer_delivers_nothing_and_is_sent_again(scene, fault):
     scene.hose.faults.extend([fault] * 3)
     summary = await asyncio.wait_for(scene.runtime(LogSource(scene.records(20))).run(), 90)
     assert summary.unknown_outcomes >= 1
@@ -136,7 +136,7 @@ async def test_24_a_200_that_is_no_answer_delivers_nothing_and_is_sent_again(sce
     await scene.judge()
 
 
-async def test_24_25_short_answers_resets_and_hangs_after_acceptance_make_duplicates_and_lose_nothing(scene):
+async def test_short_answers_resets_and_hangs_after_acceptance_make_duplicates_and_lose_nothing(scene):
     draw = random.Random(seed_of())
     kinds = [
         Fault.short_answer(),
@@ -157,7 +157,7 @@ async def test_24_25_short_answers_resets_and_hangs_after_acceptance_make_duplic
     assert report.total.duplicate > 0
 
 
-async def test_26_under_throttling_concurrency_falls_memory_is_flat_and_everything_recovers(scene):
+async def test_under_throttling_concurrency_falls_memory_is_flat_and_everything_recovers(scene):
     draw = random.Random(seed_of())
     scene.hose.faults = Plan(lambda: Fault.unavailable() if draw.random() < 0.9 else Fault())
     budget, widths, held = 400_000, [], []
@@ -187,7 +187,7 @@ async def test_26_under_throttling_concurrency_falls_memory_is_flat_and_everythi
     await scene.judge()
 
 
-async def test_26_a_quota_is_used_although_most_of_what_is_tried_is_throttled(scene):
+async def test_a_quota_is_used_although_most_of_what_is_tried_is_throttled(scene):
     """A token bucket, as the service's: what it allows is what is delivered, within a fifth."""
     rate, burst, seconds = 20.0, 5.0, 8.0
     loop = asyncio.get_running_loop()
@@ -221,7 +221,7 @@ async def test_26_a_quota_is_used_although_most_of_what_is_tried_is_throttled(sc
 
 
 @pytest.mark.slow
-async def test_26_four_fifths_of_the_quota_are_used_in_a_throttling_storm_and_soon_after_it(scene):
+async def test_four_fifths_of_the_quota_are_used_in_a_throttling_storm_and_soon_after_it(scene):
     """Bytes a second, as the service counts: a tenth of what the stream took before, and then all of it again."""
     storm, full = Quota(100_000, 16), Quota(1_000_000, 160)
     loop = asyncio.get_running_loop()
@@ -278,7 +278,7 @@ async def test_an_outage_is_asked_about_once_a_second_and_not_once_for_every_pac
 @pytest.mark.parametrize(
     "fault", [Fault.slow(30), Fault.server_error(), Fault.denied()], ids=["hang", "down", "denied"]
 )
-async def test_27_a_host_that_is_called_has_its_answer_before_its_deadline_and_acknowledges_nothing(scene, fault):
+async def test_a_host_that_is_called_has_its_answer_before_its_deadline_and_acknowledges_nothing(scene, fault):
     records = scene.records(20)
     scene.hose.faults = always(fault)
     policy = DeliveryPolicy(timeout=0.3, backoff_base=0.02, backoff_max=0.2)
@@ -313,7 +313,7 @@ def bulky(number, rows, size):
     )
 
 
-async def test_28_no_request_passes_a_limit_of_the_service(scene):
+async def test_no_request_passes_a_limit_of_the_service(scene):
     draw = random.Random(seed_of())
     shapes = [(3000, 0), (501, 10), (1100, 900), (12, 300_000), (3, 900_000), (40, 24_000)]
     shapes += [(draw.randrange(1, 400), draw.randrange(0, 15_000)) for _ in range(8)]
@@ -328,7 +328,7 @@ async def test_28_no_request_passes_a_limit_of_the_service(scene):
     scene.traces[0].judge()
 
 
-async def test_44_hostile_names_stay_inside_the_root_and_on_their_line(scene, tmp_path, caplog):
+async def test_hostile_names_stay_inside_the_root_and_on_their_line(scene, tmp_path, caplog):
     records = scene.records(40, chaos=0.6, poison=0.1, seed=seed_of())
     names = [
         *HOSTILE_NAMES,

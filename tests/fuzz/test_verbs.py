@@ -19,8 +19,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from evil import LISTING, Evil, send
-from fuzz.mutants import WEIRD, broken, mutants, text_of
 from lmstream.cli import main
 from lmstream.cli.verify import expectation
 from lmstream.engine import Engine
@@ -28,6 +26,8 @@ from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter, Pack, Record
 from lmstream.settings import Settings
 from lmstream.sinks import firehose
+from support.evil import LISTING, Evil, send
+from support.mutants import WEIRD, broken, mutants, text_of
 
 LONG = bool(os.environ.get("LMSTREAM_FUZZ"))
 EXAMPLES = int(os.environ.get("LMSTREAM_FUZZ") or 10)

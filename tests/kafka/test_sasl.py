@@ -1,231 +1,181 @@
-"""SASL on a real broker: SCRAM, PLAIN and OAUTHBEARER; MSK IAM through a stand-in that checks the token."""
+"""Settings of SASL, and tokens of MSK IAM and of OAuth servers, without a broker."""
 
-import asyncio
 import base64
-import json
+import datetime as dt
 import time
 
+import botocore.auth
 import pytest
 from aiohttp import web
-from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from botocore.credentials import Credentials
 
-from kafka.iam import IamBroker
-from lmstream.cli import main
-from lmstream.cli.kafka import producing
-from lmstream.dead_letters import letters_kafka
-from lmstream.errors import SourceError
-from lmstream.kafka.admin import administering
-from lmstream.kafka.lag import lag
+from apache_kafka.iam import problem
+from lmstream.errors import ConfigError, SourceError
+from lmstream.kafka import msk_iam, oauth
+from lmstream.kafka.sasl import Sasl
+from lmstream.kafka.settings import Settings
 from lmstream.kafka.tls import Tls
-from lmstream.model import DeadLetter
-from lmstream.sources import kafka
-from lmstream.sources.kafka import read_range
-from sources.kafka_scenarios import committed, polled, produce
 
 KEYS = {"access_key": "AKIDEXAMPLE", "secret_key": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}
+SCRAM = {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "lm", "sasl_password": "env:PASSWORD"}
+BEARER = {"sasl_mechanism": "OAUTHBEARER"}
+SERVER = {"oauth_url": "https://id.test/token", "oauth_client_id": "lm", "oauth_client_secret": "env:PASSWORD"}
+MSK = "b-1.lm.a1b2c3.c2.kafka.eu-central-1.amazonaws.com:9098"
 
 
-def jwt(seconds=3600, subject="lm"):
-    """A token as Kafka's own validator of unsecured tokens takes it."""
-    now = time.time()
-    parts = [{"alg": "none"}, {"sub": subject, "iat": now, "exp": now + seconds}]
-    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."
+def made(**more):
+    return Settings(**{"bootstrap": "b-1.test:9096", "topics": ("t",), "security": "sasl_ssl", **more})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "sasl_mechanism is not set"),
+        (SCRAM | {"security": "ssl"}, 'sasl_password, sasl_mechanism set, but security is "ssl": set it to "sasl_ssl"'),
+        (SCRAM | {"sasl_password": ""}, "sasl_password is not set: env:NAME, file:PATH, or awssm:NAME"),
+        (SCRAM | {"sasl_password": "hunter2"}, "sasl_password must be env:NAME, file:PATH or awssm:NAME"),
+        (SCRAM | {"sasl_username": ""}, "sasl_username is not set"),
+        (SCRAM | SERVER, "oauth_url, oauth_client_id, oauth_client_secret set, which SCRAM-SHA-512 does not use"),
+        (SCRAM | {"security": "sasl_plaintext", "ca": "ca.pem"}, 'security is "sasl_plaintext": set it to "sasl_ssl"'),
+        (SCRAM | {"security": "sasl_plaintext", "sasl_mechanism": "PLAIN"}, "would send its secret in the clear"),
+        (BEARER, "needs oauth_token, or else oauth_url"),
+        (BEARER | SERVER | {"oauth_token": "file:t"}, "needs oauth_token, or else oauth_url"),
+        (BEARER | SERVER | {"oauth_url": "http://id.test/token"}, "is not https://HOST/PATH"),
+        (BEARER | SERVER | {"oauth_client_secret": ""}, "oauth_client_secret is not set"),
+        (BEARER | {"oauth_token": "file:t", "oauth_scope": "x"}, "oauth_scope set without oauth_url"),
+        ({"sasl_mechanism": "AWS_MSK_IAM"}, "aws_region is not set, and the brokers' names hold no region"),
+        ({"sasl_mechanism": "AWS_MSK_IAM", "sasl_username": "lm"}, "sasl_username set, which AWS_MSK_IAM does not use"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_by_name(settings, said):
+    with pytest.raises(ConfigError) as told:
+        Tls(made(**settings))
+    assert said in str(told.value)
+    assert "hunter2" not in str(told.value)
+
+
+async def test_a_password_is_read_anew_by_each_client(monkeypatch, tmp_path):
+    file = tmp_path / "password"
+    file.write_text("one\n")
+    sasl = Sasl(made(**SCRAM | {"sasl_password": f"file:{file}"}))
+    for password in ("one", "two"):
+        file.write_text(f"{password}\n")
+        await sasl.load()
+        assert sasl.aiokafka()["sasl_plain_password"] == password
+        assert sasl.librdkafka()["sasl.password"] == password
+    monkeypatch.delenv("PASSWORD", raising=False)
+    with pytest.raises(ConfigError, match="sasl_password: the environment has no PASSWORD"):
+        await Sasl(made(**SCRAM)).load()
+
+
+# MSK IAM
 
 
 @pytest.fixture
-async def scram(ours, monkeypatch):
-    """The user lm, for both hashes."""
-    admin = ours.admin()
-    for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
-        made = UserScramCredentialUpsertion("lm", ScramCredentialInfo(mechanism, 4096), b"secret")
-        for future in admin.alter_user_scram_credentials([made]).values():
-            await asyncio.wrap_future(future)
-    monkeypatch.setenv("SASL_SECRET", "secret")
+def at(monkeypatch):
+    """botocore's clock stands still."""
+    moment = dt.datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - botocore's own is without a zone
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: moment)
+    return moment.replace(tzinfo=dt.UTC)
 
 
-def settings(ours, module, topic, bootstrap, **more):
-    usual = {"bootstrap": bootstrap, "topics": (topic,), "group": topic, "security": "sasl_ssl", **ours.group}
-    return module.Settings(**usual, ca=str(ours.certificates.ca), **more)
+SIGNATURE = "d24d6b4afd1c716168d94ba64336a643c6c80a008204406f274ecde4001c16af"
+"""Of aws-msk-iam-sasl-signer-python 1.0.2, for these credentials, region and moment."""
 
 
-def validate(ours, topic):
-    flags = [
-        "--topic",
-        topic,
-        "--org",
-        "acme",
-        "--landed",
-        "landed",
-        "--dead-letters",
-        "dead",
-        "--bootstrap",
-        ours.sasl,
-    ]
-    flags += ["--ca", str(ours.certificates.ca), "--sasl", "SCRAM-SHA-512", "--sasl-username", "lm"]
-    return main(["validate", "--connect", *flags, "--sasl-password", "env:SASL_SECRET"])
+def test_the_token_is_signed_as_by_the_signer_of_aws(at):
+    token = msk_iam.signed(Credentials(KEYS["access_key"], KEYS["secret_key"], "SESSION/TOKEN+=="), "eu-central-1")
+    url = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+    assert f"&X-Amz-Signature={SIGNATURE}&User-Agent=lmstream%2F" in url
+    assert problem(token, region="eu-central-1", session_token="SESSION/TOKEN+==", now=at, **KEYS) is None
+    assert problem(token, region="eu-central-1", session_token="other", now=at, **KEYS).startswith("query")
+    later = at + dt.timedelta(seconds=901)
+    assert problem(token, region="eu-central-1", session_token="SESSION/TOKEN+==", now=later, **KEYS).startswith("sig")
 
 
-async def reads(ours, module, topic, chosen):
-    """Reads, commits, and reads on where the commit is; ranges too."""
-    await ours.create_topic(topic)
-    await produce(ours, topic, [b"a", b"b"])
-    source = module.make(chosen)
-    try:
-        records, _ = await polled(source, 2)
-        assert [each.value for each in records] == [b"a", b"b"]
-        await source.commit({records[0].tp: 2})
-        await produce(ours, topic, [b"c"])
-        assert [each.value for each in (await polled(source, 1))[0]] == [b"c"]
-    finally:
-        await source.close()
-    assert await committed(ours, topic, topic) == 2
-    assert [each.value async for each in read_range(chosen, topic, {0: (1, 3)})] == [b"b", b"c"]
+@pytest.mark.parametrize(
+    ("region", "hosts", "found"),
+    [
+        ("", ["b-1.lm.a1b2c3.c2.kafka.eu-central-1.amazonaws.com"], "eu-central-1"),
+        ("", ["boot-x1.c1.kafka-serverless.us-east-2.amazonaws.com"], "us-east-2"),
+        ("", ["b-1.lm.a1b2c3.c2.kafka.cn-north-1.amazonaws.com.cn"], "cn-north-1"),
+        ("eu-west-1", ["b-1.lm.a1b2c3.c2.kafka.eu-central-1.amazonaws.com"], "eu-west-1"),
+    ],
+)
+def test_the_region_is_that_of_the_setting_or_of_the_brokers(region, hosts, found):
+    assert msk_iam.region_of(region, hosts) == found
 
 
-@pytest.mark.usefixtures("scram")
-@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])
-async def test_a_password_reads_and_commits(ours, topic, module, mechanism):
-    more = {"sasl_mechanism": mechanism, "sasl_username": "lm", "sasl_password": "env:SASL_SECRET"}
-    await reads(ours, module, topic, settings(ours, module, topic, ours.sasl, **more))
+async def test_iam_takes_the_credentials_of_the_usual_chain_and_says_when_there_are_none(monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/none")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/none")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    settings = made(bootstrap=MSK, sasl_mechanism="AWS_MSK_IAM")
+    with pytest.raises(ConfigError, match="no AWS credentials"):
+        await Sasl(settings).load()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS["access_key"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["secret_key"])
+    token, end = await Sasl(settings).token()
+    assert problem(token, region="eu-central-1", **KEYS) is None
+    assert 890 < end - time.time() <= 900
 
 
-@pytest.mark.usefixtures("scram")
-@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN"])
-async def test_a_wrong_password_is_said_at_the_start(ours, topic, module, mechanism, monkeypatch):
-    monkeypatch.setenv("SASL_SECRET", "wrong")
-    more = {"sasl_mechanism": mechanism, "sasl_username": "lm", "sasl_password": "env:SASL_SECRET"}
-    await ours.create_topic(topic)
-    source = module.make(settings(ours, module, topic, ours.sasl, **more))
-    began = time.monotonic()
-    with pytest.raises(SourceError, match=f"LMS-3016.*refused {mechanism}") as told:
-        await source.poll(1)
-    await source.close()
-    assert "wrong" not in str(told.value)
-    assert time.monotonic() - began < 8
+# OAuth
 
 
-async def test_a_token_of_a_file_reads_on_when_the_broker_ends_connections(ours, topic, module, tmp_path):
-    """Kafka ends a connection when its session is over; a new one takes the token that the file has then."""
-    file = tmp_path / "token"
-    file.write_text(jwt(6))
-    chosen = settings(ours, module, topic, ours.sasl, sasl_mechanism="OAUTHBEARER", oauth_token=f"file:{file}")
-    await ours.create_topic(topic)
-    source = module.make(chosen)
-    try:
-        await source.poll(1)
-        end = time.monotonic() + 16  # some sessions of 4 s, and more than two lives of a token
-        count = 0
-        while time.monotonic() < end:
-            file.write_text(jwt(6))
-            await produce(ours, topic, [b"%d" % count])
-            records, _ = await polled(source, 1, seconds=10)
-            assert [each.value for each in records] == [b"%d" % count]
-            await source.commit({records[-1].tp: records[-1].offset + 1})
-            count += 1
-            await asyncio.sleep(0.5)
-        assert source.health.recreations == {}
-    finally:
-        await source.close()
-    assert await committed(ours, topic, topic) == count
+@pytest.fixture
+async def server(unused_tcp_port):
+    """Answers what the test puts into `answers`, in order."""
+    answers = []
 
-
-async def test_a_token_of_an_oauth_server_reads(ours, topic, module, monkeypatch, unused_tcp_port):
-    asked = []
-
-    async def token(request):
-        form = await request.post()
-        asked.append((request.headers["Authorization"], dict(form)))
-        if len(asked) == 1:
-            return web.json_response({"error": "invalid_client", "error_description": "not yet"}, status=401)
-        return web.json_response({"access_token": jwt(), "expires_in": 3600, "token_type": "Bearer"})
+    async def token(_request):
+        return answers.pop(0)
 
     app = web.Application()
     app.router.add_post("/token", token)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
-    monkeypatch.setenv("OAUTH_SECRET", "s3cret")
-    chosen = settings(
-        ours,
-        module,
-        topic,
-        ours.sasl,
-        sasl_mechanism="OAUTHBEARER",
-        oauth_url=f"http://127.0.0.1:{unused_tcp_port}/token",
-        oauth_client_id="lm",
-        oauth_client_secret="env:OAUTH_SECRET",
-        oauth_scope="kafka",
-    )
-    try:
-        source = module.make(chosen)
-        with pytest.raises(SourceError, match=r"LMS-3016.*answers 401: invalid_client not yet"):
-            await source.poll(1)
-        await source.close()
-        await reads(ours, module, topic, chosen)
-    finally:
-        await runner.cleanup()
-    assert asked[0] == (
-        "Basic " + base64.b64encode(b"lm:s3cret").decode(),
-        {"grant_type": "client_credentials", "scope": "kafka"},
-    )
+    yield f"http://127.0.0.1:{unused_tcp_port}/token", answers
+    await runner.cleanup()
 
 
-@pytest.mark.parametrize("session_token", [None, "SESSION/TOKEN+=="])
-async def test_iam_reads_by_a_token_that_the_stand_in_checks(ours, topic, module, monkeypatch, session_token):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS["access_key"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["secret_key"])
-    if session_token:
-        monkeypatch.setenv("AWS_SESSION_TOKEN", session_token)
-    known = {**KEYS, "region": "eu-central-1", "session_token": session_token}
-    place = f"127.0.0.1:{ours.iam_port}"
-    more = {"sasl_mechanism": "AWS_MSK_IAM", "aws_region": "eu-central-1"}
-    async with IamBroker(ours.certificates, ours.iam_port, ours.behind, **known) as broker:
-        await reads(ours, module, topic, settings(ours, module, topic, place, **more))
-        assert broker.taken >= 2
-        assert broker.refused == []
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-        source = module.make(settings(ours, module, topic, place, **more))
-        with pytest.raises(SourceError, match=r"LMS-3016.*refused OAUTHBEARER.*\[signature\] Access denied"):
-            await source.poll(1)
-        await source.close()
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["secret_key"])
-        source = module.make(settings(ours, module, topic, place, **more | {"aws_region": "eu-west-1"}))
-        with pytest.raises(SourceError, match=r"LMS-3016.*address"):
-            await source.poll(1)
-        await source.close()
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"text": "<html>", "status": 200}, "no token, and no JSON object"),
+        ({"text": "[" * 50_000, "status": 200}, "no token, and no JSON object"),
+        ({"text": "{}", "status": 200}, "the answer has no access_token"),
+        ({"text": '{"access_token": "t\u00e4"}', "status": 200}, "the answer has no access_token"),
+        ({"text": '{"access_token": "t", "expires_in": "soon"}', "status": 200}, "expires_in is no number of seconds"),
+        ({"text": '{"access_token": "t", "expires_in": -1}', "status": 200}, "expires_in is no number of seconds"),
+        ({"text": '{"error": "invalid_client"}', "status": 401}, "answers 401: invalid_client"),
+        ({"text": "x" * 300_000, "status": 200}, "oauth_url"),
+        ({"text": "", "status": 302}, "answers 302"),
+    ],
+)
+async def test_an_answer_without_a_token_is_said(server, answer, said):
+    url, answers = server
+    answers.append(web.Response(**answer))
+    with pytest.raises(SourceError) as told:
+        await oauth.asked(url, "lm", "secret", "")
+    assert said in str(told.value)
+    assert told.value.code == "LMS-3016"
 
 
-@pytest.mark.usefixtures("scram")
-def test_validate_connect_goes_through_sasl(ours, topic, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    asyncio.run(ours.create_topic(topic))
-    code = validate(ours, topic)
-    said, err = capsys.readouterr()
-    assert code == 0, said + err
-    assert f"ok       broker {ours.sasl}: answers over TLS, and knows us by SCRAM-SHA-512" in said
-    assert f"ok       topic {topic}: 1 partitions" in said
-    monkeypatch.setenv("SASL_SECRET", "wrong")
-    assert validate(ours, topic) == 1
-    assert "LMS-3016" in capsys.readouterr().out
+async def test_a_token_is_asked_for_again_before_it_ends(server, monkeypatch):
+    monkeypatch.setenv("PASSWORD", "secret")
+    url, answers = server
+    answers += [web.json_response({"access_token": f"t{n}", "expires_in": life}) for n, life in ((1, 0.2), (2, 100))]
+    sasl = Sasl(made(**BEARER | SERVER | {"oauth_url": url}))
+    assert (await sasl.token())[0] == "t1"
+    while answers:
+        assert (await sasl.token())[0] in {"t1", "t2"}
+    assert [(await sasl.token())[0] for _ in range(3)] == ["t2"] * 3
 
 
-async def test_every_verb_and_dead_letters_go_through_sasl(ours, topic, tmp_path):
-    """Producing, lag, administration by librdkafka, and letters in the source's cluster; by token, the hardest way."""
-    file = tmp_path / "token"
-    file.write_text(jwt())
-    chosen = settings(ours, kafka, topic, ours.sasl, sasl_mechanism="OAUTHBEARER", oauth_token=f"file:{file}")
-    await ours.create_topic(topic)
-    async with producing(chosen) as producer:
-        await producer.send_and_wait(topic, b"a")
-    (found,) = await lag(chosen)
-    assert (found.records, found.end) == (1, 1)
-    async with administering(chosen) as admin:
-        partitions, _, _ = await admin.topic(topic)
-        assert partitions == 1
-    sink = letters_kafka.Letters(letters_kafka.Settings(topic=topic, bootstrap=ours.sasl), tls=Tls(chosen))
-    try:
-        await sink.check()
-        await sink.write([DeadLetter(topic="t", partition=0, offset=1, timestamp=2, value=b"x", reason="decode.json")])
-    finally:
-        await sink.close()
-    assert len([each async for each in read_range(chosen, topic, {0: (None, None)})]) == 2
+async def test_no_server_is_said_within_seconds(unused_tcp_port):
+    with pytest.raises(SourceError, match=r"LMS-3016.*oauth_url http://127\.0\.0\.1"):
+        await oauth.asked(f"http://127.0.0.1:{unused_tcp_port}/token", "lm", "secret", "")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from lmstream import Engine, Record, Settings, spec
-from regolden import case_of
 from serde.readers import OLDEST, OPENX, TRINO, MissingError, compiled, read
+from support.regolden import case_of
 
 pytestmark = pytest.mark.slow
 

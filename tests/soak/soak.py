@@ -27,11 +27,11 @@ if __name__ == "__main__":
 
 from weather import Weather, resident
 
-from faults.cluster import Cluster, Member
 from lmstream.cli.ending import AGAIN
 from lmstream.delivery.memory_budget import BUDGET as DEFAULT
 from lmstream.errors import LmstreamError
 from lmstream.lab import Quota
+from support.cluster import Cluster, Member
 
 MIB = 1 << 20
 BUDGET = 16 * MIB

@@ -24,7 +24,7 @@ from lmstream.sources._frames import FixedFrames, Frames
 from lmstream.sources._framing import Sniffing, sniff
 from lmstream.sources._inflating import Inflating
 from lmstream.sources.files import Files, Settings, left_out
-from repoison import GOOD_PROTO
+from support.repoison import GOOD_PROTO
 
 BUNDLE = b'{"resourceMetrics":[]}'
 PRETTY = b'{\n  "resourceMetrics": [\n  ]\n}\n'

@@ -39,7 +39,7 @@ _UNCACHED: Final = 256
 
 def bundle_id(source_id: str, topic: str, partition: int, offset: int, timestamp: int) -> str:
     """32 hex digits that name a bundle: the same for the same Kafka coordinates in every host, run and version.
-    `timestamp` is Kafka's in ms, -1 when unknown. Frozen: tests/test_oracle_golden.py holds golden vectors.
+    `timestamp` is Kafka's in ms, -1 when unknown. Frozen: tests/codecs/test_oracle_golden.py holds golden vectors.
     """
     seed = bundle_seed(source_id, topic)
     seed.update(_COORDINATES.pack(partition, offset, timestamp))
