@@ -362,9 +362,9 @@ async def test_a_process_that_is_killed_while_it_opens_or_fetches_is_remembered(
     where = TopicPartition("lm", 3)
     dying = f"""
         import os, signal
-        from lmstream.storage.crash_journal import Crashes
+        from lmstream.storage.crash_journal import CrashJournal
         from lmstream.model import TopicPartition
-        crashes = Crashes({str(tmp_path)!r})
+        crashes = CrashJournal({str(tmp_path)!r})
         crashes.opening(TopicPartition("lm", 1), 5, 7)
         crashes.opened()
         {'crashes.opening(TopicPartition("lm", 3), 5, 7)' if kind == "kafka" else "crashes.fetching()"}
