@@ -13,7 +13,7 @@ ARGS   ?=
 # Side by side, one more than two cores: much of the time is waiting for a broker or a clock. Benchmarks are no part of this.
 PARALLEL ?= --numprocesses 3 --dist worksteal --benchmark-disable
 
-.PHONY: help setup demo test test-python test-faults test-kafka fuzz soak lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
+.PHONY: help setup demo test test-python test-faults test-kafka fuzz soak chaos lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -99,6 +99,9 @@ fuzz: $(DEV) ## No file or answer that a verb reads ends in LMS-9001: looks long
 
 soak: $(DEV) ## Two minutes of kills, faults and an outage, with a verdict (ARGS="--long")
 	@$(BIN)/python tests/soak/soak.py --minutes 2 $(ARGS)
+
+chaos: $(DEV) ## Five minutes, 28 kills, freezes, a Firehose that fails in every way: every landed byte judged (ARGS="--client confluent")
+	@$(BIN)/python tests/soak/chaos.py $(ARGS)
 
 lint: $(DEV) ## ruff: rules and format
 	@$(BIN)/ruff check .
