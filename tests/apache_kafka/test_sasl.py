@@ -48,21 +48,10 @@ def settings(ours, module, topic, bootstrap, **more):
     return module.Settings(**usual, ca=str(ours.certificates.ca), **more)
 
 
-def validate(ours, topic):
-    flags = [
-        "--topic",
-        topic,
-        "--org",
-        "acme",
-        "--landed",
-        "landed",
-        "--dead-letters",
-        "dead",
-        "--bootstrap",
-        ours.sasl,
-    ]
-    flags += ["--ca", str(ours.certificates.ca), "--sasl", "SCRAM-SHA-512", "--sasl-username", "lm"]
-    return main(["validate", "--connect", *flags, "--sasl-password", "env:SASL_SECRET"])
+def validate(ours, topic, bootstrap, mechanism):
+    flags = ["--topic", topic, "--org", "acme", "--landed", "landed", "--dead-letters", "dead"]
+    flags += ["--bootstrap", bootstrap, "--ca", str(ours.certificates.ca), "--sasl", mechanism]
+    return main(["validate", "--connect", *flags])
 
 
 async def reads(ours, module, topic, chosen):
@@ -196,17 +185,32 @@ async def test_iam_reads_by_a_token_that_the_stand_in_checks(ours, topic, module
 
 
 @pytest.mark.usefixtures("scram")
-def test_validate_connect_goes_through_sasl(ours, topic, monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN", "OAUTHBEARER", "AWS_MSK_IAM"])
+async def test_validate_connect_goes_through_sasl(ours, topic, mechanism, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    asyncio.run(ours.create_topic(topic))
-    code = validate(ours, topic)
-    said, err = capsys.readouterr()
-    assert code == 0, said + err
-    assert f"ok       broker {ours.sasl}: answers over TLS, and knows us by SCRAM-SHA-512" in said
-    assert f"ok       topic {topic}: 1 partitions" in said
-    monkeypatch.setenv("SASL_SECRET", "wrong")
-    assert validate(ours, topic) == 1
-    assert "LMS-3016" in capsys.readouterr().out
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS["access_key"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["secret_key"])
+    (tmp_path / "token").write_text(jwt())
+    password = {"sasl_username": "lm", "sasl_password": "env:SASL_SECRET"}
+    how, wrong = {
+        "OAUTHBEARER": ({"oauth_token": "file:token"}, lambda: (tmp_path / "token").write_text(jwt(-60))),
+        "AWS_MSK_IAM": ({"aws_region": "eu-central-1"}, lambda: monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")),
+    }.get(mechanism, (password, lambda: monkeypatch.setenv("SASL_SECRET", "wrong")))
+    await ours.create_topic(topic)
+    place = f"127.0.0.1:{ours.iam_port}" if mechanism == "AWS_MSK_IAM" else ours.sasl
+    known = {**KEYS, "region": "eu-central-1", "session_token": None}
+    async with IamBroker(ours.certificates, ours.iam_port, ours.behind, **known):
+        for key, value in how.items():
+            monkeypatch.setenv(f"LMSTREAM_SOURCE__{key.upper()}", value)
+        code = await asyncio.to_thread(validate, ours, topic, place, mechanism)
+        said, err = capsys.readouterr()
+        assert code == 0, said + err
+        assert f"ok       broker {place}: answers over TLS, and knows us by {mechanism}" in said
+        assert f"ok       topic {topic}: 1 partitions" in said
+        wrong()
+        assert await asyncio.to_thread(validate, ours, topic, place, mechanism) == 1
+        said = capsys.readouterr().out
+        assert "LMS-3016" in said, said
 
 
 async def test_every_verb_and_dead_letters_go_through_sasl(ours, topic, tmp_path):

@@ -1,8 +1,9 @@
 """Make ourselves known at a broker before a client starts, and say what it answers: clients only say "unable"."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+import contextlib
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
 
 from lmstream.errors import SourceError
 from lmstream.kafka.tls import Tls
@@ -38,13 +39,17 @@ async def greet(host: str, port: int, tls: Tls) -> None:
             SaslAuthenticationFailed,
             UnsupportedSaslMechanismError,
         )
+        from aiokafka.protocol.metadata import MetadataRequest  # noqa: PLC0415 - as above
     except ImportError:
         return
     place, mechanism = f"{host}:{port}", tls.sasl.mechanism
     try:
         async with asyncio.timeout(_SECONDS):
             connection = await create_conn(host, port, client_id="lmstream", **tls.options)
-            connection.close()
+            try:
+                await _accepted(connection.send(MetadataRequest([])), place, mechanism)
+            finally:
+                connection.close()
     except UnsupportedSaslMechanismError as error:
         raise SourceError("source.sasl", f"{place} does not take {mechanism}: {_words(error)}") from error
     except (SaslAuthenticationFailed, ValueError) as error:
@@ -55,6 +60,21 @@ async def greet(host: str, port: int, tls: Tls) -> None:
         raise SourceError("source.sasl", f"{place}: no answer to {mechanism}: {_words(error)}") from error
     except TimeoutError as error:
         raise SourceError("source.unreachable", f"{place}: no answer to {mechanism} in {_SECONDS:.0f} s") from error
+
+
+async def _accepted(answer: Awaitable[Any], place: str, mechanism: str) -> None:
+    """Raise SourceError when the first request after SASL is refused, or names no broker.
+
+    A broker refuses a token without an error code: the reason is a challenge (RFC 7628, 3.2.2: {"status":
+    "invalid_token"}), which aiokafka does not read. Apache Kafka 4.4 then answers with nothing in it, others close.
+    """
+    from aiokafka.errors import KafkaConnectionError  # noqa: PLC0415 - as in greet
+
+    with contextlib.suppress(KafkaConnectionError):
+        if (await answer).brokers:
+            return
+    why = "it takes no request after SASL: the token has expired, or the broker does not trust who signed it"
+    raise SourceError("source.sasl", f"{place} refused {mechanism}: {why}")
 
 
 def _words(error: BaseException) -> str:
