@@ -20,11 +20,11 @@ help: ## Show this list
 
 define venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "lmstream needs Python 3.11 or newer, $(PYTHON) is older or missing. Mend: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	  echo "lmstream needs Python 3.11 or newer, $(PYTHON) is older or missing. Fix: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@if [ -n "$(UV)" ]; then uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV); \
 	 elif [ ! -x $(BIN)/python ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	   rm -rf $(VENV); $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-	     echo "$(PYTHON) cannot make a virtual environment (no ensurepip). Mend: install python3-venv (Debian, Ubuntu: apt install python3-venv) or uv, then again" >&2; exit 1; }; \
+	     echo "$(PYTHON) cannot make a virtual environment (no ensurepip). Fix: install python3-venv (Debian, Ubuntu: apt install python3-venv) or uv, then again" >&2; exit 1; }; \
 	 fi
 endef
 
@@ -107,7 +107,7 @@ lint: $(DEV) ## ruff: rules and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 
-format: $(DEV) ## Let ruff format and mend what it can
+format: $(DEV) ## Let ruff format and fix what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 

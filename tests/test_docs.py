@@ -24,10 +24,10 @@ PAGES = sorted(
 )
 HEAD = """# Runbook
 
-What each alarm and each code means, what to look at, and how to mend it. The same text is in every installation:
+What each alarm and each code means, what to look at, and how to fix it. The same text is in every installation:
 `lmstream explain LMS-3005`, `lmstream explain time-to-data-loss`, and every error says which.
 
-Generated from `src/lmstream/errors.py` and `src/lmstream/observability/runbook.toml` by `.venv/bin/python tests/test_docs.py`; a test fails
+Generated from `src/lmstream/errors` and `src/lmstream/observability/runbook.toml` by `.venv/bin/python tests/test_docs.py`; a test fails
 when they differ. Codes are for people and never change their meaning; reasons are the names in dead letters, counts and messages.
 
 First, whatever it is: `lmstream validate --connect` asks everything that the configuration names, `lmstream lag` says how long there
@@ -77,7 +77,7 @@ def runbook_page():
 def section(each):
     title = f"`{each.also}`: " if each.also in REASONS else ""
     lines = [f"### {each.name}", "", f"{title}{each.means}", ""]
-    for name, items in (("Look at", each.look), ("Mend", each.mend)):
+    for name, items in (("Look at", each.look), ("Fix", each.fix)):
         if items:
             lines += [f"**{name}**", "", *(f"- {item}" for item in items), ""]
     return lines
@@ -184,7 +184,7 @@ def test_every_code_has_one_section_that_says_what_to_do():
     assert sorted(codes) == [each.name for each in sections]
     for each in sections:
         assert each.look, each.name
-        assert each.mend, each.name
+        assert each.fix, each.name
         assert runbook_page().count(f"\n### {each.name}\n") == 1
 
 
@@ -195,7 +195,7 @@ def test_the_runbook_has_no_section_of_a_code_or_a_group_that_is_not():
     for prefix in written["common"]:
         assert any(why.code.startswith(prefix) for why in REASONS.values()), prefix
     for each in [*written["alarms"].values(), *written["codes"].values(), *written["common"].values()]:
-        assert set(each) <= {"by", "means", "look", "mend"}
+        assert set(each) <= {"by", "means", "look", "fix"}
 
 
 def test_every_alarm_has_a_section_and_points_there():
@@ -206,7 +206,7 @@ def test_every_alarm_has_a_section_and_points_there():
     named |= {"given-up", "silence", "retention", "lag", "unread"}
     assert {name for name, each in alarms.items() if "CloudWatch" in each.also} == named
     for name, each in alarms.items():
-        assert all((each.means, each.look, each.mend)), name
+        assert all((each.means, each.look, each.fix)), name
         assert f"\n### {name}\n" in (ROOT / "docs/runbook.md").read_text("utf-8")
 
 

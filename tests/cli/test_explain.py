@@ -32,8 +32,8 @@ def test_a_code_of_an_older_version_says_which_one_it_is_now(cli, written, monke
     monkeypatch.setitem(REASONS, "time.missing", today)
     section = find(written)
     assert section.name == "LMS-1204"
-    assert section.means.startswith("Now LMS-1109: since row contract 1.1 a point without a time is refused")
-    assert section.mend == find("time.missing").mend
+    assert section.means.startswith("Now LMS-1109: since row contract 1.1 a point without a timestamp is refused")
+    assert section.fix == find("time.missing").fix
     assert find("time.missing").name == find("LMS-1109").name == "LMS-1109"
     said = cli("explain", written)
     assert said.code == 0
@@ -55,7 +55,7 @@ def test_a_section_says_all_and_keeps_commands_on_one_line(cli, monkeypatch):
     section = find("LMS-4003")
     assert said.out.startswith("LMS-4003  sink.denied (sink and dead letters)\n")
     flat = " ".join(said.out.split())
-    for part in (section.means, *section.look, *section.mend):
+    for part in (section.means, *section.look, *section.fix):
         assert " ".join(part.split()) in flat
     assert "`aws sts get-caller-identity`" in said.out
     assert "certificate  alarm of Prometheus\n" in said.out

@@ -133,7 +133,7 @@ def test_a_bug_is_one_line_and_exit_1_and_its_traceback_is_asked_for(cli, monkey
     assert said.code == 1
     (line,) = said.err.splitlines()
     assert line.startswith(
-        "lmstream: LMS-9001 unexpected ZeroDivisionError: oops [bug.unexpected]. Mend: run again with --debug"
+        "lmstream: LMS-9001 unexpected ZeroDivisionError: oops [bug.unexpected]. Fix: run again with --debug"
     )
     assert "Traceback" in cli("schema", "--debug").err
 
@@ -153,7 +153,7 @@ def test_too_few_descriptors_are_no_bug(cli, monkeypatch, error):
     monkeypatch.setattr("lmstream.spec.json_schema", starved)
     said = cli("schema")
     assert said.code == 1
-    assert said.err.startswith("lmstream: LMS-2021 this process may open too few files: ")
+    assert said.err.startswith("lmstream: LMS-2021 the limit of open files is too low for this process: ")
     assert "ulimit -n" in said.err
 
 
@@ -194,7 +194,7 @@ def test_as_a_module_an_unreachable_broker_is_one_clear_message():
     done = spawn("publish", "--topic", "t", "--bootstrap", "127.0.0.1:1", "--count", "1")
     assert (done.returncode, done.stdout) == (1, "")
     assert "LMS-3001" in done.stderr
-    assert "Mend:" in done.stderr
+    assert "Fix:" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

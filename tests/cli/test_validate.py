@@ -1,4 +1,4 @@
-"""validate and config show: what is wrong is a line with its mend; what is live is asked; secrets are masked."""
+"""validate and config show: what is wrong is a line with its fix; what is live is asked; secrets are masked."""
 
 import asyncio
 import json
@@ -70,7 +70,7 @@ def test_what_contradicts_itself_is_named_with_its_mend(cli, good, variable, val
     assert list(failed(said)) == [name]
     assert message in failed(said)[name]["said"]
     assert failed(said)[name]["mend"]
-    assert "nothing was connected to" in said.err
+    assert "no connection was tested" in said.err
 
 
 def test_more_than_the_containers_memory_is_refused(cli, good, tmp_path):

@@ -48,7 +48,7 @@ def test_a_quota_that_is_passed_is_over_with_its_mend():
     found = estimate(changed(load=BUSY), prices())
     quota = next(each for each in found.quotas if each.name == "Firehose Direct PUT")
     assert (round(quota.used, 2), quota.limit, quota.verdict) == (11.13, 5, "over")
-    assert "stream.mib_per_second" in quota.mend
+    assert "stream.mib_per_second" in quota.fix
     close = estimate(changed(load=BUSY, stream={"mib_per_second": 12}), prices())
     assert close.quotas[0].verdict == "close"
 
@@ -101,7 +101,7 @@ def quota(deployment, name="Firehose Direct PUT"):
 def test_a_new_stream_takes_one_mib_a_second_in_most_regions_until_it_is_raised():
     frankfurt = quota(changed(region="eu-central-1"))
     assert (frankfurt.limit, frankfurt.verdict) == (1.0, "over"), "1.43 MiB/s are not ok there"
-    assert "Firehose raises it by itself" in frankfurt.mend
+    assert "Firehose raises it by itself" in frankfurt.fix
     assert [quota(changed(region=each)).limit for each in ("us-east-1", "us-west-2", "eu-west-1", "us-east-2")] == [
         5,
         5,

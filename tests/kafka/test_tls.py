@@ -196,7 +196,7 @@ def test_material_that_cannot_be_used_is_refused_before_anything_connects(tmp_pa
         with pytest.raises(ConfigError, match=text) as caught:
             Tls(settings(pem))
         assert caught.value.reason == "config.certificate"
-        assert "Mend: renew or repair" in str(caught.value)
+        assert "Fix: renew or replace" in str(caught.value)
     with pytest.raises(ConfigError, match="in the secret"):
         Tls(settings(pem, cert="awssm:x"))
 

@@ -96,7 +96,7 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         """,
     ),
     "explain": (
-        "What a code or an alarm means, what to look at and how to mend it; the runbook, on this machine.",
+        "What a code or an alarm means, what to look at and how to fix it; the runbook, offline.",
         """
         lmstream explain LMS-3005
         lmstream explain time-to-data-loss
@@ -236,11 +236,11 @@ def _unexpected(error: Exception, *, debug: bool) -> int:
         return missing.exit_code
     if _starved(error):
         why = REASONS["machine.files"]
-        _complain(f"{why.code} {why.meaning}: {error} [machine.files]. Mend: {why.mend}. {more(why.code)}")
+        _complain(f"{why.code} {why.meaning}: {error} [machine.files]. Fix: {why.fix}. {more(why.code)}")
         return FAILED
     why = REASONS["bug.unexpected"]
     _complain(
-        f"{why.code} unexpected {type(error).__name__}: {error} [bug.unexpected]. Mend: {why.mend}. {more(why.code)}"
+        f"{why.code} unexpected {type(error).__name__}: {error} [bug.unexpected]. Fix: {why.fix}. {more(why.code)}"
     )
     return FAILED
 

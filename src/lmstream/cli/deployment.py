@@ -45,7 +45,7 @@ def _show(found: Estimate) -> None:
         terminal.say(f"note: {note}")
     for quota in found.quotas:
         if quota.verdict != "ok":
-            terminal.say(f"{quota.name} is {quota.verdict}: {quota.mend}")
+            terminal.say(f"{quota.name} is {quota.verdict}: {quota.fix}")
 
 
 def show_prices() -> int:

@@ -60,7 +60,7 @@ def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
     _say_where_letters_are(summary, config)
     unresolved = organization(config)
     if "org.unresolved" in summary.rejected and unresolved.verdict == "failed":
-        terminal.say(f"organization: {unresolved.said}; {unresolved.mend}, and replay the letters")
+        terminal.say(f"organization: {unresolved.said}; {unresolved.fix}, and replay the letters")
     if summary.unacked:
         terminal.say(f"{summary.unacked:,} records were not settled in time; they come again at the next start")
         return AGAIN

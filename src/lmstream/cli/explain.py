@@ -21,7 +21,7 @@ def explain(
     *names: str,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Say what a code or an alarm means, what to look at and how to mend it. Connects to nothing.
+    """Say what a code or an alarm means, what to look at and how to fix it. Connects to nothing.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def text(section: Section) -> str:
 
     about = f" ({group(section.name).lower()})" if section.name.startswith("LMS-") else ""
     lines = [_strong(f"{section.name}  {section.also}") + about, "", wrapped(section.means, "  ")]
-    for title, items, mark in (("Look at", section.look, "  - "), ("Mend", section.mend, "  - ")):
+    for title, items, mark in (("Look at", section.look, "  - "), ("Fix", section.fix, "  - ")):
         if items:
             lines += ["", _strong(title), *(wrapped(item, mark) for item in items)]
     return "\n".join(lines)

@@ -67,7 +67,7 @@ def validate(
     asked = [] if wrong or not connect else asyncio.run(live(config))
     _show([*static, *asked], as_json=as_json)
     if wrong and connect:
-        terminal.say("nothing was connected to: mend what is wrong first")
+        terminal.say("no connection was tested: fix the failed checks first")
     if wrong:
         return WRONG
     return UNREACHABLE if any(check.verdict == "failed" for check in asked) else 0
@@ -80,8 +80,8 @@ def _show(checks: list[Check], *, as_json: bool) -> None:
         return
     for check in checks:
         print(f"{check.verdict:8} {terminal.clean(check.name)}: {terminal.clean(check.said)}")
-        if check.mend and check.verdict != "ok":
-            print(f"{'':8} mend: {terminal.clean(check.mend)}")
+        if check.fix and check.verdict != "ok":
+            print(f"{'':8} fix: {terminal.clean(check.fix)}")
         if check.verdict == "failed":
             print(f"{'':8} {more(check.code or REASONS['config.invalid'].code)}")
     bad = sum(check.verdict == "failed" for check in checks)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from lmstream.aws.asking import PASSING
 from lmstream.config.config import Config, build_letters, build_sink, check_letters
@@ -31,7 +31,7 @@ class Check(Struct, frozen=True):
     name: str
     verdict: Verdict
     said: str
-    mend: str = ""
+    fix: str = field(default="", name="mend")  # the key of `validate --json` stays
     code: str = ""
     """What `lmstream explain` takes, of what failed."""
 
@@ -70,7 +70,7 @@ def _parts(config: Config) -> Iterator[Check]:
         try:
             build_letters(config)
         except LmstreamError as e:
-            yield Check("dead letters", "failed", e.detail, e.mend)
+            yield Check("dead letters", "failed", e.detail, e.fix)
         else:
             part = config.dead_letters
             yield Check("dead letters", "ok", part.name if part is not None else "letters in ./dead-letters")
@@ -154,8 +154,8 @@ def _times(config: Config) -> Iterator[Check]:
                 "lower delivery.timeout: what is sent must be answered before partitions are given up",
             ),
         ]
-    for good, said, mend in rules:
-        yield Check("times", "ok", said) if good else Check("times", "failed", f"not true: {said}", mend)
+    for good, said, fix in rules:
+        yield Check("times", "ok", said) if good else Check("times", "failed", f"not true: {said}", fix)
 
 
 def _requests(config: Config) -> Check:
@@ -237,9 +237,9 @@ async def _kafka(config: Config) -> list[Check]:
         checks.append(Check(f"group {settings.group}", "ok", "its commits can be read"))
         checks += [Check(f"retention of {topic}", "ok", _kept(kept, topic)) for topic in topics]
     except Exception as e:  # noqa: BLE001 - whatever the client raises is the answer
-        mend = "the certificate needs READ and DESCRIBE on group and topics, DESCRIBE_CONFIGS on topics"
+        fix = "grant READ and DESCRIBE on group and topics, and DESCRIBE_CONFIGS on topics"
         code = REASONS["source.topic"].code
-        checks.append(Check(f"group {settings.group}", "failed", f"{code} {type(e).__name__}: {e}", mend, code))
+        checks.append(Check(f"group {settings.group}", "failed", f"{code} {type(e).__name__}: {e}", fix, code))
     finally:
         await client.stop(consumer)
     return checks
@@ -307,10 +307,12 @@ async def _sink(config: Config) -> list[Check]:
 
 def _refused(error: LmstreamError) -> Check:
     if error.reason == "sink.denied":
-        mend = "allow firehose:DescribeDeliveryStream to have the stream checked; PutRecordBatch is all a run needs"
-        return Check("stream", "warning", error.detail, mend)
+        fix = (
+            "allow firehose:DescribeDeliveryStream, so that the stream can be checked; a run needs only PutRecordBatch"
+        )
+        return Check("stream", "warning", error.detail, fix)
     if error.reason in PASSING:
-        return Check("sink", "warning", f"{error.code} {error.detail}", error.mend)
+        return Check("sink", "warning", f"{error.code} {error.detail}", error.fix)
     return _failed("sink", error)
 
 
@@ -335,8 +337,8 @@ def _agrees(config: Config, described: Mapping[str, Any]) -> list[Check]:
         if has == needs:
             checks.append(Check(f"stream's {name}", "ok", "is the engine's"))
         else:
-            mend = "change the stream (or engine.path): rows would land where no query looks, or in the error prefix"
-            checks.append(Check(f"stream's {name}", "failed", f"is {has!r}, the engine needs {needs!r}", mend))
+            fix = "change the stream (or engine.path): rows would land where no query looks, or in the error prefix"
+            checks.append(Check(f"stream's {name}", "failed", f"is {has!r}, the engine needs {needs!r}", fix))
     return checks
 
 
@@ -345,10 +347,10 @@ async def _letters(config: Config) -> list[Check]:
         await check_letters(config)
     except LmstreamError as e:
         if e.reason in PASSING:
-            return [Check("dead letters", "warning", f"{e.code} {e.detail}", e.mend)]
+            return [Check("dead letters", "warning", f"{e.code} {e.detail}", e.fix)]
         return [_failed("dead letters", e)]
     return [Check("dead letters", "ok", "can be written (a probe was written and removed where that is allowed)")]
 
 
 def _failed(name: str, error: LmstreamError) -> Check:
-    return Check(name, "failed", f"{error.code} {error.detail}", error.mend, error.code)
+    return Check(name, "failed", f"{error.code} {error.detail}", error.fix, error.code)

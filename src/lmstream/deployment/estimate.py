@@ -3,7 +3,7 @@
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from lmstream.deployment.bill import GB, YEAR, Line, Work, alarms, bill, tiering
 from lmstream.deployment.checks import EVENT_BYTES
@@ -33,7 +33,7 @@ class Quota(Struct, frozen=True):
     used: float
     limit: float
     unit: str
-    mend: str
+    fix: str = field(name="mend")  # the key of `validate --deployment --json` stays
 
     @property
     def verdict(self) -> str:

@@ -1,4 +1,4 @@
-"""The runbook: a section for every alarm and every code, from errors.py and runbook.toml."""
+"""The runbook: a section for every alarm and every code, from lmstream.errors and runbook.toml."""
 
 import difflib
 import re
@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from lmstream.errors import REASONS, ConfigError
 
@@ -25,7 +25,10 @@ GROUPS: Final = {
 }
 """What codes that begin so are about."""
 RETIRED: Final = {
-    "LMS-1204": ("time.missing", "since row contract 1.1 a point without a time is refused and kept, not skipped"),
+    "LMS-1204": (
+        "time.missing",
+        "since row contract 1.1 a point without a timestamp is refused and dead-lettered, not skipped",
+    ),
 }
 """Codes that are used no more: the reason, whose code is another one now, and why."""
 _OURS: Final = re.compile(r"^lmstream[-_ ]?", re.IGNORECASE)
@@ -41,7 +44,7 @@ class Section(Struct, frozen=True, kw_only=True):
     """The reason that goes with the code, or who raises the alarm."""
     means: str
     look: tuple[str, ...] = ()
-    mend: tuple[str, ...] = ()
+    fix: tuple[str, ...] = field(default=(), name="mend")  # the key of `explain --json` stays
 
     @property
     def anchor(self) -> str:
@@ -74,7 +77,7 @@ def find(text: str) -> Section:
         return max(ends, key=lambda each: len(each.name))
     close = difflib.get_close_matches(plain.lower(), names, 1)
     hint = f"did you mean {names[close[0]].name}?" if close else "`lmstream explain` lists all"
-    raise ConfigError("usage.arguments", f"{text!r} is no code, reason or alarm of lmstream; {hint}")
+    raise ConfigError("usage.arguments", f"{text!r} is not a code, reason or alarm; {hint}")
 
 
 def retired() -> list[Section]:
@@ -114,12 +117,12 @@ def _of(reason: str) -> Section:
         also=reason,
         means=". ".join(filter(None, (_upper(why.meaning), own["means"]))).removesuffix(".") + ".",
         look=(*own["look"], *(each for texts in shared for each in texts["look"])),
-        mend=(why.mend, *own["mend"], *(each for texts in shared for each in texts["mend"])),
+        fix=(why.fix, *own["fix"], *(each for texts in shared for each in texts["fix"])),
     )
 
 
 def _texts(at: dict[str, Any]) -> dict[str, Any]:
-    return {"means": at.get("means", ""), "look": tuple(at.get("look", ())), "mend": tuple(at.get("mend", ()))}
+    return {"means": at.get("means", ""), "look": tuple(at.get("look", ())), "fix": tuple(at.get("fix", ()))}
 
 
 def _upper(text: str) -> str:

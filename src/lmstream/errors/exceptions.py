@@ -1,0 +1,86 @@
+"""The few errors of lmstream, each named by who must act."""
+
+import warnings
+from typing import Final
+
+from lmstream.errors.reason import Reason
+from lmstream.errors.record_reasons import RECORDS
+from lmstream.errors.run_reasons import RUNS
+
+REASONS: Final[dict[str, Reason]] = {**RECORDS, **RUNS}
+"""All reasons by name. Names are for machines (metrics, dead letters, tests), codes for people (runbooks, searches).
+What to look at: lmstream/observability/runbook.toml."""
+
+
+class LmstreamError(Exception):
+    """Base of all errors that lmstream raises on purpose. `str()` says what, where, why, the fix and where to read on.
+
+    `exit_code` is what the command line returns: 1 at run time, 2 for usage and configuration.
+    """
+
+    exit_code = 1
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        """`reason` is a key of REASONS; `detail` says what was seen and where."""
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    @property
+    def code(self) -> str:
+        """The stable code, LMS-nnnn."""
+        return REASONS[self.reason].code
+
+    @property
+    def fix(self) -> str:
+        """What to do about it, one sentence."""
+        return REASONS[self.reason].fix
+
+    @property
+    def mend(self) -> str:
+        """`fix`, as it was called before; for one version."""
+        warnings.warn("LmstreamError.mend is now fix; this name goes with the next version", DeprecationWarning, 2)
+        return self.fix
+
+    def __str__(self) -> str:
+        why = REASONS[self.reason]
+        detail = (self.detail or why.meaning).rstrip(". ")
+        return f"{why.code} {detail} [{self.reason}]. Fix: {why.fix}. {more(why.code)}"
+
+
+def more(code: str) -> str:
+    """Where to read on: the runbook section, on the command line."""
+    return f"More: lmstream explain {code}"
+
+
+class DecodeError(LmstreamError):
+    """The producer must act: these bytes will never decode as a bundle. The only error of `Engine.fan_out`."""
+
+
+class ConfigError(LmstreamError):
+    """The operator must act before a start: a setting is wrong, or an extra is not installed."""
+
+    exit_code = 2
+
+
+class SourceError(LmstreamError):
+    """The operator or the network must act: records cannot be read. Nothing was committed that was not delivered."""
+
+
+class RestartError(SourceError):
+    """The process must be restarted: it cannot recover by itself. Nothing was lost."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits
+
+
+class SinkError(LmstreamError):
+    """The operator or the service must act: rows cannot be delivered. Nothing was committed that was not delivered."""
+
+
+def coded(reason: str, otherwise: str = "source.stuck") -> dict[str, str]:
+    """Code and reason for a log entry, so that an operator finds its section of the runbook.
+
+    `otherwise` is used when `reason` is a service's own error code and no key of REASONS.
+    """
+    reason = reason if reason in REASONS else otherwise
+    return {"code": REASONS[reason].code, "reason": reason}
