@@ -92,7 +92,7 @@ test-faults: $(DEV) ## The slow tests: kills, zombies, outages, rebalances, on t
 	@$(BIN)/python -m pytest -q -m slow $(PARALLEL) $(ARGS)
 
 test-kafka: $(DEV) ## The Kafka suites on a real Apache Kafka with mTLS (needs Java 17 and mvn, or LMSTREAM_TEST_BOOTSTRAP)
-	@$(BIN)/python -m pytest -q tests/apache_kafka $(ARGS)
+	@$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal tests/apache_kafka $(ARGS)
 
 fuzz: $(DEV) ## No file or answer that a verb reads ends in LMS-9001: looks long, and elsewhere each time (EXAMPLES=500)
 	@LMSTREAM_FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q tests/fuzz $(PARALLEL) $(ARGS)

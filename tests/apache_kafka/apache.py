@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from cryptography.hazmat.primitives import serialization
 
@@ -89,7 +89,15 @@ class Cluster:
     async def commit(self, group, topic, partition, offset):
         """Commit for a group without members."""
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition, offset)])
-        await self._ask(lambda admin: admin.alter_consumer_group_offsets([asked]))
+        loading = {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR}  # the first group of a broker
+        async with asyncio.timeout(ADMIN_SECONDS):
+            while True:
+                (made,) = await self._ask(lambda admin: admin.alter_consumer_group_offsets([asked]))
+                wrong = [each.error for each in made.topic_partitions if each.error]
+                if not wrong:
+                    return
+                assert {each.code() for each in wrong} <= loading, wrong
+                await asyncio.sleep(0.2)
 
     async def commits(self, group):
         """The group's commits, by topic and partition."""

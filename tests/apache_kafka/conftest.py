@@ -5,6 +5,7 @@ cluster; tests that kill brokers or need their certificates are then left out. T
 and deleted in the end.
 """
 
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -62,6 +63,23 @@ def module(request):
 def say(request):
     """A line for the end of the session: a figure that was measured."""
     return lambda text: SAID.append(f"{request.node.name}: {text}")
+
+
+def pytest_configure(config):
+    """Fetch the broker once, before several processes want it (`--numprocesses`), each with a broker of its own."""
+    if getattr(config.option, "numprocesses", None) and not os.environ.get("LMSTREAM_TEST_BOOTSTRAP"):
+        with contextlib.suppress(MissingError):
+            fetch()
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["said"] = SAID
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    SAID.extend(line for line in node.workeroutput.get("said", ()) if line not in SAID)
 
 
 def pytest_terminal_summary(terminalreporter):
