@@ -159,6 +159,7 @@ async def line(process, text, within=90.0):
             assert said, f"it ended before it said {text!r}"
 
 
+@pytest.mark.slow  # a process for each moment
 async def test_what_signals_do_to_a_run(tmp_path):
     # Side by side on one broker: starting and joining take seconds of waiting, not of work.
     async def play(run):

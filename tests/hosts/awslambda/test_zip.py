@@ -42,6 +42,7 @@ def zips(tmp_path_factory):
     return {name: build_zip.build(name, out) for name in MACHINES}
 
 
+@pytest.mark.slow  # fetches and packs for both machines
 @pytest.mark.parametrize("name", MACHINES)
 def test_a_zip_is_small_and_holds_what_is_needed_for_its_machine(zips, name):
     assert zips[name].stat().st_size < 3_000_000
@@ -64,12 +65,14 @@ def test_a_zip_is_small_and_holds_what_is_needed_for_its_machine(zips, name):
     assert {"lmstream/hosts/awslambda/host.py", "lmstream/codecs/otlp_proto.py"} <= set(names)
 
 
+@pytest.mark.slow
 def test_a_zip_built_again_has_the_same_bytes(zips, tmp_path):
     again = build_zip.build("arm64", tmp_path)
     assert again.read_bytes() == zips["arm64"].read_bytes()
     assert again.with_suffix(".sbom.json").read_bytes() == zips["arm64"].with_suffix(".sbom.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_sbom_names_what_the_lock_names(zips):
     locked = {line.split("==")[0] for line in build_zip.LOCK.read_text("utf-8").splitlines() if "==" in line}
     found = json.loads(zips["x86_64"].with_suffix(".sbom.json").read_text("utf-8"))
@@ -95,6 +98,7 @@ def python313():
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="the zip is for Linux on x86_64")
 def test_the_real_zip_runs_on_the_runtimes_python_where_there_is_one(zips, world, tmp_path):
     python = python313()
