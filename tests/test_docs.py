@@ -210,15 +210,6 @@ def test_every_alarm_has_a_section_and_points_there():
         assert f"\n### {name}\n" in (ROOT / "docs/runbook.md").read_text("utf-8")
 
 
-def test_every_alarm_of_prometheus_has_a_section():
-    module = pytest.importorskip("lmstream.observability.alarms")
-    alarms = {each.name for each in runbook.alarms() if "Prometheus" in each.also}
-    assert {each.name for each in module.ALARMS} == alarms
-    for each in module.ALARMS:
-        assert runbook.find(module.titled(each)).name == each.name
-        assert f"#{each.name}" in module.rules("docs/runbook.md")
-
-
 def test_every_alarm_that_a_section_sends_to_exists():
     names = {each.name for each in runbook.alarms()}
     for name in re.findall(r"alarms? `([a-z-]+)`", runbook_page()):

@@ -1,4 +1,4 @@
-"""Alarms and dashboard name only metrics that are served, with labels that they have; what is on disk is what is generated."""
+"""Alarms and dashboard name only metrics that are served, with labels that they have; the verb prints them."""
 
 import json
 import os
@@ -13,11 +13,14 @@ import yaml
 
 from lmstream.cli import main
 from lmstream.observability import runbook
-from lmstream.observability.alarms import ALARMS, PANELS, dashboard, rules, titled
 from lmstream.observability.metrics_catalogue import CATALOGUE, SERVED
 
 ROOT = Path(__file__).parents[2]
-FILES = ROOT / "adapters/container/observability"
+FILES = ROOT / "src/lmstream/observability"
+RULES = (FILES / "rules.yaml").read_text("utf-8")
+(GROUP,) = yaml.safe_load(RULES)["groups"]
+ALARMS = {rule["annotations"]["runbook_url"].partition("#")[2]: rule for rule in GROUP["rules"]}
+PANELS = json.loads((FILES / "dashboard.json").read_text("utf-8"))["panels"]
 LABELS = {metric.name: {*metric.labels, "instance", "job"} for metric in SERVED} | {
     f"{metric.name}_bucket": {*metric.labels, "le", "instance", "job"}
     for metric in SERVED
@@ -25,12 +28,11 @@ LABELS = {metric.name: {*metric.labels, "instance", "job"} for metric in SERVED}
 }
 PROMTOOL = shutil.which(os.environ.get("LMSTREAM_TEST_PROMTOOL", "promtool"))
 EXPRESSIONS = {
-    **{alarm.name: alarm.expression for alarm in ALARMS},
+    **{name: rule["expr"] for name, rule in ALARMS.items()},
     **{
-        f"{panel.title}: {legend}": query.replace("$__rate_interval", "5m")
-        for panels in PANELS.values()
-        for panel in panels
-        for query, legend in panel.queries
+        f"{panel['title']}: {target['legendFormat']}": target["expr"].replace("$__rate_interval", "5m")
+        for panel in PANELS
+        for target in panel.get("targets", ())
     },
 }
 
@@ -67,25 +69,29 @@ def test_the_parser_sees_metrics_and_refuses_what_is_no_expression():
         promql_parser.parse("sum(rate(a_total[5m])")
 
 
-@pytest.mark.parametrize("alarm", ALARMS, ids=lambda alarm: alarm.name)
-def test_each_label_in_a_sentence_is_one_that_the_expression_keeps(alarm):
-    kept = {"instance", *(set(re.findall(r"by \((\w+)\)", alarm.expression)))}
-    bare = not re.search(r"\b(sum|min|max|absent|quantile)\b", alarm.expression)
-    for label in re.findall(r"\$labels\.(\w+)", alarm.summary):
+@pytest.mark.parametrize("rule", ALARMS.values(), ids=ALARMS)
+def test_each_label_in_a_sentence_is_one_that_the_expression_keeps(rule):
+    kept = {"instance", *(set(re.findall(r"by \((\w+)\)", rule["expr"])))}
+    bare = not re.search(r"\b(sum|min|max|absent|quantile)\b", rule["expr"])
+    for label in re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]):
         assert label in kept
-        assert bare or f"by ({label})" in alarm.expression
+        assert bare or f"by ({label})" in rule["expr"]
 
 
 def test_each_alarm_has_its_section_in_the_runbook_and_each_section_its_alarm():
     written = {each.name for each in runbook.alarms() if "Prometheus" in each.also}
-    assert {alarm.name for alarm in ALARMS} == written
+    assert set(ALARMS) == written
+    for name, rule in ALARMS.items():
+        assert rule["alert"] == "Lmstream" + "".join(word.capitalize() for word in name.split("-"))
+        assert runbook.find(rule["alert"]).name == name
+        assert rule["labels"]["severity"] in {"page", "ticket"}
 
 
-def test_files_on_disk_are_what_the_commands_print(capsys):
+def test_the_commands_print_the_files(capsys):
     assert main(["telemetry", "prometheus"]) == 0
-    assert capsys.readouterr().out == (FILES / "rules.yaml").read_text("utf-8")
+    assert capsys.readouterr().out == RULES
     assert main(["telemetry", "grafana"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads((FILES / "dashboard.json").read_text("utf-8"))
+    assert json.loads(capsys.readouterr().out)["panels"] == PANELS
 
 
 def test_the_list_has_the_whole_catalogue(capsys):
@@ -96,16 +102,24 @@ def test_the_list_has_the_whole_catalogue(capsys):
     assert all(metric.name in told for metric in SERVED)
 
 
-def test_rules_are_the_alarms_as_yaml():
-    (group,) = yaml.safe_load(rules("https://wiki.example/book"))["groups"]
-    assert [rule["alert"] for rule in group["rules"]] == [titled(alarm) for alarm in ALARMS]
-    assert [rule["expr"] for rule in group["rules"]] == [alarm.expression for alarm in ALARMS]
-    assert group["rules"][0]["annotations"]["runbook_url"] == "https://wiki.example/book#time-to-data-loss"
+@pytest.mark.parametrize("page", ["https://wiki.example/book", 'a "quoted" \\ page'])
+def test_every_rule_links_to_the_runbook_that_the_flag_names(page, capsys):
+    assert main(["telemetry", "prometheus", "--runbook", page]) == 0
+    (group,) = yaml.safe_load(capsys.readouterr().out)["groups"]
+    assert [rule["annotations"]["runbook_url"] for rule in group["rules"]] == [f"{page}#{name}" for name in ALARMS]
+
+
+def test_every_panel_asks_the_data_source_that_is_chosen_and_each_of_its_queries_is_named():
+    charts = [panel for panel in PANELS if panel["type"] == "timeseries"]
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    for panel in charts:
+        assert {each["datasource"]["uid"] for each in (panel, *panel["targets"])} == {"${source}"}
+        assert [each["refId"] for each in panel["targets"]] == list("ABCDE"[: len(panel["targets"])])
 
 
 def test_panels_do_not_lie_over_each_other():
     taken = set()
-    for panel in dashboard()["panels"]:
+    for panel in PANELS:
         at = panel["gridPos"]
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
         assert not cells & taken
@@ -146,18 +160,18 @@ tests:
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: set LMSTREAM_TEST_PROMTOOL")
 def test_prometheus_itself_takes_the_rules_and_raises_them(tmp_path):
     path = tmp_path / "rules.yaml"
-    path.write_text(rules("docs/runbook.md"))
+    path.write_text(RULES)
     story = STORY.replace("RULES", str(path))
     texts = {
         "EXPECT_LOSS": (
             "page",
             "time-to-data-loss",
-            "less than a quarter of the retention of t is left before rows are lost",
+            "retention will delete undelivered records of t: less than a quarter of it is left",
         ),
         "EXPECT_ROWS": (
             "ticket",
             "no-rows",
-            "records of stale arrive and none of them gave a row for 15 minutes",
+            "records of stale arrive, and none produced a row for 15 minutes",
         ),
         "EXPECT_LETTERS": ("ticket", "dead-letters", "0.2% of the records are dead-lettered"),
     }

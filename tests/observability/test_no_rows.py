@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from importlib import resources
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from lmstream import Engine, Settings
@@ -11,14 +13,14 @@ from lmstream.delivery import Pipeline
 from lmstream.interfaces import Limits
 from lmstream.model import Record, TopicPartition
 from lmstream.observability import prometheus
-from lmstream.observability.alarms import ALARMS
 from lmstream.observability.endpoints import status
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Runtime, RuntimePolicy
 from support.doubles import ScriptedLetters, ScriptedSink, ScriptedSource, now, run
 from support.promql import value
 
-(ALARM,) = [each for each in ALARMS if each.name == "no-rows"]
+RULES = yaml.safe_load(resources.files("lmstream.observability").joinpath("rules.yaml").read_text("utf-8"))
+(ALARM,) = [rule["expr"] for rule in RULES["groups"][0]["rules"] if rule["alert"] == "LmstreamNoRows"]
 T = "1715263558360000000"
 LIMITS = Limits(pack_bytes=1000 * 1024, pack_rows=500, request_packs=4, request_bytes=4 << 20)
 
@@ -81,7 +83,7 @@ def ringing(**topics):
         before = scrape(readings)
         await runtime.run()
         assert pipeline.balanced
-        found = value(ALARM.expression, before, scrape(readings))
+        found = value(ALARM, before, scrape(readings))
         return {dict(labels)["topic"] for labels in found}, status(readings)["counts"]
 
     return run(scenario())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_dashboard(stack: "OperationsStack", alarms: list[cloudwatch.Alarm]) -> None:
-    """What somebody looks at whom an alarm woke."""
+    """The dashboard: what to look at after an alarm."""
 
     def graph(title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
         return cloudwatch.GraphWidget(title=title, left=list(metrics), width=8, height=6)
@@ -34,7 +34,7 @@ def add_dashboard(stack: "OperationsStack", alarms: list[cloudwatch.Alarm]) -> N
                 graph("Records", stack.ours("lmstream_bundles_consumed_total")),
                 graph("Rows", stack.ours("lmstream_rows_decoded_total"), stack.ours("lmstream_rows_accepted_total")),
                 graph(
-                    "Left, given up or without a row",
+                    "Undelivered, dead-lettered or without a row",
                     stack.ours("lmstream_records_undelivered_total"),
                     stack.ours("lmstream_dead_letters_total"),
                     stack.ours("lmstream_points_rejected_total"),

@@ -75,7 +75,7 @@ class OperationsStack(LmstreamStack):
             assumed_by=iam.ServicePrincipal(
                 "events.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
             ),
-            description="EventBridge tells of objects that should not be there",
+            description="EventBridge notifies about new objects in the error prefix and of given-up batches",
         )
         role.add_to_policy(
             iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[self.data.key.key_arn])
@@ -121,7 +121,7 @@ class OperationsStack(LmstreamStack):
             consumed,
             1,
             max(1, settings.silence_minutes // 5),
-            f"no record for {settings.silence_minutes} minutes",
+            f"no record arrived for {settings.silence_minutes} minutes",
             UNDER,
             BREACHING,
         )
@@ -131,7 +131,7 @@ class OperationsStack(LmstreamStack):
                 self.ours("lmstream_records_undelivered_total"),
                 0,
                 3,
-                "records are left to the source for 15 minutes: a partition stands still",
+                "records were not delivered for 15 minutes: a partition is blocked",
             ),
             Alarm("dead-letters", ratio, 0.1, 2, "more than 0.1 % of the records are dead-lettered"),
             Alarm(
@@ -139,29 +139,29 @@ class OperationsStack(LmstreamStack):
                 self.ours("lmstream_sink_unknown_outcomes_total"),
                 0,
                 2,
-                "Firehose ended requests without an answer: rows may be there twice",
+                "requests to Firehose ended without a response: rows may be stored twice",
             ),
-            Alarm("no-rows", rowless, 0, 2, "records arrive and none of them gave a row for 30 minutes"),
+            Alarm("no-rows", rowless, 0, 2, "records arrive, and none produced a row for 30 minutes"),
             Alarm(
                 "errors",
                 self.function.metric_errors(period=MINUTES_5),
                 0,
                 3,
-                "the function raises, or dies without an answer",
+                "the function fails, or dies without a response",
             ),
             Alarm(
                 "throttles",
                 self.function.metric_throttles(period=MINUTES_5),
                 0,
                 3,
-                "the function is called more often at once than its reserved concurrency allows",
+                "the function is throttled: more concurrent invocations than its reserved concurrency",
             ),
             Alarm(
                 "slow",
                 self.function.metric_duration(statistic="p99", period=MINUTES_5),
                 0.8 * 1000 * self.deployment.transform.timeout_seconds,
                 3,
-                "invocations take 80 % of the time-out",
+                "invocations take 80 % of the timeout",
             ),
             Alarm(
                 "stale",
@@ -179,7 +179,9 @@ class OperationsStack(LmstreamStack):
                 UNDER,
             ),
             *self._locked(),
-            Alarm("throttled", self.firehose("ThrottledRecords"), 0, 3, "the stream's quota is reached"),
+            Alarm(
+                "throttled", self.firehose("ThrottledRecords"), 0, 3, "the stream is throttled: its quota is reached"
+            ),
             Alarm(
                 "partitions",
                 self.firehose("PartitionCountExceeded", "Maximum"),
@@ -199,7 +201,7 @@ class OperationsStack(LmstreamStack):
                 metric("AWS/Events", "FailedInvocations", RuleName=name),
                 0,
                 1,
-                "EventBridge could not tell of an object: look for it",
+                "EventBridge could not send a notification of a new object",
                 page="rules",
             )
             for name in self.rules
@@ -237,7 +239,7 @@ class OperationsStack(LmstreamStack):
     def _error_prefix(self) -> None:
         """Any object under the error prefix is rows that no query finds."""
         self._objects(
-            "ErrorPrefix", "error-prefix", f"Firehose wrote into {ERRORS}", self.data.landing, {"prefix": ERRORS}
+            "ErrorPrefix", "error-prefix", f"Firehose wrote to {ERRORS}", self.data.landing, {"prefix": ERRORS}
         )
 
     def _given_up(self) -> None:
@@ -245,7 +247,7 @@ class OperationsStack(LmstreamStack):
         self._objects(
             "GivenUp",
             "given-up",
-            "The mapping gave a batch up",
+            "The mapping used up its retries for a batch",
             self.data.dead_letters,
             {"anything-but": {"prefix": LETTERS}},
         )

@@ -1,4 +1,4 @@
-"""Alarms on what comes before the function: consumer lag, brokers, the Pipe; and on rules that reach nobody."""
+"""Alarms on what comes before the function: consumer lag, brokers, the Pipe."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def source_alarms(deployment: Deployment, rows: cloudwatch.Metric, pipe_name: st
         yield from _brokers(deployment)
     if pipe_name:
         failed = metric("AWS/EventBridge/Pipes", "ExecutionFailed", PipeName=pipe_name)
-        yield Alarm("pipe", failed, 0, 3, "the Pipe fails for 15 minutes: AWS may switch it off")
+        yield Alarm("pipe", failed, 0, 3, "the Pipe has failed for 15 minutes: AWS may stop it")
 
 
 def lag(deployment: Deployment, name: str = "EstimatedMaxTimeLag") -> cloudwatch.Metric:
@@ -36,10 +36,10 @@ def _reading(deployment: Deployment, rows: cloudwatch.Metric) -> Iterator[Alarm]
         lag(deployment),
         hours * 3600 / 4,
         3,
-        f"the oldest unread record has waited a quarter of the {hours} hours that the topic keeps it, or nobody reads",
+        f"the oldest unread record has waited a quarter of the retention ({hours} h), or nothing consumes the topic",
         missing=BREACHING,
     )
-    yield Alarm("lag", lag(deployment), BEHIND_SECONDS, 3, "reading is more than 15 minutes behind")
+    yield Alarm("lag", lag(deployment), BEHIND_SECONDS, 3, "consumer lag is above 15 minutes")
     if not deployment.watched_brokers:
         return  # an existing cluster: how many brokers it has is not known here
     came = {
@@ -49,11 +49,11 @@ def _reading(deployment: Deployment, rows: cloudwatch.Metric) -> Iterator[Alarm]
     unread = cloudwatch.MathExpression(
         expression=f"IF(SUM([{', '.join(came)}]) > 0 AND FILL(rows, 0) == 0, 1, 0)",
         using_metrics={**came, "rows": rows},
-        label="records come in, no rows go out",
+        label="records arrive, no rows leave",
         period=MINUTES_5,
     )
     yield Alarm(
-        "unread", unread, 0, 6, "the topic takes records and Firehose has got no row for 30 minutes", missing=BREACHING
+        "unread", unread, 0, 6, "records arrive in the topic, and Firehose got no row for 30 minutes", missing=BREACHING
     )
 
 
@@ -61,6 +61,6 @@ def _brokers(deployment: Deployment) -> Iterator[Alarm]:
     disk = worst(of_brokers(deployment, "KafkaDataLogsDiskUsed"), "fullest data volume, %")
     yield Alarm("disk", disk, DISK_PERCENT, 2, f"a broker's data volume is more than {DISK_PERCENT} % full")
     offline = of_cluster(deployment, "OfflinePartitionsCount")
-    yield Alarm("offline-partitions", offline, 0, 1, "partitions have no leader: nobody can write or read them")
+    yield Alarm("offline-partitions", offline, 0, 1, "partitions have no leader: they cannot be written or read")
     under = worst(of_brokers(deployment, "UnderReplicatedPartitions"), "under-replicated partitions of a broker")
-    yield Alarm("under-replicated", under, 0, 6, "partitions have fewer copies than they should for 30 minutes")
+    yield Alarm("under-replicated", under, 0, 6, "partitions have had too few replicas for 30 minutes")

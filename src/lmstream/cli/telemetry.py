@@ -1,11 +1,12 @@
-"""`lmstream telemetry`: the catalogue of metrics, and the dashboard and alarms that are made of it."""
+"""`lmstream telemetry`: the catalogue of metrics, alarms for Prometheus and a dashboard for Grafana."""
 
+import json
+from importlib import resources
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.observability import alarms
 from lmstream.observability.metrics_catalogue import CATALOGUE
 
 RUNBOOK: Final = "docs/runbook.md"
@@ -39,11 +40,16 @@ def prometheus(*, runbook: str = RUNBOOK) -> int:
     runbook
         Address of the runbook, to which each alarm links.
     """
-    print(alarms.rules(runbook), end="")
+    # As it stands inside double quotes of YAML.
+    print(_file("rules.yaml").replace(RUNBOOK, json.dumps(runbook)[1:-1]), end="")
     return 0
 
 
 def grafana() -> int:
     """Print a dashboard for Grafana, to be imported as it is."""
-    terminal.print_json(alarms.dashboard())
+    print(_file("dashboard.json"), end="")
     return 0
+
+
+def _file(name: str) -> str:
+    return resources.files("lmstream.observability").joinpath(name).read_text(encoding="utf-8")
