@@ -7,16 +7,15 @@ import time
 from itertools import takewhile
 
 from lmstream import Engine, Settings
-from lmstream.cli.publish import Publisher
-from lmstream.cli.verify import log_entries
 from lmstream.dead_letters.letters import Letters
 from lmstream.dead_letters.letters import Settings as LetterSettings
 from lmstream.delivery import Pipeline
 from lmstream.lab.generator import Generator
+from lmstream.lab.publisher import Publisher
 from lmstream.runtime import Runtime, RuntimePolicy
 from lmstream.sinks.memory import Memory
 from lmstream.sources import kafka
-from lmstream.verification.checker import Checker
+from lmstream.verification import Checker, log_entries
 from support.kafka_scenarios import settings
 
 

@@ -11,9 +11,8 @@ import time
 import pytest
 
 from lmstream import Settings
-from lmstream.cli.verify import check, log_entries
 from lmstream.lab import FirehoseLab, StreamConfig
-from lmstream.verification.checker import Checker
+from lmstream.verification import log_entries, verify
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AWS_"))}
 ENV |= {"COLUMNS": "200", "AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "lab", "NO_PROXY": "127.0.0.1"}
@@ -54,10 +53,7 @@ async def test_what_is_published_lands_and_is_verified(cluster, topic, module, t
     stream = StreamConfig.for_settings("rows", Settings(org_id="acme"), speed_up=60.0)
 
     def report():
-        checker = Checker()
-        for entry in log_entries(log):
-            checker.expect(entry)
-        return check(checker, landed, dead, None)
+        return verify(log_entries(log), landed, dead)
 
     async with FirehoseLab(stream, landed) as hose:
         run = await start(

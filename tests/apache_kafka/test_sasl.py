@@ -11,11 +11,11 @@ from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScram
 
 from apache_kafka.iam import IamBroker
 from lmstream.cli import main
-from lmstream.cli.kafka import producing
 from lmstream.dead_letters import letters_kafka
 from lmstream.errors import SourceError
 from lmstream.kafka.admin import administering
 from lmstream.kafka.lag import lag
+from lmstream.kafka.producer import producing
 from lmstream.kafka.tls import Tls
 from lmstream.model import DeadLetter
 from lmstream.sources import kafka

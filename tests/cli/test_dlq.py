@@ -10,13 +10,12 @@ import time
 import msgspec
 import pytest
 
-from lmstream.cli.verify import check, expectation
 from lmstream.config import build_letters, load
 from lmstream.engine import Engine
 from lmstream.lab import KafkaLab
 from lmstream.model import DeadLetter, Record
 from lmstream.settings import Settings
-from lmstream.verification.checker import Checker
+from lmstream.verification import expectation, verify
 from support.buckets import S3
 
 HOSTILE = "\x1b[31mred\x1b[0m\n\u202eevil"
@@ -157,10 +156,8 @@ def test_what_is_wrong_is_one_clear_message(cli, tmp_path, monkeypatch, args, co
 def verified(made, landed, dead):
     """Verdict on the landed rows against what the bundles must become."""
     engine = Engine(Settings(org_id="acme"))
-    checker = Checker()
-    for number, each in enumerate(made):
-        checker.expect(expectation(engine, Record(topic="files", partition=number, offset=0, value=each.payload), ""))
-    return check(checker, landed, dead, None).total
+    records = (Record(topic="files", partition=n, offset=0, value=each.payload) for n, each in enumerate(made))
+    return verify((expectation(engine, each, "") for each in records), landed, dead).total
 
 
 def test_a_first_run_and_the_replay_of_its_letters_together_lose_nothing(cli, bundles, tmp_path):

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from lmstream.lab import KafkaLab
-from lmstream.verification.checker import Expected
+from lmstream.verification import Expected
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith("LMSTREAM_")} | {"COLUMNS": "200"}
 

@@ -15,7 +15,7 @@ from lmstream.engine import FanOut
 from lmstream.engine.output import LostPart
 from lmstream.model import DeadLetter
 from lmstream.runtime import Progress
-from lmstream.verification.checker import Checker, Expected
+from lmstream.verification import Checker, Expected
 
 T = "1715263558360000000"
 ENV = {k: v for k, v in os.environ.items() if not k.startswith("LMSTREAM_")}

@@ -13,11 +13,12 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from lmstream import Engine, Record, Settings
-from lmstream.cli.verify import expectation, failed_lines
 from lmstream.errors import SourceError
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
 from lmstream.storage.objects import Prefix, S3Access, place
+from lmstream.verification import expectation
+from lmstream.verification.landed import failed_lines
 from support.buckets import S3
 
 
@@ -276,7 +277,7 @@ def test_the_sample_page_of_the_docs_is_what_verify_writes_today():
 
 
 def test_what_senders_named_is_no_markup_on_the_page():
-    from lmstream.verification.checker import Checker
+    from lmstream.verification import Checker
     from lmstream.verification.report_html import page
 
     evil = '<script>alert("x")</script>'

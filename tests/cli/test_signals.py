@@ -11,13 +11,12 @@ from itertools import islice
 
 import pytest
 
-from lmstream.cli.publish import Publisher
-from lmstream.cli.verify import check, log_entries
 from lmstream.kafka.settings import Settings as KafkaSettings
 from lmstream.lab import Fault, FirehoseLab, KafkaLab, StreamConfig
 from lmstream.lab.generator import Generator
+from lmstream.lab.publisher import Publisher
 from lmstream.settings import Settings
-from lmstream.verification.checker import Checker
+from lmstream.verification import log_entries, verify
 from support.kafka_scenarios import committed
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AWS_"))} | {
@@ -117,10 +116,7 @@ class Scene:
     async def judge(self, *, duplicates=True):
         """The checker's verdict on all that was published."""
         await self.hose.flush()
-        checker = Checker()
-        for entry in log_entries(self.log):
-            checker.expect(entry)
-        report = check(checker, self.landed, self.dead, None)
+        report = verify(log_entries(self.log), self.landed, self.dead)
         total = report.total
         assert (total.lost, total.phantom, total.letters_missing, total.in_error_prefix) == (0, 0, 0, 0), report
         assert duplicates or total.duplicate == 0, report

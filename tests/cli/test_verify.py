@@ -9,11 +9,10 @@ import msgspec
 import pytest
 
 from lmstream import Engine, Record, Settings
-from lmstream.cli.verify import expectation
 from lmstream.engine import bundle_id
 from lmstream.errors import DecodeError
 from lmstream.model import DeadLetter
-from lmstream.verification.checker import Checker, Expected
+from lmstream.verification import Checker, Expected, expectation
 
 
 def ident(offset, partition=0):

@@ -7,9 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from lmstream import Engine, Record, Settings
-from lmstream.cli.verify import expectation
 from lmstream.lab.generator import Generator
-from lmstream.verification.checker import Checker
+from lmstream.verification import Checker, expectation
 from lmstream.verification.report_html import page
 
 SAMPLE = Path(__file__).parents[2] / "docs" / "verdict.html"

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 
 from lmstream.dead_letters.form import decode
 from lmstream.engine import bundle_id
-from lmstream.verification.checker import Expected
+from lmstream.verification import Expected
 from support.checking import TOPIC
 from support.cluster import Cluster
 

@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaProducer
 
 from lmstream.dead_letters.form import decode
 from lmstream.engine import bundle_id
-from lmstream.verification.checker import Expected
+from lmstream.verification import Expected
 from storage.test_crash_journal import CODEC
 from support import cluster as members
 from support.checking import TOPIC

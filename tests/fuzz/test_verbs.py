@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lmstream.cli import main
-from lmstream.cli.verify import expectation
 from lmstream.engine import Engine
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter, Pack, Record
 from lmstream.settings import Settings
 from lmstream.sinks import firehose
+from lmstream.verification import expectation
 from support.evil import LISTING, Evil, send
 from support.mutants import WEIRD, broken, mutants, text_of
 

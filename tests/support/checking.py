@@ -9,7 +9,6 @@ from collections import Counter, deque
 from heapq import heappop, heappush
 from pathlib import Path
 
-from lmstream.cli.verify import check
 from lmstream.dead_letters import letters
 from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.engine import Engine, bundle_id
@@ -20,7 +19,8 @@ from lmstream.model import Record, TopicPartition
 from lmstream.runtime import Runtime, RuntimePolicy
 from lmstream.settings import Settings
 from lmstream.sinks import firehose
-from lmstream.verification.checker import Checker, Expected, Report, row_id
+from lmstream.verification import Expected, Report, verify
+from lmstream.verification.landed import row_id
 
 TOPIC = "lm"
 STREAM = "rows"
@@ -168,11 +168,8 @@ class Scene:
     async def judge(self, *, duplicates: bool = False) -> Report:
         """The verdict. `duplicates` says whether the fault may make any."""
         await self.hose.flush()
-        checker = Checker()
-        for each in self.expected:
-            checker.expect(each)
         dead = self.dead if self.dead.is_dir() else None
-        report = await asyncio.to_thread(check, checker, self.store.root, dead, None)
+        report = await asyncio.to_thread(verify, self.expected, self.store.root, dead)
         total = report.total
         assert report.ok, f"lost {report.lost} phantom {report.phantom} letters {report.letters_missing}"
         assert total.lost == total.phantom == total.letters_missing == total.in_error_prefix == 0

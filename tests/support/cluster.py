@@ -11,14 +11,13 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from lmstream.cli.publish import Publisher
-from lmstream.cli.verify import expectation
 from lmstream.engine import Engine
 from lmstream.lab import Broker, TcpFaults
 from lmstream.lab.generator import Generator
+from lmstream.lab.publisher import Publisher
 from lmstream.model import Record
 from lmstream.sources.kafka import Kafka, Settings, read_range
-from lmstream.verification.checker import Expected
+from lmstream.verification import Expected, expectation
 from support.checking import AWS, SETTINGS, STREAM, TOPIC, Scene
 
 GROUP = "g"

@@ -11,9 +11,9 @@ from pathlib import Path
 from lmstream import Engine
 from lmstream.cli.flags import BrokerFlags
 from lmstream.cli.kafka import client_overrides, settings_of
-from lmstream.cli.publish import Publisher
 from lmstream.config import load
 from lmstream.lab.generator import Bundle, Generator
+from lmstream.lab.publisher import Publisher
 from lmstream.model import Record
 from lmstream.settings import Settings
 from smoke.plan import ORGANIZATION

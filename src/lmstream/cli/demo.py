@@ -16,14 +16,14 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from cyclopts import Parameter, validators
 
 from lmstream.cli import demo_lambda, terminal
-from lmstream.cli.query import connect
-from lmstream.cli.query import run as run_sql
-from lmstream.cli.verify import NOT_VERIFIED, check, log_entries, verdict
+from lmstream.cli.verify import NOT_VERIFIED
 from lmstream.config import Config, build_runtime, load
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.runtime import Progress
 from lmstream.runtime.loop import Summary
-from lmstream.verification.checker import Checker, Report
+from lmstream.verification import Report, log_entries, verify
+from lmstream.verification.sql import connect
+from lmstream.verification.sql import run as run_sql
 
 TOPIC: Final = "lm.metrics.otlp"
 STREAM: Final = "lmstream-demo"
@@ -81,7 +81,7 @@ def demo(
     _prepare(folder)
     with _alone():
         told = asyncio.run(_work(folder, Bundles(bundles, seed), host, faults=not no_faults))
-    report = _verify(folder)
+    report = verify(log_entries(folder / "published.jsonl"), folder / "landed", folder / "dead-letters")
     _show(folder, told, report, time.monotonic() - began)
     return 0 if report.ok else NOT_VERIFIED
 
@@ -183,8 +183,8 @@ def _configuration(folder: Path, kafka: Any, endpoint_url: str) -> Config:
 async def _publish(config: Config, folder: Path, bundles: Bundles) -> int:
     """Publish with a log of what was acknowledged; answers how many bundles that are."""
     from lmstream.cli.kafka import settings_of
-    from lmstream.cli.publish import Publisher
     from lmstream.lab.generator import Generator
+    from lmstream.lab.publisher import Publisher
 
     minutes = 15  # between two polls of a device, so that some hours of event time land
     generator = Generator(
@@ -238,14 +238,6 @@ def _sentence(summary: Summary) -> str:
     )
 
 
-def _verify(folder: Path) -> Report:
-    checker = Checker()
-    for entry in log_entries(folder / "published.jsonl"):
-        checker.expect(entry)
-    dead_letters = folder / "dead-letters"
-    return check(checker, folder / "landed", dead_letters, None)
-
-
 def _show(folder: Path, told: str, report: Report, seconds: float) -> None:
     try:
         headers, rows = run_sql(connect(folder / "landed"), _SUMMARY)
@@ -255,7 +247,7 @@ def _show(folder: Path, told: str, report: Report, seconds: float) -> None:
             raise
         terminal.say(str(e))
     print(told)
-    print(verdict(report))
+    print(report.verdict)
     print(f"done in {seconds:.1f} s. Look around, then try:")
     command = _command()
     letters = sorted((folder / "dead-letters").rglob("*.json"))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from cyclopts import Parameter
 
 from lmstream.config import Config, load
+from lmstream.storage.objects import S3Access
 
 
 @Parameter(name="*")
@@ -76,8 +77,11 @@ class BrokerFlags:
         )
 
 
+S3Flags = Annotated[S3Access, Parameter(name="*")]
+"""Flags of s3:// places."""
 NO_ENGINE: Final = EngineFlags()
 NO_BROKER: Final = BrokerFlags()
+NO_S3: Final = S3Access()
 """Nothing given: the defaults of verbs that have these flags."""
 
 

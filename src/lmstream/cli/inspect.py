@@ -16,9 +16,10 @@ from cyclopts import Parameter, validators
 from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.cli.refusals import NAMED, refusals
+from lmstream.dead_letters.form import NotALetterError, decode
 from lmstream.engine import Engine, FanOut
 from lmstream.errors import ConfigError, DecodeError, SourceError
-from lmstream.model import DeadLetter, Record
+from lmstream.model import Record
 from lmstream.settings import MIB, Settings
 from lmstream.sources.files import STDIN, Files
 from lmstream.sources.files import Settings as FilesSettings
@@ -81,7 +82,8 @@ def inspect(
 
 
 async def _fetch(topic: str, partition: int, offset: int, broker: BrokerFlags, engine: EngineFlags) -> Record:
-    from lmstream.cli.kafka import Span, client_overrides, read_topic, settings_of
+    from lmstream.cli.kafka import client_overrides, settings_of
+    from lmstream.kafka.range_reader import Span, read_topic
 
     settings = settings_of(engine.load(client_overrides(broker, topic)))
     # To the end, though the first one is all that is looked at: what cannot be read stands at the end of its batch.
@@ -137,14 +139,13 @@ def _records(target: str, data: bytes, maker: Engine, settings: Settings, most: 
 
 def _letters(target: str, data: bytes, most: int) -> list[Record]:
     """Say why each letter was written; answer the records, whole, so that the siblings of bad points show too."""
-    decoder = msgspec.json.Decoder(DeadLetter)
     found = []
     for number, line in enumerate(filter(None, map(bytes.strip, data.splitlines())), 1):
         if number > most:
             break
         try:
-            letter = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            letter = decode(line)
+        except NotALetterError as e:
             raise SourceError("source.file", f"{target}: line {number} is no dead letter: {e}") from e
         why = f"{letter.code} {letter.detail} [{letter.reason}]" if letter.reason else "no reason given"
         names = [f"point {n}: {reason}" for n, reason in letter.rejected[:NAMED]]

@@ -12,14 +12,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import msgspec
 from msgspec import Struct
 
 from lmstream import bounded
 from lmstream.bounded import LETTER_LINE, BoundError
 from lmstream.cli import terminal
 from lmstream.dead_letters import firehose_failures, lambda_failures
-from lmstream.dead_letters.form import decode
+from lmstream.dead_letters.form import decode_or_none
 from lmstream.errors import ConfigError, LmstreamError, SinkError
 from lmstream.model import DeadLetter
 from lmstream.storage.line_files import landed_files, lines_of
@@ -209,7 +208,7 @@ class TopicStore:
         self._settings = settings
 
     async def read(self) -> AsyncGenerator[Found]:
-        from lmstream.cli.kafka import Span, read_topic
+        from lmstream.kafka.range_reader import Span, read_topic
 
         seen: set[tuple[str, int, int, int, str]] = set()
         async for record in read_topic(self._settings, Span({}, {})):
@@ -247,10 +246,9 @@ def _decoded(line: bytes, place: str, number: int = 0) -> list[DeadLetter]:
     """The letter of a line, or those of a document; what is neither is said. `number` is the line's in its place."""
     if returned := firehose_failures.read(line):
         return [returned.letter(place, number)]
-    try:
-        return [decode(line)]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        document = lambda_failures.read(line)
+    if (letter := decode_or_none(line)) is not None:
+        return [letter]
+    document = lambda_failures.read(line)
     problem = "no dead letter, left out" if document is None else document.problem
     if problem:
         terminal.say(f"{terminal.clean(place)}: {terminal.clean(problem)}")

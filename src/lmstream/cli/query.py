@@ -4,21 +4,18 @@ import contextlib
 import csv
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import msgspec
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
+from lmstream.cli.flags import NO_S3, S3Flags
 from lmstream.cli.scratch import scratch
-from lmstream.cli.selects import reading
-from lmstream.errors import ConfigError, LmstreamError
-from lmstream.model import RowEvent
 from lmstream.settings import MIB
-from lmstream.storage.line_files import is_gzip, landed_files
-from lmstream.storage.objects import NO_S3, Folder, Place, Prefix, S3Access, place
+from lmstream.storage.objects import Folder, Place, Prefix, place
+from lmstream.verification.sql import connect, run
 
 SUMMARY: Final = """
 select orgId as org, metric, substr(ts, 1, 13) || ':00Z' as hour, count(*) as rows,
@@ -28,12 +25,6 @@ from rows group by all order by rows desc, org, metric, hour limit 40
 """
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that spreadsheets run
 _SHOWN: Final = 1000  # rows of a table for people; --json and --csv give all
-_SCALARS: Final[dict[type, str]] = {
-    msgspec.inspect.IntType: "BIGINT",
-    msgspec.inspect.FloatType: "DOUBLE",
-    msgspec.inspect.BoolType: "BOOLEAN",
-    msgspec.inspect.DictType: "MAP(VARCHAR, VARCHAR)",
-}
 
 
 def query(
@@ -45,7 +36,7 @@ def query(
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     as_csv: Annotated[bool, Parameter(name="--csv")] = False,
     raw_csv: bool = False,
-    s3: S3Access = NO_S3,
+    s3: S3Flags = NO_S3,
 ) -> None:
     """Query landed rows. Views: `landed` has every row, `rows` one row for each rowId.
 
@@ -102,102 +93,9 @@ def _print(root: Path, errors: Path | None, sql: str, *, as_json: bool, as_csv: 
             terminal.say(f"the first {_SHOWN:,} rows; --json and --csv give all")
 
 
-def connect(root: Path, errors: Path | None = None) -> Any:
-    """Answer a DuckDB connection with the views, which can read below `root` and nothing else."""
-    try:
-        import duckdb
-    except ImportError as e:
-        raise ConfigError("config.extra", "query needs: pip install 'lmstream[query]'") from e
-    if not root.is_dir():
-        raise ConfigError("config.invalid", f"--landed {root}: no such folder")
-    connection = duckdb.connect(
-        ":memory:",
-        config={
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "allow_community_extensions": "false",
-            "python_enable_replacements": "false",  # a name in SQL is no variable of ours
-        },
-    )
-    plain: list[str] = []
-    zipped: list[str] = []
-    for path in landed_files(root.resolve(), without=[errors or root / "errors"]):
-        (zipped if is_gzip(path) else plain).append(str(path))
-    columns = {f.encode_name: _duckdb_type(f.type) for f in _fields(RowEvent)}
-    parts = [_select(files, columns, kind) for files, kind in ((zipped, "gzip"), (plain, "none")) if files]
-    empty = "select " + ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items()) + " where false"
-    connection.execute(f"create view landed as {' union all '.join(parts) or empty}")
-    connection.execute(
-        "create view rows as select * from landed qualify row_number() over (partition by rowId order by rowId) = 1"
-    )
-    # allowed_directories lets writes through too: `run` takes only what `selects` knows to read.
-    connection.execute(f"set allowed_directories=[{_quoted(str(root.resolve()) + '/')}]")
-    connection.execute("set enable_external_access=false")
-    connection.execute("set lock_configuration=true")
-    return connection
-
-
-def run(connection: Any, sql: str) -> tuple[list[str], Iterator[Sequence[Any]]]:
-    """Answer column names and rows of one statement. What DuckDB says against it becomes one clear error."""
-    import duckdb
-
-    try:
-        result = connection.execute(reading(connection, sql))
-        headers = [column[0] for column in result.description]
-    except duckdb.Error as e:
-        raise _sql_error(e) from e
-    return headers, _rows(result)
-
-
-def _rows(result: Any) -> Iterator[Sequence[Any]]:
-    import duckdb
-
-    try:
-        while chunk := result.fetchmany(1000):
-            yield from chunk
-    except duckdb.Error as e:
-        raise _sql_error(e) from e
-
-
-def _sql_error(e: Exception) -> LmstreamError:
-    return ConfigError("config.invalid", f"query: {e}")
-
-
-def _select(files: list[str], columns: dict[str, str], compression: str) -> str:
-    typed = ", ".join(f"{_quoted(name)}: {_quoted(kind)}" for name, kind in columns.items())
-    return (
-        f"select * from read_json([{', '.join(map(_quoted, files))}], format='newline_delimited', "  # noqa: S608 - file names are quoted, the rest is ours
-        f"compression='{compression}', maximum_object_size={16 * MIB}, columns={{{typed}}})"
-    )
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _same(value: object) -> object:
     return value
 
 
 def _harmless(value: object) -> object:
     return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
-def _fields(struct: type) -> tuple[msgspec.inspect.Field, ...]:
-    info = msgspec.inspect.type_info(struct)
-    assert isinstance(info, msgspec.inspect.StructType)  # noqa: S101 - for the type checker
-    return info.fields
-
-
-def _duckdb_type(kind: msgspec.inspect.Type) -> str:
-    """Answer the DuckDB type of a field of the row contract; a field may always be absent."""
-    if isinstance(kind, msgspec.inspect.Metadata):
-        return _duckdb_type(kind.type)
-    if isinstance(kind, msgspec.inspect.UnionType):
-        some = [_duckdb_type(t) for t in kind.types if not isinstance(t, msgspec.inspect.NoneType)]
-        return "DOUBLE" if "DOUBLE" in some else some[0]
-    if isinstance(kind, msgspec.inspect.ListType):
-        return f"{_duckdb_type(kind.item_type)}[]"
-    if isinstance(kind, msgspec.inspect.StructType):
-        return "STRUCT(" + ", ".join(f'"{f.encode_name}" {_duckdb_type(f.type)}' for f in kind.fields) + ")"
-    return _SCALARS.get(type(kind), "VARCHAR")

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from lmstream.errors import ConfigError
 from lmstream.visible import visible
 
+T = TypeVar("T")
 TEXT_LIMIT = 200
 """Characters shown of a text that came from data: long enough for names, short enough for a terminal."""
 
@@ -221,3 +222,11 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def counted(what: str, things: Iterable[T]) -> Iterator[T]:
+    """Pass things through, and show how many there were: `what`, a plural."""
+    with Progress(what) as progress:
+        for each in things:
+            yield each
+            progress.advance()

@@ -1,28 +1,21 @@
 """`lmstream verify`: what was published, or what the topic holds, against what landed."""
 
-import asyncio
-import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
-from lmstream.bounded import LETTER_LINE
+from lmstream import verification as library
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
-from lmstream.config import Config
-from lmstream.engine import Engine, bundle_id
-from lmstream.errors import REASONS, ConfigError, DecodeError, SourceError, more
-from lmstream.model import DeadLetter, Record
-from lmstream.storage.line_files import lines_of
-from lmstream.storage.objects import NO_S3, Place, S3Access, place
-from lmstream.verification.checker import Checker, Expected, Report, row_id
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, NO_S3, BrokerFlags, EngineFlags, S3Flags
+from lmstream.errors import REASONS, ConfigError, more
+from lmstream.storage.objects import Place, S3Access, place
+from lmstream.verification import Report, log_entries, topic_entries
 from lmstream.verification.report_html import page
-
-if TYPE_CHECKING:
-    from lmstream.cli.kafka import Span
 
 NOT_VERIFIED = 3
 
@@ -38,7 +31,7 @@ def verify(
     errors: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     html: Path | None = None,
-    s3: S3Access = NO_S3,
+    s3: S3Flags = NO_S3,
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
@@ -70,26 +63,32 @@ def verify(
     """
     if bool(expected) == bool(topic):
         raise ConfigError("config.invalid", "verify needs --expected LOG, or --topic TOPIC with --bootstrap")
-    places: dict[str, Place | None] = {}
-    for name, text in {"--landed": landed, "--dead-letters": dead_letters, "--errors": errors}.items():
-        places[name] = found = None if text is None else place(text, s3)
-        if found is not None and not found.exists():
-            raise ConfigError("config.invalid", f"{name} {text}: no such folder")
-    rows, letters, failed = places.values()
+    rows, letters, failed = (
+        _place("--landed", landed, s3),
+        _place("--dead-letters", dead_letters, s3),
+        _place("--errors", errors, s3),
+    )
     assert rows is not None  # noqa: S101 - for the type checker
-    checker = Checker()
     if topic:
-        from lmstream.cli.kafka import Span, client_overrides
+        from lmstream.cli.kafka import client_overrides, settings_of
+        from lmstream.kafka.range_reader import Span
 
         config = engine.load(client_overrides(broker, topic))
-        asyncio.run(_expect_topic(checker, config, Span(offsets("--from", from_), offsets("--to", to))))
+        span = Span(offsets("--from", from_), offsets("--to", to))
+        entries = terminal.counted("records read", topic_entries(settings_of(config), config.engine, span))
     else:
         config = engine.load()
-        for path in expected:
-            for entry in log_entries(path):
-                checker.expect(entry)
-    settings = config.engine
-    report = check(checker, rows, letters, failed, settings.source_id, ranged=bool(from_ or to))
+        entries = chain.from_iterable(log_entries(path, terminal.say) for path in expected)
+    report = library.verify(
+        entries,
+        rows,
+        letters,
+        failed,
+        source_id=config.engine.source_id,
+        ranged=bool(from_ or to),
+        say=terminal.say,
+        watch=partial(terminal.counted, "objects read"),
+    )
     if html is not None:
         spans = " ".join([*(f"--from {text}" for text in from_), *(f"--to {text}" for text in to)])
         what = {
@@ -110,39 +109,11 @@ def verify(
     return 0 if report.ok else NOT_VERIFIED
 
 
-async def _expect_topic(checker: Checker, config: Config, span: "Span") -> None:
-    from lmstream.cli.kafka import read_topic, settings_of
-
-    engine = Engine(config.engine)
-    with terminal.Progress("records read") as progress:
-        async for record in read_topic(settings_of(config), span):
-            checker.expect(expectation(engine, record, config.engine.source_id))
-            progress.advance()
-
-
-def check(
-    checker: Checker,
-    landed_at: Place | Path,
-    letters_at: Place | Path | None,
-    errors_at: Place | Path | None,
-    source_id: str = "",
-    *,
-    ranged: bool = False,
-) -> Report:
-    """Tell the checker what is in the places, and answer its report."""
-    landed = place(landed_at) if isinstance(landed_at, Path) else landed_at
-    letters = place(letters_at) if isinstance(letters_at, Path) else letters_at
-    errors = (place(errors_at) if isinstance(errors_at, Path) else errors_at) or landed.below("errors")
-    with terminal.Progress("objects read") as progress:
-        for _, lines in landed.objects(without=[errors]):
-            for line in lines:
-                checker.found(line)
-            progress.advance()
-        for line in failed_lines(errors):
-            checker.failed(line)
-        for letter in letters_in(letters):
-            checker.dead(letter, bundle_id(source_id, letter.topic, letter.partition, letter.offset, letter.timestamp))
-    return checker.report(letters_checked=letters is not None, ranged=ranged)
+def _place(flag: str, text: str | None, s3: S3Access) -> Place | None:
+    found = None if text is None else place(text, s3)
+    if found is not None and not found.exists():
+        raise ConfigError("config.invalid", f"{flag} {text}: no such folder")
+    return found
 
 
 def show(report: Report) -> None:
@@ -171,7 +142,7 @@ def show(report: Report) -> None:
             print(f"{kind}: {terminal.clean(name)}")
         if count > len(names) > 0:
             print(f"{kind}: and {count - len(names):,} more")
-    print(verdict(report))
+    print(report.verdict)
     if not report.ok:
         terminal.say(more(REASONS["verify.failed"].code))
     if t.in_error_prefix:
@@ -180,89 +151,6 @@ def show(report: Report) -> None:
         )
     if not report.letters_checked:
         terminal.say("dead letters were not looked at; give --dead-letters to judge bad records and points too")
-
-
-def verdict(report: Report) -> str:
-    """Answer the one line that says it all."""
-    t = report.total
-    word = "verified" if report.ok else "NOT VERIFIED"
-    if not report.ok:
-        word += " (LMS-5001 verify.failed)"
-    return (
-        f"{word}: lost={t.lost} phantom={t.phantom} duplicate={t.duplicate} dead_lettered={t.dead_lettered} "
-        f"error_prefix={t.in_error_prefix} letters={t.letters} letters_missing={t.letters_missing} "
-        f"landed={t.landed} expected={t.expected} bundles={t.bundles}"
-    )
-
-
-def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
-    """Answer what `record` must become, by the engine itself."""
-    whole = Expected(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp=record.timestamp,
-        bundle_id=bundle_id(source_id, record.topic, record.partition, record.offset, record.timestamp),
-        points=0,
-    )
-    try:
-        out = engine.fan_out(record)
-    except DecodeError as e:
-        return msgspec.structs.replace(whole, poison=e.reason)
-    rows = {int(row_id(line)[1]) for line in out.ndjson().splitlines()}
-    rejected = tuple(n for n, _ in out.rejected)
-    points = max([*rows, *rejected], default=-1) + 1
-    absent = tuple(n for n in range(points) if n not in rows)
-    parts = tuple(part.path for part in out.parts)
-    return msgspec.structs.replace(whole, points=points, absent=absent, rejected=rejected, parts=parts)
-
-
-def log_entries(path: Path) -> Iterator[Expected]:
-    """Entries of a log of `publish --verifiable`. A last line that was cut by a crash is left out, and said."""
-    decoder = msgspec.json.Decoder(Expected)
-    number = 0
-    broken: str | None = None
-    for number, line in enumerate(lines_of(path), 1):
-        if broken is not None:
-            raise SourceError("source.file", broken)
-        try:
-            yield decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            broken = f"{path} line {number} is no entry of `publish --verifiable`: {e}"
-    if broken is not None and number == 1:
-        raise SourceError("source.file", broken)
-    if broken is not None:
-        terminal.say(f"{path}: the last line is cut and was left out")
-
-
-class _FirehoseError(msgspec.Struct, rename="camel"):
-    """What Firehose writes for a record that it could not partition."""
-
-    raw_data: str = ""
-
-
-def failed_lines(errors: Place) -> Iterator[bytes]:
-    """Lines that Firehose put under its error prefix, as they were sent."""
-    if not errors.exists():
-        return
-    decoder = msgspec.json.Decoder(_FirehoseError)
-    for _, lines in errors.objects():
-        for line in lines:
-            try:
-                yield from base64.b64decode(decoder.decode(line).raw_data, validate=True).splitlines()
-            except (msgspec.DecodeError, ValueError, RecursionError):  # also UnicodeDecodeError, and base64's
-                continue  # somebody else's file
-
-
-def letters_in(root: Place | None) -> Iterator[DeadLetter]:
-    """Dead letters of a place."""
-    decoder = msgspec.json.Decoder(DeadLetter)
-    for name, lines in root.objects(most=LETTER_LINE) if root is not None else ():
-        for line in lines:
-            try:
-                yield decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                terminal.say(f"{name}: a line that is no dead letter was left out")
 
 
 def offsets(flag: str, texts: Sequence[str]) -> dict[int, int]:

@@ -1,6 +1,5 @@
 """What all dead-letter sinks share: the form of a letter, its name, and how large the largest is."""
 
-from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
@@ -17,8 +16,27 @@ REJECTED: Final = 32
 """Bytes of one rejected point in a letter, at most: `[99999,"org.unresolved"],` and some to spare."""
 
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
-decode: Final[Callable[[bytes], DeadLetter]] = msgspec.json.Decoder(DeadLetter).decode
-"""A letter from its line. Raises msgspec.DecodeError or UnicodeDecodeError."""
+_decode: Final = msgspec.json.Decoder(DeadLetter).decode
+
+
+class NotALetterError(ValueError):
+    """A line is no dead letter; says why."""
+
+
+def decode(line: bytes) -> DeadLetter:
+    """The letter of a line. Raises NotALetterError for anything else, however deeply it is nested."""
+    try:
+        return _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise NotALetterError(str(e)) from e
+
+
+def decode_or_none(line: bytes) -> DeadLetter | None:
+    """The letter of a line; None for anything else."""
+    try:
+        return decode(line)
+    except NotALetterError:
+        return None
 
 
 def encode(letter: DeadLetter) -> bytes:
@@ -44,11 +62,8 @@ def other_name_of(letter: DeadLetter) -> str:
 
 def same(data: bytes, letter: DeadLetter) -> bool:
     """Whether `data` is a letter of that very record, which may then be replaced. Anything else is left alone."""
-    try:
-        there = decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return (there.value, there.timestamp) == (letter.value, letter.timestamp)
+    there = decode_or_none(data)
+    return there is not None and (there.value, there.timestamp) == (letter.value, letter.timestamp)
 
 
 def largest(limits: Limits) -> int:

@@ -1,7 +1,8 @@
 """Read fixed ranges of offsets without a consumer group: for `verify` and `inspect`. Commits nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -9,7 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError
 
-from lmstream.errors import SourceError
+from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka import connection
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.taking import Taker
@@ -21,6 +22,34 @@ _ROOM: Final = 4 * MIB  # bytes of records taken at a time
 
 Range = tuple[int | None, int | None]
 """(first offset, offset to stop before); None is the beginning, and the end as it is when reading starts."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Offsets to read, by partition: from the first, to before the last."""
+
+    start: Mapping[int, int]
+    stop: Mapping[int, int]
+    only: bool = False
+    """Whether other partitions than those named are left out."""
+
+
+async def read_topic(settings: Settings, span: Span) -> AsyncGenerator[Record]:
+    """Read the offsets of `span` of the one topic of `settings`."""
+    (topic,) = settings.topics
+    if span.only:
+        partitions = set(span.start) | set(span.stop)
+    else:
+        consumer = await connection.connect(settings, group=False)
+        try:
+            partitions = set(consumer.partitions_for_topic(topic) or ())
+            if unknown := sorted((set(span.start) | set(span.stop)) - partitions):
+                raise ConfigError("config.invalid", f"--from, --to: topic {topic} has no partition {unknown[0]}")
+        finally:
+            await connection.stop(consumer)
+    ranges: dict[int, Range] = {p: (span.start.get(p), span.stop.get(p)) for p in partitions}
+    async for record in read_range(settings, topic, ranges):
+        yield record
 
 
 async def read_range(

@@ -11,13 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import msgspec
 from msgspec import Struct
 
 from lmstream.dead_letters import firehose_failures, lambda_failures
+from lmstream.dead_letters.form import decode_or_none
 from lmstream.errors import ConfigError, SourceError
 from lmstream.interfaces import Batch, Drain
-from lmstream.model import DeadLetter, Record, TopicPartition
+from lmstream.model import Record, TopicPartition
 from lmstream.settings import KIB, Limits
 from lmstream.sources._framing import Named, Sniffing
 from lmstream.sources._inflating import Inflating
@@ -85,7 +85,6 @@ class Files:
         bundle = (limits or Limits()).record_bytes
         self._bound = bundle * 3 // 2 + 64 * KIB
         self._stdin = stdin
-        self._letters = msgspec.json.Decoder(DeadLetter)
         self._reading: Generator[Record | None, None, None] | None = None
         self._taking: asyncio.Future[tuple[list[Record], bool]] | None = None
         self._held: Record | None = None
@@ -188,10 +187,9 @@ class Files:
 
     def _record(self, topic: str, partition: int, offset: int, value: bytes) -> Record:
         if value[:1] == b"{" and all(key in value for key in _LETTER_KEYS):
-            try:
-                return self._letters.decode(value).record()
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                pass  # a bundle after all, or a damaged letter: the engine judges it
+            letter = decode_or_none(value)
+            if letter is not None:  # else a bundle after all, or a damaged letter: the engine judges it
+                return letter.record()
         return Record(topic=topic, partition=partition, offset=offset, value=value)
 
 

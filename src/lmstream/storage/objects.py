@@ -12,8 +12,6 @@ from gzip import GzipFile
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from cyclopts import Parameter
-
 from lmstream import bounded
 from lmstream.aws.answers import body, bound
 from lmstream.aws.clock import CLOCK, is_clock
@@ -49,7 +47,6 @@ _RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")  # 
 NO_LISTING: Final = "the answer to a listing is not S3's (it does not say whether it is complete)"
 
 
-@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class S3Access:
     """How to reach s3:// places."""

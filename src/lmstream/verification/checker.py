@@ -1,88 +1,16 @@
 """The checker behind `verify`: what should have landed against what did, at about two bytes a data point."""
 
-import re
 from array import array
-from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta, Struct, field
 
 from lmstream.model import DeadLetter
-
-SAMPLES: Final = 20
-"""Rows named in a report, of each kind."""
+from lmstream.verification.expected import Expected
+from lmstream.verification.landed import row_id
+from lmstream.verification.report import SAMPLES, Report, Tally
 
 _EXPECTED, _OWED, _DEAD, _ERROR = 1, 2, 4, 8
-_POINTS: Final = 10_000_000
-"""Data points of one record; the engine takes 100,000 unless engine.limits says so, and each takes two bytes here."""
-_ORDINAL: Final = re.compile(rb"0|[1-9][0-9]{0,9}")
 _MOST = 255  # times one row is counted; more copies than that are still duplicates
-
-
-class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What one record must become: one line of the log that `publish --verifiable` writes."""
-
-    topic: str
-    partition: Annotated[int, Meta(ge=0, le=2**31 - 1)]
-    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    timestamp: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-    bundle_id: str
-    points: Annotated[int, Meta(ge=0, le=_POINTS)]
-    """Data points in the record; 0 when it is no bundle and must be dead-lettered as a whole."""
-    absent: tuple[Annotated[int, Meta(ge=0)], ...] = ()
-    """Ordinals that make no row."""
-    rejected: tuple[Annotated[int, Meta(ge=0)], ...] = ()
-    """Those of them that a dead letter must name."""
-    parts: tuple[str, ...] = ()
-    """Paths of parts in which points could not be counted: a dead letter must name each."""
-    poison: str = ""
-    """Why the record is no bundle."""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for ordinals that no point of the record has."""
-        last = max((*self.absent, *self.rejected), default=-1)
-        if last >= max(self.points, 1):
-            raise ValueError(f"ordinal {last} of {self.points} points")
-
-
-class Tally(Struct, kw_only=True, rename="camel"):
-    """Counts of rows, of one partition or of all."""
-
-    bundles: int = 0
-    expected: int = 0
-    landed: int = 0
-    """Expected rows that landed at least once."""
-    lost: int = 0
-    duplicate: int = 0
-    """Copies beyond the first: harmless in the view `rows`."""
-    phantom: int = 0
-    """Landed rows that nobody expected."""
-    outside: int = 0
-    """Landed rows of bundles outside the given offset range: not judged."""
-    dead_lettered: int = 0
-    """Expected rows that did not land and are in a dead letter."""
-    in_error_prefix: int = 0
-    """Expected rows that did not land and are in the sink's error prefix."""
-    letters: int = 0
-    """Bad records, bad points and parts without countable points that a dead letter names, as it must."""
-    letters_missing: int = 0
-
-
-class Report(Struct, kw_only=True, rename="camel"):
-    """What `verify` answers. `ok` is false when anything is lost, phantom, only in the sink's error prefix, where no
-    query finds it, or bad without the dead letter that must name it."""
-
-    v: int = 1
-    ok: bool
-    total: Tally
-    partitions: dict[str, Tally]
-    lost: list[str] = field(default_factory=list)
-    """The first SAMPLES lost rows, as `topic/partition/offset:ordinal rowId`."""
-    phantom: list[str] = field(default_factory=list)
-    letters_missing: list[str] = field(default_factory=list)
-    letters_checked: bool = True
-    malformed: int = 0
-    """Landed lines without a row id."""
 
 
 class Checker:
@@ -245,20 +173,3 @@ class Checker:
     def _sample(samples: list[str], text: str) -> None:
         if len(samples) < SAMPLES:
             samples.append(text)
-
-
-class _RowId(Struct):
-    row_id: str = field(name="rowId", default="")
-
-
-_ROW_DECODER = msgspec.json.Decoder(_RowId)
-
-
-def row_id(line: bytes) -> tuple[bytes, bytes]:
-    """Answer bundle id and ordinal of a line, from its top level alone; empty when it has none."""
-    try:
-        key, _, number = _ROW_DECODER.decode(line).row_id.partition(":")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return b"", b""
-    found = number.encode("utf-8", "replace")
-    return (key.encode("utf-8", "replace"), found) if key and _ORDINAL.fullmatch(found) else (b"", b"")

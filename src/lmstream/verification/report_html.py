@@ -5,7 +5,7 @@ from html import escape
 from typing import Final
 
 from lmstream import __version__
-from lmstream.verification.checker import Report, Tally
+from lmstream.verification.report import Report, Tally
 
 _FIELDS: Final = (
     ("bundles", "bundles"),

@@ -1,0 +1,110 @@
+"""Publish generated bundles to a topic, with a log of what the broker acknowledged."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import msgspec
+
+from lmstream.engine import bundle_id
+from lmstream.lab.generator import Bundle
+from lmstream.model import TopicPartition
+from lmstream.verification.expected import Expected
+
+if TYPE_CHECKING:
+    from lmstream.kafka.settings import Settings
+
+IN_FLIGHT: Final = 1000
+"""Bundles sent and not yet acknowledged, at most: some 25 MB."""
+_APPEND_TIME: Final = 1  # Kafka's timestamp type when the broker sets the time
+_PATIENCE: Final = 30.0  # seconds to wait for the last acknowledgements
+
+
+class Publisher:
+    """Sends bundles to one topic with acks=all, and logs those that the broker acknowledged."""
+
+    def __init__(
+        self,
+        settings: "Settings",
+        log: BinaryIO | None = None,
+        source_id: str = "",
+        done: Callable[[], None] | None = None,
+    ) -> None:
+        """`settings` are those of a client of one topic; `done` is called for each acknowledged bundle."""
+        self.acknowledged = self.rows = self.bytes = 0
+        self.failed: dict[str, int] = {}
+        """Bundles that were not acknowledged, by error. Each may be in the topic all the same."""
+        self._settings, self._log, self._source_id, self._done = settings, log, source_id, done
+        self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    async def send(self, bundles: Iterable[Bundle], *, rate: float = 0.0, seconds: float | None = None) -> None:
+        """Send until the bundles or the `seconds` end; `rate` bundles a second, 0 is as fast as possible."""
+        from lmstream.kafka.producer import producing
+
+        loop = asyncio.get_running_loop()
+        async with producing(self._settings) as producer:
+            began = loop.time()
+            try:
+                for number, bundle in enumerate(bundles):
+                    if rate:
+                        await asyncio.sleep(began + number / rate - loop.time())
+                    if seconds is not None and loop.time() - began >= seconds:
+                        break
+                    await self._room.acquire()
+                    task = asyncio.create_task(self._one(producer, bundle))
+                    self._waiting.add(task)
+                    task.add_done_callback(self._waiting.discard)
+            finally:
+                # Also when interrupted: what the broker acknowledges belongs into the log.
+                await self._settle()
+
+    async def _one(self, producer: Any, bundle: Bundle) -> None:
+        (topic,) = self._settings.topics
+        timestamp = int(time.time() * 1000)
+        try:
+            placed = await producer.send_and_wait(topic, bundle.payload, timestamp_ms=timestamp)
+        except Exception as e:  # noqa: BLE001 - whatever the client raises: this bundle was not acknowledged
+            self._fail(f"{type(e).__name__}: {e}")
+            return
+        finally:
+            self._room.release()
+        self.acknowledged += 1
+        self.rows += bundle.rows
+        self.bytes += len(bundle.payload)
+        if self._log is not None:
+            # RecordMetadata.timestamp is the batch's: the record has ours, unless the broker sets the time.
+            stamp = placed.timestamp if placed.timestamp_type == _APPEND_TIME else timestamp
+            self._log.write(
+                _entry(bundle, TopicPartition(topic, placed.partition), placed.offset, stamp, self._source_id)
+            )
+        if self._done is not None:
+            self._done()
+
+    async def _settle(self) -> None:
+        if self._waiting:
+            await asyncio.wait(set(self._waiting), timeout=_PATIENCE)
+        for task in set(self._waiting):
+            task.cancel()
+            self._fail("no answer from the broker")
+        if self._log is not None:
+            self._log.flush()
+
+    def _fail(self, why: str) -> None:
+        self.failed[why] = self.failed.get(why, 0) + 1
+
+
+def _entry(bundle: Bundle, tp: TopicPartition, offset: int, timestamp: int, source_id: str) -> bytes:
+    entry = Expected(
+        topic=tp.topic,
+        partition=tp.partition,
+        offset=offset,
+        timestamp=timestamp,
+        bundle_id=bundle_id(source_id, *tp, offset, timestamp),
+        points=bundle.points,
+        absent=bundle.absent,
+        rejected=bundle.rejected,
+        poison=bundle.poison,
+    )
+    return msgspec.json.encode(entry) + b"\n"

@@ -1,0 +1,114 @@
+"""Say what must land: by the log of `publish --verifiable`, or by the engine from the topic's own records."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from lmstream.engine import Engine, bundle_id
+from lmstream.errors import DecodeError, SourceError
+from lmstream.model import Record
+from lmstream.settings import Settings
+from lmstream.storage.line_files import lines_of
+from lmstream.verification.landed import row_id
+
+if TYPE_CHECKING:
+    from lmstream.kafka import settings as kafka
+    from lmstream.kafka.range_reader import Span
+
+log: Final = logging.getLogger("lmstream.verification")
+_POINTS: Final = 10_000_000
+"""Data points of one record; the engine takes 100,000 unless engine.limits says so, and each takes two bytes in the
+checker."""
+
+
+class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What one record must become: one line of the log that `publish --verifiable` writes."""
+
+    topic: str
+    partition: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    timestamp: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    bundle_id: str
+    points: Annotated[int, Meta(ge=0, le=_POINTS)]
+    """Data points in the record; 0 when it is no bundle and must be dead-lettered as a whole."""
+    absent: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    """Ordinals that make no row."""
+    rejected: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    """Those of them that a dead letter must name."""
+    parts: tuple[str, ...] = ()
+    """Paths of parts in which points could not be counted: a dead letter must name each."""
+    poison: str = ""
+    """Why the record is no bundle."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for ordinals that no point of the record has."""
+        last = max((*self.absent, *self.rejected), default=-1)
+        if last >= max(self.points, 1):
+            raise ValueError(f"ordinal {last} of {self.points} points")
+
+
+def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
+    """Answer what `record` must become, by the engine itself."""
+    whole = Expected(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=record.timestamp,
+        bundle_id=bundle_id(source_id, record.topic, record.partition, record.offset, record.timestamp),
+        points=0,
+    )
+    try:
+        out = engine.fan_out(record)
+    except DecodeError as e:
+        return msgspec.structs.replace(whole, poison=e.reason)
+    rows = {int(row_id(line)[1]) for line in out.ndjson().splitlines()}
+    rejected = tuple(n for n, _ in out.rejected)
+    points = max([*rows, *rejected], default=-1) + 1
+    absent = tuple(n for n in range(points) if n not in rows)
+    parts = tuple(part.path for part in out.parts)
+    return msgspec.structs.replace(whole, points=points, absent=absent, rejected=rejected, parts=parts)
+
+
+def topic_entries(source: "kafka.Settings", engine: Settings, span: "Span") -> Iterator[Expected]:
+    """What each record of the one topic of `source` must become, by an engine with the settings of the run.
+
+    Reads in an event loop of its own: not to be called where one runs. Raises SourceError, and ConfigError for
+    partitions that the topic does not have.
+    """
+    from lmstream.kafka.range_reader import read_topic
+
+    maker, records = Engine(engine), read_topic(source, span)
+
+    async def following() -> Record | None:
+        return await anext(records, None)
+
+    with asyncio.Runner() as runner:
+        try:
+            while (record := runner.run(following())) is not None:
+                yield expectation(maker, record, engine.source_id)
+        finally:
+            runner.run(records.aclose())
+
+
+def log_entries(path: Path, say: Callable[[str], None] = log.warning) -> Iterator[Expected]:
+    """Entries of a log of `publish --verifiable`. A last line that was cut by a crash is left out, and said
+    to `say`. Raises SourceError."""
+    decoder = msgspec.json.Decoder(Expected)
+    number = 0
+    broken: str | None = None
+    for number, line in enumerate(lines_of(path), 1):
+        if broken is not None:
+            raise SourceError("source.file", broken)
+        try:
+            yield decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            broken = f"{path} line {number} is no entry of `publish --verifiable`: {e}"
+    if broken is not None and number == 1:
+        raise SourceError("source.file", broken)
+    if broken is not None:
+        say(f"{path}: the last line is cut and was left out")

@@ -1,0 +1,59 @@
+"""What `verify` answers: counts of rows, of each partition and in all, and the first that are wrong."""
+
+from typing import Final
+
+from msgspec import Struct, field
+
+SAMPLES: Final = 20
+"""Rows named in a report, of each kind."""
+
+
+class Tally(Struct, kw_only=True, rename="camel"):
+    """Counts of rows, of one partition or of all."""
+
+    bundles: int = 0
+    expected: int = 0
+    landed: int = 0
+    """Expected rows that landed at least once."""
+    lost: int = 0
+    duplicate: int = 0
+    """Copies beyond the first: harmless in the view `rows`."""
+    phantom: int = 0
+    """Landed rows that nobody expected."""
+    outside: int = 0
+    """Landed rows of bundles outside the given offset range: not judged."""
+    dead_lettered: int = 0
+    """Expected rows that did not land and are in a dead letter."""
+    in_error_prefix: int = 0
+    """Expected rows that did not land and are in the sink's error prefix."""
+    letters: int = 0
+    """Bad records, bad points and parts without countable points that a dead letter names, as it must."""
+    letters_missing: int = 0
+
+
+class Report(Struct, kw_only=True, rename="camel"):
+    """What `verify` answers. `ok` is false when anything is lost, phantom, only in the sink's error prefix, where no
+    query finds it, or bad without the dead letter that must name it."""
+
+    v: int = 1
+    ok: bool
+    total: Tally
+    partitions: dict[str, Tally]
+    lost: list[str] = field(default_factory=list)
+    """The first SAMPLES lost rows, as `topic/partition/offset:ordinal rowId`."""
+    phantom: list[str] = field(default_factory=list)
+    letters_missing: list[str] = field(default_factory=list)
+    letters_checked: bool = True
+    malformed: int = 0
+    """Landed lines without a row id."""
+
+    @property
+    def verdict(self) -> str:
+        """The one line that says it all."""
+        t = self.total
+        word = "verified" if self.ok else "NOT VERIFIED (LMS-5001 verify.failed)"
+        return (
+            f"{word}: lost={t.lost} phantom={t.phantom} duplicate={t.duplicate} dead_lettered={t.dead_lettered} "
+            f"error_prefix={t.in_error_prefix} letters={t.letters} letters_missing={t.letters_missing} "
+            f"landed={t.landed} expected={t.expected} bundles={t.bundles}"
+        )
