@@ -1,9 +1,6 @@
 """The configuration of a run: settings from flags, environment and file, checked, and the parts they build."""
 
-from lmstream.config.config import (
-    Config,
-    Function,
-    Run,
+from lmstream.config.build import (
     build_letters,
     build_runtime,
     build_sink,
@@ -12,8 +9,8 @@ from lmstream.config.config import (
     cluster_of,
     crashes_in,
     letters_part,
-    load,
 )
+from lmstream.config.config import Config, Function, Run, load
 
 __all__ = [
     "Config",

@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 from msgspec import Struct, field
 
 from lmstream.aws.asking import PASSING
-from lmstream.config.config import Config, build_letters, build_sink, check_letters
+from lmstream.config.build import build_letters, build_sink, check_letters
+from lmstream.config.config import Config
 from lmstream.errors import REASONS, LmstreamError
 from lmstream.partitioning import firehose_prefix, jq_query
 from lmstream.settings import MIB

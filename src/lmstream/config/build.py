@@ -1,0 +1,156 @@
+"""Build what a configuration names: source, sink, place of dead letters, pipeline, and the whole runtime of them."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from lmstream.aws import asking
+from lmstream.config.config import Config
+from lmstream.config.plugins import Part
+from lmstream.dead_letters import form, letters
+from lmstream.delivery import Pipeline, RollPolicy, Settled
+from lmstream.engine import Engine
+from lmstream.errors import ConfigError, coded
+from lmstream.interfaces import DeadLetterSink, Sink, Source
+from lmstream.runtime import Progress, Runtime
+from lmstream.storage.crash_journal import CrashJournal
+
+log: Final = logging.getLogger("lmstream.run")
+
+
+def build_source(config: Config) -> Source:
+    """Make the source. Nothing connects yet."""
+    part = config.need("source")
+    # Files are cut by the engine's own bounds; other sources have bounds of their own.
+    extras = {"limits": config.engine.limits} if part.name == "files" else {}
+    source: Source = part.make(**extras)
+    return source
+
+
+def build_sink(config: Config) -> Sink:
+    """Make the sink. Nothing connects yet. ConfigError when rows of a topic would be thrown away."""
+    part = config.need("sink")
+    if part.name == "null" and (config.source is None or config.source.name != "files"):
+        what = "sink.type null throws rows away; it takes files only, for offsets of a topic would be committed"
+        raise ConfigError("config.invalid", what)
+    sink: Sink = part.make()
+    return sink
+
+
+def build_letters(config: Config) -> DeadLetterSink:
+    """Make the dead-letter sink. ConfigError when none is chosen and the source is not `files`, or when it takes less
+    than the largest letter there can be."""
+    part = letters_part(config)
+    if part is None:
+        what = "dead_letters.root is not set: name a folder (--dead-letters), or dead_letters.type, that outlives us"
+        raise ConfigError("config.invalid", what)
+    sink: DeadLetterSink = _letters_in_kafka(config, part) if part.name == "letters_kafka" else part.make()
+    form.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
+    if config.source is not None and config.source.name == "confluent":
+        from lmstream.kafka.rereading import Rereading
+
+        return Rereading(sink, config.source.settings)
+    return sink
+
+
+def letters_part(config: Config) -> Part | None:
+    """Answer where dead letters go: for files a folder here, unless the configuration says more."""
+    if config.dead_letters is None and config.need("source").name == "files":
+        return Part("letters", letters, letters.Settings(root="./dead-letters"))
+    return config.dead_letters
+
+
+async def check_letters(config: Config) -> None:
+    """See, before anything is read, whether dead letters can be written, also the largest. Raises what says why not."""
+    sink = build_letters(config)
+    try:
+        await sink.check()
+    finally:
+        await sink.close()
+    form.refuse_small("the place of dead letters", sink.largest, config.engine.limits)
+
+
+def _letters_in_kafka(config: Config, part: Part) -> DeadLetterSink:
+    """Make the sink with its connection: its own, or else that of the source."""
+    try:
+        from lmstream.kafka import settings, tls
+    except ImportError as e:
+        raise ConfigError("config.extra", "dead letters in Kafka need the extra [consumer]") from e
+    own = part.settings
+    if own.bootstrap:
+        same = ("bootstrap", "security", "ca", "cert", "key", "key_password")
+        connection = settings.Settings(topics=(own.topic,), **{name: getattr(own, name) for name in same})
+    elif config.source is not None and isinstance(config.source.settings, settings.Settings):
+        connection = config.source.settings
+        part = part._replace(settings=msgspec.structs.replace(own, bootstrap=connection.bootstrap))
+    else:
+        raise ConfigError("config.invalid", "dead_letters.bootstrap is not set, and the source is not kafka")
+    sink: DeadLetterSink = part.make(tls=tls.Tls(connection))
+    return sink
+
+
+def _guard(config: Config) -> CrashJournal | None:
+    folder = config.run.state_dir
+    part = letters_part(config)
+    if not folder and part is not None and part.name == "letters":
+        folder = f"{part.settings.root}/.state"
+    return crashes_in(folder, cluster_of(config))
+
+
+def crashes_in(folder: str, cluster: str) -> CrashJournal | None:
+    """The memory of deaths in a folder; None without one, or while its disk is full: a run needs it no more than that.
+    Raises ConfigError for any other fault."""
+    if not folder:
+        return None
+    try:
+        return CrashJournal(folder, cluster)
+    except ConfigError as error:
+        if not asking.is_full(error.__cause__):
+            raise
+        what = "deaths are not remembered until the next start: %s"
+        log.warning(what, error.detail, extra=coded(asking.FULL))
+        return None
+
+
+def cluster_of(config: Config) -> str:
+    """What tells the cluster of this configuration from others: source_id, and the brokers in any order."""
+    settings = None if config.source is None else config.source.settings
+    brokers = getattr(settings, "bootstrap", "")
+    return " ".join([config.engine.source_id, *sorted(each.strip() for each in brokers.split(","))])
+
+
+def build_runtime(
+    config: Config,
+    on_progress: Callable[[Progress], None] | None = None,
+    source: Source | None = None,
+    on_settled: Settled | None = None,
+    dead_letters: DeadLetterSink | None = None,
+) -> Runtime:
+    """Put the whole run together; call it in the event loop that runs it. `source` and
+    `dead_letters` stand in for the configured ones."""
+    source = source or build_source(config)
+    guard = _guard(config)
+    if guard is not None and hasattr(source, "journal"):
+        source.journal = guard
+    pipeline = Pipeline(
+        Engine(config.engine),
+        build_sink(config),
+        dead_letters or build_letters(config),
+        clock=time.monotonic,
+        sleep=asyncio.sleep,
+        random=random.random,
+        policy=config.delivery,
+        # The pipeline knows better than the default when the budget is small.
+        roll=None if config.rolling == RollPolicy() else config.rolling,
+        budget=config.run.budget_bytes,
+        breaker=config.breaker,
+        guard=guard,
+    )
+    return Runtime(
+        source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress, on_settled=on_settled
+    )
