@@ -129,12 +129,7 @@ class Standing(NamedTuple):
 
 
 class Source(Protocol):
-    """Where records come from.
-
-    One that reads several partitions may also have `pause(partitions)`: read nothing of these until the next call, so
-    that one whose records cannot be settled does not stop the others; `standings()`: how far it is behind in each; and
-    `load`, set by the runtime: a function that answers what is in flight, for one that unpacks what it reads.
-    """
+    """Where records come from. What one may be able to do besides is in the protocols of lmstream.abilities."""
 
     on_revoke: Drain | None
     """Set by the runtime; awaited before partitions are given up, so that what is in flight can be settled."""

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from lmstream.abilities import InFolder
 from lmstream.cli import terminal
 from lmstream.cli.kafka import settings_of
 from lmstream.config import Config
@@ -66,7 +67,7 @@ def variables(config: Config) -> dict[str, str]:
     """The function's environment: the sink and the dead letters of `config`, in LMSTREAM_* variables."""
     sink: Any = config.need("sink").settings
     letters: Any = config.dead_letters.settings if config.dead_letters is not None else None
-    if letters is None or not hasattr(letters, "root"):
+    if not isinstance(letters, InFolder):
         raise LmstreamError("config.invalid", "the demo keeps dead letters in a folder")
     return {
         **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "lab"),
@@ -76,7 +77,7 @@ def variables(config: Config) -> dict[str, str]:
         "LMSTREAM_SINK__REGION": sink.region,
         "LMSTREAM_SINK__ENDPOINT_URL": sink.endpoint_url,
         "LMSTREAM_DEAD_LETTERS__TYPE": "letters",
-        "LMSTREAM_DEAD_LETTERS__ROOT": str(Path(letters.root).resolve()),
+        "LMSTREAM_DEAD_LETTERS__ROOT": str(Path(letters.folder).resolve()),
         "LMSTREAM_LAMBDA__PARTIAL_FAILURES": "true",
         **_VARIABLES,
     }

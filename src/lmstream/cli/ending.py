@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from lmstream.abilities import InFolder
 from lmstream.cli import terminal
 from lmstream.config import Config, letters_part
 from lmstream.config.validation import organization
@@ -64,7 +65,7 @@ def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
     if summary.unacked:
         terminal.say(f"{summary.unacked:,} records were not settled in time; they come again at the next start")
         return AGAIN
-    if alone and from_files(config) and nothing_delivered(summary.records - summary.tombstones, summary.rows):
+    if alone and config.finite and nothing_delivered(summary.records - summary.tombstones, summary.rows):
         return PARTIAL
     odd = summary.dead_letters or summary.empty or summary.all_skipped or summary.unknown
     return PARTIAL if config.run.strict and odd else 0
@@ -76,14 +77,14 @@ def broke_off(summary: Summary, config: Config, error: LmstreamError) -> None:
         terminal.say(sentence(summary, "broke off after"))
         _say_where_letters_are(summary, config)
     # Not one record could be used: a breaker that says so early is no other end than a run to the last record.
-    if error.reason == "dead_letters.breaker" and from_files(config) and not summary.rows:
+    if error.reason == "dead_letters.breaker" and config.finite and not summary.rows:
         error.exit_code = PARTIAL
 
 
 def _say_where_letters_are(summary: Summary, config: Config) -> None:
     part = letters_part(config)
-    if summary.dead_letters and from_files(config) and part is not None and part.name == "letters":
-        terminal.say(f"why, and which: lmstream dlq ls {shlex.quote(part.settings.root)}")
+    if summary.dead_letters and config.finite and part is not None and isinstance(part.settings, InFolder):
+        terminal.say(f"why, and which: lmstream dlq ls {shlex.quote(part.settings.folder)}")
 
 
 def nothing_delivered(records: int, rows: int) -> bool:
@@ -92,8 +93,3 @@ def nothing_delivered(records: int, rows: int) -> bool:
         terminal.say(f"nothing was delivered: no row came of {records:,} records")
         return True
     return False
-
-
-def from_files(config: Config) -> bool:
-    """Whether a run reads files: by hand, with a person who looks at its end."""
-    return config.need("source").name == "files"

@@ -13,9 +13,10 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from cyclopts import Parameter
 
+from lmstream.abilities import Checkable, Describable, Remarked
 from lmstream.aws.asking import PASSING
 from lmstream.cli import terminal
-from lmstream.cli.ending import broke_off, conclude, counted, from_files
+from lmstream.cli.ending import broke_off, conclude, counted
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
 from lmstream.cli.heap import trimmed
 from lmstream.cli.signals import heard
@@ -137,9 +138,9 @@ def run(
     if broker.bootstrap:
         overrides.setdefault("source.type", "kafka")
     config = engine.load(overrides)
-    if as_json and config.need("sink").name == "stdout":
+    if as_json and config.need("sink").traits.prints:
         raise ConfigError("config.invalid", "--json: rows go to standard output already; give --sink or --landed")
-    _say_left_out(config)
+    _say_remark(config)
     if config.run.workers > 1:
         from lmstream.cli.workers import check, shares, supervise
 
@@ -188,14 +189,11 @@ def _run_loop(work: Coroutine[Any, Any, Summary]) -> Summary:
             runner.close()
 
 
-def _say_left_out(config: Config) -> None:
-    """Name the files of folders that are passed over, so that nobody takes a part for the whole."""
-    source = config.need("source")
-    if source.name == "files":
-        from lmstream.sources.files import left_out
-
-        if passed := left_out(source.settings.paths):
-            terminal.say(f"{passed}; a file that is named itself is read whatever its name")
+def _say_remark(config: Config) -> None:
+    """Pass on what the source remarks."""
+    source = config.need("source").settings
+    if isinstance(source, Remarked) and (said := source.remark()):
+        terminal.say(said)
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -221,13 +219,13 @@ async def execute(
     `broken` gets the counts of a run that ends with an error.
     """
     await _check(config)
-    interactive = sys.stderr.isatty() or from_files(config)
+    interactive = sys.stderr.isatty() or config.finite
     if config.runtime.fatal_patience is None and interactive:
         patient = msgspec.structs.replace(config.runtime, fatal_patience=_PATIENCE)
         config = msgspec.structs.replace(config, runtime=patient)
     reporter = Reporter(config.run.report_seconds)
     # What is read by hand is told of at the end, and lies in a folder beside it.
-    told = source is None and not from_files(config)
+    told = source is None and not config.finite
     letters = LoggingDeadLetterSink(build_letters(config), time.monotonic) if told else None
     runtime = build_runtime(config, reporter, source, on_settled, letters)
     reporter.readings = Readings(runtime)
@@ -258,9 +256,9 @@ async def _check(config: Config) -> None:
     await _passing("dead letters cannot be written just now", check_letters(config))
     sink = build_sink(config)
     try:
-        if hasattr(sink, "check"):
+        if isinstance(sink, Checkable):
             await _passing("the sink cannot be written just now", sink.check())
-        elif hasattr(sink, "describe"):
+        elif isinstance(sink, Describable):
             # A role that may put and not describe is a good role.
             await _passing("the stream cannot be described", sink.describe(), ["sink.denied"])
     finally:

@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any, Final
 
+from lmstream.abilities import Positions
 from lmstream.cli import terminal
 from lmstream.config import Config
 from lmstream.errors import LmstreamError
-from lmstream.interfaces import Standing
-from lmstream.model import TopicPartition
+from lmstream.kafka.settings import Settings as KafkaSettings
 from lmstream.observability.readings import Readings
 
 OFF: Final = "off"
@@ -26,7 +26,7 @@ _log: Final = logging.getLogger("lmstream.run")
 def logged(config: Config, worker: int) -> Iterator[None]:
     """Log lines as the settings say. Files are read by hand: their few lines stay plain unless told otherwise."""
     form = config.logs.format
-    if form == "auto" and config.need("source").name == "files":
+    if form == "auto" and config.finite:
         yield
         return
     from lmstream.observability.logs import handler, logging_to
@@ -52,7 +52,7 @@ def _tell(made: logging.Handler, text: str) -> None:
 async def watched(config: Config, readings: Readings, worker: int) -> AsyncIterator[None]:
     """Serve the endpoints while the run goes on; `worker` counts from 1, 0 is the only process. Raises ConfigError."""
     address = config.endpoints.address
-    if address == OFF or (not address and config.need("source").name == "files"):
+    if address == OFF or (not address and config.finite):
         yield
         return
     from lmstream.observability.endpoints import USUAL, Endpoints, parsed
@@ -76,7 +76,7 @@ async def watched(config: Config, readings: Readings, worker: int) -> AsyncItera
 async def _ask_ends(config: Config, readings: Readings) -> None:
     """Keep where partitions end while they are not read: a client learns it with what it fetches."""
     settings = config.need("source").settings
-    if not hasattr(settings, "bootstrap"):
+    if not isinstance(settings, KafkaSettings):
         return
     still = False
     while True:
@@ -94,7 +94,8 @@ async def look_at_ends(settings: Any, readings: Readings) -> None:
     """Ask once. Raises what the client raises."""
     from lmstream.kafka.lag import ends
 
-    standings: Mapping[TopicPartition, Standing] = getattr(readings.runtime.source, "standings", dict)()
+    source = readings.runtime.source
+    standings = source.standings() if isinstance(source, Positions) else {}
     known = {tp: max(each.end or 0, each.next or 0, readings.ends.get(tp, 0)) for tp, each in standings.items()}
     if known:
         readings.ends = await ends(settings, known)
@@ -104,13 +105,12 @@ async def _ask_retention(config: Config, readings: Readings) -> None:
     """Keep what the topics' retention is; without it there is no time to data loss, and nothing else is missing."""
     try:
         from lmstream.kafka.lag import admin, retentions
-        from lmstream.kafka.settings import Settings
         from lmstream.kafka.tls import Tls
         from lmstream.kafka.topics import Wanted
     except (LmstreamError, ImportError):
         return
     settings = config.need("source").settings
-    if not isinstance(settings, Settings):
+    if not isinstance(settings, KafkaSettings):
         return
     while True:
         wait = _SOON

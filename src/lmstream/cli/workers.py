@@ -11,32 +11,27 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from lmstream.abilities import Shared
 from lmstream.cli import terminal
 from lmstream.cli.ending import PARTIAL, nothing_delivered
 from lmstream.config import Config, load
 from lmstream.errors import ConfigError
 from lmstream.observability.unblocked import unblocked
 from lmstream.runtime.progress import Progress as Summary
-from lmstream.sources.files import STDIN, listing
 
 
 def check(config: Config) -> None:
     """Refuse what several processes cannot share."""
-    source = config.need("source")
-    if source.name == "files" and STDIN in source.settings.paths:
-        raise ConfigError("config.invalid", "run.workers: standard input is read by one process")
-    if config.need("sink").name == "stdout":
+    if config.need("sink").traits.prints:
         raise ConfigError("config.invalid", "run.workers: lines of several processes would mix on standard output")
 
 
 def shares(config: Config, count: int) -> list[dict[str, Any]]:
-    """What each worker is told beside the settings. Files are listed here, once: workers that listed for themselves
-    could number a file that arrives meanwhile differently, and give two files the same row ids."""
-    source = config.need("source")
-    if source.name != "files":
+    """What each worker is told beside the settings: its share of a source that can be shared. Raises ConfigError."""
+    source = config.need("source").settings
+    if not isinstance(source, Shared):
         return [{}] * count
-    listed = tuple(listing(source.settings.paths))
-    return [{"source.paths": listed, "source.share": (number, count)} for number in range(count)]
+    return [{f"source.{name}": value for name, value in own.items()} for own in source.shares(count)]
 
 
 def supervise(
@@ -76,7 +71,7 @@ def supervise(
         return _code(failed)
     # One that the signal itself ended had not begun to read, or had done all: else it listens for it.
     code = max(0 if worker.exitcode == -signal.SIGTERM else _code(worker) for worker in workers)
-    if not code and any("source.share" in own for own in told) and nothing_delivered(totals[0], totals[1]):
+    if not code and any(told) and nothing_delivered(totals[0], totals[1]):
         return PARTIAL
     return code
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from lmstream.abilities import InFolder, Journaled, OnCluster
 from lmstream.aws import asking
 from lmstream.config.config import Config
 from lmstream.config.plugins import Part
@@ -25,18 +26,15 @@ log: Final = logging.getLogger("lmstream.run")
 
 def build_source(config: Config) -> Source:
     """Make the source. Nothing connects yet."""
-    part = config.need("source")
-    # Files are cut by the engine's own bounds; other sources have bounds of their own.
-    extras = {"limits": config.engine.limits} if part.name == "files" else {}
-    source: Source = part.make(**extras)
+    source: Source = config.need("source").make(limits=config.engine.limits)
     return source
 
 
 def build_sink(config: Config) -> Sink:
     """Make the sink. Nothing connects yet. ConfigError when rows of a topic would be thrown away."""
     part = config.need("sink")
-    if part.name == "null" and (config.source is None or config.source.name != "files"):
-        what = "sink.type null throws rows away; it takes files only, for offsets of a topic would be committed"
+    if part.traits.discards and (config.source is None or not config.finite):
+        what = f"sink.type {part.name} throws rows away; it takes files only, for offsets of a topic would be committed"
         raise ConfigError("config.invalid", what)
     sink: Sink = part.make()
     return sink
@@ -51,16 +49,14 @@ def build_letters(config: Config) -> DeadLetterSink:
         raise ConfigError("config.invalid", what)
     sink: DeadLetterSink = _letters_in_kafka(config, part) if part.name == "letters_kafka" else part.make()
     form.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
-    if config.source is not None and config.source.name == "confluent":
-        from lmstream.kafka.rereading import Rereading
-
-        return Rereading(sink, config.source.settings)
+    if config.source is not None and (completed := config.source.traits.letters) is not None:
+        return completed(sink, config.source.settings)
     return sink
 
 
 def letters_part(config: Config) -> Part | None:
     """Answer where dead letters go: for files a folder here, unless the configuration says more."""
-    if config.dead_letters is None and config.need("source").name == "files":
+    if config.dead_letters is None and config.finite:
         return Part("letters", letters, letters.Settings(root="./dead-letters"))
     return config.dead_letters
 
@@ -97,8 +93,8 @@ def _letters_in_kafka(config: Config, part: Part) -> DeadLetterSink:
 def _guard(config: Config) -> CrashJournal | None:
     folder = config.run.state_dir
     part = letters_part(config)
-    if not folder and part is not None and part.name == "letters":
-        folder = f"{part.settings.root}/.state"
+    if not folder and part is not None and isinstance(part.settings, InFolder):
+        folder = f"{part.settings.folder}/.state"
     return crashes_in(folder, cluster_of(config))
 
 
@@ -120,7 +116,7 @@ def crashes_in(folder: str, cluster: str) -> CrashJournal | None:
 def cluster_of(config: Config) -> str:
     """What tells the cluster of this configuration from others: source_id, and the brokers in any order."""
     settings = None if config.source is None else config.source.settings
-    brokers = getattr(settings, "bootstrap", "")
+    brokers = settings.bootstrap if isinstance(settings, OnCluster) else ""
     return " ".join([config.engine.source_id, *sorted(each.strip() for each in brokers.split(","))])
 
 
@@ -135,7 +131,7 @@ def build_runtime(
     `dead_letters` stand in for the configured ones."""
     source = source or build_source(config)
     guard = _guard(config)
-    if guard is not None and hasattr(source, "journal"):
+    if guard is not None and isinstance(source, Journaled):
         source.journal = guard
     pipeline = Pipeline(
         Engine(config.engine),

@@ -67,6 +67,11 @@ class Config(Struct, frozen=True, kw_only=True):
     function: Function = Function()
     """The table `lambda`, a word that Python keeps for itself."""
 
+    @property
+    def finite(self) -> bool:
+        """Whether the source ends by itself, so that a person looks at the end of the run. ConfigError without one."""
+        return self.need("source").traits.finite
+
     def need(self, what: str) -> Part:
         """Answer the `source` or `sink`; ConfigError when none was chosen."""
         part: Part | None = getattr(self, what)

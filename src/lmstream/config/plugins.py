@@ -6,6 +6,7 @@ import pkgutil
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from lmstream.abilities import Traits
 from lmstream.config.convert import Layer, convert, origin_of, seen_as
 from lmstream.errors import ConfigError
 
@@ -36,6 +37,9 @@ USUAL: Final = {"dead_letters": "letters"}
 """Type of a part whose table names none: a folder of dead letters is `root` and nothing else."""
 
 
+_NONE: Final = Traits()
+
+
 class Part(NamedTuple):
     """A source or sink that was chosen: its name, its module, its settings."""
 
@@ -43,9 +47,15 @@ class Part(NamedTuple):
     module: Any
     settings: Any
 
-    def make(self, **extras: Any) -> Any:
-        """Call the module's `make` with the settings."""
-        return self.module.make(self.settings, **extras)
+    @property
+    def traits(self) -> Traits:
+        """What the module says of it."""
+        found: Traits = getattr(self.module, "TRAITS", _NONE)
+        return found
+
+    def make(self, **offered: Any) -> Any:
+        """Call the module's `make` with the settings, and with those of `offered` that it takes."""
+        return self.module.make(self.settings, **{name: offered.get(name) for name in self.traits.takes})
 
 
 def part_of(what: str, table: Any, layers: Sequence[Layer]) -> Part:
@@ -117,5 +127,5 @@ def known(what: str) -> list[str]:
     """Names of ours that a part can have."""
     package = importlib.import_module(PARTS[what])
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
-    # What keeps dead letters is in the folder of the sinks, and takes no rows.
-    return [n for n in names if n.startswith("letters") == (what == "dead_letters")]
+    # Beside the places of letters, their package has what reads letters.
+    return [n for n in names if what != "dead_letters" or n.startswith("letters")]

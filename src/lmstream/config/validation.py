@@ -8,10 +8,12 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
+from lmstream.abilities import Buffering, Checkable, Describable, Pooled, Timed
 from lmstream.aws.asking import PASSING
 from lmstream.config.build import build_letters, build_sink, check_letters
 from lmstream.config.config import Config
 from lmstream.errors import REASONS, LmstreamError
+from lmstream.kafka.settings import Settings as KafkaSettings
 from lmstream.partitioning import firehose_prefix, jq_query
 from lmstream.settings import MIB
 
@@ -79,7 +81,8 @@ def _parts(config: Config) -> Iterator[Check]:
 
 def _memory(config: Config) -> Check:
     budget = config.run.budget_bytes
-    fetched = getattr(getattr(config.source, "settings", None), "fetch_bytes", 0)
+    source = None if config.source is None else config.source.settings
+    fetched = source.fetch_bytes if isinstance(source, Buffering) else 0
     needed = _OWN + _MEMORY * budget + config.engine.limits.cache_bytes + fetched
     said = f"about {needed / MIB:,.0f} MiB for each of {config.run.workers} processes at full load"
     limit = _limit()
@@ -91,16 +94,15 @@ def _memory(config: Config) -> Check:
 
 def _bombs(config: Config) -> Iterator[Check]:
     """How much memory batches may take that inflate a thousandfold, where that has no bound."""
-    if config.source is None or config.source.name != "confluent":
+    peak = 0 if config.source is None else config.source.traits.unbounded_bytes
+    if not peak:
         return
-    from lmstream.kafka.librdkafka import PEAK
-
     limit = _limit()
     said = (
-        f"librdkafka opens what it fetches whole: {PEAK / MIB:,.0f} MiB with one partition whose batches inflate "
+        f"its client opens what it fetches whole: {peak / MIB:,.0f} MiB with one partition whose batches inflate "
         "20,000-fold (measured), as much again for each further one; after a death the guarded reader reads them"
     )
-    if limit is not None and limit < PEAK * config.run.workers:
+    if limit is not None and limit < peak * config.run.workers:
         what = f"{said}; this container may take {limit / MIB:,.0f} MiB"
         yield Check("batches", "warning", what, 'take source.type = "kafka" for producers that you do not trust')
     else:
@@ -116,8 +118,8 @@ def _limit() -> int | None:
 
 
 def _times(config: Config) -> Iterator[Check]:
-    source: Any = getattr(config.source, "settings", None)
-    sink: Any = getattr(config.sink, "settings", None)
+    source = None if config.source is None else config.source.settings
+    sink = None if config.sink is None else config.sink.settings
     runtime, delivery = config.runtime, config.delivery
     rules: list[tuple[bool, str, str]] = [
         (
@@ -126,7 +128,7 @@ def _times(config: Config) -> Iterator[Check]:
             "lower runtime.grace, or raise the orchestrator's grace period above it",
         ),
     ]
-    if hasattr(sink, "call_timeout"):
+    if isinstance(sink, Timed):
         call = sink.call_timeout
         rules.append(
             (
@@ -135,7 +137,7 @@ def _times(config: Config) -> Iterator[Check]:
                 "raise delivery.timeout: a request that is given up while it runs has an unknown outcome",
             )
         )
-    if hasattr(source, "session_timeout_ms"):
+    if isinstance(source, KafkaSettings):
         session, beat = source.session_timeout_ms / 1000, source.heartbeat_interval_ms / 1000
         rebalance, drain = source.rebalance_timeout_ms / 1000, source.drain_timeout_ms / 1000
         rules += [
@@ -160,10 +162,9 @@ def _times(config: Config) -> Iterator[Check]:
 
 
 def _requests(config: Config) -> Check:
-    sink = getattr(config.sink, "settings", None)
-    most = getattr(sink, "concurrency", None)
-    if most is not None and config.delivery.concurrency > most:
-        what = f"delivery.concurrency {config.delivery.concurrency} is above sink.concurrency {most}"
+    sink = None if config.sink is None else config.sink.settings
+    if isinstance(sink, Pooled) and config.delivery.concurrency > sink.concurrency:
+        what = f"delivery.concurrency {config.delivery.concurrency} is above sink.concurrency {sink.concurrency}"
         return Check(
             "requests", "failed", what, "requests that wait in the client's pool age their signature: raise it"
         )
@@ -176,7 +177,7 @@ def _requests(config: Config) -> Check:
 async def live(config: Config) -> list[Check]:
     """Ask everything that the configuration names; all questions at once, each with its own bound."""
     questions: list[Callable[[Config], Awaitable[list[Check]]]] = [_sink, _letters]
-    if config.source is not None and hasattr(config.source.settings, "bootstrap"):
+    if config.source is not None and isinstance(config.source.settings, KafkaSettings):
         questions.insert(0, _kafka)
     found = await asyncio.gather(*(ask(config) for ask in questions))
     return [check for checks in found for check in checks]
@@ -292,11 +293,11 @@ async def _sink(config: Config) -> list[Check]:
         return [_failed("sink", e)]
     name = config.need("sink").name
     try:
-        if hasattr(sink, "describe"):
+        if isinstance(sink, Describable):
             described = await sink.describe()
             stream = getattr(config.need("sink").settings, "stream", name)
             return [Check(f"stream {stream}", "ok", "is ACTIVE"), *_agrees(config, described)]
-        if hasattr(sink, "check"):
+        if isinstance(sink, Checkable):
             await sink.check()
             return [Check(f"sink {name}", "ok", "can be written")]
     except LmstreamError as e:

@@ -28,6 +28,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Folder of the letters; made when it is missing. It holds original bytes, so what is made there is for this user
     alone (folders 0700, letters 0600). One that is there already keeps its mode: keep it as private as the topic."""
 
+    @property
+    def folder(self) -> str:
+        """The same."""
+        return self.root
+
 
 class Letters:
     """Dead-letter sink of one folder: `<root>/<topic>/<partition>/<offset>.json`, each file one DeadLetter.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from lmstream import __version__
+from lmstream.abilities import Positions
 from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
@@ -85,7 +86,7 @@ class Readings:
 
     def partitions(self) -> list[Partition]:
         """Lag of every partition that is ours."""
-        standings: Mapping[TopicPartition, Standing] = getattr(self.runtime.source, "standings", dict)()
+        standings = self._standings()
         oldest, ledger = self.runtime.pipeline.oldest, self.runtime.ledger
         now = time.time()
         found = []
@@ -106,6 +107,10 @@ class Readings:
             loss = kept / 1000 - age if lag and age is not None and kept > 0 else None
             found.append(Partition(tp.topic, tp.partition, standing.next, end, lag, behind, loss))
         return found
+
+    def _standings(self) -> Mapping[TopicPartition, Standing]:
+        source = self.runtime.source
+        return source.standings() if isinstance(source, Positions) else {}
 
     @property
     def standing_still(self) -> bool:
@@ -183,7 +188,7 @@ class Readings:
         for name, values in labelled:
             yield from (Sample(name, (label,), value) for label, value in sorted(values.items()))
         # Both of each topic from the start: an increase is only seen between two values.
-        standings: Mapping[TopicPartition, Standing] = getattr(runtime.source, "standings", dict)()
+        standings = self._standings()
         topics = {tp.topic for tp in standings} | counts.topic_rows.keys() | counts.topic_without_row.keys()
         for topic in sorted(topics):
             yield Sample("lmstream_topic_rows_total", (topic,), counts.topic_rows.get(topic, 0))

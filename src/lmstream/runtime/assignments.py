@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
+from lmstream.abilities import Pausable
 from lmstream.delivery import Pipeline
 from lmstream.delivery.tasks import end
 from lmstream.errors import coded
@@ -27,6 +28,7 @@ class Assignments:
         self._committing: asyncio.Task[None] | None = None
         self._committed_at = now
         self._revoking: dict[TopicPartition, float] = {}  # with the epoch that ends
+        self._pausable = source if isinstance(source, Pausable) else None
         self.paused: frozenset[TopicPartition] = frozenset()
         """Partitions that are not read, for what was read of them cannot be settled."""
         self.commits = 0
@@ -38,11 +40,10 @@ class Assignments:
     def room(self) -> int:
         """Bytes to read now. Pauses what is stalled by itself, long before all reading has to stop because of it."""
         most = self._policy.held_offsets
-        pause = getattr(self._source, "pause", None)
         crowded = self.ledger.crowded(most // 2) | self._pipeline.waiting.partitions.keys()
-        if pause is not None and crowded != self.paused:
+        if self._pausable is not None and crowded != self.paused:
             self.paused = crowded
-            pause(crowded)
+            self._pausable.pause(crowded)
         return 0 if self.ledger.held >= most else self._pipeline.room
 
     def accept(self, batch: Batch) -> None:

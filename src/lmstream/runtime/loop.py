@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Literal
 
+from lmstream.abilities import Loaded
 from lmstream.delivery import Pipeline, Settled
 from lmstream.delivery.tasks import end
 from lmstream.errors import REASONS, SinkError, SourceError, coded
@@ -60,7 +61,7 @@ class Runtime:
         self._unknown_told = self._hours_wait = False
         pipeline.on_settled = self._settled
         source.on_revoke = self.assignments.revoke
-        if hasattr(source, "load"):
+        if isinstance(source, Loaded):
             source.load = lambda: Load(pipeline.in_flight_bytes, pipeline.budget)
 
     @property

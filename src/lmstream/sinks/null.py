@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from lmstream.abilities import Traits
 from lmstream.interfaces import Limits
 from lmstream.model import Failure, Pack
 from lmstream.settings import MIB
@@ -23,9 +24,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The null sink has nothing to set."""
 
 
+TRAITS: Final = Traits(discards=True)
+
+
 class Null:
-    """Sink that says yes and keeps two counts. `config` lets it take files only: a topic's offsets would be committed
-    for rows that are nowhere.
+    """Sink that says yes and keeps two counts. It `discards`, so that it takes files only: a topic's offsets would be
+    committed for rows that are nowhere.
     """
 
     limits = LIMITS

@@ -10,6 +10,7 @@ from typing import BinaryIO, Final
 
 from msgspec import Struct
 
+from lmstream.abilities import Traits
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.settings import MIB
@@ -28,6 +29,9 @@ _GONE: Final = Failure(Kind.FATAL_CONFIG, "sink.pipe", "the reader of standard o
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The stdout sink has nothing to set."""
+
+
+TRAITS: Final = Traits(prints=True)
 
 
 class Stdout:

@@ -4,17 +4,23 @@ The same seam and settings as `kafka`. Partitions move one by one (cooperative-s
 the price is a library in C with threads of its own. Members of one group must all be of the same kind.
 """
 
+from typing import Final
+
+from lmstream.abilities import Traits
 from lmstream.errors import ConfigError
 from lmstream.kafka.group.member import Health
 from lmstream.kafka.group.supervisor import Supervisor
+from lmstream.kafka.rereading import Rereading
 from lmstream.kafka.settings import Settings
 
 try:
     from lmstream.kafka.group.librdkafka_member import LibrdkafkaMember, checked
+    from lmstream.kafka.librdkafka import PEAK
 except ModuleNotFoundError as _error:
     raise ConfigError("config.extra", "the confluent source needs the extra [confluent]") from _error
 
-__all__ = ["Confluent", "Health", "Settings", "make"]
+TRAITS: Final = Traits(letters=Rereading, unbounded_bytes=PEAK)
+__all__ = ["TRAITS", "Confluent", "Health", "Settings", "make"]
 
 
 class Confluent(Supervisor):

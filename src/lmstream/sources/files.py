@@ -9,10 +9,11 @@ import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from msgspec import Struct
 
+from lmstream.abilities import Traits
 from lmstream.dead_letters import firehose_failures, lambda_failures
 from lmstream.dead_letters.form import decode_or_none
 from lmstream.errors import ConfigError, SourceError
@@ -58,6 +59,22 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         which, of = self.share
         if not 0 <= which < of:
             raise ValueError(f"share: expected (which, of how many), saw ({which}, {of})")
+
+    def shares(self, count: int, /) -> list[dict[str, Any]]:
+        """A share of the files for each worker. They are listed here, once: workers that listed for themselves could
+        number a file that arrives meanwhile differently, and give two files the same row ids. Raises ConfigError."""
+        if STDIN in self.paths:
+            raise ConfigError("config.invalid", "run.workers: standard input is read by one process")
+        listed = tuple(listing(self.paths))
+        return [{"paths": listed, "share": (number, count)} for number in range(count)]
+
+    def remark(self) -> str:
+        """What is passed over in folders, so that nobody takes a part for the whole."""
+        passed = left_out(self.paths)
+        return f"{passed}; a file that is named itself is read whatever its name" if passed else ""
+
+
+TRAITS: Final = Traits(finite=True, takes=("limits",))
 
 
 class Files:

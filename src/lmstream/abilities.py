@@ -1,0 +1,143 @@
+"""What a source, a sink, a place of dead letters or its module may be able to do besides what each must: all optional.
+
+Nothing is registered: an ability is there when the methods or fields of its protocol are, whoever wrote the part.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from lmstream.interfaces import DeadLetterSink, Load, PoisonGuard, Standing
+from lmstream.model import TopicPartition
+
+
+class Traits(Struct, frozen=True, kw_only=True):
+    """What a module says of its part, as `TRAITS`, before any is made."""
+
+    takes: tuple[Literal["limits", "source"], ...] = ()
+    """What `make` takes beside the settings, by name: the engine's `limits`; `source`, the source's settings or None."""
+    finite: bool = False
+    """A source that ends by itself, and whose commits nobody needs: files. A person looks at its end. So log lines are
+    plain, endpoints off unless set, dead letters in ./dead-letters unless set, and a run without a row ends with 4."""
+    letters: Callable[[DeadLetterSink, Any], DeadLetterSink] | None = None
+    """A source whose letters have to be completed: wraps the place of dead letters; gets the source's settings too."""
+    unbounded_bytes: int = 0
+    """Bytes that a source's client takes for one partition whose batches inflate 20,000-fold; 0 when it has a bound."""
+    discards: bool = False
+    """A sink that delivers nothing. It takes finite sources only: offsets would be committed for rows thrown away."""
+    prints: bool = False
+    """A sink whose rows go to standard output: one process at a time, and no counts beside them."""
+
+
+# Of settings
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """Settings of a source that several workers divide among them; without it each worker reads all that is set, as
+    members of a group do."""
+
+    def shares(self, count: int, /) -> Sequence[Mapping[str, Any]]:
+        """The settings of `source` that each of `count` workers gets. Raises LmstreamError when it cannot be shared."""
+        ...
+
+
+@runtime_checkable
+class Remarked(Protocol):
+    """Settings that have something to say before a run."""
+
+    def remark(self) -> str:
+        """One sentence for the operator; empty for nothing."""
+        ...
+
+
+@runtime_checkable
+class InFolder(Protocol):
+    """Settings of dead letters in a folder of this machine, which also remembers over which records a process died."""
+
+    folder: str
+
+
+@runtime_checkable
+class OnCluster(Protocol):
+    """Settings of a source that reads a cluster."""
+
+    bootstrap: str
+
+
+@runtime_checkable
+class Buffering(Protocol):
+    """Settings of a source whose client holds bytes beside the budget of a run."""
+
+    fetch_bytes: int
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """Settings of a sink whose calls end by themselves."""
+
+    call_timeout: float
+
+
+@runtime_checkable
+class Pooled(Protocol):
+    """Settings of a sink that makes so many requests at once."""
+
+    concurrency: int
+
+
+# Of sources
+
+
+@runtime_checkable
+class Pausable(Protocol):
+    """A source of several partitions: one whose records cannot be settled does not stop the others."""
+
+    def pause(self, partitions: Iterable[TopicPartition], /) -> None:
+        """Read nothing of these until the next call."""
+        ...
+
+
+@runtime_checkable
+class Positions(Protocol):
+    """A source that knows how far it is behind."""
+
+    def standings(self) -> Mapping[TopicPartition, Standing]: ...
+
+
+@runtime_checkable
+class Loaded(Protocol):
+    """A source that unpacks what it reads, and asks before what is in flight."""
+
+    load: Callable[[], Load] | None
+    """Set by the runtime."""
+
+
+@runtime_checkable
+class Journaled(Protocol):
+    """A source that marks the record that it unpacks, for the case that the process dies of it."""
+
+    journal: PoisonGuard | None
+    """Set by the host."""
+
+
+# Of sinks
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A sink that can be tried before a start."""
+
+    async def check(self) -> None:
+        """Raises LmstreamError when rows could not be written."""
+        ...
+
+
+@runtime_checkable
+class Describable(Protocol):
+    """A sink whose service can be asked how it is set up, by a right of its own."""
+
+    async def describe(self) -> Mapping[str, Any]:
+        """Raises LmstreamError; `sink.denied` when only this question is not allowed."""
+        ...
