@@ -16,12 +16,15 @@ class Traits(Struct, frozen=True, kw_only=True):
     """What a module says of its part, as `TRAITS`, before any is made."""
 
     takes: tuple[Literal["limits", "source"], ...] = ()
-    """What `make` takes beside the settings, by name: the engine's `limits`; `source`, the source's settings or None."""
+    """What `make` takes beside the settings, by name: `limits` of the engine; `source`, the source's settings."""
     finite: bool = False
     """A source that ends by itself, and whose commits nobody needs: files. A person looks at its end. So log lines are
     plain, endpoints off unless set, dead letters in ./dead-letters unless set, and a run without a row ends with 4."""
     letters: Callable[[DeadLetterSink, Any], DeadLetterSink] | None = None
     """A source whose letters have to be completed: wraps the place of dead letters; gets the source's settings too."""
+    store: Callable[[Any, Callable[[str], None]], Any] | None = None
+    """Opens a place of dead letters for reading (a dead_letters.store.DeadLetterStore), from its settings and what gets
+    a line about each thing left out: for `lmstream dlq`."""
     unbounded_bytes: int = 0
     """Bytes that a source's client takes for one partition whose batches inflate 20,000-fold; 0 when it has a bound."""
     discards: bool = False
@@ -57,6 +60,14 @@ class InFolder(Protocol):
     """Settings of dead letters in a folder of this machine, which also remembers over which records a process died."""
 
     folder: str
+
+
+@runtime_checkable
+class InTopic(Protocol):
+    """Settings of dead letters in a topic; `bootstrap` is empty for that of the source."""
+
+    topic: str
+    bootstrap: str
 
 
 @runtime_checkable

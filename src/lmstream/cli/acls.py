@@ -15,7 +15,7 @@ from lmstream.config import load
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka.access import Access, Grant, brokers_of
 
-Names = Annotated[tuple[str, ...], Parameter(consume_multiple=False)]
+Names = tuple[str, ...]
 
 
 def acls(

@@ -8,43 +8,44 @@ import msgspec
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
-from lmstream.cli.letter_stores import Found, Store
-from lmstream.cli.letters import NO_FILTERS, NO_S3, Filters, S3Flags, reading, store_of
+from lmstream.cli.ending import conclude
+from lmstream.cli.flags import EngineFlags
+from lmstream.cli.letters import NOTHING, Letters, Which
 from lmstream.cli.refusals import refusals
-from lmstream.cli.replay import rehearse, remove_all, send_again
-from lmstream.cli.run import NO_SINK, SinkFlags
+from lmstream.cli.run import NO_SINK, SinkFlags, execute
+from lmstream.dead_letters.filters import Filters
+from lmstream.dead_letters.replay import Rehearsal, rehearse, remove_all
+from lmstream.dead_letters.replay import replay as again
+from lmstream.dead_letters.store import DeadLetterStore, Found, reading
+from lmstream.delivery import Settled
 from lmstream.engine import Engine
 from lmstream.errors import ConfigError, LmstreamError
+from lmstream.interfaces import Source
 from lmstream.model import DeadLetter
+from lmstream.runtime import Progress
 
 _PREVIEW: Final = 200
 _REJECTED: Final = 20
 
 
 def ls(
-    letters: str | None = None,
+    letters: Letters = None,
     /,
     *,
     limit: int = 100,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
-    filters: Filters = NO_FILTERS,
-    s3: S3Flags = NO_S3,
-    broker: BrokerFlags = NO_BROKER,
-    engine: EngineFlags = NO_ENGINE,
+    which: Which = NOTHING,
 ) -> int:
     """List dead letters, a line each.
 
     Parameters
     ----------
-    letters
-        Folder, s3://BUCKET/PREFIX or kafka://TOPIC. Default: what the configuration names.
     limit
         Most letters to list.
     as_json
         A JSON object a line.
     """
-    found, more = asyncio.run(_first(store_of(letters, s3, broker, engine)[0], filters, limit))
+    found, more = asyncio.run(_first(which.store(letters), which.filters, limit))
     if as_json:
         for each in found:
             terminal.print_json(_line(each), indent=None)
@@ -58,29 +59,24 @@ def ls(
 
 
 def show(
-    letters: str | None = None,
+    letters: Letters = None,
     /,
     *,
     limit: int = 10,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
-    filters: Filters = NO_FILTERS,
-    s3: S3Flags = NO_S3,
-    broker: BrokerFlags = NO_BROKER,
-    engine: EngineFlags = NO_ENGINE,
+    which: Which = NOTHING,
 ) -> int:
     """Show dead letters in full: why, which points and where they are, how the bytes begin.
 
     Parameters
     ----------
-    letters
-        Folder, s3://BUCKET/PREFIX or kafka://TOPIC. Default: what the configuration names.
     limit
         Most letters to show.
     as_json
         The letters themselves, a line each, with their bytes in base64: `run --files` takes them back.
     """
-    found, more = asyncio.run(_first(store_of(letters, s3, broker, engine)[0], filters, limit))
-    maker = None if as_json else _maker(engine)
+    found, more = asyncio.run(_first(which.store(letters), which.filters, limit))
+    maker = None if as_json else _maker(which.engine)
     for each in found:
         if as_json:
             terminal.print_json(msgspec.to_builtins(each.letter), indent=None)
@@ -92,25 +88,20 @@ def show(
 
 
 def stats(
-    letters: str | None = None,
+    letters: Letters = None,
     /,
     *,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
-    filters: Filters = NO_FILTERS,
-    s3: S3Flags = NO_S3,
-    broker: BrokerFlags = NO_BROKER,
-    engine: EngineFlags = NO_ENGINE,
+    which: Which = NOTHING,
 ) -> int:
     """Count dead letters by partition and reason.
 
     Parameters
     ----------
-    letters
-        Folder, s3://BUCKET/PREFIX or kafka://TOPIC. Default: what the configuration names.
     as_json
         One JSON object.
     """
-    counted = asyncio.run(_count(store_of(letters, s3, broker, engine)[0], filters))
+    counted = asyncio.run(_count(which.store(letters), which.filters))
     lines = [
         {"topic": topic, "partition": partition, "reason": reason, **tally}
         for (topic, partition, reason), tally in sorted(counted.items())
@@ -124,16 +115,13 @@ def stats(
 
 
 def replay(
-    letters: str | None = None,
+    letters: Letters = None,
     /,
     *,
     yes: bool = False,
     purge_delivered: bool = False,
-    filters: Filters = NO_FILTERS,
     sink: SinkFlags = NO_SINK,
-    s3: S3Flags = NO_S3,
-    broker: BrokerFlags = NO_BROKER,
-    engine: EngineFlags = NO_ENGINE,
+    which: Which = NOTHING,
 ) -> int:
     """Send dead letters through the engine again; without --yes only say what would come of it.
 
@@ -146,54 +134,67 @@ def replay(
 
     Parameters
     ----------
-    letters
-        Folder, s3://BUCKET/PREFIX or kafka://TOPIC. Default: what the configuration names.
     yes
         Deliver.
     purge_delivered
         Remove each letter of which all was delivered.
     """
-    store, kept = store_of(letters, s3, broker, engine)
+    store, kept = which.opened(letters)
     if sink.dead_letters is not None:
         kept = {}  # the settings of one kind of place are none of another's
     overrides: dict[str, Any] = {**kept, **sink.overrides(), "source.type": "files", "source.paths": ("letters",)}
-    config = engine.load(overrides)
+    config = which.engine.load(overrides)
     if not yes:
-        return asyncio.run(rehearse(store, filters, config))
+        return _rehearsed(asyncio.run(rehearse(store, which.filters, Engine(config.engine))))
     if not kept and sink.dead_letters is None:
         raise ConfigError("config.invalid", "what is refused again needs a place: give --dead-letters FOLDER")
     config.need("sink")
-    return asyncio.run(send_again(store, filters, config, purge=purge_delivered))
+    summaries: list[Progress] = []
+
+    async def run(source: Source, on_settled: Settled) -> None:
+        summaries.append(await execute(config, source, on_settled))
+
+    removed = asyncio.run(again(store, which.filters, run, purge=purge_delivered, say=terminal.say))
+    if purge_delivered:
+        terminal.say(f"{removed:,} letters removed")
+    return conclude(summaries[0], config)
 
 
 def purge(
-    letters: str | None = None,
+    letters: Letters = None,
     /,
     *,
     yes: bool = False,
     every: Annotated[bool, Parameter(name="--all")] = False,
-    filters: Filters = NO_FILTERS,
-    s3: S3Flags = NO_S3,
-    broker: BrokerFlags = NO_BROKER,
-    engine: EngineFlags = NO_ENGINE,
+    which: Which = NOTHING,
 ) -> int:
     """Remove dead letters for good; without --yes only say which.
 
     Parameters
     ----------
-    letters
-        Folder or s3://BUCKET/PREFIX. Default: what the configuration names.
     yes
         Remove them.
     every
         All letters: needed when no filter is given.
     """
-    if filters.given == every:
+    if which.filters.given == every:
         raise ConfigError("config.invalid", "purge needs filters such as --reason or --until, or --all without any")
-    return asyncio.run(remove_all(store_of(letters, s3, broker, engine)[0], filters, yes=yes))
+    done = asyncio.run(remove_all(which.store(letters), which.filters, yes=yes, say=terminal.say))
+    for place in done.named:
+        print(terminal.cell(place, limit=1000))
+    what = "letters removed" if yes else "letters would be removed; nothing was: give --yes"
+    terminal.say(f"{done.letters:,} {what}")
+    return 0
 
 
-async def _first(store: Store, filters: Filters, limit: int) -> tuple[list[Found], bool]:
+def _rehearsed(done: Rehearsal) -> int:
+    terminal.say(f"{done.letters:,} letters would give {done.rows:,} rows; nothing was sent: give --yes")
+    for reason, count in sorted(done.refused.items()):
+        terminal.say(f"{count:,} would be refused again: {terminal.cell(reason)}")
+    return 0
+
+
+async def _first(store: DeadLetterStore, filters: Filters, limit: int) -> tuple[list[Found], bool]:
     """Answer the first letters that fit, and whether there are more."""
     fits = filters.compiled()
     taken: list[Found] = []
@@ -206,7 +207,7 @@ async def _first(store: Store, filters: Filters, limit: int) -> tuple[list[Found
     return taken, False
 
 
-async def _count(store: Store, filters: Filters) -> dict[tuple[str, int, str], dict[str, Any]]:
+async def _count(store: DeadLetterStore, filters: Filters) -> dict[tuple[str, int, str], dict[str, Any]]:
     fits = filters.compiled()
     counted: dict[tuple[str, int, str], dict[str, Any]] = {}
     async with reading(store) as found:

@@ -22,7 +22,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 def lag(
     *,
-    topic: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    topic: tuple[str, ...] = (),
     group: str | None = None,
     watch: Annotated[float | None, Parameter(validator=validators.Number(gte=0.5))] = None,
     retention: str | None = None,

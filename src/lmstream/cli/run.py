@@ -42,9 +42,9 @@ class SourceFlags:
 
     source: str | None = None
     """kafka, files, or a module of yours. --files and --bootstrap say it too."""
-    files: Annotated[tuple[str, ...], Parameter(consume_multiple=False, allow_leading_hyphen=True)] = ()
+    files: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = ()
     """File or folder of bundles or dead letters, - for standard input; may be repeated."""
-    topic: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = ()
+    topic: tuple[str, ...] = ()
     """Topic to read; may be repeated."""
     group: str | None = None
     """Consumer group."""
@@ -110,7 +110,7 @@ def run(
     workers: int | None = None,
     strict: bool = False,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
-    settings: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=False)] = (),
+    settings: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     source: SourceFlags = _NO_SOURCE,
     broker: BrokerFlags = NO_BROKER,
     sink: SinkFlags = NO_SINK,

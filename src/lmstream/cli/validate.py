@@ -23,7 +23,7 @@ def validate(
     prices: Path | None = None,
     show_prices: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    topic: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    topic: tuple[str, ...] = (),
     broker: BrokerFlags = NO_BROKER,
     sink: SinkFlags = NO_SINK,
     engine: EngineFlags = NO_ENGINE,

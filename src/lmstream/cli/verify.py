@@ -23,10 +23,10 @@ NOT_VERIFIED = 3
 def verify(
     *,
     landed: str,
-    expected: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
+    expected: tuple[Path, ...] = (),
     topic: str | None = None,
-    from_: Annotated[tuple[str, ...], Parameter(name="--from", consume_multiple=False)] = (),
-    to: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    from_: Annotated[tuple[str, ...], Parameter(name="--from")] = (),
+    to: tuple[str, ...] = (),
     dead_letters: str | None = None,
     errors: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,

@@ -1,1 +1,1 @@
-"""Where dead letters are kept, and their form."""
+"""Where dead letters are kept, how they are read back, and how they are replayed or removed."""

@@ -4,13 +4,14 @@ import asyncio
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
 from lmstream import bounded
+from lmstream.abilities import Traits
 from lmstream.aws.asking import FULL, is_full
 from lmstream.bounded import BoundError
 from lmstream.dead_letters.form import encode, folder_of, name_of, other_name_of, same
@@ -101,4 +102,11 @@ class Letters:
             raise ConfigError("sink.disk", what) from error
 
 
+def _store(settings: Settings, say: Callable[[str], None]) -> Any:
+    from lmstream.dead_letters.store import FolderStore  # noqa: PLC0415 - for who reads letters, not for who writes them
+
+    return FolderStore(Path(settings.root), say)
+
+
+TRAITS: Final = Traits(store=_store)
 make = Letters

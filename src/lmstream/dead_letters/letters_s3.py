@@ -4,12 +4,13 @@ import asyncio
 import base64
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import md5
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
+from lmstream.abilities import Traits
 from lmstream.aws.answers import bound_async
 from lmstream.aws.asking import BUSY, asked, is_busy
 from lmstream.aws.clock import CLOCK, is_clock
@@ -216,4 +217,11 @@ def code_of(error: BaseException) -> str:
     return type(error).__name__
 
 
+def _store(settings: Settings, say: Callable[[str], None]) -> Any:
+    from lmstream.dead_letters.store import ObjectStore  # noqa: PLC0415 - for who reads letters, not for who writes them
+
+    return ObjectStore(settings, say)
+
+
+TRAITS: Final = Traits(store=_store)
 make = Letters

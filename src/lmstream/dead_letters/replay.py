@@ -2,25 +2,40 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct, field
 
-from lmstream.cli import terminal
-from lmstream.cli.ending import conclude
-from lmstream.cli.letter_stores import Found, Store
-from lmstream.cli.letters import Filters, reading
-from lmstream.cli.run import execute
-from lmstream.config import Config
 from lmstream.dead_letters import lambda_failures
+from lmstream.dead_letters.filters import Filters
+from lmstream.dead_letters.store import DeadLetterStore, Found, Say, log, reading
+from lmstream.delivery import Settled
 from lmstream.engine import Engine
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Batch, Drain
+from lmstream.interfaces import Batch, Drain, Source
 from lmstream.model import CLOSED, UNREADABLE, DeadLetter, Record, Status, TopicPartition
 
 _POLL: Final = 500  # letters in one poll of a replay, at most
 _NAMED: Final = 20
+
+
+class Rehearsal(Struct):
+    """What a replay would give."""
+
+    letters: int = 0
+    rows: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    """Letters that would be refused again, by reason."""
+
+
+class Removal(Struct):
+    """What was removed, or would be."""
+
+    letters: int = 0
+    named: list[str] = field(default_factory=list)
+    """The first places of those that would be removed."""
 
 
 class LetterSource:
@@ -55,34 +70,29 @@ class LetterSource:
         """The place of the letters is its owner's to close."""
 
 
-async def rehearse(store: Store, filters: Filters, config: Config) -> int:
-    """Say what a replay would give."""
-    fits, maker = filters.compiled(), Engine(config.engine)
-    letters = rows = 0
-    again: Counter[str] = Counter()
+async def rehearse(store: DeadLetterStore, filters: Filters, maker: Engine) -> Rehearsal:
+    """Say what a replay of the letters that fit would give. Sends nothing."""
+    fits, done = filters.compiled(), Rehearsal()
     async with reading(store) as found:
         async for each in found:
             if not fits(each):
                 continue
-            letters += 1
+            done.letters += 1
             if _is_stub(each.letter):
-                again[each.letter.reason or "no value"] += 1
+                done.refused[each.letter.reason or "no value"] += 1
                 continue
             try:
                 out = maker.fan_out(each.letter.record())
             except DecodeError as e:
-                again[e.reason] += 1
+                done.refused[e.reason] += 1
                 continue
-            rows += out.rows
+            done.rows += out.rows
             if out.rejected or out.parts:
-                again[out.rejected[0][1] if out.rejected else out.parts[0].reason] += 1
-    terminal.say(f"{letters:,} letters would give {rows:,} rows; nothing was sent: give --yes")
-    for reason, count in sorted(again.items()):
-        terminal.say(f"{count:,} would be refused again: {terminal.cell(reason)}")
-    return 0
+                done.refused[out.rejected[0][1] if out.rejected else out.parts[0].reason] += 1
+    return done
 
 
-class _Replayed:
+class _Taken:
     """What a replay took up, and what became of it."""
 
     def __init__(self, filters: Filters) -> None:
@@ -116,48 +126,54 @@ class _Replayed:
                 yield from places
 
 
-async def send_again(store: Store, filters: Filters, config: Config, *, purge: bool) -> int:
-    """Replay; with `purge`, remove each letter of which all was delivered. Answer the exit code of the run."""
-    replayed = _Replayed(filters)
+async def replay(
+    store: DeadLetterStore,
+    filters: Filters,
+    run: Callable[[Source, Settled], Awaitable[None]],
+    *,
+    purge: bool = False,
+    say: Say = log.warning,
+) -> int:
+    """Replay the letters that fit: `run` moves the records of a source to a sink, and tells what became of each.
+
+    With `purge`, remove each letter of which all was delivered; answers how many. Raises what `run` raises, and then
+    nothing was removed.
+    """
+    taken = _Taken(filters)
     async with reading(store) as found:
-        summary = await execute(config, LetterSource(found, replayed.take), replayed.note)
-        if replayed.stubs:
-            terminal.say(f"{replayed.stubs:,} letters hold no bytes or a whole batch: read those from their topic")
-        if purge:
-            entire = _Entire()
-            removed = sum([await _remove(store, each) for each in replayed.delivered() if entire.is_last(each)])
-            entire.tell_others()
-            terminal.say(f"{removed:,} letters removed")
-    return conclude(summary, config)
+        await run(LetterSource(found, taken.take), taken.note)
+        if taken.stubs:
+            say(f"{taken.stubs:,} letters hold no bytes or a whole batch: read those from their topic")
+        entire, removed = _Entire(say), 0
+        for each in taken.delivered() if purge else ():
+            if entire.is_last(each):
+                removed += await _remove(store, each, say)
+        entire.tell_others()
+    return removed
 
 
-async def remove_all(store: Store, filters: Filters, *, yes: bool) -> int:
-    """Remove the letters that fit; without `yes` name the first of them."""
-    fits, entire = filters.compiled(), _Entire()
-    removed = places = 0
+async def remove_all(store: DeadLetterStore, filters: Filters, *, yes: bool, say: Say = log.warning) -> Removal:
+    """Remove the letters that fit; without `yes` only say which they are."""
+    fits, entire, done = filters.compiled(), _Entire(say), Removal()
     async with reading(store) as found:
         async for each in found:
             if not fits(each) or not entire.is_last(each):
                 continue
             if yes:
-                removed += await _remove(store, each)
+                done.letters += await _remove(store, each, say)
                 continue
-            removed += each.of
-            places += 1
-            if places <= _NAMED:
-                print(terminal.cell(each.place, limit=1000))
+            done.letters += each.of
+            if len(done.named) < _NAMED:
+                done.named.append(each.place)
     entire.tell_others()
-    if yes:
-        terminal.say(f"{removed:,} letters removed")
-    else:
-        terminal.say(f"{removed:,} letters would be removed; nothing was: give --yes")
-    return 0
+    return done
 
 
 class _Entire:
     """Watches that a document of several letters goes only when all of them may go."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Say) -> None:
+        self._say = say
         self._missing: dict[str, int] = {}
 
     def is_last(self, found: Found) -> bool:
@@ -172,7 +188,7 @@ class _Entire:
     def tell_others(self) -> None:
         """Name the places that stay for some of their letters."""
         for place, left in self._missing.items():
-            terminal.say(f"{terminal.clean(place)}: {left:,} of its records stay, so it is left alone")
+            self._say(f"{place}: {left:,} of its records stay, so it is left alone")
 
 
 def _is_stub(letter: DeadLetter) -> bool:
@@ -180,11 +196,11 @@ def _is_stub(letter: DeadLetter) -> bool:
     return letter.reason in (CLOSED, UNREADABLE) or (letter.value is None and letter.reason != lambda_failures.REASON)
 
 
-async def _remove(store: Store, found: Found) -> int:
+async def _remove(store: DeadLetterStore, found: Found, say: Say) -> int:
     if not found.alone and not found.place.endswith(".json"):
         await store.remove(found)  # which says why it cannot
     if not found.alone:
-        terminal.say(f"{terminal.clean(found.place)}: holds more than one letter and is left alone")
+        say(f"{found.place}: holds more than one letter and is left alone")
         return 0
     await store.remove(found)
     return found.of

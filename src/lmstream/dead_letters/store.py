@@ -1,29 +1,40 @@
-"""Where dead letters are read from, one by one: a folder, a bucket, or a topic."""
+"""Read dead letters back, one by one, from a folder, a bucket or a topic; and remove them.
+
+What an event source mapping gave up (lambda_failures.py) lies in a folder or bucket as well: a document of several
+records, each of which is a letter here. So do lines of Firehose's error prefix (firehose_failures.py).
+"""
 
 import asyncio
 import gzip
 import io
+import logging
 import re
 import zlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
 from lmstream import bounded
 from lmstream.bounded import LETTER_LINE, BoundError
-from lmstream.cli import terminal
 from lmstream.dead_letters import firehose_failures, lambda_failures
 from lmstream.dead_letters.form import decode_or_none
+from lmstream.dead_letters.letters_s3 import Bucket
+from lmstream.dead_letters.letters_s3 import Settings as BucketSettings
 from lmstream.errors import ConfigError, LmstreamError, SinkError
 from lmstream.model import DeadLetter
 from lmstream.storage.line_files import landed_files, lines_of
 from lmstream.storage.objects import NO_LISTING, is_listing
 
+if TYPE_CHECKING:
+    from lmstream.kafka.settings import Settings as KafkaSettings
+
+log: Final = logging.getLogger("lmstream.dead_letters")
 _AHEAD: Final = 8  # objects fetched at a time
 _FIRST: Final = 8  # lines that tell what a file is
 _ERRORS: Final = re.compile(r"(?:^|/)(?:errors|[^/]*-failed|activePartition[^/]*)/")
@@ -55,8 +66,12 @@ class Found(Struct, frozen=True):
             return datetime.fromtimestamp(self.kept, UTC)
 
 
-class Store(Protocol):
-    """A place of dead letters."""
+Say = Callable[[str], None]
+"""Gets what is left out, one line each. Names in it are anybody's: what shows it escapes them."""
+
+
+class DeadLetterStore(Protocol):
+    """A place of dead letters that can be read."""
 
     def read(self) -> AsyncGenerator[Found]:
         """Every letter; what is none is left out, and said."""
@@ -67,24 +82,34 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+@asynccontextmanager
+async def reading(store: DeadLetterStore) -> AsyncIterator[AsyncGenerator[Found]]:
+    """The letters of a place, which is closed at the end."""
+    try:
+        async with aclosing(store.read()) as found:
+            yield found
+    finally:
+        await store.close()
+
+
 class FolderStore:
     """Letters in a folder, or in one file."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, say: Say = log.warning) -> None:
+        self._root, self._say = root, say
 
     async def read(self) -> AsyncGenerator[Found]:
         for path in [self._root] if self._root.is_file() else landed_files(self._root):
             try:
                 kept = path.stat().st_mtime
                 for number, (line, alone) in enumerate(_lines(lines_of(path, LETTER_LINE))):
-                    letters = _decoded(line, str(path), number)
+                    letters = _decoded(line, str(path), self._say, number)
                     for letter in letters:
                         yield Found(letter, str(path), kept, alone, len(letters))
             except FileNotFoundError:  # removed in between
                 continue
             except BoundError as e:  # whoever put it there must not keep the others from being seen
-                terminal.say(f"{terminal.clean(e.detail)}: no dead letter, left out")
+                self._say(f"{e.detail}: no dead letter, left out")
 
     async def remove(self, found: Found, /) -> None:
         try:
@@ -118,11 +143,9 @@ def _lines(lines: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
 class ObjectStore:
     """Letters in a bucket."""
 
-    def __init__(self, settings: Any) -> None:
-        from lmstream.dead_letters.letters_s3 import Bucket
-
+    def __init__(self, settings: BucketSettings, say: Say = log.warning) -> None:
         self._bucket = Bucket(settings)
-        self._settings = settings
+        self._settings, self._say = settings, say
 
     async def read(self) -> AsyncGenerator[Found]:
         waiting: deque[tuple[str, float, asyncio.Task[bytes | None]]] = deque()
@@ -151,13 +174,11 @@ class ObjectStore:
         key, kept, task = waiting.popleft()
         try:
             data = await task
+            letters = (
+                _all_of(data, self._bucket.place(key), self._say) if data else []
+            )  # none: removed in between, or not for us
         except BoundError as e:
-            terminal.say(f"{terminal.clean(e.detail)}: no dead letter, left out")
-            return []
-        try:
-            letters = _all_of(data, self._bucket.place(key)) if data else []  # none: removed in between, or not for us
-        except BoundError as e:
-            terminal.say(f"{terminal.clean(e.detail)}: no dead letter, left out")
+            self._say(f"{e.detail}: no dead letter, left out")
             return []
         return [Found(letter, key, kept, of=len(letters)) for letter in letters]
 
@@ -181,7 +202,7 @@ class ObjectStore:
             return False
         letter = name.endswith(".json") or _ERRORS.search(key)
         if size > (LETTER_LINE if letter else lambda_failures.LARGEST):
-            terminal.say(f"{terminal.clean(self._bucket.place(key))}: {size:,} bytes are no dead letter, left out")
+            self._say(f"{self._bucket.place(key)}: {size:,} bytes are no dead letter, left out")
             return False
         return True
 
@@ -204,15 +225,16 @@ class ObjectStore:
 class TopicStore:
     """Letters in a Kafka topic."""
 
-    def __init__(self, settings: Any) -> None:
-        self._settings = settings
+    def __init__(self, settings: "KafkaSettings", say: Say = log.warning) -> None:
+        """`settings` are those of a client of the one topic."""
+        self._settings, self._say = settings, say
 
     async def read(self) -> AsyncGenerator[Found]:
-        from lmstream.kafka.range_reader import Span, read_topic
+        from lmstream.kafka.range_reader import Span, read_topic  # noqa: PLC0415 - an extra, needed for topics only
 
         seen: set[tuple[str, int, int, int, str]] = set()
         async for record in read_topic(self._settings, Span({}, {})):
-            for letter in _decoded(record.value or b"", record.coordinates):
+            for letter in _decoded(record.value or b"", record.coordinates, self._say):
                 same = (letter.topic, letter.partition, letter.offset, letter.timestamp, letter.sha256)
                 if same not in seen:  # a letter that was written again is one more record
                     seen.add(same)
@@ -227,22 +249,22 @@ class TopicStore:
         """Nothing is held open."""
 
 
-def _all_of(data: bytes, place: str) -> list[DeadLetter]:
+def _all_of(data: bytes, place: str, say: Say) -> list[DeadLetter]:
     """The letters of an object: one, those of a document, or a line each of an error prefix. Raises BoundError."""
     zipped = data[:2] == _GZIP
     head = zlib.decompressobj(31).decompress(data, lambda_failures.HEAD) if zipped else data[: lambda_failures.HEAD]
     if not firehose_failures.begins(head):
-        return [] if zipped else _decoded(data, place)
+        return [] if zipped else _decoded(data, place, say)
     try:
         with gzip.open(io.BytesIO(data)) if zipped else io.BytesIO(data) as file:
             found = list(enumerate(bounded.lines(file, LETTER_LINE, place)))
     except (OSError, EOFError, zlib.error) as e:
-        terminal.say(f"{terminal.clean(place)}: {terminal.clean(str(e))}: left out")
+        say(f"{place}: {e}: left out")
         return []
-    return [letter for number, line in found for letter in _decoded(line, place, number)]
+    return [letter for number, line in found for letter in _decoded(line, place, say, number)]
 
 
-def _decoded(line: bytes, place: str, number: int = 0) -> list[DeadLetter]:
+def _decoded(line: bytes, place: str, say: Say, number: int = 0) -> list[DeadLetter]:
     """The letter of a line, or those of a document; what is neither is said. `number` is the line's in its place."""
     if returned := firehose_failures.read(line):
         return [returned.letter(place, number)]
@@ -251,5 +273,5 @@ def _decoded(line: bytes, place: str, number: int = 0) -> list[DeadLetter]:
     document = lambda_failures.read(line)
     problem = "no dead letter, left out" if document is None else document.problem
     if problem:
-        terminal.say(f"{terminal.clean(place)}: {terminal.clean(problem)}")
+        say(f"{place}: {problem}")
     return document.letters if document is not None else []

@@ -1,0 +1,77 @@
+"""Choose dead letters: by reason, topic, partition, offset and time."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Final
+
+from lmstream.dead_letters.store import Found
+from lmstream.errors import ConfigError
+
+_AGO: Final = re.compile(r"^(\d+)([smhd])$")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_SPAN: Final = re.compile(r"^(\d+)(?:-(\d+))?$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which letters; all of the filters must fit, and any value of one that is repeated."""
+
+    reason: tuple[str, ...] = ()
+    """Reason of the letter, as in decode.json or 'decode.*'; may be repeated."""
+    topic: tuple[str, ...] = ()
+    """Topic the record came from; may be repeated."""
+    partition: tuple[int, ...] = ()
+    """Partition the record came from; may be repeated."""
+    offset: tuple[str, ...] = ()
+    """Offset of the record, or the first and last as in 100-200; may be repeated."""
+    since: str | None = None
+    """Records from this time on: 2024-05-09T14:00Z, or 2h for two hours ago (s, m, h, d). UTC without a zone."""
+    until: str | None = None
+    """Records before this time."""
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is filtered."""
+        return self != Filters()
+
+    def compiled(self) -> Callable[[Found], bool]:
+        """Answer the filter. ConfigError for texts that are none."""
+        spans = [_span(text) for text in self.offset]
+        since, until = _moment("--since", self.since), _moment("--until", self.until)
+
+        def fits(found: Found) -> bool:
+            letter = found.letter
+            return (
+                (not self.reason or any(fnmatchcase(letter.reason, each) for each in self.reason))
+                and (not self.topic or letter.topic in self.topic)
+                and (not self.partition or letter.partition in self.partition)
+                and (not spans or any(first <= letter.offset <= last for first, last in spans))
+                and (since is None or found.time >= since)
+                and (until is None or found.time < until)
+            )
+
+        return fits
+
+
+def _span(text: str) -> tuple[int, int]:
+    found = _SPAN.match(text)
+    if not found:
+        raise ConfigError("config.invalid", f"--offset {text}: expected OFFSET or FIRST-LAST, as in 100-200")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def _moment(flag: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    if ago := _AGO.match(text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as e:
+        raise ConfigError(
+            "config.invalid", f"{flag} {text}: expected 2024-05-09T14:00Z, or 2h for two hours ago"
+        ) from e
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
