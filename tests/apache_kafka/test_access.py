@@ -11,7 +11,7 @@ from apache_kafka.conftest import SAID
 from apache_kafka.three import NODES, Three
 from lmstream.cli import main
 from lmstream.kafka.access import Access
-from lmstream.kafka.admin import administering
+from lmstream.kafka.provisioning import administering
 from lmstream.kafka.settings import Settings
 
 pytestmark = pytest.mark.skipif("bool(os.environ.get('LMSTREAM_TEST_BOOTSTRAP'))", reason="needs nodes of its own")

@@ -11,12 +11,13 @@ from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScram
 
 from apache_kafka.iam import IamBroker
 from lmstream.cli import main
+from lmstream.config import build_letters, load
 from lmstream.dead_letters import letters_kafka
-from lmstream.errors import SourceError
-from lmstream.kafka.admin import administering
+from lmstream.errors import SinkError, SourceError
 from lmstream.kafka.lag import lag
 from lmstream.kafka.producer import producing
-from lmstream.kafka.tls import Tls
+from lmstream.kafka.provisioning import administering
+from lmstream.kafka.settings import KafkaConnection
 from lmstream.model import DeadLetter
 from lmstream.sources import kafka
 from lmstream.sources.kafka import read_range
@@ -184,6 +185,39 @@ async def test_iam_reads_by_a_token_that_the_stand_in_checks(ours, topic, module
         await source.close()
 
 
+async def write_letter(sink):
+    try:
+        await sink.check()
+        await sink.write([DeadLetter(topic="t", partition=0, offset=1, timestamp=2, value=b"x", reason="decode.json")])
+    finally:
+        await sink.close()
+
+
+@pytest.mark.usefixtures("scram")
+async def test_dead_letters_with_brokers_of_their_own_go_through_sasl(ours, topic, monkeypatch):
+    """The source may be anywhere, and known by something else: their connection is their own."""
+    await ours.create_topic(topic)
+    own = {"type": "letters_kafka", "topic": topic, "bootstrap": ours.sasl, "security": "sasl_ssl"}
+    own |= {"ca": str(ours.certificates.ca), "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "lm"}
+    own |= {"sasl_password": "env:SASL_SECRET"}
+    elsewhere = {"source.type": "kafka", "source.bootstrap": "127.0.0.1:1", "source.topics": ("lm",)}
+    config = load(env={}, overrides=elsewhere | {f"dead_letters.{name}": value for name, value in own.items()})
+    await write_letter(build_letters(config))
+    assert len([each async for each in read_range(settings_of_letters(config), topic, {0: (None, None)})]) == 1
+    monkeypatch.setenv("SASL_SECRET", "wrong")
+    sink = build_letters(config)
+    with pytest.raises(SinkError, match=r"LMS-4008.*LMS-3016.*refused SCRAM-SHA-512"):
+        await sink.check()
+    await sink.close()
+
+
+def settings_of_letters(config):
+    """The source's settings over the connection of the letters."""
+    own = config.dead_letters.settings
+    its = {name: getattr(own, name) for name in KafkaConnection.__struct_fields__}
+    return kafka.Settings(topics=(own.topic,), **its)
+
+
 @pytest.mark.usefixtures("scram")
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN", "OAUTHBEARER", "AWS_MSK_IAM"])
 async def test_validate_connect_goes_through_sasl(ours, topic, mechanism, monkeypatch, capsys, tmp_path):
@@ -226,10 +260,5 @@ async def test_every_verb_and_dead_letters_go_through_sasl(ours, topic, tmp_path
     async with administering(chosen) as admin:
         partitions, _, _ = await admin.topic(topic)
         assert partitions == 1
-    sink = letters_kafka.Letters(letters_kafka.Settings(topic=topic, bootstrap=ours.sasl), tls=Tls(chosen))
-    try:
-        await sink.check()
-        await sink.write([DeadLetter(topic="t", partition=0, offset=1, timestamp=2, value=b"x", reason="decode.json")])
-    finally:
-        await sink.close()
+    await write_letter(letters_kafka.Letters(letters_kafka.Settings(topic=topic), source=chosen))
     assert len([each async for each in read_range(chosen, topic, {0: (None, None)})]) == 2

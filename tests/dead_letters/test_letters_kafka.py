@@ -78,6 +78,29 @@ async def test_what_is_wrong_is_said_before_a_start():
         build_letters(load(env={}, overrides={"dead_letters.type": "letters_kafka", "dead_letters.topic": "dlq"}))
 
 
+async def test_letters_have_a_connection_of_their_own_or_all_of_the_source_s(monkeypatch):
+    monkeypatch.setenv("SECRET", "s")
+    sasl = {"security": "sasl_ssl", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "lm"}
+    sasl |= {"sasl_password": "env:SECRET"}
+    source = {"type": "kafka", "bootstrap": "brokers:9096", "topics": ("lm",), "request_timeout_ms": 70_000, **sasl}
+    given = {f"source.{name}": value for name, value in source.items()}
+    there = {"dead_letters.type": "letters_kafka", "dead_letters.topic": "dlq"}
+    its = build_letters(load(env={}, overrides=given | there))
+    await its._tls.load()
+    assert its._tls.options["sasl_plain_username"] == "lm"
+    assert (its._settings.bootstrap, its._settings.request_timeout_ms) == ("brokers:9096", 10_000)
+    own = {f"dead_letters.{name}": value for name, value in {"bootstrap": "others:9096", **sasl}.items()}
+    for one in (own, own | {"dead_letters.sasl_username": "other"}):
+        sink = build_letters(load(env={}, overrides=given | there | one))
+        await sink._tls.load()
+        expected = one["dead_letters.sasl_username"]
+        assert sink._tls.options["sasl_plain_username"] == expected
+    plain = build_letters(load(env={}, overrides=given | there | {"dead_letters.bootstrap": "others:9092"}))
+    assert plain._tls.options == {"security_protocol": "PLAINTEXT", "ssl_context": None}
+    with pytest.raises(ConfigError, match="sasl_password is not set"):
+        build_letters(load(env={}, overrides=given | there | own | {"dead_letters.sasl_password": ""}))
+
+
 async def test_what_the_topic_takes_counts_and_not_only_what_we_send(monkeypatch):
     async with KafkaLab() as lab:
         await lab.create_topic("dlq")

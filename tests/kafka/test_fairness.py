@@ -26,7 +26,7 @@ async def test_a_stalled_partition_is_paused_and_the_others_go_on(module, monkey
     async with MockKafka() as mock:
         mock.create_topic(TOPIC, 2)
         # Of partition 0 none is settled, because its first letter cannot be written.
-        monkeypatch.setattr("sources.supervised.POLICY", msgspec.structs.replace(POLICY, held_offsets=5000))
+        monkeypatch.setattr("support.supervised.POLICY", msgspec.structs.replace(POLICY, held_offsets=5000))
         run = Run(mock, module)
         run.pipeline.letters._sink.script.extend([True] * 1000)
         await produce(mock, 0, [b"junk"] + [bundle()] * 7999)

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from lmstream.errors import ConfigError, SourceError
-from lmstream.kafka import connection, connection_probe
-from lmstream.kafka.group import librdkafka_member, librdkafka_thread
+from lmstream.kafka import connection, connection_probe, topics
+from lmstream.kafka.group import librdkafka_thread
 from lmstream.lab import KafkaLab
 from lmstream.model import TopicPartition
 from lmstream.sources import confluent, kafka
@@ -18,10 +18,9 @@ from support.kafka_scenarios import SCENARIOS, polled, produce
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(connection, "_TOPIC_WAIT", 0.1)
+    monkeypatch.setattr(topics, "_FRESH", 0.1)
     monkeypatch.setattr(connection_probe, "_KNOCK", 1.0)
     monkeypatch.setattr(connection, "_STOP", 2.0)
-    monkeypatch.setattr(librdkafka_member, "_TOPIC_WAIT", 0.1)
     monkeypatch.setattr(librdkafka_thread, "STOP", 2.0)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from lmstream.errors import ConfigError
 from lmstream.kafka import topics
-from lmstream.kafka.group.member import Health
+from lmstream.kafka.group.health import Health
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.topics import TopicWatch, Wanted
 

@@ -72,7 +72,7 @@ def acls(
 
 
 async def _work(settings: Any, access: Access, *, undo: bool, yes: bool, as_json: bool) -> None:
-    from lmstream.kafka.admin import administering
+    from lmstream.kafka.provisioning import administering
 
     steps = access.steps()
     async with administering(settings) as admin:

@@ -60,7 +60,7 @@ def topic(
 async def _work(
     settings: Any, name: str, size: tuple[int, int], wanted: dict[str, str], *, yes: bool, as_json: bool
 ) -> int:
-    from lmstream.kafka.admin import administering
+    from lmstream.kafka.provisioning import administering
 
     async with administering(settings) as admin:
         there = await admin.topic(name)

@@ -104,7 +104,7 @@ async def look_at_ends(settings: Any, readings: Readings) -> None:
 async def _ask_retention(config: Config, readings: Readings) -> None:
     """Keep what the topics' retention is; without it there is no time to data loss, and nothing else is missing."""
     try:
-        from lmstream.kafka.lag import admin, retentions
+        from lmstream.kafka.admin import admin, retentions
         from lmstream.kafka.tls import Tls
         from lmstream.kafka.topics import Wanted
     except (LmstreamError, ImportError):

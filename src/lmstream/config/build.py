@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from lmstream.abilities import InFolder, Journaled, OnCluster
 from lmstream.aws import asking
 from lmstream.config.config import Config
@@ -47,7 +45,7 @@ def build_letters(config: Config) -> DeadLetterSink:
     if part is None:
         what = "dead_letters.root is not set: name a folder (--dead-letters), or dead_letters.type, that outlives us"
         raise ConfigError("config.invalid", what)
-    sink: DeadLetterSink = _letters_in_kafka(config, part) if part.name == "letters_kafka" else part.make()
+    sink: DeadLetterSink = part.make(source=None if config.source is None else config.source.settings)
     form.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
     if config.source is not None and (completed := config.source.traits.letters) is not None:
         return completed(sink, config.source.settings)
@@ -69,25 +67,6 @@ async def check_letters(config: Config) -> None:
     finally:
         await sink.close()
     form.refuse_small("the place of dead letters", sink.largest, config.engine.limits)
-
-
-def _letters_in_kafka(config: Config, part: Part) -> DeadLetterSink:
-    """Make the sink with its connection: its own, or else that of the source."""
-    try:
-        from lmstream.kafka import settings, tls
-    except ImportError as e:
-        raise ConfigError("config.extra", "dead letters in Kafka need the extra [consumer]") from e
-    own = part.settings
-    if own.bootstrap:
-        same = ("bootstrap", "security", "ca", "cert", "key", "key_password")
-        connection = settings.Settings(topics=(own.topic,), **{name: getattr(own, name) for name in same})
-    elif config.source is not None and isinstance(config.source.settings, settings.Settings):
-        connection = config.source.settings
-        part = part._replace(settings=msgspec.structs.replace(own, bootstrap=connection.bootstrap))
-    else:
-        raise ConfigError("config.invalid", "dead_letters.bootstrap is not set, and the source is not kafka")
-    sink: DeadLetterSink = part.make(tls=tls.Tls(connection))
-    return sink
 
 
 def _guard(config: Config) -> CrashJournal | None:

@@ -24,7 +24,6 @@ _MEMORY: Final = 2  # times the budget, with the gaps between what comes and goe
 _OWN: Final = 80 * MIB  # of a process that has read nothing yet
 _KILL: Final = 30.0  # seconds after which Fargate and Kubernetes kill
 _AFTER: Final = 4.0  # seconds that a stop takes beyond the grace
-_TRIES: Final = 10  # a second apart
 _CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -185,9 +184,9 @@ async def live(config: Config) -> list[Check]:
 
 async def _kafka(config: Config) -> list[Check]:
     from lmstream.kafka import connection as client
+    from lmstream.kafka.admin import admin, committed, retentions
     from lmstream.kafka.connection_probe import knock
     from lmstream.kafka.greeting import greet
-    from lmstream.kafka.lag import admin, retentions
     from lmstream.kafka.settings import addresses
     from lmstream.kafka.tls import Tls
     from lmstream.kafka.topics import Wanted
@@ -234,7 +233,7 @@ async def _kafka(config: Config) -> list[Check]:
             what = f"{config.run.workers} workers share {few} partitions"
             checks.append(Check("workers", "warning", what, "the others are idle: lower run.workers"))
         async with asyncio.timeout(20), admin(settings, tls) as asking:
-            await _commits(asking, settings.group)
+            await committed(asking, settings.group, [])
             kept = await retentions(asking, topics)
         checks.append(Check(f"group {settings.group}", "ok", "its commits can be read"))
         checks += [Check(f"retention of {topic}", "ok", _kept(kept, topic)) for topic in topics]
@@ -252,21 +251,6 @@ def _kept(kept: Mapping[str, float | None], topic: str) -> str:
         return "the brokers do not say"
     seconds = kept[topic]
     return "no limit of time" if seconds is None else f"{seconds / 3600:,.1f} h: what an outage may last"
-
-
-async def _commits(asking: Any, group: str) -> None:
-    """Ask for the group's commits. A cluster that never had a group makes its topic of offsets first, some seconds."""
-    from aiokafka.errors import KafkaError
-
-    for last in (*[False] * _TRIES, True):
-        try:
-            await asking.list_consumer_group_offsets(group, partitions=[])
-        except KafkaError as e:
-            if last or not e.retriable:
-                raise
-            await asyncio.sleep(1)
-        else:
-            return
 
 
 def _answers(tls: Any) -> str:

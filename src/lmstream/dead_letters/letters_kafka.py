@@ -1,54 +1,50 @@
 """Keep dead letters in a Kafka topic: one record a letter, keyed by its coordinates, acknowledged by all replicas."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from aiokafka import AIOKafkaProducer
+from msgspec import Meta, structs
 
+from lmstream.abilities import Traits
 from lmstream.dead_letters.form import encode
 from lmstream.errors import ConfigError, SinkError
+from lmstream.kafka.admin import admin, topic_settings
+from lmstream.kafka.connection import stop
+from lmstream.kafka.greeting import greet_any
+from lmstream.kafka.producer import started
+from lmstream.kafka.settings import KafkaConnection, addresses
+from lmstream.kafka.tls import Tls
 from lmstream.model import DeadLetter
 from lmstream.settings import MIB
 
 _OVERHEAD: Final = 512  # bytes of a record batch of one beside key and value: header, varints, and some to spare
-_STOP: Final = 5.0  # seconds for a producer to stop
 _LIMIT: Final = "max.message.bytes"
+TRAITS: Final = Traits(takes=("source",))
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of dead letters in a topic. Without `bootstrap` it is in the source's cluster, with the source's TLS."""
+class Settings(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of dead letters in a topic. Without `bootstrap` it is in the source's cluster, and reached as the source
+    reaches it; with it, by the settings of a connection that stand here.
+    """
 
     topic: str
     """Topic of the letters; it must exist. Delete by age, do not compact: another record at the same coordinates (a
     topic made anew) would replace the first. It holds original bytes: keep it as private as the source's."""
     bootstrap: str = ""
     """Brokers as `host:port`, comma-separated; empty takes those of the source."""
-    security: Literal["plaintext", "ssl"] = "plaintext"
-    """With `bootstrap` only, as the next four are."""
-    ca: str = ""
-    cert: str = ""
-    key: str = ""
-    key_password: str = ""
-    """Where the key's password is: `env:NAME` or `file:PATH`. Never the password itself."""
     max_bytes: Annotated[int, Meta(ge=1024)] = 16 * MIB
     """Bytes of the largest record to send: below the topic's max.message.bytes, which is 1 MiB unless it was raised."""
     compression: Literal["none", "gzip"] = "gzip"
     request_timeout_ms: Annotated[int, Meta(ge=1)] = 10_000
     """Milliseconds one try of the client may take; then the write has failed. Keep it below delivery.timeout."""
 
-
-class Tls(Protocol):
-    """The TLS side of the connection, as the Kafka source has it: it follows renewals of the certificate."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """How aiokafka's clients connect: TLS, and SASL where the source has it."""
-        ...
-
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
+    def over(self, source: KafkaConnection) -> "Settings":
+        """These, with the connection of the source."""
+        its = {name: getattr(source, name) for name in KafkaConnection.__struct_fields__}
+        return structs.replace(self, **its | {"request_timeout_ms": self.request_timeout_ms})
 
 
 class Letters:
@@ -56,10 +52,17 @@ class Letters:
     with that key, and readers take the last.
     """
 
-    def __init__(self, settings: Settings, *, tls: Tls | None = None) -> None:
-        """`settings.bootstrap` must be set here; `tls` None is plaintext."""
+    def __init__(self, settings: Settings, *, source: Any = None) -> None:
+        """`source` is what the settings of the source are: letters without brokers of their own go over its connection.
+
+        Reads PEM files at once. Raises ConfigError for bad ones, and without any brokers.
+        """
+        if not settings.bootstrap:
+            if not isinstance(source, KafkaConnection):
+                raise ConfigError("config.invalid", "dead_letters.bootstrap is not set, and the source is not kafka")
+            settings = settings.over(source)
         self._settings = settings
-        self._tls = tls
+        self._tls = Tls(settings)
         self._producer: Any = None
         self._starting = asyncio.Lock()
         self.largest = settings.max_bytes - _OVERHEAD
@@ -69,6 +72,8 @@ class Letters:
         """Connect, find the topic and its limit. Raises SinkError `dead_letters.unavailable`, or ConfigError."""
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                await self._tls.start()
+                await greet_any(addresses(self._settings.bootstrap), self._tls)  # a producer only says "unable"
                 producer = await self._started()
                 # From metadata of all topics: asking for one by name would make it, where brokers may.
                 known = (await producer.client.fetch_all_metadata()).topics()
@@ -105,70 +110,36 @@ class Letters:
     async def close(self) -> None:
         """Stop the producer. Never raises, and takes some seconds at most."""
         await self._let_go(self._producer)
-        if self._tls is not None:
-            await self._tls.close()
+        await self._tls.close()
 
     async def _let_go(self, producer: Any) -> None:
         async with self._starting:
             if producer is None or producer is not self._producer:
                 return  # another write has let it go, and may have the next one by now
             self._producer = None
-        await _stopped(producer)
+        await stop(producer)
 
-    async def _started(self) -> Any:
+    async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                if self._tls is not None:
-                    await self._tls.start()
-                producer = self._made()
-                try:
-                    await producer.start()
-                except BaseException:
-                    await _stopped(producer)
-                    raise
-                self._producer = producer
+                await self._tls.start()
+                settings = self._settings
+                self._producer = await started(
+                    settings,
+                    self._tls,
+                    client_id="lmstream-letters",
+                    max_request_size=settings.max_bytes,
+                    compression_type=None if settings.compression == "none" else settings.compression,
+                    request_timeout_ms=settings.request_timeout_ms,
+                )
             return self._producer
-
-    def _made(self) -> Any:
-        try:
-            from aiokafka import AIOKafkaProducer  # noqa: PLC0415 - the folder of letters needs none of it
-        except ImportError as error:
-            raise ConfigError("config.extra", "dead letters in Kafka need the extra [consumer]") from error
-        settings = self._settings
-        return AIOKafkaProducer(
-            bootstrap_servers=settings.bootstrap,
-            client_id="lmstream-letters",
-            # Not idempotent: that takes a permission on the cluster, and a letter that is there twice is harmless.
-            acks="all",
-            max_request_size=settings.max_bytes,
-            compression_type=None if settings.compression == "none" else settings.compression,
-            request_timeout_ms=settings.request_timeout_ms,
-            **self._secured(),
-        )
-
-    def _secured(self) -> dict[str, Any]:
-        return {} if self._tls is None else self._tls.options
 
     async def _limit(self) -> int | None:
         """max.message.bytes of the topic; None when the broker does not say."""
-        from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415 - as above
-        from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # noqa: PLC0415 - as above
-
-        admin = AIOKafkaAdminClient(
-            bootstrap_servers=self._settings.bootstrap,
-            request_timeout_ms=self._settings.request_timeout_ms,
-            **self._secured(),
-        )
-        try:
-            await admin.start()
-            asked = ConfigResource(ConfigResourceType.TOPIC, self._settings.topic, configs={_LIMIT: None})
-            answers = await admin.describe_configs([asked])
-            entries = [entry for answer in answers for resource in answer.resources for entry in resource[4]]
-            return next((int(entry[1]) for entry in entries if entry[0] == _LIMIT), None)
-        except Exception:  # noqa: BLE001 - a role that may only write need not be allowed to ask
-            return None
-        finally:
-            await admin.close()
+        with contextlib.suppress(Exception):  # a role that may only write need not be allowed to ask
+            async with admin(self._settings, self._tls) as client:
+                return (await topic_settings(client, [self._settings.topic], _LIMIT)).get(self._settings.topic)
+        return None
 
     def _error(self, what: str) -> SinkError:
         place = f"topic {self._settings.topic} at {self._settings.bootstrap}"
@@ -184,17 +155,6 @@ def _seen(future: "asyncio.Future[Any]") -> None:
     """Look at what became of a letter, also when nobody waits for it any more, so that the loop does not report it."""
     if not future.cancelled():
         future.exception()
-
-
-async def _stopped(producer: Any) -> None:
-    """Stop a producer whatever state it is in: aiokafka's stop() may hang, or raise, when its brokers are gone."""
-    task = asyncio.ensure_future(producer.stop())
-    await asyncio.wait({task}, timeout=_STOP)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=1)
-    if task.done() and not task.cancelled():
-        task.exception()  # seen, so that the loop does not report it
 
 
 make = Letters

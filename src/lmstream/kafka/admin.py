@@ -1,152 +1,71 @@
-"""Administration of a cluster by librdkafka: ACLs, and a topic. For verbs of the command line, never for a run."""
+"""Ask brokers by aiokafka's administration client: commits of a group, settings of topics. It changes nothing."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka import admin as _admin
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
 
-from lmstream.errors import SourceError
-from lmstream.kafka.access import Grant
-from lmstream.kafka.librdkafka import secured
-from lmstream.kafka.settings import Settings
+from lmstream.kafka.settings import KafkaConnection
 from lmstream.kafka.tls import Tls
 
-kafka: Final[Any] = _admin
-"""Untyped: what the module offers is more than its stubs export."""
-_KINDS: Final = {
-    "cluster": kafka.ResourceType.BROKER,
-    "topic": kafka.ResourceType.TOPIC,
-    "group": kafka.ResourceType.GROUP,
-}
-"""librdkafka calls the cluster a broker in ACLs."""
-_SECONDS: Final = 30.0
+_LONGEST_MS: Final = 30_000  # for one request: a question is not worth the wait that a JoinGroup is
+_PATIENCE: Final = 10.0  # seconds for a new cluster to make its topic of offsets, before which no group has commits
+_AGAIN: Final = 0.2
+_RETENTION: Final = "retention.ms"
 
 
 @contextlib.asynccontextmanager
-async def administering(settings: Settings) -> AsyncIterator["Admin"]:
-    """A client for the time of the block. Raises ConfigError for certificates, SourceError when nobody answers."""
-    tls = Tls(settings)
+async def admin(connection: KafkaConnection, tls: Tls) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for the time of the block. Raises ConfigError for certificates, and what the client raises."""
     await tls.load()
-    with contextlib.ExitStack() as files:
-        yield Admin(
-            kafka.AdminClient(
-                {
-                    "bootstrap.servers": settings.bootstrap,
-                    "client.id": "lmstream",
-                    "log_level": 0,
-                    **secured(tls, files),
-                }
-            )
-        )
-
-
-class Admin:
-    """Questions and requests to one cluster."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def grants(self) -> set[Grant]:
-        """All ACLs that allow something by an exact name, from any host."""
-        kind, pattern = kafka.ResourceType.ANY, kafka.ResourcePatternType.ANY
-        every = kafka.AclBindingFilter(
-            kind, None, pattern, None, None, kafka.AclOperation.ANY, kafka.AclPermissionType.ANY
-        )
-        found = await _answer(self._client.describe_acls(every, request_timeout=_SECONDS))
-        names = {each: name for name, each in _KINDS.items()}
-        return {
-            Grant(each.principal, _told(each.operation), names[each.restype], each.name)  # type: ignore[arg-type]
-            for each in found
-            if each.restype in names
-            and each.resource_pattern_type == kafka.ResourcePatternType.LITERAL
-            and each.permission_type == kafka.AclPermissionType.ALLOW
-            and each.host == "*"
-        }
-
-    async def may_see(self, topic: str) -> bool:
-        """Whether this client's own certificate may look at a topic, which need not exist."""
-        (future,) = self._client.describe_topics(TopicCollection([topic]), request_timeout=_SECONDS).values()
-        try:
-            await asyncio.to_thread(future.result, _SECONDS)
-        except KafkaException as error:
-            return bool(error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART)
-        return True
-
-    async def allow(self, grants: Iterable[Grant]) -> None:
-        """Make ACLs; one that is there already stays as it is."""
-        listed = [_binding(each) for each in grants]
-        for future in self._client.create_acls(listed, request_timeout=_SECONDS).values():
-            await _answer(future)
-
-    async def forbid(self, grants: Iterable[Grant]) -> None:
-        """Remove exactly these ACLs."""
-        filters = [_filter(each) for each in grants]
-        for future in self._client.delete_acls(filters, request_timeout=_SECONDS).values():
-            await _answer(future)
-
-    async def topic(self, name: str) -> tuple[int, int, dict[str, str]] | None:
-        """Partitions, copies and what was set of a topic; None when there is none."""
-        known = (await _told_by(lambda: self._client.list_topics(timeout=_SECONDS))).topics
-        if name not in known:
-            return None
-        partitions = known[name].partitions
-        copies = min(len(each.replicas) for each in partitions.values())
-        asked = [kafka.ConfigResource(kafka.ConfigResource.Type.TOPIC, name)]
-        (future,) = self._client.describe_configs(asked, request_timeout=_SECONDS).values()
-        entries = await _answer(future)
-        return len(partitions), copies, {key: entry.value for key, entry in entries.items()}
-
-    async def create(self, name: str, partitions: int, copies: int, configs: Mapping[str, str]) -> None:
-        """Make a topic."""
-        topic = kafka.NewTopic(name, partitions, copies, config=dict(configs))
-        (future,) = self._client.create_topics([topic], request_timeout=_SECONDS).values()
-        await _answer(future)
-
-    async def grow(self, name: str, partitions: int) -> None:
-        """Add partitions up to so many."""
-        (future,) = self._client.create_partitions(
-            [kafka.NewPartitions(name, partitions)], request_timeout=_SECONDS
-        ).values()
-        await _answer(future)
-
-    async def configure(self, name: str, configs: Mapping[str, str]) -> None:
-        """Set these settings of a topic, and leave its others."""
-        put = kafka.AlterConfigOpType.SET
-        entries = [kafka.ConfigEntry(key, value, incremental_operation=put) for key, value in configs.items()]
-        resource = kafka.ConfigResource(kafka.ConfigResource.Type.TOPIC, name, incremental_configs=entries)
-        (future,) = self._client.incremental_alter_configs([resource], request_timeout=_SECONDS).values()
-        await _answer(future)
-
-
-def _binding(grant: Grant) -> Any:
-    return kafka.AclBinding(*_parts(grant))
-
-
-def _filter(grant: Grant) -> Any:
-    return kafka.AclBindingFilter(*_parts(grant))
-
-
-def _parts(grant: Grant) -> tuple[Any, ...]:
-    operation = next(each for each in kafka.AclOperation if _told(each) == grant.operation)
-    kind, pattern = _KINDS[grant.resource], kafka.ResourcePatternType.LITERAL
-    return kind, grant.name, pattern, grant.principal, "*", operation, kafka.AclPermissionType.ALLOW
-
-
-def _told(operation: Any) -> str:
-    """Kafka's word of an operation: CLUSTER_ACTION is ClusterAction."""
-    return "".join(part.capitalize() for part in operation.name.split("_"))
-
-
-async def _answer(future: Any) -> Any:
-    return await _told_by(lambda: future.result(_SECONDS))
-
-
-async def _told_by(ask: Any) -> Any:
+    client = AIOKafkaAdminClient(
+        bootstrap_servers=connection.bootstrap,
+        client_id="lmstream",
+        request_timeout_ms=min(connection.request_timeout_ms, _LONGEST_MS),
+        **tls.options,
+    )
     try:
-        return await asyncio.to_thread(ask)
-    except (KafkaException, TimeoutError) as error:
-        text = error.args[0].str() if error.args and hasattr(error.args[0], "str") else str(error) or "no answer"
-        raise SourceError("source.unreachable", f"the brokers say: {text}") from error
+        await client.start()
+        yield client
+    finally:
+        await client.close()
+
+
+async def committed(
+    client: AIOKafkaAdminClient, group: str, partitions: Sequence[KafkaPartition]
+) -> dict[KafkaPartition, int]:
+    """Next offset of the group, for partitions that have one. Raises KafkaError."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PATIENCE
+    while True:
+        try:
+            offsets = await client.list_consumer_group_offsets(group, partitions=partitions)
+        except KafkaError as error:
+            if loop.time() > until or not error.retriable:
+                raise
+            await asyncio.sleep(_AGAIN)
+        else:
+            return {tp: each.offset for tp, each in offsets.items() if each.offset >= 0}
+
+
+async def topic_settings(client: AIOKafkaAdminClient, topics: Iterable[str], name: str) -> dict[str, int]:
+    """One setting of each topic that is a number; nothing where brokers do not say, as they need not."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic, configs={name: None}) for topic in topics]
+    try:
+        answers = await client.describe_configs(asked)
+    except (KafkaError, NotImplementedError, ValueError, LookupError, TypeError):
+        return {}
+    resources = [resource for answer in answers for resource in answer.resources]
+    # (error, message, kind, topic, entries), and an entry begins with name and value.
+    return {each[3]: int(entry[1]) for each in resources for entry in each[4] if entry[0] == name and entry[1]}
+
+
+async def retentions(client: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, float | None]:
+    """Seconds that each topic keeps records; None without a limit, nothing where brokers do not say."""
+    found = await topic_settings(client, topics, _RETENTION)
+    return {topic: ms / 1000 if ms >= 0 else None for topic, ms in found.items()}

@@ -68,15 +68,7 @@ class Opened:
         try:
             for each in batch:
                 if each.offset >= self._next:
-                    yield Record(
-                        topic=tp.topic,
-                        partition=tp.partition,
-                        offset=each.offset,
-                        timestamp=-1 if each.timestamp is None else each.timestamp,
-                        value=each.value,
-                        key=each.key,
-                        headers=tuple(each.headers),
-                    )
+                    yield record_of(tp, each, tuple(each.headers))
         except (ValueError, IndexError, KafkaError) as error:
             # A header's key that is no UTF-8, or bytes that are no record. Its parser cannot go on after either.
             del batch
@@ -145,6 +137,19 @@ class Opened:
 
     def _closed(self, reason: str, why: str) -> Record:
         return closed(self.tp, self._raw, reason, why)
+
+
+def record_of(tp: TopicPartition, message: Any, headers: tuple[tuple[str, bytes | None], ...]) -> Record:
+    """What aiokafka read as a record of ours: a message of its consumer, or one of its parser of batches."""
+    return Record(
+        topic=tp.topic,
+        partition=tp.partition,
+        offset=message.offset,
+        timestamp=-1 if message.timestamp is None else message.timestamp,
+        value=message.value,
+        key=message.key,
+        headers=headers,
+    )
 
 
 def closed(tp: TopicPartition, raw: Raw, reason: str, why: str) -> Record:

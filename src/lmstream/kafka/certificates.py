@@ -19,7 +19,7 @@ from lmstream.aws.answers import bound_async
 from lmstream.aws.clock import CLOCK, is_clock
 from lmstream.bounded import BoundError
 from lmstream.errors import ConfigError
-from lmstream.kafka.settings import Settings
+from lmstream.kafka.settings import KafkaConnection
 from lmstream.settings import MIB
 
 AWSSM: Final = "awssm:"
@@ -98,7 +98,7 @@ def as_path(data: bytes) -> Iterator[str]:
         yield out.name
 
 
-def of_files(settings: Settings) -> Identity:
+def of_files(settings: KafkaConnection) -> Identity:
     """Read the PEM files that the settings name. ConfigError that names the one that cannot be read."""
     key_at = settings.key or settings.cert
     mode = 0
@@ -164,7 +164,7 @@ class _Secret(Struct, rename="camel"):
     private_key_password: str = ""
 
 
-async def of_secret(settings: Settings) -> Identity:
+async def of_secret(settings: KafkaConnection) -> Identity:
     """Get the secret that the setting `cert` names. ConfigError when it cannot be had, or is no certificate and key.
 
     Needs secretsmanager:GetSecretValue on this secret, and kms:Decrypt on its key when that is one of your own.
@@ -185,7 +185,7 @@ async def of_secret(settings: Settings) -> Identity:
     )
 
 
-async def secret_of(settings: Settings, reference: str) -> str | bytes:
+async def secret_of(settings: KafkaConnection, reference: str) -> str | bytes:
     """Get the text of a secret, `awssm:NAME`. ConfigError when it cannot be had."""
     name = reference.removeprefix(AWSSM)
     try:
@@ -204,7 +204,7 @@ async def secret_of(settings: Settings, reference: str) -> str | bytes:
     return found
 
 
-def _client(settings: Settings, name: str) -> Any:
+def _client(settings: KafkaConnection, name: str) -> Any:
     try:
         import aioboto3  # noqa: PLC0415 - only who keeps the key in a secret needs it
         from aiobotocore.config import AioConfig  # noqa: PLC0415 - as above

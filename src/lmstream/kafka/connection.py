@@ -1,39 +1,33 @@
 """Connect to Kafka: a start that says exactly what is wrong, and a stop that always comes back."""
 
 import asyncio
+import contextlib
 import difflib
 import inspect
 import json
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final, Protocol
 
 import msgspec
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import (
+    BrokerResponseError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+    kafka_errors,
+)
 
+from lmstream.delivery.tasks import end
 from lmstream.errors import ConfigError, LmstreamError, SourceError
-from lmstream.interfaces import Load
+from lmstream.kafka.answers import Answers
 from lmstream.kafka.connection_probe import knock_any
 from lmstream.kafka.greeting import greet_any
-from lmstream.kafka.group.member import LostError
+from lmstream.kafka.group.health import LostError
 from lmstream.kafka.settings import Settings, addresses, client_settings
 from lmstream.kafka.tls import Tls
-from lmstream.kafka.topics import Wanted
-from lmstream.model import TopicPartition
-
-try:
-    from aiokafka import AIOKafkaConsumer
-    from aiokafka.errors import (
-        BrokerResponseError,
-        GroupAuthorizationFailedError,
-        KafkaError,
-        OffsetOutOfRangeError,
-        TopicAuthorizationFailedError,
-        kafka_errors,
-    )
-
-    from lmstream.kafka.answers import Answers
-    from lmstream.kafka.taking import Journal, Taker, Trouble
-except ImportError as _error:
-    raise ConfigError("config.extra", "the kafka source needs the extra [consumer]") from _error
+from lmstream.kafka.topics import Wanted, present
 
 
 class FencedInstanceIdError(BrokerResponseError):  # type: ignore[misc] # aiokafka is untyped
@@ -44,7 +38,6 @@ class FencedInstanceIdError(BrokerResponseError):  # type: ignore[misc] # aiokaf
 
 kafka_errors.setdefault(FencedInstanceIdError.errno, FencedInstanceIdError)
 
-_TOPIC_WAIT: Final = 3.0  # seconds for a topic made a moment ago to appear in the metadata
 _ASK: Final = 10.0  # seconds for an answer about topics
 _STOP: Final = 5.0  # seconds for a consumer to leave its group
 
@@ -59,16 +52,26 @@ async def connect(
     Raises ConfigError or SourceError (unreachable, tls, topic) within about the start-up timeout, or twice that where
     names take as long to look up: the client looks them up again.
     """
-    found, seconds = addresses(settings.bootstrap), settings.startup_timeout_ms / 1000
     Answers.allow(settings.fetch_bytes, settings.batch_bytes)
+    tls = tls or Tls(settings)
+    async with reached(settings, tls):
+        return await _started(settings, tls, group=group, uncommitted=uncommitted)
+
+
+@contextlib.asynccontextmanager
+async def reached(settings: Settings, tls: Tls) -> AsyncIterator[None]:
+    """Load what makes us known, and see that a broker lets us in; then start a client within the block.
+
+    Raises ConfigError or SourceError that say exactly what is wrong, also for a block that takes too long.
+    """
+    found, seconds = addresses(settings.bootstrap), settings.startup_timeout_ms / 1000
     try:
-        tls = tls or Tls(settings)
         async with asyncio.timeout(seconds):
             context = await tls.load()
         await knock_any(found, context, client_cert=bool(settings.cert), lookup=seconds)
         async with asyncio.timeout(seconds):
             await greet_any(found, tls)
-            return await _started(settings, tls, group=group, uncommitted=uncommitted)
+            yield
     except TimeoutError as error:
         raise SourceError("source.unreachable", f"{settings.bootstrap}: no start in time") from error
 
@@ -103,7 +106,11 @@ async def _started(settings: Settings, tls: Tls, *, group: bool, uncommitted: bo
         raise ConfigError("config.invalid", f"client: aiokafka refuses its settings: {error}") from error
     try:
         await consumer.start()
-        await _topics(consumer, settings)
+        there = await present(consumer.topics, settings)
+        # topics() looks without remembering: Apache Kafka tells the partitions only of topics that the client asks for.
+        # Never of one that is not there: brokers that make topics when they are asked for would make it.
+        wanted = sorted(Wanted(settings.topics).of(there))
+        await consumer._client.set_topics(wanted)  # noqa: SLF001 - no public way without a subscription
     except LmstreamError:
         await stop(consumer)
         raise
@@ -116,19 +123,6 @@ async def _started(settings: Settings, tls: Tls, *, group: bool, uncommitted: bo
         await stop(consumer)
         raise
     return consumer
-
-
-async def _topics(consumer: AIOKafkaConsumer, settings: Settings) -> None:
-    wanted, wait = Wanted(settings.topics), settings.on_topic_missing == "wait"
-    loop = asyncio.get_running_loop()
-    until = loop.time() + _TOPIC_WAIT
-    while missing := wanted.absent(there := await consumer.topics(), wait=wait):
-        if loop.time() > until:
-            raise SourceError("source.topic", f"{', '.join(missing)} at {settings.bootstrap}")
-        await asyncio.sleep(0.2)
-    # topics() looks without remembering: Apache Kafka tells the partitions only of topics that the client asks for.
-    # Never of one that is not there: brokers that make topics when they are asked for would make it.
-    await consumer._client.set_topics(sorted(wanted.of(there)))  # noqa: SLF001 - no public way without a subscription
 
 
 def topics_of(consumer: AIOKafkaConsumer, settings: Settings) -> tuple[str, ...]:
@@ -155,19 +149,21 @@ async def topics_there(consumer: AIOKafkaConsumer, known: Iterable[str] | None, 
     return [name for name in known if consumer.partitions_for_topic(name)]
 
 
-async def stop(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer whatever state it is in. Never raises, and takes some seconds at most.
+class Client(Protocol):
+    """Any client of aiokafka that is stopped by `stop()`."""
 
-    In a task of its own: aiokafka's stop() raises CancelledError when its brokers are gone, which would pass for a
-    cancellation of ours and skip whatever the caller has still to close.
+    async def stop(self) -> None: ...
+
+
+async def stop(client: Client) -> None:
+    """Stop a consumer or producer whatever state it is in. Never raises, and takes some seconds at most.
+
+    In a task of its own: aiokafka's stop() may hang when its brokers are gone, and raises CancelledError, which would
+    pass for a cancellation of ours and skip whatever the caller has still to close.
     """
-    task = asyncio.ensure_future(consumer.stop())
+    task = asyncio.ensure_future(client.stop())
     await asyncio.wait({task}, timeout=_STOP)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=1)
-    if task.done() and not task.cancelled():
-        task.exception()  # seen, so that the loop does not report it
+    await end(task, 1)
 
 
 def _free(settings: Settings) -> dict[str, Any]:
@@ -183,19 +179,6 @@ def _free(settings: Settings) -> dict[str, Any]:
                 expected = type(default).__name__
                 raise ConfigError("config.invalid", f"client.{name}: expected {expected}, saw {value!r}") from error
     return found
-
-
-def taker(
-    consumer: AIOKafkaConsumer,
-    settings: Settings,
-    *,
-    skip: bool,
-    load: Callable[[], Load] | None = None,
-    journal: Journal | None = None,
-    on_trouble: Callable[[TopicPartition, Trouble | None], None] | None = None,
-) -> Taker:
-    """What takes the records of a consumer that was just connected."""
-    return Taker(consumer, settings.batch_bytes, skip=skip, load=load, journal=journal, on_trouble=on_trouble)
 
 
 def checked(settings: Settings) -> None:

@@ -8,22 +8,21 @@ from typing import Any, Final
 
 import msgspec
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, NotCoordinatorForGroupError
+from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from lmstream.errors import SourceError
 from lmstream.kafka import connection
+from lmstream.kafka.admin import admin, committed, retentions
 from lmstream.kafka.aiokafka_inside import positions
 from lmstream.kafka.settings import Settings
+from lmstream.kafka.taking import Taker
 from lmstream.kafka.tls import Tls
 from lmstream.model import TopicPartition
 
 _LOOK: Final = 64 * 1024  # bytes of a partition fetched to see its oldest unread record; one batch comes in any case
 _PATIENCE: Final = 10.0  # seconds for all partitions to answer
 _POLL_MS: Final = 200
-_RETENTION: Final = "retention.ms"
 
 
 class Lag(Struct, frozen=True, kw_only=True):
@@ -59,9 +58,9 @@ async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag
             for p in sorted(consumer.partitions_for_topic(topic) or ())
         ]
         async with admin(settings, tls) as client:
-            committed = await _committed(client, settings.group, partitions)
+            commits = await committed(client, settings.group, partitions)
             kept = {} if retention is not None else await retentions(client, connection.topics_of(consumer, settings))
-        oldest = await _oldest(consumer, partitions, committed, settings)
+        oldest = await _oldest(consumer, partitions, commits, settings)
         stands = dict(positions(consumer, (TopicPartition(*tp) for tp in partitions)))
         # Behind a transaction that is open records wait which nobody may read yet: they are unread all the same.
         if barred := [tp for tp in partitions if tp not in oldest and tp in stands and stands[tp] < _end(consumer, tp)]:
@@ -71,7 +70,7 @@ async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag
             finally:
                 await connection.stop(open_one)
         now = time.time()
-        return [_of(consumer, tp, committed, oldest, stands, retention or kept.get(tp.topic), now) for tp in partitions]
+        return [_of(consumer, tp, commits, oldest, stands, retention or kept.get(tp.topic), now) for tp in partitions]
     except KafkaError as error:
         raise SourceError("source.unreachable", f"{type(error).__name__}: {error}") from error
     finally:
@@ -81,13 +80,13 @@ async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag
 def _of(
     consumer: Any,
     tp: KafkaPartition,
-    committed: Mapping[KafkaPartition, int],
+    commits: Mapping[KafkaPartition, int],
     oldest: Mapping[KafkaPartition, tuple[int, int]],
     stands: Mapping[KafkaPartition, int],
     retention: float | None,
     now: float,
 ) -> Lag:
-    end, at = consumer.highwater(tp), committed.get(tp)
+    end, at = consumer.highwater(tp), commits.get(tp)
     first = oldest.get(tp)
     # Where the group has nothing, or what it has is gone, it begins at what is there; what lies before the first record
     # (markers of transactions, aborted records) nobody waits for.
@@ -113,7 +112,7 @@ async def ends(settings: Settings, known: Mapping[TopicPartition, int]) -> dict[
     consumer = await connection.connect(small, group=False)
     try:
         partitions = [KafkaPartition(*tp) for tp in known]
-        taker = connection.taker(consumer, small, skip=True)
+        taker = Taker(consumer, small.batch_bytes, skip=True)
         consumer.assign(partitions)
         for tp, at in known.items():
             consumer.seek(KafkaPartition(*tp), at)
@@ -128,23 +127,6 @@ async def ends(settings: Settings, known: Mapping[TopicPartition, int]) -> dict[
         await connection.stop(consumer)
 
 
-async def _committed(
-    client: AIOKafkaAdminClient, group: str, partitions: list[KafkaPartition]
-) -> dict[KafkaPartition, int]:
-    """Next offset of the group, for partitions that have one. A new cluster has no coordinator for a moment."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + _PATIENCE
-    while True:
-        try:
-            offsets = await client.list_consumer_group_offsets(group, partitions=partitions)
-        except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
-            if loop.time() > until:
-                raise
-            await asyncio.sleep(_POLL_MS / 1000)
-        else:
-            return {tp: each.offset for tp, each in offsets.items() if each.offset >= 0}
-
-
 async def _oldest(
     consumer: Any, partitions: list[KafkaPartition], start: Mapping[KafkaPartition, int], settings: Settings
 ) -> dict[KafkaPartition, tuple[int, int]]:
@@ -152,7 +134,7 @@ async def _oldest(
 
     A fetch, not ListOffsets: it answers with the end too, and with the right one also on brokers whose list is wrong.
     """
-    taker = connection.taker(consumer, settings, skip=True)
+    taker = Taker(consumer, settings.batch_bytes, skip=True)
     consumer.assign(partitions)
     begins = await consumer.beginning_offsets(partitions)
     for tp in partitions:
@@ -188,43 +170,3 @@ def _readable(consumer: Any, tp: KafkaPartition) -> float:
         return math.inf
     stable = consumer.last_stable_offset(tp)
     return float(end if stable is None or stable < 0 else min(end, stable))
-
-
-class admin:  # noqa: N801 - used like a function
-    """`async with admin(settings, tls) as client`: an administration client that only asks."""
-
-    def __init__(self, settings: Settings, tls: Tls) -> None:
-        self._settings, self._tls = settings, tls
-        self._client: AIOKafkaAdminClient | None = None
-
-    async def __aenter__(self) -> AIOKafkaAdminClient:
-        await self._tls.load()
-        self._client = AIOKafkaAdminClient(
-            bootstrap_servers=self._settings.bootstrap,
-            client_id="lmstream",
-            **self._tls.options,
-            request_timeout_ms=min(self._settings.request_timeout_ms, 30_000),
-        )
-        await self._client.start()
-        return self._client
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._client is not None:
-            await self._client.close()
-
-
-async def retentions(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> dict[str, float | None]:
-    """Seconds that each topic keeps records; None without a limit, nothing where brokers do not say."""
-    resources = [ConfigResource(ConfigResourceType.TOPIC, topic, configs={_RETENTION: None}) for topic in topics]
-    found: dict[str, float | None] = {}
-    try:
-        answers = await client.describe_configs(resources)
-    except (KafkaError, NotImplementedError, ValueError, LookupError, TypeError):
-        return found
-    for answer in answers:
-        for resource in answer.resources:
-            _error, _message, _kind, name, entries = resource[:5]
-            for entry in entries:
-                if entry[0] == _RETENTION and entry[1]:
-                    found[name] = int(entry[1]) / 1000 if int(entry[1]) >= 0 else None
-    return found

@@ -4,7 +4,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from operator import methodcaller
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import confluent_kafka.admin  # noqa: F401 - the client in C imports it at its first answer: too late without descriptors
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from lmstream.errors import ConfigError
 from lmstream.kafka.certificates import as_path
-from lmstream.kafka.group.member import LostError, log
+from lmstream.kafka.group.health import LostError, log
 from lmstream.kafka.rereading import UNREAD
 from lmstream.kafka.settings import Settings, client_settings
 from lmstream.kafka.tls import Tls
@@ -49,6 +49,25 @@ UNREADABLE: Final = (
     KafkaError._NOT_IMPLEMENTED,  # noqa: SLF001 - as above; a codec that it does not know
 )
 """What librdkafka says of batches that it cannot open. It passes over some of them, so nothing behind them counts."""
+
+
+class Passed(NamedTuple):
+    """The next offset to read of a partition: all records below it were taken before."""
+
+    tp: TopicPartition
+    offset: int
+    size: int = 0
+
+
+class Barred(NamedTuple):
+    """A partition that the client cannot read from an offset on (negative: its beginning)."""
+
+    tp: TopicPartition
+    offset: int
+
+
+Taken = tuple[int, Record | Passed | Barred]
+"""The epoch of its partition when it was taken, and the record, or how far the client is without one."""
 
 
 class Voice:

@@ -62,7 +62,7 @@ async def read_range(
     comes as a record that is `closed`, as a run with source.on_unreadable = "skip" has it.
     """
     consumer = await connection.connect(msgspec.structs.replace(settings, topics=(topic,)), group=False)
-    taker = connection.taker(consumer, settings, skip=True)
+    taker = Taker(consumer, settings.batch_bytes, skip=True)
     loop = asyncio.get_running_loop()
     try:
         parts = {KafkaPartition(topic, n): bounds for n, bounds in ranges.items()}

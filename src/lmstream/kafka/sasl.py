@@ -15,7 +15,7 @@ from msgspec import Struct
 from lmstream.errors import ConfigError, LmstreamError, SourceError
 from lmstream.kafka import certificates, msk_iam, oauth
 from lmstream.kafka.certificates import AWSSM
-from lmstream.kafka.settings import Settings, addresses
+from lmstream.kafka.settings import KafkaConnection, addresses
 
 IAM: Final = "AWS_MSK_IAM"
 _USERS: Final = frozenset({"SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"})
@@ -36,7 +36,7 @@ class _User(Struct):
 class Sasl:
     """What makes one client known by SASL. `load` reads it; tokens are fetched before the last one ends."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: KafkaConnection) -> None:
         """Raises ConfigError for settings that contradict each other, or lack something."""
         self._settings = settings
         self._user = _User("", "")
@@ -170,7 +170,7 @@ def provider_of(sasl: Sasl) -> Any:
     return Provider()
 
 
-def _callback(settings: Settings) -> Callable[[str], tuple[str, float]]:
+def _callback(settings: KafkaConnection) -> Callable[[str], tuple[str, float]]:
     """The tokens as librdkafka asks for them: in a thread of its own, before the last one ends."""
 
     def token(_config: str) -> tuple[str, float]:
@@ -190,7 +190,7 @@ def _end_of(token: str) -> float:
         return time.time() + _STEP
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: KafkaConnection) -> None:
     given = [name for name in (*_OF_USERS, *_OF_TOKENS, "sasl_mechanism") if getattr(settings, name)]
     if not settings.security.startswith("sasl_"):
         if given:
@@ -218,7 +218,7 @@ def _check(settings: Settings) -> None:
         raise ConfigError("config.invalid", what)
 
 
-def _check_user(settings: Settings) -> None:
+def _check_user(settings: KafkaConnection) -> None:
     if not settings.sasl_password:
         raise ConfigError("config.invalid", "sasl_password is not set: env:NAME, file:PATH, or awssm:NAME of a secret")
     if not settings.sasl_username and not settings.sasl_password.startswith(AWSSM):
@@ -228,7 +228,7 @@ def _check_user(settings: Settings) -> None:
         raise ConfigError("config.invalid", "sasl_password must be env:NAME, file:PATH or awssm:NAME")
 
 
-def _check_oauth(settings: Settings) -> None:
+def _check_oauth(settings: KafkaConnection) -> None:
     if bool(settings.oauth_token) == bool(settings.oauth_url):
         raise ConfigError("config.invalid", "OAUTHBEARER needs oauth_token, or else oauth_url with oauth_client_id")
     if settings.oauth_url:

@@ -1,4 +1,4 @@
-"""Settings of the Kafka source, and the addresses in them."""
+"""Settings of a connection to Kafka and of the source that uses one, and the addresses in them."""
 
 import re
 from typing import Annotated, Final, Literal
@@ -12,24 +12,13 @@ Milliseconds = Annotated[int, Meta(ge=1)]
 Bytes = Annotated[int, Meta(ge=1024)]
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the Kafka source. Timeouts are those that survive a broker restart; change them in tests."""
+class KafkaConnection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How brokers are reached: by the source, by letters in a topic, by verbs. `lmstream.kafka.tls.Tls` makes of it
+    what a client takes.
+    """
 
     bootstrap: str
     """Brokers as `host:port`, comma-separated."""
-    topics: tuple[str, ...]
-    """Topics to read. One that begins with ^ is a regular expression of whole names, as `^lm[.]metrics[.].*`: topics
-    that match and appear later are read from their beginning, without a restart."""
-    on_topic_missing: Literal["stop", "wait"] = "stop"
-    """What a start does when a topic that is named is not there: end with an error, or wait until it appears. While it
-    runs a topic that is gone is waited for in any case; and for a pattern that no topic matches."""
-    topics_refresh_ms: Milliseconds = 30_000
-    """How often the brokers are asked for topics and partitions that have appeared. While a topic is missing they are
-    asked every second."""
-    group: str = "lmstream"
-    """Consumer group: members of one group share the partitions, and its offsets are all the state there is."""
-    start_from: Literal["earliest", "latest"] = "earliest"
-    """Where partitions start for which the group has no commit. A commit always wins."""
     security: Literal["plaintext", "ssl", "sasl_ssl", "sasl_plaintext"] = "plaintext"
     """How brokers are reached: `ssl` with a client certificate (mTLS) is what MSK and this project prefer."""
     sasl_mechanism: Literal["", "SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER", "AWS_MSK_IAM"] = ""
@@ -64,6 +53,26 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """AWS region of the secret; empty takes that of its ARN, else that of the environment."""
     secrets_endpoint_url: str = ""
     """Another endpoint for the secret: a VPC endpoint, or a local one."""
+    request_timeout_ms: Milliseconds = 30_000
+    """How long one request may take."""
+
+
+class Settings(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the Kafka source. Timeouts are those that survive a broker restart; change them in tests."""
+
+    topics: tuple[str, ...]
+    """Topics to read. One that begins with ^ is a regular expression of whole names, as `^lm[.]metrics[.].*`: topics
+    that match and appear later are read from their beginning, without a restart."""
+    on_topic_missing: Literal["stop", "wait"] = "stop"
+    """What a start does when a topic that is named is not there: end with an error, or wait until it appears. While it
+    runs a topic that is gone is waited for in any case; and for a pattern that no topic matches."""
+    topics_refresh_ms: Milliseconds = 30_000
+    """How often the brokers are asked for topics and partitions that have appeared. While a topic is missing they are
+    asked every second."""
+    group: str = "lmstream"
+    """Consumer group: members of one group share the partitions, and its offsets are all the state there is."""
+    start_from: Literal["earliest", "latest"] = "earliest"
+    """Where partitions start for which the group has no commit. A commit always wins."""
     client_rack: str = ""
     """Availability zone, to read from replicas nearby."""
     fetch_bytes: Bytes = 4 * MIB

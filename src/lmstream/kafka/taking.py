@@ -18,9 +18,9 @@ from msgspec import Struct
 from lmstream.errors import coded
 from lmstream.interfaces import Load
 from lmstream.kafka.batch_guard import Raw
-from lmstream.kafka.batch_opening import Opened, closed, damaged
+from lmstream.kafka.batch_opening import Opened, closed, damaged, record_of
 from lmstream.kafka.fetch_guard import Guard, carried
-from lmstream.kafka.group.member import log
+from lmstream.kafka.group.health import log
 from lmstream.kafka.heap import trimmer
 from lmstream.model import KILLS, Record, TopicPartition
 from lmstream.settings import MIB
@@ -163,10 +163,11 @@ class Taker:
         # All that is there, up to the room: rows of one poll share requests.
         while self._room > 0:
             found = await self._consumer.getmany(*partitions, timeout_ms=int(wait * 1000))
-            for messages in found.values():
+            for kafka, messages in found.items():
                 if messages[-1].headers and carried(messages[-1].headers) is not None:
                     messages.pop()  # its lane has it
-                taken += [record(message) for message in messages]
+                tp = TopicPartition(*kafka)
+                taken += [record_of(tp, message, message.headers) for message in messages]
             taken += self._from_lanes()
             if not found:
                 break
@@ -305,16 +306,3 @@ class Taker:
             if self._journal is not None:
                 self._journal.opened()
         return True
-
-
-def record(message: Any) -> Record:
-    """A message of the client as a record."""
-    return Record(
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        timestamp=-1 if message.timestamp is None else message.timestamp,
-        value=message.value,
-        key=message.key,
-        headers=message.headers,
-    )

@@ -13,7 +13,7 @@ from lmstream.errors import ConfigError, coded
 from lmstream.kafka import certificates
 from lmstream.kafka.certificates import Identity
 from lmstream.kafka.sasl import Sasl
-from lmstream.kafka.settings import Settings
+from lmstream.kafka.settings import KafkaConnection
 
 log: Final = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Tls:
     (half a file, a key of another certificate, one that has expired, no answer) changes nothing.
     """
 
-    def __init__(self, settings: Settings, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: KafkaConnection, *, now: Callable[[], float] = time.time) -> None:
         """Read PEM files at once (ConfigError for bad ones); a secret is read by `load`. `now` is in unix seconds."""
         self.context: ssl.SSLContext | None = None
         """The context, for good; None in plaintext, and before `load` when the certificate is in a secret."""
@@ -244,7 +244,7 @@ def context_for(ca: bytes | None, name: str) -> ssl.SSLContext:
     return context
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: KafkaConnection) -> None:
     """Refuse settings that contradict each other."""
     named = [name for name in ("ca", "cert", "key", "key_password") if getattr(settings, name)]
     if settings.security.endswith("plaintext") and named:

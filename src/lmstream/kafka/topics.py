@@ -3,10 +3,11 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from lmstream.errors import ConfigError, LmstreamError, coded
-from lmstream.kafka.group.member import log
+from lmstream.errors import ConfigError, LmstreamError, SourceError, coded
+from lmstream.kafka.group.health import log
+from lmstream.kafka.settings import Settings
 
 if TYPE_CHECKING:
     from lmstream.kafka.group.supervisor import Supervisor
@@ -15,6 +16,8 @@ _PATTERN: Final = "^"  # no name of a topic has it: letters, digits, dot, dash a
 _INTERNAL: Final = "__"  # __consumer_offsets, __transaction_state: patterns never mean these
 _SURE: Final = 3.0
 """Seconds that a topic has to be away before it is missed: a broker that has just started may not know it yet."""
+_FRESH: Final = 3.0  # seconds for a topic made a moment ago to appear in the metadata
+_AGAIN: Final = 0.2
 TICK: Final = 1.0
 """Seconds between two looks: at what the client knows already, and at the brokers while a topic is missing."""
 
@@ -53,6 +56,24 @@ class Wanted:
     def absent(self, there: Collection[str], *, wait: bool) -> tuple[str, ...]:
         """What keeps a start from going on: names that are not there, unless they are to be waited for."""
         return () if wait else tuple(sorted(self.named - set(there)))
+
+
+Topics = TypeVar("Topics", bound=Collection[str])
+
+
+async def present(ask: Callable[[], Awaitable[Topics]], settings: Settings) -> Topics:
+    """Answer what `ask` does, once the topics are there without which there is no start.
+
+    Raises SourceError `source.topic` when one is not there after some seconds, unless it is to be waited for.
+    """
+    wanted, wait = Wanted(settings.topics), settings.on_topic_missing == "wait"
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _FRESH
+    while missing := wanted.absent(there := await ask(), wait=wait):
+        if loop.time() > until:
+            raise SourceError("source.topic", f"{', '.join(missing)} at {settings.bootstrap}")
+        await asyncio.sleep(_AGAIN)
+    return there
 
 
 class TopicWatch:

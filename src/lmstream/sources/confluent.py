@@ -8,7 +8,7 @@ from typing import Final
 
 from lmstream.abilities import Traits
 from lmstream.errors import ConfigError
-from lmstream.kafka.group.member import Health
+from lmstream.kafka.group.health import Health
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.rereading import Rereading
 from lmstream.kafka.settings import Settings

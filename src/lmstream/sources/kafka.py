@@ -2,7 +2,7 @@
 
 from lmstream.kafka.connection import checked
 from lmstream.kafka.group.aiokafka_member import AiokafkaMember
-from lmstream.kafka.group.member import Health
+from lmstream.kafka.group.health import Health
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.range_reader import Range, read_range
 from lmstream.kafka.settings import Settings

@@ -13,13 +13,26 @@ from msgspec import Struct
 from lmstream.errors import LmstreamError, coded
 from lmstream.kafka import connection
 from lmstream.kafka.aiokafka_inside import positions
-from lmstream.kafka.group.member import LostError, log
+from lmstream.kafka.group.health import LostError, log
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.taking import Taker
 from lmstream.model import Record, TopicPartition
 
 _WAIT: Final = 0.05  # seconds a look may take: the client beside it waits for it
 _RETRY: Final = 2.0  # seconds between two tries to connect
+
+
+def taker_for(source: Supervisor, consumer: AIOKafkaConsumer) -> Taker:
+    """What takes the records of a consumer that was just connected for a member of this source."""
+    settings = source.settings
+    return Taker(
+        consumer,
+        settings.batch_bytes,
+        skip=settings.on_unreadable == "skip",
+        load=source.load,
+        journal=source.journal,
+        on_trouble=source.held,
+    )
 
 
 class _Part(Struct):
@@ -132,14 +145,7 @@ class Aside:
                     text = "the guarded reader cannot connect, next try in %.0f s: %s"
                     log.warning(text, _RETRY, error, extra=coded(error.reason))
                 else:
-                    self._taker = connection.taker(
-                        self._consumer,
-                        self._settings,
-                        skip=self._settings.on_unreadable == "skip",
-                        load=self._source.load,
-                        journal=self._source.journal,
-                        on_trouble=self._source.held,
-                    )
+                    self._taker = taker_for(self._source, self._consumer)
         return self._consumer, self._taker
 
     async def _assign(self, consumer: AIOKafkaConsumer, taker: Taker) -> None:

@@ -2,21 +2,24 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from lmstream.errors import SourceError, coded
-from lmstream.kafka.group.librdkafka_shared import Barred, Passed, Shared, Taken
-from lmstream.kafka.group.member import LostError, log
+from lmstream.kafka.group.health import LostError, log
+from lmstream.kafka.group.member import OffsetsGoneError
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.group.thread_worker import Worker
 from lmstream.kafka.librdkafka import (
     DENIED,
     UNKNOWN,
     UNREADABLE,
+    Barred,
+    Passed,
+    Taken,
     Voice,
     consumer_of,
     fatal,
@@ -29,6 +32,9 @@ from lmstream.kafka.rereading import is_unread
 from lmstream.kafka.settings import client_settings
 from lmstream.model import TopicPartition
 
+if TYPE_CHECKING:
+    from lmstream.kafka.group.librdkafka_member import LibrdkafkaMember
+
 STOP: Final = 5.0
 """Seconds for a consumer to leave its group, and for the event loop to end what the thread waits for."""
 _RECORDS: Final = 2_000  # records taken from the client at a time
@@ -38,21 +44,10 @@ OnLoop = Coroutine[Any, Any, None]
 class ClientThread:
     """One client from its start to its end: what the event loop asks of it first, what runs in its thread below."""
 
-    def __init__(
-        self,
-        source: Supervisor,
-        shared: Shared,
-        *,
-        took: Callable[[Mapping[TopicPartition, int], Collection[TopicPartition]], OnLoop],
-        revoked: Callable[[Collection[TopicPartition]], OnLoop],
-        released: Callable[[Collection[TopicPartition]], OnLoop],
-    ) -> None:
-        """The thread waits while these run on the event loop. `took` has the offsets to begin at and which of them the
-        group has to be told; `revoked` settles partitions before they go, `released` lets them go as they are.
-        """
+    def __init__(self, source: Supervisor, member: "LibrdkafkaMember") -> None:
+        """The thread waits while the member takes partitions, and settles them before they go, on the event loop."""
         self._source, self._settings = source, source.settings
-        self._shared = shared
-        self._took, self._revoked, self._released = took, revoked, released
+        self._member = member
         self._loop = asyncio.get_running_loop()
         strategy = client_settings(source.settings).get("partition_assignment_strategy", "cooperative-sticky")
         self._incremental = "cooperative" in str(strategy)
@@ -119,6 +114,25 @@ class ClientThread:
             await self._worker.call(lambda: consumer.commit(offsets=wanted, asynchronous=True))
         return done
 
+    def commit_and_wait(self, offsets: Mapping[TopicPartition, int]) -> asyncio.Future[None]:
+        """Commit before the client does anything else. Raises as `commit`."""
+        consumer = self._running
+
+        def commit() -> None:
+            answers = consumer.commit(offsets=placed_at(offsets), asynchronous=False)
+            if failed := next((each.error for each in answers if each.error is not None), None):
+                raise KafkaException(failed)
+
+        return self._worker.call(commit)
+
+    def bounds(self, partitions: Collection[TopicPartition]) -> asyncio.Future[dict[TopicPartition, tuple[int, int]]]:
+        """Ask the brokers for the first offset of each, and the one behind the last. Raises what the client raises."""
+        consumer, timeout = self._running, self._settings.commit_timeout_ms / 1000
+        asked = {tp: KafkaPartition(*tp) for tp in partitions}
+        return self._worker.call(
+            lambda: {tp: consumer.get_watermark_offsets(each, timeout=timeout) for tp, each in asked.items()}
+        )
+
     def back(self, places: Mapping[TopicPartition, int]) -> asyncio.Future[None]:
         """Read these again from their offsets on. Raises what the client raises."""
         return self._worker.call(lambda: self._back(places))
@@ -159,30 +173,30 @@ class ClientThread:
         consumer = self._consumer
         if consumer is None:
             return []
-        self._pause(consumer, pauses | (self._barred & self._shared.owned.keys()))
+        self._pause(consumer, pauses | (self._barred & self._member.owned.keys()))
         taken: list[Taken] = []
         message = consumer.poll(wait)
         # Message by message: in a batch, those from before a rebalance could not be told from those after it.
-        while message is not None and self._shared.failure is None:
+        while message is not None and self._member.failure is None:
             error, tp = message.error(), TopicPartition(str(message.topic()), int(message.partition() or 0))
             if tp in self._barred:
                 pass  # fetched before: it is read again, aside
             elif error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
                 taken += self._at_end(tp, message)
-            elif error is not None and error.code() in UNREADABLE and tp in self._shared.owned:
+            elif error is not None and error.code() in UNREADABLE and tp in self._member.owned:
                 log.warning(
                     "%s/%d is read aside for a while: librdkafka cannot read it: %s %s",
                     *(*tp, error.name(), error.str()),
                     extra=coded("source.unreadable"),
                 )
                 self._bar(consumer, [tp])
-                taken.append((self._shared.owned[tp], Barred(tp, self._next.get(tp, int(message.offset() or -1)))))
+                taken.append((self._member.owned[tp], Barred(tp, self._next.get(tp, int(message.offset() or -1)))))
             elif error is not None:
-                self._judge(consumer, message, error)
+                self._judge(message, error)
             else:
                 record = record_of(message)
                 self._source.health.headers_unread += is_unread(record.headers)
-                if (epoch := self._shared.owned.get(record.tp)) is not None:
+                if (epoch := self._member.owned.get(record.tp)) is not None:
                     self._next[record.tp] = record.offset + 1
                     taken.append((epoch, record))
                     room -= record.size
@@ -193,7 +207,7 @@ class ClientThread:
 
     def _at_end(self, tp: TopicPartition, message: Message) -> list[Taken]:
         """How far the client is, when offsets without a record lie behind the last one taken."""
-        epoch, offset = self._shared.owned.get(tp), int(message.offset() or 0)
+        epoch, offset = self._member.owned.get(tp), int(message.offset() or 0)
         if epoch is None or offset <= self._next.setdefault(tp, offset):
             return []
         self._next[tp] = offset
@@ -207,49 +221,31 @@ class ClientThread:
     def _back(self, places: Mapping[TopicPartition, int]) -> None:
         consumer = self._consumer
         for tp, offset in places.items():
-            if consumer is not None and tp in self._barred and tp in self._shared.owned:
+            if consumer is not None and tp in self._barred and tp in self._member.owned:
                 consumer.seek(KafkaPartition(tp.topic, tp.partition, offset))
                 self._next[tp] = offset
             self._barred.discard(tp)
 
     def _pause(self, consumer: Consumer, wanted: frozenset[TopicPartition]) -> None:
-        already = self._paused & self._shared.owned.keys()
+        already = self._paused & self._member.owned.keys()
         if more := wanted - already:
             consumer.pause([KafkaPartition(*tp) for tp in more])
         if fewer := already - wanted:
             consumer.resume([KafkaPartition(*tp) for tp in fewer])
         self._paused = wanted
 
-    def _judge(self, consumer: Consumer, message: Message, error: KafkaError) -> None:
+    def _judge(self, message: Message, error: KafkaError) -> None:
         place = f"{message.topic()}/{message.partition()}: " if message.topic() else ""
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own code
-            self._lost_offset(consumer, TopicPartition(str(message.topic()), int(message.partition() or 0)), error)
+            tp = TopicPartition(str(message.topic()), int(message.partition() or 0))
+            if tp not in self._next:
+                raise LostError("offset", f"{place}{error.str()}")
+            raise OffsetsGoneError({tp: self._next[tp]})
         self._dead = self._dead or is_fatal(error)
-        self._shared.unknown = self._shared.unknown or error.code() in UNKNOWN
+        self._member.unknown = self._member.unknown or error.code() in UNKNOWN
         if (lost := lost_by(error, place)) is not None:
             raise lost
         self._on_error(error)
-
-    def _lost_offset(self, consumer: Consumer, tp: TopicPartition, error: KafkaError) -> None:
-        """Find where to go on when an offset is gone, make that the group's, and let a new member begin there."""
-        asked, timeout = KafkaPartition(*tp), self._settings.commit_timeout_ms / 1000
-        position = self._next.get(tp)
-        before = self._source.health.lost_by_retention
-        try:
-            begin, end = consumer.get_watermark_offsets(asked, timeout=timeout)
-            if position is None:
-                raise LostError("offset", f"{tp.topic}/{tp.partition}: {error.str()}")
-            target = self._source.gone(tp, position, begin, end)
-            # No longer ours: what was settled before the jump is history, and must not be committed over it.
-            self._on_loop(self._released([tp]))
-            answers = consumer.commit(offsets=placed_at({tp: target}), asynchronous=False)
-            if answers[0].error is not None:
-                self._source.health.lost_by_retention = before  # found again, and counted then
-                raise LostError("offset", f"{tp.topic}/{tp.partition}: cannot go on: {answers[0].error}")
-        except KafkaException as caught:
-            self._source.health.lost_by_retention = before  # as above
-            raise LostError("offset", f"{tp.topic}/{tp.partition}: cannot go on: {caught}") from caught
-        raise LostError("offset", f"going on at the earliest offset of {tp.topic}/{tp.partition}")
 
     # --- in the thread: what the client says ---------------------------------------------------------------------
 
@@ -257,9 +253,9 @@ class ClientThread:
         self._source.health.last_error = f"{error.name()} {error.str()}"
         if is_fatal(error):
             self._dead = True
-            self._shared.failure = fatal(error)
+            self._member.failure = fatal(error)
         elif error.code() in DENIED:
-            self._shared.failure = LostError("denied", error.str())
+            self._member.failure = LostError("denied", error.str())
         else:
             log.info("librdkafka says: %s %s", error.name(), error.str())
 
@@ -281,12 +277,12 @@ class ClientThread:
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         placed: dict[TopicPartition, int] = {}
         try:
-            if not self._shared.closed:
+            if not self._member.closed:
                 placed, pinned = self._placed(consumer, partitions)
-                self._on_loop(self._took(placed, pinned))
+                self._on_loop(self._member.took(placed, pinned))
         except (KafkaException, RuntimeError, TimeoutError) as error:
             log.warning("partitions were assigned and cannot be placed: %r", error, extra=coded("source.stuck"))
-            self._shared.failure = LostError("client", f"partitions cannot be placed: {error!r}")
+            self._member.failure = LostError("client", f"partitions cannot be placed: {error!r}")
             placed = {}  # without a place nothing may be read
         if self._incremental:
             consumer.incremental_assign(placed_at(placed))
@@ -321,11 +317,11 @@ class ClientThread:
         return placed, pinned
 
     def _on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
-        if not self._shared.closed:
+        if not self._member.closed:
             try:
-                self._on_loop(self._revoked([TopicPartition(each.topic, each.partition) for each in partitions]))
+                self._on_loop(self._member.revoked([TopicPartition(each.topic, each.partition) for each in partitions]))
             except (RuntimeError, TimeoutError) as error:
-                self._shared.failure = LostError("client", f"partitions could not be given up in order: {error!r}")
+                self._member.failure = LostError("client", f"partitions could not be given up in order: {error!r}")
         if self._incremental:
             consumer.incremental_unassign(partitions)
         else:

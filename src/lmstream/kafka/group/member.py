@@ -1,107 +1,317 @@
-"""A member of a consumer group, as the supervisor needs it of any client library, and the ways in which it is lost."""
+"""A member of a consumer group: what members do alike, whichever client library they have.
 
-import itertools
-import logging
-from collections.abc import Collection, Mapping
-from typing import Final, Literal, Protocol
+A client is asked for records by one call at a time, which a poll waits for only so long: a call that takes longer lives
+on until a later poll, because one that is cancelled may lose what it took. What arrived is held until a poll has room.
+"""
 
-from msgspec import Struct, field
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from lmstream.delivery.tasks import end
+from lmstream.errors import LmstreamError, SourceError
 from lmstream.interfaces import Batch, Standing
-from lmstream.model import TopicPartition
+from lmstream.kafka.connection import lost
+from lmstream.kafka.group.health import LostError, next_epoch
+from lmstream.kafka.topics import TopicWatch
+from lmstream.model import Record, TopicPartition
 
-log: Final = logging.getLogger("lmstream.sources.kafka")
+if TYPE_CHECKING:
+    from lmstream.kafka.group.supervisor import Supervisor
 
-State = Literal["starting", "running", "draining", "suspect", "recreating", "stopped"]
-Cause = Literal["client", "silent", "denied", "fenced", "offset", "renewed", "start"]
-"""Why a member was given up: an error of its client, no answer in time, missing rights, another member under the same
-instance id, an offset that is gone, a renewed certificate that only a new client takes, or no start."""
-
-_EPOCHS: Final = itertools.count(1)  # of the process: a source made anew must not use those of the one before
-
-
-def next_epoch() -> int:
-    """Answer an assignment epoch that no member of this process has had."""
-    return next(_EPOCHS)
+WAIT: Final = 0.2
+"""Seconds a poll waits for records."""
+BUSY_WAIT: Final = 0.02
+"""Seconds a poll waits when there is no room: room may come at any moment."""
 
 
-_MIXED: Final = (
-    'members of one group must be of one kind: another one has the other source.type ("kafka" and "confluent" share no '
-    "protocol), or is another application. Stop all of them and start them with one kind, or take another source.group "
-    "(docs/decisions/0007)"
-)
+class OffsetsGoneError(Exception):
+    """The client is to read offsets that brokers do not have."""
+
+    def __init__(self, places: Mapping[TopicPartition, int]) -> None:
+        super().__init__()
+        self.places = places
 
 
-class LostError(Exception):
-    """A member cannot go on; another one can."""
+class Member(ABC):
+    """One client, one membership, from its start to its end. Every call ends by itself in a bounded time.
 
-    def __init__(self, cause: Cause, detail: str) -> None:
-        if "inconsistentgroupprotocol" in detail.replace("_", "").lower():
-            detail = f"{detail}; {_MIXED}"
-        super().__init__(f"{cause}: {detail}")
-        self.cause: Cause = cause
-        self.detail = detail
+    All of this runs on the event loop. `owned`, `failure` and `closed` are seen by the thread of a client too, without
+    a lock: a value is replaced and never changed in place, so that the other side has the old one or the new.
+    """
 
+    keeps_topics: ClassVar[bool]
+    """Whether a topic that is away stays subscribed, because the client comes back to it by itself."""
+    client_errors: ClassVar[tuple[type[Exception], ...]]
+    """What is raised when a request of the client fails, or takes too long."""
 
-class Health(Struct, kw_only=True):
-    """How the source is doing, for metrics and readiness."""
-
-    state: State = "starting"
-    """Only `running` is ready: a member of the group that polls."""
-    recreations: dict[str, int] = field(default_factory=dict)
-    """Members given up, by cause, since the start."""
-    failed_starts: int = 0
-    """New members that could not start."""
-    rebalances: int = 0
-    """Assignments received."""
-    lost_by_retention: int = 0
-    """Offsets that were gone from the topic before they were read."""
-    topic_resets: int = 0
-    """Partitions whose end was found below what the group had read: the topic was made anew, or cut."""
-    headers_unread: int = 0
-    """Records whose headers the client could not give."""
-    unreadable: dict[TopicPartition, str] = field(default_factory=dict)
-    """Partitions of ours that are held, because what comes next in them arrives damaged: where, and what to do."""
-    throttled: int = 0
-    """Answers that the brokers held back, by a quota, for a second or more."""
-    missing: tuple[str, ...] = ()
-    """Topics of the settings that are not there, and patterns that no topic matches: not ready while there are some."""
-    last_error: str = ""
-    recovery_seconds: float = 0.0
-    """From the end of the last member that was lost to the assignment of the next."""
-
-
-class Member(Protocol):
-    """One client, one membership. Every call ends by itself in a bounded time."""
-
-    @property
-    def assignment(self) -> Mapping[TopicPartition, int]:
-        """Partitions owned now, with their epochs."""
-        ...
-
-    @property
-    def joined(self) -> bool:
+    def __init__(self, source: "Supervisor") -> None:
+        self._source, self._settings = source, source.settings
+        self._loop = asyncio.get_running_loop()
+        self.owned: Mapping[TopicPartition, int] = {}
+        """Partitions that are ours, with their epochs."""
+        self.joined = False
         """Whether the group has given it an assignment yet, empty or not."""
-        ...
+        self.closed = False
+        """Whether partitions are no longer taken and given up in order."""
+        self.failure: Exception | None = None
+        """The end of the member, raised by its next poll."""
+        self._topics = TopicWatch(source, self._look, self._subscribe, keep=self.keeps_topics)
+        self._call: asyncio.Task[Any] | None = None
+        self._asked = 0.0  # when the call under way began
+        self._idle = False  # whether it takes nothing
+        self._held: deque[Any] = deque()
+        self._paused: frozenset[TopicPartition] = frozenset()
+        self._revoking: frozenset[TopicPartition] = frozenset()
+        self._committed: dict[TopicPartition, int] = {}
+        self._read: dict[TopicPartition, int] = {}  # newest timestamp handed out
+
+    # --- what each client does in its own way --------------------------------------------------------------------
+
+    @abstractmethod
+    async def _connect(self) -> Collection[str]:
+        """Connect, and answer the topics that there are. Raises ConfigError or SourceError."""
+
+    @abstractmethod
+    async def _look(self, ask: bool) -> Collection[str] | None:  # noqa: FBT001 - as TopicWatch calls it
+        """Answer the wanted topics that there are; None when only a request could tell, and none was asked for."""
+
+    @abstractmethod
+    async def _subscribe(self, topics: frozenset[str]) -> None: ...
+
+    @abstractmethod
+    async def _records(self, room: int, wait: float) -> Any:
+        """Let the client answer for up to `wait` seconds, longer while the group rebalances: with records of about
+        `room` bytes, or with none when that is 0. Raises OffsetsGoneError, LostError and what the client raises.
+        """
+
+    @abstractmethod
+    def _hold(self, answer: Any) -> None:
+        """Keep what `_records` answered as far as it belongs to partitions that are still ours."""
+
+    @abstractmethod
+    async def _commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
+
+    async def _commit_alone(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """The same from within `_records`, when no other call is made to the client."""
+        await self._commit(offsets)
+
+    @abstractmethod
+    async def _bounds(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, tuple[int, int]]:
+        """The first offset of each, and the one behind the last: as the brokers have them now."""
+
+    @abstractmethod
+    def _end_of(self, tp: TopicPartition) -> int | None:
+        """The offset behind the last of a partition as far as the client knows without asking."""
+
+    @abstractmethod
+    async def _disconnect(self) -> None:
+        """Leave the group. Never raises."""
+
+    # --- what the supervisor calls -------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Connect. Raises ConfigError or SourceError."""
-        ...
+        await self._topics.start(await self._connect())
 
     async def poll(self, room: int, /) -> Batch:
         """As of a source. Raises LostError, or SourceError when no other member would do better."""
-        ...
+        self._check()
+        if not self._topics.used and not self.joined:
+            await asyncio.sleep(WAIT)  # no topic is there yet
+            return Batch(records=())
+        if room <= 0:
+            await self._stay()
+            return Batch(records=())
+        if not self._held:
+            await self._fill(room)
+        records, passed = self._take(room)
+        last = {record.tp: record for record in records}
+        self._handed_out(last)
+        passed |= self._passed()
+        owned = self.owned
+        epochs = {tp: owned[tp] for tp in last.keys() | passed.keys()}
+        return Batch(records, epochs, passed=passed, cramped=self._cramped)
 
-    async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None: ...
+    async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
+        """Commit these of partitions that are ours and not committed further. Raises SourceError `source.commit`."""
+        owned = self.owned
+        mine = {tp: n for tp, n in offsets.items() if tp in owned and n > self._committed.get(tp, -1)}
+        if self.closed or not mine:
+            return
+        async with self._committing(mine):
+            await self._commit(mine)
+        self._committed.update({tp: n for tp, n in mine.items() if self.owned.get(tp) == owned[tp]})
 
     def standings(self) -> Mapping[TopicPartition, Standing]:
         """Where the group stands in each partition that is ours, as far as the client knows without asking."""
-        ...
+        return {tp: Standing(self._committed.get(tp), self._end_of(tp), self._read.get(tp)) for tp in self.owned}
 
     def pause(self, partitions: Collection[TopicPartition], /) -> None:
         """Read nothing of these, and of no others less than usual, until the next call."""
-        ...
+        self._paused = frozenset(partitions)  # taken up before the next call of the client
 
     async def close(self) -> None:
         """Never raises."""
-        ...
+        self._topics.stop()
+        self.closed, self.owned = True, {}
+        self._held.clear()
+        if self._call is not None:
+            await end(self._call, 1)
+        await self._disconnect()
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    @property
+    def _cramped(self) -> bool:
+        """Whether a batch waits for others to make room."""
+        return False
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    async def _stay(self) -> None:
+        """Stay in the group while there is no room."""
+        await self._fetch(0, BUSY_WAIT)
+
+    async def _fill(self, room: int) -> None:
+        await self._fetch(room, WAIT)
+
+    async def _fetch(self, room: int, wait: float) -> None:
+        """Hold what the client answers within `wait` seconds; `room` 0 takes nothing."""
+        until = self._loop.time() + wait
+        while True:
+            call, idle = self._call or self._begin(room, wait), self._idle
+            await asyncio.wait({call}, timeout=max(0.0, until - self._loop.time()) + BUSY_WAIT)
+            if not call.done():
+                self._check_patience()
+                return
+            if self._call is call:
+                self._collect()
+            self._check()
+            if not idle or not room or self._loop.time() >= until:
+                return
+
+    def _begin(self, room: int, wait: float) -> asyncio.Task[Any]:
+        self._asked, self._idle = self._loop.time(), not room
+        self._call = asyncio.create_task(self._called(room, wait))
+        return self._call
+
+    async def _called(self, room: int, wait: float) -> Any:
+        try:
+            return await self._records(room, wait)
+        except OffsetsGoneError as gone:
+            raise await self._lost_offsets(gone.places) from gone
+
+    def _collect(self) -> None:
+        """Take what the call that has ended brought; what it raised is this member's end."""
+        call, self._call = self._call, None
+        assert call is not None  # noqa: S101 - for the type checker
+        with self._failing():
+            if call.cancelled():
+                raise LostError("client", "the client was cancelled from inside")
+            self._hold(call.result())
+
+    def _check_patience(self) -> None:
+        patience = (self._settings.rebalance_timeout_ms + self._settings.stuck_timeout_ms) / 1000
+        if self._revoking:
+            patience += self._settings.drain_timeout_ms / 1000  # ours, and bounded by itself
+        if self._loop.time() - self._asked > patience:
+            raise self._fail(LostError("silent", f"no answer from the client or its group for {patience:.0f} s"))
+
+    def _take(self, room: int) -> tuple[list[Any], dict[TopicPartition, int]]:
+        """Hand out what is held: at least one record, more while there is room. And how far the client is without."""
+        taken: list[Any] = []
+        held = self._held
+        while held:
+            size = held[0].size
+            if taken and size > room:
+                break
+            room -= size
+            taken.append(held.popleft())
+        return taken, {}
+
+    def _handed_out(self, last: Mapping[TopicPartition, Record]) -> None:
+        self._read.update({tp: record.timestamp for tp, record in last.items()})
+
+    def _passed(self) -> Mapping[TopicPartition, int]:
+        """Where the client stands behind what was handed out: only offsets without a record lie between."""
+        return {}
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What is raised in the block is the end of this member."""
+        try:
+            yield
+        except (LmstreamError, LostError) as error:
+            raise self._fail(error) from error.__cause__
+        except Exception as error:
+            raise self._fail(lost(error)) from error
+
+    def _fail(self, error: Exception) -> Exception:
+        """Be over: what was taken and not handed out is gone from this client, the next reads it again."""
+        self.failure = error
+        return error
+
+    @contextlib.asynccontextmanager
+    async def _committing(self, offsets: Mapping[TopicPartition, int]) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._settings.commit_timeout_ms / 1000):
+                yield
+        except self.client_errors as error:
+            what = ", ".join(f"{tp.topic}/{tp.partition}={n}" for tp, n in list(offsets.items())[:3])
+            raise SourceError("source.commit", f"{what}: {type(error).__name__} {error}".rstrip()) from error
+
+    async def _lost_offsets(self, places: Mapping[TopicPartition, int]) -> LostError:
+        """Find where to go on when offsets are gone, make that the group's, and let a new member begin there.
+
+        Raises SourceError when the settings do not allow it, and LostError when it cannot be done now.
+        """
+        health = self._source.health
+        try:
+            async with asyncio.timeout(self._settings.commit_timeout_ms / 1000):
+                bounds = await self._bounds(places.keys())
+        except self.client_errors as error:
+            raise LostError("client", f"the ends of the topic cannot be had: {error!r}") from error
+        before = health.lost_by_retention
+        targets = {tp: self._source.gone(tp, at, *bounds[tp]) for tp, at in places.items()}
+        # No longer ours: what was settled before the jump is history, and must not be committed over it.
+        self._release(targets)
+        try:
+            async with self._committing(targets):
+                await self._commit_alone(targets)
+        except SourceError as error:
+            health.lost_by_retention = before  # found again, and counted then
+            raise LostError("offset", f"cannot go on at the earliest offset: {error.detail}") from error
+        return LostError("offset", f"going on at the earliest offset of {len(targets)} partitions")
+
+    # --- the group -----------------------------------------------------------------------------------------------
+
+    def _own(self, partitions: Collection[TopicPartition]) -> None:
+        """Take partitions as ours from now on, under a new epoch."""
+        self.owned = {**self.owned, **dict.fromkeys(partitions, next_epoch())}
+        stay = self.owned.keys() - set(partitions)
+        self._committed = {tp: n for tp, n in self._committed.items() if tp in stay}
+        self._read = {tp: n for tp, n in self._read.items() if tp in stay}
+        self.joined = True
+        self._source.health.rebalances += 1
+
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """Settle what is in flight of partitions, and let go of them."""
+        gone = frozenset(partitions)
+        self._revoking |= gone
+        # Never handed out, so never committed: the next owner reads them.
+        self._held = deque(each for each in self._held if each.tp not in gone)
+        try:
+            await self._source.given_up(gone)
+        finally:
+            self._release(gone)
+            self._revoking -= gone
+            self._asked = self._loop.time()  # the drain was our time, and not the client's
+
+    def _release(self, partitions: Collection[TopicPartition]) -> None:
+        self.owned = {tp: epoch for tp, epoch in self.owned.items() if tp not in partitions}

@@ -16,7 +16,8 @@ from msgspec import structs
 
 from lmstream.errors import LmstreamError, RestartError, SourceError, coded
 from lmstream.interfaces import Batch, Drain, Load, Standing
-from lmstream.kafka.group.member import Health, LostError, Member, log
+from lmstream.kafka.group.health import Health, LostError, log
+from lmstream.kafka.group.member import Member
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.tls import Tls
 from lmstream.model import TopicPartition
@@ -60,7 +61,7 @@ class Supervisor:
     @property
     def assignment(self) -> Mapping[TopicPartition, int]:
         """Partitions owned now, with their assignment epochs."""
-        return {} if self._member is None else self._member.assignment
+        return {} if self._member is None else dict(self._member.owned)
 
     def standings(self) -> Mapping[TopicPartition, Standing]:
         """Where the group stands in each partition that is ours; nothing while there is no member."""
@@ -270,7 +271,7 @@ class Supervisor:
         self.health.recreations[lost.cause] = self.health.recreations.get(lost.cause, 0) + 1
         self.health.last_error = lost.detail
         self.health.state = "suspect"
-        owned = list(member.assignment)
+        owned = list(member.owned)
         log.warning(
             "the member is given up with %s (%s)", _named(owned) or "no partitions", lost, extra=coded("source.stuck")
         )
