@@ -19,9 +19,7 @@ from lmstream.partitioning import firehose_prefix, jq_query
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DELIVERY = (ROOT / "docs/delivery.md").read_text(encoding="utf-8")
-PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *(ROOT / "docs").rglob("*.md")]
-)
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", *(ROOT / "docs").rglob("*.md")])
 HEAD = """# Runbook
 
 What each alarm and each code means, what to look at, and how to fix it. The same text is in every installation:
