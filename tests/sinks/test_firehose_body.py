@@ -20,12 +20,13 @@ from botocore.session import get_session
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmstream.aws import firehose_body
 from lmstream.hosts.awslambda.clients import FirehoseClient
 from lmstream.lab.firehose import FirehoseLab
 from lmstream.lab.firehose_config import StreamConfig
 from lmstream.model import Pack
 from lmstream.settings import Settings as EngineSettings
-from lmstream.sinks import _firehose_body, _firehose_client
+from lmstream.sinks import _firehose_client
 from lmstream.sinks._firehose_client import Body
 from lmstream.sinks.firehose import Firehose, Settings
 
@@ -48,21 +49,21 @@ def sdk_body(stream: str, records: list[dict[str, bytes]]) -> bytes:
 @pytest.mark.parametrize("records", [[b"x"], [b""], [b"a\n", b"\0\xff" * 1000, "é\n".encode()]])
 def test_a_body_is_byte_for_byte_the_sdks(records):
     wanted = [{"Data": data} for data in records]
-    assert _firehose_body.body("lm-rows_1.x", wanted) == sdk_body("lm-rows_1.x", wanted)
+    assert firehose_body.body("lm-rows_1.x", wanted) == sdk_body("lm-rows_1.x", wanted)
 
 
-@given(st.lists(st.integers(0, 3 * _firehose_body.STEP), min_size=1, max_size=3))
+@given(st.lists(st.integers(0, 3 * firehose_body.STEP), min_size=1, max_size=3))
 def test_a_body_comes_in_small_pieces_that_make_the_whole(sizes):
     records = [{"Data": bytes(size)} for size in sizes]
-    pieces = list(_firehose_body.pieces("rows", records))
-    assert b"".join(pieces) == sdk_body("rows", records) == _firehose_body.body("rows", records)
-    assert max(map(len, pieces)) <= _firehose_body.STEP * 4 // 3
-    assert sum(map(len, pieces)) == _firehose_body.size("rows", records)
+    pieces = list(firehose_body.pieces("rows", records))
+    assert b"".join(pieces) == sdk_body("rows", records) == firehose_body.body("rows", records)
+    assert max(map(len, pieces)) <= firehose_body.STEP * 4 // 3
+    assert sum(map(len, pieces)) == firehose_body.size("rows", records)
 
 
 def test_what_is_signed_is_what_is_sent():
     records = [{"Data": bytes(range(256)) * 1000}, {"Data": b"x"}]
-    body, whole = Body("rows", records), _firehose_body.body("rows", records)
+    body, whole = Body("rows", records), firehose_body.body("rows", records)
     request = AWSRequest("POST", "http://127.0.0.1/", data=body)
     signer = SigV4Auth(Credentials("lab", "lab"), "firehose", "us-west-2")
     for _ in range(2):  # it is signed anew when it is sent again
@@ -82,14 +83,14 @@ def test_what_is_signed_is_what_is_sent():
 
 @given(records=RECORDS)
 def test_a_body_holds_each_record_in_order(records):
-    found = json.loads(_firehose_body.body("rows", records))
+    found = json.loads(firehose_body.body("rows", records))
     assert found["DeliveryStreamName"] == "rows"
     assert [base64.b64decode(one["Data"], validate=True) for one in found["Records"]] == [r["Data"] for r in records]
 
 
 @given(data=st.binary(max_size=1000))
 def test_without_pybase64_msgspec_writes_the_same(data):
-    assert _firehose_body.by_msgspec(data) == base64.b64encode(data)
+    assert firehose_body.by_msgspec(data) == base64.b64encode(data)
 
 
 async def test_requests_side_by_side_carry_their_own_bodies(tmp_path, monkeypatch):
@@ -194,7 +195,7 @@ async def test_an_sdk_of_another_protocol_makes_its_own_bodies(received, tmp_pat
     ((content, data),) = bodies
     if protocol == "json":
         assert content == "application/x-amz-json-1.1"
-        assert data == _firehose_body.body("rows", request["Records"])
+        assert data == firehose_body.body("rows", request["Records"])
     else:
         assert content == "application/cbor"
         assert b"one row\n" in data  # as bytes, not base64

@@ -11,9 +11,9 @@ from aiobotocore.session import AioSession
 from aiohttp import payload
 from botocore.loaders import Loader, create_loader
 
+from lmstream.aws import firehose_body
 from lmstream.aws.answers import bound_async
-from lmstream.sinks import _firehose_body
-from lmstream.sinks._firehose_body import Records
+from lmstream.aws.firehose_body import Records
 
 
 class Body(payload.Payload):
@@ -28,7 +28,7 @@ class Body(payload.Payload):
     def __init__(self, stream: str, records: Records) -> None:
         super().__init__(records)
         self._stream, self._records = stream, records
-        self._size = self._length = _firehose_body.size(stream, records)
+        self._size = self._length = firehose_body.size(stream, records)
         self._unread = self._pieces()
 
     def __len__(self) -> int:
@@ -57,10 +57,10 @@ class Body(payload.Payload):
         await self.write(writer)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return _firehose_body.body(self._stream, self._records).decode(encoding, errors)
+        return firehose_body.body(self._stream, self._records).decode(encoding, errors)
 
     def _pieces(self) -> Iterator[bytes]:
-        return _firehose_body.pieces(self._stream, self._records)
+        return firehose_body.pieces(self._stream, self._records)
 
 
 @functools.cache
@@ -72,12 +72,12 @@ def _loader() -> Loader:
 class _Client:
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._ours = _firehose_body.register(client)
+        self._ours = firehose_body.register(client)
 
     async def put_record_batch(self, **request: Any) -> Any:
         if not self._ours:
             return await self._client.put_record_batch(**request)
-        with _firehose_body.using(Body(request["DeliveryStreamName"], request["Records"])):
+        with firehose_body.using(Body(request["DeliveryStreamName"], request["Records"])):
             return await self._client.put_record_batch(**{**request, "Records": []})
 
     async def describe_delivery_stream(self, **request: Any) -> Any:

@@ -12,10 +12,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from lmstream.aws import firehose_body
 from lmstream.aws.answers import body, bound
 from lmstream.bounded import LETTER_LINE
 from lmstream.dead_letters import letters_s3
-from lmstream.sinks import _firehose_body, firehose
+from lmstream.sinks import firehose
 
 
 class _Threads:
@@ -78,7 +79,7 @@ class FirehoseClient:
 
         def make() -> Any:
             client = _client("firehose", settings, parameter_validation=False)
-            self._ours = _firehose_body.register(client)
+            self._ours = firehose_body.register(client)
             return client
 
         self._threads = _Threads(make, settings.concurrency)
@@ -87,7 +88,7 @@ class FirehoseClient:
         await self._threads.made()
         if not self._ours:
             return await self._threads.call("put_record_batch", **request)
-        with _firehose_body.using(_firehose_body.body(request["DeliveryStreamName"], request["Records"])):
+        with firehose_body.using(firehose_body.body(request["DeliveryStreamName"], request["Records"])):
             return await self._threads.call("put_record_batch", **{**request, "Records": []})
 
     async def describe_delivery_stream(self, **request: Any) -> Any:
