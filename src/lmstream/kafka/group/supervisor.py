@@ -8,7 +8,7 @@ only when new members do not help either.
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,7 @@ from lmstream.errors import LmstreamError, RestartError, SourceError, coded
 from lmstream.interfaces import Batch, Drain, Load, Standing
 from lmstream.kafka.group.health import Health, LostError, log
 from lmstream.kafka.group.member import Member
+from lmstream.kafka.group.restart_policy import RestartPolicy
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.tls import Tls
 from lmstream.model import TopicPartition
@@ -54,9 +55,7 @@ class Supervisor:
         self._were_missing: set[str] = set()
         self._throttled_told = -_TELL
         self._ever = False  # whether any member was ever given an assignment
-        self._due = self._delay = 0.0
-        self._losses: deque[float] = deque()
-        self._joined_at = self._lost_at = 0.0
+        self._restarts = RestartPolicy(settings)
 
     @property
     def assignment(self) -> Mapping[TopicPartition, int]:
@@ -78,7 +77,7 @@ class Supervisor:
             member = self._enlist(self)
             try:
                 await member.start()
-                self._joined_at = asyncio.get_running_loop().time()
+                self._restarts.started(asyncio.get_running_loop().time())
             except BaseException:
                 await self._dismiss(member)
                 raise
@@ -231,22 +230,18 @@ class Supervisor:
     # --- keeping a member ----------------------------------------------------------------------------------------
 
     def _runs(self) -> None:
-        now = asyncio.get_running_loop().time()
-        self.health.state = "running"
-        self._ever, self._joined_at = True, now
+        recovery = self._restarts.joined(asyncio.get_running_loop().time())
+        self.health.state, self._ever = "running", True
         # From now on a topic that is not there was there: the next member waits for it.
         self.settings = structs.replace(self.settings, on_topic_missing="wait")
-        if self._lost_at:
-            self.health.recovery_seconds = now - self._lost_at
-            log.warning(
-                "a new member has joined after %.1f s", self.health.recovery_seconds, extra=coded("source.stuck")
-            )
-            self._lost_at = 0.0
+        if recovery is not None:
+            self.health.recovery_seconds = recovery
+            log.warning("a new member has joined after %.1f s", recovery, extra=coded("source.stuck"))
 
     async def _ready(self) -> bool:
         """Have a member when one is due. The first one raises what keeps it from starting, later ones try on."""
         loop = asyncio.get_running_loop()
-        if (wait := self._due - loop.time()) > 0:
+        if (wait := self._restarts.wait(loop.time())) > 0:
             await asyncio.sleep(min(wait, _WAIT))
             return False
         try:
@@ -258,16 +253,17 @@ class Supervisor:
             self.health.last_error = str(error)
             # A cluster or a token server that is away is nothing that a new process mends: that is waited for, however
             # long it takes.
-            if error.reason not in {"source.unreachable", "source.sasl"}:
-                self._count(LostError("start", error.detail))
-            self._back_off()
-            log.warning("no new member, next try in %.1f s: %s", self._delay, error, extra=coded(error.reason))
+            if error.reason not in {"source.unreachable", "source.sasl"} and not self._restarts.failed(loop.time()):
+                raise self._no_help(LostError("start", error.detail)) from error
+            self._restarts.back_off(loop.time())
+            text = "no new member, next try in %.1f s: %s"
+            log.warning(text, self._restarts.delay, error, extra=coded(error.reason))
             return False
         return True
 
     async def _lose(self, member: Member, lost: LostError) -> None:
         """Settle and commit what can be, under the member that is lost; then the next one is due after a while."""
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
         self.health.recreations[lost.cause] = self.health.recreations.get(lost.cause, 0) + 1
         self.health.last_error = lost.detail
         self.health.state = "suspect"
@@ -279,10 +275,8 @@ class Supervisor:
             raise self._end(SourceError("source.topic", lost.detail)) from lost
         if lost.cause == "fenced":
             raise self._end(RestartError("source.fenced", lost.detail)) from lost
-        self._lost_at = self._lost_at or now
-        if now - self._joined_at >= self.settings.restart_backoff_max_ms / 1000 and self.health.rebalances:
-            self._delay = 0.0  # it ran well for long: this is another story
-        self._count(lost)
+        if not self._restarts.lost(loop.time(), assigned=bool(self.health.rebalances)):
+            raise self._no_help(lost) from lost
         try:
             if owned and self.on_revoke is not None:
                 async with asyncio.timeout(min(_LAST_DRAIN, self.settings.drain_timeout_ms / 1000)):
@@ -296,29 +290,16 @@ class Supervisor:
         finally:
             self._member = None
             self.health.state = "recreating"
-            self._back_off()
+            self._restarts.back_off(loop.time())
             closing = self._tracked(member)
         await asyncio.wait({closing})  # the old member has left before the new one joins, or it would be waited for
 
-    def _count(self, lost: LostError) -> None:
-        """Count a loss; end when losses come too often, or no member has had an assignment for too long."""
-        now, window = asyncio.get_running_loop().time(), self.settings.restart_window_ms / 1000
-        self._losses.append(now)
-        while self._losses[0] < now - window:
-            self._losses.popleft()
-        often = len(self._losses) > self.settings.restart_limit
-        long = self._lost_at and now - self._lost_at > window
-        if often or long:
-            causes = Counter(self.health.recreations)
-            told = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
-            detail = f"new members do not help ({told or 'none started'}); the last one: {lost.detail}"
-            log.error("%s", detail, extra=coded("source.stuck"))
-            raise self._end(RestartError("source.stuck", detail)) from lost
-
-    def _back_off(self) -> None:
-        first, most = self.settings.restart_backoff_ms / 1000, self.settings.restart_backoff_max_ms / 1000
-        self._delay = min(most, 2 * self._delay or first)
-        self._due = asyncio.get_running_loop().time() + self._delay
+    def _no_help(self, lost: LostError) -> LmstreamError:
+        causes = Counter(self.health.recreations)
+        told = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
+        detail = f"new members do not help ({told or 'none started'}); the last one: {lost.detail}"
+        log.error("%s", detail, extra=coded("source.stuck"))
+        return self._end(RestartError("source.stuck", detail))
 
     def _end(self, error: LmstreamError) -> LmstreamError:
         """Be over. The member stays until `close`: what is settled until then is still committed."""
