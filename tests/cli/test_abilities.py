@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from lmstream.abilities import Checkable, Describable, Loaded, Pausable, Positions, Shared, Traits
-from lmstream.cli.workers import check, shares
 from lmstream.config import build_letters, build_sink, build_source, letters_part, load
 from lmstream.config.validation import arithmetic
 from lmstream.errors import ConfigError
+from lmstream.hosts.container.workers import check, shares
 
 SOURCE = """
 from msgspec import Struct
@@ -123,13 +123,13 @@ def test_their_source_is_shared_among_workers_and_their_printing_sink_is_not():
 
 
 def test_a_run_of_theirs_is_looked_at_as_one_of_files_is(cli):
-    run = ("run", "--source", "acme.source", "--sink", "acme.plain", "--org", "o", "--set", "source.values=['x']")
+    run = ("run", "--source", "acme.source", "--sink", "acme.plain", "--org", "o", "--set", 'source.values=["x"]')
     said = cli(*run, "--json")
     assert said.code == 4, said.err
     assert "half of them are left out" in said.err
     assert "nothing was delivered" in said.err
     assert "lmstream dlq ls ./dead-letters" in said.err
-    assert json.loads(said.out)["deadLetters"] == 1
+    assert json.loads(said.out)["dead_letters"] == 1
     said = cli(*run, "--json", "--sink", "acme.printing")
     assert (said.code, "rows go to standard output already" in said.err) == (2, True)
 

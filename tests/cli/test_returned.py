@@ -89,7 +89,9 @@ def test_run_reads_a_copy_of_an_error_prefix_and_firehose_takes_them_again(cli, 
             words += ("--endpoint-url", lab.endpoint_url, "--dead-letters", tmp_path / "dead")
             return await asyncio.to_thread(cli, *words)
 
-    monkeypatch.setattr("lmstream.cli.run.heard", lambda *_: contextlib.nullcontext())  # signals: the main thread's
+    monkeypatch.setattr(
+        "lmstream.hosts.container.service.heard", lambda *_: contextlib.nullcontext()
+    )  # signals: the main thread's
     said = asyncio.run(again())
     assert said.code == 0, said.err
     assert sorted(before + rows_below(tmp_path / "again")) == rows

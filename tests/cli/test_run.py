@@ -123,15 +123,14 @@ def test_the_exit_code_is_that_of_the_worker_for_which_the_others_were_stopped(b
 
 EARLY = """
 import os, signal, sys, threading, time
-import lmstream.cli.workers as w
+import lmstream.hosts.container.workers as w
 
 def waits(*_):  # as a worker that is still importing: nobody has asked for signals yet
     time.sleep(60)
 
 if __name__ == "__main__":
-    w._work = waits
     threading.Timer({after}, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    sys.exit(w.supervise(None, {{}}, [{{}}] * 3))
+    sys.exit(w.supervise(waits, (), [{{}}] * 3, print))
 """
 
 

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from faults.running import Running, end
-from lmstream.cli.watching import look_at_ends
 from lmstream.delivery import DeliveryPolicy
+from lmstream.hosts.container.service import look_at_ends
 from lmstream.observability.readings import Readings
 from support.checking import AWS, until
 from support.cluster import Cluster

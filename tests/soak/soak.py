@@ -27,9 +27,9 @@ if __name__ == "__main__":
 
 from weather import Weather, resident
 
-from lmstream.cli.ending import AGAIN
 from lmstream.delivery.memory_budget import BUDGET as DEFAULT
 from lmstream.errors import LmstreamError
+from lmstream.hosts.container.signals import AGAIN
 from lmstream.lab import Quota
 from support.cluster import Cluster, Member
 

@@ -1,7 +1,7 @@
 """How a run ended: its last line, its counts for machines, and its exit code."""
 
 import shlex
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -10,11 +10,9 @@ from lmstream.cli import terminal
 from lmstream.config import Config, letters_part
 from lmstream.config.validation import organization
 from lmstream.errors import LmstreamError
+from lmstream.hosts.container.signals import AGAIN
+from lmstream.hosts.container.workers import PARTIAL, nothing_delivered
 from lmstream.runtime.progress import Progress as Summary
-
-PARTIAL: Final = 4
-AGAIN: Final = 75
-"""Exit code of a stop that left records unacknowledged: start again, they come back (EX_TEMPFAIL of sysexits)."""
 
 
 def sentence(summary: Summary, how: str = "done in") -> str:
@@ -65,7 +63,7 @@ def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
     if summary.unacked:
         terminal.say(f"{summary.unacked:,} records were not settled in time; they come again at the next start")
         return AGAIN
-    if alone and config.finite and nothing_delivered(summary.records - summary.tombstones, summary.rows):
+    if alone and config.finite and nothing_delivered(summary.records - summary.tombstones, summary.rows, terminal.say):
         return PARTIAL
     odd = summary.dead_letters or summary.empty or summary.all_skipped or summary.unknown
     return PARTIAL if config.run.strict and odd else 0
@@ -85,11 +83,3 @@ def _say_where_letters_are(summary: Summary, config: Config) -> None:
     part = letters_part(config)
     if summary.dead_letters and config.finite and part is not None and isinstance(part.settings, InFolder):
         terminal.say(f"why, and which: lmstream dlq ls {shlex.quote(part.settings.folder)}")
-
-
-def nothing_delivered(records: int, rows: int) -> bool:
-    """Whether a run read records with values and delivered no row; says so."""
-    if records and not rows:
-        terminal.say(f"nothing was delivered: no row came of {records:,} records")
-        return True
-    return False

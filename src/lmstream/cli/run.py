@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import multiprocessing
 import sys
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -13,25 +11,22 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from cyclopts import Parameter
 
-from lmstream.abilities import Checkable, Describable, Remarked
-from lmstream.aws.asking import PASSING
-from lmstream.cli import terminal
+from lmstream.abilities import Remarked
+from lmstream.cli import guarded, terminal
 from lmstream.cli.ending import broke_off, conclude, counted
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
-from lmstream.cli.heap import trimmed
-from lmstream.cli.signals import heard
+from lmstream.cli.log_lines import logged
 from lmstream.cli.status import Reporter
-from lmstream.cli.watching import logged, watched
-from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
+from lmstream.config import Config, load
 from lmstream.config.convert import Text
 from lmstream.delivery import Settled
 from lmstream.errors import ConfigError, LmstreamError
+from lmstream.hosts.container.service import serve
 from lmstream.interfaces import Source
-from lmstream.observability.dead_letter_log import LoggingDeadLetterSink
-from lmstream.observability.readings import Readings
-from lmstream.runtime.loop import Summary
+from lmstream.observability.unblocked import unblocked
+from lmstream.runtime import Progress
 
-_LAST: Final = 4.0  # seconds beyond the grace to commit, close and leave the group: 25 + 4 is below the 30 of a kill
+Counted = Callable[[Progress], None]
 _PATIENCE: Final = 5.0  # seconds a person waits for a sink whose configuration is wrong
 
 
@@ -142,28 +137,47 @@ def run(
         raise ConfigError("config.invalid", "--json: rows go to standard output already; give --sink or --landed")
     _say_remark(config)
     if config.run.workers > 1:
-        from lmstream.cli.workers import check, shares, supervise
+        from lmstream.hosts.container.workers import check, shares, supervise
 
         check(config)
-        return supervise(
-            engine.config, engine.overrides() | overrides, shares(config, config.run.workers), as_json=as_json
-        )
+        told = shares(config, config.run.workers)
+        return supervise(worked, (engine.config, engine.overrides() | overrides, as_json), told, terminal.say)
     with logged(config, 0):
         return carried_out(config, as_json=as_json)
 
 
+def worked(  # across processes, so plain arguments
+    path: Path | None,
+    overrides: dict[str, Any],
+    as_json: bool,  # noqa: FBT001
+    own: dict[str, Any],
+    number: int,
+    add: Counted,
+) -> int:
+    """Be one worker of several; answer its exit code. `add` takes what it read and delivered."""
+    terminal.prefix = f"worker {number}: "
+
+    def work() -> int:
+        config = load(path, overrides=overrides | own)
+        with terminal.logging_to_stderr(debug=False), logged(config, number):
+            return carried_out(config, as_json=as_json, worker=number, told=add)
+
+    with unblocked():
+        return guarded(work)
+
+
 def carried_out(
-    config: Config, *, as_json: bool, worker: int = 0, told: Callable[[Summary], None] | None = None
+    config: Config, *, as_json: bool, worker: int = 0, told: Callable[[Progress], None] | None = None
 ) -> int:
     """Run to the end and say how it went; answer the exit code. `told` takes the counts of one worker among several:
     that it delivered nothing of its share says nothing about the whole."""
-    broken: list[Summary] = []
+    broken: list[Progress] = []
     try:
         summary = _run_loop(execute(config, worker=worker, broken=broken.append))
         code = conclude(summary, config, alone=told is None)
     except LmstreamError as e:
         if as_json:
-            _print_counts(counted(broken[0] if broken else Summary(), worker, e))
+            _print_counts(counted(broken[0] if broken else Progress(), worker, e))
         raise
     if told is not None:
         told(summary)
@@ -178,7 +192,7 @@ def _print_counts(counts: dict[str, Any]) -> None:
         terminal.print_json(counts, indent=None)
 
 
-def _run_loop(work: Coroutine[Any, Any, Summary]) -> Summary:
+def _run_loop(work: Coroutine[Any, Any, Progress]) -> Progress:
     """Run to the end, in a loop of its own."""
     runner = asyncio.Runner()
     try:
@@ -211,64 +225,20 @@ async def execute(
     source: Source | None = None,
     on_settled: Settled | None = None,
     worker: int = 0,
-    broken: Callable[[Summary], None] | None = None,
-) -> Summary:
-    """Run to the end of the source, or to a signal. Call it once per process: it takes the signals.
-
-    `source` stands in for the configured one; `on_settled` is told of each record; `worker` is which of several;
-    `broken` gets the counts of a run that ends with an error.
-    """
-    await _check(config)
-    interactive = sys.stderr.isatty() or config.finite
-    if config.runtime.fatal_patience is None and interactive:
+    broken: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Serve a run that a person may look at: see hosts.container.service. `broken` gets the counts of one that ends
+    with an error."""
+    if config.runtime.fatal_patience is None and (sys.stderr.isatty() or config.finite):
         patient = msgspec.structs.replace(config.runtime, fatal_patience=_PATIENCE)
         config = msgspec.structs.replace(config, runtime=patient)
-    reporter = Reporter(config.run.report_seconds)
-    # What is read by hand is told of at the end, and lies in a folder beside it.
-    told = source is None and not config.finite
-    letters = LoggingDeadLetterSink(build_letters(config), time.monotonic) if told else None
-    runtime = build_runtime(config, reporter, source, on_settled, letters)
-    reporter.readings = Readings(runtime)
-    loop = asyncio.get_running_loop()
-    parent = multiprocessing.parent_process()
-    if parent is not None:  # of a worker: without its parent nobody would ever stop it
-        loop.add_reader(parent.sentinel, _orphaned, loop, parent.sentinel, runtime.stop)
-    try:
-        with heard(runtime.stop, config.runtime.grace + _LAST):
-            async with watched(config, reporter.readings, worker), trimmed(runtime.pipeline):
-                with reporter:
-                    return await runtime.run()
-    except LmstreamError as e:
-        broke_off(runtime.progress(), config, e)
+
+    def ended(progress: Progress, error: LmstreamError) -> None:
+        broke_off(progress, config, error)
         if broken is not None:
-            broken(runtime.progress())
-        raise
+            broken(progress)
 
-
-def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[], None]) -> None:
-    loop.remove_reader(sentinel)  # readable for good
-    stop()
-
-
-async def _check(config: Config) -> None:
-    """Look at sink and dead letters before anything is read, so that a wrong setting costs seconds and not a night.
-    What a run that is under way would wait for stops no start."""
-    await _passing("dead letters cannot be written just now", check_letters(config))
-    sink = build_sink(config)
-    try:
-        if isinstance(sink, Checkable):
-            await _passing("the sink cannot be written just now", sink.check())
-        elif isinstance(sink, Describable):
-            # A role that may put and not describe is a good role.
-            await _passing("the stream cannot be described", sink.describe(), ["sink.denied"])
-    finally:
-        await sink.close()
-
-
-async def _passing(what: str, question: Awaitable[object], also: Sequence[str] = ()) -> None:
-    try:
-        await question
-    except LmstreamError as e:
-        if e.reason not in {*PASSING, *also}:
-            raise
-        terminal.say(f"{what}, going on: {e.code} {terminal.clean(e.detail, limit=1000)}")
+    reporter = Reporter(config.run.report_seconds)
+    return await serve(
+        config, reporter, source=source, on_settled=on_settled, worker=worker, broken=ended, say=terminal.say
+    )

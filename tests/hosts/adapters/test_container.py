@@ -172,10 +172,10 @@ def test_only_prometheus_may_ask_the_endpoints():
 
 
 def test_a_stop_has_more_time_than_a_clean_close_needs():
-    from lmstream.cli.run import _LAST
+    from lmstream.hosts.container.service import LAST
     from lmstream.runtime import RuntimePolicy
 
-    assert RuntimePolicy().grace + _LAST == CLOSE
+    assert RuntimePolicy().grace + LAST == CLOSE
     assert POD["terminationGracePeriodSeconds"] > CLOSE
     assert TASK_CONTAINER["stopTimeout"] > CLOSE
     assert TASK_CONTAINER["stopTimeout"] <= 120, "Fargate takes no more"
@@ -342,7 +342,7 @@ def test_the_lock_of_the_image_is_all_that_it_needs(tmp_path):
     parts = (
         "lmstream.sources.kafka, lmstream.sinks.firehose, lmstream.dead_letters.letters_s3, lmstream.codecs.otlp_proto"
     )
-    verbs = "lmstream.cli.run, lmstream.cli.publish, lmstream.lab.generator, lmstream.cli.watching"
+    verbs = "lmstream.cli.run, lmstream.cli.publish, lmstream.lab.generator, lmstream.cli.log_lines"
     subprocess.run([python, "-W", "error", "-c", f"import {parts}, {verbs}"], check=True, cwd=tmp_path, env=PLAIN)
     done = subprocess.run(
         [python, HERE / "entrypoint.py", "validate"],

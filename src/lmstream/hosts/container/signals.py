@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
-from lmstream.cli import terminal
-from lmstream.cli.ending import AGAIN
 from lmstream.observability.unblocked import last_words
 
+AGAIN: Final = 75
+"""Exit code of a stop that left records unacknowledged: start again, they come back (EX_TEMPFAIL of sysexits)."""
 AT_ONCE: Final = 130
 """Exit code of a process that was told twice."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -60,7 +60,7 @@ class LastResort:
 
 
 @contextlib.contextmanager
-def heard(stop: Callable[[], None], seconds: float) -> Iterator[None]:
+def heard(stop: Callable[[], None], seconds: float, say: Callable[[str], None]) -> Iterator[None]:
     """Call `stop` in the running loop at the first signal, and end the process `seconds` later whatever happens.
 
     The handlers are the interpreter's own, not the loop's: they also run while a call of ours holds up the loop.
@@ -71,7 +71,7 @@ def heard(stop: Callable[[], None], seconds: float) -> Iterator[None]:
 
     def stopping() -> None:
         stop()
-        terminal.say(f"stopping: settling what is in flight, for {seconds:.0f} s at most; once more to exit at once")
+        say(f"stopping: settling what is in flight, for {seconds:.0f} s at most; once more to exit at once")
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         nonlocal told

@@ -8,16 +8,18 @@ import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lmstream.abilities import Shared
-from lmstream.cli import terminal
-from lmstream.cli.ending import PARTIAL, nothing_delivered
-from lmstream.config import Config, load
+from lmstream.config import Config
 from lmstream.errors import ConfigError
-from lmstream.observability.unblocked import unblocked
-from lmstream.runtime.progress import Progress as Summary
+from lmstream.runtime import Progress
+
+PARTIAL: Final = 4
+"""Exit code of a run that went through and delivered nothing, or with run.strict not all."""
+Work = Callable[..., int]
+"""Is one worker, in a process of its own: a function of a module. Called with what `supervise` is given, the worker's
+own settings, its number from 1, and what takes its counts at the end; answers its exit code."""
 
 
 def check(config: Config) -> None:
@@ -35,17 +37,17 @@ def shares(config: Config, count: int) -> list[dict[str, Any]]:
 
 
 def supervise(
-    path: Path | None, overrides: dict[str, Any], told: Sequence[dict[str, Any]], *, as_json: bool = False
+    work: Work, arguments: tuple[Any, ...], told: Sequence[dict[str, Any]], say: Callable[[str], None]
 ) -> int:
     """Start a worker for each of `told` and wait for them; one that fails stops the others, and its exit code is the
-    answer. Else it is the worst one, and 4 when nothing was delivered of the files that all of them read.
+    answer. Else it is the worst one, and 4 when nothing was delivered of what all of them shared.
 
     SIGTERM and Ctrl-C are passed on; twice is passed on twice, which ends them at once.
     """
     context = multiprocessing.get_context("spawn")
     totals = context.Array("Q", 2)
     workers = [
-        context.Process(target=_work, args=(path, overrides | own, number, totals, as_json), name=f"worker {number}")
+        context.Process(target=_work, args=(work, arguments, own, number, totals), name=f"worker {number}")
         for number, own in enumerate(told, 1)
     ]
 
@@ -63,7 +65,7 @@ def supervise(
             worker.start()
             if stopping.is_set():  # the signal came before this one could hear of it
                 worker.terminate()
-        failed = _until_ended(list(workers), stop, stopping)
+        failed = _until_ended(list(workers), stop, stopping, say)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -71,12 +73,14 @@ def supervise(
         return _code(failed)
     # One that the signal itself ended had not begun to read, or had done all: else it listens for it.
     code = max(0 if worker.exitcode == -signal.SIGTERM else _code(worker) for worker in workers)
-    if not code and any(told) and nothing_delivered(totals[0], totals[1]):
+    if not code and any(told) and nothing_delivered(totals[0], totals[1], say):
         return PARTIAL
     return code
 
 
-def _until_ended(workers: list[BaseProcess], stop: Callable[[], None], stopping: threading.Event) -> BaseProcess | None:
+def _until_ended(
+    workers: list[BaseProcess], stop: Callable[[], None], stopping: threading.Event, say: Callable[[str], None]
+) -> BaseProcess | None:
     """Wait for all; answer the one for which the others were stopped."""
     failed = None
     while workers:
@@ -86,7 +90,7 @@ def _until_ended(workers: list[BaseProcess], stop: Callable[[], None], stopping:
             workers.remove(worker)
             # Workers that were told to stop are settling: a second signal would end them before they are done.
             if worker.exitcode not in {0, PARTIAL} and not stopping.is_set():
-                terminal.say(f"{worker.name} ended with exit code {worker.exitcode}; stopping the others")
+                say(f"{worker.name} ended with exit code {worker.exitcode}; stopping the others")
                 failed = worker
                 stop()
     return failed
@@ -97,26 +101,22 @@ def _code(worker: BaseProcess) -> int:
     return code if code >= 0 else 128 - code  # killed by a signal: as shells say it
 
 
-def _work(path: Path | None, overrides: dict[str, Any], number: int, totals: Any, as_json: bool) -> None:  # noqa: FBT001 - across processes
-    """Be one worker; add the records with a value that it read, and the rows that it delivered, to `totals`."""
-    from lmstream.cli import guarded
-    from lmstream.cli.run import carried_out
-    from lmstream.cli.watching import logged
+def nothing_delivered(records: int, rows: int, say: Callable[[str], None]) -> bool:
+    """Whether records with values were read and no row was delivered; says so."""
+    if records and not rows:
+        say(f"nothing was delivered: no row came of {records:,} records")
+        return True
+    return False
 
+
+def _work(work: Work, arguments: tuple[Any, ...], own: dict[str, Any], number: int, totals: Any) -> None:
+    """Be one worker; add the records with a value that it read, and the rows that it delivered, to `totals`."""
     # Ctrl-C on the terminal goes to the parent alone, which passes it on once.
     os.setpgrp()
-    terminal.prefix = f"worker {number}: "
 
-    def add(summary: Summary) -> None:
+    def add(progress: Progress) -> None:
         with totals.get_lock():
-            totals[0] += summary.records - summary.tombstones
-            totals[1] += summary.rows
+            totals[0] += progress.records - progress.tombstones
+            totals[1] += progress.rows
 
-    def work() -> int:
-        config = load(path, overrides=overrides)
-        with terminal.logging_to_stderr(debug=False), logged(config, number):
-            return carried_out(config, as_json=as_json, worker=number, told=add)
-
-    with unblocked():
-        code = guarded(work)
-    sys.exit(code)
+    sys.exit(work(*arguments, own, number, add))

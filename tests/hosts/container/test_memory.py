@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from lmstream.cli import heap
+from lmstream.hosts.container import memory
 
 
 @pytest.mark.parametrize(("in_flight", "given"), [(51, True), (50, False)])
 async def test_free_memory_is_given_back_while_half_of_the_budget_is_in_use(monkeypatch, in_flight, given):
     asked = []
-    monkeypatch.setattr(heap, "EVERY", 0.001)
-    monkeypatch.setattr(heap, "trimmer", lambda: lambda pad: asked.append(pad) or 1)
-    async with heap.trimmed(SimpleNamespace(in_flight_bytes=in_flight, budget=100)):
+    monkeypatch.setattr(memory, "EVERY", 0.001)
+    monkeypatch.setattr(memory, "trimmer", lambda: lambda pad: asked.append(pad) or 1)
+    async with memory.trimmed(SimpleNamespace(in_flight_bytes=in_flight, budget=100)):
         async with asyncio.timeout(10):
             while given and len(asked) < 3:  # noqa: ASYNC110 - a timer has no event
                 await asyncio.sleep(0.001)
@@ -29,13 +29,13 @@ async def test_free_memory_is_given_back_while_half_of_the_budget_is_in_use(monk
 
 async def test_without_malloc_trim_nothing_is_done(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
-    assert heap.trimmer() is None
-    async with heap.trimmed(SimpleNamespace(in_flight_bytes=1, budget=1)):
+    assert memory.trimmer() is None
+    async with memory.trimmed(SimpleNamespace(in_flight_bytes=1, budget=1)):
         pass
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason=f"no malloc_trim on {sys.platform}")
 def test_it_is_the_c_librarys():
-    trim = heap.trimmer()
+    trim = memory.trimmer()
     assert trim is not None
     assert trim(0) in {0, 1}

@@ -1,0 +1,189 @@
+"""Serve one run in this process until its source ends or a signal comes: checks, endpoints, memory, and what to ask."""
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol
+
+from lmstream.abilities import Checkable, Describable, Positions
+from lmstream.aws.asking import PASSING
+from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
+from lmstream.delivery import Settled
+from lmstream.errors import LmstreamError
+from lmstream.hosts.container.memory import trimmed
+from lmstream.hosts.container.signals import heard
+from lmstream.interfaces import Source
+from lmstream.kafka.settings import Settings as KafkaSettings
+from lmstream.observability.dead_letter_log import LoggingDeadLetterSink
+from lmstream.observability.readings import Readings
+from lmstream.runtime import Progress
+
+OFF: Final = "off"
+LAST: Final = 4.0
+"""Seconds beyond the grace to commit, close and leave the group: 25 + 4 is below the 30 of a kill."""
+_AGAIN: Final = 3600.0  # seconds between two looks at the retention of the topics
+_STILL: Final = 10.0  # seconds between two looks whether partitions are read
+_SOON: Final = 60.0  # seconds to the next look when one failed
+_log: Final = logging.getLogger("lmstream.run")
+
+
+class Observer(AbstractContextManager[None], Protocol):
+    """Shows how a run is doing, while it is open."""
+
+    readings: Readings | None
+    """Set before the run begins."""
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Take note of where the run stands."""
+        ...
+
+
+async def serve(
+    config: Config,
+    observer: Observer | None = None,
+    *,
+    source: Source | None = None,
+    on_settled: Settled | None = None,
+    worker: int = 0,
+    broken: Callable[[Progress, LmstreamError], None] | None = None,
+    say: Callable[[str], None] = _log.warning,
+) -> Progress:
+    """Run to the end of the source, or to a signal. Call it once per process: it takes the signals.
+
+    `source` stands in for the configured one; `on_settled` is told of each record; `worker` is which of several, from
+    1; `broken` gets the counts of a run that ends with an error, and the error, before it is raised; `say` gets a line
+    about what a start passes over, and of a stop.
+    """
+    await _check(config, say)
+    # What is read by hand is told of at the end, and lies in a folder beside it.
+    told = source is None and not config.finite
+    letters = LoggingDeadLetterSink(build_letters(config), time.monotonic) if told else None
+    runtime = build_runtime(config, observer, source, on_settled, letters)
+    readings = Readings(runtime)
+    if observer is not None:
+        observer.readings = readings
+    loop = asyncio.get_running_loop()
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # of a worker: without its parent nobody would ever stop it
+        loop.add_reader(parent.sentinel, _orphaned, loop, parent.sentinel, runtime.stop)
+    try:
+        with heard(runtime.stop, config.runtime.grace + LAST, say):
+            async with watched(config, readings, worker), trimmed(runtime.pipeline):
+                with observer or contextlib.nullcontext():
+                    return await runtime.run()
+    except LmstreamError as e:
+        if broken is not None:
+            broken(runtime.progress(), e)
+        raise
+
+
+def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[], None]) -> None:
+    loop.remove_reader(sentinel)  # readable for good
+    stop()
+
+
+async def _check(config: Config, say: Callable[[str], None]) -> None:
+    """Look at sink and dead letters before anything is read, so that a wrong setting costs seconds and not a night.
+    What a run that is under way would wait for stops no start."""
+    await _passing(say, "dead letters cannot be written just now", check_letters(config))
+    sink = build_sink(config)
+    try:
+        if isinstance(sink, Checkable):
+            await _passing(say, "the sink cannot be written just now", sink.check())
+        elif isinstance(sink, Describable):
+            # A role that may put and not describe is a good role.
+            await _passing(say, "the stream cannot be described", sink.describe(), ["sink.denied"])
+    finally:
+        await sink.close()
+
+
+async def _passing(
+    say: Callable[[str], None], what: str, question: Awaitable[object], also: Sequence[str] = ()
+) -> None:
+    try:
+        await question
+    except LmstreamError as e:
+        if e.reason not in {*PASSING, *also}:
+            raise
+        say(f"{what}, going on: {e.code} {e.detail[:1000]}")
+
+
+@contextlib.asynccontextmanager
+async def watched(config: Config, readings: Readings, worker: int) -> AsyncIterator[None]:
+    """Serve the endpoints while the run goes on; `worker` counts from 1, 0 is the only process. Raises ConfigError."""
+    address = config.endpoints.address
+    if address == OFF or (not address and config.finite):
+        yield
+        return
+    from lmstream.observability.endpoints import USUAL, Endpoints, parsed  # noqa: PLC0415 - an extra
+
+    host, port = parsed(address or USUAL)
+    asking = [asyncio.create_task(ask(config, readings)) for ask in (_ask_retention, _ask_ends)]
+    try:
+        async with Endpoints(
+            readings, f"{host}:{port + max(0, worker - 1) if port else 0}", needed=bool(address)
+        ) as at:
+            if at.url:
+                level = logging.INFO if address else logging.DEBUG
+                _log.log(level, "endpoints are at %s: /healthz /readyz /metrics /statusz", at.url)
+            yield
+    finally:
+        for each in asking:
+            each.cancel()
+        await asyncio.wait(asking)
+
+
+async def _ask_ends(config: Config, readings: Readings) -> None:
+    """Keep where partitions end while they are not read: a client learns it with what it fetches."""
+    settings = config.need("source").settings
+    if not isinstance(settings, KafkaSettings):
+        return
+    still = False
+    while True:
+        await asyncio.sleep(_STILL)
+        before, still = still, readings.standing_still
+        if before and still:
+            try:
+                async with asyncio.timeout(30):
+                    await look_at_ends(settings, readings)
+            except Exception as e:  # noqa: BLE001 - as below
+                _log.debug("the ends of the partitions cannot be had: %s: %s", type(e).__name__, e)
+
+
+async def look_at_ends(settings: Any, readings: Readings) -> None:
+    """Ask once. Raises what the client raises."""
+    from lmstream.kafka.lag import ends  # noqa: PLC0415 - an extra
+
+    source = readings.runtime.source
+    standings = source.standings() if isinstance(source, Positions) else {}
+    known = {tp: max(each.end or 0, each.next or 0, readings.ends.get(tp, 0)) for tp, each in standings.items()}
+    if known:
+        readings.ends = await ends(settings, known)
+
+
+async def _ask_retention(config: Config, readings: Readings) -> None:
+    """Keep what the topics' retention is; without it there is no time to data loss, and nothing else is missing."""
+    try:
+        from lmstream.kafka.admin import admin, retentions  # noqa: PLC0415 - an extra
+        from lmstream.kafka.tls import Tls  # noqa: PLC0415 - an extra
+        from lmstream.kafka.topics import Wanted  # noqa: PLC0415 - an extra
+    except (LmstreamError, ImportError):
+        return
+    settings = config.need("source").settings
+    if not isinstance(settings, KafkaSettings):
+        return
+    while True:
+        wait = _SOON
+        try:
+            async with asyncio.timeout(30), admin(settings, Tls(settings)) as client:
+                assigned = {tp.topic for tp in getattr(readings.runtime.source, "assignment", ())}
+                found = await retentions(client, tuple(assigned | Wanted(settings.topics).named))
+            readings.retention_ms = {topic: int(1000 * seconds) for topic, seconds in found.items() if seconds}
+            wait = _AGAIN
+        except Exception as e:  # noqa: BLE001 - whatever a client raises: the run itself says what is wrong with Kafka
+            _log.debug("the retention of the topics cannot be had: %s: %s", type(e).__name__, e)
+        await asyncio.sleep(wait)
