@@ -127,7 +127,7 @@ bench-peers: $(PEERS) ## CPU of a row against others that build the same rows (a
 	@PYTHONPATH=$(CURDIR):$(CURDIR)/src $(PEERENV)/bin/python -m benchmarks.peers $(ARGS)
 
 bench-report: $(DEV) ## The recorded runs as a page and PNG charts in dist/
-	@$(BIN)/python -m lmstream bench --report dist/benchmarks.html
+	@$(BIN)/python -m benchmarks.report dist/benchmarks.html
 
 locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versions)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \

@@ -1,4 +1,4 @@
-"""`lmstream bench --report`: the recorded runs as one self-contained page and as PNG charts.
+"""`make bench-report`: the recorded runs as one self-contained page and as PNG charts.
 
 Reads what the benchmarks left in results/ (or in a folder that is named); what was not run is said to be missing.
 """

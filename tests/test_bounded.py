@@ -19,6 +19,7 @@ from lmstream.dead_letters.form import encode
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter, Kind, Pack
 from lmstream.sinks import firehose
+from lmstream.storage.bucket import Bucket
 from support.evil import LISTING, PAGE, Evil, endless, send, trickle
 
 MOST_KIB = 420 * 1024
@@ -238,13 +239,13 @@ async def test_letters_in_s3_are_neither_held_up_nor_swollen_by_their_store(monk
         monkeypatch.setenv(name, value)
     settings = {"bucket": "b", "region": "us-east-1"}
     with Evil(endless) as evil:
-        bucket = letters_s3.Bucket(letters_s3.Settings(endpoint_url=evil.url, **settings))
+        bucket = Bucket(letters_s3.Settings(endpoint_url=evil.url, **settings))
         with pytest.raises(BoundError, match=r"s3://b/k: more than 10 bytes"):
             await bucket.get("k", 10)
         await bucket.close()
     monkeypatch.setattr(answers, "PATIENCE", 0.5)
     with Evil(trickle) as evil:
-        bucket = letters_s3.Bucket(letters_s3.Settings(endpoint_url=evil.url, **settings))
+        bucket = Bucket(letters_s3.Settings(endpoint_url=evil.url, **settings))
         with pytest.raises(BoundError, match="none within"):
             await bucket.get("k", 10)
         await bucket.close()

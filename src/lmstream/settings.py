@@ -1,16 +1,26 @@
 """Settings of the engine: which organization, which partitions, which limits. Frozen, and all a row depends on."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
 KIB = 1024
 MIB = 1024 * KIB
+TIMES: Final = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+"""Units of a duration as people write it, in seconds."""
+_DURATION: Final = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(TIMES)})", re.IGNORECASE)
 
 DEFAULT_PATH = "{orgKey}/{metricKey}/{yyyy}/{MM}/{dd}/{HH}/"
 HIVE_PATH = "p_org={orgKey}/p_metric={metricKey}/p_dt={yyyy}-{MM}-{dd}/p_hour={HH}/"
 
 Positive = Annotated[int, Meta(ge=1)]
+
+
+def seconds_of(text: str) -> float | None:
+    """Read a duration such as 90s, 15m, 72h or 7d; None for a text that is none."""
+    found = _DURATION.fullmatch(text.strip())
+    return float(found[1]) * TIMES[found[2].lower()] if found else None
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

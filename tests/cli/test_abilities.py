@@ -123,14 +123,14 @@ def test_their_source_is_shared_among_workers_and_their_printing_sink_is_not():
 
 
 def test_a_run_of_theirs_is_looked_at_as_one_of_files_is(cli):
-    run = ("run", "--source", "acme.source", "--sink", "acme.plain", "--org", "o", "--set", 'source.values=["x"]')
-    said = cli(*run, "--json")
+    run = ("run", "--json", "--source", "acme.source", "--org", "o", "--set", 'source.values=["x"]')
+    said = cli(*run, "--sink", "acme.plain")
     assert said.code == 4, said.err
     assert "half of them are left out" in said.err
     assert "nothing was delivered" in said.err
     assert "lmstream dlq ls ./dead-letters" in said.err
     assert json.loads(said.out)["dead_letters"] == 1
-    said = cli(*run, "--json", "--sink", "acme.printing")
+    said = cli(*run, "--sink", "acme.printing")
     assert (said.code, "rows go to standard output already" in said.err) == (2, True)
 
 

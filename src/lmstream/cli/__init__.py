@@ -151,13 +151,6 @@ _VERBS: Final[dict[str, tuple[str, str]]] = {
         lmstream telemetry grafana > dashboard.json
         """,
     ),
-    "bench": (
-        "Measure this checkout against straightforward code, or draw what was measured as a page and charts.",
-        """
-        lmstream bench --quick
-        lmstream bench --report report.html
-        """,
-    ),
     "schema": (
         "Print the row contract as JSON Schema, Glue columns, Athena DDL or a Markdown table.",
         """

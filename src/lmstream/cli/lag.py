@@ -1,7 +1,6 @@
 """`lmstream lag`: how far the consumer group is behind, and when rows would begin to be lost."""
 
 import asyncio
-import re
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,9 +14,9 @@ from lmstream.config import load
 from lmstream.errors import ConfigError
 from lmstream.kafka.lag import Lag
 from lmstream.kafka.lag import lag as ask
+from lmstream.settings import seconds_of
 
 SOON: Final = 0.25  # of the retention: with less left, somebody should look
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def lag(
@@ -53,7 +52,7 @@ def lag(
     if group:
         overrides["source.group"] = group
     settings = settings_of(load(config, overrides=overrides))
-    kept = None if retention is None else seconds_of(retention)
+    kept = None if retention is None else duration(retention)
 
     async def look() -> None:
         while True:
@@ -66,12 +65,11 @@ def lag(
     return 0
 
 
-def seconds_of(text: str) -> float:
-    """Read a duration such as 90s, 15m, 72h or 7d. Raises ConfigError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if not match:
+def duration(text: str) -> float:
+    """Seconds of a duration such as 90s, 15m, 72h or 7d. Raises ConfigError."""
+    if (seconds := seconds_of(text)) is None:
         raise ConfigError("config.invalid", f"{text!r} is no duration: 90s, 15m, 72h or 7d")
-    return float(match[1]) * _UNITS[match[2]]
+    return seconds
 
 
 def _show(found: list[Lag], *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from cyclopts import Parameter, validators
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, BrokerFlags
 from lmstream.cli.kafka import client_overrides, settings_of
-from lmstream.cli.lag import seconds_of
+from lmstream.cli.lag import duration
 from lmstream.config import load
 from lmstream.errors import ConfigError
 
@@ -50,7 +50,7 @@ def topic(
         TOML file with settings.
     """
     wanted = {
-        "retention.ms": str(int(seconds_of(retention) * 1000)),
+        "retention.ms": str(int(duration(retention) * 1000)),
         "max.message.bytes": str(message_bytes),
     }
     settings = settings_of(load(config, overrides=client_overrides(broker, topic)))

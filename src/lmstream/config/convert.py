@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from lmstream.errors import ConfigError
+from lmstream.settings import seconds_of
 
 _SECRET: Final = re.compile(
     r"password|secret(?!s_)|token|credential|sasl(?!_mechanism$|_username$)|private|(^|[._])key[._]pem|keystore",
@@ -24,10 +25,8 @@ _CLIENT_SHOWN: Final = re.compile(
     r"|receive|message|partition_assignment|resolve|max|allow_auto)[a-z_]*|client_id|client_dns_lookup|debug|check_crcs"
 )
 """Settings of the Kafka clients that hold no secrets, by how their names begin (dots as underscores)."""
-_TIMES: Final = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _SIZES: Final = {"b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_UNITS: Final = _TIMES | _SIZES
-_QUANTITY: Final = re.compile(rf"^(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})$", re.IGNORECASE)
+_SIZE: Final = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_SIZES)})", re.IGNORECASE)
 HIDDEN: Final = "..."
 """Stands for a secret."""
 
@@ -108,12 +107,14 @@ def is_ours(of: Any) -> bool:
 
 def _in_units(name: str, seen: Any) -> str:
     """What somebody who wrote 25s or 64MiB has to write: settings are plain numbers of s, ms or bytes."""
-    found = _QUANTITY.match(seen) if isinstance(seen, str) else None
-    if found is None:
+    if not isinstance(seen, str):
         return ""
-    size = _UNITS[found[2].lower()] * float(found[1])
-    if found[2].lower() in _TIMES and name.endswith("_ms"):
-        size *= 1000
+    if (size := seconds_of(seen)) is not None:
+        size *= 1000 if name.endswith("_ms") else 1
+    elif found := _SIZE.fullmatch(seen):
+        size = _SIZES[found[2].lower()] * float(found[1])
+    else:
+        return ""
     return f"; did you mean {size:g}?" if size % 1 else f"; did you mean {size:.0f}?"
 
 

@@ -9,9 +9,8 @@ from typing import Final
 
 from lmstream.dead_letters.store import Found
 from lmstream.errors import ConfigError
+from lmstream.settings import seconds_of
 
-_AGO: Final = re.compile(r"^(\d+)([smhd])$")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SPAN: Final = re.compile(r"^(\d+)(?:-(\d+))?$")
 
 
@@ -66,11 +65,11 @@ def _span(text: str) -> tuple[int, int]:
 def _moment(flag: str, text: str | None) -> datetime | None:
     if text is None:
         return None
-    if ago := _AGO.match(text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if (ago := seconds_of(text)) is not None:
+            return datetime.now(UTC) - timedelta(seconds=ago)
         moment = datetime.fromisoformat(text)
-    except ValueError as e:
+    except (ValueError, OverflowError) as e:
         raise ConfigError(
             "config.invalid", f"{flag} {text}: expected 2024-05-09T14:00Z, or 2h for two hours ago"
         ) from e

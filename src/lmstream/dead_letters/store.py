@@ -24,12 +24,11 @@ from lmstream import bounded
 from lmstream.bounded import LETTER_LINE, BoundError
 from lmstream.dead_letters import firehose_failures, lambda_failures
 from lmstream.dead_letters.form import decode_or_none
-from lmstream.dead_letters.letters_s3 import Bucket
 from lmstream.dead_letters.letters_s3 import Settings as BucketSettings
 from lmstream.errors import ConfigError, LmstreamError, SinkError
 from lmstream.model import DeadLetter
+from lmstream.storage.bucket import Bucket
 from lmstream.storage.line_files import landed_files, lines_of
-from lmstream.storage.objects import NO_LISTING, is_listing
 
 if TYPE_CHECKING:
     from lmstream.kafka.settings import Settings as KafkaSettings
@@ -184,13 +183,8 @@ class ObjectStore:
 
     async def _keys(self) -> AsyncIterator[tuple[str, float, int]]:
         """Key, unix time and size of what may be letters."""
-        client = await self._bucket.client()
-        below = self._settings.key("")
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=below)
-        async for page in pages:
-            if not is_listing(page):
-                raise SinkError("dead_letters.unavailable", f"{self._bucket.place(below)}: {NO_LISTING}")
-            for each in page.get("Contents", ()):
+        async for page in self._bucket.pages(self._settings.key("")):
+            for each in page:
                 if self._may_hold(each["Key"], each["Size"]):
                     yield each["Key"], each["LastModified"].timestamp(), each["Size"]
 
@@ -208,8 +202,7 @@ class ObjectStore:
 
     async def remove(self, found: Found, /) -> None:
         try:
-            client = await self._bucket.client()
-            await client.delete_object(Bucket=self._settings.bucket, Key=found.place)
+            await self._bucket.delete(found.place)
         except LmstreamError:
             raise
         except Exception as e:

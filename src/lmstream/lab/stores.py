@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import hashlib
-import io
 import itertools
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from lmstream.errors import ConfigError
+from lmstream.storage.bucket import Access, Bucket
 
 _SEGMENT_BYTES = 240
 """Longest name of a file or folder that is kept as it is; file systems take 255."""
@@ -74,36 +73,15 @@ class S3Store:
         credentials: tuple[str, str] | None = None,
     ) -> None:
         """`credentials` are access key id and secret; None: those of the environment."""
-        self._bucket = bucket
-        self._options: dict[str, Any] = {"endpoint_url": endpoint_url, "region_name": region}
-        if credentials is not None:
-            self._options |= {"aws_access_key_id": credentials[0], "aws_secret_access_key": credentials[1]}
-        self._stack = contextlib.AsyncExitStack()
-        self._lock = asyncio.Lock()
-        self._client: Any = None
-
-    async def put(self, key: str, body: bytes, *, gzip: bool) -> None:
-        client = self._client or await self._connect()
-        # Labelled as the service does. A stream, because aiohttp warns of bytes over 1 MiB.
-        encoding = {"ContentEncoding": "gzip"} if gzip else {}
-        await client.put_object(
-            Bucket=self._bucket, Key=key, Body=io.BytesIO(body), ContentType="application/octet-stream", **encoding
+        self._bucket = Bucket(
+            Access(bucket=bucket, endpoint_url=endpoint_url or "", region=region), credentials=credentials
         )
 
-    async def _connect(self) -> Any:
-        try:
-            import aioboto3
-            from botocore.config import Config
-        except ModuleNotFoundError as e:
-            raise ConfigError("config.extra", "S3Store needs aioboto3: pip install 'lmstream[consumer]'") from e
-        async with self._lock:  # the first puts come side by side; one client serves them all
-            if self._client is None:
-                config = Config(s3={"addressing_style": "path"}, max_pool_connections=16)
-                client = aioboto3.Session().client("s3", config=config, **self._options)
-                self._client = await self._stack.enter_async_context(client)
-        return self._client
+    async def put(self, key: str, body: bytes, *, gzip: bool) -> None:
+        # Labelled as the service does.
+        encoding = {"ContentEncoding": "gzip"} if gzip else {}
+        await self._bucket.put(key, body, "application/octet-stream", **encoding)
 
     async def close(self) -> None:
         """Close the client."""
-        self._client = None
-        await self._stack.aclose()
+        await self._bucket.close()

@@ -5,7 +5,7 @@ import io
 import re
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from gzip import GzipFile
@@ -17,6 +17,7 @@ from lmstream.aws.answers import body, bound
 from lmstream.aws.clock import CLOCK, is_clock
 from lmstream.errors import ConfigError, LmstreamError, SourceError
 from lmstream.settings import MIB
+from lmstream.storage.bucket import NO_LISTING, code_of, is_listing
 from lmstream.storage.line_files import landed_files, lines_of
 
 SCHEME: Final = "s3://"
@@ -44,7 +45,6 @@ _NOBODY: Final = frozenset(
 )
 _GZIP: Final = b"\x1f\x8b"
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")  # RFC 9110 section 14.4
-NO_LISTING: Final = "the answer to a listing is not S3's (it does not say whether it is complete)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,9 +244,9 @@ class _Pieces(io.RawIOBase):
 
 def _reason(error: Exception) -> str:
     """Who must act, by the code of the service or the exception's classes."""
-    response = getattr(error, "response", None) or {}
-    names = {str(response.get("Error", {}).get("Code", "")), *(cls.__name__ for cls in type(error).__mro__)}
-    if is_clock(str(response.get("Error", {}).get("Code", "")), str(error)):
+    code = code_of(error)
+    names = {code, *(cls.__name__ for cls in type(error).__mro__)}
+    if is_clock(code, str(error)):
         return CLOCK
     for reason, known in (
         ("place.credentials", _NOBODY),
@@ -268,14 +268,6 @@ def place(text: Path | str, access: S3Access = NO_S3) -> Place:
             raise ConfigError("config.invalid", f"{name}: expected s3://BUCKET/PREFIX")
         return Prefix(bucket, prefix, access)
     return Folder(Path(name))
-
-
-def is_listing(page: object) -> bool:
-    """Whether an answer to ListObjectsV2 is S3's: a proxy's page, with status 200, is read by the SDK as an empty one.
-
-    IsTruncated is in every answer: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html.
-    """
-    return isinstance(page, Mapping) and isinstance(page.get("IsTruncated"), bool)
 
 
 def _split(name: str, data: io.BufferedReader | io.BytesIO, most: int) -> Iterator[bytes]:
