@@ -2,6 +2,7 @@
 
 from lmstream.config.build import (
     build_letters,
+    build_pipeline,
     build_runtime,
     build_sink,
     build_source,
@@ -17,6 +18,7 @@ __all__ = [
     "Function",
     "Run",
     "build_letters",
+    "build_pipeline",
     "build_runtime",
     "build_sink",
     "build_source",

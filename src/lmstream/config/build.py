@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from lmstream.abilities import InFolder, Journaled, OnCluster
 from lmstream.aws import asking
@@ -99,6 +99,24 @@ def cluster_of(config: Config) -> str:
     return " ".join([config.engine.source_id, *sorted(each.strip() for each in brokers.split(","))])
 
 
+def build_pipeline(
+    config: Config, sink: Sink, letters: DeadLetterSink, guard: CrashJournal | None, **more: Any
+) -> Pipeline:
+    """Put engine, sink and dead letters together. `more` are what only some hosts set: see Pipeline."""
+    return Pipeline(
+        Engine(config.engine),
+        sink,
+        letters,
+        clock=time.monotonic,
+        sleep=asyncio.sleep,
+        random=random.random,
+        policy=config.delivery,
+        budget=config.run.budget_bytes,
+        guard=guard,
+        **more,
+    )
+
+
 def build_runtime(
     config: Config,
     on_progress: Callable[[Progress], None] | None = None,
@@ -112,20 +130,10 @@ def build_runtime(
     guard = _guard(config)
     if guard is not None and isinstance(source, Journaled):
         source.journal = guard
-    pipeline = Pipeline(
-        Engine(config.engine),
-        build_sink(config),
-        dead_letters or build_letters(config),
-        clock=time.monotonic,
-        sleep=asyncio.sleep,
-        random=random.random,
-        policy=config.delivery,
-        # The pipeline knows better than the default when the budget is small.
-        roll=None if config.rolling == RollPolicy() else config.rolling,
-        budget=config.run.budget_bytes,
-        breaker=config.breaker,
-        guard=guard,
-    )
+    # The pipeline knows better than the default of `rolling` when the budget is small.
+    roll = None if config.rolling == RollPolicy() else config.rolling
+    letters = dead_letters or build_letters(config)
+    pipeline = build_pipeline(config, build_sink(config), letters, guard, roll=roll, breaker=config.breaker)
     return Runtime(
         source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress, on_settled=on_settled
     )

@@ -1,15 +1,13 @@
 """One environment's host: engine, pipeline and clients, kept between invocations, on one event loop of their own."""
 
 import asyncio
-import random
 import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
-from lmstream.config import Config, cluster_of, crashes_in, load
+from lmstream.config import Config, build_pipeline, cluster_of, crashes_in, load
 from lmstream.dead_letters import form, letters_s3
-from lmstream.delivery import Pipeline, process
-from lmstream.engine import Engine
+from lmstream.delivery import process
 from lmstream.errors import ConfigError
 from lmstream.hosts.awslambda import answers, clients
 from lmstream.hosts.awslambda.telemetry import InvocationTelemetry, RecordingDeadLetterSink
@@ -44,18 +42,9 @@ class Host:
         self._policy = config.delivery
         self._clients: list[clients.FirehoseClient | clients.S3Client] = []
         self._letters = RecordingDeadLetterSink(self._letters_of(config))
-        self._pipeline = Pipeline(
-            Engine(config.engine),
-            self._sink_of(config),
-            self._letters,
-            clock=time.monotonic,
-            sleep=asyncio.sleep,
-            random=random.random,
-            policy=config.delivery,
-            budget=config.run.budget_bytes,
-            # The breaker stays off: an invocation has nobody who could look, and the records expire meanwhile.
-            guard=crashes_in(config.run.state_dir, cluster_of(config)),
-        )
+        # The breaker stays off: an invocation has nobody who could look, and the records expire meanwhile.
+        guard = crashes_in(config.run.state_dir, cluster_of(config))
+        self._pipeline = build_pipeline(config, self._sink_of(config), self._letters, guard)
         self._telling: InvocationTelemetry | None = None
         self._loop = asyncio.new_event_loop()
 
