@@ -64,10 +64,9 @@ class InFolder(Protocol):
 
 @runtime_checkable
 class InTopic(Protocol):
-    """Settings of dead letters in a topic; `bootstrap` is empty for that of the source."""
+    """Settings of dead letters in a topic."""
 
     topic: str
-    bootstrap: str
 
 
 @runtime_checkable

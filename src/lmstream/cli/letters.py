@@ -13,6 +13,7 @@ from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, g
 from lmstream.dead_letters.filters import Filters
 from lmstream.dead_letters.store import DeadLetterStore, FolderStore, ObjectStore, TopicStore
 from lmstream.errors import ConfigError, SourceError
+from lmstream.kafka.settings import KafkaConnection
 
 Letters = Annotated[
     str | None,
@@ -64,11 +65,11 @@ class Which:
         part = self.engine.load().dead_letters
         if part is not None and part.traits.store is not None:
             return part.traits.store(part.settings, terminal.say), _kept(part.name, part.settings)
-        if part is None or not isinstance(part.settings, InTopic):
+        own = None if part is None else part.settings
+        if not isinstance(own, InTopic) or not isinstance(own, KafkaConnection):
             raise ConfigError("config.invalid", "name the letters: a folder, s3://BUCKET/PREFIX or kafka://TOPIC")
-        own = part.settings
-        same = ("bootstrap", "security", "ca", "cert", "key", "key_password")
-        named = {f"source.{name}": getattr(own, name) for name in same if getattr(own, name)}
+        names = {*KafkaConnection.__struct_fields__} - {"request_timeout_ms"}
+        named = {f"source.{name}": getattr(own, name) for name in names if getattr(own, name)}
         return self._topic(own.topic, named if own.bootstrap else self.broker.overrides()), {}
 
     def _topic(self, topic: str, overrides: dict[str, Any]) -> DeadLetterStore:
