@@ -5,11 +5,14 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from lmstream.cli import main
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AWS_"))} | {
     "COLUMNS": "200",
@@ -73,6 +76,56 @@ def test_the_next_commands_work_as_printed(demo):
         )
         assert ran.returncode == 0, command + ran.stderr
         assert "Traceback" not in ran.stderr
+
+
+def first_row(change):
+    """Change the first row of an object."""
+
+    def done(path):
+        first, _, rest = gzip.decompress(path.read_bytes()).partition(b"\n")
+        path.write_bytes(gzip.compress(change(first) + rest))
+
+    return done
+
+
+def moved(path):
+    other = path.parents[5] / "otherorg" / "x"
+    other.mkdir(parents=True)
+    path.rename(other / path.name)
+
+
+@pytest.mark.parametrize(
+    ("damage", "count", "line"),
+    [
+        (first_row(lambda row: row.replace(b'"value":', b'"value":1', 1) + b"\n"), "changed", "changed: lm.metrics"),
+        (first_row(lambda row: row.replace(b'"acme"', b'"evil"') + b"\n"), "changed", "changed: lm.metrics"),
+        (first_row(lambda row: row.replace(b'"ts":"20', b'"ts":"19') + b"\n"), "changed", "changed: lm.metrics"),
+        (moved, "misplaced", "misplaced: lm.metrics"),
+        (first_row(lambda _: b""), "lost", "lost: lm.metrics"),
+    ],
+    ids=["value", "org", "time", "path", "row"],
+)
+def test_what_is_changed_in_the_landed_rows_is_found_out(demo, tmp_path, capsys, damage, count, line):
+    folder, _ = demo
+    landed = tmp_path / "landed"
+    shutil.copytree(folder / "lmstream-demo" / "landed", landed)
+    once = {}  # rows that landed once: a copy elsewhere is another row's good one
+    for path in sorted(landed.glob("acme/*/*/*/*/*/*.gz")):
+        for row in gzip.decompress(path.read_bytes()).splitlines():
+            once[row] = None if row in once else path
+    damage(next(path for row, path in once.items() if path and gzip.decompress(path.read_bytes()).startswith(row)))
+    log = folder / "lmstream-demo" / "published.jsonl"
+    flags = ["verify", "--expected", str(log), "--landed", str(landed)]
+    page = tmp_path / "page.html"
+    assert main([*flags, "--html", str(page), "--json"]) == 3
+    report = json.loads(capsys.readouterr().out)
+    assert report["total"][count] > 0
+    wrong = {"lost", "changed", "misplaced", "phantom"}
+    assert {name for name in wrong if report["total"][name]} == {count}
+    said = f"{report['total'][count]:,} rows lost" if count == "lost" else f"{report['total'][count]:,} {count}"
+    assert said in page.read_text()
+    assert main(flags) == 3
+    assert line in capsys.readouterr().out
 
 
 def test_removing_one_landed_object_is_found_out(demo):

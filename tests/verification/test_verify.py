@@ -1,6 +1,8 @@
 """`verify` as a library: plain arguments in, a report out, and nothing is printed."""
 
 import gzip
+import json
+import re
 from itertools import islice
 
 import msgspec
@@ -11,7 +13,7 @@ from lmstream.dead_letters.form import encode
 from lmstream.errors import ConfigError, SourceError
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
-from lmstream.verification import expectation, log_entries, verify
+from lmstream.verification import Expected, expectation, log_entries, verify
 
 
 @pytest.fixture
@@ -23,10 +25,25 @@ def scene(tmp_path):
     expected = [expectation(engine, each, "") for each in records]
     log = tmp_path / "log.jsonl"
     log.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in expected))
-    rows = [engine.fan_out(each).ndjson() for each in records[:-1]]
     (tmp_path / "landed" / "errors").mkdir(parents=True)
-    (tmp_path / "landed" / "a.gz").write_bytes(gzip.compress(b"".join(rows)))
+    rows = []
+    for number, each in enumerate(records[:-1]):
+        for group in engine.fan_out(each).groups:
+            folder = tmp_path / "landed" / group.path
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}.gz").write_bytes(gzip.compress(group.data))
+            rows.append(group.data)
     return tmp_path, expected, rows
+
+
+def objects(folder):
+    return sorted((folder / "landed").rglob("*.gz"))
+
+
+def rewrite(path, change):
+    """Change the first line of an object."""
+    first, _, rest = gzip.decompress(path.read_bytes()).partition(b"\n")
+    path.write_bytes(gzip.compress(change(first) + b"\n" + rest))
 
 
 def test_a_report_comes_of_plain_arguments_and_nothing_is_printed(scene, capsys):
@@ -66,7 +83,7 @@ def test_landed_objects_pass_through_what_watches_them(scene):
             yield name, lines
 
     assert verify(expected, folder / "landed", watch=watch).ok
-    assert seen == [str(folder / "landed" / "a.gz")]
+    assert sorted(seen) == [str(each) for each in objects(folder)]
 
 
 def test_a_place_that_is_none_and_a_folder_that_is_missing_are_errors_of_ours(scene):
@@ -75,3 +92,106 @@ def test_a_place_that_is_none_and_a_folder_that_is_missing_are_errors_of_ours(sc
         verify(expected, "s3://")
     with pytest.raises(SourceError, match="none"):
         verify(expected, folder / "none")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.replace(b'"orgId":"acme"', b'"orgId":"evil"'),
+        lambda line: re.sub(rb'"value":[-0-9.e+]+', b'"value":-1', line, count=1),
+        lambda line: line.replace(b'"rowId"', b' "rowId"'),
+        lambda line: line[:-1] + b',"more":1}',
+    ],
+    ids=["org", "value", "a space", "a member more"],
+)
+def test_a_row_with_one_other_byte_is_changed(scene, change):
+    folder, expected, rows = scene
+    rewrite(objects(folder)[0], change)
+    report = verify(expected, folder / "landed")
+    assert not report.ok
+    t = report.total
+    assert (t.changed, t.lost, t.misplaced, t.phantom) == (1, 0, 0, 0)
+    assert t.landed == t.expected - 1 == b"".join(rows).count(b"\n") - 1
+    assert report.changed[0].startswith("t/0/")
+    assert report.changed[0].endswith(f" in {objects(folder)[0]}")
+
+
+def test_a_good_copy_does_not_hide_a_changed_one(scene):
+    folder, expected, _ = scene
+    (objects(folder)[0].parent / "again.gz").write_bytes(objects(folder)[0].read_bytes())
+    rewrite(objects(folder)[0], lambda line: line.replace(b"acme", b"ACME"))
+    t = verify(expected, folder / "landed").total
+    assert (t.changed, t.lost) == (1, 0)
+    assert t.landed == t.expected
+
+
+@pytest.mark.parametrize("where", ["otherorg/x", "", "deeper/{}", "{}/deeper"])
+def test_a_row_under_another_path_is_misplaced(scene, where):
+    folder, expected, _ = scene
+    path = objects(folder)[0]
+    count = gzip.decompress(path.read_bytes()).count(b"\n")
+    other = folder / "landed" / where.format(path.parent.relative_to(folder / "landed"))
+    other.mkdir(parents=True, exist_ok=True)
+    path.rename(other / "moved.gz")
+    report = verify(expected, folder / "landed")
+    assert not report.ok
+    assert (report.total.misplaced, report.total.changed, report.total.lost) == (count, 0, 0)
+    assert report.misplaced[0].endswith("moved.gz")
+
+
+def test_another_organization_or_another_path_than_the_runs_cannot_pass(scene):
+    folder, _, _ = scene
+    log = list(log_entries(folder / "log.jsonl"))
+    assert verify(log, folder / "landed").ok
+    payloads = [each.payload for each in islice(Generator(instances=2).bundles(), 3)]
+    for wrong in (
+        Settings(org_id="other"),
+        Settings(org_id="acme", path="rows/{orgKey}/{metricKey}/{yyyy}/{MM}/{dd}/{HH}/"),
+    ):
+        engine = Engine(wrong)
+        again = [
+            expectation(engine, Record(topic="t", partition=0, offset=n, timestamp=5, value=each), "")
+            for n, each in enumerate(payloads)
+        ]
+        report = verify(again, folder / "landed")
+        assert not report.ok
+        assert report.total.lost == report.total.phantom == 0
+        assert report.total.changed + report.total.misplaced == report.total.expected > 0
+
+
+def test_a_log_without_digests_is_never_called_verified(scene):
+    folder, expected, _ = scene
+    bare = [msgspec.structs.replace(each, digests=b"") for each in expected]
+    report = verify(bare, folder / "landed")
+    assert report.ok
+    assert report.ids_only
+    assert report.verdict.startswith("ids only")
+    assert "verified" not in report.verdict
+    assert verify([bare[0], *expected[1:]], folder / "landed").ids_only
+
+
+def test_a_row_of_an_older_contract_is_right_and_counted(tmp_path):
+    exemplar = {"asDouble": 1, "filteredAttributes": []}
+    point = {"timeUnixNano": "1700000000000000000", "asDouble": 1.5, "exemplars": [exemplar]}
+    metric = {"name": "m", "gauge": {"dataPoints": [point]}}
+    value = json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}).encode()
+    record = Record(topic="t", partition=0, offset=0, timestamp=5, value=value)
+    engine = Engine(Settings(org_id="acme", exemplars=True))
+    (group,) = engine.fan_out(record).groups
+    assert b'"exemplars":[{' in group.data
+    assert b'tsUnixMs":0' not in group.data
+    older = group.data.replace(b'"exemplars":[{', b'"exemplars":[{"tsUnixMs":0,')
+    (tmp_path / group.path).mkdir(parents=True)
+    (tmp_path / group.path / "a").write_bytes(older)
+    report = verify([expectation(engine, record, "")], tmp_path)
+    assert report.ok
+    assert (report.total.older_contract, report.total.landed, report.total.changed) == (1, 1, 0)
+    assert report.verdict.startswith("verified: ")
+    assert "older_contract=1" in report.verdict
+    (tmp_path / group.path / "a").write_bytes(older.replace(b"1.5", b"1.6"))
+    assert verify([expectation(engine, record, "")], tmp_path).total.changed == 1
+
+
+def test_digests_that_do_not_fit_their_points_are_refused():
+    with pytest.raises(ValueError, match="11 bytes of digests of 1 rows"):
+        Expected(topic="t", partition=0, offset=0, timestamp=1, bundle_id="b", points=1, digests=b"x" * 11)

@@ -199,7 +199,7 @@ async def _publish(config: Config, folder: Path, bundles: Bundles) -> int:
         (folder / "published.jsonl").open("wb") as log,
         terminal.Progress("bundles published", bundles.number) as progress,
     ):
-        sender = Publisher(settings_of(config), log, done=progress.advance)
+        sender = Publisher(settings_of(config), log, config.engine, progress.advance)
         await sender.send(islice(generator.bundles(), bundles.number))
     terminal.say(f"{sender.acknowledged:,} bundles are in the topic over mTLS ({sender.bytes / 1e6:.1f} MB); consuming")
     return sender.acknowledged

@@ -10,8 +10,7 @@ from typing import Annotated, BinaryIO, Final, Literal
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, BrokerFlags
-from lmstream.config import load
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
 from lmstream.errors import ConfigError
 from lmstream.lab.generator import Generator
 
@@ -70,11 +69,10 @@ def publish(
     duration: float | None = None,
     rate: float = 0.0,
     verifiable: Path | None = None,
-    source_id: str = "",
-    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     what: GeneratorFlags = _DEFAULTS,
     broker: BrokerFlags = NO_BROKER,
+    engine: EngineFlags = NO_ENGINE,
 ) -> int:
     """Generate LMDP bundles and publish them. Exit 1 when the broker did not acknowledge all of them.
 
@@ -89,11 +87,8 @@ def publish(
     rate
         Bundles a second; 0 is as fast as the broker takes them.
     verifiable
-        Log for `lmstream verify --expected`: a line for each bundle that the broker acknowledged. Appended to.
-    source_id
-        As the engine's setting source_id: part of the row ids in the log.
-    config
-        TOML file whose [source] has brokers and certificates.
+        Log for `lmstream verify --expected`: a line for each bundle that the broker acknowledged, with digests of the
+        rows that a run with these settings of the engine makes of it. Appended to.
     as_json
         Print the result as JSON.
     """
@@ -104,13 +99,14 @@ def publish(
         raise ConfigError("config.invalid", "--count, --duration and --rate take no negative numbers")
     if count is None and duration is None:
         count = COUNT
-    settings = settings_of(load(config, overrides=client_overrides(broker, topic)))
+    config = engine.load(client_overrides(broker, topic))
+    settings = settings_of(config)
     bundles = islice(what.generator().bundles(), count)
     log = _open_log(verifiable)
     began = time.monotonic()
     try:
         with terminal.Progress("bundles acknowledged", count) as progress:
-            sender = Publisher(settings, log, source_id, progress.advance)
+            sender = Publisher(settings, log, config.engine, progress.advance)
             asyncio.run(sender.send(bundles, rate=rate, seconds=duration))
     finally:
         if log is not None:

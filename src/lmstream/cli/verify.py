@@ -35,7 +35,8 @@ def verify(
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
-    """Prove that every expected row landed. Exit 3 when rows are lost or come from nowhere.
+    """Prove that every expected row landed, byte for byte and under its own path. Exit 3 when rows are lost, changed,
+    misplaced or unexpected.
 
     Expected is the log that `publish --verifiable` wrote, or the topic itself, read again with the same engine.
     Duplicates are no failure: the view `rows` of `query` and the SQL of `schema` leave them out.
@@ -124,17 +125,22 @@ def show(report: Report) -> None:
         "expected",
         "landed",
         "lost",
+        "changed",
+        "misplaced",
         "duplicate",
         "phantom",
         "dead-lettered",
         "error prefix",
     )
-    fields = ("bundles", "expected", "landed", "lost", "duplicate", "phantom", "dead_lettered", "in_error_prefix")
+    fields: tuple[str, ...] = ("bundles", "expected", "landed", "lost", "changed", "misplaced", "duplicate", "phantom")
+    fields += ("dead_lettered", "in_error_prefix")
     lines: list[tuple[str, Any]] = [*sorted(report.partitions.items()), ("total", report.total)]
     terminal.table(heads, [(name, *(getattr(tally, f) for f in fields)) for name, tally in lines])
     t = report.total
     for kind, names, count in (
         ("lost", report.lost, t.lost),
+        ("changed", report.changed, t.changed),
+        ("misplaced", report.misplaced, t.misplaced),
         ("phantom", report.phantom, t.phantom),
         ("no dead letter for", report.letters_missing, t.letters_missing),
     ):
@@ -149,6 +155,13 @@ def show(report: Report) -> None:
         terminal.say(
             f"{t.in_error_prefix:,} rows are in the error prefix and did not land: mend the cause, send them again"
         )
+    if report.ids_only:
+        terminal.say(
+            "the log has no digests for some bundles: their rows were judged by ids alone. publish --verifiable writes"
+            " digests when it has the run's own settings (--config, --org)"
+        )
+    if t.older_contract:
+        terminal.say(f"{t.older_contract:,} rows are as an older row contract writes them: right, and no reason to act")
     if not report.letters_checked:
         terminal.say("dead letters were not looked at; give --dead-letters to judge bad records and points too")
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 
-from lmstream.engine import bundle_id
+from lmstream.engine import Engine, bundle_id
 from lmstream.lab.generator import Bundle
-from lmstream.model import TopicPartition
-from lmstream.verification.expected import Expected
+from lmstream.model import Record, TopicPartition
+from lmstream.settings import Settings as EngineSettings
+from lmstream.verification.expected import DIGEST, Expected, expectation
 
 if TYPE_CHECKING:
     from lmstream.kafka.settings import Settings
@@ -28,14 +29,17 @@ class Publisher:
         self,
         settings: "Settings",
         log: BinaryIO | None = None,
-        source_id: str = "",
+        engine: EngineSettings | None = None,
         done: Callable[[], None] | None = None,
     ) -> None:
-        """`settings` are those of a client of one topic; `done` is called for each acknowledged bundle."""
+        """`settings` are those of a client of one topic; `engine` those of the run that will read it, by which
+        the log has digests of its rows. `done` is called for each acknowledged bundle."""
         self.acknowledged = self.rows = self.bytes = 0
         self.failed: dict[str, int] = {}
         """Bundles that were not acknowledged, by error. Each may be in the topic all the same."""
-        self._settings, self._log, self._source_id, self._done = settings, log, source_id, done
+        self._settings, self._log, self._done = settings, log, done
+        self._source_id = engine.source_id if engine is not None else ""
+        self._engine = Engine(engine) if engine is not None else None
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -76,9 +80,7 @@ class Publisher:
         if self._log is not None:
             # RecordMetadata.timestamp is the batch's: the record has ours, unless the broker sets the time.
             stamp = placed.timestamp if placed.timestamp_type == _APPEND_TIME else timestamp
-            self._log.write(
-                _entry(bundle, TopicPartition(topic, placed.partition), placed.offset, stamp, self._source_id)
-            )
+            self._log.write(self._entry(bundle, TopicPartition(topic, placed.partition), placed.offset, stamp))
         if self._done is not None:
             self._done()
 
@@ -91,20 +93,27 @@ class Publisher:
         if self._log is not None:
             self._log.flush()
 
+    def _entry(self, bundle: Bundle, tp: TopicPartition, offset: int, timestamp: int) -> bytes:
+        entry = Expected(
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=offset,
+            timestamp=timestamp,
+            bundle_id=bundle_id(self._source_id, *tp, offset, timestamp),
+            points=bundle.points,
+            absent=bundle.absent,
+            rejected=bundle.rejected,
+            poison=bundle.poison,
+        )
+        if self._engine is not None:
+            record = Record(
+                topic=tp.topic, partition=tp.partition, offset=offset, timestamp=timestamp, value=bundle.payload
+            )
+            digests = expectation(self._engine, record, self._source_id).digests
+            # What must land is what the generator says. Where the engine makes other rows, their ids will tell.
+            if len(digests) == DIGEST.size * bundle.rows:
+                entry = msgspec.structs.replace(entry, digests=digests)
+        return msgspec.json.encode(entry) + b"\n"
+
     def _fail(self, why: str) -> None:
         self.failed[why] = self.failed.get(why, 0) + 1
-
-
-def _entry(bundle: Bundle, tp: TopicPartition, offset: int, timestamp: int, source_id: str) -> bytes:
-    entry = Expected(
-        topic=tp.topic,
-        partition=tp.partition,
-        offset=offset,
-        timestamp=timestamp,
-        bundle_id=bundle_id(source_id, *tp, offset, timestamp),
-        points=bundle.points,
-        absent=bundle.absent,
-        rejected=bundle.rejected,
-        poison=bundle.poison,
-    )
-    return msgspec.json.encode(entry) + b"\n"

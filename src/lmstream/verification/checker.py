@@ -1,15 +1,15 @@
-"""The checker behind `verify`: what should have landed against what did, at about two bytes a data point."""
+"""The checker behind `verify`: what should have landed against what did, at 14 bytes a data point."""
 
 from array import array
 
 import msgspec
 
 from lmstream.model import DeadLetter
-from lmstream.verification.expected import Expected
-from lmstream.verification.landed import row_id
+from lmstream.verification.expected import DIGEST, Expected
+from lmstream.verification.landed import digest, row_id, upgraded
 from lmstream.verification.report import SAMPLES, Report, Tally
 
-_EXPECTED, _OWED, _DEAD, _ERROR = 1, 2, 4, 8
+_EXPECTED, _OWED, _DEAD, _ERROR, _CHANGED, _MISPLACED, _OLDER = 1, 2, 4, 8, 16, 32, 64
 _MOST = 255  # times one row is counted; more copies than that are still duplicates
 
 
@@ -22,6 +22,10 @@ class Checker:
         self._place_number: dict[tuple[str, int], int] = {}
         self._place, self._offset, self._start, self._points = array("I"), array("q"), array("Q"), array("I")
         self._flags, self._copies = bytearray(), bytearray()
+        self._lines, self._paths = array("Q"), array("I")
+        self._compared = bytearray()  # by record: whether its rows have digests
+        self._changed: list[str] = []
+        self._misplaced: list[str] = []
         self._tallies: dict[int, Tally] = {}
         self._parts: dict[int, dict[str, bool]] = {}  # by record: the parts a letter must name, and whether one does
         self._phantoms: list[str] = []
@@ -51,11 +55,18 @@ class Checker:
             self._parts[self._index[key]] = dict.fromkeys(record.parts, False)
         for ordinal in record.absent:
             self._flags[start + ordinal] = 0
+        self._lines.frombytes(bytes(8 * max(record.points, 1)))
+        self._paths.frombytes(bytes(4 * max(record.points, 1)))
+        self._compared.append(bool(record.digests) or record.points == len(record.absent))
+        if record.digests:
+            rows = (n for n in range(record.points) if self._flags[start + n])
+            for ordinal, pair in zip(rows, DIGEST.iter_unpack(record.digests), strict=True):
+                self._lines[start + ordinal], self._paths[start + ordinal] = pair
         for ordinal in record.rejected:
             self._flags[start + ordinal] = _OWED
 
-    def found(self, line: bytes) -> None:
-        """One line that landed."""
+    def found(self, line: bytes, path: int | None = None, where_from: str = "") -> None:
+        """One line that landed: under a path with this digest (None: not judged), in an object of this name."""
         where = self._locate(line)
         if where is None:
             return
@@ -66,10 +77,23 @@ class Checker:
             tally.phantom += 1
             self._sample(self._phantoms, self._name(bundle, ordinal))
             return
+        if self._compared[bundle] and (wrong := self._differs(line, path, at)):
+            self._flags[at] |= wrong
+            samples = self._changed if wrong == _CHANGED else self._misplaced
+            self._sample(samples, f"{self._name(bundle, ordinal)}{where_from and f' in {where_from}'}")
+            return
         if self._copies[at]:
             tally.duplicate += 1
         if self._copies[at] < _MOST:
             self._copies[at] += 1
+
+    def _differs(self, line: bytes, path: int | None, at: int) -> int:
+        """Answer what is wrong with a row; 0 when nothing is."""
+        if digest(line) != self._lines[at]:
+            if digest(upgraded(line)) != self._lines[at]:
+                return _CHANGED
+            self._flags[at] |= _OLDER
+        return 0 if path is None or path == self._paths[at] else _MISPLACED
 
     def failed(self, line: bytes) -> None:
         """One line that is in the sink's error prefix."""
@@ -101,6 +125,11 @@ class Checker:
             tally.bundles += 1
             start = self._start[bundle]
             for ordinal in range(max(self._points[bundle], 1)):
+                flags = self._flags[start + ordinal]
+                tally.expected += flags & _EXPECTED
+                tally.changed += bool(flags & _CHANGED)
+                tally.misplaced += bool(flags & _MISPLACED)
+                tally.older_contract += bool(flags & _OLDER)
                 verdict = self._judge(start + ordinal, letters_checked=letters_checked)
                 if not verdict:
                     continue
@@ -110,8 +139,6 @@ class Checker:
                 elif verdict == "letters_missing":
                     self._sample(missing, self._name(bundle, ordinal))
             self._judge_parts(bundle, tally, missing, letters_checked=letters_checked)
-        for tally in tallies.values():
-            tally.expected = tally.landed + tally.dead_lettered + tally.in_error_prefix + tally.lost
         total = Tally(**{f: sum(getattr(t, f) for t in tallies.values()) for f in Tally.__struct_fields__})
         if ranged:
             total.outside += self._strangers
@@ -119,13 +146,23 @@ class Checker:
             total.phantom += self._strangers
         total.phantom += self._malformed
         return Report(
-            ok=not (total.lost or total.phantom or total.in_error_prefix or total.letters_missing),
+            ok=not (
+                total.lost
+                or total.phantom
+                or total.changed
+                or total.misplaced
+                or total.in_error_prefix
+                or total.letters_missing
+            ),
             total=total,
             partitions={f"{t}/{p}": tallies[n] for n, (t, p) in enumerate(self._places)},
             lost=lost,
             phantom=(self._phantoms if ranged else self._phantoms + self._strange)[:SAMPLES],
+            changed=self._changed,
+            misplaced=self._misplaced,
             letters_missing=missing,
             letters_checked=letters_checked,
+            ids_only=not all(self._compared),
             malformed=self._malformed,
         )
 
@@ -144,6 +181,8 @@ class Checker:
         if flags & _EXPECTED:
             if self._copies[at]:
                 return "landed"
+            if flags & (_CHANGED | _MISPLACED):
+                return ""  # counted as such: it is there
             return "dead_lettered" if flags & _DEAD else "in_error_prefix" if flags & _ERROR else "lost"
         if flags & _OWED:
             return "letters" if flags & _DEAD else "letters_missing" if letters_checked else ""

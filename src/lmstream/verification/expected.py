@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -14,7 +15,7 @@ from lmstream.errors import DecodeError, SourceError
 from lmstream.model import Record
 from lmstream.settings import Settings
 from lmstream.storage.line_files import lines_of
-from lmstream.verification.landed import row_id
+from lmstream.verification.landed import digest, path_digest, row_id
 
 if TYPE_CHECKING:
     from lmstream.kafka import settings as kafka
@@ -24,6 +25,9 @@ log: Final = logging.getLogger("lmstream.verification")
 _POINTS: Final = 10_000_000
 """Data points of one record; the engine takes 100,000 unless engine.limits says so, and each takes two bytes in the
 checker."""
+
+DIGEST: Final = struct.Struct(">QI")
+"""What a row is compared by: digests of its line and of its path."""
 
 
 class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -44,12 +48,17 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     """Paths of parts in which points could not be counted: a dead letter must name each."""
     poison: str = ""
     """Why the record is no bundle."""
+    digests: bytes = b""
+    """DIGEST bytes for each row in the order of ordinals: of its line, and of its path. Empty: rows are judged by their
+    ids alone."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for ordinals that no point of the record has."""
         last = max((*self.absent, *self.rejected), default=-1)
         if last >= max(self.points, 1):
             raise ValueError(f"ordinal {last} of {self.points} points")
+        if self.digests and len(self.digests) != DIGEST.size * (self.points - len(self.absent)):
+            raise ValueError(f"{len(self.digests)} bytes of digests of {self.points - len(self.absent)} rows")
 
 
 def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
@@ -66,12 +75,17 @@ def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
         out = engine.fan_out(record)
     except DecodeError as e:
         return msgspec.structs.replace(whole, poison=e.reason)
-    rows = {int(row_id(line)[1]) for line in out.ndjson().splitlines()}
+    rows = {
+        int(row_id(line)[1]): DIGEST.pack(digest(line), placed)
+        for group, placed in ((group, path_digest(group.path)) for group in out.groups)
+        for line in group.data.splitlines()
+    }
     rejected = tuple(n for n, _ in out.rejected)
     points = max([*rows, *rejected], default=-1) + 1
     absent = tuple(n for n in range(points) if n not in rows)
     parts = tuple(part.path for part in out.parts)
-    return msgspec.structs.replace(whole, points=points, absent=absent, rejected=rejected, parts=parts)
+    digests = b"".join(rows[n] for n in sorted(rows))
+    return msgspec.structs.replace(whole, points=points, absent=absent, rejected=rejected, parts=parts, digests=digests)
 
 
 def topic_entries(source: "kafka.Settings", engine: Settings, span: "Span") -> Iterator[Expected]:

@@ -20,6 +20,12 @@ class Tally(Struct, kw_only=True, rename="camel"):
     """Copies beyond the first: harmless in the view `rows`."""
     phantom: int = 0
     """Landed rows that nobody expected."""
+    changed: int = 0
+    """Rows that landed with other bytes than the engine makes of their record."""
+    misplaced: int = 0
+    """Rows that landed with the right bytes under another path."""
+    older_contract: int = 0
+    """Landed rows as an older row contract writes them: right, and counted for information."""
     outside: int = 0
     """Landed rows of bundles outside the given offset range: not judged."""
     dead_lettered: int = 0
@@ -32,8 +38,8 @@ class Tally(Struct, kw_only=True, rename="camel"):
 
 
 class Report(Struct, kw_only=True, rename="camel"):
-    """What `verify` answers. `ok` is false when anything is lost, phantom, only in the sink's error prefix, where no
-    query finds it, or bad without the dead letter that must name it."""
+    """What `verify` answers. `ok` is false when anything is lost, changed, misplaced, phantom, only in the sink's error
+    prefix, where no query finds it, or bad without the dead letter that must name it."""
 
     v: int = 1
     ok: bool
@@ -42,8 +48,13 @@ class Report(Struct, kw_only=True, rename="camel"):
     lost: list[str] = field(default_factory=list)
     """The first SAMPLES lost rows, as `topic/partition/offset:ordinal rowId`."""
     phantom: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    """As `lost`, with the object."""
+    misplaced: list[str] = field(default_factory=list)
     letters_missing: list[str] = field(default_factory=list)
     letters_checked: bool = True
+    ids_only: bool = False
+    """Some of what was expected has no digests: bytes and paths of its rows were not compared."""
     malformed: int = 0
     """Landed lines without a row id."""
 
@@ -51,9 +62,13 @@ class Report(Struct, kw_only=True, rename="camel"):
     def verdict(self) -> str:
         """The one line that says it all."""
         t = self.total
-        word = "verified" if self.ok else "NOT VERIFIED (LMS-5001 verify.failed)"
+        word = "NOT VERIFIED (LMS-5001 verify.failed)"
+        if self.ok:
+            word = "ids only (bytes and paths not compared)" if self.ids_only else "verified"
+        older = f" older_contract={t.older_contract}" if t.older_contract else ""
         return (
-            f"{word}: lost={t.lost} phantom={t.phantom} duplicate={t.duplicate} dead_lettered={t.dead_lettered} "
-            f"error_prefix={t.in_error_prefix} letters={t.letters} letters_missing={t.letters_missing} "
+            f"{word}: lost={t.lost} phantom={t.phantom} changed={t.changed} misplaced={t.misplaced}{older} "
+            f"duplicate={t.duplicate} dead_lettered={t.dead_lettered} error_prefix={t.in_error_prefix} "
+            f"letters={t.letters} letters_missing={t.letters_missing} "
             f"landed={t.landed} expected={t.expected} bundles={t.bundles}"
         )

@@ -12,6 +12,8 @@ _FIELDS: Final = (
     ("expected", "expected rows"),
     ("landed", "landed"),
     ("lost", "lost"),
+    ("changed", "changed"),
+    ("misplaced", "misplaced"),
     ("phantom", "phantom"),
     ("duplicate", "duplicate"),
     ("dead_lettered", "dead-lettered"),
@@ -19,7 +21,7 @@ _FIELDS: Final = (
     ("letters", "letters"),
     ("letters_missing", "letters missing"),
 )
-_BAD: Final = ("lost", "phantom", "in_error_prefix", "letters_missing")
+_BAD: Final = ("lost", "changed", "misplaced", "phantom", "in_error_prefix", "letters_missing")
 _STYLE: Final = """
 :root{--good:#12704a;--bad:#b3261e;--line:#d9dde3;--ink:#1d2530;--soft:#5b6675;--paper:#fff;--shade:#f6f7f9}
 @media(prefers-color-scheme:dark){:root{--good:#5fd39d;--bad:#ff8a80;--line:#39424e;--ink:#e8ecf1;--soft:#9aa6b4;
@@ -46,12 +48,13 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
     """The page; `what` says what was compared, name and value, and `at` when: now, unless it is given."""
     good = report.ok
     total = report.total
-    word = "Nothing is lost" if good else "Not verified"
+    word = "Not verified" if not good else "Nothing is lost, by ids only" if report.ids_only else "Nothing is lost"
     sentence = (
         f"{total.landed:,} of {total.expected:,} expected rows landed, {total.dead_lettered:,} are in dead letters"
         if good
-        else f"{total.lost:,} rows lost, {total.phantom:,} from nowhere, {total.in_error_prefix:,} in the error prefix"
-        f", {total.letters_missing:,} dead letters missing (LMS-5001). What to do: lmstream explain LMS-5001"
+        else f"{total.lost:,} rows lost, {total.changed:,} changed, {total.misplaced:,} misplaced, {total.phantom:,}"
+        f" unexpected, {total.in_error_prefix:,} in the error prefix, {total.letters_missing:,} dead letters missing"
+        " (LMS-5001). What to do: lmstream explain LMS-5001"
     )
     cards = "".join(_card(total, name, label) for name, label in _FIELDS)
     rows = "".join(_row(name, tally) for name, tally in sorted(report.partitions.items())) + _row(
@@ -62,12 +65,15 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
         _list(title, names, count)
         for title, names, count in (
             ("Lost rows", report.lost, total.lost),
+            ("Rows with other bytes", report.changed, total.changed),
+            ("Rows under another path", report.misplaced, total.misplaced),
             ("Rows from nowhere", report.phantom, total.phantom),
             ("Dead letters that are missing", report.letters_missing, total.letters_missing),
         )
     )
     compared = "".join(f"<li>{escape(name)}: <code>{escape(value)}</code></li>" for name, value in what.items())
     letters = "" if report.letters_checked else "<li>Dead letters were not looked at.</li>"
+    letters += "<li>Bytes and paths of rows were not compared: the log has no digests.</li>" if report.ids_only else ""
     at = at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
@@ -106,7 +112,11 @@ def _bar(total: Tally) -> str:
     parts = (
         ("landed", "landed", total.landed),
         ("dead", "in dead letters", total.dead_lettered),
-        ("gone", "in the error prefix or lost", total.in_error_prefix + total.lost),
+        (
+            "gone",
+            "in the error prefix, changed, misplaced or lost",
+            total.expected - total.landed - total.dead_lettered,
+        ),
     )
     shares = "".join(
         f'<i class="{name}" style="flex:{count}" title="{count:,} {what}"></i>' for name, what, count in parts if count

@@ -10,7 +10,7 @@ from lmstream.model import DeadLetter
 from lmstream.storage.objects import Place, place
 from lmstream.verification.checker import Checker
 from lmstream.verification.expected import Expected, log
-from lmstream.verification.landed import failed_lines
+from lmstream.verification.landed import failed_lines, path_digest
 from lmstream.verification.report import Report
 
 Object = tuple[str, Iterator[bytes]]
@@ -41,9 +41,10 @@ def verify(
         checker.expect(entry)
     rows, letters = _place(landed), None if dead_letters is None else _place(dead_letters)
     failed = rows.below("errors") if errors is None else _place(errors)
-    for _, lines in watch(rows.objects(without=[failed])):
+    for name, lines in watch(rows.objects(without=[failed])):
+        path = path_digest(name.removeprefix(rows.name).rpartition("/")[0])
         for line in lines:
-            checker.found(line)
+            checker.found(line, path, name)
     for line in failed_lines(failed):
         checker.failed(line)
     for letter in _letters(letters, say) if letters is not None else ():
