@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import gc
 import os
 import shutil
@@ -142,6 +143,32 @@ async def test_the_proxy_passes_megabytes_whole_and_leaves_nothing_behind(tmp_pa
             await reader.readexactly(1)
         for open_one in (writer, silent):
             open_one.transport.abort()
+
+
+async def test_a_network_under_tls_fails_as_a_plain_one_does(tmp_path):
+    certificates = Certificates(tmp_path)
+    async with echo_server() as port, MtlsProxy(certificates, port) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=certificates.client_context())
+        proxy.down.blackhole = True
+        writer.write(b"hello")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readexactly(5), 0.2)
+        proxy.heal()
+        assert await asyncio.wait_for(reader.readexactly(5), 2) == b"hello"
+        proxy.down.cut_after = proxy.down.passed + 100
+        writer.write(bytes(5000))
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            while chunk := await asyncio.wait_for(reader.read(5000), 2):
+                got += chunk
+        assert len(got) <= 100
+        writer.transport.abort()
+        proxy.heal()
+        proxy.refuse = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=certificates.client_context())
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(1), 2) == b""
+        writer.transport.abort()
 
 
 async def test_no_connection_of_the_proxy_ends_in_an_error_that_nobody_hears(tmp_path):

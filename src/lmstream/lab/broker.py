@@ -21,12 +21,11 @@ import tempfile
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from lmstream.errors import ConfigError, SourceError
+from lmstream.lab.part import HOST, Part
 
-HOST = "127.0.0.1"
 START_SECONDS = 10.0
 """Patience for a start. 25-50 ms is usual."""
 STOP_SECONDS = 3.0
@@ -57,7 +56,7 @@ if os.getppid() == parent:
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 7, -1)
 
 
-class Broker:
+class Broker(Part):
     """One broker on a free port: `async with Broker() as broker: ... broker.bootstrap`.
 
     `advertised_port` is what the broker tells clients to connect to: the port of a proxy in front of it. Without one
@@ -205,15 +204,6 @@ class Broker:
                     await process.wait()
         if drain is not None:
             await drain
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
 
 def _binary() -> str:

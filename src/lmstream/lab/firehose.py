@@ -7,14 +7,10 @@ reference (docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.h
 import asyncio
 import contextlib
 import itertools
-import socket
-import struct
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from aiohttp import web
 
@@ -23,11 +19,11 @@ from lmstream.lab.faults import Fault
 from lmstream.lab.firehose_config import StreamConfig
 from lmstream.lab.firehose_stream import Counters, DeliveryStream
 from lmstream.lab.firehose_wire import ACCOUNT, REGION, RefusedError, batch, constraint, data_of, describe, parse, reply
+from lmstream.lab.part import HOST, Part, reset
 from lmstream.lab.quota import Quota
 from lmstream.lab.stores import FolderStore, ObjectStore
 from lmstream.settings import MIB
 
-HOST = "127.0.0.1"
 BODY_BYTES = 8 * MIB
 """Bytes of an HTTP body that are read at all."""
 MEMORY_BYTES = 256 * MIB
@@ -37,7 +33,7 @@ _SIGNATURE = "AWS4-HMAC-SHA256 "
 _OPERATIONS = {"PutRecordBatch", "PutRecord", "DescribeDeliveryStream"}
 
 
-class FirehoseLab:
+class FirehoseLab(Part):
     """`async with FirehoseLab(StreamConfig.for_settings("rows", settings), folder) as lab`: use `lab.endpoint_url`.
 
     `store` is a folder or an ObjectStore; leaving the context writes what still waits. Memory is bounded by
@@ -129,15 +125,6 @@ class FirehoseLab:
         finally:
             await self._store.close()
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     async def _answer(self, request: web.Request) -> web.Response:
         """Answer one HTTP request."""
         try:
@@ -218,12 +205,7 @@ class FirehoseLab:
         """Reset the connection. The response is for aiohttp, which finds nobody to send it to."""
         self.counters.refused_calls += not taken
         if request.transport is not None:
-            # Without lingering the kernel says RST, not FIN: a caller could take a FIN for an orderly end.
-            with contextlib.suppress(OSError):
-                request.transport.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
-            request.transport.abort()
+            reset(request.transport)
         return web.Response(status=500)
 
     async def _make_room(self, stream: DeliveryStream) -> None:

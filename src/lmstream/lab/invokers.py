@@ -13,13 +13,13 @@ import base64
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Struct
 
 from lmstream.lab import given_up
+from lmstream.lab.part import Part
 from lmstream.lab.runtime_api import EVENT_BYTES, Answer
 
 Invoke = Callable[[object], Awaitable[Answer]]
@@ -64,7 +64,7 @@ class Counts(Struct):
     given_up: int = 0
 
 
-class _Invoker:
+class _Invoker(Part):
     """One poller. A batch may mix partitions; its records are in each partition's order."""
 
     kind = ""
@@ -115,15 +115,6 @@ class _Invoker:
                 what = f"{self.counts.records} of {records} records are settled after {seconds:g} s"
                 raise TimeoutError(f"{what}; last error: {self.last_error or 'none'}")
             await asyncio.sleep(_LOOK)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def _run(self, consumer: AIOKafkaConsumer) -> None:
         while True:

@@ -3,14 +3,13 @@
 import asyncio
 import ssl
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from lmstream.lab.broker import Broker
 from lmstream.lab.mtls import Certificates, MtlsProxy
+from lmstream.lab.part import Part
 
 
-class KafkaLab:
+class KafkaLab(Part):
     """`async with KafkaLab(folder, mtls=True) as kafka`: connect to `kafka.bootstrap`.
 
     `folder` takes the PEM files; it is needed with `mtls` only.
@@ -67,12 +66,3 @@ class KafkaLab:
                 await self.proxy.close()
         finally:
             await self.broker.close()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()

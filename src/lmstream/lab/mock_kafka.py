@@ -9,10 +9,10 @@ import importlib.util
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from lmstream.errors import ConfigError, SourceError
+from lmstream.lab.part import Part
 
 API_KEYS: Final = {
     "Produce": 0,
@@ -35,7 +35,7 @@ _TEXT: Final = 512
 _NAMES: Final = {number: name for name, number in API_KEYS.items()}
 
 
-class MockKafka:
+class MockKafka(Part):
     """`async with MockKafka(brokers=3) as kafka: kafka.push_errors("Heartbeat", 14)`; brokers count from 1.
 
     Methods return when the cluster has taken the order, in well under a millisecond. Errors are Kafka's own codes, one
@@ -151,15 +151,6 @@ class MockKafka:
         if code:
             what = self._library.rd_kafka_err2str(code).decode(errors="replace")
             raise SourceError("source.unreachable", f"the mock cluster refuses {name}{arguments}: {what}")
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
 
 def _library() -> Any:

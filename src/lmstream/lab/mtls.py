@@ -1,26 +1,17 @@
 """mTLS before a plaintext server: throw-away certificates, and a proxy that lets only their owners through."""
 
 import asyncio
-import contextlib
 import datetime as dt
 import os
 import socket
 import ssl
-from collections.abc import Coroutine
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import trustme
 
-from lmstream.errors import SourceError
-
-HOST = "127.0.0.1"
-BUFFER = 64 * 1024
-"""Bytes read at a time, and most that waits in each direction of a connection (asyncio holds up to twice that)."""
-HANDSHAKE_SECONDS = 5.0
-LINGER_SECONDS = 5.0
-"""How long bytes already taken from one side may need to reach the other after an orderly end."""
+from lmstream.lab.part import HOST
+from lmstream.lab.tcp import TcpFaults
 
 
 class Certificates:
@@ -79,147 +70,37 @@ class Certificates:
         return context
 
 
-class MtlsProxy:
-    """Takes TLS connections of known clients on a free port and passes their bytes to 127.0.0.1:`upstream_port`.
+class MtlsProxy(TcpFaults):
+    """Takes TLS connections of known clients on a free port and passes their bytes to 127.0.0.1:`upstream_port`, well
+    or badly, as `TcpFaults` does.
 
-    `upstream_port` may be set after the start: a broker that advertises this proxy needs its port first.
+    `upstream_port` may be set after the start: a broker that advertises this proxy needs its port first. `connections`
+    are those whose handshake succeeded.
     """
 
     def __init__(self, certificates: Certificates, upstream_port: int = 0) -> None:
-        self.upstream_port = upstream_port
-        self.port = 0
-        self.connections = 0
-        """Connections whose handshake succeeded, since the start."""
+        super().__init__(upstream_port)
         self.refused = 0
         """Connections whose handshake failed."""
         self.last_refusal = ""
         """Why the last handshake failed."""
         self.peers: set[str] = set()
         """Common names of the client certificates seen."""
-        self._context = certificates.server_context()
-        self._listener: socket.socket | None = None
-        self._acceptor: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tls = certificates.server_context()
 
-    @property
-    def address(self) -> str:
-        """`host:port` for clients."""
-        return f"{HOST}:{self.port}"
-
-    @property
-    def live(self) -> int:
-        """Connections open now, handshakes included."""
-        return len(self._tasks)
-
-    async def start(self) -> None:
-        """Listen."""
-        listener = socket.socket()
+    async def _taken(self, client: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
-            listener.setblocking(False)  # noqa: FBT003 - the library's own signature
-            listener.bind((HOST, 0))
-            listener.listen(128)
-        except OSError as e:
-            listener.close()
-            raise SourceError("source.unreachable", f"the lab's mTLS proxy cannot listen: {e}") from e
-        self._listener, self.port = listener, listener.getsockname()[1]
-        self._acceptor = asyncio.create_task(self._accept(listener))
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, _ = await loop.sock_accept(listener)
-            except OSError:  # out of file descriptors, or the client is gone already
-                await asyncio.sleep(0.05)
-                continue
-            task = asyncio.create_task(self._serve(client))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, client: socket.socket) -> None:
-        """Handle one connection. Not by asyncio.start_server: nobody hears of its failed handshakes."""
-        loop = asyncio.get_running_loop()
-        down = asyncio.StreamReader(limit=BUFFER)
-        protocol = asyncio.StreamReaderProtocol(down)
-        try:
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: protocol, client, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
+            reader, writer = await super()._taken(client)
         except OSError as e:  # ssl.SSLError and TimeoutError are OSErrors
-            client.close()
             self.refused += 1
             self.last_refusal = str(e) or type(e).__name__
-            return
-        except BaseException:
-            client.close()
             raise
-        to_client = asyncio.StreamWriter(transport, protocol, down, loop)
-        writers = [to_client]
-        try:
-            self.connections += 1
-            self.peers.add(_common_name(to_client))
-            up, to_server = await asyncio.open_connection(HOST, self.upstream_port, limit=BUFFER)
-            writers.append(to_server)
-            await _first(_pass(down, to_server), _pass(up, to_client))
-            for writer in writers:
-                writer.close()  # what was written still goes out
-            async with asyncio.timeout(LINGER_SECONDS):
-                await asyncio.gather(*(w.wait_closed() for w in writers), return_exceptions=True)
-        except (OSError, TimeoutError):
-            pass  # the upstream is away, or a side stopped reading: cutting the other is all a proxy can say
-        finally:
-            for writer in writers:
-                with contextlib.suppress(AttributeError):  # Python 3.11.2 cannot abort what was closed twice
-                    writer.transport.abort()
+        self.peers.add(_common_name(writer))
+        return reader, writer
 
     async def kill_all(self) -> int:
         """Cut every live connection, as a failing network would; return how many. New ones are still taken."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        return len(tasks)
-
-    async def close(self) -> None:
-        """Stop listening and cut what is open. Safe to call twice."""
-        acceptor, self._acceptor = self._acceptor, None
-        if acceptor is not None:
-            acceptor.cancel()
-            await asyncio.gather(acceptor, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-        await self.kill_all()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-
-async def _first(*halves: Coroutine[Any, Any, None]) -> None:
-    """Run until the first ends, then cancel the rest.
-
-    TLS knows no half-closed connection: once a side has ended nothing can be said to it, so both directions end.
-    """
-    tasks = [asyncio.create_task(half) for half in halves]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass bytes on until the reader's end; never faster than the writer's side takes them."""
-    while chunk := await reader.read(BUFFER):
-        writer.write(chunk)
-        await writer.drain()
+        return await self.reset_all()
 
 
 def _common_name(writer: asyncio.StreamWriter) -> str:

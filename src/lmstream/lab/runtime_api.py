@@ -15,14 +15,13 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
 from lmstream.errors import ConfigError
+from lmstream.lab.part import HOST, Part
 
-HOST: Final = "127.0.0.1"
 EVENT_BYTES: Final = 6 * 1024 * 1024
 """Bytes of an event: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
 _ARN: Final = "arn:aws:lambda:us-west-2:000000000000:function:lmstream"
@@ -51,7 +50,7 @@ class _Invocation:
         self.answered = asyncio.get_running_loop().create_future()
 
 
-class Function:
+class Function(Part):
     """`async with Function("lmstream_lambda.handler", paths, env) as function: await function.invoke(event)`.
 
     Events are handled one at a time, as by a function with a reserved concurrency of one.
@@ -133,15 +132,6 @@ class Function:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def _boot(self) -> None:
         await self._kill()

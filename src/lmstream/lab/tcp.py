@@ -1,17 +1,18 @@
 """A TCP proxy that misbehaves on demand: delay, throttle, cut, reset, blackhole and half-closed connections."""
 
 import asyncio
-import contextlib
 import socket
-import struct
-from types import TracebackType
-from typing import Final, Literal, Self
+import ssl
+from typing import Final, Literal
 
 from lmstream.errors import SourceError
+from lmstream.lab.part import HOST, Part, reset
 
-HOST: Final = "127.0.0.1"
 BUFFER: Final = 64 * 1024
 """Bytes read at a time, and most that waits in each direction of a connection (asyncio holds up to twice that)."""
+LINGER_SECONDS: Final = 5.0
+"""How long bytes already taken from one side may need to reach the other after an orderly end."""
+HANDSHAKE_SECONDS: Final = 5.0
 SLICES: Final = 20
 """Pieces a second when throttled, so that a new rate is felt at once."""
 
@@ -73,8 +74,8 @@ class Flow:
                 if self.rate:
                     await asyncio.sleep(len(piece) / self.rate)
         await self._open.wait()
-        # Not the end of the connection: a half-closed one may go on in the other direction.
-        if writer not in ended:
+        # Not the end of the connection: a half-closed one may go on in the other direction. But TLS knows none.
+        if writer not in ended and writer.can_write_eof():
             writer.write_eof()
 
 
@@ -87,17 +88,12 @@ class _Connection:
         self.ended: set[asyncio.StreamWriter] = set()  # by `half_close`: what comes for them is thrown away
 
     def reset(self) -> None:
-        """Say RST to both sides: without lingering the kernel does not take the time for an orderly end."""
         for writer in (self.client, self.server):
             if writer is not None:
-                with contextlib.suppress(OSError):
-                    writer.get_extra_info("socket").setsockopt(
-                        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                    )
-                writer.transport.abort()
+                reset(writer.transport)
 
 
-class TcpFaults:
+class TcpFaults(Part):
     """Passes TCP connections from a free port to 127.0.0.1:`upstream_port`, well or badly.
 
         async with TcpFaults() as net, Broker(advertised_port=net.port) as broker:
@@ -115,7 +111,9 @@ class TcpFaults:
         """Reset new connections at once, as if nobody listened."""
         self.connections = 0
         """Connections taken since the start, refused ones included."""
-        self._server: asyncio.Server | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._listener: socket.socket | None = None
+        self._acceptor: asyncio.Task[None] | None = None
         self._live: dict[asyncio.Task[None], _Connection] = {}
 
     @property
@@ -125,44 +123,83 @@ class TcpFaults:
 
     @property
     def live(self) -> int:
-        """Connections open now."""
+        """Connections open now, handshakes included."""
         return len(self._live)
 
     async def start(self) -> None:
         """Listen."""
+        listener = socket.socket()
         try:
-            self._server = await asyncio.start_server(self._take, HOST, 0, limit=BUFFER)
+            listener.setblocking(False)  # noqa: FBT003 - the library's own signature
+            listener.bind((HOST, 0))
+            listener.listen(128)
         except OSError as e:
-            raise SourceError("source.unreachable", f"the lab's TCP proxy cannot listen: {e}") from e
-        self.port = self._server.sockets[0].getsockname()[1]
+            listener.close()
+            raise SourceError("source.unreachable", f"the lab's proxy cannot listen: {e}") from e
+        self._listener, self.port = listener, listener.getsockname()[1]
+        self._acceptor = asyncio.create_task(self._accept(listener))
 
-    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        connection = _Connection()
-        connection.client = writer
-        if self.refuse or self._server is None:
-            connection.reset()
-            return
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer, connection))
-        self._live[task] = connection
-        task.add_done_callback(self._ended)
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listener)
+            except OSError:  # out of file descriptors, or the client is gone already
+                await asyncio.sleep(0.05)
+                continue
+            connection = _Connection()
+            task = asyncio.create_task(self._serve(client, connection))
+            self._live[task] = connection
+            task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._live.pop(task).reset()  # nothing, when both sides have ended in order
         if not task.cancelled():
             task.exception()  # seen, so that the loop does not report it
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection) -> None:
+    async def _taken(self, client: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The streams of a client. Not by asyncio.start_server: nobody hears of its failed handshakes."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=BUFFER)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        seconds = None if self._tls is None else HANDSHAKE_SECONDS
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, client, ssl=self._tls, ssl_handshake_timeout=seconds
+            )
+        except BaseException:
+            client.close()
+            raise
+        self.connections += 1
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def _serve(self, client: socket.socket, connection: _Connection) -> None:
         """Handle one connection until both directions have ended, or one was broken: then both are reset."""
+        reader, writer = await self._taken(client)
+        connection.client = writer
+        if self.refuse:
+            return
         answers, server = await asyncio.open_connection(HOST, self.upstream_port, limit=BUFFER)
         connection.server = server
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self.up._pass(reader, server, connection.ended))  # noqa: SLF001 - one thing in two classes
-            both.create_task(self.down._pass(answers, writer, connection.ended))  # noqa: SLF001 - as above
+        halves = [
+            asyncio.create_task(self.up._pass(reader, server, connection.ended)),  # noqa: SLF001 - one thing in two classes
+            asyncio.create_task(self.down._pass(answers, writer, connection.ended)),  # noqa: SLF001 - as above
+        ]
+        try:
+            # Once a side of a TLS connection has ended nothing can be said to it, so both directions end.
+            until = asyncio.FIRST_EXCEPTION if self._tls is None else asyncio.FIRST_COMPLETED
+            await asyncio.wait(halves, return_when=until)
+        finally:
+            for half in halves:
+                half.cancel()
+            ends = await asyncio.gather(*halves, return_exceptions=True)
+        for error in ends:
+            if isinstance(error, Exception):
+                raise error
         for side in (server, writer):
-            side.close()
-        for side in (server, writer):
-            await side.wait_closed()
+            side.close()  # what was written still goes out
+        async with asyncio.timeout(LINGER_SECONDS):
+            await asyncio.gather(server.wait_closed(), writer.wait_closed())
 
     async def reset_all(self) -> int:
         """Reset every live connection; return how many. New ones are still taken."""
@@ -176,11 +213,12 @@ class TcpFaults:
     def half_close(self, side: Literal["client", "server"]) -> int:
         """Say FIN to one side of every live connection, and throw away what comes for it; return how many.
 
-        The other direction goes on, as when a peer has ended its half and forgot the rest.
+        The other direction goes on, as when a peer has ended its half and forgot the rest. TLS knows no such thing: its
+        connections stay as they are.
         """
         for connection in self._live.values():
             writer: asyncio.StreamWriter | None = getattr(connection, side)
-            if writer is not None and writer not in connection.ended and not writer.is_closing():
+            if writer is not None and writer not in connection.ended and writer.can_write_eof():
                 connection.ended.add(writer)
                 writer.write_eof()
         return len(self._live)
@@ -193,18 +231,11 @@ class TcpFaults:
 
     async def close(self) -> None:
         """Stop listening and reset what is open. Safe to call twice; no task is left."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            acceptor.cancel()
+            await asyncio.gather(acceptor, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         await self.reset_all()
-        if server is not None:
-            await server.wait_closed()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
