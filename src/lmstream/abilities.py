@@ -6,10 +6,13 @@ Nothing is registered: an ability is there when the methods or fields of its pro
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from lmstream.interfaces import DeadLetterSink, Load, PoisonGuard, Standing
 from lmstream.model import TopicPartition
+
+State = Literal["starting", "running", "draining", "suspect", "recreating", "stopped"]
+"""States of a source that keeps a member in its group."""
 
 
 class Traits(Struct, frozen=True, kw_only=True):
@@ -130,6 +133,51 @@ class Journaled(Protocol):
 
     journal: PoisonGuard | None
     """Set by the host."""
+
+
+class Health(Struct, kw_only=True):
+    """How the source is doing, for metrics and readiness."""
+
+    state: State = "starting"
+    """Only `running` is ready: a member of the group that polls."""
+    recreations: dict[str, int] = field(default_factory=dict)
+    """Members given up, by cause, since the start."""
+    failed_starts: int = 0
+    """New members that could not start."""
+    rebalances: int = 0
+    """Assignments received."""
+    lost_by_retention: int = 0
+    """Offsets that were gone from the topic before they were read."""
+    topic_resets: int = 0
+    """Partitions whose end was found below what the group had read: the topic was made anew, or cut."""
+    headers_unread: int = 0
+    """Records whose headers the client could not give."""
+    unreadable: dict[TopicPartition, str] = field(default_factory=dict)
+    """Partitions of ours that are held, because what comes next in them arrives damaged: where, and what to do."""
+    throttled: int = 0
+    """Answers that the brokers held back, by a quota, for a second or more."""
+    missing: tuple[str, ...] = ()
+    """Topics of the settings that are not there, and patterns that no topic matches: not ready while there are some."""
+    last_error: str = ""
+    recovery_seconds: float = 0.0
+    """From the end of the last member that was lost to the assignment of the next."""
+
+
+@runtime_checkable
+class Healthy(Protocol):
+    """A source that says how it is doing: a host is not ready while it is not `running`, or misses topics."""
+
+    health: Health
+
+
+@runtime_checkable
+class Certified(Protocol):
+    """A source with a client certificate."""
+
+    @property
+    def certificate_expiry(self) -> float | None:
+        """Unix time at which it ends; None without one."""
+        ...
 
 
 # Of sinks

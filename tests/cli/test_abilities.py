@@ -2,14 +2,27 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from lmstream.abilities import Checkable, Describable, Loaded, Pausable, Positions, Shared, Traits
+from lmstream.abilities import (
+    Certified,
+    Checkable,
+    Describable,
+    Health,
+    Healthy,
+    Loaded,
+    Pausable,
+    Positions,
+    Shared,
+    Traits,
+)
 from lmstream.config import build_letters, build_sink, build_source, letters_part, load
 from lmstream.config.validation import arithmetic
 from lmstream.errors import ConfigError
 from lmstream.hosts.container.workers import check, shares
+from lmstream.observability.readings import Readings
 
 SOURCE = """
 from msgspec import Struct
@@ -144,7 +157,8 @@ def test_their_sink_is_checked_before_anything_is_read(cli):
 
 def test_abilities_are_had_by_having_their_methods():
     class Able:
-        load = None
+        load = certificate_expiry = None
+        health = Health(state="suspect", last_error="their broker is away")
 
         def pause(self, partitions, /): ...
 
@@ -154,6 +168,15 @@ def test_abilities_are_had_by_having_their_methods():
 
         async def describe(self): ...
 
-    for ability in (Pausable, Positions, Loaded, Shared, Describable):
+    for ability in (Pausable, Positions, Loaded, Healthy, Certified, Shared, Describable):
         assert isinstance(Able(), ability)
         assert not isinstance(object(), ability)
+
+
+def test_a_host_is_not_ready_while_a_source_of_theirs_is_not_or_misses_topics():
+    source = SimpleNamespace(health=Health(state="suspect", last_error="their broker is away"), certificate_expiry=7.0)
+    readings = Readings(SimpleNamespace(state="running", source=source))
+    assert readings.ready() == (False, "the source is suspect: their broker is away")
+    assert readings.certificate_expiry() == 7.0
+    source.health = Health(state="running", missing=("lm",))
+    assert readings.ready() == (False, "no such topic: lm")

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from lmstream.abilities import Health
 from lmstream.errors import ConfigError
 from lmstream.kafka import topics
-from lmstream.kafka.group.health import Health
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.topics import TopicWatch, Wanted
 

@@ -279,8 +279,10 @@ async def _sink(config: Config) -> list[Check]:
     try:
         if isinstance(sink, Describable):
             described = await sink.describe()
-            stream = getattr(config.need("sink").settings, "stream", name)
-            return [Check(f"stream {stream}", "ok", "is ACTIVE"), *_agrees(config, described)]
+            return [
+                Check(f"stream {described.get('DeliveryStreamName', name)}", "ok", "is ACTIVE"),
+                *_agrees(config, described),
+            ]
         if isinstance(sink, Checkable):
             await sink.check()
             return [Check(f"sink {name}", "ok", "can be written")]

@@ -136,7 +136,7 @@ def status(readings: Readings) -> dict[str, Any]:
     runtime = readings.runtime
     progress = runtime.progress()
     alive, ready = readings.alive(), readings.ready()
-    health = getattr(runtime.source, "health", None)
+    health = readings.health
     expiry = readings.certificate_expiry()
     trouble = progress.fatal or progress.trouble
     return {

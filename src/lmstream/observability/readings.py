@@ -3,10 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, NamedTuple, get_args
 
 from lmstream import __version__
-from lmstream.abilities import Positions
+from lmstream.abilities import Certified, Health, Healthy, Positions, State
 from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
@@ -16,10 +16,6 @@ from lmstream.runtime import Runtime, sink_error
 MINUTE: Final = 60.0
 STUCK: Final = 120.0  # seconds with records in flight of which none is settled: not progressing
 TICKS: Final = 30.0  # seconds after which a loop that did not come round is dead
-
-
-State = Literal["starting", "running", "draining", "suspect", "recreating", "stopped"]
-"""States of a source that keeps a member in its group (sources/_supervisor.py, which needs an extra)."""
 
 
 class Sample(NamedTuple):
@@ -69,11 +65,11 @@ class Readings:
         runtime = self.runtime
         if runtime.state != "running":
             return False, runtime.state
-        health = getattr(runtime.source, "health", None)
+        health = self.health
         if health is not None and health.state != "running":
             return False, f"the source is {health.state}" + (f": {health.last_error}" if health.last_error else "")
-        if missing := getattr(health, "missing", ()):
-            return False, f"no such topic: {', '.join(missing)}"
+        if health is not None and health.missing:
+            return False, f"no such topic: {', '.join(health.missing)}"
         progress = runtime.progress()
         if progress.fatal is not None:
             return False, f"paused: {sink_error(progress.fatal)}"
@@ -108,6 +104,12 @@ class Readings:
             found.append(Partition(tp.topic, tp.partition, standing.next, end, lag, behind, loss))
         return found
 
+    @property
+    def health(self) -> Health | None:
+        """How the source is doing, as it says; None when it says nothing."""
+        source = self.runtime.source
+        return source.health if isinstance(source, Healthy) else None
+
     def _standings(self) -> Mapping[TopicPartition, Standing]:
         source = self.runtime.source
         return source.standings() if isinstance(source, Positions) else {}
@@ -120,8 +122,8 @@ class Readings:
 
     def certificate_expiry(self) -> float | None:
         """Unix time at which the client certificate ends; None without one."""
-        tls = getattr(self.runtime.source, "tls", None)
-        return getattr(tls, "expiry", None)
+        source = self.runtime.source
+        return source.certificate_expiry if isinstance(source, Certified) else None
 
     def stalled(self, seconds: float) -> None:
         """Note that the event loop came late by so much."""
@@ -217,7 +219,7 @@ class Readings:
             yield Sample("lmstream_tls_cert_expiry_timestamp_seconds", (), expiry)
 
     def _source(self) -> Iterator[Sample]:
-        health = getattr(self.runtime.source, "health", None)
+        health = self.health
         if health is None:
             return
         for state in get_args(State):

@@ -6,9 +6,8 @@ the price is a library in C with threads of its own. Members of one group must a
 
 from typing import Final
 
-from lmstream.abilities import Traits
+from lmstream.abilities import Health, Traits
 from lmstream.errors import ConfigError
-from lmstream.kafka.group.health import Health
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.rereading import Rereading
 from lmstream.kafka.settings import Settings

@@ -1,8 +1,8 @@
 """Read records from Kafka by aiokafka, as a supervised member of a consumer group; fixed ranges for `verify` too."""
 
+from lmstream.abilities import Health
 from lmstream.kafka.connection import checked
 from lmstream.kafka.group.aiokafka_member import AiokafkaMember
-from lmstream.kafka.group.health import Health
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.range_reader import Range, read_range
 from lmstream.kafka.settings import Settings

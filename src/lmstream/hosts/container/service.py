@@ -180,7 +180,8 @@ async def _ask_retention(config: Config, readings: Readings) -> None:
         wait = _SOON
         try:
             async with asyncio.timeout(30), admin(settings, Tls(settings)) as client:
-                assigned = {tp.topic for tp in getattr(readings.runtime.source, "assignment", ())}
+                source = readings.runtime.source
+                assigned = {tp.topic for tp in source.standings()} if isinstance(source, Positions) else set()
                 found = await retentions(client, tuple(assigned | Wanted(settings.topics).named))
             readings.retention_ms = {topic: int(1000 * seconds) for topic, seconds in found.items() if seconds}
             wait = _AGAIN

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
+from lmstream.abilities import Health
 from lmstream.errors import LmstreamError, RestartError, SourceError, coded
 from lmstream.interfaces import Batch, Drain, Load, Standing
-from lmstream.kafka.group.health import Health, LostError, log
+from lmstream.kafka.group.health import LostError, log
 from lmstream.kafka.group.member import Member
 from lmstream.kafka.group.restart_policy import RestartPolicy
 from lmstream.kafka.settings import Settings
@@ -41,7 +42,7 @@ class Supervisor:
         self.health = Health()
         self.settings = settings
         self.tls = Tls(settings)
-        """Certificate of the client, renewed while it runs; `tls.expiry` is when it ends."""
+        """Certificate of the client, renewed while it runs."""
         self.load: Callable[[], Load] | None = None
         self.journal: Journal | None = None
         """Remembers over which batch a process died. Set before `start`."""
@@ -56,6 +57,11 @@ class Supervisor:
         self._throttled_told = -_TELL
         self._ever = False  # whether any member was ever given an assignment
         self._restarts = RestartPolicy(settings)
+
+    @property
+    def certificate_expiry(self) -> float | None:
+        """Unix time at which the client certificate ends; None without one."""
+        return self.tls.expiry
 
     @property
     def assignment(self) -> Mapping[TopicPartition, int]:
