@@ -12,11 +12,9 @@ from lmstream.storage.objects import S3Access
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class EngineFlags:
-    """Flags of the engine: what a bundle becomes."""
+class RowFlags:
+    """Flags of the engine alone: what a bundle becomes."""
 
-    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None
-    """TOML file with settings; flags win over LMSTREAM_* variables, and they win over the file."""
     org: str | None = None
     """Organization of the rows: LMDP sends none."""
     source_id: str | None = None
@@ -29,6 +27,15 @@ class EngineFlags:
         return given(
             {"engine.org_id": self.org, "engine.source_id": self.source_id, "engine.format": self.input_format}
         )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EngineFlags(RowFlags):
+    """Flags of the engine, and the file of its settings."""
+
+    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None
+    """TOML file with settings; flags win over LMSTREAM_* variables, and they win over the file."""
 
     def load(self, overrides: dict[str, Any] | None = None) -> Config:
         """Read the configuration: file, environment, these flags, `overrides`."""
@@ -80,6 +87,7 @@ class BrokerFlags:
 S3Flags = Annotated[S3Access, Parameter(name="*")]
 """Flags of s3:// places."""
 NO_ENGINE: Final = EngineFlags()
+NO_ROWS: Final = RowFlags()
 NO_BROKER: Final = BrokerFlags()
 NO_S3: Final = S3Access()
 """Nothing given: the defaults of verbs that have these flags."""

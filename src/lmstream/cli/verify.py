@@ -1,23 +1,32 @@
 """`lmstream verify`: what was published, or what the topic holds, against what landed."""
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from cyclopts import Parameter
 
 from lmstream import verification as library
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, NO_S3, BrokerFlags, EngineFlags, S3Flags
+from lmstream.cli.flags import NO_BROKER, NO_ROWS, NO_S3, BrokerFlags, EngineFlags, RowFlags, S3Flags
+from lmstream.config import load
 from lmstream.errors import REASONS, ConfigError, more
 from lmstream.storage.objects import Place, S3Access, place
-from lmstream.verification import Report, log_entries, topic_entries
+from lmstream.verification import Judged, Report, log_entries, topic_entries
 from lmstream.verification.report_html import page
 
 NOT_VERIFIED = 3
+_RECORDS: Final = re.compile(r"([^/=]+)(?:/(\d{1,9}))?(?:=(\d{0,18})\.\.(\d{0,18}))?")
+"""TOPIC/PARTITION=FROM..TO, of which TOPIC alone must be there."""
+
+
+def _whole(_: object, value: str, **_more: object) -> list[str]:
+    """The variable is one path, whatever is in it."""
+    return [value]
 
 
 def verify(
@@ -31,9 +40,10 @@ def verify(
     errors: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     html: Path | None = None,
+    config: Annotated[tuple[str, ...], Parameter(env_var="LMSTREAM_CONFIG", env_var_split=_whole)] = (),
     s3: S3Flags = NO_S3,
     broker: BrokerFlags = NO_BROKER,
-    engine: EngineFlags = NO_ENGINE,
+    engine: RowFlags = NO_ROWS,
 ) -> int:
     """Prove that every expected row landed, byte for byte and under its own path. Exit 3 when rows are lost, changed,
     misplaced or unexpected.
@@ -61,6 +71,10 @@ def verify(
         Print the report as JSON.
     html
         Write the verdict here too, as one page.
+    config
+        TOML file with settings; flags win over LMSTREAM_* variables, and they win over the file. After a change of
+        settings, give the older file too with the records that were read with it, first match first:
+        OLD.toml@TOPIC/PARTITION=FROM..TO, without TO itself; FROM, TO, or =FROM..TO and /PARTITION may be left out.
     """
     if bool(expected) == bool(topic):
         raise ConfigError("config.invalid", "verify needs --expected LOG, or --topic TOPIC with --bootstrap")
@@ -70,22 +84,25 @@ def verify(
         _place("--errors", errors, s3),
     )
     assert rows is not None  # noqa: S101 - for the type checker
+    flags, others = _configurations(config, engine)
+    if others and not topic:
+        raise ConfigError("config.invalid", "--config FILE@TOPIC needs --topic: a log says itself what must land")
     if topic:
         from lmstream.cli.kafka import client_overrides, settings_of
         from lmstream.kafka.range_reader import Span
 
-        config = engine.load(client_overrides(broker, topic))
+        loaded = flags.load(client_overrides(broker, topic))
         span = Span(offsets("--from", from_), offsets("--to", to))
-        entries = terminal.counted("records read", topic_entries(settings_of(config), config.engine, span))
+        entries = terminal.counted("records read", topic_entries(settings_of(loaded), loaded.engine, span, others))
     else:
-        config = engine.load()
+        loaded = flags.load()
         entries = chain.from_iterable(log_entries(path, terminal.say) for path in expected)
     report = library.verify(
         entries,
         rows,
         letters,
         failed,
-        source_id=config.engine.source_id,
+        source_ids=sorted({loaded.engine.source_id, *(each.settings.source_id for each in others)}),
         ranged=bool(from_ or to),
         say=terminal.say,
         watch=partial(terminal.counted, "objects read"),
@@ -108,6 +125,33 @@ def verify(
         else:
             show(report)
     return 0 if report.ok else NOT_VERIFIED
+
+
+def _configurations(texts: Sequence[str], engine: RowFlags) -> tuple[EngineFlags, list[Judged]]:
+    """The flags with the file of today, and the older settings with their records."""
+    today = [text for text in texts if "@" not in text]
+    if len(today) > 1:
+        what = f"--config {today[1]}: say which records it is for, as in {today[1]}@TOPIC/0=..1200"
+        raise ConfigError("config.invalid", what)
+    others = []
+    for text in texts:
+        if "@" in text:
+            file, _, records = text.rpartition("@")
+            found = _RECORDS.fullmatch(records)
+            if found is None:
+                raise ConfigError("config.invalid", f"--config {text}: expected FILE@TOPIC/PARTITION=FROM..TO")
+            topic, partition, start, stop = found.groups()
+            others.append(
+                Judged(
+                    settings=load(Path(file), env={}).engine,
+                    topic=topic,
+                    partition=None if partition is None else int(partition),
+                    start=int(start or 0),
+                    stop=int(stop) if stop else None,
+                )
+            )
+    made = {name: getattr(engine, name) for name in ("org", "source_id", "input_format")}
+    return EngineFlags(config=Path(today[0]) if today else None, **made), others
 
 
 def _place(flag: str, text: str | None, s3: S3Access) -> Place | None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -88,15 +88,37 @@ def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
     return msgspec.structs.replace(whole, points=points, absent=absent, rejected=rejected, parts=parts, digests=digests)
 
 
-def topic_entries(source: "kafka.Settings", engine: Settings, span: "Span") -> Iterator[Expected]:
-    """What each record of the one topic of `source` must become, by an engine with the settings of the run.
+class Judged(Struct, frozen=True, kw_only=True):
+    """Records that were read with other settings of the engine than today's: before a change of the configuration."""
+
+    settings: Settings
+    topic: str
+    partition: int | None = None
+    """None: all of them."""
+    start: int = 0
+    stop: int | None = None
+    """The first offset after them; None: all the rest."""
+
+    def has(self, record: Record) -> bool:
+        """Whether a record is one of them."""
+        if record.topic != self.topic or self.partition not in {None, record.partition}:
+            return False
+        return self.start <= record.offset and (self.stop is None or record.offset < self.stop)
+
+
+def topic_entries(
+    source: "kafka.Settings", engine: Settings, span: "Span", others: Sequence[Judged] = ()
+) -> Iterator[Expected]:
+    """What each record of the one topic of `source` must become, by an engine with the settings of the run: those of
+    the first of `others` that has the record, else `engine`.
 
     Reads in an event loop of its own: not to be called where one runs. Raises SourceError, and ConfigError for
     partitions that the topic does not have.
     """
     from lmstream.kafka.range_reader import read_topic
 
-    maker, records = Engine(engine), read_topic(source, span)
+    usual, records = Engine(engine), read_topic(source, span)
+    engines = [(each, Engine(each.settings)) for each in others]
 
     async def following() -> Record | None:
         return await anext(records, None)
@@ -104,7 +126,8 @@ def topic_entries(source: "kafka.Settings", engine: Settings, span: "Span") -> I
     with asyncio.Runner() as runner:
         try:
             while (record := runner.run(following())) is not None:
-                yield expectation(maker, record, engine.source_id)
+                maker = next((each for which, each in engines if which.has(record)), usual)
+                yield expectation(maker, record, maker.settings.source_id)
         finally:
             runner.run(records.aclose())
 

@@ -1,6 +1,6 @@
 """Prove that every expected row landed: compare what should be there with folders or buckets, and answer a report."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lmstream.bounded import LETTER_LINE
@@ -23,7 +23,7 @@ def verify(
     dead_letters: Place | Path | str | None = None,
     errors: Place | Path | str | None = None,
     *,
-    source_id: str = "",
+    source_ids: Sequence[str] = ("",),
     ranged: bool = False,
     say: Callable[[str], None] = log.warning,
     watch: Callable[[Iterable[Object]], Iterable[Object]] = iter,
@@ -31,8 +31,9 @@ def verify(
     """Compare what is expected with the rows that landed in a folder or at s3://BUCKET/PREFIX.
 
     Without `dead_letters`, missing letters are not judged. `errors` is Firehose's error prefix, `errors` below `landed`
-    by default. `source_id` is the engine's setting of that name. With `ranged`, rows of other records than the expected
-    are passed over. `say` gets what is left out; `watch` passes the landed objects through, for a progress bar.
+    by default. `source_ids` are the engine's setting of that name, several where it changed. With `ranged`, rows of
+    other records than the expected are passed over. `say` gets what is left out; `watch` passes the landed objects
+    through, for a progress bar.
 
     Raises SourceError for what cannot be read, BoundError for what is too large, ConfigError for a place that is none.
     """
@@ -48,7 +49,8 @@ def verify(
     for line in failed_lines(failed):
         checker.failed(line)
     for letter in _letters(letters, say) if letters is not None else ():
-        checker.dead(letter, bundle_id(source_id, letter.topic, letter.partition, letter.offset, letter.timestamp))
+        for source_id in source_ids:
+            checker.dead(letter, bundle_id(source_id, letter.topic, letter.partition, letter.offset, letter.timestamp))
     return checker.report(letters_checked=letters is not None, ranged=ranged)
 
 
