@@ -129,14 +129,13 @@ async def test_an_outage_stalls_its_partition_while_the_others_go_on_and_drops_n
         sleep=asyncio.sleep,
         random=lambda: 0.5,
         policy=DeliveryPolicy(timeout=4.0, backoff_base=0.01, backoff_max=0.05),
-        on_settled=lambda tp, _epoch, offset, _status: settled.append((tp.partition, offset)),
     )
     bad = [record(n, b"junk") for n in range(5)]
     good = [record(n, bundle(2), partition=1) for n in range(40)]
-    pipeline.submit(Batch([*bad, *good]))
+    pipeline.submit(Batch([*bad, *good]), lambda tp, _epoch, offset, _status: settled.append((tp.partition, offset)))
     await until(lambda: pipeline.letters.trouble is not None and len(settled) == len(good))
     assert {partition for partition, _ in settled} == {1}
-    assert pipeline.unburied == ("t/0/0", 5)
+    assert (pipeline.snapshot().oldest_letter, pipeline.snapshot().letters_waiting) == ("t/0/0", 5)
     assert pipeline.balanced
     async with KafkaLab() as second:
         await second.create_topic("dlq")
@@ -146,4 +145,4 @@ async def test_an_outage_stalls_its_partition_while_the_others_go_on_and_drops_n
         records = await kept(settings.Settings(bootstrap=second.bootstrap, topics=("dlq",)))
         await pipeline.close()
     assert {each.key for each in records} == {b"t/0/%d" % n for n in range(5)}
-    assert (pipeline.letters.trouble, pipeline.in_flight, pipeline.balanced) == (None, 0, True)
+    assert (pipeline.letters.trouble, pipeline.snapshot().in_flight, pipeline.balanced) == (None, 0, True)

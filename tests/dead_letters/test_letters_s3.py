@@ -144,17 +144,16 @@ async def test_an_outage_stalls_its_partition_while_the_others_go_on_and_drops_n
         sleep=asyncio.sleep,
         random=lambda: 0.5,
         policy=policy,
-        on_settled=lambda tp, _epoch, offset, _status: settled.append((tp.partition, offset)),
     )
     store.stop()
     bad = [record(n, b"junk") for n in range(5)]
     good = [record(n, bundle(2), partition=1) for n in range(40)]
-    pipeline.submit(Batch([*bad, *good]))
+    pipeline.submit(Batch([*bad, *good]), lambda tp, _epoch, offset, _status: settled.append((tp.partition, offset)))
     await until(
         lambda: "dead_letters" in getattr(pipeline.letters.trouble, "message", "") and len(settled) == len(good)
     )
     assert {partition for partition, _ in settled} == {1}
-    assert pipeline.unburied == ("t/0/0", 5)
+    assert (pipeline.snapshot().oldest_letter, pipeline.snapshot().letters_waiting) == ("t/0/0", 5)
     assert pipeline.balanced
     store.start()
     async with asyncio.timeout(20):
@@ -164,7 +163,7 @@ async def test_an_outage_stalls_its_partition_while_the_others_go_on_and_drops_n
     assert {each.record().coordinates for each in (store.letters()).values()} == {f"t/0/{n}" for n in range(5)}
     assert sink.lines.keys() == {line for each in good for line in lines_of(each)}
     assert pipeline.balanced
-    assert pipeline.in_flight == 0
+    assert pipeline.snapshot().in_flight == 0
     await pipeline.close()
 
 

@@ -83,7 +83,7 @@ def test_a_topic_of_bad_records_stops_reading_alarms_and_keeps_what_was_not_dead
         assert source.committed[TP] == 50 + len(dead)
         assert dead == set(range(50, 50 + len(dead)))
         assert pipeline.balanced
-        assert pipeline.in_flight > 0
+        assert pipeline.snapshot().in_flight > 0
         assert source.rooms[-1] <= 0
 
     run(scenario())
@@ -98,7 +98,7 @@ def test_a_service_waits_paused_and_a_restart_after_the_mend_loses_nothing():
         source = ScriptedSource(log, end=False)
         pipeline, runtime = started(source, sink, letters)
         running = asyncio.create_task(runtime.run())
-        await until(lambda: pipeline.broken is not None)
+        await until(lambda: pipeline.snapshot().tripped is not None)
         await asyncio.sleep(20)
         seen, committed = pipeline.counts.records, dict(source.committed)
         await asyncio.sleep(20)
@@ -161,9 +161,9 @@ def test_good_records_in_flight_are_still_delivered_and_revoke_is_not_held_up():
         log = [record(n, bundle(1), partition=1) for n in range(9)] + [record(n, b"junk") for n in range(40)]
         source = ScriptedSource(log, step=49, end=False)
         pipeline, runtime = started(source, sink, ScriptedLetters(), patience=None)
-        pipeline.delivery._policy = type(pipeline.delivery._policy)(timeout=60)
+        pipeline._sender._policy = type(pipeline._sender._policy)(timeout=60)
         running = asyncio.create_task(runtime.run())
-        await until(lambda: pipeline.broken is not None)
+        await until(lambda: pipeline.snapshot().tripped is not None)
         began = now()
         await source.revoke()
         assert now() - began < 45
@@ -187,7 +187,7 @@ def test_a_host_that_is_called_has_no_breaker_unless_it_asks_and_then_gives_the_
         assert outcome.statuses.count(Status.DEAD_LETTERED) == len(letters.letters) <= 10
         assert outcome.statuses.count(Status.PENDING) == 200 - len(letters.letters)
         assert pipeline.balanced
-        assert pipeline.in_flight == 0
+        assert pipeline.snapshot().in_flight == 0
 
     run(scenario())
 

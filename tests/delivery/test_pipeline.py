@@ -29,6 +29,7 @@ from support.doubles import (
     bundle,
     lines_of,
     make,
+    nobody,
     now,
     record,
     run,
@@ -100,7 +101,7 @@ def test_process_acknowledges_only_what_is_durable(values, script, faults, limit
         for each, status in zip(records, outcome.statuses, strict=True):
             check(each, status, sink, letters)
         check_balance(pipeline)
-        assert (pipeline.in_flight, pipeline.in_flight_bytes, pipeline.rows_in_flight) == (0, 0, 0)
+        assert (pipeline.snapshot().in_flight, pipeline.snapshot().in_flight_bytes, pipeline._flight.rows) == (0, 0, 0)
         assert outcome.dead_letters == outcome.statuses.count(Status.DEAD_LETTERED)
         assert len(letters.letters) == len(letters.by_record)  # one letter a bundle
         # The next invocation is as good as the first.
@@ -141,21 +142,20 @@ def test_submit_settles_each_record_once_whatever_the_schedule(batches, script, 
             assert epoch == 3
             check(records[tp.partition, offset], status, sink, letters)  # durable before it is said
 
-        pipeline.on_settled = on_settled
         offset = 0
         for values in batches:
             some = [record(offset + at, value, partition=at % 2) for at, value in enumerate(values)]
             offset += len(some)
             records |= {(each.partition, each.offset): each for each in some}
-            pipeline.submit(Batch(some, {each.tp: 3 for each in some}))
+            pipeline.submit(Batch(some, {each.tp: 3 for each in some}), on_settled)
             check_balance(pipeline)
             await asyncio.sleep(latency.random())
             pipeline.tick()
         await pipeline.drain()
         assert settled.keys() == records.keys()
         check_balance(pipeline)
-        assert (pipeline.in_flight, pipeline.in_flight_bytes, pipeline.rows_in_flight) == (0, 0, 0)
-        assert pipeline.error is None
+        assert (pipeline.snapshot().in_flight, pipeline.snapshot().in_flight_bytes, pipeline._flight.rows) == (0, 0, 0)
+        assert not pipeline.broken
 
     run(main())
 
@@ -280,9 +280,12 @@ def test_object_sinks_gather_across_batches_until_the_age():
         sink = ScriptedSink(limits=OBJECTS)
         pipeline = make(sink, roll=RollPolicy(age=60))
         settled = []
-        pipeline.on_settled = lambda *what: settled.append(what)
+
+        def told(*what):
+            settled.append(what)
+
         for at in range(3):
-            pipeline.submit(Batch([record(at, bundle(1))]))
+            pipeline.submit(Batch([record(at, bundle(1))]), told)
             await asyncio.sleep(10)
             pipeline.tick()
         assert sink.calls == []
@@ -321,11 +324,14 @@ def test_letters_that_cannot_be_written_hold_only_their_own_partition(hang):
         letters = LockedFor(range(20), hang=hang)
         pipeline = make(ScriptedSink(), letters)
         settled = {}
-        pipeline.on_settled = lambda tp, _epoch, offset, _status: settled.setdefault(tp.partition, []).append(offset)
+
+        def told(tp, _epoch, offset, _status):
+            settled.setdefault(tp.partition, []).append(offset)
+
         for offset in range(3):
-            pipeline.submit(Batch([record(offset, b"junk", partition=n) for n in range(21)]))
+            pipeline.submit(Batch([record(offset, b"junk", partition=n) for n in range(21)]), told)
         await until(lambda: settled == {20: [0, 1, 2]}, 120)
-        assert pipeline.unburied == ("t/0/0", 60)
+        assert (pipeline.snapshot().oldest_letter, pipeline.snapshot().letters_waiting) == ("t/0/0", 60)
         assert pipeline.letters.trouble is not None
         assert letters.most_busy <= LETTER_WRITES
         assert pipeline.balanced
@@ -334,7 +340,7 @@ def test_letters_that_cannot_be_written_hold_only_their_own_partition(hang):
         assert settled == {n: [0, 1, 2] for n in range(21)}  # in order, each once
         assert len(letters.letters) == 63
         assert pipeline.letters.trouble is None
-        assert pipeline.unburied == ("", 0)
+        assert (pipeline.snapshot().oldest_letter, pipeline.snapshot().letters_waiting) == ("", 0)
 
     run(main())
 
@@ -344,7 +350,7 @@ def test_packs_never_span_batches():
         sink = ScriptedSink()
         pipeline = make(sink)
         for at in range(3):
-            pipeline.submit(Batch([record(2 * at, bundle(1)), record(2 * at + 1, bundle(1))]))
+            pipeline.submit(Batch([record(2 * at, bundle(1)), record(2 * at + 1, bundle(1))]), nobody)
         await pipeline.drain()
         assert [each.rows for each in sink.accepted] == [2, 2, 2]
 
@@ -364,11 +370,11 @@ def test_bytes_in_flight_stay_within_the_budget_and_one_record(limits):
         largest = len(bundle(40)) + sum(map(len, lines_of(record(1000, bundle(40))))) + OVERHEAD
         while offset < 60:
             while pipeline.room > 0 and offset < 60:
-                pipeline.submit(Batch([record(offset, bundle(40 if offset % 7 == 0 else 4))]))
+                pipeline.submit(Batch([record(offset, bundle(40 if offset % 7 == 0 else 4))]), nobody)
                 offset += 1
-                most = max(most, pipeline.in_flight_bytes)
+                most = max(most, pipeline.snapshot().in_flight_bytes)
             await asyncio.sleep(0.05)
-            most = max(most, pipeline.in_flight_bytes)
+            most = max(most, pipeline.snapshot().in_flight_bytes)
         await pipeline.drain()
         assert pipeline.counts.delivered == 60
         body = limits.request_bytes if limits.base64 else 0  # one may always go
@@ -387,17 +393,17 @@ def test_requests_go_side_by_side_only_while_their_bodies_fit_into_the_budget():
         end = now() + 60
         while now() < end:
             while pipeline.room > 0:
-                pipeline.submit(Batch([record(offset, bundle(4))]))
+                pipeline.submit(Batch([record(offset, bundle(4))]), nobody)
                 offset += 1
             await asyncio.sleep(0.05)
-            most = max(most, pipeline.delivery.body_bytes)
-        free = pipeline.budget - (pipeline.in_flight_bytes - pipeline.delivery.body_bytes)
+            most = max(most, pipeline.snapshot().body_bytes)
+        free = pipeline.snapshot().budget - (pipeline.snapshot().in_flight_bytes - pipeline.snapshot().body_bytes)
         assert 0 < most <= free  # nothing is read into the part of the budget that is kept for bodies
-        assert free >= pipeline.budget // 5
+        assert free >= pipeline.snapshot().budget // 5
         sink.down = None
         await pipeline.drain()
         assert pipeline.counts.delivered == offset
-        assert pipeline.delivery.body_bytes == 0
+        assert pipeline.snapshot().body_bytes == 0
 
     run(main())
 
@@ -407,7 +413,7 @@ def test_a_request_larger_than_all_of_the_budget_goes_alone():
         sink = ScriptedSink(limits=BODIES)
         pipeline = make(sink, budget=OVERHEAD)
         for offset in range(20):
-            pipeline.submit(Batch([record(offset, bundle(4))]))
+            pipeline.submit(Batch([record(offset, bundle(4))]), nobody)
         async with asyncio.timeout(60):
             await pipeline.drain()
         assert pipeline.counts.delivered == 20
@@ -420,9 +426,9 @@ def test_the_next_batch_is_transformed_while_the_last_one_is_delivered():
     async def main():
         sink = ScriptedSink(latency=lambda: 1.0)
         pipeline = make(sink)
-        pipeline.submit(Batch([record(0, bundle(1))]))
+        pipeline.submit(Batch([record(0, bundle(1))]), nobody)
         await asyncio.sleep(0.1)
-        pipeline.submit(Batch([record(1, bundle(1))]))
+        pipeline.submit(Batch([record(1, bundle(1))]), nobody)
         await asyncio.sleep(0.1)
         assert (len(sink.calls), sink.accepted) == (2, [])
 
@@ -433,13 +439,13 @@ def test_drain_of_some_partitions_does_not_wait_for_the_others():
     async def main():
         sink = ScriptedSink([lambda packs: "hang" if b"t/1/" in packs[0].data else None] * 9)
         pipeline = make(sink)
-        pipeline.submit(Batch([record(0, bundle(1), partition=1)]))
-        pipeline.submit(Batch([record(0, bundle(1))]))
+        pipeline.submit(Batch([record(0, bundle(1), partition=1)]), nobody)
+        pipeline.submit(Batch([record(0, bundle(1))]), nobody)
         await pipeline.drain([TopicPartition("t", 0)])
         assert pipeline.counts.delivered == 1
-        assert pipeline.in_flight == 1
+        assert pipeline.snapshot().in_flight == 1
         pipeline.forget([TopicPartition("t", 1)])  # too late: it is being delivered, and stays counted
-        assert pipeline.in_flight == 1
+        assert pipeline.snapshot().in_flight == 1
         await pipeline.close()
 
     run(main())
@@ -449,12 +455,12 @@ def test_records_that_wait_are_forgotten_when_their_partition_goes():
     async def main():
         sink = ScriptedSink()
         pipeline = make(sink)
-        pipeline.submit(Batch([record(0, bundle(1), partition=1), record(0, bundle(1))]))
+        pipeline.submit(Batch([record(0, bundle(1), partition=1), record(0, bundle(1))]), nobody)
         pipeline.forget([TopicPartition("t", 1)])
         await pipeline.drain()
         assert list(sink.lines) == lines_of(record(0, bundle(1)))
-        assert (pipeline.in_flight, pipeline.in_flight_bytes, pipeline.balanced) == (0, 0, True)
-        assert pipeline.room == pipeline.budget // 4
+        assert (pipeline.snapshot().in_flight, pipeline.snapshot().in_flight_bytes, pipeline.balanced) == (0, 0, True)
+        assert pipeline.room == pipeline.snapshot().budget // 4
 
     run(main())
 
@@ -462,11 +468,11 @@ def test_records_that_wait_are_forgotten_when_their_partition_goes():
 def test_a_bug_in_the_background_is_raised_to_whoever_asks_next():
     async def main():
         pipeline = make(ScriptedSink())
-        pipeline.submit(Batch([record(0, bundle(1, fault="bug"))]))
+        pipeline.submit(Batch([record(0, bundle(1, fault="bug"))]), nobody)
         with pytest.raises(ZeroDivisionError):
             await pipeline.drain()
         with pytest.raises(ZeroDivisionError):
-            pipeline.submit(Batch([record(1, bundle(1))]))
+            pipeline.submit(Batch([record(1, bundle(1))]), nobody)
         assert pipeline.room == 0
 
     run(main())
@@ -477,8 +483,8 @@ def test_a_bug_behind_a_verdict_is_raised_as_it_is():
         def broken(*_):
             raise LookupError("a bug in the host")
 
-        pipeline = make(ScriptedSink(), on_settled=broken)
-        pipeline.submit(Batch([record(0, bundle(9))]))
+        pipeline = make(ScriptedSink())
+        pipeline.submit(Batch([record(0, bundle(9))]), broken)
         with pytest.raises(LookupError):
             await pipeline.drain()
 
@@ -496,7 +502,7 @@ def test_cancelling_process_leaves_nothing_running_and_the_pipeline_usable(when,
         task.cancel()
         await asyncio.wait({task})
         assert len(asyncio.all_tasks()) == 1
-        assert (pipeline.in_flight, pipeline.in_flight_bytes, pipeline.balanced) == (0, 0, True)
+        assert (pipeline.snapshot().in_flight, pipeline.snapshot().in_flight_bytes, pipeline.balanced) == (0, 0, True)
         sink.script.clear()
         assert (await process_batch.process(pipeline, Batch([record(9, bundle(5))]))).complete
 
@@ -517,7 +523,11 @@ def test_cancelling_process_in_the_middle_of_transforming_leaves_nothing_behind(
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait({task})
-            assert (pipeline.in_flight, pipeline.in_flight_bytes, pipeline.balanced) == (0, 0, True)
+            assert (pipeline.snapshot().in_flight, pipeline.snapshot().in_flight_bytes, pipeline.balanced) == (
+                0,
+                0,
+                True,
+            )
             fresh = [record(10_000 + steps, bundle(1)), record(20_000 + steps, b"junk")]
             outcome = await process_batch.process(pipeline, Batch(fresh))
             assert outcome.statuses == [Status.DELIVERED, Status.DEAD_LETTERED]
@@ -552,7 +562,7 @@ def test_close_closes_both_even_when_one_fails():
             await pipeline.close()
         assert sink.closed
         with pytest.raises(RuntimeError, match="closed"):
-            pipeline.submit(Batch([]))
+            pipeline.submit(Batch([]), nobody)
 
     run(main())
 

@@ -14,7 +14,20 @@ from lmstream.delivery.sender import Sender
 from lmstream.interfaces import Batch
 from lmstream.model import Failure, Kind, Pack, Status
 from lmstream.runtime import sink_error
-from support.doubles import LIMITS, REFUSED, ScriptedLetters, ScriptedSink, bundle, make, now, record, run, until
+from support.doubles import (
+    LIMITS,
+    REFUSED,
+    ScriptedLetters,
+    ScriptedSink,
+    bundle,
+    make,
+    nobody,
+    now,
+    record,
+    run,
+    until,
+    verdicts_of,
+)
 
 UNSURE = msgspec.structs.replace(REFUSED, unsure=True)
 PACKS = [Pack(b"%d\n" % n, 1) for n in range(10)]
@@ -50,7 +63,7 @@ def test_a_stream_that_refuses_everything_is_paused_and_buries_nothing_however_l
         sink.down = UNSURE
         told = []
         delivery = delivery_of(sink)
-        task = asyncio.create_task(delivery.deliver(PACKS[:many], None, lambda *each: told.append(each)))
+        task = asyncio.create_task(delivery.deliver(PACKS[:many], lambda *each: told.append(each)))
         await asyncio.sleep(3600)
         assert told == []
         assert (delivery.fatal.kind, delivery.fatal.code) == (Kind.FATAL_CONFIG, UNSURE.code)
@@ -58,7 +71,10 @@ def test_a_stream_that_refuses_everything_is_paused_and_buries_nothing_however_l
         assert delivery.doubting == (many == 1)
         assert len(sink.calls) < 4000  # and not hammered
         sink.down = None
-        assert await task == [None] * many
+        await task
+        assert sorted(each.data for each, verdict in told if verdict is None) == sorted(
+            each.data for each in PACKS[:many]
+        )
         assert (delivery.fatal, delivery.trouble, delivery.doubting) == (None, None, False)
 
     run(main())
@@ -70,7 +86,7 @@ def test_a_pack_is_judged_once_another_was_taken(whole, deadline):
     async def main():
         sink = Strict(lambda data: data == b"6\n", whole=whole, limits=LIMITS)
         delivery = delivery_of(sink)
-        verdicts = await delivery.deliver(PACKS, deadline and now() + deadline)
+        verdicts = await verdicts_of(delivery, PACKS, deadline and now() + deadline)
         assert [v and (v.kind, v.unsure) for v in verdicts] == [
             (Kind.PERMANENT, False) if n == 6 else None for n in range(10)
         ]
@@ -83,9 +99,9 @@ def test_a_pack_taken_before_the_refusal_proves_nothing():
     async def main():
         sink = ScriptedSink()
         delivery = delivery_of(sink)
-        assert await delivery.deliver(PACKS[:3]) == [None] * 3
+        assert await verdicts_of(delivery, PACKS[:3]) == [None] * 3
         sink.down = UNSURE  # somebody changed the stream
-        task = asyncio.create_task(delivery.deliver(PACKS[3:6]))
+        task = asyncio.create_task(verdicts_of(delivery, PACKS[3:6]))
         await asyncio.sleep(600)
         assert not task.done()
         assert delivery.fatal is not None
@@ -99,10 +115,10 @@ def test_a_pack_that_was_refused_while_the_stream_was_wrong_is_asked_about_again
     async def main():
         sink = ScriptedSink([UNSURE])  # the stream is repaired after the first answer
         delivery = delivery_of(sink, concurrency=1)
-        first = asyncio.create_task(delivery.deliver(PACKS[:1]))
+        first = asyncio.create_task(verdicts_of(delivery, PACKS[:1]))
         await asyncio.sleep(0.015)
         assert delivery.fatal is not None
-        assert await delivery.deliver(PACKS[1:2]) == [None]
+        assert await verdicts_of(delivery, PACKS[1:2]) == [None]
         assert await first == [None]
 
     run(main())
@@ -160,15 +176,15 @@ def test_a_host_that_pulls_reads_on_while_one_pack_alone_is_refused_and_not_when
     async def main():
         sink, letters = Strict(lambda data: b'"t/0/0:' in data, whole=True), ScriptedLetters()
         pipeline = make(sink, letters)
-        pipeline.submit(Batch([record(0, bundle(1))]))
-        await until(lambda: pipeline.fatal)
+        pipeline.submit(Batch([record(0, bundle(1))]), nobody)
+        await until(lambda: pipeline.snapshot().fatal)
         assert pipeline.room > 0  # the next pack tells
-        pipeline.submit(Batch([record(1, bundle(1))]))
+        pipeline.submit(Batch([record(1, bundle(1))]), nobody)
         await pipeline.drain()
         assert list(letters.by_record) == ["t/0/0"]
         sink.down = UNSURE
-        pipeline.submit(Batch([record(2, bundle(5)), record(3, bundle(5))]))
-        await until(lambda: pipeline.delivery.fatal and not pipeline.delivery.doubting)
+        pipeline.submit(Batch([record(2, bundle(5)), record(3, bundle(5))]), nobody)
+        await until(lambda: pipeline._sender.fatal and not pipeline._sender.doubting)
         assert pipeline.room == 0
         sink.down = None
         await pipeline.drain()

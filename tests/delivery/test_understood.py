@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstream.delivery import BreakerPolicy, process
-from lmstream.delivery.in_flight import REJECTED, InFlight
+from lmstream.delivery.in_flight import REJECTED, InFlight, Submission
 from lmstream.errors import SinkError
 from lmstream.interfaces import PARTS, Batch
 from lmstream.model import Status
@@ -24,6 +24,7 @@ from support.doubles import (
     ToyOut,
     bundle,
     make,
+    nobody,
     now,
     record,
     run,
@@ -73,7 +74,7 @@ def trips(values):
         with contextlib.suppress(SinkError):
             await runtime.run()
         assert pipeline.balanced
-        return pipeline.broken.message if pipeline.broken else ""
+        return pipeline.snapshot().tripped.message if pipeline.snapshot().tripped else ""
 
     return run(scenario())
 
@@ -148,7 +149,7 @@ def letters_of(*values, **more):
         pipeline = make(ScriptedSink(), letters)
         outcome = await process(pipeline, Batch([record(n, v, **more) for n, v in enumerate(values)]))
         assert pipeline.balanced
-        assert pipeline.in_flight_bytes == 0
+        assert pipeline.snapshot().in_flight_bytes == 0
         assert set(outcome.statuses) <= {Status.DEAD_LETTERED, Status.DELIVERED}
         return outcome
 
@@ -179,7 +180,7 @@ def test_a_point_that_became_nothing_is_a_bug_and_acknowledges_nothing():
 
     async def scenario():
         pipeline = make(ScriptedSink(), ScriptedLetters())
-        pipeline._transform._engine = Forgetful()
+        pipeline._transform.engine = Forgetful()
         with pytest.raises(RuntimeError, match="t/0/0: 4 points were read, but 3 became a row, skipped or rejected"):
             await process(pipeline, Batch([record(0, bundle(1, bad=1, skipped=1))]))
         assert pipeline.counts.delivered == pipeline.counts.dead_letters == 0
@@ -222,10 +223,10 @@ def test_parts_are_held_against_the_budget_until_their_letter_is_durable():
         letters = ScriptedLetters([True])
         pipeline = make(ScriptedSink(), letters)
         held = []
-        letters.on_write = lambda _: held.append(pipeline.in_flight_bytes)
+        letters.on_write = lambda _: held.append(pipeline.snapshot().in_flight_bytes)
         await process(pipeline, Batch([record(0, bundle(0, skipped=1, parts=500))]))
         assert held[0] >= 500 * (REJECTED + len("$.parts[0]"))
-        assert pipeline.in_flight_bytes == 0
+        assert pipeline.snapshot().in_flight_bytes == 0
 
     run(scenario())
 
@@ -255,7 +256,7 @@ def test_the_same_unknown_member_at_many_places_is_one_name():
     for n in range(20):
         out = ToyEngine().fan_out(record(n, bundle(1)))
         out.unknown = (f"$.metrics[{n}].intGauge", f"$.metrics[{n}].odd{n % 3}")
-        flight.encoded(flight.take(record(n, b""), 0, 0), out, 0)
+        flight.encoded(flight.take(record(n, b""), Submission(nobody)), out, 0)
     assert flight.unknown == {
         "$.metrics[0].intGauge": "t/0/0",
         "$.metrics[0].odd0": "t/0/0",

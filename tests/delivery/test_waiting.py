@@ -16,7 +16,7 @@ from lmstream.delivery.active_partitions import MOST, QUOTA, WINDOW, ActiveParti
 from lmstream.engine.output import Spread
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
-from support.doubles import LIMITS, ScriptedSink, ToyEngine, make, now, record, run, until
+from support.doubles import LIMITS, ScriptedSink, ToyEngine, make, nobody, now, record, run, until
 
 PARTITIONED = msgspec.structs.replace(LIMITS, partitions=True)
 NAMES = [SimpleNamespace(key=f"m{n}") for n in range(10_000)]
@@ -139,22 +139,25 @@ def test_a_backlog_of_hours_goes_in_turns_the_oldest_first_and_never_passes_the_
         sink = ScriptedSink(limits=PARTITIONED)
         pipeline = bounded(sink)
         settled = []
-        pipeline.on_settled = lambda tp, _, offset, status: settled.append((tp.partition, offset, status))
+
+        def told(tp, _, offset, status):
+            settled.append((tp.partition, offset, status))
+
         hours = [7, 1, 5, 2, 6, 3, 4, 1, 7]
-        pipeline.submit(Batch([of_hour(n, hour, partition=n % 2) for n, hour in enumerate(hours)]))
+        pipeline.submit(Batch([of_hour(n, hour, partition=n % 2) for n, hour in enumerate(hours)]), told)
         worst = 0
         while len(settled) < len(hours):
             pipeline.tick()
-            worst = max(worst, pipeline.active.count(now()))
+            worst = max(worst, pipeline.snapshot().partitions_active)
             await asyncio.sleep(0.5)
             assert now() < 1000 + 7 * 2 * 60
         assert worst <= 10
-        assert pipeline.active.overflow == 0
+        assert pipeline.snapshot().partitions_overflow == 0
         assert {status for *_, status in settled} == {Status.DELIVERED}
         order = [hours[offset] for _, offset, _ in settled]
         assert order[:3] == [7, 1, 1]  # two hours fit, in the order in which they came
         assert [hour for hour in order if hour not in {1, 7}] == [2, 3, 4, 5, 6]
-        assert (len(pipeline.waiting), pipeline.waiting.partitions) == (0, {})
+        assert (pipeline.snapshot().waiting_records, list(pipeline.stalled)) == (0, [])
         assert pipeline.balanced
 
     run(main())
@@ -165,13 +168,16 @@ def test_a_live_hour_makes_way_for_an_older_one_in_the_end():
         sink = ScriptedSink(limits=PARTITIONED)
         pipeline = bounded(sink)
         settled = []
-        pipeline.on_settled = lambda tp, _, offset, __: settled.append((tp.partition, offset))
-        pipeline.submit(Batch([of_hour(0, 20, 8)]))
-        pipeline.submit(Batch([of_hour(0, 5, 8, partition=1)]))
+
+        def told(tp, _, offset, __):
+            settled.append((tp.partition, offset))
+
+        pipeline.submit(Batch([of_hour(0, 20, 8)]), told)
+        pipeline.submit(Batch([of_hour(0, 5, 8, partition=1)]), told)
         offset, began = 0, now()
         while (1, 0) not in settled:
             offset += 1
-            pipeline.submit(Batch([of_hour(offset, 20, 8)]))  # live, every second
+            pipeline.submit(Batch([of_hour(offset, 20, 8)]), told)  # live, every second
             pipeline.tick()
             await asyncio.sleep(1)
             assert now() - began < 3 * 60
@@ -179,7 +185,7 @@ def test_a_live_hour_makes_way_for_an_older_one_in_the_end():
             pipeline.tick()
             await asyncio.sleep(1)
             assert now() - began < 6 * 60
-        assert pipeline.active.overflow == 0
+        assert pipeline.snapshot().partitions_overflow == 0
 
     run(main())
 
@@ -188,16 +194,16 @@ def test_waiting_records_hold_their_partition_of_kafka_and_are_given_up_with_it(
     async def main():
         sink = ScriptedSink(limits=PARTITIONED)
         pipeline = bounded(sink)
-        pipeline.submit(Batch([of_hour(0, 1, 8), of_hour(0, 2, 8, partition=1)]))
-        await until(lambda: pipeline.in_flight == 1)
-        assert list(pipeline.waiting.partitions) == [TopicPartition("t", 1)]
-        assert pipeline.waiting.oldest == "2024-05-09T02"
+        pipeline.submit(Batch([of_hour(0, 1, 8), of_hour(0, 2, 8, partition=1)]), nobody)
+        await until(lambda: pipeline.snapshot().in_flight == 1)
+        assert list(pipeline.stalled) == [TopicPartition("t", 1)]
+        assert pipeline.snapshot().waiting_hour == "2024-05-09T02"
         drained = asyncio.create_task(pipeline.drain())
         await asyncio.sleep(5)
         assert not drained.done()
         pipeline.forget([TopicPartition("t", 1)])
         await drained
-        assert (pipeline.in_flight, len(pipeline.waiting)) == (0, 0)
+        assert (pipeline.snapshot().in_flight, pipeline.snapshot().waiting_records) == (0, 0)
         assert pipeline.balanced
         await pipeline.close()
 
@@ -208,13 +214,16 @@ def test_a_full_budget_of_waiting_records_goes_on_when_there_is_room():
     async def main():
         pipeline = bounded(ScriptedSink(limits=PARTITIONED), budget=6_000)
         settled = []
-        pipeline.on_settled = lambda *each: settled.append(each)
-        pipeline.submit(Batch([of_hour(n, 1 + n % 12, 8) for n in range(24)]))
+
+        def told(*each):
+            settled.append(each)
+
+        pipeline.submit(Batch([of_hour(n, 1 + n % 12, 8) for n in range(24)]), told)
         while len(settled) < 24:
             pipeline.tick()
             await asyncio.sleep(1)
             assert now() < 1000 + 24 * 2 * 60
-        assert pipeline.active.overflow == 0
+        assert pipeline.snapshot().partitions_overflow == 0
 
     run(main())
 
@@ -224,7 +233,7 @@ def test_a_host_that_is_called_never_waits():
         pipeline = bounded(ScriptedSink(limits=PARTITIONED))
         outcome = await process(pipeline, Batch([of_hour(n, n, 8) for n in range(6)]), now() + 30)
         assert outcome.statuses == [Status.DELIVERED] * 6
-        assert pipeline.active.overflow > 0
+        assert pipeline.snapshot().partitions_overflow > 0
 
     run(main())
 
@@ -234,8 +243,8 @@ def test_without_a_bound_or_a_sink_that_partitions_nothing_waits(more):
     async def main():
         sink = ScriptedSink(limits=PARTITIONED if more else LIMITS)
         pipeline = make(sink, engine=Hours(), policy=DeliveryPolicy(timeout=5.0, **({"partitions": 10} | more)))
-        pipeline.submit(Batch([of_hour(n, n, 8) for n in range(12)]))
+        pipeline.submit(Batch([of_hour(n, n, 8) for n in range(12)]), nobody)
         await pipeline.drain()
-        assert len(pipeline.waiting) == 0
+        assert pipeline.snapshot().waiting_records == 0
 
     run(main())

@@ -11,14 +11,14 @@ from lmstream.dead_letters import form
 from lmstream.dead_letters.letters import Letters
 from lmstream.dead_letters.letters import Settings as Folder
 from lmstream.delivery.dead_letter import DETAIL, LARGEST, bound, letter
-from lmstream.delivery.in_flight import InFlight
+from lmstream.delivery.in_flight import InFlight, Submission
 from lmstream.engine import Engine
 from lmstream.engine.held_value import PLAIN, digest, held_as
 from lmstream.errors import DecodeError
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
 from lmstream.settings import MIB, Limits, Settings
-from support.doubles import record
+from support.doubles import nobody, record
 
 BUNDLE = next(Generator(instances=2).bundles()).payload
 WIDE = Settings(org_id="acme", limits=Limits(record_bytes=40 * MIB))
@@ -27,7 +27,7 @@ WIDE = Settings(org_id="acme", limits=Limits(record_bytes=40 * MIB))
 def letter_of(value, why=("limits.size", "too large"), **more):
     """The letter of a record that is refused as a whole."""
     flight = InFlight()
-    each = flight.take(record(5, value, **more), 0, 0)
+    each = flight.take(record(5, value, **more), Submission(nobody))
     each.why = why
     return letter(each, bound(Limits()))
 

@@ -55,6 +55,6 @@ async def test_it_is_said_and_no_stall(tmp_path, caplog):
         runtime = scene.runtime(LogSource(backlog()), delivery=delivery)
         running = asyncio.create_task(runtime.run())
         await until(lambda: "wait until older hours are written" in caplog.text, 20, "the warning")
-        assert len(runtime.pipeline.waiting) > 0
+        assert runtime.pipeline.snapshot().waiting_records > 0
         await asyncio.wait_for(running, 60)
         assert "no hour waits for room any more" in caplog.text

@@ -164,15 +164,15 @@ async def test_under_throttling_concurrency_falls_memory_is_flat_and_everything_
     source = LogSource(scene.records(600))
     sink = small_packs(scene.sink(), rows=50, packs=4)
     runtime = scene.runtime(source, sink=sink, budget=budget)
-    delivery = runtime._pipeline.delivery
+    pipeline = runtime.pipeline
 
     def look(progress):
-        widths.append(delivery.concurrency)
+        widths.append(pipeline.snapshot().concurrency)
         held.append(progress.in_flight_bytes)
 
     runtime._on_progress = look
     running = asyncio.create_task(runtime.run())
-    await until(lambda: delivery.concurrency == 1, 60, "one request at a time")
+    await until(lambda: pipeline.snapshot().concurrency == 1, 60, "one request at a time")
     before = scene.hose.counters.records
     await asyncio.sleep(2)
     assert source.left > 0
@@ -180,9 +180,9 @@ async def test_under_throttling_concurrency_falls_memory_is_flat_and_everything_
     largest = 30_000  # one record and its lines may pass the budget
     assert max(held) <= budget + largest
     scene.hose.faults = deque()
-    await until(lambda: delivery.concurrency > 1 or running.done(), 30, "more requests at a time")
+    await until(lambda: pipeline.snapshot().concurrency > 1 or running.done(), 30, "more requests at a time")
     summary = await asyncio.wait_for(running, 90)
-    print(f"throttled {delivery.counts.throttled} requests, widths {min(widths)}..{max(widths)}, held {max(held)}")
+    print(f"throttled {pipeline.counts.throttled} requests, widths {min(widths)}..{max(widths)}, held {max(held)}")
     assert summary.unacked == 0
     await scene.judge()
 
@@ -207,11 +207,11 @@ async def test_a_quota_is_used_although_most_of_what_is_tried_is_throttled(scene
     source = LogSource(scene.records(1200))
     runtime = scene.runtime(source, sink=small_packs(scene.sink(), rows=50, packs=1), budget=400_000)
     running = asyncio.create_task(runtime.run())
-    await until(lambda: runtime._pipeline.delivery.counts.throttled, 20, "the quota is reached")
+    await until(lambda: runtime.pipeline.counts.throttled, 20, "the quota is reached")
     before, began = allowed, loop.time()
     await asyncio.sleep(seconds)
     share = (allowed - before) / (rate * (loop.time() - began))
-    refused = runtime._pipeline.delivery.counts.throttled
+    refused = runtime.pipeline.counts.throttled
     print(f"{share:.0%} of what the quota allows; {refused} requests were throttled")
     assert source.left > 0
     assert share >= 0.8
@@ -228,13 +228,13 @@ async def test_four_fifths_of_the_quota_are_used_in_a_throttling_storm_and_soon_
     scene.hose.quota = storm
     source = LogSource(scene.records(3500))
     runtime = scene.runtime(source, sink=small_packs(scene.sink(), rows=50, packs=8), budget=4_000_000)
-    delivery = runtime._pipeline.delivery
+    pipeline = runtime.pipeline
     running = asyncio.create_task(runtime.run())
-    await until(lambda: delivery.counts.throttled, 20, "the quota is reached")
+    await until(lambda: pipeline.counts.throttled, 20, "the quota is reached")
     before, began = storm.allowed, loop.time()
     await asyncio.sleep(12)
     share = (storm.allowed - before) / (storm.bytes * (loop.time() - began))
-    width = delivery.concurrency
+    width = pipeline.snapshot().concurrency
     scene.hose.quota, began, recovered = full, loop.time(), None
     seen = deque([(began, 0)])
     while recovered is None and loop.time() < began + 30:
@@ -246,7 +246,7 @@ async def test_four_fifths_of_the_quota_are_used_in_a_throttling_storm_and_soon_
         if passed >= 2 and (seen[-1][1] - seen[0][1]) / passed >= 0.8 * full.bytes:
             recovered = loop.time() - began
     told = f"{share:.0%} of the storm's quota at {width} requests at a time; recovered after {recovered} s"
-    print(f"{told}; {delivery.counts.throttled} requests were throttled")
+    print(f"{told}; {pipeline.counts.throttled} requests were throttled")
     assert source.left > 0
     assert share >= 0.8
     assert recovered is not None, told
@@ -282,7 +282,7 @@ async def test_a_host_that_is_called_has_its_answer_before_its_deadline_and_ackn
     records = scene.records(20)
     scene.hose.faults = always(fault)
     policy = DeliveryPolicy(timeout=0.3, backoff_base=0.02, backoff_max=0.2)
-    pipeline = scene.runtime(LogSource([]), sink=scene.sink(call_timeout=0.2), delivery=policy)._pipeline
+    pipeline = scene.runtime(LogSource([]), sink=scene.sink(call_timeout=0.2), delivery=policy).pipeline
     loop = asyncio.get_running_loop()
     deadline = loop.time() + 1.5
     outcome = await process(pipeline, Batch(records), deadline)

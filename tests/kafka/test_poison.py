@@ -18,13 +18,14 @@ from aiokafka.errors import KafkaError
 
 from lmstream.dead_letters.form import decode, encode
 from lmstream.delivery.dead_letter import letter
-from lmstream.delivery.in_flight import InFlightRecord
+from lmstream.delivery.in_flight import InFlight, Submission
 from lmstream.kafka.answers import Answers
 from lmstream.lab import MockKafka
 from lmstream.model import KILLS, UNREADABLE, Record, TopicPartition
 from lmstream.sources import confluent, kafka
 from lmstream.sources.kafka import read_range
 from lmstream.storage.crash_journal import CrashJournal
+from support.doubles import nobody
 from support.record_batches import batch, publish
 
 MODULES = [pytest.param(kafka, id="kafka"), pytest.param(confluent, id="confluent")]
@@ -230,7 +231,8 @@ async def test_the_letter_of_a_record_has_its_headers_whatever_the_client_makes_
 
 def test_a_letter_keeps_the_bytes_of_a_key_that_is_no_utf8():
     headers = tuple((key.decode(errors="surrogateescape"), text) for key, text in (*BAD[1], ("é".encode(), b"")))
-    each = InFlightRecord(0, 0, Record(topic="lm", partition=1, offset=2, value=b"x", headers=headers), 0)
+    wanted = Record(topic="lm", partition=1, offset=2, value=b"x", headers=headers)
+    each = InFlight().take(wanted, Submission(nobody))
     each.why = ("decode.json", "no")
     told = decode(encode(letter(each, 1 << 20)))
     assert told.headers == (("\ufffd\ufffdAA", b"1"), ("k", None), ("é", b""))

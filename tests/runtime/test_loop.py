@@ -275,15 +275,15 @@ def test_records_that_wait_are_dropped_at_a_revoke_and_those_on_their_way_stay_c
         runtime = start(source, sink, budget=4000)
         task = asyncio.create_task(runtime.run())
         await until(lambda: not source.todo)
-        pipeline = runtime._pipeline
+        pipeline = runtime.pipeline
         await until(lambda: pipeline.counts.records)
         await asyncio.sleep(1)
         on_their_way = pipeline.counts.records
         assert on_their_way < 60
-        assert pipeline.in_flight == 60
+        assert pipeline.snapshot().in_flight == 60
         revoke = asyncio.create_task(source.revoke())
         await asyncio.sleep(1)
-        assert pipeline.in_flight == on_their_way
+        assert pipeline.snapshot().in_flight == on_their_way
         sink.down = None
         await revoke
         await until(lambda: source.committed == {TP: 60})
@@ -551,7 +551,7 @@ class World:
         else:
             assert (await task).unacked == 0
             assert runtime.ledger.balanced
-            assert runtime._pipeline.balanced
+            assert runtime.pipeline.balanced
         self.look(sink, letters)
         self.check(self.committed)
 

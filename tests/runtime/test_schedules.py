@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from lmstream.delivery import Pipeline
 from lmstream.delivery.sender import Sender
+from lmstream.delivery.settlement import Settlement
 from lmstream.model import Status
 from lmstream.runtime import OffsetLedger
 from lmstream.runtime.assignments import Assignments
@@ -50,7 +50,7 @@ def doubt_is_success(monkeypatch):
 
 
 def settles_before_the_letter(monkeypatch):
-    monkeypatch.setattr(Pipeline, "_bury", lambda self, each: self._settle(each, Status.DEAD_LETTERED))
+    monkeypatch.setattr(Settlement, "_dead_letter", lambda self, each: self._settle(each, Status.DEAD_LETTERED))
 
 
 def forgets_nothing_at_a_revoke(monkeypatch):
@@ -60,11 +60,11 @@ def forgets_nothing_at_a_revoke(monkeypatch):
 def takes_late_settlements(monkeypatch):
     before = OffsetLedger.settled
 
-    def settled(self, tp, epoch, offset):
+    def settled(self, tp, epoch, offset, status):
         part = self._owned.get(tp)
         if part is not None and part.epoch != epoch and offset in part.open:
             epoch = part.epoch
-        return before(self, tp, epoch, offset)
+        return before(self, tp, epoch, offset, status)
 
     monkeypatch.setattr(OffsetLedger, "settled", settled)
 

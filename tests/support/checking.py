@@ -191,23 +191,24 @@ class Trace:
         self._done: dict[TopicPartition, Counter] = {}
         self._epochs: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
-        self._submit, self._settled, self._commit = pipeline.submit, pipeline.on_settled, source.commit
-        pipeline.submit, pipeline.on_settled, source.commit = self.submit, self.settled, self.commit
+        self._submit, self._commit = pipeline.submit, source.commit
+        pipeline.submit, source.commit = self.submit, self.commit
 
-    def submit(self, batch: Batch):
+    def submit(self, batch: Batch, settled, deadline=None):
         for record in batch.records:
             epoch = batch.epochs.get(record.tp, 0)
             if self._epochs.get(record.tp) != epoch:
                 self._epochs[record.tp] = epoch
                 self._open[record.tp], self._done[record.tp] = [], Counter()
             heappush(self._open[record.tp], record.offset)
-        return self._submit(batch)
 
-    def settled(self, tp, epoch, offset, status):
-        if self._epochs.get(tp) == epoch:
-            self._done[tp][offset] += 1
-        self._settled(tp, epoch, offset, status)
-        self._balance()
+        def watched(tp, epoch, offset, status):
+            if self._epochs.get(tp) == epoch:
+                self._done[tp][offset] += 1
+            settled(tp, epoch, offset, status)
+            self._balance()
+
+        return self._submit(batch, watched, deadline)
 
     async def commit(self, offsets, /):
         for tp, offset in offsets.items():

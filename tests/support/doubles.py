@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from lmstream.delivery import DeliveryPolicy, Pipeline
+from lmstream.delivery.sender import Sender
 from lmstream.engine.output import LostPart, Spread
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Batch, Limits
@@ -278,6 +279,23 @@ class ScriptedLetters:
     @property
     def by_record(self) -> dict[str, Any]:
         return {each.record().coordinates: each for each in self.letters}
+
+
+def nobody(*_: Any) -> None:
+    """Is told of each settled record, and does not mind."""
+
+
+async def verdicts_of(sender: Sender, packs: Any, deadline: float | None = None) -> list[Failure | None]:
+    """Deliver, and answer the verdict on each pack in their order; each has to come once."""
+    told: dict[bytes, Failure | None] = {}
+
+    def verdict(pack: Any, failure: Failure | None) -> None:
+        with told_to_run():
+            assert pack.data not in told
+        told[pack.data] = failure
+
+    await sender.deliver(packs, verdict, deadline)
+    return [told[each.data] for each in packs]
 
 
 def make(sink: Any, letters: Any = None, *, seed: int = 1, engine: Any = None, **more: Any) -> Pipeline:

@@ -267,16 +267,12 @@ class Member:
             roll=RollPolicy(age=0.5),
             budget=world.draw.choice([5_000, 40_000, 10**6]),
         )
-        self.runtime = Runtime(self.source, self.pipeline, clock=now, policy=POLICY)
-        settled = self.pipeline.on_settled
-        assert settled is not None
 
-        def watched(*what: Any) -> None:
-            settled(*what)
+        def watched(*_: Any) -> None:
             if not self.runtime.ledger.balanced:
                 world.broken.append("the ledger is not balanced")
 
-        self.pipeline.on_settled = watched
+        self.runtime = Runtime(self.source, self.pipeline, clock=now, policy=POLICY, on_settled=watched)
         self.task = asyncio.ensure_future(self.runtime.run())
 
     async def crash(self) -> None:

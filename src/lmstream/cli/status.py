@@ -120,7 +120,7 @@ class Reporter:
         row("lag", text + (f"   {human(loss)} to data loss" if loss is not None else ""))
 
     def _flight(self, row: Any, progress: Progress) -> None:
-        budget = self.readings.runtime.pipeline.budget if self.readings is not None else 0
+        budget = self.readings.runtime.pipeline.load().budget if self.readings is not None else 0
         share = min(1.0, progress.in_flight_bytes / budget) if budget else 0.0
         full = round(share * _BAR)
         bar = "█" * full + "░" * (_BAR - full)
@@ -130,9 +130,9 @@ class Reporter:
     def _sink(self, row: Any, progress: Progress) -> None:
         if self.readings is None:
             return
-        delivery = self.readings.runtime.pipeline.delivery
-        outcomes = "   ".join(f"{count:,} {name}" for name, count in sorted(delivery.counts.requests.items()))
+        seen = self.readings.runtime.pipeline.snapshot()
+        outcomes = "   ".join(f"{count:,} {name}" for name, count in sorted(seen.counts.requests.items()))
         row(
             "requests",
-            f"{outcomes or 'none yet'}   {progress.retried_packs:,} packs again   {delivery.concurrency} at once",
+            f"{outcomes or 'none yet'}   {progress.retried_packs:,} packs again   {seen.concurrency} at once",
         )

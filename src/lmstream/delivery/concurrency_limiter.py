@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Final
 
+from lmstream.delivery.memory_budget import MemoryBudget
 from lmstream.delivery.retry import DeliveryPolicy, Random, backoff
 from lmstream.interfaces import Clock, Sleep
 
@@ -23,11 +24,10 @@ class ConcurrencyLimiter:
     """
 
     def __init__(
-        self, policy: DeliveryPolicy, clock: Clock, sleep: Sleep, random: Random, spare: Callable[[], int] | None
+        self, policy: DeliveryPolicy, clock: Clock, sleep: Sleep, random: Random, budget: MemoryBudget
     ) -> None:
-        self._policy, self._clock, self._sleep, self._random, self._spare = policy, clock, sleep, random, spare
-        self.bodies = 0
-        """Bytes of the bodies of requests under way."""
+        """`budget` is told of each body, and says whether there is memory for one more."""
+        self._policy, self._clock, self._sleep, self._random, self._budget = policy, clock, sleep, random, budget
         self._widest = policy.concurrency
         self._width = float(policy.concurrency)
         self._busy = 0
@@ -42,42 +42,39 @@ class ConcurrencyLimiter:
         return int(self._width)
 
     @contextlib.asynccontextmanager
-    async def through(self, body: int) -> AsyncIterator[int]:
-        """Wait for a place for a request with a body of so many bytes; gives what `slower` wants to know."""
+    async def acquire(self, body: int) -> AsyncIterator[int]:
+        """Wait for a place for a request with a body of so many bytes; gives what `on_throttle` wants to know."""
         # An event and a loop, not a queue of futures: nothing is handed over, so a cancelled waiter loses nothing.
         while True:
-            while self._busy >= self.width or self._crowded(body):
+            while self._busy >= self.width or (self._busy and body and not self._budget.takes_body(body)):
                 self._changed.clear()
                 await self._changed.wait()
             if self._failed <= PROBES or (hold := self._until - self._clock()) <= 0.0:
                 break
             await self._sleep(hold)
         self._busy += 1
-        self.bodies += body
+        self._budget.hold_body(body)
         try:
             yield self._cuts
         finally:
             self._busy -= 1
-            self.bodies -= body
+            self._budget.release_body(body)
             self._changed.set()
 
-    def _crowded(self, body: int) -> bool:
-        return bool(self._busy and body) and self._spare is not None and self.bodies + body > self._spare()
-
-    def answered(self, *, failed: bool) -> None:
+    def on_answer(self, *, failed: bool) -> None:
         """Note how a request went: whether nothing of it was delivered."""
         self._failed = self._failed + 1 if failed else 0
         if self._failed > PROBES:
             wait = min(PROBE_SECONDS, backoff(self._policy, self._failed - PROBES, self._random))
             self._until = self._clock() + wait
 
-    def faster(self) -> None:
+    def on_success(self) -> None:
         """Something was delivered: open a little."""
         self._width = min(self._widest, self._width + 1 / self._width)
         self._changed.set()
 
-    def slower(self, entered: int) -> None:
-        """The service throttles: halve. `entered` is what `through` gave the request."""
+    def on_throttle(self, entered: int) -> None:
+        """The service throttles: halve. `entered` is what `acquire` gave the request."""
         # One halving for all requests that were in flight together: they report one and the same overload.
         if entered == self._cuts:
             self._cuts += 1

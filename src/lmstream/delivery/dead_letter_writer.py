@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from lmstream.delivery.dead_letter import letter
 from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.delivery.retry import DeliveryPolicy, Random, attempt_once, backoff
+from lmstream.delivery.tasks import Tasks
 from lmstream.interfaces import Clock, DeadLetterSink, Sleep
 from lmstream.model import NOT_TRIED, DeadLetter, Failure, TopicPartition
 
@@ -17,6 +18,8 @@ LETTERS: Final = 64
 LETTER_BYTES: Final = 8 * MIB
 LETTER_WRITES: Final = 8
 """Writes of dead letters at a time, at most."""
+WRITING: Final = "writing dead letters"
+"""Kind of the tasks that do (see Tasks)."""
 
 
 class DeadLetterWriter:
@@ -34,7 +37,7 @@ class DeadLetterWriter:
         self._sleep = sleep
         self._clock = clock
         self._random = random
-        self._gate = asyncio.Semaphore(LETTER_WRITES)
+        self._places = asyncio.Semaphore(LETTER_WRITES)
         self._failing: dict[object, Failure] = {}
         self.retries = 0
         """Writes that had to be repeated."""
@@ -43,6 +46,11 @@ class DeadLetterWriter:
     def trouble(self) -> Failure | None:
         """A failure of letters that are not durable yet; None when all are that were given."""
         return next(iter(self._failing.values()), None)
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest letter that can be written. A sink may lower it when it is checked."""
+        return self._sink.largest
 
     async def deliver(
         self, letters: Sequence[DeadLetter], deadline: float | None = None, key: object = None
@@ -57,7 +65,7 @@ class DeadLetterWriter:
             if attempt:
                 self.retries += 1
                 await self._sleep(wait)
-            async with self._gate:
+            async with self._places:
                 if self._too_late(deadline, 0.0):
                     break
                 answer = await attempt_once(self._sink.write(letters), self._policy.timeout)
@@ -68,6 +76,10 @@ class DeadLetterWriter:
             wait = backoff(self._policy, attempt, self._random)
             attempt += 1
         return failure
+
+    async def close(self) -> None:
+        """Close the sink. Raises what it raises."""
+        await self._sink.close()
 
     def _too_late(self, deadline: float | None, wait: float) -> bool:
         return deadline is not None and self._clock() + wait + self._policy.timeout > deadline
@@ -80,72 +92,58 @@ class DeadLetterQueues:
     it holds anyway.
     """
 
-    def __init__(
-        self,
-        delivery: DeadLetterWriter,
-        *,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
-        halted: Callable[[], bool],
-        durable: Callable[[InFlightRecord], None],
-        failed: Callable[[Failure], None],
-        largest: Callable[[], int],
-    ) -> None:
-        """`spawn` runs a task; once `halted` says so no further write starts; `durable` is called for each record;
-        `failed` when a deadline ended the tries; `largest` says how many bytes a letter may have.
-        """
-        self._delivery = delivery
-        self._spawn, self._halted, self._durable, self._failed = spawn, halted, durable, failed
-        self._largest = largest
-        self._graves: dict[TopicPartition, deque[tuple[InFlightRecord, DeadLetter]]] = {}
-        self._writing: set[TopicPartition] = set()
+    durable: Callable[[InFlightRecord], None]
+    """Called for each record whose letter is durable. Set by who settles records."""
 
-    @property
-    def busy(self) -> bool:
-        """Whether letters are being written, or tried again."""
-        return bool(self._writing)
+    def __init__(self, writer: DeadLetterWriter, tasks: Tasks, clock: Clock, largest: int) -> None:
+        """`largest` is how many bytes a letter has at most, whatever the sink takes."""
+        self.writer, self._tasks, self._clock, self._largest = writer, tasks, clock, largest
+        self._queues: dict[TopicPartition, deque[tuple[InFlightRecord, DeadLetter]]] = {}
+        self._writing: set[TopicPartition] = set()
 
     @property
     def waiting(self) -> tuple[str, int]:
         """Coordinates of the oldest record that waits for its letter, and how many wait; "" and 0 for none."""
-        if not self._graves:
+        if not self._queues:
             return "", 0
-        oldest = min((some[0][0] for some in self._graves.values()), key=lambda each: each.number)
-        return oldest.record.coordinates, sum(map(len, self._graves.values()))
+        oldest = min((queue[0][0] for queue in self._queues.values()), key=lambda each: each.number)
+        return oldest.record.coordinates, sum(map(len, self._queues.values()))
 
-    def add(self, each: InFlightRecord, deadline: float | None) -> None:
+    def add(self, each: InFlightRecord) -> None:
         """Write the letter of a record as soon as those before it are durable."""
-        tp = each.record.tp
-        self._graves.setdefault(tp, deque()).append((each, letter(each, self._largest())))
-        if tp not in self._writing and not self._halted():
+        tp = each.tp
+        written = letter(each, min(self.writer.largest, self._largest))
+        self._queues.setdefault(tp, deque()).append((each, written))
+        if tp not in self._writing and not each.submission.is_over(self._clock):
             self._writing.add(tp)
-            self._spawn(self._write(tp, deadline))
+            self._tasks.spawn(self._write(tp), WRITING)
 
-    def ended(self) -> None:
+    def stopped(self) -> None:
         """Note that all tasks were cancelled: one that was before its first step could not say so itself."""
         self._writing.clear()
 
     def clear(self) -> None:
         """Forget all that waits."""
-        self._graves.clear()
+        self._queues.clear()
 
-    async def _write(self, tp: TopicPartition, deadline: float | None) -> None:
+    async def _write(self, tp: TopicPartition) -> None:
         try:
-            graves = self._graves[tp]
-            while graves and not self._halted():
+            queue = self._queues[tp]
+            while queue and not (submission := queue[0][0].submission).is_over(self._clock):
                 some: list[DeadLetter] = []
                 size = 0
-                for each, written in graves:
+                for each, written in queue:
                     size += each.payload
                     if some and (len(some) == LETTERS or size > LETTER_BYTES):
                         break
                     some.append(written)
-                failure = await self._delivery.deliver(some, deadline, tp)
+                failure = await self.writer.deliver(some, submission.deadline, tp)
                 if failure is not None:
-                    self._failed(failure)
+                    submission.gave_up(failure)
                     return
                 for _ in some:
-                    self._durable(graves.popleft()[0])
-            if not graves:
-                del self._graves[tp]
+                    self.durable(queue.popleft()[0])
+            if not queue:
+                del self._queues[tp]
         finally:
             self._writing.discard(tp)

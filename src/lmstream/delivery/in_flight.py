@@ -1,14 +1,15 @@
-"""The record on its way: what of it is still open, its dead letter, and the counts that must always add up."""
+"""The record on its way: what of it is still open, who is told when it is done, and the bytes it holds."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct, field
-
 from lmstream.delivery.active_partitions import Hour
+from lmstream.delivery.counts import Counts, add, one_more
+from lmstream.delivery.memory_budget import MemoryBudget
 from lmstream.engine import FanOut
-from lmstream.model import KILLS, Failure, Pack, Record, Status, TopicPartition
+from lmstream.interfaces import Clock
+from lmstream.model import KILLS, Failure, Record, Status, TopicPartition
 from lmstream.settings import KIB
 
 OVERHEAD: Final = KIB
@@ -17,62 +18,43 @@ REJECTED: Final = 96
 """Bytes that a rejected point, or a part without ordinals, takes until the record's dead letter is durable: its ordinal
 and reason, or its reason beside its path."""
 
-_TOPICS: Final = 1_000  # topics that are counted by name; more come from no configuration, only from folders of letters
 _INDEX: Final = re.compile(r"\[\d+\]")
 _NAMES: Final = 10  # unknown members that are named, as in FanOut.unknown
 
+_NO_EPOCHS: Final[Mapping[TopicPartition, int]] = {}
 
-class Counts(Struct, kw_only=True):
-    """What was done since the start. At all times: records = tombstones + delivered + dead_letters + given_back +
-    in flight, rows = accepted + rows_dead + rows_given_back + rows in flight, and records = understood + empty +
-    undecodable + killers + valueless + unjudged.
-    """
+Settled = Callable[[TopicPartition, int, int, Status], object]
+"""(partition, epoch, offset, status), called once for each record that may be acknowledged."""
 
-    records: int = 0
-    """Records taken up: transformed, or refused by the decoder."""
-    understood: int = 0
-    """Records that gave at least one data point, whatever became of it."""
-    empty: int = 0
-    """Records with a value and without a data point, in which nothing was wrong or unknown."""
-    undecodable: int = 0
-    """Records refused as a whole before any point was judged."""
-    killers: int = 0
-    """Records that were not transformed, because processes had died over them."""
-    unjudged: int = 0
-    """Records over which lmstream itself failed."""
-    valueless: int = 0
-    """Records without a value, taken up; `tombstones` counts those that are settled."""
-    all_skipped: int = 0
-    """Understood records that gave no row because all of their points were skipped."""
-    parts_undecodable: int = 0
-    """Parts of bundles in which points could not be counted."""
-    topic_rows: dict[str, int] = field(default_factory=dict)
-    """Rows made, by topic."""
-    topic_without_row: dict[str, int] = field(default_factory=dict)
-    """Records with a value that gave no row, by topic."""
-    tombstones: int = 0
-    delivered: int = 0
-    """Records of which every row was accepted."""
-    dead_letters: int = 0
-    """Records with a durable dead letter; its rows that were good were accepted too."""
-    given_back: int = 0
-    """Records transformed and left pending by a deadline: the host's source brings them again."""
-    rows: int = 0
-    accepted: int = 0
-    """Rows that the sink accepted."""
-    rows_dead: int = 0
-    """Rows that the sink refused for good, in a durable dead letter."""
-    rows_given_back: int = 0
-    skipped: dict[str, int] = field(default_factory=dict)
-    rejected: dict[str, int] = field(default_factory=dict)
-    noted: dict[str, int] = field(default_factory=dict)
+
+class Submission:
+    """What the records of one `Pipeline.submit` share: whom to tell of each, until when, and why some were given up."""
+
+    __slots__ = ("deadline", "failures", "settled")
+
+    def __init__(self, settled: Settled, deadline: float | None = None) -> None:
+        """`settled` is called for each record that may be acknowledged."""
+        self.settled = settled
+        self.deadline = deadline
+        """By the clock: no request begins that could end after it, and what fails is not tried again for ever. Only
+        hosts that are called have one."""
+        self.failures: dict[str, Failure] = {}
+        """Behind records that were given up at the deadline, one of each code."""
+
+    def is_over(self, clock: Clock) -> bool:
+        """Whether nothing more is to be begun."""
+        return self.deadline is not None and clock() >= self.deadline
+
+    def gave_up(self, failure: Failure) -> None:
+        """Note why some of the records are given up."""
+        self.failures.setdefault(failure.code, failure)
 
 
 class InFlightRecord:
-    """One record on its way: acknowledged when `remaining` is 0 and its dead letter, if any, is durable."""
+    """One record on its way, with its own acknowledgement: `settled` is called when `remaining` is 0 and its dead
+    letter, if any, is durable."""
 
     __slots__ = (
-        "batch",
         "detail",
         "epoch",
         "hours",
@@ -86,14 +68,16 @@ class InFlightRecord:
         "refused",
         "rejected",
         "remaining",
-        "status",
+        "submission",
+        "tp",
         "why",
     )
 
-    def __init__(self, number: int, batch: int, record: Record, epoch: int) -> None:
+    def __init__(self, number: int, submission: Submission, record: Record, tp: TopicPartition, epoch: int) -> None:
         self.number = number
-        self.batch = batch
+        self.submission = submission
         self.record = record
+        self.tp = tp
         self.epoch = epoch
         self.payload = record.size
         self.lines = 0  # bytes of encoded lines
@@ -106,30 +90,37 @@ class InFlightRecord:
         self.names = record.names  # engine.field_names under which its points were counted
         self.detail = ""  # which points and parts made no row, and why the first of them
         self.why: tuple[str, str] | None = None  # (reason, detail) when the whole record goes into the letter
-        self.status = Status.PENDING
+
+    def settled(self, status: Status) -> None:
+        """Acknowledge it: everything of it is durable."""
+        self.submission.settled(self.tp, self.epoch, self.record.offset, status)
 
 
 class InFlight:
-    """All records that are on their way, and the counts of those that arrived."""
+    """All records that are on their way: by number, for verdicts on packs, and how many of each partition."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: MemoryBudget | None = None) -> None:
+        """`budget` is told what they hold."""
         self.counts = Counts()
-        self.bytes = 0
-        """Payload, encoded lines and overhead of all that is not settled."""
-        self.tracked: dict[int, InFlightRecord] = {}
-        self._by_tp: dict[TopicPartition, int] = {}
+        self.records: dict[int, InFlightRecord] = {}
+        """By running number, the oldest first."""
         self.unknown: dict[str, str] = {}
         """The first names of members that OTLP metrics do not know, with the coordinates of a record that has them."""
+        self._budget = budget or MemoryBudget()
+        self._by_tp: dict[TopicPartition, int] = {}
         self._kinds: set[str] = set()
         self._next = 0
 
-    def take(self, record: Record, batch: int, epoch: int) -> InFlightRecord:
-        """Track one more record."""
-        each = InFlightRecord(self._next, batch, record, epoch)
+    def take(
+        self, record: Record, submission: Submission, epochs: Mapping[TopicPartition, int] = _NO_EPOCHS
+    ) -> InFlightRecord:
+        """Track one more record. `epochs` has the assignment epoch of its partition, 0 without one."""
+        tp = record.tp
+        each = InFlightRecord(self._next, submission, record, tp, epochs.get(tp, 0))
         self._next += 1
-        self.tracked[each.number] = each
-        self._by_tp[record.tp] = self._by_tp.get(record.tp, 0) + 1
-        self.bytes += each.payload + each.overhead
+        self.records[each.number] = each
+        self._by_tp[tp] = self._by_tp.get(tp, 0) + 1
+        self._budget.hold(each.payload + each.overhead)
         return each
 
     def encoded(self, each: InFlightRecord, out: FanOut, size: int) -> None:
@@ -142,13 +133,13 @@ class InFlight:
         add(c.noted, out.noted)
         if out.rejected or out.parts:
             self._refused(each, out)
-        self.bytes += size
+        self._budget.hold(size)
         if each.record.value is None:
             c.valueless += 1
             return
         if out.rows:
             c.understood += 1
-            _one_more(c.topic_rows, each.record.topic, out.rows)
+            one_more(c.topic_rows, each.record.topic, out.rows)
         else:
             self._without_row(each.record.topic, out)
         for name in out.unknown:
@@ -157,71 +148,23 @@ class InFlight:
                 self._kinds.add(kind)
                 self.unknown[name] = each.record.coordinates
 
-    def given_up(self, each: InFlightRecord) -> None:
+    def refused(self, each: InFlightRecord) -> None:
         """Note that a whole record was refused, for the reason in `why`."""
         if each.why is not None and each.why[0] == KILLS:
             self.counts.killers += 1
         else:
             self.counts.undecodable += 1
-        _one_more(self.counts.topic_without_row, each.record.topic)
-
-    def _without_row(self, topic: str, out: FanOut) -> None:
-        c = self.counts
-        # A replay judges only some of the points: then rejected and skipped ones are fewer than `points`.
-        if out.points or out.rejected or out.skipped:
-            c.understood += 1
-            c.all_skipped += not (out.rejected or out.parts)
-        elif out.parts:
-            c.undecodable += 1
-        else:
-            c.empty += 1
-        _one_more(c.topic_without_row, topic)
-
-    def _refused(self, each: InFlightRecord, out: FanOut) -> None:
-        c = self.counts
-        for _, reason in out.rejected:
-            c.rejected[reason] = c.rejected.get(reason, 0) + 1
-        c.parts_undecodable += len(out.parts)
-        each.rejected = out.rejected
-        each.parts = tuple((part.path, part.reason) for part in out.parts)
-        held = refused_bytes(each.rejected, each.parts) + len(each.detail)
-        each.overhead += held
-        self.bytes += held
-
-    def judged(self, pack: Pack, failure: Failure | None) -> Iterator[InFlightRecord]:
-        """Note the final verdict on a pack; answer each record of which every row has one now."""
-        for number, rows in pack.spans:
-            each = self.tracked[number]
-            each.remaining -= rows
-            if failure is None:
-                self.counts.accepted += rows
-            else:
-                each.refused += rows
-                each.why = each.why or ("sink.permanent", f"{failure.code}: {failure.message}")
-            if each.remaining == 0:
-                yield each
+        one_more(self.counts.topic_without_row, each.record.topic)
 
     def drop(self, each: InFlightRecord) -> None:
         """Track a record no longer, and count nothing."""
-        del self.tracked[each.number]
-        self.bytes -= each.payload + each.lines + each.overhead
-        tp = each.record.tp
-        self._by_tp[tp] -= 1
-        if not self._by_tp[tp]:
-            del self._by_tp[tp]
-
-    def settle(self, each: InFlightRecord, status: Status) -> None:
-        """Everything of a record is durable."""
-        c = self.counts
-        if status is Status.DEAD_LETTERED:
-            c.dead_letters += 1
-            c.rows_dead += each.refused
-        elif status is Status.TOMBSTONE:
-            c.tombstones += 1
+        del self.records[each.number]
+        self._budget.release(each.payload + each.lines + each.overhead)
+        left = self._by_tp[each.tp] - 1
+        if left:
+            self._by_tp[each.tp] = left
         else:
-            c.delivered += 1
-        each.status = status
-        self.drop(each)
+            del self._by_tp[each.tp]
 
     def give_back(self, each: InFlightRecord) -> None:
         """A transformed record stays pending for good: its source brings it again."""
@@ -236,8 +179,8 @@ class InFlight:
     def oldest(self) -> dict[TopicPartition, Record]:
         """Of each partition with records on their way, the one that came first."""
         found: dict[TopicPartition, Record] = {}
-        for each in self.tracked.values():
-            found.setdefault(each.record.tp, each.record)
+        for each in self.records.values():
+            found.setdefault(each.tp, each.record)
             if len(found) == len(self._by_tp):
                 break
         return found
@@ -245,35 +188,41 @@ class InFlight:
     @property
     def rows(self) -> int:
         """Rows made, and neither accepted nor in a durable dead letter."""
-        return sum(each.remaining + each.refused for each in self.tracked.values())
+        return sum(each.remaining + each.refused for each in self.records.values())
 
     def balanced(self, waiting: int) -> bool:
         """The accounting invariant (see Counts), when `waiting` of the records are not yet taken up."""
         c = self.counts
-        settled = c.tombstones + c.delivered + c.dead_letters + c.given_back
         return (
-            c.records == settled + len(self.tracked) - waiting
+            c.records == c.settled + c.given_back + len(self.records) - waiting
             and c.records == c.understood + c.empty + c.undecodable + c.killers + c.valueless + c.unjudged
             and c.rows == c.accepted + c.rows_dead + c.rows_given_back + self.rows
         )
+
+    def _without_row(self, topic: str, out: FanOut) -> None:
+        c = self.counts
+        # A replay judges only some of the points: then rejected and skipped ones are fewer than `points`.
+        if out.points or out.rejected or out.skipped:
+            c.understood += 1
+            c.all_skipped += not (out.rejected or out.parts)
+        elif out.parts:
+            c.undecodable += 1
+        else:
+            c.empty += 1
+        one_more(c.topic_without_row, topic)
+
+    def _refused(self, each: InFlightRecord, out: FanOut) -> None:
+        c = self.counts
+        for _, reason in out.rejected:
+            c.rejected[reason] = c.rejected.get(reason, 0) + 1
+        c.parts_undecodable += len(out.parts)
+        each.rejected = out.rejected
+        each.parts = tuple((part.path, part.reason) for part in out.parts)
+        held = refused_bytes(each.rejected, each.parts) + len(each.detail)
+        each.overhead += held
+        self._budget.hold(held)
 
 
 def refused_bytes(rejected: Sequence[tuple[int, str]], parts: Sequence[tuple[str, str]]) -> int:
     """Bytes that these take in memory and in a letter, about."""
     return REJECTED * (len(rejected) + len(parts)) + sum(len(path) for path, _ in parts)
-
-
-def _one_more(into: dict[str, int], topic: str, n: int = 1) -> None:
-    if topic in into or len(into) < _TOPICS:
-        into[topic] = into.get(topic, 0) + n
-
-
-def add(into: dict[str, int], more: dict[str, int]) -> None:
-    """Count `more` into `into`."""
-    for name, n in more.items():
-        into[name] = into.get(name, 0) + n
-
-
-def since(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
-    """What was counted since `before` was copied."""
-    return {name: n - before.get(name, 0) for name, n in now.items() if n != before.get(name, 0)}

@@ -1,10 +1,7 @@
 """How many bytes may be in flight, what takes them, and what is left: for records, for bodies, for reading on."""
 
-from collections.abc import Callable
 from typing import Final
 
-from lmstream.delivery.in_flight import InFlight
-from lmstream.delivery.record_queue import RecordQueue
 from lmstream.settings import MIB
 
 BUDGET: Final = 64 * MIB
@@ -15,33 +12,63 @@ flight beside them: for those bodies, and for what the source has read ahead."""
 
 
 class MemoryBudget:
-    """The bytes of one pipeline."""
+    """The bytes of one pipeline. It is told what is held and released, and asks nobody."""
 
-    def __init__(
-        self, total: int, flight: InFlight, inbox: RecordQueue, *, bodies: Callable[[], int], reserve: float
-    ) -> None:
-        """`bodies` says how many bytes the bodies of requests have just now; `reserve` is the share kept for them."""
+    __slots__ = ("_bodies", "_queued", "_records", "_reserve", "total")
+
+    def __init__(self, total: int = BUDGET, reserve: float = 0.0) -> None:
+        """`reserve` is the share kept for bodies of requests."""
         self.total = total
-        self._flight, self._inbox, self._bodies = flight, inbox, bodies
         self._reserve = int(total * reserve)
+        self._records = 0  # payload, encoded lines and overhead of all that is not settled
+        self._queued = 0  # payload of what waits to be transformed, which is part of the former
+        self._bodies = 0
+
+    def hold(self, size: int) -> None:
+        """Note that a record takes so many bytes more."""
+        self._records += size
+
+    def release(self, size: int) -> None:
+        """Note that a record gave bytes back."""
+        self._records -= size
+
+    def queue(self, size: int) -> None:
+        """Note that a payload of so many bytes waits to be transformed."""
+        self._queued += size
+
+    def unqueue(self, size: int) -> None:
+        """Note that such a payload waits no more."""
+        self._queued -= size
+
+    def hold_body(self, size: int) -> None:
+        """Note that a request is under way, with a body of its own of so many bytes."""
+        self._bodies += size
+
+    def release_body(self, size: int) -> None:
+        """Note that a request ended."""
+        self._bodies -= size
+
+    def takes_body(self, size: int) -> bool:
+        """Whether one more body of so many bytes keeps within the budget."""
+        return self._records + self._bodies + size <= self.total
+
+    @property
+    def bodies(self) -> int:
+        """Bytes of the bodies of requests under way."""
+        return self._bodies
 
     @property
     def held(self) -> int:
         """What is held of all that is not settled."""
-        return self._flight.bytes + self._bodies()
-
-    @property
-    def spare(self) -> int:
-        """What the bodies of requests may have, all together; one request may always go."""
-        return self.total - self._flight.bytes
+        return self._records + self._bodies
 
     @property
     def free(self) -> int:
         """What neither records nor bodies have, or is kept for bodies: as many bytes of lines may be made."""
-        return self.total - self._flight.bytes - max(self._reserve, self._bodies())
+        return self.total - self._records - max(self._reserve, self._bodies)
 
     @property
     def room(self) -> int:
         """Bytes of payload to read now; 0 or less: none. What waits to be transformed may fill a quarter of the budget,
         because lines are several times as large and need the rest."""
-        return min(self.total // 4 - self._inbox.bytes, self.free)
+        return min(self.total // 4 - self._queued, self.free)

@@ -2,10 +2,10 @@
 
 import copy
 
-from lmstream.delivery.in_flight import since
+from lmstream.delivery.counts import since
 from lmstream.delivery.pipeline import Pipeline
 from lmstream.interfaces import Batch
-from lmstream.model import NOT_TRIED, Outcome, Status
+from lmstream.model import NOT_TRIED, Outcome, Status, TopicPartition
 
 
 async def process(pipeline: Pipeline, batch: Batch, deadline: float | None = None) -> Outcome:
@@ -15,23 +15,30 @@ async def process(pipeline: Pipeline, batch: Batch, deadline: float | None = Non
     One batch at a time, and no other use of the pipeline meanwhile. Raises what went wrong unexpectedly: then nothing
     of the batch is acknowledged.
     """
-    if pipeline.in_flight:
+    if pipeline.snapshot().in_flight:
         raise RuntimeError("process takes one batch at a time")
     counts, before = pipeline.counts, copy.deepcopy(pipeline.counts)
-    mine = pipeline.submit(batch)
-    pipeline.deadline, pipeline.failures = deadline, {}
+    statuses = [Status.PENDING] * len(batch.records)
+    places: dict[tuple[TopicPartition, int], list[int]] = {}  # an event may bring a record twice
+    for at, record in enumerate(batch.records):
+        places.setdefault((record.tp, record.offset), []).append(at)
+
+    def settled(tp: TopicPartition, _epoch: int, offset: int, status: Status) -> None:
+        statuses[places[tp, offset].pop(0)] = status
+
+    submission = pipeline.submit(batch, settled, deadline)
     try:
         await pipeline.drain()
     finally:
         await pipeline.give_back()  # so that the next batch starts anew
-        pipeline.deadline = None
-    failures = pipeline.failures
-    if pipeline.broken is not None:
-        failures[pipeline.broken.code] = pipeline.broken
-    if not failures and any(each.status is Status.PENDING for each in mine):
+    failures = submission.failures
+    tripped = pipeline.snapshot().tripped
+    if tripped is not None:
+        failures[tripped.code] = tripped
+    if not failures and Status.PENDING in statuses:
         failures[NOT_TRIED.code] = NOT_TRIED
     return Outcome(
-        statuses=[each.status for each in mine],
+        statuses=statuses,
         rows=counts.rows - before.rows,
         understood=counts.understood - before.understood,
         empty=counts.empty - before.empty,

@@ -1,4 +1,4 @@
-"""One try of a write and what it came to, and how long to wait before the next."""
+"""One attempt of a write and its outcome, and how long to wait before the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -44,12 +44,13 @@ def backoff(policy: DeliveryPolicy, attempt: int, random: Random) -> float:
 
 
 def unknown_outcome(message: str) -> Failure:
-    """A failure after which nobody knows whether the request was taken."""
+    """A failure after which it is not known whether the request was taken."""
     return Failure(Kind.RETRYABLE, UNKNOWN, message)
 
 
 async def attempt_once(work: Awaitable[T], seconds: float | None) -> T | Failure:
-    """What a sink answers, or the failure to know: it may raise anything, hang, or be cancelled under our hands."""
+    """Call a sink once. An exception, a timeout, or a cancellation by the client library, is answered as a failure with
+    an unknown outcome."""
     try:
         async with asyncio.timeout(seconds):
             return await work

@@ -1,13 +1,16 @@
-"""Deliver packs: verdicts, retries, concurrency. Nobody else retries, but for `burial` with its dead letters."""
+"""Deliver packs: requests, retries, concurrency, one verdict a pack. Nothing else retries but the writer of dead
+letters."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from lmstream.delivery.concurrency_limiter import ConcurrencyLimiter
+from lmstream.delivery.counts import Counts
 from lmstream.delivery.latency_histogram import LatencyHistogram
+from lmstream.delivery.memory_budget import MemoryBudget
 from lmstream.delivery.packing import request_size, requests
 from lmstream.delivery.refusals import Refusals
 from lmstream.delivery.retry import UNKNOWN, DeliveryPolicy, Random, attempt_once, backoff, unknown_outcome
@@ -15,7 +18,8 @@ from lmstream.interfaces import Clock, Sink, Sleep
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 
 Verdict = Callable[[Pack, Failure | None], None]
-"""Told once per pack, as soon as nothing will be tried again: None is delivered, else a permanent failure."""
+"""Called once for each pack, as soon as it is not tried again. None: delivered. A failure of kind permanent: refused
+for good. Any other: given up because of a deadline, and not delivered."""
 
 THROTTLING: Final = frozenset(
     {
@@ -31,23 +35,6 @@ THROTTLING: Final = frozenset(
 """Codes that mean: slower. The service's own words, and the only ones that lower the concurrency."""
 
 
-class DeliveryCounts(Struct):
-    """What was sent and how it went, since the start."""
-
-    requests: dict[str, int] = field(default_factory=dict)
-    """By outcome: ok, partial (some packs failed), throttled or error (all did), unknown (nobody knows of some)."""
-    packs: int = 0
-    """Packs delivered."""
-    bytes: int = 0
-    """Bytes of packs delivered, as sent (neither base64 nor compressed)."""
-    throttled: int = 0
-    """Requests with a throttling answer in them."""
-    retried_packs: int = 0
-    """Packs sent again, once for each time."""
-    unknown_outcomes: int = 0
-    """Packs of requests with an unknown outcome: each may have landed and will be sent again."""
-
-
 class _Call(Struct):
     """What the requests of one `deliver` share."""
 
@@ -55,7 +42,7 @@ class _Call(Struct):
     """None once its verdict is final: one pack that is tried on and on must not hold the others in memory."""
     verdicts: list[Failure | None]
     deadline: float | None
-    on_verdict: Verdict | None
+    on_verdict: Verdict
     halted: bool = False
 
 
@@ -70,49 +57,41 @@ class Sender:
         sleep: Sleep,
         clock: Clock,
         random: Random,
-        spare: Callable[[], int] | None = None,
+        budget: MemoryBudget | None = None,
+        counts: Counts | None = None,
     ) -> None:
-        """`spare` says how many bytes the bodies of requests may have now, all together; one may always go."""
+        """`budget` bounds what the bodies of requests take, all together; one may always go."""
         self._sink = sink
         self._policy = policy
         self._sleep = sleep
         self._clock = clock
         self._random = random
         self._refusals = Refusals()
-        self._gate = ConcurrencyLimiter(policy, clock, sleep, random, spare)
-        self.counts = DeliveryCounts()
+        self._limiter = ConcurrencyLimiter(policy, clock, sleep, random, budget or MemoryBudget())
+        self.counts = counts or Counts()
         self.durations = LatencyHistogram()
         """Of requests, answered or given up."""
         self.trouble: Failure | None = None
         """The last failure that is being retried; None as soon as a pack is delivered."""
         self.fatal: Failure | None = None
         """Set while the sink answers that an operator must act: whoever reads must stop reading."""
-        self.on_fatal: Callable[[Failure], None] | None = None
-        """Called when `fatal` is set anew."""
 
     @property
     def concurrency(self) -> int:
         """Requests that may be in flight at once just now."""
-        return self._gate.width
-
-    @property
-    def body_bytes(self) -> int:
-        """Bytes of requests under way that are copies of their packs: bodies in base64."""
-        return self._gate.bodies
+        return self._limiter.width
 
     @property
     def doubting(self) -> bool:
         """Whether one pack alone is refused by words that may be about the stream: the next one tells which it is."""
         return self.fatal is not None and self.fatal.unsure and self._refusals.open == 1
 
-    async def deliver(
-        self, packs: Sequence[Pack], deadline: float | None = None, on_verdict: Verdict | None = None
-    ) -> list[Failure | None]:
-        """Deliver packs; a verdict each, in order. None is delivered, a permanent failure is final.
+    async def deliver(self, packs: Sequence[Pack], on_verdict: Verdict, deadline: float | None = None) -> None:
+        """Deliver packs, and tell the verdict on each.
 
-        Without a deadline only those two are answered: the rest is tried until it works or this is cancelled. With a
+        Without a deadline a pack is tried until it is delivered or refused for good, or until this is cancelled. With a
         deadline (by `clock`), no request starts that could end after it, a fatal-config answer stops all tries, and
-        retryable verdicts are left for the caller to give the records back.
+        what is then neither delivered nor refused is given up.
         """
         sizes = [len(request) for request in requests(packs, self._sink.limits)]
         call = _Call(list(packs), [NOT_TRIED] * len(packs), deadline, on_verdict)
@@ -122,8 +101,16 @@ class Sender:
             for size in sizes:
                 group.create_task(self._send(call, list(range(start, start + size))))
                 start += size
+        if deadline is None:
+            return
         await self._ask_again(call)
-        return call.verdicts
+        for pack, verdict in zip(call.packs, call.verdicts, strict=True):
+            if pack is not None:
+                on_verdict(pack, verdict)
+
+    async def close(self) -> None:
+        """Close the sink. Raises what it raises."""
+        await self._sink.close()
 
     async def _ask_again(self, call: _Call) -> None:
         """Before a deadline: packs that were refused, when others were taken since, are asked about once more."""
@@ -145,7 +132,7 @@ class Sender:
         """See one request through: what fails retryably is sent again, alone."""
         attempt = 0
         while True:
-            async with self._gate.through(self._body(call, todo)) as entered:
+            async with self._limiter.acquire(self._body(call, todo)) as entered:
                 if call.halted or self._too_late(call, 0.0):
                     return
                 self.counts.retried_packs += len(todo) if attempt else 0
@@ -170,8 +157,7 @@ class Sender:
                 if answer is None:
                     self.counts.packs += 1
                     self.counts.bytes += len(each.data)
-                if call.on_verdict is not None:
-                    call.on_verdict(each, answer)
+                call.on_verdict(each, answer)
                 del each
             if not again:
                 return
@@ -227,11 +213,11 @@ class Sender:
         failures = [each for each in answers if each is not None]
         if any(each.code in THROTTLING for each in failures):
             counts.throttled += 1
-            self._gate.slower(entered)
+            self._limiter.on_throttle(entered)
         elif len(failures) < len(answers):
-            self._gate.faster()
+            self._limiter.on_success()
         lost = len(failures) == len(answers) and any(each.kind is not Kind.PERMANENT for each in failures)
-        self._gate.answered(failed=lost)
+        self._limiter.on_answer(failed=lost)
         unknown = sum(each.code == UNKNOWN for each in failures)
         counts.unknown_outcomes += unknown
         name = "ok" if not failures else "partial"
@@ -252,5 +238,3 @@ class Sender:
                 self.trouble = each
             if each.kind is Kind.FATAL_CONFIG and self.fatal is None:
                 self.fatal = each
-                if self.on_fatal is not None:
-                    self.on_fatal(each)

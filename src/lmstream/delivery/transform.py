@@ -1,20 +1,17 @@
 """Records into packs: what one becomes, or why it becomes nothing, and the lines gathered until they travel."""
 
-import logging
 from typing import Final
 
 from msgspec import structs
 
 from lmstream.delivery.dead_letter import told
-from lmstream.delivery.in_flight import InFlightRecord
+from lmstream.delivery.in_flight import InFlightRecord, Submission
 from lmstream.delivery.packing import Chunk, pack
 from lmstream.delivery.rolling import Roller, RollPolicy
 from lmstream.engine import Engine, FanOut
-from lmstream.errors import DecodeError, coded
+from lmstream.errors import DecodeError
 from lmstream.interfaces import PARTS, Limits, PoisonGuard
 from lmstream.model import KILLS, Pack
-
-log: Final = logging.getLogger("lmstream.delivery.transform")
 
 DEATHS: Final = 3
 """Processes that a record may kill; then it is dead-lettered without its value, untouched."""
@@ -27,7 +24,7 @@ class Transform:
     """The engine, under the watch of the guard."""
 
     def __init__(self, engine: Engine, limits: Limits, guard: PoisonGuard | None) -> None:
-        self._engine, self._limits, self._guard = engine, limits, guard
+        self.engine, self._limits, self._guard = engine, limits, guard
 
     def suspects(self, each: InFlightRecord) -> bool:
         """Whether a process died over this record: then it is transformed alone, so as not to be blamed for others."""
@@ -48,21 +45,6 @@ class Transform:
         finally:
             guard.leave()
 
-    def settled(self, each: InFlightRecord) -> None:
-        """Forget the deaths of a record that did no harm after all, or whose stub is durable."""
-        if self._guard is None or not self._guard.deaths(each.record):
-            return
-        try:
-            self._guard.forget(each.record)
-        except OSError as error:
-            # A full disk or too few descriptors: the record is settled all the same, and its deaths were for nothing.
-            log.warning(
-                "%s is settled, and the memory of its deaths cannot be written: %s",
-                each.record.coordinates,
-                error,
-                extra=coded("sink.disk"),
-            )
-
     def close(self) -> None:
         """Leave no mark behind."""
         if self._guard is not None:
@@ -71,14 +53,14 @@ class Transform:
     def _made(self, each: InFlightRecord) -> tuple[FanOut, list[Cut]] | None:
         limits = self._limits
         try:
-            out = self._engine.fan_out(each.record)
+            out = self.engine.fan_out(each.record)
             if limits.by_path:
                 cuts = [(group.path, group.data, group.rows) for group in out.groups]
             else:
                 cuts = [("", data, rows) for data, rows in out.cut(limits.pack_rows, limits.pack_bytes)]
         except DecodeError as e:
             each.why = (e.reason, e.detail)
-            if each.record.closed and each.payload > self._engine.settings.limits.record_bytes:
+            if each.record.closed and each.payload > self.engine.settings.limits.record_bytes:
                 # The places of letters are made for values of that size: a larger letter could stall for ever.
                 each.record = structs.replace(each.record, value=None)
             return None
@@ -94,7 +76,7 @@ class Transform:
                 what = f"{out.points} points were read, but {judged} became a row, skipped or rejected"
                 raise RuntimeError(f"{each.record.coordinates}: {what}")
         if out.rejected or out.parts:
-            each.names = self._engine.settings.field_names
+            each.names = self.engine.settings.field_names
             each.detail = told(out)
         if len(out.parts) > PARTS:
             # None of it may land: its replay could not tell what is new from what has an ordinal already.
@@ -113,7 +95,7 @@ class Gather:
         self._roller = Roller(roll, limits) if limits.by_path else None
         self._chunks: list[Chunk] = []
         self._size = 0
-        self._batch = -1
+        self._submission: Submission | None = None
 
     def add(self, each: InFlightRecord, cuts: list[Cut], now: float) -> list[Pack]:
         """Gather the lines of one record; answer packs that are ready by that."""
@@ -121,8 +103,8 @@ class Gather:
             for path, data, rows in cuts:
                 self._roller.add(path, data, rows, each.number, now)
             return self._roller.due(now)
-        ready = self.cut() if each.batch != self._batch or self._size + each.lines > self._slice else []
-        self._batch = each.batch
+        ready = self.cut() if each.submission is not self._submission or self._size + each.lines > self._slice else []
+        self._submission = each.submission
         self._size += each.lines
         self._chunks += [(each.number, data, rows) for _, data, rows in cuts]
         return ready

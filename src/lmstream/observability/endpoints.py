@@ -134,7 +134,7 @@ def _sparing(make: Callable[[], Answer]) -> Callable[[], Answer]:
 def status(readings: Readings) -> dict[str, Any]:
     """Where a run stands, for people."""
     runtime = readings.runtime
-    progress = runtime.progress()
+    progress, seen = runtime.progress(), runtime.pipeline.snapshot()
     alive, ready = readings.alive(), readings.ready()
     health = readings.health
     expiry = readings.certificate_expiry()
@@ -150,7 +150,7 @@ def status(readings: Readings) -> dict[str, Any]:
         "in_flight": {
             "records": progress.unacked,
             "bytes": progress.in_flight_bytes,
-            "budget_bytes": runtime.pipeline.budget,
+            "budget_bytes": seen.budget,
         },
         "counts": {
             "records": progress.records,
@@ -172,8 +172,8 @@ def status(readings: Readings) -> dict[str, Any]:
             "commit_failures": progress.commit_failures,
         },
         "sink": {
-            "concurrency": runtime.pipeline.delivery.concurrency,
-            "requests": dict(runtime.pipeline.delivery.counts.requests),
+            "concurrency": seen.concurrency,
+            "requests": dict(seen.counts.requests),
             "trouble": None if trouble is None else {"code": trouble.code, "message": trouble.message[:500]},
             "paused": progress.fatal is not None,
         },

@@ -55,35 +55,35 @@ class Readings:
 
     def alive(self) -> tuple[bool, str]:
         """Whether the loop comes round, whatever Kafka does."""
-        if self.runtime.state == "starting":
+        run = self.runtime.snapshot()
+        if run.state == "starting":
             return True, "starting"
-        silent = self.runtime.clock() - self.runtime.ticked_at
-        return silent < TICKS, f"the loop came round {silent:.1f} s ago"
+        return run.silent < TICKS, f"the loop came round {run.silent:.1f} s ago"
 
     def ready(self) -> tuple[bool, str]:
         """Whether the run is a member of its group and gets on; and why not."""
-        runtime = self.runtime
-        if runtime.state != "running":
-            return False, runtime.state
+        run = self.runtime.snapshot()
+        if run.state != "running":
+            return False, run.state
         health = self.health
         if health is not None and health.state != "running":
             return False, f"the source is {health.state}" + (f": {health.last_error}" if health.last_error else "")
         if health is not None and health.missing:
             return False, f"no such topic: {', '.join(health.missing)}"
-        progress = runtime.progress()
-        if progress.fatal is not None:
-            return False, f"paused: {sink_error(progress.fatal)}"
-        still = runtime.clock() - runtime.settled_at
-        waiting = runtime.pipeline.waiting
-        if progress.unacked and still > STUCK and not waiting:
-            return False, f"{progress.unacked} records in flight, none settled for {still:.0f} s"
-        hours = f": {len(waiting)} records from {waiting.oldest} on wait for room among the stream's partitions"
-        return True, "running" + (hours if waiting else "")
+        seen = run.pipeline
+        if seen.fatal is not None:
+            return False, f"paused: {sink_error(seen.fatal)}"
+        if seen.in_flight and run.still > STUCK and not seen.waiting_records:
+            return False, f"{seen.in_flight} records in flight, none settled for {run.still:.0f} s"
+        hours = (
+            f": {seen.waiting_records} records from {seen.waiting_hour} on wait for room among the stream's partitions"
+        )
+        return True, "running" + (hours if seen.waiting_records else "")
 
     def partitions(self) -> list[Partition]:
         """Lag of every partition that is ours."""
         standings = self._standings()
-        oldest, ledger = self.runtime.pipeline.oldest, self.runtime.ledger
+        oldest, ledger = self.runtime.pipeline.oldest(), self.runtime.ledger
         now = time.time()
         found = []
         for tp, standing in sorted(standings.items()):
@@ -117,8 +117,7 @@ class Readings:
     @property
     def standing_still(self) -> bool:
         """Whether something is not read just now, so that its end is as old as the last fetch."""
-        pipeline = self.runtime.pipeline
-        return pipeline.room <= 0 or bool(self.runtime.assignments.paused)
+        return not self.runtime.snapshot().reading
 
     def certificate_expiry(self) -> float | None:
         """Unix time at which the client certificate ends; None without one."""
@@ -127,7 +126,7 @@ class Readings:
 
     def stalled(self, seconds: float) -> None:
         """Note that the event loop came late by so much."""
-        now = self.runtime.clock()
+        now = time.monotonic()
         self._stalls.append((now, seconds))
         while self._stalls[0][0] < now - MINUTE:
             self._stalls.popleft()
@@ -135,12 +134,12 @@ class Readings:
     @property
     def stall(self) -> float:
         """Seconds of the longest stall within the last minute."""
-        since = self.runtime.clock() - MINUTE
+        since = time.monotonic() - MINUTE
         return max((seconds for at, seconds in self._stalls if at >= since), default=0.0)
 
     def request_durations(self) -> LatencyHistogram:
         """Of requests to the sink."""
-        return self.runtime.pipeline.delivery.durations
+        return self.runtime.pipeline.snapshot().request_durations
 
     def samples(self) -> Iterator[Sample]:
         """Every value but the histogram's."""
@@ -148,17 +147,17 @@ class Readings:
         yield from self._gauges()
         yield from self._source()
         yield Sample("lmstream_log_lines_dropped_total", (), dropped())
-        for name, (used, made, asked) in self.runtime.pipeline.engine.caches().items():
+        for name, (used, made, asked) in self.runtime.pipeline.caches().items():
             yield Sample("lmstream_cache_bytes", (name,), used)
             yield Sample("lmstream_cache_hits_total", (name,), max(0, asked - made))
             yield Sample("lmstream_cache_misses_total", (name,), made)
-        for name, (share, tripped) in self.runtime.pipeline.refusals.items():
+        for name, (share, tripped) in self.runtime.pipeline.snapshot().refusals.items():
             yield Sample("lmstream_refused_ratio", (name,), share)
             yield Sample("lmstream_breaker_tripped", (name,), float(tripped))
 
     def _counts(self) -> Iterator[Sample]:
         runtime, progress = self.runtime, self.runtime.progress()
-        counts, sent = runtime.pipeline.counts, runtime.pipeline.delivery.counts
+        counts = sent = runtime.pipeline.counts
         plain = {
             "lmstream_bundles_consumed_total": counts.records,
             "lmstream_rows_decoded_total": counts.rows,
@@ -178,7 +177,7 @@ class Readings:
             "lmstream_commit_failures_total": progress.commit_failures,
             "lmstream_late_acks_total": progress.late,
             "lmstream_stale_records_total": progress.stale,
-            "lmstream_partition_keys_overflow_total": runtime.pipeline.active.overflow,
+            "lmstream_partition_keys_overflow_total": runtime.pipeline.snapshot().partitions_overflow,
         }
         yield from (Sample(name, (), value) for name, value in plain.items())
         labelled: tuple[tuple[str, Mapping[str, int]], ...] = (
@@ -197,20 +196,20 @@ class Readings:
             yield Sample("lmstream_records_without_row_total", (topic,), counts.topic_without_row.get(topic, 0))
 
     def _gauges(self) -> Iterator[Sample]:
-        runtime, pipeline = self.runtime, self.runtime.pipeline
+        runtime, seen = self.runtime, self.runtime.pipeline.snapshot()
         plain = {
             "lmstream_up_seconds": runtime.progress().duration,
             "lmstream_ready": float(self.ready()[0]),
-            "lmstream_paused": float(pipeline.fatal is not None),
-            "lmstream_inflight_records": pipeline.in_flight,
-            "lmstream_inflight_bytes": pipeline.in_flight_bytes,
-            "lmstream_budget_bytes": pipeline.budget,
-            "lmstream_sink_concurrency": pipeline.delivery.concurrency,
+            "lmstream_paused": float(seen.fatal is not None),
+            "lmstream_inflight_records": seen.in_flight,
+            "lmstream_inflight_bytes": seen.in_flight_bytes,
+            "lmstream_budget_bytes": seen.budget,
+            "lmstream_sink_concurrency": seen.concurrency,
             "lmstream_event_loop_stall_seconds": self.stall,
-            "lmstream_dead_letters_waiting": pipeline.unburied[1],
-            "lmstream_partition_keys_active": pipeline.active.count(runtime.clock()),
-            "lmstream_partition_keys_quota": pipeline.active.most,
-            "lmstream_partition_keys_waiting_records": len(pipeline.waiting),
+            "lmstream_dead_letters_waiting": seen.letters_waiting,
+            "lmstream_partition_keys_active": seen.partitions_active,
+            "lmstream_partition_keys_quota": seen.partitions_quota,
+            "lmstream_partition_keys_waiting_records": seen.waiting_records,
         }
         yield Sample("lmstream_build_info", (__version__,), 1)
         yield from (Sample(name, (), value) for name, value in plain.items())

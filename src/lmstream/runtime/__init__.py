@@ -1,8 +1,10 @@
 """The loop of a host that polls: poll, submit, commit what is settled, drain, stop."""
 
-from lmstream.runtime.loop import Runtime, sink_error
+from lmstream.runtime.loop import Runtime
 from lmstream.runtime.offset_ledger import OffsetLedger
 from lmstream.runtime.policy import RuntimePolicy
 from lmstream.runtime.progress import Progress
+from lmstream.runtime.snapshot import RunSnapshot, State
+from lmstream.runtime.watcher import sink_error
 
-__all__ = ["OffsetLedger", "Progress", "Runtime", "RuntimePolicy", "sink_error"]
+__all__ = ["OffsetLedger", "Progress", "RunSnapshot", "Runtime", "RuntimePolicy", "State", "sink_error"]

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from lmstream.abilities import Pausable
-from lmstream.delivery import Pipeline
+from lmstream.delivery import Pipeline, Settled
 from lmstream.delivery.tasks import end
 from lmstream.errors import coded
 from lmstream.interfaces import Batch, Source
-from lmstream.model import TopicPartition
+from lmstream.model import Status, TopicPartition
 from lmstream.runtime.offset_ledger import OffsetLedger
 from lmstream.runtime.policy import RuntimePolicy
 
@@ -21,9 +21,13 @@ log: Final = logging.getLogger("lmstream.runtime.loop")
 class Assignments:
     """The ledger's keeper between one source and one pipeline."""
 
-    def __init__(self, source: Source, pipeline: Pipeline, policy: RuntimePolicy, now: float) -> None:
-        """`now` is when the run starts, by the clock whose readings `tick` is given."""
+    def __init__(
+        self, source: Source, pipeline: Pipeline, policy: RuntimePolicy, now: float, on_settled: Settled | None = None
+    ) -> None:
+        """`now` is when the run starts, by the clock whose readings `tick` is given. `on_settled` is called for each
+        record that is settled, after the ledger."""
         self.ledger = OffsetLedger()
+        self._settled = self.ledger.settled if on_settled is None else _both(self.ledger.settled, on_settled)
         self._source, self._pipeline, self._policy = source, pipeline, policy
         self._committing: asyncio.Task[None] | None = None
         self._committed_at = now
@@ -40,7 +44,7 @@ class Assignments:
     def room(self) -> int:
         """Bytes to read now. Pauses what is stalled by itself, long before all reading has to stop because of it."""
         most = self._policy.held_offsets
-        crowded = self.ledger.crowded(most // 2) | self._pipeline.waiting.partitions.keys()
+        crowded = self.ledger.crowded(most // 2) | self._pipeline.stalled
         if self._pausable is not None and crowded != self.paused:
             self.paused = crowded
             self._pausable.pause(crowded)
@@ -65,7 +69,7 @@ class Assignments:
             if (ending is None or epoch > ending) and self.ledger.assign(tp, epoch):
                 self.ledger.passed(tp, epoch, offset)
         if records:
-            self._pipeline.submit(Batch(records, batch.epochs, batch.end))
+            self._pipeline.submit(Batch(records, batch.epochs, batch.end), self._settled)
 
     def tick(self, now: float) -> None:
         """Begin a commit when one is due and something is to be committed."""
@@ -123,3 +127,11 @@ class Assignments:
 
     def _commit_ended(self, _task: asyncio.Task[None]) -> None:
         self._committing = None
+
+
+def _both(first: Settled, then: Settled) -> Settled:
+    def settled(tp: TopicPartition, epoch: int, offset: int, status: Status) -> None:
+        first(tp, epoch, offset, status)
+        then(tp, epoch, offset, status)
+
+    return settled

@@ -1,9 +1,45 @@
-"""Which offsets are safe to commit: the acknowledged prefix of each partition, per assignment epoch."""
+"""Which offsets are safe to commit: the acknowledged prefix of each partition, per assignment epoch.
+
+Theory of operation
+-------------------
+Kafka keeps one number for each partition of a group: the offset to read next. To commit it says that everything below
+is done. Records are settled in any order, so the ledger keeps, for each partition, what was read and what of it is
+done:
+
+* `open`: the offsets in flight, each with how often it was read and not yet settled.
+* `heap`: all offsets read that are not yet behind the position, in flight or not; the smallest is on top.
+* `position`: the next offset to read after the acknowledged prefix. `settled` pops from the heap what is not in `open`
+  any more, and moves the position behind it. It stops at the first offset that is in flight.
+* `committed`: the position that the source has taken. `committable` offers what is beyond.
+
+An assignment has an *epoch*, a number that grows each time the partition comes to this member. A record that is settled
+after its partition was given up has the old epoch: it is counted (`late`) and changes nothing, because the next owner
+reads it again. So nobody has to find and stop what is in flight when a partition goes away.
+
+Who calls whom: `Assignments` is the only caller of `assign`, `opened`, `passed`, `refuse`, `revoke`, `committable` and
+`committed`. `settled` is handed to `Pipeline.submit` with each batch, and the pipeline calls it for each record that is
+durable, as the last thing it does for it (Settlement). No task or lock is needed: all of it runs in one event loop, and
+no method waits.
+
+These hold at all times, and a state machine in the tests tries to break them:
+
+* A position never passes an offset that was read and is not acknowledged.
+* It never goes back within an epoch, and starts from nothing in a new one.
+* It exists only for partitions that are assigned: nothing can be committed for others.
+* read = acknowledged + in flight, in every partition (`balanced`); an offset is settled as often as it was opened, and
+  once more is an error that stops the run.
+
+What it does not do: it does not know what a record is, why it was settled, or how far the topic reaches. Offsets
+without a record are passed by what the source says of them (`passed`), never guessed.
+
+Memory is one entry for each offset from the oldest in flight on (`held`), also of offsets that are done behind one that
+is stuck. Whoever reads must stop when that grows too far: see `Assignments.room` and `crowded`.
+"""
 
 from collections.abc import Mapping
 from heapq import heappop, heappush
 
-from lmstream.model import TopicPartition
+from lmstream.model import Status, TopicPartition
 
 
 class _Partition:
@@ -24,12 +60,7 @@ class _Partition:
 
 
 class OffsetLedger:
-    """Offsets opened and settled; `committable` is the only place a commit may come from.
-
-    Safe at any time: a position never passes an offset that was read and is not acknowledged, never goes back within
-    an epoch, and exists only for partitions that are assigned. Memory is one entry for each offset from the oldest in
-    flight on (`held`); whoever reads must stop when that grows too far.
-    """
+    """Offsets opened and settled (see above); `committable` is the only place a commit may come from."""
 
     def __init__(self) -> None:
         self._owned: dict[TopicPartition, _Partition] = {}
@@ -81,8 +112,13 @@ class OffsetLedger:
         self.held += 1
         return True
 
-    def settled(self, tp: TopicPartition, epoch: int, offset: int) -> bool:
-        """Acknowledge an offset: all of it is durable. False when that assignment has ended (counted as late)."""
+    def settled(self, tp: TopicPartition, epoch: int, offset: int, status: Status = Status.DELIVERED) -> bool:
+        """Acknowledge an offset: all of it is durable. False when that assignment has ended (counted as late).
+
+        Raises ValueError for an offset that is not in flight, and for one that is still pending.
+        """
+        if status is Status.PENDING:
+            raise ValueError(f"offset {offset} of {tp} was settled, but is pending")
         part = self._owned.get(tp)
         if part is None or part.epoch != epoch:
             self.late += 1

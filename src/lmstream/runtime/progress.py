@@ -1,8 +1,13 @@
 """Where a run stands, as plain numbers: for status lines, metrics and readiness."""
 
+from copy import copy
+from typing import Any, Final, Self
+
 from msgspec import Struct, field
 
+from lmstream.delivery import Counts
 from lmstream.model import Failure
+from lmstream.runtime.snapshot import RunSnapshot
 
 
 class Progress(Struct, kw_only=True):
@@ -48,3 +53,27 @@ class Progress(Struct, kw_only=True):
     """Set while the sink's configuration is wrong; reading is paused."""
     duration: float = 0.0
     """Seconds since the start."""
+
+    @classmethod
+    def of(cls, run: RunSnapshot) -> Self:
+        """The numbers of a snapshot: copies, which stay as they are."""
+        pipeline, counts = run.pipeline, run.pipeline.counts
+        same: dict[str, Any] = {name: copy(getattr(counts, name)) for name in _COUNTED}
+        return cls(
+            **same,
+            rows=counts.accepted,
+            unknown=list(pipeline.unknown),
+            unacked=pipeline.in_flight,
+            in_flight_bytes=pipeline.in_flight_bytes,
+            commits=run.commits,
+            commit_failures=run.commit_failures,
+            late=run.late,
+            stale=run.stale,
+            trouble=pipeline.letters_trouble or pipeline.sink_trouble,
+            fatal=pipeline.fatal,
+            duration=run.duration,
+        )
+
+
+_COUNTED: Final = frozenset(Progress.__struct_fields__) & frozenset(Counts.__struct_fields__) - {"rows"}
+"""What is counted under the same name. `rows` are those made in Counts, and those accepted here."""

@@ -261,7 +261,7 @@ def test_records_without_a_row_are_counted_beside_rows_that_are_told_when_there_
 def test_unknown_members_are_told_of_once_an_environment(world, capsys, monkeypatch):
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "with-unknown-members")  # loggers are kept by service
     host = world.host()
-    host._pipeline.unknown[f"$.{'x' * 900}"] = "lm/0/7"
+    host._pipeline.snapshot().unknown[f"$.{'x' * 900}"] = "lm/0/7"
     for offset in range(2):
         host.handle(pipe_event(map(entry, goods(1, offset))), Context())
     (line,) = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if line.get("level") == "WARNING"]

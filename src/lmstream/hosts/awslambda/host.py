@@ -117,7 +117,7 @@ class Host:
         request_id = context.aws_request_id if context is not None else ""
         telling = self._telling = self._telling or InvocationTelemetry()
         telling.invocation(numbers, self._letters.taken(), request_id)
-        telling.unknown(self._pipeline.unknown, request_id)
+        telling.unknown(self._pipeline.snapshot().unknown, request_id)
         if not left.places:
             return {"batchItemFailures": []} if event.kind == "mapping" else {"records": records}
         error = answers.undelivered(left, records)
@@ -131,7 +131,7 @@ class Host:
 
     def _numbers(self) -> dict[str, float]:
         """Counts since the start, by the catalogue's names."""
-        counts, sent = self._pipeline.counts, self._pipeline.delivery.counts
+        counts = sent = self._pipeline.counts
         return {
             "lmstream_rows_decoded_total": counts.rows,
             "lmstream_rows_accepted_total": counts.accepted,

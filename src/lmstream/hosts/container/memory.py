@@ -33,5 +33,6 @@ async def trimmed(pipeline: Pipeline) -> AsyncIterator[None]:
 async def _trimming(pipeline: Pipeline, trim: Callable[[int], int]) -> None:
     while True:
         await asyncio.sleep(EVERY)
-        if pipeline.in_flight_bytes > pipeline.budget // 2:
+        load = pipeline.load()
+        if load.held > load.budget // 2:
             trim(0)

@@ -1,0 +1,134 @@
+"""What becomes of a record once its verdicts are in: acknowledged as delivered, or dead-lettered first."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from lmstream.delivery.active_partitions import ActivePartitions
+from lmstream.delivery.circuit_breaker import CircuitBreakers
+from lmstream.delivery.dead_letter import cause
+from lmstream.delivery.dead_letter_writer import DeadLetterQueues
+from lmstream.delivery.in_flight import InFlight, InFlightRecord
+from lmstream.engine import FanOut
+from lmstream.errors import coded
+from lmstream.interfaces import Clock, PoisonGuard
+from lmstream.model import Failure, Kind, Pack, Status
+
+log: Final = logging.getLogger("lmstream.delivery.settlement")
+
+
+class Settlement:
+    """The one way out: whatever is acknowledged, is acknowledged in `_settle`."""
+
+    def __init__(
+        self,
+        flight: InFlight,
+        letters: DeadLetterQueues,
+        breakers: CircuitBreakers,
+        active: ActivePartitions,
+        *,
+        guard: PoisonGuard | None,
+        clock: Clock,
+        changed: Callable[[], None],
+    ) -> None:
+        """`changed` is called whenever a record was settled."""
+        self._flight, self.letters, self.breakers, self._active = flight, letters, breakers, active
+        self._guard, self._clock, self._changed = guard, clock, changed
+        letters.durable = self._dead_lettered
+
+    def transformed(self, each: InFlightRecord, out: FanOut, size: int) -> bool:
+        """Take note of what a record became; whether there are rows of it (`size` bytes of lines) to be delivered.
+        Without any it is settled, or gets its dead letter."""
+        self._flight.encoded(each, out, size)
+        if out.rows:
+            self.breakers.decoding.saw(refused=False)
+        elif out.rejected or out.parts:
+            self._refuse(each)
+        else:
+            # Tombstones, empty bundles, points without a recorded value: no verdict on the engine in either direction.
+            # As refusals they would stop a healthy service; as acceptances they would hide that all else is refused.
+            self._complete(each)
+        return out.rows > 0
+
+    def refused(self, each: InFlightRecord) -> None:
+        """Nothing could be made of a record, for the reason in `why`: it gets its dead letter."""
+        self._flight.refused(each)
+        self._refuse(each)
+
+    def judged(self, pack: Pack, failure: Failure | None) -> None:
+        """Take the last word on a pack: delivered, refused for good, or given up because its deadline is near."""
+        flight = self._flight
+        if failure is not None and failure.kind is not Kind.PERMANENT:
+            flight.records[pack.spans[0][0]].submission.gave_up(failure)
+            return
+        for number, rows in pack.spans:
+            each = flight.records[number]
+            each.remaining -= rows
+            if failure is None:
+                flight.counts.accepted += rows
+            else:
+                each.refused += rows
+                each.why = each.why or ("sink.permanent", f"{failure.code}: {failure.message}")
+            if not each.remaining:
+                self._complete(each)
+
+    def give_back(self, each: InFlightRecord) -> None:
+        """Forget a record that is left pending: its source brings it again."""
+        self._active.settled(each.hours, self._clock)
+        self._flight.give_back(each)
+
+    def _complete(self, each: InFlightRecord) -> None:
+        """Every row has a final verdict; one letter holds whatever went wrong with the record."""
+        if each.why is not None or each.rejected or each.parts:
+            self._dead_letter(each)
+        else:
+            self._settle(each, Status.DELIVERED if each.record.value is not None else Status.TOMBSTONE)
+        if each.lines:
+            why = f"{each.record.coordinates}: {': '.join(cause(each))}" if each.refused else ""
+            self.breakers.accepting.saw(refused=each.refused > 0, why=why)
+
+    def _refuse(self, each: InFlightRecord) -> None:
+        """No row could be made of a record."""
+        self._dead_letter(each)
+        reason, detail = cause(each)
+        self.breakers.decoding.saw(refused=True, why=f"{each.record.coordinates}: {reason}: {detail}")
+
+    def _dead_letter(self, each: InFlightRecord) -> None:
+        # What made the breaker trip gets its letters, what comes after that none. Without them only a slow topic would
+        # leave something to read: in a quick one the breaker trips before the first letter is on its way.
+        if self.breakers.tripped is None:
+            self.letters.add(each)
+
+    def _dead_lettered(self, each: InFlightRecord) -> None:
+        self._settle(each, Status.DEAD_LETTERED)
+
+    def _settle(self, each: InFlightRecord, status: Status) -> None:
+        """Everything of a record is durable."""
+        counts = self._flight.counts
+        if status is Status.DEAD_LETTERED:
+            counts.dead_letters += 1
+            counts.rows_dead += each.refused
+        elif status is Status.TOMBSTONE:
+            counts.tombstones += 1
+        else:
+            counts.delivered += 1
+        self._flight.drop(each)
+        if each.hours:
+            self._active.settled(each.hours, self._clock)
+        if self._guard is not None and self._guard.deaths(each.record):
+            self._forget_deaths(self._guard, each)
+        self._changed()
+        each.settled(status)
+
+    def _forget_deaths(self, guard: PoisonGuard, each: InFlightRecord) -> None:
+        """A record did no harm after all, or its stub is durable."""
+        try:
+            guard.forget(each.record)
+        except OSError as error:
+            # A full disk or too few descriptors: the record is settled all the same, and its deaths were for nothing.
+            log.warning(
+                "%s is settled, and the memory of its deaths cannot be written: %s",
+                each.record.coordinates,
+                error,
+                extra=coded("sink.disk"),
+            )
