@@ -27,6 +27,17 @@ def positions(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) 
     return found
 
 
+def readable_end(consumer: AIOKafkaConsumer, tp: KafkaPartition) -> int | None:
+    """Answer where reading a partition ends for now, once a fetch has said it; None before. No request is made.
+
+    Never end_offsets(): brokers exist that answer it wrongly. What a fetch says is what can be fetched. Records of a
+    transaction that is still open are no part of the topic yet.
+    """
+    end: int | None = consumer.highwater(tp)
+    stable: int | None = consumer.last_stable_offset(tp)
+    return end if end is None or stable is None or stable < 0 else min(end, stable)
+
+
 def generation(consumer: AIOKafkaConsumer) -> int:
     """Answer the generation of the group in which this consumer is a member; -1 when it is none."""
     found: int = consumer._coordinator.generation  # noqa: SLF001 - there is no public way to it

@@ -212,14 +212,21 @@ def _gunzip(data: memoryview, room: memoryview) -> int:
 def _unsnap(data: memoryview, room: memoryview) -> int:
     if bytes(data[: len(_XERIAL)]) != _XERIAL:
         return int(cramjam.snappy.decompress_raw_into(bytes(data), room))
-    at, size = 16, 0
+    size = 0
+    for length, block in _blocks(data):
+        if length != len(block):
+            raise UnreadableError("a block of snappy that is longer than the batch")
+        size += int(cramjam.snappy.decompress_raw_into(bytes(block), room[size:]))
+    return size
+
+
+def _blocks(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """(length as it says, bytes that are there) of each block in the framing that Java writes around snappy."""
+    at = 16
     while at < len(data):
         (length,) = struct.unpack_from(">i", data, at)
-        if not 0 < length <= len(data) - at - 4:
-            raise UnreadableError("a block of snappy that is longer than the batch")
-        size += int(cramjam.snappy.decompress_raw_into(bytes(data[at + 4 : at + 4 + length]), room[size:]))
-        at += 4 + length
-    return size
+        yield length, data[at + 4 : at + 4 + max(0, length)]
+        at += 4 + max(0, length)
 
 
 def _bound(codec: int, data: memoryview) -> int:
@@ -232,12 +239,7 @@ def _snappy_size(data: memoryview) -> int:
     """What the blocks say of themselves; no reader of snappy makes more of them."""
     if bytes(data[: len(_XERIAL)]) != _XERIAL:
         return _varint(data)
-    at, size = 16, 0
-    while at < len(data):
-        (length,) = struct.unpack_from(">i", data, at)
-        size += _varint(data[at + 4 :])
-        at += 4 + max(0, length)
-    return size
+    return sum(_varint(block) for _, block in _blocks(data))
 
 
 def _varint(data: memoryview) -> int:

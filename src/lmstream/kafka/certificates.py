@@ -9,7 +9,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,8 @@ from lmstream.bounded import BoundError
 from lmstream.errors import ConfigError
 from lmstream.kafka.settings import KafkaConnection
 from lmstream.settings import MIB
+
+T = TypeVar("T", bound=Struct)
 
 AWSSM: Final = "awssm:"
 """What the setting `cert` begins with when it names a secret."""
@@ -169,13 +171,7 @@ async def of_secret(settings: KafkaConnection) -> Identity:
 
     Needs secretsmanager:GetSecretValue on this secret, and kms:Decrypt on its key when that is one of your own.
     """
-    text = await secret_of(settings, settings.cert)
-    try:
-        found = msgspec.json.decode(text, type=_Secret)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # The message of a wrong type names the field; that of bad JSON the position. Neither repeats the value.
-        what = "is no JSON object {certificate, privateKey, privateKeyPassword}"
-        raise ConfigError("config.secret", f"{settings.cert} {what}: {error}") from None
+    found = await secret_of(settings, settings.cert, _Secret)
     return Identity(
         certificate=found.certificate.encode(),
         key=found.private_key.encode(),
@@ -185,8 +181,8 @@ async def of_secret(settings: KafkaConnection) -> Identity:
     )
 
 
-async def secret_of(settings: KafkaConnection, reference: str) -> str | bytes:
-    """Get the text of a secret, `awssm:NAME`. ConfigError when it cannot be had."""
+async def secret_of(settings: KafkaConnection, reference: str, shape: type[T]) -> T:
+    """Get a secret, `awssm:NAME`, as a JSON object of this shape. ConfigError when it cannot be had, or is none."""
     name = reference.removeprefix(AWSSM)
     try:
         async with asyncio.timeout(_SECRET), _client(settings, name) as client:
@@ -200,8 +196,12 @@ async def secret_of(settings: KafkaConnection, reference: str) -> str | bytes:
         raise ConfigError(
             CLOCK if is_clock(code, what) else "config.secret", f"{reference}: {type(error).__name__}: {what}"
         ) from error
-    found: str | bytes = answer.get("SecretString") or answer.get("SecretBinary") or ""
-    return found
+    try:
+        return msgspec.json.decode(answer.get("SecretString") or answer.get("SecretBinary") or "", type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # The message of a wrong type names the field; that of bad JSON the position. Neither repeats the value.
+        names = ", ".join(field.encode_name for field in msgspec.structs.fields(shape))
+        raise ConfigError("config.secret", f"{reference} is no JSON object {{{names}}}: {error}") from None
 
 
 def _client(settings: KafkaConnection, name: str) -> Any:

@@ -29,6 +29,8 @@ from lmstream.kafka.settings import Settings, addresses, client_settings
 from lmstream.kafka.tls import Tls
 from lmstream.kafka.topics import Wanted, present
 
+_PARAMETERS: Final = inspect.signature(AIOKafkaConsumer.__init__).parameters
+
 
 class FencedInstanceIdError(BrokerResponseError):  # type: ignore[misc] # aiokafka is untyped
     """Another member has our group.instance.id. aiokafka has no name for it, and calls it unknown like all others."""
@@ -56,6 +58,21 @@ async def connect(
     tls = tls or Tls(settings)
     async with reached(settings, tls):
         return await _started(settings, tls, group=group, uncommitted=uncommitted)
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: Settings, **how: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group for the time of the block; `how` is as of `connect`.
+
+    Raises ConfigError or SourceError, also for what the client raises in the block.
+    """
+    consumer = await connect(settings, group=False, **how)
+    try:
+        yield consumer
+    except (KafkaError, TimeoutError) as error:
+        raise SourceError(*explained(error)) from error
+    finally:
+        await stop(consumer)
 
 
 @contextlib.asynccontextmanager
@@ -168,10 +185,9 @@ async def stop(client: Client) -> None:
 
 def _free(settings: Settings) -> dict[str, Any]:
     """Answer the free settings; a text from the environment takes the type that aiokafka's default has."""
-    known = inspect.signature(AIOKafkaConsumer.__init__).parameters
     found: dict[str, Any] = client_settings(settings)
     for name, value in found.items():
-        default = known[name].default if name in known else None
+        default = _PARAMETERS[name].default if name in _PARAMETERS else None
         if isinstance(value, str) and isinstance(default, bool | int | float):
             try:
                 found[name] = msgspec.convert(json.loads(value), type(default))
@@ -185,10 +201,9 @@ def checked(settings: Settings) -> None:
     """See what can be seen without a connection. Raises ConfigError."""
     addresses(settings.bootstrap)
     _free(settings)
-    known = inspect.signature(AIOKafkaConsumer.__init__).parameters
     for name in client_settings(settings):
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
+        if name not in _PARAMETERS:
+            close = difflib.get_close_matches(name, _PARAMETERS, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ConfigError("config.invalid", f"client.{name} is no setting of aiokafka{hint}")
         if name in ("loop", "api_version") or name.endswith(("_strategy", "_provider")) or name == "metrics_enabled":

@@ -5,6 +5,15 @@ import contextlib
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+
 from lmstream.errors import SourceError
 from lmstream.kafka.tls import Tls
 
@@ -12,9 +21,9 @@ _SECONDS: Final = 5.0  # for one broker to answer
 
 
 async def greet_any(found: Sequence[tuple[str, int]], tls: Tls) -> None:
-    """Go through SASL with the first broker that answers. Raises SourceError `source.sasl` in the broker's own words.
+    """Go through SASL, if there is any, with the first broker that answers.
 
-    Does nothing without SASL, and where aiokafka is not installed: then the client itself says what it is told.
+    Raises SourceError `source.sasl` in the broker's own words.
     """
     if not tls.sasl.used:
         return
@@ -32,16 +41,6 @@ async def greet_any(found: Sequence[tuple[str, int]], tls: Tls) -> None:
 
 async def greet(host: str, port: int, tls: Tls) -> None:
     """Go through SASL with one broker. Raises SourceError."""
-    try:
-        from aiokafka.conn import create_conn  # noqa: PLC0415 - librdkafka alone does without it
-        from aiokafka.errors import (  # noqa: PLC0415 - as above
-            KafkaError,
-            SaslAuthenticationFailed,
-            UnsupportedSaslMechanismError,
-        )
-        from aiokafka.protocol.metadata import MetadataRequest  # noqa: PLC0415 - as above
-    except ImportError:
-        return
     place, mechanism = f"{host}:{port}", tls.sasl.mechanism
     try:
         async with asyncio.timeout(_SECONDS):
@@ -68,8 +67,6 @@ async def _accepted(answer: Awaitable[Any], place: str, mechanism: str) -> None:
     A broker refuses a token without an error code: the reason is a challenge (RFC 7628, 3.2.2: {"status":
     "invalid_token"}), which aiokafka does not read. Apache Kafka 4.4 then answers with nothing in it, others close.
     """
-    from aiokafka.errors import KafkaConnectionError  # noqa: PLC0415 - as in greet
-
     with contextlib.suppress(KafkaConnectionError):
         if (await answer).brokers:
             return

@@ -1,20 +1,17 @@
 """How far a consumer group is behind, asked from the brokers: records, time, and the time until rows are lost."""
 
 import asyncio
-import math
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from lmstream.errors import SourceError
 from lmstream.kafka import connection
 from lmstream.kafka.admin import admin, committed, retentions
-from lmstream.kafka.aiokafka_inside import positions
+from lmstream.kafka.aiokafka_inside import positions, readable_end
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.taking import Taker
 from lmstream.kafka.tls import Tls
@@ -50,31 +47,22 @@ async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag
     """
     tls = Tls(settings)
     small = msgspec.structs.replace(settings, partition_bytes=min(settings.partition_bytes, _LOOK))
-    consumer = await connection.connect(small, group=False, tls=tls)
-    try:
+    async with connection.connected(small, tls=tls) as consumer:
+        topics = connection.topics_of(consumer, settings)
         partitions = [
-            KafkaPartition(topic, p)
-            for topic in connection.topics_of(consumer, settings)
-            for p in sorted(consumer.partitions_for_topic(topic) or ())
+            KafkaPartition(topic, p) for topic in topics for p in sorted(consumer.partitions_for_topic(topic) or ())
         ]
         async with admin(settings, tls) as client:
             commits = await committed(client, settings.group, partitions)
-            kept = {} if retention is not None else await retentions(client, connection.topics_of(consumer, settings))
+            kept = {} if retention is not None else await retentions(client, topics)
         oldest = await _oldest(consumer, partitions, commits, settings)
         stands = dict(positions(consumer, (TopicPartition(*tp) for tp in partitions)))
         # Behind a transaction that is open records wait which nobody may read yet: they are unread all the same.
         if barred := [tp for tp in partitions if tp not in oldest and tp in stands and stands[tp] < _end(consumer, tp)]:
-            open_one = await connection.connect(small, group=False, tls=tls, uncommitted=True)
-            try:
+            async with connection.connected(small, tls=tls, uncommitted=True) as open_one:
                 oldest |= await _oldest(open_one, barred, stands, settings)
-            finally:
-                await connection.stop(open_one)
         now = time.time()
         return [_of(consumer, tp, commits, oldest, stands, retention or kept.get(tp.topic), now) for tp in partitions]
-    except KafkaError as error:
-        raise SourceError("source.unreachable", f"{type(error).__name__}: {error}") from error
-    finally:
-        await connection.stop(consumer)
 
 
 def _of(
@@ -107,24 +95,12 @@ def _of(
 
 
 async def ends(settings: Settings, known: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """Where these partitions end now; `known` is where they ended before. Raises what a client raises."""
+    """Where these partitions end now; `known` is where they ended before. Raises ConfigError or SourceError."""
     small = msgspec.structs.replace(settings, partition_bytes=min(settings.partition_bytes, _LOOK))
-    consumer = await connection.connect(small, group=False)
-    try:
-        partitions = [KafkaPartition(*tp) for tp in known]
-        taker = Taker(consumer, small.batch_bytes, skip=True)
-        consumer.assign(partitions)
-        for tp, at in known.items():
-            consumer.seek(KafkaPartition(*tp), at)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _PATIENCE
-        while loop.time() < until and any(consumer.highwater(tp) is None for tp in partitions):
-            for record in await taker.take(1, _POLL_MS / 1000):  # a fetch, as above: it answers with the end
-                consumer.pause(KafkaPartition(*record.tp))
-                taker.forget(record.tp)
+    partitions = [KafkaPartition(*tp) for tp in known]
+    async with connection.connected(small) as consumer:
+        await _oldest(consumer, partitions, dict(zip(partitions, known.values(), strict=True)), small)
         return {tp: end for tp in known if (end := consumer.highwater(KafkaPartition(*tp))) is not None}
-    finally:
-        await connection.stop(consumer)
 
 
 async def _oldest(
@@ -151,9 +127,8 @@ async def _oldest(
             consumer.pause(tp)
             taker.forget(record.tp)
         stands = positions(consumer, (TopicPartition(*tp) for tp in partitions))
-        if all(
-            tp in found or (tp not in taker.busy and stands.get(tp, 0) >= _readable(consumer, tp)) for tp in partitions
-        ):
+        ends = {tp: readable_end(consumer, tp) for tp in partitions if tp not in found}
+        if not any(end is None or tp in taker.busy or stands.get(tp, 0) < end for tp, end in ends.items()):
             break
     return found
 
@@ -161,12 +136,3 @@ async def _oldest(
 def _end(consumer: Any, tp: KafkaPartition) -> int:
     """Where the partition ends; 0 while nobody knows."""
     return consumer.highwater(tp) or 0
-
-
-def _readable(consumer: Any, tp: KafkaPartition) -> float:
-    """The offset at which reading ends for now; infinite while nobody knows."""
-    end = consumer.highwater(tp)
-    if end is None:
-        return math.inf
-    stable = consumer.last_stable_offset(tp)
-    return float(end if stable is None or stable < 0 else min(end, stable))

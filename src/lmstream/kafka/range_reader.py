@@ -8,10 +8,10 @@ from typing import Final
 import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.errors import KafkaError
 
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka import connection
+from lmstream.kafka.aiokafka_inside import readable_end
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.taking import Taker
 from lmstream.model import Record
@@ -40,13 +40,10 @@ async def read_topic(settings: Settings, span: Span) -> AsyncGenerator[Record]:
     if span.only:
         partitions = set(span.start) | set(span.stop)
     else:
-        consumer = await connection.connect(settings, group=False)
-        try:
+        async with connection.connected(settings) as consumer:
             partitions = set(consumer.partitions_for_topic(topic) or ())
-            if unknown := sorted((set(span.start) | set(span.stop)) - partitions):
-                raise ConfigError("config.invalid", f"--from, --to: topic {topic} has no partition {unknown[0]}")
-        finally:
-            await connection.stop(consumer)
+        if unknown := sorted((set(span.start) | set(span.stop)) - partitions):
+            raise ConfigError("config.invalid", f"--from, --to: topic {topic} has no partition {unknown[0]}")
     ranges: dict[int, Range] = {p: (span.start.get(p), span.stop.get(p)) for p in partitions}
     async for record in read_range(settings, topic, ranges):
         yield record
@@ -61,10 +58,9 @@ async def read_range(
     `idle` seconds in which nothing moved: a reader that counts must not take silence for the end. What cannot be read
     comes as a record that is `closed`, as a run with source.on_unreadable = "skip" has it.
     """
-    consumer = await connection.connect(msgspec.structs.replace(settings, topics=(topic,)), group=False)
-    taker = Taker(consumer, settings.batch_bytes, skip=True)
     loop = asyncio.get_running_loop()
-    try:
+    async with connection.connected(msgspec.structs.replace(settings, topics=(topic,))) as consumer:
+        taker = Taker(consumer, settings.batch_bytes, skip=True)
         parts = {KafkaPartition(topic, n): bounds for n, bounds in ranges.items()}
         await _place(consumer, topic, parts, idle)
         ends: dict[KafkaPartition, int] = {}
@@ -85,10 +81,6 @@ async def read_range(
             if parts and loop.time() - moved > idle:
                 detail = f"{topic}: nothing came for {idle:.0f} s, {len(parts)} partitions are not read to their end"
                 raise SourceError("source.unreachable", detail)
-    except (KafkaError, TimeoutError) as error:
-        raise SourceError(*connection.explained(error)) from error
-    finally:
-        await connection.stop(consumer)
 
 
 async def _place(consumer: AIOKafkaConsumer, topic: str, parts: Mapping[KafkaPartition, Range], idle: float) -> None:
@@ -112,16 +104,10 @@ async def _finished(
 
 
 def _end(consumer: AIOKafkaConsumer, tp: KafkaPartition, bounds: Range) -> int | None:
-    """Find the offset to stop before, once a fetch has said where the partition ends.
-
-    Never end_offsets(): brokers exist that answer it wrongly. What a fetch says is what can be fetched.
-    """
-    end: int | None = consumer.highwater(tp)
+    """Find the offset to stop before, once a fetch has said where the partition ends."""
+    end = readable_end(consumer, tp)
     if end is None:
         return None
-    stable: int | None = consumer.last_stable_offset(tp)
-    if stable is not None and stable >= 0:
-        end = min(end, stable)  # records of a transaction that is still open are no part of the topic yet
     first, last = bounds
     if first is not None and first > end:
         raise SourceError("source.offset", f"{tp.topic}/{tp.partition}/{first}, the topic ends at {end}")

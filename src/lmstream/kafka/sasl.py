@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
 from lmstream.errors import ConfigError, LmstreamError, SourceError
@@ -74,12 +73,7 @@ class Sasl:
             self._user = _User(settings.sasl_username, certificates.text_of(settings.sasl_password, "sasl_password"))
 
     async def _secret(self) -> _User:
-        at = self._settings.sasl_password
-        text = await certificates.secret_of(self._settings, at)
-        try:
-            found = msgspec.json.decode(text, type=_User)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigError("config.secret", f"{at} is no JSON object {{username, password}}: {error}") from None
+        found = await certificates.secret_of(self._settings, self._settings.sasl_password, _User)
         return _User(self._settings.sasl_username or found.username, found.password)
 
     async def token(self) -> tuple[str, float]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from lmstream.delivery.tasks import end
 from lmstream.errors import ConfigError, coded
 from lmstream.kafka import certificates
 from lmstream.kafka.certificates import Identity
@@ -122,8 +123,7 @@ class Tls:
         """Stop watching. Safe to call twice."""
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
+            await end(watcher, _AGAIN)
 
     async def _watch(self) -> None:
         while True:
@@ -213,21 +213,11 @@ class Tls:
         if threshold is None or (threshold >= self._warned[1] and now - self._warned[0] < _DAY):
             return
         self._warned = (now, threshold)
-        if threshold == 0:
-            log.error(
-                "the client certificate has expired on %s: the brokers will refuse new connections",
-                _day(self.expiry),
-                extra=coded("source.tls_expired"),
-            )
-        else:
-            level = logging.ERROR if threshold == _WARNINGS[0] else logging.WARNING
-            log.log(
-                level,
-                "the client certificate expires in %.1f days, on %s",
-                left / _DAY,
-                _day(self.expiry),
-                extra=coded("source.tls_expired"),
-            )
+        level = logging.WARNING if threshold > _WARNINGS[0] else logging.ERROR
+        text = f"the client certificate expires in {left / _DAY:.1f} days, on {_day(self.expiry)}"
+        if not threshold:
+            text = f"the client certificate has expired on {_day(self.expiry)}: the brokers will refuse new connections"
+        log.log(level, "%s", text, extra=coded("source.tls_expired"))
 
 
 def context_for(ca: bytes | None, name: str) -> ssl.SSLContext:

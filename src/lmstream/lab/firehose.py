@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from lmstream.delivery.tasks import end
 from lmstream.errors import ConfigError, SinkError
 from lmstream.lab.faults import Fault
 from lmstream.lab.firehose_config import StreamConfig
@@ -115,8 +116,7 @@ class FirehoseLab(Part):
         """Stop answering, write what waits, close the store. Safe to call twice."""
         ticker, self._ticker = self._ticker, None
         if ticker is not None:
-            ticker.cancel()
-            await asyncio.gather(ticker, return_exceptions=True)
+            await end(ticker, 1)
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()

@@ -5,6 +5,7 @@ import socket
 import ssl
 from typing import Final, Literal
 
+from lmstream.delivery.tasks import end
 from lmstream.errors import SourceError
 from lmstream.lab.part import HOST, Part, reset
 
@@ -233,8 +234,7 @@ class TcpFaults(Part):
         """Stop listening and reset what is open. Safe to call twice; no task is left."""
         acceptor, self._acceptor = self._acceptor, None
         if acceptor is not None:
-            acceptor.cancel()
-            await asyncio.gather(acceptor, return_exceptions=True)
+            await end(acceptor, LINGER_SECONDS)
         if self._listener is not None:
             self._listener.close()
             self._listener = None

@@ -10,9 +10,10 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from msgspec import Struct
 
+from lmstream.delivery.tasks import end
 from lmstream.errors import LmstreamError, coded
 from lmstream.kafka import connection
-from lmstream.kafka.aiokafka_inside import positions
+from lmstream.kafka.aiokafka_inside import positions, readable_end
 from lmstream.kafka.group.health import LostError, log
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.taking import Taker
@@ -109,8 +110,7 @@ class Aside:
         for tp, part in self._parts.items():
             kafka = KafkaPartition(*tp)
             if part.until is None and kafka in consumer.assignment():
-                stable, end = consumer.last_stable_offset(kafka), consumer.highwater(kafka)
-                part.until = end if stable is None or end is None or stable < 0 else min(stable, end)
+                part.until = readable_end(consumer, kafka)
             if part.until is None or self._changed or tp in taker.busy:
                 continue
             at = max(part.next, stands.get(tp, -1))
@@ -123,8 +123,7 @@ class Aside:
         """Never raises."""
         self._parts.clear()
         if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.wait({self._connecting}, timeout=1)
+            await end(self._connecting, 1)
         if self._consumer is not None:
             await connection.stop(self._consumer)
 

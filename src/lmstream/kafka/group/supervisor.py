@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
@@ -138,24 +138,24 @@ class Supervisor:
 
     # --- what members call ---------------------------------------------------------------------------------------
 
-    async def given_up(self, partitions: Iterable[TopicPartition]) -> None:
+    async def given_up(self, partitions: Collection[TopicPartition]) -> None:
         """Settle what is in flight of these partitions: the group takes them away when this returns."""
-        gone = list(partitions)
-        if not gone or self.on_revoke is None:
-            return
         before, self.health.state = self.health.state, "draining"
         try:
-            async with asyncio.timeout(self.settings.drain_timeout_ms / 1000):
-                await self.on_revoke(gone)
-        except TimeoutError:
-            log.warning(
-                "what is in flight of %s was not settled in time; its rows may come twice",
-                _named(gone),
-                extra=coded("source.commit"),
-            )
+            await self._drain(partitions, self.settings.drain_timeout_ms / 1000, "its rows may come twice")
         finally:
             if self.health.state == "draining":
                 self.health.state = before
+
+    async def _drain(self, partitions: Collection[TopicPartition], seconds: float, otherwise: str) -> None:
+        if not partitions or self.on_revoke is None:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self.on_revoke(list(partitions))
+        except TimeoutError:
+            text = "what is in flight of %s was not settled in time; %s"
+            log.warning(text, _named(partitions), otherwise, extra=coded("source.commit"))
 
     def known(self, partitions: set[TopicPartition]) -> set[TopicPartition]:
         """Answer the partitions there were at the first assignment of the first member; these are, if it is that."""
@@ -284,15 +284,8 @@ class Supervisor:
         if not self._restarts.lost(loop.time(), assigned=bool(self.health.rebalances)):
             raise self._no_help(lost) from lost
         try:
-            if owned and self.on_revoke is not None:
-                async with asyncio.timeout(min(_LAST_DRAIN, self.settings.drain_timeout_ms / 1000)):
-                    await self.on_revoke(owned)
-        except TimeoutError:
-            log.warning(
-                "what is in flight of %s was not settled; the next member reads it again",
-                _named(owned),
-                extra=coded("source.commit"),
-            )
+            seconds = min(_LAST_DRAIN, self.settings.drain_timeout_ms / 1000)
+            await self._drain(owned, seconds, "the next member reads it again")
         finally:
             self._member = None
             self.health.state = "recreating"
