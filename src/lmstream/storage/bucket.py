@@ -82,6 +82,8 @@ class Bucket:
         try:
             answer = await client.get_object(Bucket=self.settings.bucket, Key=key)
             body = answer["Body"]
+            if isinstance(body, bytes):  # a client in threads has read it already
+                return body
             async with body:
                 data = await read_async(body, most, self.place(key))
         except Exception as error:

@@ -5,12 +5,10 @@ boto3 and not aioboto3, because the runtime brings the one and the other would m
 
 import asyncio
 import contextvars
-import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from lmstream.aws import firehose_body
 from lmstream.aws.answers import body, bound
@@ -99,24 +97,6 @@ class FirehoseClient:
         self._threads.close()
 
 
-class _Body:
-    """What get_object's stream is to its reader, read already."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = io.BytesIO(data)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._data.close()
-
-    async def read(self, size: int = -1) -> bytes:
-        return self._data.read(size)
-
-
 class S3Client:
     """The three calls that dead letters in S3 make."""
 
@@ -136,7 +116,7 @@ class S3Client:
 
     async def get_object(self, **request: Any) -> Any:
         def read(answer: Any) -> Any:
-            return {**answer, "Body": _Body(body(answer, LETTER_LINE, request["Key"]))}
+            return {**answer, "Body": body(answer, LETTER_LINE, request["Key"])}
 
         return await self._threads.call("get_object", read, **request)
 
