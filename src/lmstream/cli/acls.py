@@ -2,14 +2,12 @@
 
 import asyncio
 import secrets
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, BrokerFlags
+from lmstream.cli.flags import NO_BROKER, BrokerFlags, ConfigFile, Json
 from lmstream.cli.kafka import client_overrides, settings_of
 from lmstream.config import load
 from lmstream.errors import ConfigError, SourceError
@@ -28,8 +26,8 @@ def acls(
     collector: Names = (),
     undo: bool = False,
     yes: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None,
+    as_json: Json = False,
+    config: ConfigFile = None,
     broker: BrokerFlags = NO_BROKER,
 ) -> int:
     """Grant what lmstream's path needs; without --yes only say what would be done, and how it is undone.

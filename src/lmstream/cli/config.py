@@ -1,13 +1,12 @@
 """`lmstream config show`: every setting as a run would have it, and where it comes from."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.cli.run import NO_SINK, SinkFlags
 from lmstream.config import Config
 from lmstream.config.config import FIELDS, TABLES
@@ -19,7 +18,7 @@ from lmstream.config.plugins import PARTS
 def show(
     *,
     origin: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
     broker: BrokerFlags = NO_BROKER,
     sink: SinkFlags = NO_SINK,
     engine: EngineFlags = NO_ENGINE,

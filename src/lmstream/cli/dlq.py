@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from lmstream.cli import terminal
 from lmstream.cli.ending import conclude
-from lmstream.cli.flags import EngineFlags
+from lmstream.cli.flags import EngineFlags, Json
 from lmstream.cli.letters import NOTHING, Letters, Which
 from lmstream.cli.refusals import refusals
 from lmstream.cli.run import NO_SINK, SinkFlags, execute
@@ -33,7 +33,7 @@ def ls(
     /,
     *,
     limit: int = 100,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Json = False,
     which: Which = NOTHING,
 ) -> int:
     """List dead letters, a line each.
@@ -63,7 +63,7 @@ def show(
     /,
     *,
     limit: int = 10,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Json = False,
     which: Which = NOTHING,
 ) -> int:
     """Show dead letters in full: why, which points and where they are, how the bytes begin.
@@ -91,7 +91,7 @@ def stats(
     letters: Letters = None,
     /,
     *,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Json = False,
     which: Which = NOTHING,
 ) -> int:
     """Count dead letters by partition and reason.

@@ -19,7 +19,7 @@ _SPACE: Final = "\x00"
 
 def explain(
     *names: str,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Say what a code or an alarm means, what to look at and how to fix it. Connects to nothing.
 

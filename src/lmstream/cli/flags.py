@@ -84,6 +84,8 @@ class BrokerFlags:
         )
 
 
+Json = Annotated[bool, Parameter(name="--json")]
+ConfigFile = Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")]
 S3Flags = Annotated[S3Access, Parameter(name="*")]
 """Flags of s3:// places."""
 NO_ENGINE: Final = EngineFlags()

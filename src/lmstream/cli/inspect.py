@@ -14,7 +14,7 @@ import msgspec
 from cyclopts import Parameter, validators
 
 from lmstream.cli import bundles, terminal
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.cli.refusals import NAMED, refusals
 from lmstream.dead_letters.form import NotALetterError, decode
 from lmstream.engine import Engine, FanOut
@@ -39,7 +39,7 @@ def inspect(
     /,
     *,
     format: Format = "table",  # noqa: A002 - the flag's name
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Json = False,
     rows: bool = False,
     limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 50,
     broker: BrokerFlags = NO_BROKER,

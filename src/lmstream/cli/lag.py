@@ -1,14 +1,13 @@
 """`lmstream lag`: how far the consumer group is behind, and when rows would begin to be lost."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter, validators
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, BrokerFlags
+from lmstream.cli.flags import NO_BROKER, BrokerFlags, ConfigFile, Json
 from lmstream.cli.kafka import settings_of
 from lmstream.config import load
 from lmstream.errors import ConfigError
@@ -25,8 +24,8 @@ def lag(
     group: str | None = None,
     watch: Annotated[float | None, Parameter(validator=validators.Number(gte=0.5))] = None,
     retention: str | None = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None,
+    as_json: Json = False,
+    config: ConfigFile = None,
     broker: BrokerFlags = NO_BROKER,
 ) -> int:
     """Show offset lag, time lag and time to data loss of every partition. Joins no group and changes nothing.

@@ -5,12 +5,12 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal
 
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.errors import ConfigError
 from lmstream.lab.generator import Generator
 
@@ -69,7 +69,7 @@ def publish(
     duration: float | None = None,
     rate: float = 0.0,
     verifiable: Path | None = None,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Json = False,
     what: GeneratorFlags = _DEFAULTS,
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,

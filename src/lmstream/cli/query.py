@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_S3, S3Flags
+from lmstream.cli.flags import NO_S3, Json, S3Flags
 from lmstream.cli.scratch import scratch
 from lmstream.settings import MIB
 from lmstream.storage.objects import Folder, Place, Prefix, place
@@ -33,7 +33,7 @@ def query(
     *,
     landed: str,
     errors: str | None = None,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Json = False,
     as_csv: Annotated[bool, Parameter(name="--csv")] = False,
     raw_csv: bool = False,
     s3: S3Flags = NO_S3,

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from lmstream.abilities import Remarked
 from lmstream.cli import guarded, terminal
 from lmstream.cli.ending import broke_off, conclude, counted
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json, given
 from lmstream.cli.log_lines import logged
 from lmstream.cli.status import Reporter
 from lmstream.config import Config, load
@@ -104,7 +104,7 @@ def run(
     *,
     workers: int | None = None,
     strict: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Json = False,
     settings: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     source: SourceFlags = _NO_SOURCE,
     broker: BrokerFlags = NO_BROKER,

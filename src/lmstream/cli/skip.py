@@ -2,14 +2,13 @@
 
 import asyncio
 import re
-from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter, validators
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, BrokerFlags
+from lmstream.cli.flags import NO_BROKER, BrokerFlags, ConfigFile, Json
 from lmstream.cli.kafka import client_overrides, settings_of
 from lmstream.config import load
 from lmstream.errors import ConfigError
@@ -25,9 +24,9 @@ def skip(
     *,
     to: Annotated[int, Parameter(validator=validators.Number(gte=0))],
     group: str | None = None,
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None,
+    dry_run: bool = False,
+    as_json: Json = False,
+    config: ConfigFile = None,
     broker: BrokerFlags = NO_BROKER,
 ) -> int:
     """Commit a later offset for a group that is stopped, so that it goes on behind what it cannot read.

@@ -12,7 +12,7 @@ from lmstream.observability.metrics_catalogue import CATALOGUE
 RUNBOOK: Final = "docs/runbook.md"
 
 
-def ls(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
+def ls(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> int:
     """List all metrics: the name that Prometheus knows, that of CloudWatch, and what it counts.
 
     Parameters

@@ -1,13 +1,12 @@
 """`lmstream topic`: make the topic of the bundles, or bring it to what is asked."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, BrokerFlags
+from lmstream.cli.flags import NO_BROKER, BrokerFlags, ConfigFile, Json
 from lmstream.cli.kafka import client_overrides, settings_of
 from lmstream.cli.lag import duration
 from lmstream.config import load
@@ -24,8 +23,8 @@ def topic(
     retention: str = "72h",
     message_bytes: Count = 1_048_588,
     yes: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None,
+    as_json: Json = False,
+    config: ConfigFile = None,
     broker: BrokerFlags = NO_BROKER,
 ) -> int:
     """Make a topic, or raise its partitions and set retention and message size; without --yes only say so.

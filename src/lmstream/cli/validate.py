@@ -2,13 +2,11 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.cli.run import NO_SINK, SinkFlags
 from lmstream.config.validation import Check, arithmetic, live
 from lmstream.errors import REASONS, ConfigError, more
@@ -21,8 +19,8 @@ def validate(
     connect: bool = False,
     deployment: Path | None = None,
     prices: Path | None = None,
-    show_prices: Annotated[bool, Parameter(negative="")] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    show_prices: bool = False,
+    as_json: Json = False,
     topic: tuple[str, ...] = (),
     broker: BrokerFlags = NO_BROKER,
     sink: SinkFlags = NO_SINK,

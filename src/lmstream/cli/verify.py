@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from lmstream import verification as library
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ROWS, NO_S3, BrokerFlags, EngineFlags, RowFlags, S3Flags
+from lmstream.cli.flags import NO_BROKER, NO_ROWS, NO_S3, BrokerFlags, EngineFlags, Json, RowFlags, S3Flags
 from lmstream.config import load
 from lmstream.errors import REASONS, ConfigError, more
 from lmstream.storage.objects import Place, S3Access, place
@@ -38,7 +38,7 @@ def verify(
     to: tuple[str, ...] = (),
     dead_letters: str | None = None,
     errors: str | None = None,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Json = False,
     html: Path | None = None,
     config: Annotated[tuple[str, ...], Parameter(env_var="LMSTREAM_CONFIG", env_var_split=_whole)] = (),
     s3: S3Flags = NO_S3,
