@@ -83,7 +83,10 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as e:
         if (e.name or "").startswith("lmstream"):
             raise  # a bug of ours, not a missing extra
-        raise ConfigError("config.extra", f"{name} needs {e.name}: pip install 'lmstream[lab]'") from e
+        from lmstream.config.plugins import extra_missing  # no part of a quick start
+
+        absent = ConfigError("config.extra", f"{name} needs {e.name}: pip install 'lmstream[lab]'")
+        raise extra_missing(e, name) or absent from e
     return getattr(module, name)
 
 
