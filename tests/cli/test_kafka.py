@@ -114,10 +114,6 @@ async def test_publish_run_verify_inspect(kafka, tmp_path):
         "0=0",
         "--to",
         "0=2",
-        "--from",
-        "1=0",
-        "--to",
-        "1=0",
     ]
     code, out, err = await call("verify", *part, "--json")
     assert code == 0, err

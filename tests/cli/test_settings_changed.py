@@ -41,7 +41,8 @@ async def scene(tmp_path):
         async def verify(*configs):
             flags = [part for each in configs for part in ("--config", each.format(**files))]
             landed = str(tmp_path / "landed")
-            command = ["verify", "--topic", "lm", "--bootstrap", lab.bootstrap, "--landed", landed, "--json", *flags]
+            command = ["verify", "--topic", "lm", "--bootstrap", lab.bootstrap, "--landed", landed, "--to", "0=8"]
+            command += ["--json", *flags]
             return await asyncio.to_thread(main, command)
 
         yield verify, files

@@ -16,11 +16,13 @@ def settings_of(config: Config) -> Settings:
     return part.settings
 
 
-def client_overrides(broker: BrokerFlags, topic: str) -> dict[str, Any]:
+def client_overrides(broker: BrokerFlags, *topics: str) -> dict[str, Any]:
     """Answer the settings that these flags stand for, for a source that is Kafka whatever the file says.
 
     Raises ConfigError for a pattern: a verb that reads none of it would say that nothing is there.
     """
-    if topic.startswith("^"):
-        raise ConfigError("config.invalid", f"--topic {topic}: a pattern is for run, lag and validate; name one topic")
-    return {"source.type": "kafka", "source.topics": (topic,), **broker.overrides()}
+    for topic in topics:
+        if topic.startswith("^"):
+            what = f"--topic {topic}: a pattern is for run, lag and validate; name one topic"
+            raise ConfigError("config.invalid", what)
+    return {"source.type": "kafka", "source.topics": topics, **broker.overrides()}

@@ -1,25 +1,31 @@
 """`lmstream verify`: what was published, or what the topic holds, against what landed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter
 
 from lmstream import verification as library
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ROWS, NO_S3, BrokerFlags, EngineFlags, Json, RowFlags, S3Flags
-from lmstream.config import load
-from lmstream.errors import REASONS, ConfigError, more
+from lmstream.cli.flags import NO_BROKER, NO_ROWS, NO_S3, BrokerFlags, EngineFlags, Json, RowFlags, S3Flags, given
+from lmstream.cli.settling import interval, wait
+from lmstream.cli.verdict import show
+from lmstream.config import Config, load
+from lmstream.dead_letters.filters import moment
+from lmstream.errors import ConfigError
 from lmstream.storage.objects import Place, S3Access, place
-from lmstream.verification import Judged, Report, log_entries, topic_entries
+from lmstream.verification import Expected, Judged, Topics, log_entries
 from lmstream.verification.report_html import page
 
 NOT_VERIFIED = 3
+NOT_SETTLED = 5
+_MOST_SETTLE: Final = 86_400
+"""Seconds: Firehose tries to deliver for a day, docs.aws.amazon.com/firehose/latest/dev/retry.html."""
 _RECORDS: Final = re.compile(r"([^/=]+)(?:/(\d{1,9}))?(?:=(\d{0,18})\.\.(\d{0,18}))?")
 """TOPIC/PARTITION=FROM..TO, of which TOPIC alone must be there."""
 
@@ -33,11 +39,15 @@ def verify(
     *,
     landed: str,
     expected: tuple[Path, ...] = (),
-    topic: str | None = None,
+    topic: tuple[str, ...] = (),
+    group: str | None = None,
+    since: str | None = None,
     from_: Annotated[tuple[str, ...], Parameter(name="--from")] = (),
     to: tuple[str, ...] = (),
     dead_letters: str | None = None,
     errors: str | None = None,
+    settle: float | None = None,
+    no_wait: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
     html: Path | None = None,
     config: Annotated[tuple[str, ...], Parameter(env_var="LMSTREAM_CONFIG", env_var_split=_whole)] = (),
@@ -46,7 +56,7 @@ def verify(
     engine: RowFlags = NO_ROWS,
 ) -> int:
     """Prove that every expected row landed, byte for byte and under its own path. Exit 3 when rows are lost, changed,
-    misplaced or unexpected.
+    misplaced or unexpected, 5 when rows are missing that Firehose may still buffer.
 
     Expected is the log that `publish --verifiable` wrote, or the topic itself, read again with the same engine.
     Duplicates are no failure: the view `rows` of `query` and the SQL of `schema` leave them out.
@@ -58,17 +68,26 @@ def verify(
     expected
         Log of `publish --verifiable`; may be repeated.
     topic
-        Topic to read again instead of a log; needs --bootstrap and the run's own settings.
+        Topic to read again instead of a log; needs --bootstrap and the run's own settings. May be repeated: name all
+        topics whose rows land there.
+    group
+        Consumer group of the run: what it has committed must be there. Default: source.group.
+    since
+        Judge records from this time on: 2024-05-09T14:00Z, or 2h for two hours ago.
     from_
-        First offset of a partition, as PARTITION=OFFSET; may be repeated. Default: the earliest.
+        First offset of a partition, as PARTITION=OFFSET or TOPIC/PARTITION=OFFSET; may be repeated. With ranges, only
+        the partitions named are judged. Default: the earliest.
     to
-        Offset to stop before, as PARTITION=OFFSET; may be repeated. Default: the end at the time of the call.
+        Offset to stop before, in the same form. Default: what the group has committed.
     dead_letters
         Folder of dead letters, or s3://BUCKET/PREFIX. Without it, missing letters are not judged.
     errors
         Error prefix of Firehose; LANDED/errors when that exists.
-    as_json
-        Print the report as JSON.
+    settle
+        Seconds after which a committed row that is missing is lost. Default: the buffer interval of the stream and a
+        minute; 0 for a folder.
+    no_wait
+        Do not wait for that: missing rows are buffered, and the exit code is 5.
     html
         Write the verdict here too, as one page.
     config
@@ -76,8 +95,8 @@ def verify(
         settings, give the older file too with the records that were read with it, first match first:
         OLD.toml@TOPIC/PARTITION=FROM..TO, without TO itself; FROM, TO, or =FROM..TO and /PARTITION may be left out.
     """
-    if bool(expected) == bool(topic):
-        raise ConfigError("config.invalid", "verify needs --expected LOG, or --topic TOPIC with --bootstrap")
+    ranged = [*from_, *to, *(each for each in (group, since) if each)]
+    _fit(expected, topic, ranged, settle, html)
     rows, letters, failed = (
         _place("--landed", landed, s3),
         _place("--dead-letters", dead_letters, s3),
@@ -87,44 +106,87 @@ def verify(
     flags, others = _configurations(config, engine)
     if others and not topic:
         raise ConfigError("config.invalid", "--config FILE@TOPIC needs --topic: a log says itself what must land")
+    entries: Topics | Iterable[Expected]
     if topic:
-        from lmstream.cli.kafka import client_overrides, settings_of
-        from lmstream.kafka.range_reader import Span
-
-        loaded = flags.load(client_overrides(broker, topic))
-        span = Span(offsets("--from", from_), offsets("--to", to))
-        entries = terminal.counted("records read", topic_entries(settings_of(loaded), loaded.engine, span, others))
+        loaded, entries = _topics(flags, broker, topic, group, others, from_, to, since)
     else:
-        loaded = flags.load()
-        entries = chain.from_iterable(log_entries(path, terminal.say) for path in expected)
+        loaded, entries = flags.load(), chain.from_iterable(log_entries(path, terminal.say) for path in expected)
+    if settle is None:
+        settle = interval(loaded, landed) if topic else 0.0
     report = library.verify(
         entries,
         rows,
         letters,
         failed,
         source_ids=sorted({loaded.engine.source_id, *(each.settings.source_id for each in others)}),
-        ranged=bool(from_ or to),
+        settle=settle,
+        wait=None if no_wait else wait,
         say=terminal.say,
         watch=partial(terminal.counted, "objects read"),
     )
-    if html is not None:
-        spans = " ".join([*(f"--from {text}" for text in from_), *(f"--to {text}" for text in to)])
-        what = {
-            "expected": f"topic {topic} {spans}".strip() if topic else ", ".join(map(str, expected)),
-            "landed": rows.name,
-            "dead letters": letters.name if letters is not None else "",
-        }
-        try:
-            html.write_text(page(report, {name: text for name, text in what.items() if text}), encoding="utf-8")
-        except OSError as e:
-            raise ConfigError("config.invalid", f"--html {html}: {e.strerror}") from e
-        terminal.say(f"the verdict is in {html}")
     with terminal.read_or_not():
         if as_json:
             terminal.print_json(msgspec.to_builtins(report))
         else:
             show(report)
-    return 0 if report.ok else NOT_VERIFIED
+    if html is not None:
+        spans = [*(f"--from {text}" for text in from_), *(f"--to {text}" for text in to)]
+        spans += [f"--since {since}"] if since else []
+        what = {
+            "expected": " ".join(["topic", *topic, *spans]) if topic else ", ".join(map(str, expected)),
+            "landed": rows.name,
+            "dead letters": letters.name if letters is not None else "",
+        }
+        try:
+            html.write_text(page(report, {name: text for name, text in what.items() if text}), encoding="utf-8")
+            terminal.say(f"the verdict is in {html}")
+        except OSError as e:
+            # The verdict is said, and its exit code is worth more than the page.
+            terminal.say(f"--html {html}: {e.strerror}: the page was not written")
+    return NOT_VERIFIED if not report.ok else 0 if report.settled else NOT_SETTLED
+
+
+def _topics(
+    flags: EngineFlags,
+    broker: BrokerFlags,
+    topics: Sequence[str],
+    group: str | None,
+    others: Sequence[Judged],
+    from_: Sequence[str],
+    to: Sequence[str],
+    since: str | None,
+) -> tuple[Config, Topics]:
+    from lmstream.cli.kafka import client_overrides, settings_of
+
+    loaded = flags.load(client_overrides(broker, *topics) | given({"source.group": group}))
+    earliest = moment("--since", since)
+    made = Topics(
+        settings_of(loaded),
+        loaded.engine,
+        others,
+        start=offsets("--from", from_, topics),
+        stop=offsets("--to", to, topics),
+        since=None if earliest is None else int(earliest.timestamp() * 1000),
+        counted=partial(terminal.counted, "records read"),
+    )
+    return loaded, made
+
+
+def _fit(
+    expected: Sequence[Path], topic: Sequence[str], ranged: Sequence[str], settle: float | None, html: Path | None
+) -> None:
+    """Raise ConfigError for flags that do not fit, before anything long begins."""
+    if bool(expected) == bool(topic):
+        raise ConfigError("config.invalid", "verify needs --expected LOG, or --topic TOPIC with --bootstrap")
+    if expected and ranged:
+        raise ConfigError("config.invalid", "--group, --since, --from and --to are for --topic: a log is judged whole")
+    if settle is not None and not 0 <= settle <= _MOST_SETTLE:
+        raise ConfigError("config.invalid", f"--settle {settle:g}: expected seconds, {_MOST_SETTLE:,} at most")
+    if html is not None:
+        try:
+            html.open("a").close()
+        except OSError as e:
+            raise ConfigError("config.invalid", f"--html {html}: {e.strerror}") from e
 
 
 def _configurations(texts: Sequence[str], engine: RowFlags) -> tuple[EngineFlags, list[Judged]]:
@@ -161,61 +223,20 @@ def _place(flag: str, text: str | None, s3: S3Access) -> Place | None:
     return found
 
 
-def show(report: Report) -> None:
-    """Print the report for people: a line a partition, the verdict, the first lost rows."""
-    heads = (
-        "partition",
-        "bundles",
-        "expected",
-        "landed",
-        "lost",
-        "changed",
-        "misplaced",
-        "duplicate",
-        "phantom",
-        "dead-lettered",
-        "error prefix",
-    )
-    fields: tuple[str, ...] = ("bundles", "expected", "landed", "lost", "changed", "misplaced", "duplicate", "phantom")
-    fields += ("dead_lettered", "in_error_prefix")
-    lines: list[tuple[str, Any]] = [*sorted(report.partitions.items()), ("total", report.total)]
-    terminal.table(heads, [(name, *(getattr(tally, f) for f in fields)) for name, tally in lines])
-    t = report.total
-    for kind, names, count in (
-        ("lost", report.lost, t.lost),
-        ("changed", report.changed, t.changed),
-        ("misplaced", report.misplaced, t.misplaced),
-        ("phantom", report.phantom, t.phantom),
-        ("no dead letter for", report.letters_missing, t.letters_missing),
-    ):
-        for name in names:
-            print(f"{kind}: {terminal.clean(name)}")
-        if count > len(names) > 0:
-            print(f"{kind}: and {count - len(names):,} more")
-    print(report.verdict)
-    if not report.ok:
-        terminal.say(more(REASONS["verify.failed"].code))
-    if t.in_error_prefix:
-        terminal.say(
-            f"{t.in_error_prefix:,} rows are in the error prefix and did not land: mend the cause, send them again"
-        )
-    if report.ids_only:
-        terminal.say(
-            "the log has no digests for some bundles: their rows were judged by ids alone. publish --verifiable writes"
-            " digests when it has the run's own settings (--config, --org)"
-        )
-    if t.older_contract:
-        terminal.say(f"{t.older_contract:,} rows are as an older row contract writes them: right, and no reason to act")
-    if not report.letters_checked:
-        terminal.say("dead letters were not looked at; give --dead-letters to judge bad records and points too")
-
-
-def offsets(flag: str, texts: Sequence[str]) -> dict[int, int]:
-    """PARTITION=OFFSET texts as a mapping."""
-    found: dict[int, int] = {}
+def offsets(flag: str, texts: Sequence[str], topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """PARTITION=OFFSET texts, with TOPIC/ before where there are several topics, as a mapping."""
+    found: dict[tuple[str, int], int] = {}
     for text in texts:
-        partition, equals, offset = text.partition("=")
-        if not (equals and partition.isdecimal() and offset.isdecimal()):
-            raise ConfigError("config.invalid", f"{flag} {text}: expected PARTITION=OFFSET, as in 0=1200")
-        found[int(partition)] = int(offset)
+        where, equals, offset = text.partition("=")
+        topic, slash, partition = where.rpartition("/")
+        if not slash and len(topics) == 1:
+            topic = topics[0]
+        if not (equals and partition.isdecimal() and offset.isdecimal()) or topic not in topics:
+            form = (
+                "PARTITION=OFFSET, as in 0=1200"
+                if len(topics) == 1
+                else f"TOPIC/PARTITION=OFFSET, as in {topics[0]}/0=1200"
+            )
+            raise ConfigError("config.invalid", f"{flag} {text}: expected {form}")
+        found[topic, int(partition)] = int(offset)
     return found

@@ -39,7 +39,7 @@ class Filters:
     def compiled(self) -> Callable[[Found], bool]:
         """Answer the filter. ConfigError for texts that are none."""
         spans = [_span(text) for text in self.offset]
-        since, until = _moment("--since", self.since), _moment("--until", self.until)
+        since, until = moment("--since", self.since), moment("--until", self.until)
 
         def fits(found: Found) -> bool:
             letter = found.letter
@@ -62,15 +62,16 @@ def _span(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def _moment(flag: str, text: str | None) -> datetime | None:
+def moment(flag: str, text: str | None) -> datetime | None:
+    """Answer the moment that a flag names, as in 2024-05-09T14:00Z or 2h for two hours ago. Raises ConfigError."""
     if text is None:
         return None
     try:
         if (ago := seconds_of(text)) is not None:
             return datetime.now(UTC) - timedelta(seconds=ago)
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as e:
         raise ConfigError(
             "config.invalid", f"{flag} {text}: expected 2024-05-09T14:00Z, or 2h for two hours ago"
         ) from e
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -5,7 +5,7 @@ import io
 import re
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from gzip import GzipFile
@@ -70,10 +70,10 @@ class Place(Protocol):
     def below(self, name: str) -> "Place": ...
 
     def objects(
-        self, without: Sequence["Place"] = (), most: int = bounded.ROW_LINE
+        self, without: Sequence["Place"] = (), most: int = bounded.ROW_LINE, seen: Collection[str] = ()
     ) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """Name and lines of each object, hidden ones and those of `without` left out. Raises SourceError; BoundError
-        for a line of more than `most` bytes."""
+        """Name and lines of each object, hidden ones, those of `without` and those whose names are `seen` left out.
+        Raises SourceError; BoundError for a line of more than `most` bytes."""
         ...
 
 
@@ -91,11 +91,12 @@ class Folder:
         return Folder(self.path / name)
 
     def objects(
-        self, without: Sequence[Place] = (), most: int = bounded.ROW_LINE
+        self, without: Sequence[Place] = (), most: int = bounded.ROW_LINE, seen: Collection[str] = ()
     ) -> Iterator[tuple[str, Iterator[bytes]]]:
         skip = [each.path for each in without if isinstance(each, Folder)]
         for path in landed_files(self.path, without=skip):
-            yield str(path), lines_of(path, most)
+            if str(path) not in seen:
+                yield str(path), lines_of(path, most)
 
 
 class Prefix:
@@ -154,12 +155,14 @@ class Prefix:
                         yield key, each["Size"]
 
     def objects(
-        self, without: Sequence[Place] = (), most: int = bounded.ROW_LINE
+        self, without: Sequence[Place] = (), most: int = bounded.ROW_LINE, seen: Collection[str] = ()
     ) -> Iterator[tuple[str, Iterator[bytes]]]:
         ahead: deque[tuple[str, Future[bytes] | None]] = deque()
         pool = ThreadPoolExecutor(_AHEAD, "s3")
         try:
             for key, size in self._listed(without):
+                if f"{SCHEME}{self.bucket}/{key}" in seen:
+                    continue
                 ahead.append((key, pool.submit(self.read, key) if size <= _PIECE else None))
                 if len(ahead) >= _AHEAD:
                     yield self._lines(*ahead.popleft(), most)

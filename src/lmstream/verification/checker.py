@@ -1,16 +1,27 @@
 """The checker behind `verify`: what should have landed against what did, at 14 bytes a data point."""
 
 from array import array
+from collections.abc import Mapping
 
 import msgspec
 
 from lmstream.model import DeadLetter
 from lmstream.verification.expected import DIGEST, Expected
-from lmstream.verification.landed import digest, row_id, upgraded
+from lmstream.verification.landed import digest, event_time, row_id, upgraded
 from lmstream.verification.report import SAMPLES, Report, Tally
 
 _EXPECTED, _OWED, _DEAD, _ERROR, _CHANGED, _MISPLACED, _OLDER = 1, 2, 4, 8, 16, 32, 64
+_STRANGERS = 1_000_000  # records that nobody named, told apart; some 200 bytes each
 _MOST = 255  # times one row is counted; more copies than that are still duplicates
+
+
+class _Stranger:
+    """A record of which rows landed and that nobody named."""
+
+    __slots__ = ("newest", "ordinal", "rows")
+
+    def __init__(self, ordinal: int) -> None:
+        self.ordinal, self.rows, self.newest = ordinal, 0, -1
 
 
 class Checker:
@@ -29,12 +40,13 @@ class Checker:
         self._tallies: dict[int, Tally] = {}
         self._parts: dict[int, dict[str, bool]] = {}  # by record: the parts a letter must name, and whether one does
         self._phantoms: list[str] = []
-        self._strange: list[str] = []
-        self._strangers = 0
+        self._open = bytearray()  # by record: whether its rows need not be there yet
+        self._strangers: dict[bytes, _Stranger] = {}
+        self._ahead = 0
         self._malformed = 0
 
-    def expect(self, record: Expected) -> None:
-        """One record. The same record twice is expected once."""
+    def expect(self, record: Expected, *, closed: bool = True) -> None:
+        """One record. The same record twice is expected once. Rows of one that is not `closed` need not be there."""
         key = record.bundle_id.encode()
         if key in self._index:
             return
@@ -57,6 +69,7 @@ class Checker:
             self._flags[start + ordinal] = 0
         self._lines.frombytes(bytes(8 * max(record.points, 1)))
         self._paths.frombytes(bytes(4 * max(record.points, 1)))
+        self._open.append(not closed)
         self._compared.append(bool(record.digests) or record.points == len(record.absent))
         if record.digests:
             rows = (n for n in range(record.points) if self._flags[start + n])
@@ -115,15 +128,32 @@ class Checker:
             if 0 <= ordinal < points:  # one below would be a point of the record before
                 self._flags[start + ordinal] |= _DEAD
 
-    def report(self, *, letters_checked: bool = True, ranged: bool = False) -> Report:
-        """Judge. Without dead letters to look at, missing ones are not judged; in a range, strangers are not."""
+    @property
+    def strangers(self) -> bool:
+        """Whether rows landed of records that nobody named."""
+        return bool(self._strangers)
+
+    def came_later(self, record: Expected) -> None:
+        """One record that came after those that are expected: its rows are in flight."""
+        if (found := self._strangers.pop(record.bundle_id.encode(), None)) is not None:
+            self._ahead += found.rows
+
+    def report(
+        self, *, letters_checked: bool = True, ranged: bool = False, oldest: int | None = None, settled: bool = True
+    ) -> Report:
+        """Judge. Without dead letters to look at, missing ones are not judged; in a range, strangers are not; nor are
+        those from before `oldest`, in ms since 1970. Where it is not `settled`, what is missing may be buffered."""
         tallies = {place: msgspec.structs.replace(tally) for place, tally in self._tallies.items()}
+        reached = self._reached() if any(self._open) else {}
         lost: list[str] = []
         missing: list[str] = []
         for bundle, key in enumerate(self._index):
             tally = tallies[self._place[bundle]]
-            tally.bundles += 1
             start = self._start[bundle]
+            if self._open[bundle]:
+                self._judge_open(bundle, tally, reached)
+                continue
+            tally.bundles += 1
             for ordinal in range(max(self._points[bundle], 1)):
                 flags = self._flags[start + ordinal]
                 tally.expected += flags & _EXPECTED
@@ -140,11 +170,12 @@ class Checker:
                     self._sample(missing, self._name(bundle, ordinal))
             self._judge_parts(bundle, tally, missing, letters_checked=letters_checked)
         total = Tally(**{f: sum(getattr(t, f) for t in tallies.values()) for f in Tally.__struct_fields__})
-        if ranged:
-            total.outside += self._strangers
-        else:
-            total.phantom += self._strangers
+        strange = self._judge_strangers(total, ranged=ranged, oldest=oldest)
+        total.in_flight += self._ahead
         total.phantom += self._malformed
+        if not settled:
+            for tally in (*tallies.values(), total):
+                tally.buffered, tally.lost = tally.lost, 0
         return Report(
             ok=not (
                 total.lost
@@ -157,14 +188,46 @@ class Checker:
             total=total,
             partitions={f"{t}/{p}": tallies[n] for n, (t, p) in enumerate(self._places)},
             lost=lost,
-            phantom=(self._phantoms if ranged else self._phantoms + self._strange)[:SAMPLES],
+            phantom=(self._phantoms + strange)[:SAMPLES],
             changed=self._changed,
             misplaced=self._misplaced,
             letters_missing=missing,
             letters_checked=letters_checked,
+            settled=not total.buffered,
             ids_only=not all(self._compared),
             malformed=self._malformed,
         )
+
+    def _judge_strangers(self, total: Tally, *, ranged: bool, oldest: int | None) -> list[str]:
+        """Count rows of records that nobody named; answer the first that are unexpected."""
+        strange: list[str] = []
+        for key, stranger in self._strangers.items():
+            if ranged or (oldest is not None and 0 <= stranger.newest < oldest):
+                total.outside += stranger.rows
+            else:
+                total.phantom += stranger.rows
+                self._sample(strange, f"of no expected record: {key.decode()}:{stranger.ordinal}")
+        return strange
+
+    def _reached(self) -> dict[int, int]:
+        """The highest offset of each place of which a row landed."""
+        found: dict[int, int] = {}
+        for bundle, (place, offset, start) in enumerate(zip(self._place, self._offset, self._start, strict=True)):
+            if any(self._copies[start : start + self._points[bundle]]):
+                found[place] = max(offset, found.get(place, 0))
+        return found
+
+    def _judge_open(self, bundle: int, tally: Tally, reached: Mapping[int, int]) -> None:
+        """Count the rows of a record that is not committed; what landed of it must be right all the same."""
+        start = self._start[bundle]
+        flags = self._flags[start : start + max(self._points[bundle], 1)]
+        rows = sum(each & _EXPECTED for each in flags)
+        if self._offset[bundle] <= reached.get(self._place[bundle], -1):
+            tally.in_flight += rows
+        else:
+            tally.not_read += rows
+        tally.changed += sum(bool(each & _CHANGED) for each in flags)
+        tally.misplaced += sum(bool(each & _MISPLACED) for each in flags)
 
     def _judge_parts(self, bundle: int, tally: Tally, missing: list[str], *, letters_checked: bool) -> None:
         """Count the parts of a record that a letter names, and those that none does."""
@@ -195,9 +258,14 @@ class Checker:
             return None
         bundle = self._index.get(key)
         if bundle is None:
-            self._strangers += judge
             if judge:
-                self._sample(self._strange, f"of no expected record: {key.decode()}:{number.decode()}")
+                found = self._strangers.get(key)
+                if found is None:
+                    if len(self._strangers) >= _STRANGERS:
+                        key = b"and more"
+                    found = self._strangers.setdefault(key, _Stranger(int(number)))
+                found.rows += 1
+                found.newest = max(found.newest, event_time(line))
             return None
         return bundle, int(number)
 

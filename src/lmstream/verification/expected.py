@@ -1,11 +1,10 @@
-"""Say what must land: by the log of `publish --verifiable`, or by the engine from the topic's own records."""
+"""Say what must land of a record: by the engine, or by the log of `publish --verifiable`."""
 
-import asyncio
 import logging
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -13,13 +12,8 @@ from msgspec import Meta, Struct
 from lmstream.engine import Engine, bundle_id
 from lmstream.errors import DecodeError, SourceError
 from lmstream.model import Record
-from lmstream.settings import Settings
 from lmstream.storage.line_files import lines_of
 from lmstream.verification.landed import digest, path_digest, row_id
-
-if TYPE_CHECKING:
-    from lmstream.kafka import settings as kafka
-    from lmstream.kafka.range_reader import Span
 
 log: Final = logging.getLogger("lmstream.verification")
 _POINTS: Final = 10_000_000
@@ -86,50 +80,6 @@ def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
     parts = tuple(part.path for part in out.parts)
     digests = b"".join(rows[n] for n in sorted(rows))
     return msgspec.structs.replace(whole, points=points, absent=absent, rejected=rejected, parts=parts, digests=digests)
-
-
-class Judged(Struct, frozen=True, kw_only=True):
-    """Records that were read with other settings of the engine than today's: before a change of the configuration."""
-
-    settings: Settings
-    topic: str
-    partition: int | None = None
-    """None: all of them."""
-    start: int = 0
-    stop: int | None = None
-    """The first offset after them; None: all the rest."""
-
-    def has(self, record: Record) -> bool:
-        """Whether a record is one of them."""
-        if record.topic != self.topic or self.partition not in {None, record.partition}:
-            return False
-        return self.start <= record.offset and (self.stop is None or record.offset < self.stop)
-
-
-def topic_entries(
-    source: "kafka.Settings", engine: Settings, span: "Span", others: Sequence[Judged] = ()
-) -> Iterator[Expected]:
-    """What each record of the one topic of `source` must become, by an engine with the settings of the run: those of
-    the first of `others` that has the record, else `engine`.
-
-    Reads in an event loop of its own: not to be called where one runs. Raises SourceError, and ConfigError for
-    partitions that the topic does not have.
-    """
-    from lmstream.kafka.range_reader import read_topic
-
-    usual, records = Engine(engine), read_topic(source, span)
-    engines = [(each, Engine(each.settings)) for each in others]
-
-    async def following() -> Record | None:
-        return await anext(records, None)
-
-    with asyncio.Runner() as runner:
-        try:
-            while (record := runner.run(following())) is not None:
-                maker = next((each for which, each in engines if which.has(record)), usual)
-                yield expectation(maker, record, maker.settings.source_id)
-        finally:
-            runner.run(records.aclose())
 
 
 def log_entries(path: Path, say: Callable[[str], None] = log.warning) -> Iterator[Expected]:

@@ -31,6 +31,21 @@ def row_id(line: bytes) -> tuple[bytes, bytes]:
     return (key.encode("utf-8", "replace"), found) if key and _ORDINAL.fullmatch(found) else (b"", b"")
 
 
+class _Time(Struct):
+    ts_unix_ms: int = field(name="tsUnixMs", default=-1)
+
+
+_TIME_DECODER: Final = msgspec.json.Decoder(_Time)
+
+
+def event_time(line: bytes) -> int:
+    """Answer the time of a row in ms since 1970; -1 when it has none."""
+    try:
+        return _TIME_DECODER.decode(line).ts_unix_ms
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return -1
+
+
 _NO_TIME: Final = re.compile(rb',"tsUnixMs":0(?=[,}])|"tsUnixMs":0,')
 """As contract 1.0 wrote the time of an exemplar without one; the row's own time is never 0."""
 

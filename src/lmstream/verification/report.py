@@ -27,7 +27,13 @@ class Tally(Struct, kw_only=True, rename="camel"):
     older_contract: int = 0
     """Landed rows as an older row contract writes them: right, and counted for information."""
     outside: int = 0
-    """Landed rows of bundles outside the given offset range: not judged."""
+    """Landed rows of records that are not judged: outside the given range, or older than what the topic still has."""
+    in_flight: int = 0
+    """Rows of records that the group has read and not committed."""
+    not_read: int = 0
+    """Rows of records that the group has not read yet."""
+    buffered: int = 0
+    """Committed rows that have not landed, and that Firehose may still buffer: judged before its interval was over."""
     dead_lettered: int = 0
     """Expected rows that did not land and are in a dead letter."""
     in_error_prefix: int = 0
@@ -53,6 +59,8 @@ class Report(Struct, kw_only=True, rename="camel"):
     misplaced: list[str] = field(default_factory=list)
     letters_missing: list[str] = field(default_factory=list)
     letters_checked: bool = True
+    settled: bool = True
+    """False where rows are buffered: whether they are lost cannot be said yet."""
     ids_only: bool = False
     """Some of what was expected has no digests: bytes and paths of its rows were not compared."""
     malformed: int = 0
@@ -63,12 +71,15 @@ class Report(Struct, kw_only=True, rename="camel"):
         """The one line that says it all."""
         t = self.total
         word = "NOT VERIFIED (LMS-5001 verify.failed)"
-        if self.ok:
+        if not self.settled and self.ok:
+            word = "not settled"
+        elif self.ok:
             word = "ids only (bytes and paths not compared)" if self.ids_only else "verified"
-        older = f" older_contract={t.older_contract}" if t.older_contract else ""
+        some = ("older_contract", "buffered", "in_flight", "not_read", "outside")
+        more = "".join(f" {name}={count}" for name in some if (count := getattr(t, name)))
         return (
-            f"{word}: lost={t.lost} phantom={t.phantom} changed={t.changed} misplaced={t.misplaced}{older} "
+            f"{word}: lost={t.lost} phantom={t.phantom} changed={t.changed} misplaced={t.misplaced} "
             f"duplicate={t.duplicate} dead_lettered={t.dead_lettered} error_prefix={t.in_error_prefix} "
             f"letters={t.letters} letters_missing={t.letters_missing} "
-            f"landed={t.landed} expected={t.expected} bundles={t.bundles}"
+            f"landed={t.landed} expected={t.expected} bundles={t.bundles}{more}"
         )

@@ -1,7 +1,9 @@
 """Prove that every expected row landed: compare what should be there with folders or buckets, and answer a report."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from lmstream.bounded import LETTER_LINE
 from lmstream.dead_letters.form import decode_or_none
@@ -12,19 +14,25 @@ from lmstream.verification.checker import Checker
 from lmstream.verification.expected import Expected, log
 from lmstream.verification.landed import failed_lines, path_digest
 from lmstream.verification.report import Report
+from lmstream.verification.topics import Topics
 
 Object = tuple[str, Iterator[bytes]]
 """Name and lines of an object."""
 
 
+_AN_HOUR: Final = 3_600_000  # ms; where retention took records, those next to it may be a little out of order
+
+
 def verify(
-    expected: Iterable[Expected],
+    expected: Iterable[Expected] | Topics,
     landed: Place | Path | str,
     dead_letters: Place | Path | str | None = None,
     errors: Place | Path | str | None = None,
     *,
     source_ids: Sequence[str] = ("",),
     ranged: bool = False,
+    settle: float = 0.0,
+    wait: Callable[[float], None] | None = time.sleep,
     say: Callable[[str], None] = log.warning,
     watch: Callable[[Iterable[Object]], Iterable[Object]] = iter,
 ) -> Report:
@@ -32,26 +40,78 @@ def verify(
 
     Without `dead_letters`, missing letters are not judged. `errors` is Firehose's error prefix, `errors` below `landed`
     by default. `source_ids` are the engine's setting of that name, several where it changed. With `ranged`, rows of
-    other records than the expected are passed over. `say` gets what is left out; `watch` passes the landed objects
-    through, for a progress bar.
+    other records than the expected are passed over. Rows that are missing may be buffered until `settle` seconds after
+    the call: `wait` is called with what is left of them and new objects are read; with None, they are `buffered`.
+    `say` gets what is left out; `watch` passes the landed objects through, for a progress bar.
 
     Raises SourceError for what cannot be read, BoundError for what is too large, ConfigError for a place that is none.
     """
-    checker = Checker()
-    for entry in expected:
-        checker.expect(entry)
-    rows, letters = _place(landed), None if dead_letters is None else _place(dead_letters)
+    until = time.monotonic() + settle
+    rows = _place(landed)
     failed = rows.below("errors") if errors is None else _place(errors)
-    for name, lines in watch(rows.objects(without=[failed])):
-        path = path_digest(name.removeprefix(rows.name).rpartition("/")[0])
-        for line in lines:
-            checker.found(line, path, name)
-    for line in failed_lines(failed):
-        checker.failed(line)
-    for letter in _letters(letters, say) if letters is not None else ():
-        for source_id in source_ids:
-            checker.dead(letter, bundle_id(source_id, letter.topic, letter.partition, letter.offset, letter.timestamp))
-    return checker.report(letters_checked=letters is not None, ranged=ranged)
+    work = _Comparison(rows, failed, None if dead_letters is None else _place(dead_letters), source_ids, say, watch)
+    work.expect(expected)
+    report = work.look(ranged=ranged, settled=not settle or wait is not None)
+    if report.total.lost and settle and wait is not None:
+        wait(max(0.0, until - time.monotonic()))
+        report = work.look(ranged=ranged, settled=True)
+    return report
+
+
+class _Comparison:
+    """What is expected, and what was seen of it so far."""
+
+    def __init__(
+        self,
+        rows: Place,
+        failed: Place,
+        letters: Place | None,
+        source_ids: Sequence[str],
+        say: Callable[[str], None],
+        watch: Callable[[Iterable[Object]], Iterable[Object]],
+    ) -> None:
+        self._rows, self._failed, self._letters, self._source_ids = rows, failed, letters, source_ids
+        self._say, self._watch = say, watch
+        self._checker = Checker()
+        self._topics: Topics | None = None
+        self._ends: dict[tuple[str, int], int] = {}
+        self._oldest: int | None = None
+        self._seen: set[str] = set()
+
+    def expect(self, expected: Iterable[Expected] | Topics) -> None:
+        """Take all that is expected."""
+        topics = self._topics = expected if isinstance(expected, Topics) else None
+        firsts: dict[tuple[str, int], int] = {}
+        for entry in expected.entries() if isinstance(expected, Topics) else expected:
+            self._checker.expect(entry, closed=topics is None or topics.closed(entry))
+            tp = entry.topic, entry.partition
+            firsts.setdefault(tp, entry.timestamp)
+            self._ends[tp] = max(entry.offset + 1, self._ends.get(tp, 0))
+        if topics is not None:
+            self._oldest = max(firsts.values(), default=0) + (0 if topics.whole else _AN_HOUR)
+
+    def look(self, *, ranged: bool, settled: bool) -> Report:
+        """Read what landed since the last look, and judge."""
+        for name, lines in self._watch(self._rows.objects(without=[self._failed], seen=self._seen)):
+            self._seen.add(name)
+            path = path_digest(name.removeprefix(self._rows.name).rpartition("/")[0])
+            for line in lines:
+                self._checker.found(line, path, name)
+        for line in failed_lines(self._failed):
+            self._checker.failed(line)
+        for letter in _letters(self._letters, self._say) if self._letters is not None else ():
+            for source_id in self._source_ids:
+                made = bundle_id(source_id, letter.topic, letter.partition, letter.offset, letter.timestamp)
+                self._checker.dead(letter, made)
+        if self._topics is not None and self._checker.strangers and not self._topics.ranged:
+            for entry in self._topics.later(self._ends):
+                self._checker.came_later(entry)
+        return self._checker.report(
+            letters_checked=self._letters is not None,
+            ranged=ranged or (self._topics is not None and self._topics.ranged),
+            oldest=self._oldest,
+            settled=settled,
+        )
 
 
 def _place(named: Place | Path | str) -> Place:

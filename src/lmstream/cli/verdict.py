@@ -1,0 +1,69 @@
+"""The verdict of `verify` for people: a line a partition, the first rows that are wrong, and what to do."""
+
+from typing import Any
+
+from lmstream.cli import terminal
+from lmstream.errors import REASONS, more
+from lmstream.verification import Report
+
+
+def show(report: Report) -> None:
+    """Print the report for people: a line a partition, the verdict, the first lost rows."""
+    heads = (
+        "partition",
+        "bundles",
+        "expected",
+        "landed",
+        "lost",
+        "changed",
+        "misplaced",
+        "duplicate",
+        "phantom",
+        "dead-lettered",
+        "error prefix",
+    )
+    fields: tuple[str, ...] = ("bundles", "expected", "landed", "lost", "changed", "misplaced", "duplicate", "phantom")
+    fields += ("dead_lettered", "in_error_prefix")
+    lines: list[tuple[str, Any]] = [*sorted(report.partitions.items()), ("total", report.total)]
+    terminal.table(heads, [(name, *(getattr(tally, f) for f in fields)) for name, tally in lines])
+    t = report.total
+    for kind, names, count in (
+        ("lost", report.lost, t.lost),
+        ("changed", report.changed, t.changed),
+        ("misplaced", report.misplaced, t.misplaced),
+        ("phantom", report.phantom, t.phantom),
+        ("no dead letter for", report.letters_missing, t.letters_missing),
+    ):
+        for name in names:
+            print(f"{kind}: {terminal.clean(name)}")
+        if count > len(names) > 0:
+            print(f"{kind}: and {count - len(names):,} more")
+    print(report.verdict)
+    if not report.ok:
+        terminal.say(more(REASONS["verify.failed"].code))
+    _explain(report)
+
+
+def _explain(report: Report) -> None:
+    """Say what the counts do not say by themselves."""
+    t = report.total
+    if t.in_error_prefix:
+        terminal.say(
+            f"{t.in_error_prefix:,} rows are in the error prefix and did not land: fix the cause, then send them again"
+            " (lmstream dlq replay)"
+        )
+    if t.buffered:
+        terminal.say(
+            f"{t.buffered:,} committed rows have not landed, and Firehose may still buffer them: leave out --no-wait"
+        )
+    if t.outside and not t.phantom:
+        terminal.say(f"{t.outside:,} rows are of records outside the range, or older than what the topic still has")
+    if report.ids_only:
+        terminal.say(
+            "the log has no digests for some bundles: their rows were judged by ids alone. publish --verifiable writes"
+            " digests when it has the run's own settings (--config, --org)"
+        )
+    if t.older_contract:
+        terminal.say(f"{t.older_contract:,} rows are as an older row contract writes them: right, and no reason to act")
+    if not report.letters_checked:
+        terminal.say("dead letters were not looked at; give --dead-letters to judge bad records and points too")

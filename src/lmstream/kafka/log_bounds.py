@@ -1,0 +1,53 @@
+"""Where the log of a topic begins, and up to where a group has committed: what a reader of the past may judge."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import KafkaError
+
+from lmstream.errors import SourceError
+from lmstream.kafka import connection
+from lmstream.kafka.admin import admin, committed
+from lmstream.kafka.settings import Settings
+from lmstream.kafka.tls import Tls
+
+_SECONDS: Final = 30.0  # for all partitions to answer
+
+
+class Bounds(NamedTuple):
+    """One partition."""
+
+    begin: int
+    """The first offset that the log still has."""
+    committed: int | None
+    """Next offset of the group; None when it has committed nothing."""
+
+
+async def log_bounds(settings: Settings, topic: str, since: int | None = None) -> Mapping[int, Bounds]:
+    """The bounds of every partition. Commits are asked for first: what is below them was durable before anything else
+    was looked at. With `since`, in ms since 1970, the log begins at the first record that is not older.
+
+    Raises ConfigError or SourceError.
+    """
+    tls = Tls(settings)
+    consumer = await connection.connect(settings, group=False, tls=tls)
+    try:
+        partitions = [KafkaPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+        async with asyncio.timeout(_SECONDS):
+            async with admin(settings, tls) as client:
+                commits = await committed(client, settings.group, partitions)
+            begins = await consumer.beginning_offsets(partitions)
+            if since is not None:
+                later = await consumer.offsets_for_times(dict.fromkeys(partitions, since))
+                ends = await consumer.end_offsets(partitions)
+                begins = {
+                    tp: max(begin, ends[tp] if later.get(tp) is None else later[tp].offset)
+                    for tp, begin in begins.items()
+                }
+        return {tp.partition: Bounds(begins[tp], commits.get(tp)) for tp in partitions}
+    except (KafkaError, TimeoutError) as error:
+        raise SourceError("source.unreachable", f"{topic}: {type(error).__name__}: {error}") from error
+    finally:
+        await connection.stop(consumer)
