@@ -88,6 +88,8 @@ def verify(
         minute; 0 for a folder.
     no_wait
         Do not wait for that: missing rows are buffered, and the exit code is 5.
+    as_json
+        Print the report as JSON.
     html
         Write the verdict here too, as one page.
     config

@@ -48,7 +48,10 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
     """The page; `what` says what was compared, name and value, and `at` when: now, unless it is given."""
     good = report.ok
     total = report.total
-    word = "Not verified" if not good else "Nothing is lost, by ids only" if report.ids_only else "Nothing is lost"
+    word = "Not verified"
+    if good:
+        word = "Nothing is lost, by ids only" if report.ids_only else "Nothing is lost"
+        word = word if report.settled else "Not settled"
     sentence = (
         f"{total.landed:,} of {total.expected:,} expected rows landed, {total.dead_lettered:,} are in dead letters"
         if good
@@ -74,6 +77,17 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
     compared = "".join(f"<li>{escape(name)}: <code>{escape(value)}</code></li>" for name, value in what.items())
     letters = "" if report.letters_checked else "<li>Dead letters were not looked at.</li>"
     letters += "<li>Bytes and paths of rows were not compared: the log has no digests.</li>" if report.ids_only else ""
+    letters += "".join(
+        f"<li>{count:,} rows {what}.</li>"
+        for count, what in (
+            (total.in_flight, "are of records that the group has read and not committed"),
+            (total.not_read, "are of records that the group has not read yet"),
+            (total.buffered, "are committed and have not landed; Firehose may still buffer them"),
+            (total.outside, "are of records outside the range, or older than what the topic still has"),
+            (total.older_contract, "are as an older row contract writes them"),
+        )
+        if count
+    )
     at = at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">

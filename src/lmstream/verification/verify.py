@@ -49,10 +49,12 @@ def verify(
     until = time.monotonic() + settle
     rows = _place(landed)
     failed = rows.below("errors") if errors is None else _place(errors)
-    work = _Comparison(rows, failed, None if dead_letters is None else _place(dead_letters), source_ids, say, watch)
+    letters = None if dead_letters is None else _place(dead_letters)
+    again = bool(settle) and wait is not None
+    work = _Comparison(rows, failed, letters, source_ids, say, watch, again=again)
     work.expect(expected)
     report = work.look(ranged=ranged, settled=not settle or wait is not None)
-    if report.total.lost and settle and wait is not None:
+    if report.total.lost and again and wait is not None:
         wait(max(0.0, until - time.monotonic()))
         report = work.look(ranged=ranged, settled=True)
     return report
@@ -69,6 +71,8 @@ class _Comparison:
         source_ids: Sequence[str],
         say: Callable[[str], None],
         watch: Callable[[Iterable[Object]], Iterable[Object]],
+        *,
+        again: bool,
     ) -> None:
         self._rows, self._failed, self._letters, self._source_ids = rows, failed, letters, source_ids
         self._say, self._watch = say, watch
@@ -76,7 +80,7 @@ class _Comparison:
         self._topics: Topics | None = None
         self._ends: dict[tuple[str, int], int] = {}
         self._oldest: int | None = None
-        self._seen: set[str] = set()
+        self._again, self._seen = again, set[str]()
 
     def expect(self, expected: Iterable[Expected] | Topics) -> None:
         """Take all that is expected."""
@@ -93,7 +97,8 @@ class _Comparison:
     def look(self, *, ranged: bool, settled: bool) -> Report:
         """Read what landed since the last look, and judge."""
         for name, lines in self._watch(self._rows.objects(without=[self._failed], seen=self._seen)):
-            self._seen.add(name)
+            if self._again:
+                self._seen.add(name)
             path = path_digest(name.removeprefix(self._rows.name).rpartition("/")[0])
             for line in lines:
                 self._checker.found(line, path, name)
