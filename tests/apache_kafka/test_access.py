@@ -10,7 +10,7 @@ from apache_kafka.apache import MissingError
 from apache_kafka.conftest import SAID
 from apache_kafka.three import NODES, Three
 from lmstream.cli import main
-from lmstream.kafka.access import Access
+from lmstream.kafka.acls import Access
 from lmstream.kafka.provisioning import administering
 from lmstream.kafka.settings import Settings
 

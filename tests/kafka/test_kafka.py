@@ -19,7 +19,7 @@ from support.kafka_scenarios import SCENARIOS, polled, produce
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(topics, "_FRESH", 0.1)
-    monkeypatch.setattr(connection_probe, "_KNOCK", 1.0)
+    monkeypatch.setattr(connection_probe, "_PROBE", 1.0)
     monkeypatch.setattr(connection, "_STOP", 2.0)
     monkeypatch.setattr(librdkafka_thread, "STOP", 2.0)
 

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from lmstream.dead_letters.form import decode, encode
 from lmstream.delivery.dead_letter import letter
 from lmstream.delivery.in_flight import InFlight, Submission
-from lmstream.kafka.answers import Answers
+from lmstream.kafka.response_bound import ResponseBound
 from lmstream.lab import MockKafka
 from lmstream.model import KILLS, UNREADABLE, Record, TopicPartition
 from lmstream.sources import confluent, kafka
@@ -200,10 +200,10 @@ async def test_a_held_partition_goes_on_by_itself_when_it_can_be_read_again(modu
 
 @pytest.fixture
 def hasty(monkeypatch):
-    from lmstream.kafka import taking
+    from lmstream.kafka import record_reader
 
-    monkeypatch.setattr(taking, "_AGAIN", 0.05)
-    monkeypatch.setattr(taking, "_LATER", 0.5)
+    monkeypatch.setattr(record_reader, "_AGAIN", 0.05)
+    monkeypatch.setattr(record_reader, "_LATER", 0.5)
 
 
 @pytest.mark.parametrize("kind", ["kafka", "confluent"])
@@ -402,7 +402,7 @@ async def test_an_answer_of_two_gigabytes_is_not_read(length, caplog):
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     before = resident("self")
-    Answers.allow(4 * MIB, 64 * MIB)
+    ResponseBound.allow(4 * MIB, 64 * MIB)
     with pytest.raises((KafkaError, OSError)):
         await create_conn("127.0.0.1", server.sockets[0].getsockname()[1], request_timeout_ms=10_000)
     assert resident("self") - before < 64 * MIB

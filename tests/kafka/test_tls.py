@@ -16,7 +16,7 @@ import trustme
 
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka import certificates, connection_probe
-from lmstream.kafka.connection_probe import knock
+from lmstream.kafka.connection_probe import probe
 from lmstream.kafka.tls import Tls
 from lmstream.lab import Certificates, KafkaLab, MtlsProxy
 from lmstream.sources.kafka import Kafka, Settings
@@ -90,7 +90,7 @@ def server_context(issuer, trusted=None, version=None, *names, **more):
 
 async def refusal(port, context, *, client_cert=True, host="127.0.0.1"):
     with pytest.raises(SourceError) as caught:
-        await knock(host, port, context, client_cert=client_cert)
+        await probe(host, port, context, client_cert=client_cert)
     assert "[source." in str(caught.value)
     return caught.value
 
@@ -127,7 +127,7 @@ async def test_what_a_broker_says_of_our_certificate_is_said_as_that(tmp_path, v
             assert ("ALERT" in error.detail) or not late
         context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
         good.configure_cert(context)
-        await knock("127.0.0.1", port, context, client_cert=True)
+        await probe("127.0.0.1", port, context, client_cert=True)
 
 
 async def test_a_late_refusal_that_ends_in_a_reset_is_still_named(tmp_path, monkeypatch):

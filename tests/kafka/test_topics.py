@@ -7,7 +7,7 @@ import re
 import pytest
 
 from lmstream.abilities import Health
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka import topics
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.topics import TopicWatch, Wanted
@@ -35,10 +35,20 @@ def test_what_is_read_of_what_there_is(topics, found, missing):
     assert wanted.missing(THERE) == missing
 
 
-def test_a_start_waits_for_patterns_and_for_names_only_when_told_so():
-    wanted = Wanted(["a", "^b.*"])
-    assert wanted.absent(["x"], wait=False) == ("a",)
-    assert wanted.absent(["x"], wait=True) == ()
+async def test_a_start_waits_for_patterns_and_for_names_only_when_told_so(monkeypatch):
+    monkeypatch.setattr(topics, "_FRESH", 0.0)
+
+    async def there():
+        return ["x"]
+
+    async def started(*wanted, **more):
+        return await topics.present(there, Settings(bootstrap="b:9092", topics=wanted, **more))
+
+    with pytest.raises(SourceError, match="a at b:9092") as caught:
+        await started("a", "^b.*")
+    assert caught.value.reason == "source.topic"
+    assert await started("a", "^b.*", on_topic_missing="wait") == ["x"]
+    assert await started("x", "^b.*") == ["x"]
 
 
 @pytest.mark.parametrize("topics", [[], ["^("], ["a", "^[z-a]"]])

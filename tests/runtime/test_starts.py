@@ -17,7 +17,7 @@ from lmstream.cli import main
 from lmstream.cli.scratch import scratch
 from lmstream.dead_letters import letters
 from lmstream.errors import ConfigError, SinkError, SourceError
-from lmstream.kafka.connection_probe import knock
+from lmstream.kafka.connection_probe import probe
 from lmstream.lab import Fault, FirehoseLab, StreamConfig
 from lmstream.settings import Settings
 from lmstream.sinks import local
@@ -267,10 +267,10 @@ async def test_a_name_that_takes_longer_than_a_broker_may_is_waited_for_as_long_
     port = server.sockets[0].getsockname()[1]
     monkeypatch.setattr("lmstream.kafka.connection_probe._KNOCK", 0.3)
     await slow_names(monkeypatch, 0.6)
-    await knock("localhost", port, None, client_cert=False)
+    await probe("localhost", port, None, client_cert=False)
     with pytest.raises(
         SourceError, match=r"localhost:\d+: the name service gave no address of it in 0\.2 s \(source\."
     ):
-        await knock("localhost", port, None, client_cert=False, lookup=0.2)
+        await probe("localhost", port, None, client_cert=False, lookup=0.2)
     server.close()
     await server.wait_closed()

@@ -11,7 +11,7 @@ from lmstream.cli.flags import NO_BROKER, BrokerFlags, ConfigFile, Json
 from lmstream.cli.kafka import client_overrides, settings_of
 from lmstream.config import load
 from lmstream.errors import ConfigError, SourceError
-from lmstream.kafka.access import Access, Grant, brokers_of
+from lmstream.kafka.acls import Access, Grant, brokers_of
 
 Names = tuple[str, ...]
 

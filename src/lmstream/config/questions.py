@@ -30,8 +30,8 @@ async def live(config: Config) -> list[Check]:
 async def _kafka(config: Config) -> list[Check]:
     from lmstream.kafka import connection as client
     from lmstream.kafka.admin import admin, committed, retentions
-    from lmstream.kafka.connection_probe import knock
-    from lmstream.kafka.greeting import greet
+    from lmstream.kafka.connection_probe import probe
+    from lmstream.kafka.sasl_probe import probe_sasl
     from lmstream.kafka.settings import addresses
     from lmstream.kafka.tls import Tls
     from lmstream.kafka.topics import Wanted
@@ -48,9 +48,9 @@ async def _kafka(config: Config) -> list[Check]:
     async def one(host: str, port: int) -> Check:
         try:
             seconds = settings.startup_timeout_ms / 1000
-            await knock(host, port, context, client_cert=bool(settings.cert), lookup=seconds)
+            await probe(host, port, context, client_cert=bool(settings.cert), lookup=seconds)
             if tls.sasl.used:
-                await greet(host, port, tls)
+                await probe_sasl(host, port, tls)
         except LmstreamError as e:
             return _failed(f"broker {host}:{port}", e)
         return Check(f"broker {host}:{port}", "ok", _answers(tls))

@@ -13,8 +13,8 @@ from lmstream.dead_letters.form import encode
 from lmstream.errors import ConfigError, SinkError
 from lmstream.kafka.admin import admin, topic_settings
 from lmstream.kafka.connection import stop
-from lmstream.kafka.greeting import greet_any
 from lmstream.kafka.producer import started
+from lmstream.kafka.sasl_probe import probe_sasl_any
 from lmstream.kafka.settings import KafkaConnection, addresses
 from lmstream.kafka.tls import Tls
 from lmstream.model import DeadLetter
@@ -73,7 +73,7 @@ class Letters:
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 await self._tls.start()
-                await greet_any(addresses(self._settings.bootstrap), self._tls)  # a producer only says "unable"
+                await probe_sasl_any(addresses(self._settings.bootstrap), self._tls)  # a producer only says "unable"
                 producer = await self._started()
                 # From metadata of all topics: asking for one by name would make it, where brokers may.
                 known = (await producer.client.fetch_all_metadata()).topics()

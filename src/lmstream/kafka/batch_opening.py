@@ -116,15 +116,9 @@ class Opened:
             if at != len(data):
                 raise ValueError(f"{len(data) - at:,} bytes too many")  # noqa: TRY301 - as any other
         except (ValueError, IndexError) as error:
-            return Record(
-                topic=self.tp.topic,
-                partition=self.tp.partition,
-                offset=offset if self._raw.begin <= offset <= self._raw.last else self._next,
-                timestamp=timestamp,
-                value=bytes(data),
-                closed=f"the {len(data):,} bytes of a record in a batch of Kafka that cannot be read: {error}",
-                closed_for=UNREADABLE,
-            )
+            what = f"the {len(data):,} bytes of a record in a batch of Kafka that cannot be read: {error}"
+            place = offset if self._raw.begin <= offset <= self._raw.last else self._next
+            return _unopened(self.tp, place, timestamp, bytes(data), what)
         return Record(
             topic=self.tp.topic,
             partition=self.tp.partition,
@@ -161,23 +155,19 @@ def closed(tp: TopicPartition, raw: Raw, reason: str, why: str) -> Record:
         what = f"{count:,} records at offsets {begin} to {last}, one {kind} of {len(raw):,} bytes"
     else:
         what = f"records up to offset {last}, one compressed message of {len(raw):,} bytes"
-    return Record(
-        topic=tp.topic,
-        partition=tp.partition,
-        offset=last,
-        timestamp=raw.timestamp,
-        value=bytes(raw),
-        closed=f"{what} that {why}",
-        closed_for=reason,
-    )
+    return _unopened(tp, last, raw.timestamp, bytes(raw), f"{what} that {why}", reason)
 
 
 def damaged(tp: TopicPartition, raw: bytes, first: int, last: int) -> Record:
     """The record that stands for a batch whose CRC does not fit: what it says of itself may be wrong."""
     what = f"offsets {first} to {last}, {len(raw):,} bytes whose checksum does not fit, each time they were read"
-    return Record(
-        topic=tp.topic, partition=tp.partition, offset=last, value=raw, closed=what, closed_for=UNREADABLE
-    )  # fmt: skip
+    return _unopened(tp, last, -1, raw, what)
+
+
+def _unopened(
+    tp: TopicPartition, offset: int, timestamp: int, value: bytes, what: str, reason: str = UNREADABLE
+) -> Record:
+    return Record(**tp._asdict(), offset=offset, timestamp=timestamp, value=value, closed=what, closed_for=reason)
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

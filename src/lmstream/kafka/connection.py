@@ -21,10 +21,10 @@ from aiokafka.errors import (
 
 from lmstream.delivery.tasks import end
 from lmstream.errors import ConfigError, LmstreamError, SourceError
-from lmstream.kafka.answers import Answers
-from lmstream.kafka.connection_probe import knock_any
-from lmstream.kafka.greeting import greet_any
-from lmstream.kafka.group.health import LostError
+from lmstream.kafka.connection_probe import probe_any
+from lmstream.kafka.group.lost import LostError
+from lmstream.kafka.response_bound import ResponseBound
+from lmstream.kafka.sasl_probe import probe_sasl_any
 from lmstream.kafka.settings import Settings, addresses, client_settings
 from lmstream.kafka.tls import Tls
 from lmstream.kafka.topics import Wanted, present
@@ -54,7 +54,7 @@ async def connect(
     Raises ConfigError or SourceError (unreachable, tls, topic) within about the start-up timeout, or twice that where
     names take as long to look up: the client looks them up again.
     """
-    Answers.allow(settings.fetch_bytes, settings.batch_bytes)
+    ResponseBound.allow(settings.fetch_bytes, settings.batch_bytes)
     tls = tls or Tls(settings)
     async with reached(settings, tls):
         return await _started(settings, tls, group=group, uncommitted=uncommitted)
@@ -85,9 +85,9 @@ async def reached(settings: Settings, tls: Tls) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             context = await tls.load()
-        await knock_any(found, context, client_cert=bool(settings.cert), lookup=seconds)
+        await probe_any(found, context, client_cert=bool(settings.cert), lookup=seconds)
         async with asyncio.timeout(seconds):
-            await greet_any(found, tls)
+            await probe_sasl_any(found, tls)
             yield
     except TimeoutError as error:
         raise SourceError("source.unreachable", f"{settings.bootstrap}: no start in time") from error

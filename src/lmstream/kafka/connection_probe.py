@@ -1,4 +1,4 @@
-"""Knock at a broker before a client starts, and say exactly why it does not let us in: clients only say "reset"."""
+"""Probe a broker before a client starts, and say exactly why it does not let us in: clients only say "reset"."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from lmstream.errors import SourceError
 
-_KNOCK: Final = 3.0  # seconds for one broker to answer at a start
+_PROBE: Final = 3.0  # seconds for one broker to answer at a start
 LOOKUP: Final = 10.0
 """Seconds for the name service, unless a setting says otherwise."""
 _SECOND: Final = 1.0  # seconds for each further question, asked only to explain a refusal
@@ -63,21 +63,21 @@ class Broker(NamedTuple):
         return await asyncio.open_connection(self.at[-1], self.port, ssl=context, server_hostname=name)
 
 
-async def knock_any(
+async def probe_any(
     found: Sequence[tuple[str, int]], context: ssl.SSLContext | None, *, client_cert: bool, lookup: float = LOOKUP
 ) -> None:
-    """Knock at the brokers until one answers. Raises what most of all says why none does. `lookup`: as of `knock`."""
+    """Probe the brokers until one answers. Raises what most of all says why none does. `lookup`: as of `probe`."""
     refusals: list[SourceError] = []
     for host, port in found:
         try:
-            return await knock(host, port, context, client_cert=client_cert, lookup=lookup)
+            return await probe(host, port, context, client_cert=client_cert, lookup=lookup)
         except SourceError as error:
             refusals.append(error)
     told = [error for error in refusals if error.reason.startswith("source.tls")] or refusals
     raise SourceError(told[0].reason, "; ".join(error.detail for error in told)) from told[0]
 
 
-async def knock(
+async def probe(
     host: str, port: int, context: ssl.SSLContext | None, *, client_cert: bool, lookup: float = LOOKUP
 ) -> None:
     """Connect, shake hands and ask one question, so that a refusal is named. Raises SourceError.
@@ -88,7 +88,7 @@ async def knock(
     place = broker.place
     reader, writer = await _open(broker, context, client_cert=client_cert)
     try:
-        async with asyncio.timeout(_KNOCK):
+        async with asyncio.timeout(_PROBE):
             answer = await _ask(reader, writer)
     except ssl.SSLError as error:
         raise _refusal(place, error, client_cert=client_cert) from error
@@ -126,7 +126,7 @@ async def _addresses(host: str, port: int, seconds: float) -> Sequence[str]:
 async def _open(broker: Broker, context: ssl.SSLContext | None, *, client_cert: bool) -> Way:
     place = broker.place
     try:
-        async with asyncio.timeout(_KNOCK):
+        async with asyncio.timeout(_PROBE):
             return await broker.open(context)
     except ssl.SSLCertVerificationError as error:
         reason, what = _SERVER.get(error.verify_code, ("source.tls", "was refused"))
@@ -135,7 +135,7 @@ async def _open(broker: Broker, context: ssl.SSLContext | None, *, client_cert: 
     except TimeoutError as error:
         if context is not None and await _speaks_plaintext(broker):
             raise SourceError("source.tls_port", f"{place} speaks plaintext, and security is ssl") from error
-        raise SourceError("source.unreachable", f"{place}: no answer in {_KNOCK:.0f} s") from error
+        raise SourceError("source.unreachable", f"{place}: no answer in {_PROBE:.0f} s") from error
     except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
         if context is None:
             raise SourceError("source.unreachable", f"{place}: the connection was reset") from error

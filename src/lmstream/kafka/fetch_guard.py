@@ -1,7 +1,7 @@
 """Look at fetched batches before the client opens them: what it must not open, or could not, is carried past it whole.
 
 A carrier is a batch of one record, at the last offset of the batch it stands for, which is its value. The client keeps
-its place by it and drops it with an aborted transaction; whoever takes records from the client opens it (`taking`).
+its place by it and drops it with an aborted transaction; whoever reads from the client opens it (`record_reader`).
 """
 
 import secrets

@@ -11,9 +11,9 @@ from msgspec import Struct
 
 from lmstream.kafka import connection
 from lmstream.kafka.admin import admin, committed, retentions
-from lmstream.kafka.aiokafka_inside import positions, readable_end
+from lmstream.kafka.aiokafka_internals import positions, readable_end
+from lmstream.kafka.record_reader import RecordReader
 from lmstream.kafka.settings import Settings
-from lmstream.kafka.taking import Taker
 from lmstream.kafka.tls import Tls
 from lmstream.model import TopicPartition
 
@@ -110,7 +110,7 @@ async def _oldest(
 
     A fetch, not ListOffsets: it answers with the end too, and with the right one also on brokers whose list is wrong.
     """
-    taker = Taker(consumer, settings.batch_bytes, skip=True)
+    reader = RecordReader(consumer, settings.batch_bytes, skip=True)
     consumer.assign(partitions)
     begins = await consumer.beginning_offsets(partitions)
     for tp in partitions:
@@ -121,14 +121,14 @@ async def _oldest(
     until = loop.time() + _PATIENCE
     while loop.time() < until:
         # One record at a time: to see the first of a batch nothing else of it has to be kept.
-        for record in await taker.take(1, _POLL_MS / 1000):
+        for record in await reader.take(1, _POLL_MS / 1000):
             tp = KafkaPartition(*record.tp)
             found.setdefault(tp, (record.offset, record.timestamp))
             consumer.pause(tp)
-            taker.forget(record.tp)
+            reader.forget(record.tp)
         stands = positions(consumer, (TopicPartition(*tp) for tp in partitions))
         ends = {tp: readable_end(consumer, tp) for tp in partitions if tp not in found}
-        if not any(end is None or tp in taker.busy or stands.get(tp, 0) < end for tp, end in ends.items()):
+        if not any(end is None or tp in reader.busy or stands.get(tp, 0) < end for tp, end in ends.items()):
             break
     return found
 

@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from lmstream.errors import ConfigError
 from lmstream.kafka.certificates import as_path
-from lmstream.kafka.group.health import LostError, log
+from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.rereading import UNREAD
 from lmstream.kafka.settings import Settings, client_settings
 from lmstream.kafka.tls import Tls

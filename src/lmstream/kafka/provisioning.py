@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka import admin as _admin
 
 from lmstream.errors import SourceError
-from lmstream.kafka.access import Grant
+from lmstream.kafka.acls import Grant
 from lmstream.kafka.librdkafka import secured
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.tls import Tls

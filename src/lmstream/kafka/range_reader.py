@@ -11,9 +11,9 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka import connection
-from lmstream.kafka.aiokafka_inside import readable_end
+from lmstream.kafka.aiokafka_internals import readable_end
+from lmstream.kafka.record_reader import RecordReader
 from lmstream.kafka.settings import Settings
-from lmstream.kafka.taking import Taker
 from lmstream.model import Record
 from lmstream.settings import MIB
 
@@ -60,22 +60,22 @@ async def read_range(
     """
     loop = asyncio.get_running_loop()
     async with connection.connected(msgspec.structs.replace(settings, topics=(topic,))) as consumer:
-        taker = Taker(consumer, settings.batch_bytes, skip=True)
+        reader = RecordReader(consumer, settings.batch_bytes, skip=True)
         parts = {KafkaPartition(topic, n): bounds for n, bounds in ranges.items()}
         await _place(consumer, topic, parts, idle)
         ends: dict[KafkaPartition, int] = {}
         moved = loop.time()
         while parts:
             async with asyncio.timeout(idle):
-                found = await taker.take(_ROOM, _WAIT, *parts)
+                found = await reader.take(_ROOM, _WAIT, *parts)
             for tp, bounds in parts.items():
                 if tp not in ends and (end := _end(consumer, tp, bounds)) is not None:
                     ends[tp] = end
-            moved = loop.time() if found or taker.busy else moved
+            moved = loop.time() if found or reader.busy else moved
             for record in found:
                 if record.offset < ends[KafkaPartition(*record.tp)]:
                     yield record
-            for tp in await _finished(consumer, taker, ends):
+            for tp in await _finished(consumer, reader, ends):
                 consumer.pause(tp)
                 parts.pop(tp, None)
             if parts and loop.time() - moved > idle:
@@ -98,9 +98,9 @@ async def _place(consumer: AIOKafkaConsumer, topic: str, parts: Mapping[KafkaPar
 
 
 async def _finished(
-    consumer: AIOKafkaConsumer, taker: Taker, ends: Mapping[KafkaPartition, int]
+    consumer: AIOKafkaConsumer, reader: RecordReader, ends: Mapping[KafkaPartition, int]
 ) -> list[KafkaPartition]:
-    return [tp for tp, end in ends.items() if tp not in taker.busy and await consumer.position(tp) >= end]
+    return [tp for tp, end in ends.items() if tp not in reader.busy and await consumer.position(tp) >= end]
 
 
 def _end(consumer: AIOKafkaConsumer, tp: KafkaPartition, bounds: Range) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from lmstream.errors import ConfigError, LmstreamError, SourceError, coded
-from lmstream.kafka.group.health import log
+from lmstream.kafka.group.lost import log
 from lmstream.kafka.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,10 +53,6 @@ class Wanted:
         alone = [text for text, pattern in self.patterns.items() if not any(map(pattern.fullmatch, there))]
         return (*sorted(self.named - set(there)), *alone)
 
-    def absent(self, there: Collection[str], *, wait: bool) -> tuple[str, ...]:
-        """What keeps a start from going on: names that are not there, unless they are to be waited for."""
-        return () if wait else tuple(sorted(self.named - set(there)))
-
 
 Topics = TypeVar("Topics", bound=Collection[str])
 
@@ -66,12 +62,12 @@ async def present(ask: Callable[[], Awaitable[Topics]], settings: Settings) -> T
 
     Raises SourceError `source.topic` when one is not there after some seconds, unless it is to be waited for.
     """
-    wanted, wait = Wanted(settings.topics), settings.on_topic_missing == "wait"
+    needed = frozenset() if settings.on_topic_missing == "wait" else Wanted(settings.topics).named
     loop = asyncio.get_running_loop()
     until = loop.time() + _FRESH
-    while missing := wanted.absent(there := await ask(), wait=wait):
+    while missing := needed - set(there := await ask()):
         if loop.time() > until:
-            raise SourceError("source.topic", f"{', '.join(missing)} at {settings.bootstrap}")
+            raise SourceError("source.topic", f"{', '.join(sorted(missing))} at {settings.bootstrap}")
         await asyncio.sleep(_AGAIN)
     return there
 

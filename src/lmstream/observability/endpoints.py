@@ -5,7 +5,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
@@ -75,9 +74,7 @@ class Endpoints:
         logging.getLogger("lmstream").addHandler(self._trouble)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         logging.getLogger("lmstream").removeHandler(self._trouble)
         if self._watching is not None:
             self._watching.cancel()

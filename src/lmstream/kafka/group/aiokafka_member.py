@@ -10,12 +10,12 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 
 from lmstream.errors import LmstreamError, coded
 from lmstream.kafka import connection
-from lmstream.kafka.aiokafka_inside import fence, generation, positions
-from lmstream.kafka.group.aside import taker_for
-from lmstream.kafka.group.health import LostError, log
+from lmstream.kafka.aiokafka_internals import fence, generation, positions
+from lmstream.kafka.group.guarded_reader import reader_for
+from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import Member, OffsetsGoneError
 from lmstream.kafka.group.supervisor import Supervisor
-from lmstream.kafka.taking import Taker
+from lmstream.kafka.record_reader import RecordReader
 from lmstream.model import Record, TopicPartition
 
 _NOWHERE: Final = KafkaPartition("", -1)  # asking for it takes nothing, and tells the group that we are alive
@@ -33,20 +33,20 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
         """Nothing connects before `start`."""
         super().__init__(source)
         self._consumer: AIOKafkaConsumer | None = None
-        self._taker: Taker | None = None
+        self._reader: RecordReader | None = None
         self._handed: dict[TopicPartition, int] = {}  # the offset behind what was handed out, or where it begins
         self._generation = -1  # of the group, when the partitions that are ours were assigned
 
     @property
-    def _running(self) -> tuple[AIOKafkaConsumer, Taker]:
-        assert self._consumer is not None and self._taker is not None  # noqa: S101, PT018 - for the type checker
-        return self._consumer, self._taker
+    def _running(self) -> tuple[AIOKafkaConsumer, RecordReader]:
+        assert self._consumer is not None and self._reader is not None  # noqa: S101, PT018 - for the type checker
+        return self._consumer, self._reader
 
     async def _connect(self) -> Collection[str]:
         self._consumer = consumer = await connection.connect(self._settings, group=True, tls=self._source.tls)
         fence(consumer, lambda: self._generation)
-        self._taker = taker_for(self._source, consumer)
-        consumer._fetcher._client.throttled = self._source.throttled  # noqa: SLF001 - a Guard, since `taker_for`
+        self._reader = reader_for(self._source, consumer)
+        consumer._fetcher._client.throttled = self._source.throttled  # noqa: SLF001 - a Guard, since `reader_for`
         return connection.topics_of(consumer, self._settings)
 
     async def _look(self, ask: bool) -> Collection[str] | None:  # noqa: FBT001 - as TopicWatch calls it
@@ -69,17 +69,17 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
     # --- reading -------------------------------------------------------------------------------------------------
 
     async def _records(self, room: int, wait: float) -> Answer:
-        consumer, taker = self._running
+        consumer, reader = self._running
         # Paused and resumed only between two getmany(): one that meets a paused partition throws away what was fetched
         # of it, and it is fetched again.
-        self._apply_pauses(consumer, taker, all_of_them=not room)
+        self._apply_pauses(consumer, reader, all_of_them=not room)
         fetcher = consumer._fetcher  # noqa: SLF001 - getmany() does not say when its background task has died
         if fetcher.error_future.done():
             raise LostError("client", f"the client stopped reading: {fetcher.error_future.exception()!r}")
         taken: list[Record] = []
         try:
             if room:
-                taken = await taker.take(room, wait)
+                taken = await reader.take(room, wait)
             else:
                 await consumer.getmany(_NOWHERE, timeout_ms=int(wait * 1000))
         except OffsetOutOfRangeError as error:
@@ -103,19 +103,19 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
         # Of a call that is under way, or of what is held, the client's position says nothing yet.
         if self._consumer is None or self._held or self._call is not None or self._revoking:
             return {}
-        consumer, taker = self._running
-        stands, busy = positions(consumer, self.owned), taker.busy
+        consumer, reader = self._running
+        stands, busy = positions(consumer, self.owned), reader.busy
         passed = {tp: at for tp, at in stands.items() if at > self._handed.get(tp, at) and tp not in busy}
         self._handed.update(passed)
         return passed
 
     @property
     def _cramped(self) -> bool:
-        return self._taker is not None and self._taker.cramped
+        return self._reader is not None and self._reader.cramped
 
-    def _apply_pauses(self, consumer: AIOKafkaConsumer, taker: Taker, *, all_of_them: bool) -> None:
+    def _apply_pauses(self, consumer: AIOKafkaConsumer, reader: RecordReader, *, all_of_them: bool) -> None:
         assigned, already = consumer.assignment(), consumer.paused()
-        wanted = assigned if all_of_them else {KafkaPartition(*tp) for tp in self._paused | taker.held} & assigned
+        wanted = assigned if all_of_them else {KafkaPartition(*tp) for tp in self._paused | reader.held} & assigned
         if more := wanted - already:
             consumer.pause(*more)
         if fewer := already - wanted:
@@ -156,8 +156,8 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
     def _forget(self) -> None:
         self._held.clear()
         self._source.health.unreadable.clear()
-        if self._taker is not None:
-            self._taker.forget()
+        if self._reader is not None:
+            self._reader.forget()
 
     async def _place(self, partitions: list[KafkaPartition]) -> None:
         """Put partitions for which the group has no commit where the settings say."""

@@ -9,9 +9,9 @@ from confluent_kafka import KafkaException
 
 from lmstream.errors import LmstreamError, SourceError
 from lmstream.kafka import connection
-from lmstream.kafka.group.aside import Aside
-from lmstream.kafka.group.health import LostError, log
+from lmstream.kafka.group.guarded_reader import GuardedReader
 from lmstream.kafka.group.librdkafka_thread import ClientThread
+from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import BUSY_WAIT, WAIT, Member
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.librdkafka import PEAK, Barred, Passed, Taken
@@ -38,7 +38,7 @@ class LibrdkafkaMember(Member):
         self._renewals = source.tls.renewals
         self._client = ClientThread(source, self)
         self._topics_at = 0.0  # when the brokers were asked for topics
-        self._aside = Aside(source)
+        self._guarded = GuardedReader(source)
 
     async def _connect(self) -> Collection[str]:
         log.info(
@@ -69,7 +69,7 @@ class LibrdkafkaMember(Member):
             await self._client.subscribe(sorted(topics))
 
     async def _disconnect(self) -> None:
-        await self._aside.close()
+        await self._guarded.close()
         await self._client.close()
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -86,16 +86,16 @@ class LibrdkafkaMember(Member):
             await super()._stay()
 
     async def _fill(self, room: int) -> None:
-        if self._aside.partitions:
+        if self._guarded.partitions:
             with self._failing():
-                self._hold(await self._aside.take(room, self._paused))
-                if done := self._aside.done():
+                self._hold(await self._guarded.take(room, self._paused))
+                if done := self._guarded.done():
                     log.info("librdkafka reads again: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in done))
                     await self._client.back(done)
-            if not self._aside.partitions:
+            if not self._guarded.partitions:
                 self._source.well()
         if not self._held:
-            await self._fetch(room, BUSY_WAIT if self._aside.partitions else WAIT)
+            await self._fetch(room, BUSY_WAIT if self._guarded.partitions else WAIT)
 
     async def _records(self, room: int, wait: float) -> list[Taken]:
         pauses = frozenset(self.owned) if not room else self._paused & self.owned.keys()
@@ -107,7 +107,7 @@ class LibrdkafkaMember(Member):
             if self.owned.get(each.tp) != epoch or each.tp in self._revoking:
                 continue
             if isinstance(each, Barred):
-                self._aside.begin(each.tp, epoch, each.offset)
+                self._guarded.begin(each.tp, epoch, each.offset)
             else:
                 self._held.append(each)
 
@@ -149,7 +149,7 @@ class LibrdkafkaMember(Member):
         self._committed |= {tp: n for tp, n in places.items() if n >= 0 and tp not in pinned}
         if self._source.wary:
             for tp, n in places.items():
-                self._aside.begin(tp, self.owned[tp], n)
+                self._guarded.begin(tp, self.owned[tp], n)
         if pinned:
             try:  # at once: a restart before the first real commit must not skip what came in between
                 await self.commit({tp: places[tp] for tp in pinned})
@@ -157,7 +157,7 @@ class LibrdkafkaMember(Member):
                 raise RuntimeError(str(error)) from error
 
     def _release(self, partitions: Collection[TopicPartition]) -> None:
-        self._aside.drop(partitions)
+        self._guarded.drop(partitions)
         super()._release(partitions)
 
 

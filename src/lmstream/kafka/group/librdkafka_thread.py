@@ -9,7 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from lmstream.errors import SourceError, coded
-from lmstream.kafka.group.health import LostError, log
+from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import OffsetsGoneError
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.group.thread_worker import Worker
@@ -117,13 +117,7 @@ class ClientThread:
     def commit_and_wait(self, offsets: Mapping[TopicPartition, int]) -> asyncio.Future[None]:
         """Commit before the client does anything else. Raises as `commit`."""
         consumer = self._running
-
-        def commit() -> None:
-            answers = consumer.commit(offsets=placed_at(offsets), asynchronous=False)
-            if failed := next((each.error for each in answers if each.error is not None), None):
-                raise KafkaException(failed)
-
-        return self._worker.call(commit)
+        return self._worker.call(lambda: _commit(consumer, offsets))
 
     def bounds(self, partitions: Collection[TopicPartition]) -> asyncio.Future[dict[TopicPartition, tuple[int, int]]]:
         """Ask the brokers for the first offset of each, and the one behind the last. Raises what the client raises."""
@@ -261,18 +255,19 @@ class ClientThread:
 
     def _commit_here(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
         error: KafkaError | None = None
-        answers: list[KafkaPartition] = []
         try:
-            answers = consumer.commit(offsets=placed_at(offsets), asynchronous=False)
+            _commit(consumer, offsets)
         except KafkaException as caught:
             error = caught.args[0]
-        self._on_commit(error, answers or placed_at(offsets))
+        self._say_committed(offsets, error)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[KafkaPartition]) -> None:
         failed = error or next((each.error for each in partitions if each.error is not None), None)
-        offsets = {TopicPartition(each.topic, each.partition): each.offset for each in partitions}
+        self._say_committed({TopicPartition(each.topic, each.partition): each.offset for each in partitions}, failed)
+
+    def _say_committed(self, offsets: Mapping[TopicPartition, int], error: KafkaError | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._has_committed, offsets, failed)
+            self._loop.call_soon_threadsafe(self._has_committed, offsets, error)
 
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         placed: dict[TopicPartition, int] = {}
@@ -329,3 +324,10 @@ class ClientThread:
 
     def _on_loop(self, work: OnLoop) -> None:
         self._worker.wait_for(work, self._settings.drain_timeout_ms / 1000 + STOP)
+
+
+def _commit(consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
+    """Commit, and wait for the answer. Raises KafkaException."""
+    answers = consumer.commit(offsets=placed_at(offsets), asynchronous=False)
+    if failed := next((each.error for each in answers if each.error is not None), None):
+        raise KafkaException(failed)

@@ -15,7 +15,7 @@ from lmstream.delivery.tasks import end
 from lmstream.errors import LmstreamError, SourceError
 from lmstream.interfaces import Batch, Standing
 from lmstream.kafka.connection import lost
-from lmstream.kafka.group.health import LostError, next_epoch
+from lmstream.kafka.group.lost import LostError, next_epoch
 from lmstream.kafka.topics import TopicWatch
 from lmstream.model import Record, TopicPartition
 

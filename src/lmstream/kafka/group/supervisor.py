@@ -17,7 +17,7 @@ from msgspec import structs
 from lmstream.abilities import Health
 from lmstream.errors import LmstreamError, RestartError, SourceError, coded
 from lmstream.interfaces import Batch, Drain, Load, Standing
-from lmstream.kafka.group.health import LostError, log
+from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import Member
 from lmstream.kafka.group.restart_policy import RestartPolicy
 from lmstream.kafka.settings import Settings
@@ -25,7 +25,7 @@ from lmstream.kafka.tls import Tls
 from lmstream.model import TopicPartition
 
 if TYPE_CHECKING:
-    from lmstream.kafka.taking import Journal, Trouble
+    from lmstream.kafka.record_reader import DamagedBatch, Journal
 
 _WAIT: Final = 0.2  # seconds a poll takes at most while a new member is not due yet
 _THROTTLED: Final = 1.0  # seconds that an answer is held back from which on it is worth a word
@@ -219,7 +219,7 @@ class Supervisor:
             with contextlib.suppress(OSError):  # a full disk: it is remembered, and costs the next start some speed
                 self.journal.well()
 
-    def held(self, tp: TopicPartition, trouble: "Trouble | None") -> None:
+    def held(self, tp: TopicPartition, trouble: "DamagedBatch | None") -> None:
         """Say that a partition is held because of what comes next in it, or with None that it can be read again."""
         if trouble is None:
             self.health.unreadable.pop(tp, None)

@@ -13,20 +13,20 @@ from msgspec import Struct
 from lmstream.delivery.tasks import end
 from lmstream.errors import LmstreamError, coded
 from lmstream.kafka import connection
-from lmstream.kafka.aiokafka_inside import positions, readable_end
-from lmstream.kafka.group.health import LostError, log
+from lmstream.kafka.aiokafka_internals import positions, readable_end
+from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.supervisor import Supervisor
-from lmstream.kafka.taking import Taker
+from lmstream.kafka.record_reader import RecordReader
 from lmstream.model import Record, TopicPartition
 
 _WAIT: Final = 0.05  # seconds a look may take: the client beside it waits for it
 _RETRY: Final = 2.0  # seconds between two tries to connect
 
 
-def taker_for(source: Supervisor, consumer: AIOKafkaConsumer) -> Taker:
+def reader_for(source: Supervisor, consumer: AIOKafkaConsumer) -> RecordReader:
     """What takes the records of a consumer that was just connected for a member of this source."""
     settings = source.settings
-    return Taker(
+    return RecordReader(
         consumer,
         settings.batch_bytes,
         skip=settings.on_unreadable == "skip",
@@ -44,14 +44,14 @@ class _Part(Struct):
     """The end of the partition when it was first looked at here: from there on the client reads it again."""
 
 
-class Aside:
+class GuardedReader:
     """Partitions of one member, on one consumer without a group. All of this runs on the event loop."""
 
     def __init__(self, source: Supervisor) -> None:
         self._source, self._settings = source, source.settings
         self._parts: dict[TopicPartition, _Part] = {}
         self._consumer: AIOKafkaConsumer | None = None
-        self._taker: Taker | None = None
+        self._reader: RecordReader | None = None
         self._connecting: asyncio.Task[AIOKafkaConsumer] | None = None
         self._again = 0.0
         self._changed = False
@@ -74,19 +74,19 @@ class Aside:
 
     async def take(self, room: int, paused: Collection[TopicPartition]) -> list[tuple[int, Record]]:
         """Answer records of about `room` bytes, with the epochs of their partitions. Raises LostError."""
-        consumer, taker = await self._ready()
-        if consumer is None or taker is None or not self._parts:
+        consumer, reader = await self._ready()
+        if consumer is None or reader is None or not self._parts:
             return []
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 if self._changed:
-                    await self._assign(consumer, taker)
-            stopped = {KafkaPartition(*tp) for tp in {*paused, *taker.held}} & consumer.assignment()
+                    await self._assign(consumer, reader)
+            stopped = {KafkaPartition(*tp) for tp in {*paused, *reader.held}} & consumer.assignment()
             if more := stopped - consumer.paused():
                 consumer.pause(*more)
             if fewer := consumer.paused() - stopped:
                 consumer.resume(*fewer)
-            records = await taker.take(room, _WAIT)
+            records = await reader.take(room, _WAIT)
         except OffsetOutOfRangeError as error:
             for tp, offset in error.args[0].items():  # the client's to judge
                 self._parts[TopicPartition(*tp)].until = self._parts[TopicPartition(*tp)].next = offset
@@ -102,8 +102,8 @@ class Aside:
 
     def done(self) -> Mapping[TopicPartition, int]:
         """Let go of what was read to its end; answer where the client goes on."""
-        consumer, taker = self._consumer, self._taker
-        if consumer is None or taker is None:
+        consumer, reader = self._consumer, self._reader
+        if consumer is None or reader is None:
             return {}
         stands = positions(consumer, self._parts)
         done = {}
@@ -111,7 +111,7 @@ class Aside:
             kafka = KafkaPartition(*tp)
             if part.until is None and kafka in consumer.assignment():
                 part.until = readable_end(consumer, kafka)
-            if part.until is None or self._changed or tp in taker.busy:
+            if part.until is None or self._changed or tp in reader.busy:
                 continue
             at = max(part.next, stands.get(tp, -1))
             if at >= part.until:
@@ -127,7 +127,7 @@ class Aside:
         if self._consumer is not None:
             await connection.stop(self._consumer)
 
-    async def _ready(self) -> tuple[AIOKafkaConsumer | None, Taker | None]:
+    async def _ready(self) -> tuple[AIOKafkaConsumer | None, RecordReader | None]:
         loop = asyncio.get_running_loop()
         if self._consumer is None and self._connecting is None and loop.time() >= self._again:
             self._connecting = asyncio.create_task(
@@ -144,13 +144,13 @@ class Aside:
                     text = "the guarded reader cannot connect, next try in %.0f s: %s"
                     log.warning(text, _RETRY, error, extra=coded(error.reason))
                 else:
-                    self._taker = taker_for(self._source, self._consumer)
-        return self._consumer, self._taker
+                    self._reader = reader_for(self._source, self._consumer)
+        return self._consumer, self._reader
 
-    async def _assign(self, consumer: AIOKafkaConsumer, taker: Taker) -> None:
+    async def _assign(self, consumer: AIOKafkaConsumer, reader: RecordReader) -> None:
         """Begin anew behind what was taken of each: assigning throws away what was fetched."""
         self._changed = False
-        taker.forget()
+        reader.forget()
         consumer.assign([KafkaPartition(*tp) for tp in self._parts])
         for tp, part in self._parts.items():
             if part.next >= 0:

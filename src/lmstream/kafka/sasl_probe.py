@@ -20,7 +20,7 @@ from lmstream.kafka.tls import Tls
 _SECONDS: Final = 5.0  # for one broker to answer
 
 
-async def greet_any(found: Sequence[tuple[str, int]], tls: Tls) -> None:
+async def probe_sasl_any(found: Sequence[tuple[str, int]], tls: Tls) -> None:
     """Go through SASL, if there is any, with the first broker that answers.
 
     Raises SourceError `source.sasl` in the broker's own words.
@@ -30,7 +30,7 @@ async def greet_any(found: Sequence[tuple[str, int]], tls: Tls) -> None:
     told: SourceError | None = None
     for host, port in found:
         try:
-            await greet(host, port, tls)
+            await probe_sasl(host, port, tls)
         except SourceError as error:
             told = told if told is not None and told.reason == "source.sasl" else error
         else:
@@ -39,7 +39,7 @@ async def greet_any(found: Sequence[tuple[str, int]], tls: Tls) -> None:
         raise told
 
 
-async def greet(host: str, port: int, tls: Tls) -> None:
+async def probe_sasl(host: str, port: int, tls: Tls) -> None:
     """Go through SASL with one broker. Raises SourceError."""
     place, mechanism = f"{host}:{port}", tls.sasl.mechanism
     try:

@@ -14,7 +14,7 @@ LEAST: Final = 8 * MIB
 log: Final = logging.getLogger("lmstream.sources.kafka")
 
 
-class Answers:
+class ResponseBound:
     """The bound, for all connections of the process: the largest that any settings asked for."""
 
     most = LEAST
@@ -36,9 +36,9 @@ class _Reader:
 
     async def readexactly(self, n: int) -> bytes:
         """As the stream's own. Raises ConnectionError, which closes the connection, for more than may be."""
-        if not 0 <= n <= Answers.most:
+        if not 0 <= n <= ResponseBound.most:
             what = (
-                f"{self._where}: an answer of {n:,} bytes is not read, {Answers.most:,} may be "
+                f"{self._where}: an answer of {n:,} bytes is not read, {ResponseBound.most:,} may be "
                 "(source.fetch_bytes + source.batch_bytes)"
             )
             log.error("%s", what, extra=coded("source.unreachable"))

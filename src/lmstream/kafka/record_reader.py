@@ -20,7 +20,7 @@ from lmstream.interfaces import Load
 from lmstream.kafka.batch_guard import Raw
 from lmstream.kafka.batch_opening import Opened, closed, damaged, record_of
 from lmstream.kafka.fetch_guard import Guard, carried
-from lmstream.kafka.group.health import log
+from lmstream.kafka.group.lost import log
 from lmstream.kafka.heap import trimmer
 from lmstream.model import KILLS, Record, TopicPartition
 from lmstream.settings import MIB
@@ -59,7 +59,7 @@ class Journal(Protocol):
         ...
 
 
-class Trouble(Struct):
+class DamagedBatch(Struct):
     """A batch of one partition that arrives damaged."""
 
     first: int
@@ -96,7 +96,7 @@ class _Results(OrderedDict[KafkaPartition, Any]):
         super().__setitem__(tp, result)
 
 
-class Taker:
+class RecordReader:
     """Takes the records of one consumer. Everything but `take` answers at once."""
 
     def __init__(
@@ -107,7 +107,7 @@ class Taker:
         skip: bool,
         load: Callable[[], Load] | None = None,
         journal: Journal | None = None,
-        on_trouble: Callable[[TopicPartition, Trouble | None], None] | None = None,
+        on_trouble: Callable[[TopicPartition, DamagedBatch | None], None] | None = None,
     ) -> None:
         """Put it in place before the first fetch.
 
@@ -122,7 +122,7 @@ class Taker:
         self._journal, self._on_trouble = journal, on_trouble
         self._load = load or (lambda: Load(0, limit))
         self._lanes: dict[TopicPartition, _Lane] = {}
-        self._troubles: dict[TopicPartition, Trouble] = {}
+        self._troubles: dict[TopicPartition, DamagedBatch] = {}
         self._room = 0
         self._trim = trimmer()
         self._loop = asyncio.get_running_loop()
@@ -234,7 +234,7 @@ class Taker:
         """Note a batch that arrives damaged; whether it is to be passed over."""
         trouble = self._troubles.get(tp)
         if trouble is None or trouble.first != first:
-            trouble = self._troubles[tp] = Trouble(first, last, raw)
+            trouble = self._troubles[tp] = DamagedBatch(first, last, raw)
         trouble.tries += 1
         if trouble.tries < _TRIES:
             trouble.until = self._loop.time() + _AGAIN
