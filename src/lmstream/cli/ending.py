@@ -1,7 +1,8 @@
 """How a run ended: its last line, its counts for machines, and its exit code."""
 
 import shlex
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgspec
 
@@ -12,38 +13,34 @@ from lmstream.config.validation import organization
 from lmstream.errors import LmstreamError
 from lmstream.hosts.container.signals import AGAIN
 from lmstream.hosts.container.workers import PARTIAL, nothing_delivered
+from lmstream.observability.metrics_catalogue import CATALOGUE
 from lmstream.runtime.progress import Progress as Summary
+
+_ALWAYS: Final = {"records", "accepted", "dead_letters"}
 
 
 def sentence(summary: Summary, how: str = "done in") -> str:
     """Answer the last line of a run."""
-    parts = [
-        f"{summary.records:,} records",
-        f"{summary.rows:,} rows delivered",
-        f"{summary.dead_letters:,} dead letters",
-    ]
-    parts += [
-        f"{count:,} {what}"
-        for count, what in (
-            (summary.tombstones, "tombstones"),
-            (summary.undecodable, "records undecodable"),
-            (summary.parts_undecodable, "parts undecodable"),
-            (summary.empty, "records empty"),
-            (summary.all_skipped, "records without a row (all points skipped)"),
-        )
-        if count
-    ]
-    parts += [
-        f"skipped {n:,} {reason}" for reason, n in sorted(summary.skipped.items()) if reason != "record.tombstone"
-    ]
-    parts += [f"rejected {n:,} {reason}" for reason, n in sorted(summary.rejected.items())]
-    parts += [f"noted {n:,} {what}" for what, n in sorted(summary.noted.items())]
+    parts = [*_said(summary, of_sink=False)]
     if summary.unknown:
         names = terminal.clean(", ".join(summary.unknown), limit=1_000)
         parts.append(f"members that OTLP metrics do not know: {names}")
-    parts += [f"{summary.retried_packs:,} packs sent again"] if summary.retried_packs else []
+    parts += _said(summary, of_sink=True)
     rate = summary.rows / summary.duration if summary.duration else 0.0
     return f"{how} {summary.duration:.1f} s ({rate:,.0f} rows/s): " + ", ".join(parts)
+
+
+def _said(summary: Summary, *, of_sink: bool) -> Iterator[str]:
+    """The counters of the last line: three always, the others when there is something to count."""
+    for metric in CATALOGUE:
+        if not metric.said or metric.name.startswith("lmstream_sink_") != of_sink:
+            continue
+        value = getattr(summary, metric.read)
+        if metric.labels:
+            kinds = sorted(value.items())
+            yield from (f"{metric.said} {n:,} {label}" for label, n in kinds if label != "record.tombstone")
+        elif value or metric.read in _ALWAYS:
+            yield f"{value:,} {metric.said}"
 
 
 def counted(summary: Summary, worker: int = 0, error: LmstreamError | None = None) -> dict[str, Any]:

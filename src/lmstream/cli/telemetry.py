@@ -10,6 +10,7 @@ from lmstream.cli import terminal
 from lmstream.observability.metrics_catalogue import CATALOGUE
 
 RUNBOOK: Final = "docs/runbook.md"
+_TOLD: Final = ("name", "emf", "kind", "unit", "help", "labels", "served")  # of a metric
 
 
 def ls(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> int:
@@ -21,7 +22,7 @@ def ls(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> int:
         One JSON array instead of a table.
     """
     if as_json:
-        terminal.print_json([each._asdict() for each in CATALOGUE])
+        terminal.print_json([{key: getattr(each, key) for key in _TOLD} for each in CATALOGUE])
         return 0
     headers = ("Prometheus", "CloudWatch", "kind", "unit", "labels", "what")
     rows = (

@@ -1,8 +1,8 @@
 """What was done since the start, counted: of records, rows, requests. At all times the counts add up."""
 
-from typing import Final
+from typing import Any, Final
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 _TOPICS: Final = 1_000  # topics that are counted by name; more come from no configuration, only from folders of letters
 
@@ -83,6 +83,12 @@ def add(into: dict[str, int], more: dict[str, int]) -> None:
         into[name] = into.get(name, 0) + n
 
 
-def since(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+def since(now: Counts, before: Counts) -> Counts:
     """What was counted since `before` was copied."""
-    return {name: n - before.get(name, 0) for name, n in now.items() if n != before.get(name, 0)}
+    return Counts(**{name: _more(value, getattr(before, name)) for name, value in structs.asdict(now).items()})
+
+
+def _more(now: Any, before: Any) -> Any:
+    if isinstance(now, dict):
+        return {name: n - before.get(name, 0) for name, n in now.items() if n != before.get(name, 0)}
+    return now - before

@@ -1,8 +1,9 @@
 """For hosts that are called: a batch in, a status for each of its records out, before a deadline."""
 
 import copy
+from typing import Any, Final
 
-from lmstream.delivery.counts import since
+from lmstream.delivery.counts import Counts, since
 from lmstream.delivery.pipeline import Pipeline
 from lmstream.interfaces import Batch
 from lmstream.model import NOT_TRIED, Outcome, Status, TopicPartition
@@ -17,7 +18,7 @@ async def process(pipeline: Pipeline, batch: Batch, deadline: float | None = Non
     """
     if pipeline.snapshot().in_flight:
         raise RuntimeError("process takes one batch at a time")
-    counts, before = pipeline.counts, copy.deepcopy(pipeline.counts)
+    before = copy.deepcopy(pipeline.counts)
     statuses = [Status.PENDING] * len(batch.records)
     places: dict[tuple[TopicPartition, int], list[int]] = {}  # an event may bring a record twice
     for at, record in enumerate(batch.records):
@@ -37,16 +38,10 @@ async def process(pipeline: Pipeline, batch: Batch, deadline: float | None = Non
         failures[tripped.code] = tripped
     if not failures and Status.PENDING in statuses:
         failures[NOT_TRIED.code] = NOT_TRIED
-    return Outcome(
-        statuses=statuses,
-        rows=counts.rows - before.rows,
-        understood=counts.understood - before.understood,
-        empty=counts.empty - before.empty,
-        undecodable=counts.undecodable - before.undecodable,
-        parts_undecodable=counts.parts_undecodable - before.parts_undecodable,
-        dead_letters=counts.dead_letters - before.dead_letters,
-        skipped=since(counts.skipped, before.skipped),
-        rejected=since(counts.rejected, before.rejected),
-        noted=since(counts.noted, before.noted),
-        failures=list(failures.values()),
-    )
+    done = since(pipeline.counts, before)
+    counted: dict[str, Any] = {name: getattr(done, name) for name in _COUNTED}
+    return Outcome(statuses=statuses, failures=list(failures.values()), **counted)
+
+
+_COUNTED: Final = frozenset(Outcome.__struct_fields__) & frozenset(Counts.__struct_fields__)
+"""What an outcome says of what was counted, under the same names."""

@@ -13,6 +13,7 @@ from lmstream import __version__
 from lmstream.errors import ConfigError, coded
 from lmstream.observability import prometheus
 from lmstream.observability.logs import LastTrouble
+from lmstream.observability.metrics_catalogue import values
 from lmstream.observability.readings import Readings
 from lmstream.observability.serving import Answer, Server
 
@@ -130,49 +131,32 @@ def _sparing(make: Callable[[], Answer]) -> Callable[[], Answer]:
 
 def status(readings: Readings) -> dict[str, Any]:
     """Where a run stands, for people."""
-    runtime = readings.runtime
-    progress, seen = runtime.progress(), runtime.pipeline.snapshot()
+    run = readings.runtime.snapshot()
+    seen = run.pipeline
     alive, ready = readings.alive(), readings.ready()
     health = readings.health
     expiry = readings.certificate_expiry()
-    trouble = progress.fatal or progress.trouble
+    trouble = seen.fatal or seen.letters_trouble or seen.sink_trouble
     return {
         "version": __version__,
-        "state": runtime.state,
+        "state": run.state,
         "alive": alive[0],
         "ready": ready[0],
         "why": ready[1],
-        "up_seconds": round(progress.duration, 1),
+        "up_seconds": round(run.duration, 1),
         "assignment": [each._asdict() for each in readings.partitions()],
         "in_flight": {
-            "records": progress.unacked,
-            "bytes": progress.in_flight_bytes,
+            "records": seen.in_flight,
+            "bytes": seen.in_flight_bytes,
             "budget_bytes": seen.budget,
         },
-        "counts": {
-            "records": progress.records,
-            "understood": progress.understood,
-            "empty": progress.empty,
-            "undecodable": progress.undecodable,
-            "all_skipped": progress.all_skipped,
-            "parts_undecodable": progress.parts_undecodable,
-            "rows_accepted": progress.rows,
-            "dead_letters": progress.dead_letters,
-            "tombstones": progress.tombstones,
-            "rejected": progress.rejected,
-            "skipped": progress.skipped,
-            "noted": progress.noted,
-            "unknown_members": progress.unknown,
-            "retried_packs": progress.retried_packs,
-            "unknown_outcomes": progress.unknown_outcomes,
-            "commits": progress.commits,
-            "commit_failures": progress.commit_failures,
-        },
+        "counts": {metric.status: value for metric, value in values(seen.counts, run) if metric.status}
+        | {"unknown_members": list(seen.unknown)},
         "sink": {
             "concurrency": seen.concurrency,
             "requests": dict(seen.counts.requests),
             "trouble": None if trouble is None else {"code": trouble.code, "message": trouble.message[:500]},
-            "paused": progress.fatal is not None,
+            "paused": seen.fatal is not None,
         },
         "source": None if health is None else msgspec.to_builtins(health),
         "certificate": None

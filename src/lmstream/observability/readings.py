@@ -10,8 +10,9 @@ from lmstream.abilities import Certified, Health, Healthy, Positions, State
 from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
+from lmstream.observability.metrics_catalogue import values
 from lmstream.observability.unblocked import dropped
-from lmstream.runtime import Runtime, sink_error
+from lmstream.runtime import RunSnapshot, Runtime, sink_error
 
 MINUTE: Final = 60.0
 STUCK: Final = 120.0  # seconds with records in flight of which none is settled: not progressing
@@ -143,76 +144,32 @@ class Readings:
 
     def samples(self) -> Iterator[Sample]:
         """Every value but the histogram's."""
-        yield from self._counts()
-        yield from self._gauges()
+        run = self.runtime.snapshot()
+        topics = {tp.topic for tp in self._standings()} | run.pipeline.counts.topic_rows.keys()
+        topics |= run.pipeline.counts.topic_without_row.keys()
+        for metric, value in values(run.pipeline.counts, run.pipeline, run, self.health):
+            if not metric.labels:
+                yield Sample(metric.name, (), value)
+                continue
+            # Both of each topic from the start: an increase is only seen between two values.
+            by_label = dict.fromkeys(topics, 0) | value if metric.labels == ("topic",) else value
+            yield from (Sample(metric.name, (label,), one) for label, one in sorted(by_label.items()))
+        yield from self._gauges(run)
         yield from self._source()
         yield Sample("lmstream_log_lines_dropped_total", (), dropped())
         for name, (used, made, asked) in self.runtime.pipeline.caches().items():
             yield Sample("lmstream_cache_bytes", (name,), used)
             yield Sample("lmstream_cache_hits_total", (name,), max(0, asked - made))
             yield Sample("lmstream_cache_misses_total", (name,), made)
-        for name, (share, tripped) in self.runtime.pipeline.snapshot().refusals.items():
+
+    def _gauges(self, run: RunSnapshot) -> Iterator[Sample]:
+        yield Sample("lmstream_build_info", (__version__,), 1)
+        yield Sample("lmstream_ready", (), float(self.ready()[0]))
+        yield Sample("lmstream_paused", (), float(run.pipeline.fatal is not None))
+        yield Sample("lmstream_event_loop_stall_seconds", (), self.stall)
+        for name, (share, tripped) in run.pipeline.refusals.items():
             yield Sample("lmstream_refused_ratio", (name,), share)
             yield Sample("lmstream_breaker_tripped", (name,), float(tripped))
-
-    def _counts(self) -> Iterator[Sample]:
-        runtime, progress = self.runtime, self.runtime.progress()
-        counts = sent = runtime.pipeline.counts
-        plain = {
-            "lmstream_bundles_consumed_total": counts.records,
-            "lmstream_rows_decoded_total": counts.rows,
-            "lmstream_rows_accepted_total": counts.accepted,
-            "lmstream_records_understood_total": counts.understood,
-            "lmstream_records_empty_total": counts.empty,
-            "lmstream_records_undecodable_total": counts.undecodable,
-            "lmstream_records_all_skipped_total": counts.all_skipped,
-            "lmstream_parts_undecodable_total": counts.parts_undecodable,
-            "lmstream_dead_letters_total": counts.dead_letters,
-            "lmstream_tombstones_total": counts.tombstones,
-            "lmstream_sink_throttled_total": sent.throttled,
-            "lmstream_sink_records_retried_total": sent.retried_packs,
-            "lmstream_sink_unknown_outcomes_total": sent.unknown_outcomes,
-            "lmstream_sink_bytes_total": sent.bytes,
-            "lmstream_commits_total": progress.commits,
-            "lmstream_commit_failures_total": progress.commit_failures,
-            "lmstream_late_acks_total": progress.late,
-            "lmstream_stale_records_total": progress.stale,
-            "lmstream_partition_keys_overflow_total": runtime.pipeline.snapshot().partitions_overflow,
-        }
-        yield from (Sample(name, (), value) for name, value in plain.items())
-        labelled: tuple[tuple[str, Mapping[str, int]], ...] = (
-            ("lmstream_points_skipped_total", counts.skipped),
-            ("lmstream_points_rejected_total", counts.rejected),
-            ("lmstream_points_noted_total", counts.noted),
-            ("lmstream_sink_requests_total", sent.requests),
-        )
-        for name, values in labelled:
-            yield from (Sample(name, (label,), value) for label, value in sorted(values.items()))
-        # Both of each topic from the start: an increase is only seen between two values.
-        standings = self._standings()
-        topics = {tp.topic for tp in standings} | counts.topic_rows.keys() | counts.topic_without_row.keys()
-        for topic in sorted(topics):
-            yield Sample("lmstream_topic_rows_total", (topic,), counts.topic_rows.get(topic, 0))
-            yield Sample("lmstream_records_without_row_total", (topic,), counts.topic_without_row.get(topic, 0))
-
-    def _gauges(self) -> Iterator[Sample]:
-        runtime, seen = self.runtime, self.runtime.pipeline.snapshot()
-        plain = {
-            "lmstream_up_seconds": runtime.progress().duration,
-            "lmstream_ready": float(self.ready()[0]),
-            "lmstream_paused": float(seen.fatal is not None),
-            "lmstream_inflight_records": seen.in_flight,
-            "lmstream_inflight_bytes": seen.in_flight_bytes,
-            "lmstream_budget_bytes": seen.budget,
-            "lmstream_sink_concurrency": seen.concurrency,
-            "lmstream_event_loop_stall_seconds": self.stall,
-            "lmstream_dead_letters_waiting": seen.letters_waiting,
-            "lmstream_partition_keys_active": seen.partitions_active,
-            "lmstream_partition_keys_quota": seen.partitions_quota,
-            "lmstream_partition_keys_waiting_records": seen.waiting_records,
-        }
-        yield Sample("lmstream_build_info", (__version__,), 1)
-        yield from (Sample(name, (), value) for name, value in plain.items())
         expiry = self.certificate_expiry()
         if expiry is not None:
             yield Sample("lmstream_tls_cert_expiry_timestamp_seconds", (), expiry)
@@ -223,14 +180,7 @@ class Readings:
             return
         for state in get_args(State):
             yield Sample("lmstream_source_state", (state,), float(health.state == state))
-        yield Sample("lmstream_source_failed_starts_total", (), health.failed_starts)
-        yield Sample("lmstream_rebalances_total", (), health.rebalances)
-        yield Sample("lmstream_records_expired_unread_total", (), health.lost_by_retention)
-        yield Sample("lmstream_topic_resets_total", (), health.topic_resets)
         yield Sample("lmstream_partitions_unreadable", (), len(health.unreadable))
-        yield Sample("lmstream_headers_unread_total", (), health.headers_unread)
-        for cause, times in sorted(health.recreations.items()):
-            yield Sample("lmstream_consumer_recreations_total", (cause,), times)
         for topic, kept in sorted(self.retention_ms.items()):
             yield Sample("lmstream_topic_retention_seconds", (topic,), kept / 1000)
         partitions = self.partitions()

@@ -14,7 +14,7 @@ from lmstream.runtime.assignments import Assignments
 from lmstream.runtime.offset_ledger import OffsetLedger
 from lmstream.runtime.policy import RuntimePolicy
 from lmstream.runtime.progress import Progress
-from lmstream.runtime.snapshot import RunSnapshot, State
+from lmstream.runtime.snapshot import RunSnapshot, RunState
 from lmstream.runtime.watcher import Notice, Watcher, sink_error
 
 __all__ = ["Progress", "Runtime", "RuntimePolicy", "Summary"]
@@ -48,7 +48,7 @@ class Runtime:
         self._started = self._shown_at = clock()
         self.assignments = Assignments(source, pipeline, self._policy, self._started, on_settled)
         self._watcher = Watcher(self._started, self._policy.fatal_patience)
-        self.state: State = "starting"
+        self.state: RunState = "starting"
         source.on_revoke = self.assignments.revoke
         if isinstance(source, Loaded):
             source.load = pipeline.load

@@ -54,6 +54,11 @@ class Progress(Struct, kw_only=True):
     duration: float = 0.0
     """Seconds since the start."""
 
+    @property
+    def accepted(self) -> int:
+        """The rows, under the name that they have in Counts."""
+        return self.rows
+
     @classmethod
     def of(cls, run: RunSnapshot) -> Self:
         """The numbers of a snapshot: copies, which stay as they are."""

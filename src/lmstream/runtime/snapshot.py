@@ -6,13 +6,13 @@ from msgspec import Struct
 
 from lmstream.delivery import Snapshot
 
-State = Literal["starting", "running", "draining"]
+RunState = Literal["starting", "running", "draining"]
 
 
 class RunSnapshot(Struct, frozen=True, kw_only=True):
     """Where a run stands just now. Times are by the runtime's clock."""
 
-    state: State
+    state: RunState
     duration: float
     """Seconds since the start."""
     silent: float

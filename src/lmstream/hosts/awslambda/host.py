@@ -14,6 +14,7 @@ from lmstream.hosts.awslambda.telemetry import InvocationTelemetry, RecordingDea
 from lmstream.interfaces import Batch, DeadLetterSink, Sink
 from lmstream.kafka import lambda_events as events
 from lmstream.model import NOT_TRIED, Failure, Kind, Status
+from lmstream.observability.metrics_catalogue import total, values
 from lmstream.sinks import firehose
 
 DEFAULTS: Final = {
@@ -131,22 +132,7 @@ class Host:
 
     def _numbers(self) -> dict[str, float]:
         """Counts since the start, by the catalogue's names."""
-        counts = sent = self._pipeline.counts
-        return {
-            "lmstream_rows_decoded_total": counts.rows,
-            "lmstream_rows_accepted_total": counts.accepted,
-            "lmstream_points_skipped_total": sum(counts.skipped.values()),
-            "lmstream_points_rejected_total": sum(counts.rejected.values()),
-            "lmstream_records_without_row_total": sum(counts.topic_without_row.values()),
-            "lmstream_parts_undecodable_total": counts.parts_undecodable,
-            "lmstream_dead_letters_total": counts.dead_letters,
-            "lmstream_tombstones_total": counts.tombstones,
-            "lmstream_sink_requests_total": sum(sent.requests.values()),
-            "lmstream_sink_throttled_total": sent.throttled,
-            "lmstream_sink_records_retried_total": sent.retried_packs,
-            "lmstream_sink_unknown_outcomes_total": sent.unknown_outcomes,
-            "lmstream_sink_bytes_total": sent.bytes,
-        }
+        return {metric.name: total(value) for metric, value in values(self._pipeline.counts) if metric.emf}
 
     def _sink_of(self, config: Config) -> Sink:
         part = config.need("sink")
