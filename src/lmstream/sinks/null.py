@@ -6,18 +6,8 @@ from typing import Final
 from msgspec import Struct
 
 from lmstream.abilities import Traits
-from lmstream.interfaces import Limits
 from lmstream.model import Failure, Pack
-from lmstream.settings import MIB
-
-LIMITS: Final = Limits(
-    uncut=True,
-    # Nobody's limits: those of the stdout sink, so that batches are cut as for a sink that takes whatever comes.
-    pack_bytes=1 * MIB,
-    pack_rows=100_000,
-    request_packs=64,
-    request_bytes=8 * MIB,
-)
+from lmstream.sinks.stdout import LIMITS  # nobody's limits: batches are cut as for a sink that takes whatever comes
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from html import escape
+from pathlib import Path
 from typing import Final
 
 from lmstream import __version__
@@ -22,26 +23,6 @@ _FIELDS: Final = (
     ("letters_missing", "letters missing"),
 )
 _BAD: Final = ("lost", "changed", "misplaced", "phantom", "in_error_prefix", "letters_missing")
-_STYLE: Final = """
-:root{--good:#12704a;--bad:#b3261e;--line:#d9dde3;--ink:#1d2530;--soft:#5b6675;--paper:#fff;--shade:#f6f7f9}
-@media(prefers-color-scheme:dark){:root{--good:#5fd39d;--bad:#ff8a80;--line:#39424e;--ink:#e8ecf1;--soft:#9aa6b4;
---paper:#14181d;--shade:#1c2229}}
-*{box-sizing:border-box}body{margin:0;padding:2.5rem 1.25rem;background:var(--paper);color:var(--ink);
-font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}main{max-width:62rem;margin:auto}
-h1{font-size:1.05rem;font-weight:600;letter-spacing:.02em;margin:0 0 .25rem;color:var(--soft)}
-.verdict{font-size:2.4rem;font-weight:650;line-height:1.15;margin:0}.good{color:var(--good)}.bad{color:var(--bad)}
-.sub{color:var(--soft);margin:.35rem 0 1.25rem}
-.bar{display:flex;gap:2px;height:.6rem;border-radius:.3rem;overflow:hidden;margin:0 0 2rem;background:var(--line)}
-.bar i{display:block;min-width:3px}.landed{background:var(--good)}.dead{background:#c98a1b}.gone{background:var(--bad)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:.75rem;margin:0 0 2.25rem}
-.card{border:1px solid var(--line);border-radius:10px;padding:.7rem .9rem}.card span{color:var(--soft)}
-.card b{display:block;font-size:1.45rem;font-variant-numeric:tabular-nums;font-weight:620}
-h2{font-size:1.05rem;margin:2rem 0 .6rem}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;
-font-variant-numeric:tabular-nums}th,td{padding:.45rem .6rem;border-bottom:1px solid var(--line);text-align:right;
-vertical-align:bottom}td{white-space:nowrap}td.zero{color:var(--soft)}th{color:var(--soft);font-weight:500}td:first-child,th:first-child{text-align:left}
-tr.total td{font-weight:620;background:var(--shade)}code{font:13px/1.5 ui-monospace,Menlo,Consolas,monospace;
-overflow-wrap:anywhere}ul{padding-left:1.1rem}footer{margin-top:2.5rem;color:var(--soft);font-size:.87rem}
-"""
 
 
 def page(report: Report, what: dict[str, str], at: str = "") -> str:
@@ -89,9 +70,11 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
         if count
     )
     at = at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    style = Path(__file__).with_name("report.css").read_text("utf-8")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>lmstream verify: {word.lower()}</title><style>{_STYLE}</style></head><body><main>
+<title>lmstream verify: {word.lower()}</title><style>
+{style}</style></head><body><main>
 <h1>lmstream verify</h1><p class="verdict {"good" if good else "bad"}">{word}</p><p class="sub">{sentence}</p>
 {_bar(total)}<div class="cards">{cards}</div>
 <h2>By partition</h2><div class="wide"><table><thead><tr><th>partition</th>{heads}</tr></thead><tbody>{rows}</tbody>
