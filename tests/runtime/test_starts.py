@@ -265,7 +265,7 @@ async def test_a_name_that_takes_longer_than_a_broker_may_is_waited_for_as_long_
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    monkeypatch.setattr("lmstream.kafka.connection_probe._KNOCK", 0.3)
+    monkeypatch.setattr("lmstream.kafka.connection_probe._PROBE", 0.3)
     await slow_names(monkeypatch, 0.6)
     await probe("localhost", port, None, client_cert=False)
     with pytest.raises(

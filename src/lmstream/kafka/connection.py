@@ -21,7 +21,7 @@ from aiokafka.errors import (
 
 from lmstream.delivery.tasks import end
 from lmstream.errors import ConfigError, LmstreamError, SourceError
-from lmstream.kafka.connection_probe import probe_any
+from lmstream.kafka.connection_probe import any_of, probe
 from lmstream.kafka.group.lost import LostError
 from lmstream.kafka.response_bound import ResponseBound
 from lmstream.kafka.sasl_probe import probe_sasl_any
@@ -85,7 +85,8 @@ async def reached(settings: Settings, tls: Tls) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             context = await tls.load()
-        await probe_any(found, context, client_cert=bool(settings.cert), lookup=seconds)
+        mtls = bool(settings.cert)
+        await any_of(found, lambda host, port: probe(host, port, context, client_cert=mtls, lookup=seconds))
         async with asyncio.timeout(seconds):
             await probe_sasl_any(found, tls)
             yield

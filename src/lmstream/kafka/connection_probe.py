@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from lmstream.errors import SourceError
@@ -63,17 +63,15 @@ class Broker(NamedTuple):
         return await asyncio.open_connection(self.at[-1], self.port, ssl=context, server_hostname=name)
 
 
-async def probe_any(
-    found: Sequence[tuple[str, int]], context: ssl.SSLContext | None, *, client_cert: bool, lookup: float = LOOKUP
-) -> None:
-    """Probe the brokers until one answers. Raises what most of all says why none does. `lookup`: as of `probe`."""
+async def any_of(brokers: Iterable[tuple[str, int]], ask: Callable[[str, int], Awaitable[None]]) -> None:
+    """Ask brokers (host, port) until one lets us in. Raises the SourceError that says best why none does."""
     refusals: list[SourceError] = []
-    for host, port in found:
+    for host, port in brokers:
         try:
-            return await probe(host, port, context, client_cert=client_cert, lookup=lookup)
+            return await ask(host, port)
         except SourceError as error:
             refusals.append(error)
-    told = [error for error in refusals if error.reason.startswith("source.tls")] or refusals
+    told = [error for error in refusals if error.reason.startswith(("source.tls", "source.sasl"))] or refusals
     raise SourceError(told[0].reason, "; ".join(error.detail for error in told)) from told[0]
 
 

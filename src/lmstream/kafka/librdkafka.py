@@ -70,22 +70,16 @@ Taken = tuple[int, Record | Passed | Barred]
 """The epoch of its partition when it was taken, and the record, or how far the client is without one."""
 
 
-class Voice:
-    """Logs what one client says, until it is given up: one that is left behind goes on connecting for a while, and
-    what it says then is of no use to anybody."""
-
-    def __init__(self) -> None:
-        """Heard until `muted` is set."""
-        self.muted = False
-        self._log = logging.getLogger(f"{log.name}.librdkafka")
-
-    def log(self, level: int, text: str, *args: object) -> None:
-        """As of a logging.Logger, which is what confluent_kafka calls."""
-        if not self.muted:
-            self._log.log(level, text, *args)
+def logger() -> logging.Logger:
+    """Logs what one client says, until it is given up and this is `disabled`: one that is left behind goes on
+    connecting for a while, and what it says then is of no use to anybody.
+    """
+    made = logging.Logger(f"{log.name}.librdkafka")  # noqa: LOG001 - not shared: it is silenced alone
+    made.parent = log
+    return made
 
 
-def consumer_of(settings: Settings, tls: Tls, voice: Voice, **callbacks: Callable[..., None]) -> Consumer:
+def consumer_of(settings: Settings, tls: Tls, said: logging.Logger, **callbacks: Callable[..., None]) -> Consumer:
     """Make the client, which connects by itself. Raises ConfigError for settings that librdkafka refuses."""
     with contextlib.ExitStack() as files:
         options: dict[str, Any] = {
@@ -120,7 +114,7 @@ def consumer_of(settings: Settings, tls: Tls, voice: Voice, **callbacks: Callabl
         }
         options |= secured(tls, files)
         try:
-            return Consumer(options, logger=voice)
+            return Consumer(options, logger=said)
         except (KafkaException, TypeError, ValueError) as error:
             raise ConfigError("config.invalid", f"client: librdkafka refuses its settings: {error}") from error
 

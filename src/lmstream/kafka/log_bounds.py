@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.errors import KafkaError
 
-from lmstream.errors import SourceError
 from lmstream.kafka import connection
 from lmstream.kafka.admin import admin, committed
 from lmstream.kafka.settings import Settings
@@ -32,8 +30,7 @@ async def log_bounds(settings: Settings, topic: str, since: int | None = None) -
     Raises ConfigError or SourceError.
     """
     tls = Tls(settings)
-    consumer = await connection.connect(settings, group=False, tls=tls)
-    try:
+    async with connection.connected(settings, tls=tls) as consumer:
         partitions = [KafkaPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
         async with asyncio.timeout(_SECONDS):
             async with admin(settings, tls) as client:
@@ -47,7 +44,3 @@ async def log_bounds(settings: Settings, topic: str, since: int | None = None) -
                     for tp, begin in begins.items()
                 }
         return {tp.partition: Bounds(begins[tp], commits.get(tp)) for tp in partitions}
-    except (KafkaError, TimeoutError) as error:
-        raise SourceError("source.unreachable", f"{topic}: {type(error).__name__}: {error}") from error
-    finally:
-        await connection.stop(consumer)

@@ -15,6 +15,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from lmstream.errors import SourceError
+from lmstream.kafka.connection_probe import any_of
 from lmstream.kafka.tls import Tls
 
 _SECONDS: Final = 5.0  # for one broker to answer
@@ -25,18 +26,8 @@ async def probe_sasl_any(found: Sequence[tuple[str, int]], tls: Tls) -> None:
 
     Raises SourceError `source.sasl` in the broker's own words.
     """
-    if not tls.sasl.used:
-        return
-    told: SourceError | None = None
-    for host, port in found:
-        try:
-            await probe_sasl(host, port, tls)
-        except SourceError as error:
-            told = told if told is not None and told.reason == "source.sasl" else error
-        else:
-            return
-    if told is not None:
-        raise told
+    if tls.sasl.used:
+        await any_of(found, lambda host, port: probe_sasl(host, port, tls))
 
 
 async def probe_sasl(host: str, port: int, tls: Tls) -> None:

@@ -20,10 +20,10 @@ from lmstream.kafka.librdkafka import (
     Barred,
     Passed,
     Taken,
-    Voice,
     consumer_of,
     fatal,
     is_fatal,
+    logger,
     lost_by,
     placed_at,
     record_of,
@@ -53,7 +53,7 @@ class ClientThread:
         self._incremental = "cooperative" in str(strategy)
         self._worker = Worker("librdkafka")
         self._consumer: Consumer | None = None
-        self._voice = Voice()
+        self._logger = logger()
         self._committing: tuple[Mapping[TopicPartition, int], asyncio.Future[None]] | None = None  # of the loop
         self._next: dict[TopicPartition, int] = {}  # of the thread: the offset that comes next
         self._paused: frozenset[TopicPartition] = frozenset()  # of the thread: what the client was told
@@ -68,7 +68,7 @@ class ClientThread:
             "on_commit": self._on_commit,
             "throttle_cb": lambda event: self._source.throttled(event.throttle_time),
         }
-        self._consumer = await self._worker.call(lambda: consumer_of(settings, tls, self._voice, **callbacks))
+        self._consumer = await self._worker.call(lambda: consumer_of(settings, tls, self._logger, **callbacks))
 
     async def topics(self, named: Iterable[str] | None = None) -> dict[str, Collection[int]]:
         """Answer the topics that there are, of these or of all, with their partitions. Raises SourceError."""
@@ -144,7 +144,7 @@ class ClientThread:
         # After a fatal error there is no membership to leave, and librdkafka's close spins for ever: it is dropped.
         if consumer is not None and not self._dead:
             await asyncio.wait({self._worker.call(consumer.close)}, timeout=STOP)
-        self._voice.muted = True
+        self._logger.disabled = True
         self._worker.close()
 
     @property
