@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from lmstream.lab import KafkaLab
 from lmstream.verification import Expected
@@ -175,3 +177,40 @@ def test_verbs_of_one_topic_refuse_a_pattern(cli, tmp_path, monkeypatch, verb):
     said = cli(*verb, "--topic", "^lm.*", "--bootstrap", "127.0.0.1:1")
     assert said.code == 2
     assert "name one topic" in said.err, said.err
+
+
+async def test_publish_into_a_topic_of_somebody_elses_asks(kafka):
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap, security_protocol="SSL", ssl_context=kafka.client_context()
+    )
+    await producer.start()
+    try:
+        command = ["publish", *tls(kafka), "--topic", "lm", "--count", 3]
+        for _ in range(2):  # into what it published itself, too
+            code, out, err = await call(*command)
+            assert (code, out[:18]) == (0, "published 3 bundle"), err
+        await producer.send_and_wait("lm", b"a device's", partition=1)
+        code, out, err = await call(*command)
+        assert (code, out) == (2, "")
+        assert "topic lm holds records that `publish` did not write (partition 1)" in err
+        assert "--yes" in err
+        for answer, ended in (("n", 2), ("y", 0)):
+            process, said = await asyncio.to_thread(asked_on_a_terminal, command, answer)
+            assert process == ended, said
+            assert "publish generated metrics among them? [y/N]" in said
+        code, _, err = await call(*command, "--yes")
+        assert code == 0, err
+    finally:
+        await producer.stop()
+
+
+def asked_on_a_terminal(command, answer):
+    """Play a verb on a terminal that answers; its exit code and what the terminal showed."""
+    mine, its = pty.openpty()
+    process = subprocess.Popen(lmstream(*command), stdin=its, stdout=subprocess.PIPE, stderr=its, env=ENV)
+    os.close(its)
+    os.write(mine, f"{answer}\n".encode())
+    process.communicate(timeout=60)
+    said = os.read(mine, 65536).decode()
+    os.close(mine)
+    return process.returncode, said

@@ -1,11 +1,12 @@
 """`lmstream publish`: generated LMDP bundles to a topic, with a log of what the broker acknowledged."""
 
 import asyncio
+import sys
 import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Annotated, BinaryIO, Final, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +14,7 @@ from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.errors import ConfigError
 from lmstream.lab.generator import Generator
+from lmstream.model import TopicPartition
 
 COUNT: Final = 1000
 
@@ -69,6 +71,7 @@ def publish(
     duration: float | None = None,
     rate: float = 0.0,
     verifiable: Path | None = None,
+    yes: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
     what: GeneratorFlags = _DEFAULTS,
     broker: BrokerFlags = NO_BROKER,
@@ -89,11 +92,13 @@ def publish(
     verifiable
         Log for `lmstream verify --expected`: a line for each bundle that the broker acknowledged, with digests of the
         rows that a run with these settings of the engine makes of it. Appended to.
+    yes
+        Publish into a topic that holds records of somebody else's. Without it, a terminal is asked.
     as_json
         Print the result as JSON.
     """
     from lmstream.cli.kafka import client_overrides, settings_of
-    from lmstream.lab.publisher import Publisher
+    from lmstream.lab.publisher import Publisher, somebody_elses
 
     if (count is not None and count < 0) or (duration is not None and duration <= 0) or rate < 0:
         raise ConfigError("config.invalid", "--count, --duration and --rate take no negative numbers")
@@ -101,6 +106,8 @@ def publish(
         count = COUNT
     config = engine.load(client_overrides(broker, topic))
     settings = settings_of(config)
+    if not yes:
+        _ask(topic, asyncio.run(somebody_elses(settings)))
     bundles = islice(what.generator().bundles(), count)
     log = _open_log(verifiable)
     began = time.monotonic()
@@ -121,6 +128,19 @@ def publish(
     for error, times in sender.failed.items():
         terminal.say(f"{times:,} bundles were not acknowledged: {terminal.clean(error)}")
     return 1 if sender.failed else 0
+
+
+def _ask(topic: str, found: TopicPartition | None) -> None:
+    """Raise ConfigError unless generated metrics may be mixed with what the topic holds."""
+    if found is None:
+        return
+    what = f"topic {topic} holds records that `publish` did not write (partition {found.partition})"
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        terminal.say(f"{what}: publish generated metrics among them? [y/N]")
+        if sys.stdin.readline().strip().lower() in {"y", "yes"}:
+            return
+    fix = "name another topic, or add --yes to publish generated metrics among them"
+    raise ConfigError("config.invalid", f"{what}: {fix}")
 
 
 def _open_log(path: Path | None) -> BinaryIO | None:

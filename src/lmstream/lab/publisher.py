@@ -16,6 +16,9 @@ from lmstream.verification.expected import DIGEST, Expected, expectation
 if TYPE_CHECKING:
     from lmstream.kafka.settings import Settings
 
+MARK: Final = ("lmstream-publish", b"1")
+"""Header of what is published here: generated, and of no device."""
+_LAST: Final = 10  # records of a partition that are looked at, before its end
 IN_FLIGHT: Final = 1000
 """Bundles sent and not yet acknowledged, at most: some 25 MB."""
 _APPEND_TIME: Final = 1  # Kafka's timestamp type when the broker sets the time
@@ -68,7 +71,7 @@ class Publisher:
         (topic,) = self._settings.topics
         timestamp = int(time.time() * 1000)
         try:
-            placed = await producer.send_and_wait(topic, bundle.payload, timestamp_ms=timestamp)
+            placed = await producer.send_and_wait(topic, bundle.payload, timestamp_ms=timestamp, headers=[MARK])
         except Exception as e:  # noqa: BLE001 - whatever the client raises: this bundle was not acknowledged
             self._fail(f"{type(e).__name__}: {e}")
             return
@@ -117,3 +120,19 @@ class Publisher:
 
     def _fail(self, why: str) -> None:
         self.failed[why] = self.failed.get(why, 0) + 1
+
+
+async def somebody_elses(settings: "Settings") -> TopicPartition | None:
+    """Answer a partition of the one topic of `settings` whose last records were not published here; None when there is
+    none. Raises ConfigError and SourceError."""
+    from lmstream.kafka.lag import ends
+    from lmstream.kafka.log_bounds import log_bounds
+    from lmstream.kafka.range_reader import read_range
+
+    (topic,) = settings.topics
+    begins = {TopicPartition(topic, p): each.begin for p, each in (await log_bounds(settings, topic)).items()}
+    last = {tp: max(begins[tp], end - _LAST) for tp, end in (await ends(settings, begins)).items() if end > begins[tp]}
+    async for record in read_range(settings, topic, {tp.partition: (first, None) for tp, first in last.items()}):
+        if MARK not in record.headers:
+            return record.tp
+    return None
