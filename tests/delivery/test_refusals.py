@@ -68,14 +68,14 @@ def test_a_stream_that_refuses_everything_is_paused_and_buries_nothing_however_l
         assert told == []
         assert (delivery.fatal.kind, delivery.fatal.code) == (Kind.FATAL_CONFIG, UNSURE.code)
         assert sink_error(delivery.fatal).reason == "sink.refused"
-        assert delivery.doubting == (many == 1)
+        assert delivery.undecided == (many == 1)
         assert len(sink.calls) < 4000  # and not hammered
         sink.down = None
         await task
         assert sorted(each.data for each, verdict in told if verdict is None) == sorted(
             each.data for each in PACKS[:many]
         )
-        assert (delivery.fatal, delivery.trouble, delivery.doubting) == (None, None, False)
+        assert (delivery.fatal, delivery.trouble, delivery.undecided) == (None, None, False)
 
     run(main())
 
@@ -184,7 +184,7 @@ def test_a_host_that_pulls_reads_on_while_one_pack_alone_is_refused_and_not_when
         assert list(letters.by_record) == ["t/0/0"]
         sink.down = UNSURE
         pipeline.submit(Batch([record(2, bundle(5)), record(3, bundle(5))]), nobody)
-        await until(lambda: pipeline._sender.fatal and not pipeline._sender.doubting)
+        await until(lambda: pipeline._sender.fatal and not pipeline._sender.undecided)
         assert pipeline.room == 0
         sink.down = None
         await pipeline.drain()
@@ -204,7 +204,7 @@ def test_no_pack_is_ever_judged_without_another_one_taken_since_it_was_first_ref
     for which, what, beside in steps:
         pack = Pack(b"%d" % which, 1)
         answer = {"taken": None, "refused": UNSURE, "down": Failure(Kind.RETRYABLE, "x")}[what]
-        verdict = refusals.weigh(pack, answer, taken, beside=beside)
+        verdict = refusals.judge(pack, answer, taken, beside=beside)
         if what == "refused":
             first.setdefault(which, taken)
             judged = beside or taken > first[which]
@@ -214,11 +214,11 @@ def test_no_pack_is_ever_judged_without_another_one_taken_since_it_was_first_ref
         elif what == "taken":
             taken += 1
             first.pop(which, None)
-        assert refusals.open == len(first)
+        assert refusals.pending == len(first)
 
 
 def test_what_is_remembered_of_refusals_is_bounded():
     refusals = Refusals()
     for n in range(MOST + 100):
-        refusals.weigh(Pack(b"%d" % n, 1), UNSURE, 0, beside=False)
-    assert refusals.open == MOST
+        refusals.judge(Pack(b"%d" % n, 1), UNSURE, 0, beside=False)
+    assert refusals.pending == MOST

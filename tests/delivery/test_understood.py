@@ -256,7 +256,7 @@ def test_the_same_unknown_member_at_many_places_is_one_name():
     for n in range(20):
         out = ToyEngine().fan_out(record(n, bundle(1)))
         out.unknown = (f"$.metrics[{n}].intGauge", f"$.metrics[{n}].odd{n % 3}")
-        flight.encoded(flight.take(record(n, b""), Submission(nobody)), out, 0)
+        flight.encoded(flight.track(record(n, b""), Submission(nobody)), out, 0)
     assert flight.unknown == {
         "$.metrics[0].intGauge": "t/0/0",
         "$.metrics[0].odd0": "t/0/0",

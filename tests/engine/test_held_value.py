@@ -27,7 +27,7 @@ WIDE = Settings(org_id="acme", limits=Limits(record_bytes=40 * MIB))
 def letter_of(value, why=("limits.size", "too large"), **more):
     """The letter of a record that is refused as a whole."""
     flight = InFlight()
-    each = flight.take(record(5, value, **more), Submission(nobody))
+    each = flight.track(record(5, value, **more), Submission(nobody))
     each.why = why
     return letter(each, bound(Limits()))
 

@@ -232,7 +232,7 @@ async def test_the_letter_of_a_record_has_its_headers_whatever_the_client_makes_
 def test_a_letter_keeps_the_bytes_of_a_key_that_is_no_utf8():
     headers = tuple((key.decode(errors="surrogateescape"), text) for key, text in (*BAD[1], ("é".encode(), b"")))
     wanted = Record(topic="lm", partition=1, offset=2, value=b"x", headers=headers)
-    each = InFlight().take(wanted, Submission(nobody))
+    each = InFlight().track(wanted, Submission(nobody))
     each.why = ("decode.json", "no")
     told = decode(encode(letter(each, 1 << 20)))
     assert told.headers == (("\ufffd\ufffdAA", b"1"), ("k", None), ("é", b""))

@@ -39,14 +39,14 @@ def commits_one_too_many(monkeypatch):
     monkeypatch.setattr(OffsetLedger, "committable", lambda self: {tp: n + 1 for tp, n in before(self).items()})
 
 
-def doubt_is_success(monkeypatch):
-    before = Sender._once
+def unknown_is_success(monkeypatch):
+    before = Sender._request
 
-    async def once(self, packs):
+    async def request(self, packs):
         answers = await before(self, packs)
         return [None if each is not None and each.code == "unknown_outcome" else each for each in answers]
 
-    monkeypatch.setattr(Sender, "_once", once)
+    monkeypatch.setattr(Sender, "_request", request)
 
 
 def settles_before_the_letter(monkeypatch):
@@ -89,7 +89,7 @@ def drops_the_new_epoch_while_the_old_one_ends(monkeypatch):
 BUGS = [
     drops_the_new_epoch_while_the_old_one_ends,
     commits_one_too_many,
-    doubt_is_success,
+    unknown_is_success,
     settles_before_the_letter,
     forgets_nothing_at_a_revoke,
     takes_late_settlements,

@@ -104,7 +104,7 @@ def cause(each: InFlightRecord) -> tuple[str, str]:
     return (each.rejected[0] if each.rejected else each.parts[0])[1], each.detail
 
 
-def told(out: FanOut) -> str:
+def what_failed(out: FanOut) -> str:
     """How many points and parts of a record made no row, and of the first the number, the place and the cause."""
     said = []
     if out.rejected:

@@ -26,7 +26,7 @@ class DeadLetterWriter:
     """Writes dead letters until they are durable: a letter that cannot be written is retried, never dropped.
 
     Any number of `deliver` calls may run at once. They share `LETTER_WRITES` places for a write and wait outside of
-    them for their next try, so that some who fail do not keep the others from writing.
+    them for their next attempt, so that some who fail do not keep the others from writing.
     """
 
     def __init__(

@@ -111,7 +111,7 @@ class InFlight:
         self._kinds: set[str] = set()
         self._next = 0
 
-    def take(
+    def track(
         self, record: Record, submission: Submission, epochs: Mapping[TopicPartition, int] = _NO_EPOCHS
     ) -> InFlightRecord:
         """Track one more record. `epochs` has the assignment epoch of its partition, 0 without one."""

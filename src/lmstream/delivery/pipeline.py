@@ -9,18 +9,18 @@ acknowledged. Everything else goes on in background tasks of one event loop:
    acknowledgement, through the Submission that it came with: nobody has to find its owner again.
 2. *Transform.* One task at a time (`_work`) takes records from the queue, as long as the memory budget has room for
    their lines, and makes rows of them. What gives no row goes straight to 5.
-3. *Gather.* Lines wait until they fill a request, or their batch ends; for object sinks until a file of their path is
+3. *Batch.* Lines wait until they fill a request, or their batch ends; for object sinks until a file of their path is
    large or old enough (`tick`). Rows of an hour for which the stream has no partition left wait before that (Waiting).
 4. *Send.* Each set of packs is a task of Sender: requests, retries, concurrency. It tells one verdict for each pack, at
    once, and to one place: `Settlement.judged`.
 5. *Settle.* Settlement subtracts the pack's rows from its records. A record without an open row is acknowledged, if
-   nothing was wrong with it; else it gets one dead letter, is written by DeadLetterQueues, and is acknowledged when
+   nothing was wrong with it; else it gets one dead letter, written by DeadLetterQueues, and is acknowledged when
    that is durable.
 
 The state is: the queue; `InFlight`, which has every record that is not settled, by number; lines gathered; records that
 wait for an hour; packs and letters in their tasks; the budget, which is told of all bytes and asks nobody.
 
-These hold at all times, and the tests with drawn schedules plant faults against each:
+These hold at all times; drawn schedules in the tests try to break them:
 
 * A record is acknowledged once, in `Settlement._settle`, when each of its rows was accepted or is in a durable dead
   letter. Stopping early, at any point, repeats work and loses none.
@@ -42,6 +42,7 @@ from collections.abc import Iterable, KeysView
 from typing import Final
 
 from lmstream.delivery.active_partitions import ActivePartitions
+from lmstream.delivery.batching import Batcher
 from lmstream.delivery.circuit_breaker import BreakerPolicy, CircuitBreakers
 from lmstream.delivery.dead_letter import bound
 from lmstream.delivery.dead_letter_writer import WRITING, DeadLetterQueues, DeadLetterWriter
@@ -54,17 +55,16 @@ from lmstream.delivery.sender import Sender
 from lmstream.delivery.settlement import Settlement
 from lmstream.delivery.snapshot import Snapshot, taken
 from lmstream.delivery.tasks import Tasks
-from lmstream.delivery.transform import Gather, Transform
+from lmstream.delivery.transform import Transform
 from lmstream.delivery.waiting import Waiting
 from lmstream.engine import Engine
 from lmstream.interfaces import Batch, Clock, DeadLetterSink, Load, PoisonGuard, Sink, Sleep
 from lmstream.model import Pack, Record, TopicPartition
 
-BREATH: Final = 256 * 1024
+YIELD_BYTES: Final = 256 * 1024
 """Bytes of payload between two pauses for the other tasks: some milliseconds of transforming."""
 
 _SENDING: Final = "sending packs"
-_TRANSFORMING: Final = "transforming records"
 
 
 class Pipeline:
@@ -92,7 +92,7 @@ class Pipeline:
         self._budget = MemoryBudget(budget, RESERVE if sink.limits.base64 else 0.0)
         self._flight, self._queue = InFlight(self._budget), RecordQueue(self._budget)
         self.counts = self._flight.counts
-        self._transform, self._gather = Transform(engine, sink.limits, guard), Gather(sink.limits, roll)
+        self._transform, self._batcher = Transform(engine, sink.limits, guard), Batcher(sink.limits, roll)
         active = ActivePartitions(policy.partitions, policy.partition_seconds, bounded=sink.limits.partitions)
         self._waiting = Waiting(active, policy.partition_seconds)
         self._sender = Sender(
@@ -116,7 +116,7 @@ class Pipeline:
     def room(self) -> int:
         """Bytes of payload to read now; 0 or less: read nothing."""
         sender = self._sender
-        paused = self._settlement.breakers.tripped or (None if sender.doubting else sender.fatal)
+        paused = self._settlement.breakers.tripped or (None if sender.undecided else sender.fatal)
         return self._budget.room if paused is None and self._tasks.error is None else 0
 
     @property
@@ -160,11 +160,11 @@ class Pipeline:
         if self._closed:
             raise RuntimeError("the pipeline is closed")
         submission = Submission(settled, deadline)
-        take, epochs = self._flight.take, batch.epochs
-        self._queue.extend([take(record, submission, epochs) for record in batch.records])
+        track, epochs = self._flight.track, batch.epochs
+        self._queue.extend([track(record, submission, epochs) for record in batch.records])
         if batch.records and not self._working:
             self._working = True
-            self._tasks.spawn(self._work(), _TRANSFORMING)
+            self._tasks.spawn(self._work(), "transforming records")
         return submission
 
     def tick(self) -> None:
@@ -174,17 +174,17 @@ class Pipeline:
         if self._closed:
             return
         now = self._clock()
-        self._launch(self._gather.due(now))
+        self._launch(self._batcher.due(now))
         if self._waiting:
             for each, cuts in self._waiting.due(now):
-                self._launch(self._gather.add(each, cuts, now))
-            self._launch(self._gather.cut())
+                self._launch(self._batcher.add(each, cuts, now))
+            self._launch(self._batcher.cut())
             self._tasks.changed.set()
 
     def flush(self) -> None:
         """Send what is gathered by path, whatever its age: its bytes are wanted."""
         if not self._closed:
-            self._launch(self._gather.flush())
+            self._launch(self._batcher.flush())
 
     async def drain(self, partitions: Iterable[TopicPartition] | None = None) -> None:
         """Flush, and wait until everything (or everything of some partitions) is settled. Bound it by asyncio.timeout;
@@ -199,7 +199,7 @@ class Pipeline:
                 return
             # While records wait, their rows may still join what is gathered: fewer, larger objects.
             if wanted is not None or not self._queue:
-                self._launch(self._gather.flush())
+                self._launch(self._batcher.flush())
             if not self._tasks and not self._waiting:
                 return
             await self.changed()
@@ -226,12 +226,11 @@ class Pipeline:
             self._settlement.give_back(each)
         self._waiting.remove()
         self._settlement.letters.clear()
-        self._gather.clear()
+        self._batcher.clear()
         self._tasks.error = None
 
     async def close(self) -> None:
-        """Cancel all deliveries and close dead letters and sink. What is not settled stays so. Raises what they
-        raise."""
+        """Cancel all deliveries, close dead letters and sink. What is not settled stays so. Raises what they raise."""
         self._closed = True
         await self._cancel()
         try:
@@ -253,10 +252,10 @@ class Pipeline:
                     continue
                 self._make(queue.take())
                 worked += first.payload + 1024
-                if worked >= BREATH:
+                if worked >= YIELD_BYTES:
                     worked = 0
                     await self._sleep(0)
-            self._launch(self._gather.cut())
+            self._launch(self._batcher.cut())
         finally:
             self._working = False
 
@@ -266,11 +265,11 @@ class Pipeline:
 
     def _makes_room(self) -> bool:
         """Send what is gathered, so that its bytes come free; whether anything is under way that will free some."""
-        self._launch(self._gather.cut())
+        self._launch(self._batcher.cut())
         if not self._tasks.any_of(_SENDING, WRITING):
             # All of the budget is gathered lines: only their age would free it.
-            self._launch(self._gather.flush())
-        # Without any, a deadline ended all tries: what waits is given back.
+            self._launch(self._batcher.flush())
+        # Without any, a deadline ended all attempts: what waits is given back.
         return self._tasks.any_of(_SENDING, WRITING) or bool(self._waiting)
 
     def _make(self, each: InFlightRecord) -> None:
@@ -287,7 +286,7 @@ class Pipeline:
         if self._settlement.transformed(each, out, sum(len(data) for _, data, _ in cuts)):
             now = self._clock()
             if not self._waiting.holds(each, cuts, out, now):
-                self._launch(self._gather.add(each, cuts, now))
+                self._launch(self._batcher.add(each, cuts, now))
 
     def _launch(self, packs: list[Pack]) -> None:
         if packs:

@@ -21,11 +21,11 @@ class Refusals:
         self._refused: dict[bytes, int] = {}  # digest of a pack to the number of packs taken before it was refused
 
     @property
-    def open(self) -> int:
+    def pending(self) -> int:
         """Packs that wait for another one to be taken."""
         return len(self._refused)
 
-    def weigh(self, pack: Pack, answer: Failure | None, taken: int, *, beside: bool) -> Failure | None:
+    def judge(self, pack: Pack, answer: Failure | None, taken: int, *, beside: bool) -> Failure | None:
         """What an answer means. `taken` packs were taken until now; `beside` is whether one was in the same answer."""
         if answer is None or answer.kind is not Kind.PERMANENT or not answer.unsure:
             if self._refused and (answer is None or answer.kind is Kind.PERMANENT):

@@ -34,11 +34,11 @@ class DeliveryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     backoff_base: Annotated[float, Meta(gt=0)] = 0.1
     """Seconds: the first retry waits a random part of this, each further one of the double."""
     backoff_max: Annotated[float, Meta(gt=0)] = 30.0
-    """Seconds no wait is longer than; also the wait between tries while the configuration is wrong."""
+    """Seconds no wait is longer than; also the wait between attempts while the configuration is wrong."""
 
 
 def backoff(policy: DeliveryPolicy, attempt: int, random: Random) -> float:
-    """Seconds to wait before try `attempt` + 1 (full jitter: many senders must not come back together)."""
+    """Seconds to wait before attempt `attempt` + 1 (full jitter: many senders must not come back together)."""
     # 2.0 ** 64 times any base is beyond any maximum, and a float still holds it.
     return random() * min(policy.backoff_max, policy.backoff_base * 2.0 ** min(attempt, 64))
 
@@ -57,7 +57,7 @@ async def attempt_once(work: Awaitable[T], seconds: float | None) -> T | Failure
     except TimeoutError as e:
         return unknown_outcome(str(e) or f"no answer within {seconds} s")
     except asyncio.CancelledError:
-        # Clients leak this when a connection dies under them. Only a cancellation of ours may end the tries.
+        # Clients leak this when a connection dies under them. Only a cancellation of ours may end the attempts.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise

@@ -35,8 +35,8 @@ THROTTLING: Final = frozenset(
 """Codes that mean: slower. The service's own words, and the only ones that lower the concurrency."""
 
 
-class _Call(Struct):
-    """What the requests of one `deliver` share."""
+class _Delivery(Struct):
+    """One call of `deliver`: what its requests share."""
 
     packs: list[Pack | None]
     """None once its verdict is final: one pack that is tried on and on must not hold the others in memory."""
@@ -82,19 +82,19 @@ class Sender:
         return self._limiter.width
 
     @property
-    def doubting(self) -> bool:
+    def undecided(self) -> bool:
         """Whether one pack alone is refused by words that may be about the stream: the next one tells which it is."""
-        return self.fatal is not None and self.fatal.unsure and self._refusals.open == 1
+        return self.fatal is not None and self.fatal.unsure and self._refusals.pending == 1
 
     async def deliver(self, packs: Sequence[Pack], on_verdict: Verdict, deadline: float | None = None) -> None:
         """Deliver packs, and tell the verdict on each.
 
         Without a deadline a pack is tried until it is delivered or refused for good, or until this is cancelled. With a
-        deadline (by `clock`), no request starts that could end after it, a fatal-config answer stops all tries, and
+        deadline (by `clock`), no request starts that could end after it, a fatal-config answer stops all attempts, and
         what is then neither delivered nor refused is given up.
         """
         sizes = [len(request) for request in requests(packs, self._sink.limits)]
-        call = _Call(list(packs), [NOT_TRIED] * len(packs), deadline, on_verdict)
+        call = _Delivery(list(packs), [NOT_TRIED] * len(packs), deadline, on_verdict)
         del packs
         start = 0
         async with asyncio.TaskGroup() as group:
@@ -103,7 +103,7 @@ class Sender:
                 start += size
         if deadline is None:
             return
-        await self._ask_again(call)
+        await self._retry_refused(call)
         for pack, verdict in zip(call.packs, call.verdicts, strict=True):
             if pack is not None:
                 on_verdict(pack, verdict)
@@ -112,8 +112,8 @@ class Sender:
         """Close the sink. Raises what it raises."""
         await self._sink.close()
 
-    async def _ask_again(self, call: _Call) -> None:
-        """Before a deadline: packs that were refused, when others were taken since, are asked about once more."""
+    async def _retry_refused(self, call: _Delivery) -> None:
+        """Before a deadline: packs that were refused, when others were taken since, are sent once more."""
         taken = self.counts.packs
         todo = [
             (at, each)
@@ -127,7 +127,7 @@ class Sender:
                 start += len(request)
 
     async def _send(  # noqa: C901 - one request's life, read top to bottom
-        self, call: _Call, todo: list[int]
+        self, call: _Delivery, todo: list[int]
     ) -> None:
         """See one request through: what fails retryably is sent again, alone."""
         attempt = 0
@@ -137,9 +137,9 @@ class Sender:
                     return
                 self.counts.retried_packs += len(todo) if attempt else 0
                 began = self._clock()
-                answers = await self._once([each for at in todo if (each := call.packs[at]) is not None])
+                answers = await self._request([each for at in todo if (each := call.packs[at]) is not None])
                 self.durations.add(self._clock() - began)
-            answers = self._weighed(call, todo, answers)
+            answers = self._judged(call, todo, answers)
             self._count(answers, entered)
             wait = 0.0
             again = []
@@ -177,27 +177,27 @@ class Sender:
             todo = again
             attempt += 1
 
-    def _weighed(self, call: _Call, todo: list[int], answers: Sequence[Failure | None]) -> Sequence[Failure | None]:
+    def _judged(self, call: _Delivery, todo: list[int], answers: Sequence[Failure | None]) -> Sequence[Failure | None]:
         """The answers, with refusals that may be the stream's told from those of packs."""
-        if not self._refusals.open and not any(each is not None and each.unsure for each in answers):
+        if not self._refusals.pending and not any(each is not None and each.unsure for each in answers):
             return answers
         taken, beside = self.counts.packs, any(each is None for each in answers)
         return [
-            self._refusals.weigh(pack, answer, taken, beside=beside) if (pack := call.packs[at]) else answer
+            self._refusals.judge(pack, answer, taken, beside=beside) if (pack := call.packs[at]) else answer
             for at, answer in zip(todo, answers, strict=True)
         ]
 
-    def _body(self, call: _Call, todo: list[int]) -> int:
+    def _body(self, call: _Delivery, todo: list[int]) -> int:
         limits = self._sink.limits
         if not limits.base64:
             return 0
         return sum(request_size(each, limits) for at in todo if (each := call.packs[at]) is not None)
 
-    def _too_late(self, call: _Call, wait: float) -> bool:
+    def _too_late(self, call: _Delivery, wait: float) -> bool:
         return call.deadline is not None and self._clock() + wait + self._policy.timeout > call.deadline
 
-    async def _once(self, packs: Sequence[Pack]) -> Sequence[Failure | None]:
-        """Make one request. Whatever goes wrong, every pack has an answer, and doubt is never taken for success."""
+    async def _request(self, packs: Sequence[Pack]) -> Sequence[Failure | None]:
+        """Make one request. Whatever goes wrong, every pack has an answer, and an unknown outcome is no success."""
         seconds = None if self._sink.limits.uncut else self._policy.timeout
         answers = await attempt_once(self._sink.write(packs), seconds)
         if isinstance(answers, Failure):
@@ -232,7 +232,7 @@ class Sender:
 
     def _note(self, failures: Sequence[Failure]) -> None:
         if failures and all(each.kind is Kind.PERMANENT and not each.unsure for each in failures):
-            self.trouble = None  # the sink answers; what it refuses for good is nobody's trouble any more
+            self.trouble = None  # the sink answers; what it refuses for good is not retried
         for each in failures:
             if each.kind is not Kind.PERMANENT:
                 self.trouble = each

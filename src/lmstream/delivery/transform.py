@@ -1,17 +1,15 @@
-"""Records into packs: what one becomes, or why it becomes nothing, and the lines gathered until they travel."""
+"""Rows of one record: what it becomes, or why it becomes nothing."""
 
 from typing import Final
 
 from msgspec import structs
 
-from lmstream.delivery.dead_letter import told
-from lmstream.delivery.in_flight import InFlightRecord, Submission
-from lmstream.delivery.packing import Chunk, pack
-from lmstream.delivery.rolling import Roller, RollPolicy
+from lmstream.delivery.dead_letter import what_failed
+from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.engine import Engine, FanOut
 from lmstream.errors import DecodeError
 from lmstream.interfaces import PARTS, Limits, PoisonGuard
-from lmstream.model import KILLS, Pack
+from lmstream.model import KILLS
 
 DEATHS: Final = 3
 """Processes that a record may kill; then it is dead-lettered without its value, untouched."""
@@ -34,14 +32,14 @@ class Transform:
         """What a record becomes; None, with `why` set, when nothing can."""
         guard = self._guard
         if guard is None:
-            return self._made(each)
+            return self._transform(each)
         if guard.deaths(each.record) >= DEATHS:
             size = each.record.size
             each.why = (KILLS, f"{DEATHS} processes died while they transformed its {size:,} bytes, left out here")
             return None
         guard.enter(each.record)
         try:
-            return self._made(each)
+            return self._transform(each)
         finally:
             guard.leave()
 
@@ -50,7 +48,7 @@ class Transform:
         if self._guard is not None:
             self._guard.close()
 
-    def _made(self, each: InFlightRecord) -> tuple[FanOut, list[Cut]] | None:
+    def _transform(self, each: InFlightRecord) -> tuple[FanOut, list[Cut]] | None:
         limits = self._limits
         try:
             out = self.engine.fan_out(each.record)
@@ -77,52 +75,9 @@ class Transform:
                 raise RuntimeError(f"{each.record.coordinates}: {what}")
         if out.rejected or out.parts:
             each.names = self.engine.settings.field_names
-            each.detail = told(out)
+            each.detail = what_failed(out)
         if len(out.parts) > PARTS:
             # None of it may land: its replay could not tell what is new from what has an ordinal already.
             each.why = (out.parts[0].reason, f"more than {PARTS:,}, so all of the record is refused: {each.detail}")
             return None
         return out, cuts
-
-
-class Gather:
-    """Lines that wait for their pack: a request's worth of one batch, or, for object sinks, by path across batches."""
-
-    def __init__(self, limits: Limits, roll: RollPolicy) -> None:
-        self._limits = limits
-        # Lines launched together: what one request holds. Delivery starts while the rest is transformed.
-        self._slice = limits.request_bytes * 3 // 4 if limits.base64 else limits.request_bytes
-        self._roller = Roller(roll, limits) if limits.by_path else None
-        self._chunks: list[Chunk] = []
-        self._size = 0
-        self._submission: Submission | None = None
-
-    def add(self, each: InFlightRecord, cuts: list[Cut], now: float) -> list[Pack]:
-        """Gather the lines of one record; answer packs that are ready by that."""
-        if self._roller is not None:
-            for path, data, rows in cuts:
-                self._roller.add(path, data, rows, each.number, now)
-            return self._roller.due(now)
-        ready = self.cut() if each.submission is not self._submission or self._size + each.lines > self._slice else []
-        self._submission = each.submission
-        self._size += each.lines
-        self._chunks += [(each.number, data, rows) for _, data, rows in cuts]
-        return ready
-
-    def cut(self) -> list[Pack]:
-        """Answer what is not gathered by path: it waits for the end of its batch only."""
-        chunks, self._chunks, self._size = self._chunks, [], 0
-        return pack(chunks, self._limits)
-
-    def due(self, now: float) -> list[Pack]:
-        """Answer what is old enough."""
-        return [] if self._roller is None else self._roller.due(now)
-
-    def flush(self) -> list[Pack]:
-        """Answer what is gathered by path, whatever its age."""
-        return [] if self._roller is None else self._roller.flush_all()
-
-    def clear(self) -> None:
-        """Forget all of it."""
-        self.cut()
-        self.flush()
