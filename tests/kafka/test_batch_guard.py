@@ -9,9 +9,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstream.kafka.batch_guard import HEADER, Raw, TooLargeError, UnreadableError, inflated
-from lmstream.kafka.batch_opening import Opened
-from lmstream.kafka.fetch_guard import SMALL, carried, guarded
+from lmstream.kafka._batch_guard import HEADER, Raw, TooLargeError, UnreadableError, inflated
+from lmstream.kafka._batch_opening import Opened
+from lmstream.kafka._fetch_guard import SMALL, carried, guarded
 from lmstream.model import CLOSED, UNREADABLE, TopicPartition
 from support.record_batches import batch, signed
 

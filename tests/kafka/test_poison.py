@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from lmstream.dead_letters.form import decode, encode
 from lmstream.delivery.dead_letter import letter
 from lmstream.delivery.in_flight import InFlight, Submission
-from lmstream.kafka.response_bound import ResponseBound
+from lmstream.kafka._response_bound import ResponseBound
 from lmstream.lab import MockKafka
 from lmstream.model import KILLS, UNREADABLE, Record, TopicPartition
 from lmstream.sources import confluent, kafka
@@ -155,7 +155,7 @@ async def test_a_damaged_batch_is_passed_over_with_a_letter_of_its_bytes_when_th
 
 @pytest.mark.parametrize("module", MODULES[:1])
 async def test_what_the_wire_damaged_once_is_fetched_again_and_nobody_hears_of_it(module, monkeypatch, caplog):
-    from lmstream.kafka import fetch_guard
+    from lmstream.kafka import _fetch_guard as fetch_guard
 
     seen = []
     inner = fetch_guard.guarded
@@ -177,7 +177,7 @@ async def test_what_the_wire_damaged_once_is_fetched_again_and_nobody_hears_of_i
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("module", MODULES[:1])
 async def test_a_held_partition_goes_on_by_itself_when_it_can_be_read_again(module, monkeypatch):
-    from lmstream.kafka import fetch_guard
+    from lmstream.kafka import _fetch_guard as fetch_guard
 
     broken = True
     inner = fetch_guard.guarded
@@ -200,7 +200,7 @@ async def test_a_held_partition_goes_on_by_itself_when_it_can_be_read_again(modu
 
 @pytest.fixture
 def hasty(monkeypatch):
-    from lmstream.kafka import record_reader
+    from lmstream.kafka import _record_reader as record_reader
 
     monkeypatch.setattr(record_reader, "_AGAIN", 0.05)
     monkeypatch.setattr(record_reader, "_LATER", 0.5)

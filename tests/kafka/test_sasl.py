@@ -11,7 +11,8 @@ from botocore.credentials import Credentials
 
 from apache_kafka.iam import problem
 from lmstream.errors import ConfigError, SourceError
-from lmstream.kafka import msk_iam, oauth
+from lmstream.kafka import _msk_iam as msk_iam
+from lmstream.kafka import _oauth as oauth
 from lmstream.kafka.sasl import Sasl
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.tls import Tls

@@ -21,9 +21,9 @@ from aiokafka.errors import (
 
 from lmstream.delivery.tasks import end
 from lmstream.errors import ConfigError, LmstreamError, SourceError
+from lmstream.kafka._response_bound import ResponseBound
 from lmstream.kafka.connection_probe import any_of, probe
 from lmstream.kafka.group.lost import LostError
-from lmstream.kafka.response_bound import ResponseBound
 from lmstream.kafka.sasl_probe import probe_sasl_any
 from lmstream.kafka.settings import Settings, addresses, client_settings
 from lmstream.kafka.tls import Tls

@@ -10,9 +10,9 @@ from aiokafka import TopicPartition as KafkaPartition
 from msgspec import Struct
 
 from lmstream.kafka import connection
+from lmstream.kafka._aiokafka_internals import positions, readable_end
+from lmstream.kafka._record_reader import RecordReader
 from lmstream.kafka.admin import admin, committed, retentions
-from lmstream.kafka.aiokafka_internals import positions, readable_end
-from lmstream.kafka.record_reader import RecordReader
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.tls import Tls
 from lmstream.model import TopicPartition

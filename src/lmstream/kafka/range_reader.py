@@ -11,8 +11,8 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka import connection
-from lmstream.kafka.aiokafka_internals import readable_end
-from lmstream.kafka.record_reader import RecordReader
+from lmstream.kafka._aiokafka_internals import readable_end
+from lmstream.kafka._record_reader import RecordReader
 from lmstream.kafka.settings import Settings
 from lmstream.model import Record
 from lmstream.settings import MIB

@@ -12,7 +12,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from lmstream.errors import ConfigError, LmstreamError, SourceError
-from lmstream.kafka import certificates, msk_iam, oauth
+from lmstream.kafka import _msk_iam as msk_iam
+from lmstream.kafka import _oauth as oauth
+from lmstream.kafka import certificates
 from lmstream.kafka.certificates import AWSSM
 from lmstream.kafka.settings import KafkaConnection, addresses
 

@@ -10,12 +10,12 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 
 from lmstream.errors import LmstreamError, coded
 from lmstream.kafka import connection
-from lmstream.kafka.aiokafka_internals import fence, generation, positions
+from lmstream.kafka._aiokafka_internals import fence, generation, positions
+from lmstream.kafka._record_reader import RecordReader
 from lmstream.kafka.group.guarded_reader import reader_for
 from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import Member, OffsetsGoneError
 from lmstream.kafka.group.supervisor import Supervisor
-from lmstream.kafka.record_reader import RecordReader
 from lmstream.model import Record, TopicPartition
 
 _NOWHERE: Final = KafkaPartition("", -1)  # asking for it takes nothing, and tells the group that we are alive

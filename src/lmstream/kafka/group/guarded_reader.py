@@ -13,10 +13,10 @@ from msgspec import Struct
 from lmstream.delivery.tasks import end
 from lmstream.errors import LmstreamError, coded
 from lmstream.kafka import connection
-from lmstream.kafka.aiokafka_internals import positions, readable_end
+from lmstream.kafka._aiokafka_internals import positions, readable_end
+from lmstream.kafka._record_reader import RecordReader
 from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.supervisor import Supervisor
-from lmstream.kafka.record_reader import RecordReader
 from lmstream.model import Record, TopicPartition
 
 _WAIT: Final = 0.05  # seconds a look may take: the client beside it waits for it

@@ -25,7 +25,7 @@ from lmstream.kafka.tls import Tls
 from lmstream.model import TopicPartition
 
 if TYPE_CHECKING:
-    from lmstream.kafka.record_reader import DamagedBatch, Journal
+    from lmstream.kafka._record_reader import DamagedBatch, Journal
 
 _WAIT: Final = 0.2  # seconds a poll takes at most while a new member is not due yet
 _THROTTLED: Final = 1.0  # seconds that an answer is held back from which on it is worth a word

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 
-from lmstream.kafka.batch_guard import HEADER, Raw, TooLargeError, UnreadableError, inflated
+from lmstream.kafka._batch_guard import HEADER, Raw, TooLargeError, UnreadableError, inflated
 from lmstream.model import CLOSED, UNREADABLE, Record, TopicPartition
 from lmstream.settings import MIB
 

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from lmstream.errors import coded
 from lmstream.interfaces import Load
-from lmstream.kafka.batch_guard import Raw
-from lmstream.kafka.batch_opening import Opened, closed, damaged, record_of
-from lmstream.kafka.fetch_guard import Guard, carried
+from lmstream.kafka._batch_guard import Raw
+from lmstream.kafka._batch_opening import Opened, closed, damaged, record_of
+from lmstream.kafka._fetch_guard import Guard, carried
 from lmstream.kafka.group.lost import log
 from lmstream.kafka.heap import trimmer
 from lmstream.model import KILLS, Record, TopicPartition

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from lmstream.kafka.batch_guard import HEADER, TRANSACTIONAL, Raw, batches
+from lmstream.kafka._batch_guard import HEADER, TRANSACTIONAL, Raw, batches
 from lmstream.settings import KIB, MIB
 
 SMALL: Final = 1 * MIB
