@@ -10,10 +10,10 @@ import pytest
 
 from lmstream import Engine, Record, Settings
 from lmstream.dead_letters.form import encode
-from lmstream.errors import ConfigError, SourceError
+from lmstream.errors import ConfigError, DecodeError, SourceError
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
-from lmstream.verification import Expected, expectation, log_entries, verify
+from lmstream.verification import Checker, Expected, expectation, log_entries, verify
 
 
 @pytest.fixture
@@ -195,3 +195,32 @@ def test_a_row_of_an_older_contract_is_right_and_counted(tmp_path):
 def test_digests_that_do_not_fit_their_points_are_refused():
     with pytest.raises(ValueError, match="11 bytes of digests of 1 rows"):
         Expected(topic="t", partition=0, offset=0, timestamp=1, bundle_id="b", points=1, digests=b"x" * 11)
+
+
+def test_each_record_and_each_point_is_in_exactly_one_term_of_a_sum():
+    engine = Engine(Settings(org_id="acme"))
+    stale = {"timeUnixNano": "1700000000000000000", "flags": 1}
+    last = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": "m", "gauge": {"dataPoints": [stale]}}]}]}]}
+    made = [each.payload for each in islice(Generator(instances=3, chaos=0.3, poison=0.1, seed=3).bundles(), 60)]
+    values = [*made, None, None, b"{}", json.dumps(last).encode()]
+    checker, points = Checker(), {"rows": 0, "skipped": 0, "rejected": 0}
+    records = dict.fromkeys(("understood", "empty", "tombstones", "undecodable"), 0)
+    for n, value in enumerate(values):
+        record = Record(topic="t", partition=0, offset=n, timestamp=5, value=value)
+        checker.expect(expectation(engine, record, ""))
+        try:
+            out = engine.fan_out(record)
+        except DecodeError:
+            records["undecodable"] += 1
+            continue
+        records["tombstones" if value is None else "understood" if out.points else "empty"] += 1
+        points["rows"] += out.rows
+        points["rejected"] += len(out.rejected)
+        points["skipped"] += sum(n for why, n in out.skipped.items() if why != "record.tombstone")
+    t = checker.report().total
+    assert records == {name: getattr(t, name) for name in records}
+    assert min(records.values()) > 0
+    assert points == {"rows": t.expected, "skipped": t.skipped, "rejected": t.rejected}
+    assert min(points.values()) > 0
+    assert t.bundles == sum(records.values()) == len(values)
+    assert t.points == sum(points.values())

@@ -38,6 +38,8 @@ def show(report: Report) -> None:
             print(f"{kind}: {terminal.clean(name)}")
         if count > len(names) > 0:
             print(f"{kind}: and {count - len(names):,} more")
+    for line in report.sums:
+        print(line)
     print(report.verdict)
     if not report.ok:
         terminal.say(more(REASONS["verify.failed"].code))

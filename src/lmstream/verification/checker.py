@@ -54,6 +54,8 @@ class Checker:
         if place == len(self._places):
             self._places.append((record.topic, record.partition))
             self._tallies[place] = Tally()
+        if closed:
+            self._count(record, self._tallies[place])
         start = len(self._flags)
         self._index[key] = len(self._offset)
         self._place.append(place)
@@ -77,6 +79,23 @@ class Checker:
                 self._lines[start + ordinal], self._paths[start + ordinal] = pair
         for ordinal in record.rejected:
             self._flags[start + ordinal] = _OWED
+
+    @staticmethod
+    def _count(record: Expected, tally: Tally) -> None:
+        """Count where a record and its points go."""
+        tally.bundles += 1
+        if record.poison:
+            tally.undecodable += 1
+        elif record.tombstone:
+            tally.tombstones += 1
+        elif not record.points:
+            tally.empty += 1
+        else:
+            tally.understood += 1
+            tally.points += record.points
+            tally.expected += record.points - len(record.absent)
+            tally.rejected += len(record.rejected)
+            tally.skipped += len(record.absent) - len(record.rejected)
 
     def found(self, line: bytes, path: int | None = None, where_from: str = "") -> None:
         """One line that landed: under a path with this digest (None: not judged), in an object of this name."""
@@ -153,10 +172,8 @@ class Checker:
             if self._open[bundle]:
                 self._judge_open(bundle, tally, reached)
                 continue
-            tally.bundles += 1
             for ordinal in range(max(self._points[bundle], 1)):
                 flags = self._flags[start + ordinal]
-                tally.expected += flags & _EXPECTED
                 tally.changed += bool(flags & _CHANGED)
                 tally.misplaced += bool(flags & _MISPLACED)
                 tally.older_contract += bool(flags & _OLDER)

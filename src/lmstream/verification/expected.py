@@ -42,6 +42,8 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     """Paths of parts in which points could not be counted: a dead letter must name each."""
     poison: str = ""
     """Why the record is no bundle."""
+    tombstone: bool = False
+    """Whether the record has no value."""
     digests: bytes = b""
     """DIGEST bytes for each row in the order of ordinals: of its line, and of its path. Empty: rows are judged by their
     ids alone."""
@@ -75,11 +77,19 @@ def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
         for line in group.data.splitlines()
     }
     rejected = tuple(n for n, _ in out.rejected)
-    points = max([*rows, *rejected], default=-1) + 1
+    points = max(out.points, *(n + 1 for n in rejected), 0)
     absent = tuple(n for n in range(points) if n not in rows)
     parts = tuple(part.path for part in out.parts)
     digests = b"".join(rows[n] for n in sorted(rows))
-    return msgspec.structs.replace(whole, points=points, absent=absent, rejected=rejected, parts=parts, digests=digests)
+    return msgspec.structs.replace(
+        whole,
+        points=points,
+        absent=absent,
+        rejected=rejected,
+        parts=parts,
+        digests=digests,
+        tombstone=record.value is None,
+    )
 
 
 def log_entries(path: Path, say: Callable[[str], None] = log.warning) -> Iterator[Expected]:

@@ -12,7 +12,23 @@ class Tally(Struct, kw_only=True, rename="camel"):
     """Counts of rows, of one partition or of all."""
 
     bundles: int = 0
+    """Records: the sum of the four that follow."""
+    understood: int = 0
+    """Bundles with data points."""
+    empty: int = 0
+    """Bundles without any."""
+    tombstones: int = 0
+    """Records without a value."""
+    undecodable: int = 0
+    """Records that are no bundle."""
+    points: int = 0
+    """Data points of understood records: the sum of the three that follow."""
     expected: int = 0
+    """Rows."""
+    skipped: int = 0
+    """Points that make no row on purpose."""
+    rejected: int = 0
+    """Points that are wrong; a dead letter must name them."""
     landed: int = 0
     """Expected rows that landed at least once."""
     lost: int = 0
@@ -65,6 +81,17 @@ class Report(Struct, kw_only=True, rename="camel"):
     """Some of what was expected has no digests: bytes and paths of its rows were not compared."""
     malformed: int = 0
     """Landed lines without a row id."""
+
+    @property
+    def sums(self) -> tuple[str, str]:
+        """Where each record and each data point went, in two lines."""
+        t = self.total
+        records = f"{t.understood:,} understood + {t.empty:,} empty + {t.tombstones:,} tombstones"
+        points = f"{t.expected:,} rows + {t.skipped:,} skipped + {t.rejected:,} rejected"
+        return (
+            f"records: {t.bundles:,} = {records} + {t.undecodable:,} undecodable",
+            f"points of understood records: {t.points:,} = {points}",
+        )
 
     @property
     def verdict(self) -> str:

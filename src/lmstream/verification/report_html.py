@@ -33,8 +33,9 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
     if good:
         word = "Nothing is lost, by ids only" if report.ids_only else "Nothing is lost"
         word = word if report.settled else "Not settled"
+    bad = f", {total.letters:,} bad records, parts and points are in dead letters" if report.letters_checked else ""
     sentence = (
-        f"{total.landed:,} of {total.expected:,} expected rows landed, {total.dead_lettered:,} are in dead letters"
+        f"{total.landed:,} of {total.expected:,} expected rows landed{bad}"
         if good
         else f"{total.lost:,} rows lost, {total.changed:,} changed, {total.misplaced:,} misplaced, {total.phantom:,}"
         f" unexpected, {total.in_error_prefix:,} in the error prefix, {total.letters_missing:,} dead letters missing"
@@ -69,6 +70,7 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
         )
         if count
     )
+    letters += "".join(f"<li>{line[0].upper()}{line[1:]}.</li>" for line in report.sums)
     at = at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     style = Path(__file__).with_name("report.css").read_text("utf-8")
     return f"""<!doctype html>
