@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lmstream.model import TopicPartition
+from lmstream.model import Status, TopicPartition
 from lmstream.runtime import OffsetLedger
 
 TP = TopicPartition("t", 0)
@@ -204,3 +204,12 @@ def test_a_hundred_thousand_records_cost_a_constant_each():
         ledger.settled(TP, 1, offset)
     assert ledger.committable() == {TP: 100_000}
     assert ledger.held == 0
+
+
+def test_what_is_pending_is_never_acknowledged():
+    ledger = OffsetLedger()
+    ledger.assign(TP, 1)
+    ledger.opened(TP, 1, 5)
+    with pytest.raises(ValueError, match="pending"):
+        ledger.settled(TP, 1, 5, Status.PENDING)
+    assert (ledger.committable(), ledger.in_flight, ledger.balanced) == ({}, 1, True)

@@ -85,7 +85,7 @@ class Host:
         try:
             outcome = await process(self._pipeline, Batch(event.records), deadline)
         finally:
-            unburied = await faulty
+            letters_failure = await faulty
         places: list[answers.Place] = [
             (record.tp, record.offset)
             for record, status in zip(event.records, outcome.statuses, strict=True)
@@ -93,11 +93,11 @@ class Host:
         ]
         failures = list(outcome.failures)
         numbers = {name: number - before[name] for name, number in self._numbers().items()}
-        if unburied is None:
+        if letters_failure is None:
             numbers["lmstream_dead_letters_total"] += len(event.faulty)
         else:
             places += [(each.tp, each.offset) for each in event.faulty]
-            failures.append(unburied)
+            failures.append(letters_failure)
         if places and seconds < self._policy.timeout:
             failures = [failure for failure in failures if failure.code != NOT_TRIED.code]
             failures.insert(0, self._no_time(seconds))
