@@ -252,7 +252,7 @@ class Bundle(Struct, gc=False):
     lost: tuple[LostPart, ...] = ()
     """Parts in which no points could be counted."""
     unknown: tuple[str, ...] = ()
-    """Path of the first ten members that OTLP metrics do not know, of parts that gave no point."""
+    """Path of the first ten fields that OTLP metrics do not define, of parts that gave no point."""
 
 
 class Codec(Protocol):

@@ -100,7 +100,7 @@ def _make_the_topic(three, capsys):
     assert (configs["retention.ms"], configs["max.message.bytes"]) == ("172800000", "1048588")
     capsys.readouterr()
     assert main([*topic, "--yes"]) == 0
-    assert "lm.metrics.otlp is as asked" in capsys.readouterr().err
+    assert "lm.metrics.otlp is as requested" in capsys.readouterr().err
     assert main([*bare, "--partitions", "3", "--retention", "24h", "--message-bytes", "2000000", "--yes"]) == 0
     until(lambda: ask(three, lambda admin: admin.topic(TOPIC))[0] == 3, "three partitions")
     configs = ask(three, lambda admin: admin.topic(TOPIC))[2]

@@ -92,6 +92,9 @@ async def test_who_is_not_let_in_is_told_so(ours, topic, module, tmp_path):
         *("run", "--bootstrap", ours.bootstrap, "--ca", ours.certificates.ca, "--topic", topic, "--org", "acme"),
         *("--source", module.__name__.rpartition(".")[2], "--landed", tmp_path / "a", "--dead-letters", tmp_path / "b"),
     )
-    assert (code, "LMS-3" in err, "wants a client certificate" in err, "Traceback" in err) == (1, True, True, False), (
-        err
-    )
+    assert (code, "LMS-3" in err, "requires a client certificate" in err, "Traceback" in err) == (
+        1,
+        True,
+        True,
+        False,
+    ), err

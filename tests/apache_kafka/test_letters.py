@@ -35,7 +35,7 @@ def letter_of(size):
 
 async def test_a_topic_that_takes_too_little_is_refused_and_the_largest_letter_it_takes_is_kept(cluster, topic):
     await cluster.create_topic(topic, max_message_bytes=LIMIT)
-    with pytest.raises(ConfigError, match=f"dead letters takes letters of {TAKES:,} bytes at most"):
+    with pytest.raises(ConfigError, match=f"dead letters accepts letters of {TAKES:,} bytes at most"):
         await check_letters(config(cluster, topic))
     fits = config(cluster, topic, record_bytes=150_000, points=100)
     await check_letters(fits)

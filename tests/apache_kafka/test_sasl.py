@@ -239,7 +239,7 @@ async def test_validate_connect_goes_through_sasl(ours, topic, mechanism, monkey
         code = await asyncio.to_thread(validate, ours, topic, place, mechanism)
         said, err = capsys.readouterr()
         assert code == 0, said + err
-        assert f"ok       broker {place}: answers over TLS, and knows us by {mechanism}" in said
+        assert f"ok       broker {place}: answers over TLS, and identifies this client by {mechanism}" in said
         assert f"ok       topic {topic}: 1 partitions" in said
         wrong()
         assert await asyncio.to_thread(validate, ours, topic, place, mechanism) == 1

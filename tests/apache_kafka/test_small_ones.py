@@ -62,7 +62,7 @@ async def test_a_quota_that_holds_answers_back_is_said(ours, topic, module, capl
             assert consumer.health.throttled
     finally:
         await set_quota(ours, None)
-    (said,) = [each for each in caplog.records if "the brokers hold our fetches back" in each.message]
+    (said,) = [each for each in caplog.records if "the brokers throttle fetches" in each.message]
     assert said.code == "LMS-3017"
 
 

@@ -29,11 +29,11 @@ async def test_every_refusal_is_named(ours, topic, module, strangers):
         assert [r.value for r in (await polled(consumer, 1))[0]] == [b"v"]
     plain = {"security": "plaintext", "ca": "", "cert": "", "key": ""}
     cases = {
-        "no client certificate": ({"cert": "", "key": ""}, "wants a client certificate"),
+        "no client certificate": ({"cert": "", "key": ""}, "requires a client certificate"),
         # TLS 1.3: our handshake is over before the broker judges, so this is read later
-        "foreign client": ({"cert": strangers["foreign"], "key": ""}, "refused the client certificate"),
+        "foreign client": ({"cert": strangers["foreign"], "key": ""}, "rejected the client certificate"),
         "expired client": ({"cert": strangers["expired"], "key": ""}, "expired"),
-        "foreign authority": ({"ca": strangers["ca"]}, "its certificate was refused"),
+        "foreign authority": ({"ca": strangers["ca"]}, "its certificate was rejected"),
         "another host's certificate": ({"bootstrap": ours.misnamed}, "not valid for '127.0.0.1'"),
         "plaintext to TLS": (plain, "TLS"),
         "TLS to plaintext": ({"bootstrap": ours.plain}, "plaintext"),

@@ -67,7 +67,7 @@ async def test_the_commit_stands_behind_the_markers_and_nothing_is_said_to_be_lo
         async def level():
             return await commit_of(cluster, topic) == end
 
-        await run.until(level, 20, f"the group stands at {end}")
+        await run.until(level, 20, f"the group is at {end}")
         standing = source.standings()[TopicPartition(topic, 0)]
         assert (standing.next, standing.lag) == (end, 0)
         summary = await run.leave(source)

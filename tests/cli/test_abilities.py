@@ -118,9 +118,9 @@ def test_a_finite_source_of_theirs_gets_what_files_get():
 
 def test_a_discarding_sink_of_theirs_takes_finite_sources_only():
     build_sink(config(sink="acme.discarding"))
-    with pytest.raises(ConfigError, match=r"sink\.type acme\.discarding throws rows away"):
+    with pytest.raises(ConfigError, match=r"sink\.type acme\.discarding discards rows"):
         build_sink(config("acme.endless", "acme.discarding"))
-    with pytest.raises(ConfigError, match=r"sink\.type null throws rows away"):
+    with pytest.raises(ConfigError, match=r"sink\.type null discards rows"):
         build_sink(config("acme.endless", "null"))
 
 
@@ -130,7 +130,7 @@ def test_their_source_is_shared_among_workers_and_their_printing_sink_is_not():
         {"source.values": ("a", "c"), "source.which": 0},
         {"source.values": ("b",), "source.which": 1},
     ]
-    with pytest.raises(ConfigError, match="lines of several processes would mix"):
+    with pytest.raises(ConfigError, match="rows of several processes would mix"):
         check(config(sink="acme.printing"))
     check(made)
 

@@ -1,4 +1,4 @@
-"""A line nested 200,000 deep, where dead letters are looked for, is a line that is no dead letter: it ends no verb."""
+"""A line nested 200,000 deep, where dead letters are looked for, is a line that is not a dead letter: it ends no verb."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ def test_among_dead_letters_it_is_left_out_and_the_verdict_comes(cli, landed, tm
     (letters / "y.json").write_bytes(encode(LETTER))
     said = cli(*landed, "--dead-letters", letters)
     assert (said.code, "LMS-9001" in said.err) == (0, False)
-    assert "a line that is no dead letter was left out" in said.err
+    assert "skipped a line that is not a dead letter" in said.err
     listed = cli("dlq", "ls", letters, "--json")
     assert (listed.code, json.loads(listed.out)["record"]) == (0, "t/0/7")
 
@@ -53,7 +53,7 @@ def test_as_the_second_line_of_an_inspected_file_it_is_one_clear_error(cli, tmp_
     two.write_bytes(encode(LETTER) + DEEP + b"\n")
     said = cli("inspect", two, "--org", "acme")
     assert (said.code, said.out) == (1, "")
-    assert "line 2 is no dead letter" in said.err
+    assert "line 2 is not a dead letter" in said.err
     assert "LMS-9001" not in said.err
     assert len(said.err.splitlines()) == 2  # of the first line, what it is, and the error
 

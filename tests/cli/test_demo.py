@@ -47,9 +47,9 @@ def test_the_demo_loses_nothing_although_firehose_fails(demo):
     folder, done = demo
     assert "verified: lost=0 phantom=0" in done.stdout
     assert "letters_missing=0" in done.stdout
-    assert "What DuckDB finds" in done.stdout
+    assert "Landed rows in DuckDB" in done.stdout
     assert " acme " in done.stdout
-    assert "packs were sent again" in done.stderr
+    assert "packs were retried" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((folder / "lmstream-demo" / "landed" / "acme").rglob("*.gz"))
     assert list((folder / "lmstream-demo" / "dead-letters").rglob("*.json"))
@@ -67,7 +67,7 @@ def test_the_reset_after_acceptance_made_duplicates_that_the_view_leaves_out(dem
 
 def test_the_next_commands_work_as_printed(demo):
     folder, done = demo
-    _, _, after = done.stdout.partition("then try:\n")
+    _, _, after = done.stdout.partition("Now try:\n")
     commands = [line.strip() for line in after.splitlines() if line.strip()]
     assert len(commands) == 3
     for command in commands:
@@ -193,5 +193,5 @@ def test_lambda_loses_nothing_behind_a_pipe_and_behind_a_mapping(tmp_path, host)
     if host == "pipe":
         assert "LMS-4009" in done.stderr
     # One, or more where the machine is slow and the 60 records come in more batches.
-    assert re.search(r" [1-9] invocations left something and were repeated", done.stderr)
+    assert re.search(r" [1-9] invocations left records undelivered and were retried", done.stderr)
     assert "Traceback" not in done.stderr

@@ -96,7 +96,7 @@ def test_what_is_listed_and_shown_steers_no_terminal(cli, kept):
     assert "lm/0/2  LMS-1002 value.two" in shown
     assert "points: 3 value.two, 5 point.type" in shown
     assert "4 bytes, sha256" in shown
-    assert "note.json: no dead letter, left out" in cli("dlq", "ls", kept).err
+    assert "note.json: not a dead letter, skipped" in cli("dlq", "ls", kept).err
     whole = [msgspec.json.decode(line, type=DeadLetter) for line in cli("dlq", "show", kept, "--json").out.splitlines()]
     assert {each.detail for each in whole} == {"", HOSTILE}
     assert len(cli("dlq", "ls", kept, "--json", "--limit", "2").out.splitlines()) == 2
@@ -124,7 +124,7 @@ def test_purge_says_what_it_would_do_and_does_it_only_when_told(cli, kept):
     assert cli("dlq", "purge", kept, "--yes").code == 2
     assert cli("dlq", "purge", kept, "--all", "--reason", "decode.*").code == 2
     said = cli("dlq", "purge", kept, "--reason", "decode.*")
-    assert "3 letters would be removed; nothing was" in said.err
+    assert "3 letters would be deleted; give --yes" in said.err
     assert len(said.out.splitlines()) == 3
     assert sorted(kept.rglob("*.json")) == before
     assert "3 letters removed" in cli("dlq", "purge", kept, "--reason", "decode.*", "--yes").err
@@ -136,9 +136,9 @@ def test_purge_says_what_it_would_do_and_does_it_only_when_told(cli, kept):
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["ls", "./nowhere"], 1, "no such folder of dead letters"),
+        (["ls", "./nowhere"], 1, "no such dead-letter folder"),
         (["ls", "ftp://x"], 2, "expected a folder, s3://BUCKET/PREFIX or kafka://TOPIC"),
-        (["ls"], 2, "name the letters"),
+        (["ls"], 2, "name the dead letters"),
         (["ls", ".", "--offset", "x"], 2, "--offset x: expected OFFSET or FIRST-LAST"),
         (["ls", ".", "--since", "soon"], 2, "--since soon: expected"),
         (["ls", "kafka://t"], 2, "source.bootstrap is not set"),
@@ -202,7 +202,7 @@ def test_a_first_run_and_the_replay_of_its_letters_together_lose_nothing(cli, bu
     letters = sorted(dead.rglob("*.json"))
     args = ["dlq", "replay", dead, "--landed", landed]
     said = cli(*args, "--org", "acme")
-    assert f"would give {len(rows_below(whole)):,} rows; nothing was sent" in said.err
+    assert f"would give {len(rows_below(whole)):,} rows; give --yes" in said.err
     assert "would be refused again" in cli(*args).err
     assert not landed.exists() or not rows_below(landed)
     assert sorted(dead.rglob("*.json")) == letters
@@ -240,7 +240,7 @@ def test_only_rejected_ordinals_are_emitted_and_a_stub_is_passed_over(cli, bundl
     said = cli(*args, "--purge-delivered", "--reason", "value.*", "--reason", "record.*")
     assert said.code == 0, said.err
     assert rows_below(tmp_path / "landed") == sorted([ids[1], ids[3]])
-    assert "1 letters hold no bytes" in said.err
+    assert "1 letters have no bytes" in said.err
     assert [path.name for path in (tmp_path / "dead").rglob("*.json")] == ["10.json"]
 
 
@@ -285,7 +285,7 @@ def test_letters_in_a_bucket_are_listed_replayed_and_removed(cli, bundles, tmp_p
         assert said.code == 0, said.err
         assert "2 letters removed" in said.err
         assert store.letters().keys() == {"p/files/2/0.json", "p/files/3/0.json"}
-        assert "would be removed" in cli("dlq", "purge", "s3://dlq/p", *at, "--partition", "2").err
+        assert "would be deleted" in cli("dlq", "purge", "s3://dlq/p", *at, "--partition", "2").err
         assert "1 letters removed" in cli("dlq", "purge", "s3://dlq/p", *at, "--partition", "2", "--yes").err
         assert "1 letters removed" in cli("dlq", "purge", "--config", path, "--all", "--yes").err
         assert store.letters() == {}
@@ -320,7 +320,7 @@ async def test_letters_in_a_topic_are_listed_counted_and_replayed(cli, bundles, 
         assert stats["letters"] == 3
         assert (await asyncio.to_thread(cli, "dlq", "show", *at)).out.count("org.unresolved") >= 3
         purge = await asyncio.to_thread(cli, "dlq", "purge", *at, "--all", "--yes")
-        assert (purge.code, "forgets by its retention" in purge.err) == (2, True)
+        assert (purge.code, "its retention deletes them" in purge.err) == (2, True)
         again = ["--org", "acme", "--landed", tmp_path / "landed"]
         said = await asyncio.to_thread(cli, "dlq", "replay", "--config", path, *again)
         assert "3 letters would give 3 rows" in said.err, said.err

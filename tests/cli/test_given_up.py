@@ -70,7 +70,7 @@ def test_one_without_records_is_named_after_the_others_were_read(cli, folder, tm
         "run", "--files", folder, "--org", "acme", "--landed", tmp_path / "landed", "--dead-letters", tmp_path / "x"
     )
     assert said.code == 1
-    assert "cut.json: holds no records: read them from the topic, lm.metrics.otlp-0 offsets 0 to 9" in said.err
+    assert "cut.json: has no records: read them from the topic, lm.metrics.otlp-0 offsets 0 to 9" in said.err
     assert rows_below(tmp_path / "landed") == good_ids()
 
 
@@ -102,7 +102,7 @@ def test_in_a_bucket_they_are_listed_replayed_and_removed_only_as_a_whole(cli, s
     store.put("aws/lambda/other", b"not ours")
     at = ["s3://dlq/aws", "--s3-endpoint-url", store.url, "--s3-region", "us-east-1"]
     assert {each["record"] for each in ls(cli, *at)} == PLACES
-    assert "other: no dead letter, left out" in cli("dlq", "ls", *at).err
+    assert "other: not a dead letter, skipped" in cli("dlq", "ls", *at).err
     assert json.loads(cli("dlq", "stats", *at, "--json").out)["letters"] == len(BATCH)
 
     replay = [
@@ -122,7 +122,7 @@ def test_in_a_bucket_they_are_listed_replayed_and_removed_only_as_a_whole(cli, s
 
     # One of its records does not fit: the document stays, whatever became of the others.
     said = cli(*replay, "--yes", "--purge-delivered", "--offset", "0-3")
-    assert "1 of its records stay, so it is left alone" in said.err
+    assert "1 of its records stay, so it is not deleted" in said.err
     assert "0 letters removed" in said.err
     assert len(ls(cli, *at)) == len(BATCH)
 
@@ -145,4 +145,4 @@ def test_an_object_that_is_too_large_is_named_and_not_fetched(cli, store, monkey
         store.put(key, data)
     at = ["s3://dlq/aws", "--s3-endpoint-url", store.url, "--s3-region", "us-east-1"]
     assert ls(cli, *at) == []
-    assert "bytes are no dead letter, left out" in cli("dlq", "ls", *at).err
+    assert "bytes are not a dead letter, skipped" in cli("dlq", "ls", *at).err

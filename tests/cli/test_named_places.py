@@ -120,14 +120,14 @@ def test_every_reason_says_metric_and_path(cli, write, case):
     reason = case.partition(" ")[0]
     assert re.search(rf"point 1: LMS-\d+ {re.escape(reason)}: .*'odd\.one'", said), said
     assert f"{AT}[1].{kind}.dataPoints[0]" in said
-    assert "cannot be said" not in said
+    assert "is unknown" not in said
 
 
 def test_unknown_members_are_in_the_last_line_and_fail_a_strict_run(cli, write):
     name = write(bundle(GOOD, HOLLOW), bundle(GOOD, HOLLOW), bundle(GOOD))
     said = run(cli, name)
     assert said.code == 0
-    assert f"members that OTLP metrics do not know: {AT}[1].intGauge" in said.err
+    assert f"fields that OTLP metrics do not define: {AT}[1].intGauge" in said.err
     assert run(cli, name, "--strict").code == 4
 
 

@@ -60,7 +60,7 @@ def test_records_that_hold_nothing_trip_no_breaker_and_end_with_4_without_a_lett
     assert (counts["records"], counts["rows"], counts["dead_letters"]) == (300, 0, 0)
     assert (counts["empty"], counts["all_skipped"]) == ((300, 0) if value is EMPTY else (0, 300))
     assert counts["understood"] == 300 - counts["empty"]
-    assert "nothing was delivered: no row came of 300 records" in said.err
+    assert "nothing was delivered: no row from 300 records" in said.err
     what = "300 records empty" if value is EMPTY else "300 records without a row (all points skipped)"
     assert what in said.err
     assert not letters_in(tmp_path / "dead-letters")
@@ -72,7 +72,7 @@ def test_records_of_which_every_point_is_rejected_end_with_4_and_letters_that_sa
     error = json.loads(said.out)["error"]
     assert error["code"] == "LMS-4007"
     assert (
-        "no row could be made of 100 of the last 100 records, the last is in.jsonl/0/99: value.two" in error["detail"]
+        "no row could be made from 100 of the last 100 records, the last is in.jsonl/0/99: value.two" in error["detail"]
     )
     assert "why, and which: lmstream dlq ls ./dead-letters" in said.err
     letters = letters_in(tmp_path / "dead-letters")
@@ -136,7 +136,7 @@ def test_several_workers_are_judged_together_and_none_stops_the_others_for_a_sha
     lines(EMPTY, name="b.jsonl")
     done = workers(*both)
     assert done.returncode == 4, done.stderr
-    assert "nothing was delivered: no row came of 4 records" in done.stderr
+    assert "nothing was delivered: no row from 4 records" in done.stderr
 
 
 def test_the_live_view_shows_records_without_a_row_and_what_was_tolerated():

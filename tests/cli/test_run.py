@@ -90,7 +90,7 @@ def test_the_end_of_a_run_says_what_was_odd_where_letters_are_and_what_a_broken_
     (in_tmp / "in/c.jsonl.gz").unlink()
     said = cli("run", "--files", "in", "--landed", "landed3")
     assert (said.code, "set engine.org_id, engine.org_by_topic" in said.err) == (4, True)
-    assert said.err.endswith("nothing was delivered: no row came of 2 records\n")
+    assert said.err.endswith("nothing was delivered: no row from 2 records\n")
 
 
 def test_the_collectors_own_file_lands_and_files_left_out_are_told_once(cli, in_tmp):
@@ -233,9 +233,9 @@ def in_tmp(tmp_path, monkeypatch):
         (2, "did you mean delivery.concurrency?", ["--files", ".", "--landed", "x", "--set", "delivery.concurency=4"]),
         (2, 'expected int, saw "many"', ["--files", ".", "--landed", "x", "--set", "delivery.concurrency=many"]),
         (2, "expected KEY=VALUE", ["--files", ".", "--landed", "x", "--set", "nonsense"]),
-        (2, "sink.stream is no setting", ["--files", ".", "--landed", "x", "--stream", "s"]),
+        (2, "sink.stream is not a setting", ["--files", ".", "--landed", "x", "--stream", "s"]),
         (2, "standard input is read by one process", ["--files", "-", "--landed", "x", "--workers", "2"]),
-        (2, "throws rows away", ["--topic", "t", "--bootstrap", "h:1", "--sink", "null", "--dead-letters", "d"]),
+        (2, "discards rows", ["--topic", "t", "--bootstrap", "h:1", "--sink", "null", "--dead-letters", "d"]),
         (2, "run.workers: expected int >= 1", ["--files", ".", "--landed", "x", "--workers", "0"]),
         (2, "there is no sink 'parquet'", ["--files", ".", "--sink", "parquet"]),
         (2, "source.bootstrap is not set", ["--topic", "t", "--landed", "x", "--dead-letters", "d"]),

@@ -217,7 +217,7 @@ async def a_second_signal_ends_it_at_once(scene):
     process = await scene.run("firehose")
     await scene.until(lambda: scene.hose.counters.calls)
     process.send_signal(signal.SIGTERM)
-    await line(process, "once more to exit at once")
+    await line(process, "interrupt again to exit at once")
     code, said, seconds = await ended(process, signal.SIGTERM)
     assert code == 130, said
     assert seconds < CROWDED or busy()
@@ -359,7 +359,7 @@ async def test_a_terminal_has_its_cursor_back_after_a_second_signal(bundles, tmp
             await read_until(b"Ctrl-C stops cleanly")
             assert b"\x1b[?25l" in shown  # the live view hides the cursor
             process.send_signal(signal.SIGINT)
-            await read_until(b"once more to exit at once")
+            await read_until(b"interrupt again to exit at once")
             process.send_signal(signal.SIGINT)
             await read_until(b"\x1b[?25h")
             async with asyncio.timeout(5):

@@ -51,7 +51,7 @@ def test_a_good_configuration_is_good_without_a_connection(cli):
     ("variable", "value", "name", "message"),
     [
         ("ENGINE__ORG_ID", "", "organization", "every point is rejected"),
-        ("RUNTIME__GRACE", "28", "times", "runtime.grace 28 s and 4 s to close are under the 30 s of a kill"),
+        ("RUNTIME__GRACE", "28", "times", "runtime.grace 28 s and 4 s to close are less than the 30 s until a kill"),
         ("SINK__CALL_TIMEOUT", "60", "times", "sink.call_timeout 60 s is within delivery.timeout 20 s"),
         ("SOURCE__HEARTBEAT_INTERVAL_MS", "20000", "times", "heartbeat_interval_ms 20 s is a third"),
         ("SOURCE__REBALANCE_TIMEOUT_MS", "50000", "times", "runtime 45 s < source 55 s < the group's 50 s"),
@@ -79,14 +79,14 @@ def test_more_than_the_containers_memory_is_refused(cli, good, tmp_path):
     good.setattr("lmstream.config.validation._CGROUP", limit)
     said = cli("validate", "--json")
     assert said.code == 2
-    assert "this container may take 200 MiB" in failed(said)["memory"]["said"]
+    assert "the limit of this container is 200 MiB" in failed(said)["memory"]["said"]
 
 
 def test_an_unknown_key_has_a_suggestion(cli, good):
     good.setenv("LMSTREAM_SINK__STRAEM", "x")
     said = cli("validate")
     assert said.code == 2
-    assert "sink.straem is no setting (from the environment); did you mean sink.stream?" in said.err
+    assert "sink.straem is not a setting (from the environment); did you mean sink.stream?" in said.err
 
 
 class Services:
@@ -142,7 +142,7 @@ def test_everything_that_is_named_is_asked(cli, services, tmp_path):
     assert found["stream rows"] == "is ACTIVE"
     parts = ("prefix", "jq query", "deaggregation", "delimiter")
     assert {found[f"stream's {name}"] for name in parts} == {"is the engine's"}
-    assert found["certificate"].startswith("ends in ")
+    assert found["certificate"].startswith("expires in ")
     assert not list((tmp_path / "dead").rglob("*.json"))
 
 
@@ -377,7 +377,7 @@ def test_no_setting_of_a_client_weakens_tls_or_loads_code(cli, good, tmp_path, n
     good.setenv("LMSTREAM_SOURCE__TYPE", kind)
     said = cli("validate", "--config", file)
     assert said.code != 0
-    assert "is lmstream's own to set" in said.out + said.err
+    assert "is set by lmstream" in said.out + said.err
 
 
 def test_what_is_no_secret_is_shown(cli, good):

@@ -117,7 +117,7 @@ def test_a_distribution_that_makes_no_row_is_named_by_metric_path_member_and_tok
                     "sum": {"aggregationTemporality": "DELTA", "dataPoints": [{"timeUnixNano": T, "asInt": 1}]},
                 },
             ),
-            '$.resourceMetrics[0].scopeMetrics[0].metrics[1].sum.aggregationTemporality: "DELTA" is no number of the enum',
+            '$.resourceMetrics[0].scopeMetrics[0].metrics[1].sum.aggregationTemporality: "DELTA" is not a number of the enum',
         ),
         (
             bundle(gauge({"timeUnixNano": T, "asInt": 1}, name=5), gauge({"timeUnixNano": T, "asInt": 1})),

@@ -83,8 +83,8 @@ def test_another_type_of_sink_leaves_the_settings_of_the_first_behind(toml):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"engine.orgid": "x"}, ["engine.orgid is no setting", "did you mean engine.org_id?"]),
-        ({"engin.org_id": "x"}, ["engin is no setting", "did you mean engine?"]),
+        ({"engine.orgid": "x"}, ["engine.orgid is not a setting", "did you mean engine.org_id?"]),
+        ({"engin.org_id": "x"}, ["engin is not a setting", "did you mean engine?"]),
         ({"engine.zzz": "x"}, ["engine.zzz", "known here:", "org_by_topic"]),
         ({"engine.limits.pints": 1}, ["engine.limits.pints", "did you mean engine.limits.points?"]),
         ({"engine.metric_buckets": "eight"}, ["engine.metric_buckets: expected int", 'saw "eight"', "from the flags"]),

@@ -50,7 +50,7 @@ def test_the_documents_of_awss_pages_give_their_records(name):
 def test_a_document_without_records_says_where_they_are():
     found = lambda_failures.read((CORPUS / "sqs.json").read_bytes())
     assert found.letters == []
-    assert found.problem.startswith("holds no records: read them from the topic, Topic-0 offsets 4960")
+    assert found.problem.startswith("has no records: read them from the topic, Topic-0 offsets 4960")
     assert "Topic-1 offsets" in found.problem
 
 
@@ -60,7 +60,7 @@ def test_a_record_keeps_everything_in_its_letter_which_is_one_of_ours():
     for letter in found.letters:
         assert form.decode(form.encode(letter)) == letter
         assert (letter.reason, letter.code) == ("record.given_up", REASONS["record.given_up"].code)
-        assert letter.detail.startswith("Lambda gave the batch up: after about 11 invocations, condition 'RetryAtt")
+        assert letter.detail.startswith("Lambda used up its retries: after about 11 invocations, condition 'RetryAtt")
     assert sorted((each.record() for each in found.letters), key=str) == sorted(RECORDS, key=str)
 
 
@@ -74,13 +74,13 @@ def test_entries_that_are_no_records_are_letters_of_their_own():
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"payload": ...}, "holds no records: read them from the topic, lm.metrics.otlp-0 offsets 7 to 9, "),
-        ({"payload": json.dumps(event_of(RECORDS))[:-9]}, "holds an event that cannot be read"),
-        ({"payload": "[" * 100_000}, "holds an event that cannot be read"),
+        ({"payload": ...}, "has no records: read them from the topic, lm.metrics.otlp-0 offsets 7 to 9, "),
+        ({"payload": json.dumps(event_of(RECORDS))[:-9]}, "has an event that cannot be read"),
+        ({"payload": "[" * 100_000}, "has an event that cannot be read"),
         ({"payload": {"eventSource": "aws:sqs", "records": {}}}, "eventSource 'aws:sqs'"),
-        ({"payload": 7}, "holds an event that cannot be read"),
-        ({"payload": json.dumps(event_of(RECORDS) | {"records": {}})}, "holds an event without records"),
-        ({"payload": None, "KafkaBatchInfo": {}}, "whose offsets the document does not say"),
+        ({"payload": 7}, "has an event that cannot be read"),
+        ({"payload": json.dumps(event_of(RECORDS) | {"records": {}})}, "has an event without records"),
+        ({"payload": None, "KafkaBatchInfo": {}}, "without offsets in the document"),
         ({"payload": None, "KafkaBatchInfo": {"recordsInfo": {"t-0": 7, "t-1": {}}}}, "t-1 offsets None to None and 1"),
     ],
 )

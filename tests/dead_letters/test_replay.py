@@ -38,7 +38,7 @@ async def names(store, filters=None):
 
 async def test_letters_are_read_one_by_one_and_what_is_none_is_told(store, capsys):
     assert await names(store) == [1, 2, 3]
-    assert [line.endswith("strange.json: no dead letter, left out") for line in store.said] == [True]
+    assert [line.endswith("strange.json: not a dead letter, skipped") for line in store.said] == [True]
     assert await names(store, Filters(reason=("decode.*",))) == [2]
     assert await names(store, Filters(offset=("2-9",), topic=("t",), partition=(0,))) == [2, 3]
     assert await names(store, Filters(since="1970-01-01T00:00:01Z")) == []

@@ -72,7 +72,9 @@ def test_a_topic_of_bad_records_stops_reading_alarms_and_keeps_what_was_not_dead
         letters = ScriptedLetters()
         pipeline, runtime = started(source, ScriptedSink(), letters, patience=20)
         began = now()
-        with pytest.raises(SinkError, match=r"LMS-4007 no row could be made of 6 of the last 10 records.*breaker") as e:
+        with pytest.raises(
+            SinkError, match=r"LMS-4007 no row could be made from 6 of the last 10 records.*breaker"
+        ) as e:
             await runtime.run()
         assert e.value.reason == "dead_letters.breaker"
         assert 20 <= now() - began < 25
@@ -88,7 +90,7 @@ def test_a_topic_of_bad_records_stops_reading_alarms_and_keeps_what_was_not_dead
 
     run(scenario())
     (line,) = [r.message for r in caplog.records if r.name == "lmstream.runtime.loop"]
-    assert "reading is paused until an operator acts: LMS-4007 no row could be made of 6 of the last 10" in line
+    assert "reading is paused until an operator acts: LMS-4007 no row could be made from 6 of the last 10" in line
 
 
 def test_a_service_waits_paused_and_a_restart_after_the_mend_loses_nothing():

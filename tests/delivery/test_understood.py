@@ -130,7 +130,7 @@ def test_what_tripped_it_is_in_the_message_and_each_record_up_to_there_has_its_l
         return str(e.value)
 
     text = run(scenario())
-    assert "no row could be made of 10 of the last 10 records, the last is t/0/9: value.two: 2 data points" in text
+    assert "no row could be made from 10 of the last 10 records, the last is t/0/9: value.two: 2 data points" in text
     assert "metric m, $.points[0]: two values" in text
     assert [each.offset for each in letters.letters] == list(range(10))
 
@@ -162,11 +162,11 @@ def test_a_letter_names_points_and_parts_and_says_of_the_first_where_it_is_and_w
     assert both.parts == (("$.parts[0]", "decode.type"), ("$.parts[1]", "decode.type"))
     assert (both.reason, both.code) == ("value.two", "LMS-1104")
     assert both.detail == (
-        "2 data points made no row, the first is number 1: metric m, $.points[1]: two values; "
+        "2 data points produced no row, the first is number 1: metric m, $.points[1]: two values; "
         "2 parts in which no points can be counted, the first is $.parts[0]: 0 is no part"
     )
     assert (points.parts, points.record().below, points.record().only) == ((), (), (1,))
-    assert points.detail.startswith("1 data point made no row, the first is number 1: metric m")
+    assert points.detail.startswith("1 data point produced no row, the first is number 1: metric m")
     assert (parts.reason, parts.code, parts.rejected) == ("decode.type", "LMS-1006", ())
     assert (parts.record().only, parts.record().below) == ((), ("$.parts[0]",))
 
@@ -198,7 +198,7 @@ def test_words_that_fail_cost_no_letter(error, monkeypatch):
     monkeypatch.setattr(ToyOut, "why", why)
     (letter,), outcome = letters_of(bundle(1, bad=1))
     assert (letter.rejected, outcome.rows) == (((1, "value.two"),), 1)
-    assert letter.detail.endswith(f"number 1: its place cannot be said ({type(error).__name__})")
+    assert letter.detail.endswith(f"number 1: its place is unknown ({type(error).__name__})")
 
 
 def test_more_parts_than_a_letter_names_refuse_the_whole_record_and_nothing_of_it_lands():
@@ -246,7 +246,7 @@ def test_unknown_members_are_told_of_once_by_name_with_a_record_that_has_them(ca
     summary, _ = summary_of([bundle(1), bundle(1, unknown=2), bundle(1, unknown=30), bundle(1, unknown=3)])
     assert summary.unknown == [f"$.items[{n}].odd{n}" for n in range(10)]
     (line,) = [r for r in caplog.records if r.name == "lmstream.runtime.loop"]
-    assert line.message.startswith("t/0/1: members that OTLP metrics do not know")
+    assert line.message.startswith("t/0/1: fields that OTLP metrics do not define")
     assert "$.items[0].odd0, $.items[1].odd1" in line.message
     assert (line.code, line.reason) == ("LMS-1018", "decode.not_understood")
 

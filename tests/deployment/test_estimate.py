@@ -79,7 +79,7 @@ def test_the_command_prints_json_and_exits_by_the_quotas(tmp_path, capsys):
     assert main(["validate", "--deployment", str(busy)]) == 2
     out, err = capsys.readouterr()
     assert "an existing cluster" in out
-    assert "Firehose Direct PUT is over: Firehose raises it by itself" in err
+    assert "Firehose Direct PUT is over: Firehose raises it without a request" in err
 
 
 def test_another_price_table_is_read_and_a_wrong_one_refused(tmp_path):
@@ -89,7 +89,7 @@ def test_another_price_table_is_read_and_a_wrong_one_refused(tmp_path):
     own, ours = (lines(estimate(changed(), prices(path)))["Firehose ingestion"] for path in (table, None))
     assert own == pytest.approx(2 * ours)
     table.write_text(text.replace("nat_gb", "natt_gb"))
-    with pytest.raises(ConfigError, match=r"natt_gb is no setting .* did you mean nat_gb\?"):
+    with pytest.raises(ConfigError, match=r"natt_gb is not a setting .* did you mean nat_gb\?"):
         prices(table)
     assert main(["validate", "--deployment", str(SETTINGS), "--prices", str(table)]) == 2
 
@@ -101,7 +101,7 @@ def quota(deployment, name="Firehose Direct PUT"):
 def test_a_new_stream_takes_one_mib_a_second_in_most_regions_until_it_is_raised():
     frankfurt = quota(changed(region="eu-central-1"))
     assert (frankfurt.limit, frankfurt.verdict) == (1.0, "over"), "1.43 MiB/s are not ok there"
-    assert "Firehose raises it by itself" in frankfurt.fix
+    assert "Firehose raises it without a request" in frankfurt.fix
     assert [quota(changed(region=each)).limit for each in ("us-east-1", "us-west-2", "eu-west-1", "us-east-2")] == [
         5,
         5,
@@ -149,7 +149,7 @@ def test_storage_classes_are_in_the_bill_when_they_are_set_and_never_by_themselv
     large = estimate(changed(bucket={"intelligent_tiering_days": 0}, load={"metrics": 10}), prices())
     assert lines(large)["storage classes"] < 0
     small = estimate(changed(bucket={"glacier_ir_days": 90}, load={"devices": 100}), prices())
-    assert any("under 128 KiB: no storage class takes them" in note for note in small.notes)
+    assert any("under 128 KiB: no storage class accepts them" in note for note in small.notes)
 
 
 def test_rows_that_athena_will_not_see_are_said():

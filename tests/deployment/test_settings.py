@@ -53,7 +53,7 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         ),
         (
             GOOD + '[transform]\nsource = "mapping"\npollers = 1\nretries = 10\n',
-            r"transform\.retries: 10 would give healthy records up .* set 1,000 to 10,000, or -1",
+            r"transform\.retries: 10 would use up the retries of valid records .* set 1,000 to 10,000, or -1",
         ),
         (GOOD + "brokers_watched = 3\n", r"cluster\.brokers_watched: it is of an existing cluster"),
         (
@@ -73,7 +73,10 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         (GOOD + '[bucket]\nname = "rows"\nresults = "rows-dead-letters"\n', r"bucket\.results: query results expire"),
         ("defaults = 3\n" + GOOD, r"defaults: expected one of 1, 2, saw 3"),
         (GOOD + '[catalog]\nmap_keys = "upper"\n', r"catalog\.map_keys: expected one of as-written, lower-case"),
-        (GOOD + "[stream]\nbufer_mib = 64\n", r"stream\.bufer_mib is no setting .*did you mean stream\.buffer_mib\?"),
+        (
+            GOOD + "[stream]\nbufer_mib = 64\n",
+            r"stream\.bufer_mib is not a setting .*did you mean stream\.buffer_mib\?",
+        ),
         (GOOD + '[stream]\nbuffer_mib = "64"\n', r"stream\.buffer_mib: expected int, saw \"64\""),
         (GOOD.replace('"acme"', '"acme"\npath = "{metricKey}/"'), r"path template '\{metricKey\}/': it needs at least"),
         ("= 1", r"cannot be read as TOML"),
@@ -89,8 +92,8 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         ('permissions_boundary = "bounds"\n' + GOOD, r"permissions_boundary: expected the ARN of an IAM policy"),
         ('key_arn = "alias/mine"\n' + GOOD, r"key_arn: expected an ARN of kms"),
         ('bootstrap_qualifier = "Too-Long-A-Name"\n' + GOOD, r"bootstrap_qualifier"),
-        ('tags = {"aws:mine" = "x"}\n' + GOOD, r"tags: 'aws:mine' = 'x' is no tag that AWS takes"),
-        ('tags = {lmstream = "x"}\n' + GOOD, r"tags: 'lmstream' = 'x' is no tag"),
+        ('tags = {"aws:mine" = "x"}\n' + GOOD, r"tags: 'aws:mine' = 'x' is not a tag that AWS accepts"),
+        ('tags = {lmstream = "x"}\n' + GOOD, r"tags: 'lmstream' = 'x' is not a tag"),
         (GOOD + "[operations]\nlog_days = 15\n", r"operations\.log_days"),
         (GOOD + 'kafka_version = "4.0.x"\n', r"cluster\.kafka_version"),
         (GOOD + 'kafka_version = "3.9"\n', r"cluster\.kafka_version"),
@@ -102,9 +105,9 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         (GOOD + '[network]\nzone_names = ["us-west-2a", "us-west-2b", "c"]\n', r"zone_names: c: no zone of us-west-2"),
         (
             'defaults = 2\nname = "a-name-of-more-than-thirty-letters"\n' + GOOD,
-            r"name: .* has 70 characters, S3 takes 63",
+            r"name: .* has 70 characters, S3 allows 63",
         ),
-        (GOOD + '[bucket]\nname = "10.0.0.1"\n', r"bucket\.name: 10\.0\.0\.1 is no name that S3 takes"),
+        (GOOD + '[bucket]\nname = "10.0.0.1"\n', r"bucket\.name: 10\.0\.0\.1 is not a valid name of an S3 bucket"),
         (GOOD + '[transform]\ngroup = "a group"\n', r"transform\.group"),
         (GOOD + 'arn = "theirs"\n', r"cluster\.arn: expected an ARN of kafka in us-west-2, saw 'theirs'"),
         (GOOD + f'arn = "{CLUSTER.replace("us-west-2", "eu-central-1")}"\n', r"expected an ARN of kafka in us-west-2"),
@@ -118,7 +121,7 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
         ),
         (GOOD + '[network]\ncidr = "10.0.0/16"\n', r"network\.cidr: expected an IPv4 network"),
         (GOOD + '[network]\ncidr = "10.0.0.0/24"\n', r"network\.cidr: /24; .* /16 to /20"),
-        (GOOD + f'[bucket]\nname = "{"b" * 52}"\n', r"bucket\.name: b+-dead-letters has 65 characters, S3 takes 63"),
+        (GOOD + f'[bucket]\nname = "{"b" * 52}"\n', r"bucket\.name: b+-dead-letters has 65 characters, S3 allows 63"),
         (GOOD + "[operations]\nsilence_minutes = 2000\n", r"silence_minutes: 2000; .* a day at most"),
     ],
 )

@@ -22,8 +22,8 @@ def test_addresses_are_read(text, found):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("::1:9092", r"an IPv6 address stands in brackets, \[::1\]:9092"),
-        ("2001:db8::5:9092", r"an IPv6 address stands in brackets, \[2001:db8::5\]:9092"),
+        ("::1:9092", r"write an IPv6 address in brackets, \[::1\]:9092"),
+        ("2001:db8::5:9092", r"write an IPv6 address in brackets, \[2001:db8::5\]:9092"),
         ("PLAINTEXT://b-1:9092", "leave PLAINTEXT:// out, and set security"),
         ("SASL_SSL://b-1:9096,b-2:9096", "leave SASL_SSL:// out, and set security"),
         ("b-1", "is not host:port"),

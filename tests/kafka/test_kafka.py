@@ -95,8 +95,8 @@ async def test_mtls_reads_and_each_refusal_is_named(tmp_path, module):
         client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
         cases = [
             ({"cert": "", "key": ""}, "source.tls_client", "client certificate"),
-            ({"cert": str(tmp_path / "client.pem"), "key": ""}, "source.tls_client", "refused the client certificate"),
-            ({"ca": str(tmp_path / "ca.pem")}, "source.tls_issuer", "its certificate was refused"),
+            ({"cert": str(tmp_path / "client.pem"), "key": ""}, "source.tls_client", "rejected the client certificate"),
+            ({"ca": str(tmp_path / "ca.pem")}, "source.tls_issuer", "its certificate was rejected"),
             ({"security": "plaintext", "ca": "", "cert": "", "key": ""}, "source.tls_port", "TLS"),
             ({"topics": ("missing",)}, "source.topic", "missing"),
         ]
@@ -128,9 +128,9 @@ async def test_addresses_where_no_broker_is(unused_tcp_port, module):
             (
                 {"bootstrap": f"127.0.0.1:{mute.sockets[0].getsockname()[1]}"},
                 "source.unreachable",
-                "not answer as Kafka",
+                "not respond like a Kafka broker",
             ),
-            ({"bootstrap": plain}, "source.unreachable", "does it speak TLS"),
+            ({"bootstrap": plain}, "source.unreachable", "if it speaks TLS"),
             ({"bootstrap": plain, "security": "ssl"}, "source.tls", "closed in the handshake: it speaks plaintext"),
         ]:
             consumer = module.make(Settings(topics=("lm",), **change))

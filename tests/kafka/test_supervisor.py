@@ -280,7 +280,7 @@ async def test_missing_rights_at_the_start_are_no_reason_to_try_again(module):
 @pytest.mark.parametrize(
     ("client", "text"),
     [
-        ({"enable.auto.commit": True}, "only what is settled"),
+        ({"enable.auto.commit": True}, "only settled records"),
         ({"auto_offset_reset": "latest"}, "would lose rows"),
         ({"isolation.level": "read_uncommitted"}, "aborted"),
         ({"ssl.ca.location": "x"}, "security, ca, cert"),

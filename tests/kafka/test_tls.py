@@ -117,7 +117,7 @@ async def test_what_a_broker_says_of_our_certificate_is_said_as_that(tmp_path, v
         for _ in range(5):
             error = await with_certificate(None)
             assert error.reason == "source.tls_client"
-            assert "wants a client certificate; set cert and key" in error.detail
+            assert "requires a client certificate; set cert and key" in error.detail
             error = await with_certificate(expired)
             assert (error.reason, "it has expired" in error.detail) == ("source.tls_expired", True)
             error = await with_certificate(stranger)
@@ -226,7 +226,7 @@ def test_a_key_that_others_may_read_is_warned_about_once(tmp_path, caplog):
     pem.client_key.chmod(0o644)
     Tls(settings(pem))
     (said,) = caplog.messages
-    assert "client.key may be read by others (mode 0644)" in said
+    assert "client.key can be read by other users (mode 0644)" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -320,7 +320,7 @@ async def test_bad_material_on_disk_leaves_the_old_in_use(tmp_path, caplog):
             assert not await tls.look()  # the same again is counted and not said again
             assert (tls.failures, tls.renewals, len(caplog.records)) == (2 * number, 0, 1)
             assert text in tls.trouble
-            assert "the old stays in use" in caplog.text
+            assert "the old one stays in use" in caplog.text
             assert await shown(proxy, context) == "old"
         pem.client_cert.write_bytes(new)
         pem.client_key.write_bytes(new_key)

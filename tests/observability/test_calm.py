@@ -41,8 +41,8 @@ def test_a_client_that_repeats_itself_is_let_through_thrice_a_minute_and_then_sa
 def test_what_differs_is_another_kind_and_what_is_ours_and_an_error_always_passes():
     calm = Calm(Clock())
     for _ in range(SAID):
-        assert calm.filter(record("no new member, next try in %.1f s: %s", 1.0, "x"))
-    assert not calm.filter(record("no new member, next try in %.1f s: %s", 2.0, "y"))
+        assert calm.filter(record("no new consumer, next attempt in %.1f s: %s", 1.0, "x"))
+    assert not calm.filter(record("no new consumer, next attempt in %.1f s: %s", 2.0, "y"))
     assert calm.filter(record("another thing"))
     for n in range(100):
         assert calm.filter(record("t/%d/5: offsets are gone", n, level=logging.ERROR))

@@ -60,7 +60,7 @@ def test_the_last_line_says_every_counter_that_it_should_in_this_order():
     assert sentence(progress) == (
         "done in 2.0 s (617 rows/s): 9 records, 1,234 rows delivered, 1 dead letters, 2 tombstones, 3 records "
         "undecodable, 4 parts undecodable, 5 records empty, 6 records without a row (all points skipped), skipped 7 "
-        "value.nan, rejected 8 value.two, noted 9 part.nan, members that OTLP metrics do not know: $.a, 10 packs sent "
+        "value.nan, rejected 8 value.two, noted 9 part.nan, fields that OTLP metrics do not define: $.a, 10 packs sent "
         "again"
     )
     assert sentence(Progress()) == "done in 0.0 s (0 rows/s): 0 records, 0 rows delivered, 0 dead letters"

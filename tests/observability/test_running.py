@@ -201,7 +201,7 @@ async def test_what_an_operator_sees_through_an_outage_and_back(consumer):
     assert (await consumer.get("/healthz"))[0] == 200, "an outage of the sink is no reason to restart"
     code, out, _ = await call("health", "--address", consumer.address)
     assert code == 0
-    assert out.startswith("ok: the loop came round ")
+    assert out.startswith("ok: the event loop last ran ")
 
     consumer.hose.outage = False
 
@@ -234,8 +234,8 @@ def _judge_lines(consumer):
     letters = [line for line in warnings if "is dead-lettered" in line["event"]]
     assert letters
     assert all({"topic", "partition", "offset", "reason"} <= line.keys() for line in letters)
-    assert any(line["event"].startswith("the sink takes no rows") for line in warnings)
-    assert any(line["event"].startswith("the sink takes rows again") for line in warnings)
+    assert any(line["event"].startswith("the sink accepts no rows") for line in warnings)
+    assert any(line["event"].startswith("the sink accepts rows again") for line in warnings)
     text = "".join(consumer.said)
     assert CANARY not in text
     assert "timeUnixNano" not in text

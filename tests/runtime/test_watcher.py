@@ -56,9 +56,9 @@ def test_a_sink_that_fails_is_said_once_and_only_after_a_while_and_so_is_its_ret
     assert said(watcher, 1.0 + NEWS - 0.1, sink_trouble=DOWN) == []
     ((level, text, reason),) = said(watcher, 1.0 + NEWS, sink_trouble=DOWN)
     assert (level, reason) == (logging.WARNING, "sink.unreachable")
-    assert text == "the sink takes no rows, they wait and are tried again: InternalFailure: no luck"
+    assert text == "the sink accepts no rows; they wait and are retried: InternalFailure: no luck"
     assert said(watcher, 50.0, sink_trouble=DOWN) == []
-    assert said(watcher, 61.0) == [(logging.WARNING, "the sink takes rows again after 60 s", "sink.unreachable")]
+    assert said(watcher, 61.0) == [(logging.WARNING, "the sink accepts rows again after 60 s", "sink.unreachable")]
     assert said(watcher, 62.0) == []
 
 
@@ -75,7 +75,7 @@ def test_a_wrong_configuration_is_an_error_at_once_and_is_waited_out_without_pat
     assert "no such stream" in text
     assert said(watcher, 1e9, fatal=MISSING, sink_trouble=MISSING) == []
     ((_, text, _),) = said(watcher, 1e9 + 1)  # its return is news
-    assert text.startswith("the sink takes rows again after")
+    assert text.startswith("the sink accepts rows again after")
 
 
 def test_a_refusal_that_may_be_of_one_pack_says_so():
@@ -135,7 +135,7 @@ def test_unknown_members_are_said_once_for_good():
     watcher, unknown = Watcher(0.0), {"$.a": "t/0/1", "$.b": "t/0/2"}
     ((_, text, reason),) = said(watcher, 1.0, unknown=unknown)
     assert reason == "decode.not_understood"
-    assert text.startswith("t/0/1: members that OTLP metrics do not know")
+    assert text.startswith("t/0/1: fields that OTLP metrics do not define")
     assert text.endswith(": $.a, $.b")
     assert said(watcher, 2.0, unknown=unknown) == []
     assert list(watcher.members(seen(unknown=unknown))) == []

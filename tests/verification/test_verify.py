@@ -67,7 +67,7 @@ def test_a_missing_letter_is_named_and_what_is_no_letter_is_told(scene):
     assert not report.ok
     assert report.verdict.startswith("NOT VERIFIED (LMS-5001 verify.failed): lost=0 ")
     assert report.letters_missing == ["t/0/3:0"]
-    assert said == [f"{letters / 'junk.json'}: a line that is no dead letter was left out"]
+    assert said == [f"{letters / 'junk.json'}: skipped a line that is not a dead letter"]
     letter = DeadLetter(topic="t", partition=0, offset=3, timestamp=5, value=b"no bundle", reason="decode.json")
     (letters / "3.json").write_bytes(encode(letter))
     assert verify(expected, folder / "landed", letters, say=said.append).ok

@@ -42,7 +42,7 @@ def bound_async(client: C) -> C:
                 answer = await inner(request)
         except TimeoutError:
             if patience.expired():
-                raise BoundError(_of(request), f"none within {seconds:.0f} s") from None
+                raise BoundError(_of(request), f"nothing within {seconds:.0f} s") from None
             raise
         if not streams or answer.status_code >= _ERRORS:
             try:
@@ -105,8 +105,8 @@ def _within(seconds: float, call: Callable[[], C], what: str) -> C:
     except TimeoutError:
         if done.done():
             raise
-        raise BoundError(what, f"none within {seconds:.0f} s") from None
+        raise BoundError(what, f"nothing within {seconds:.0f} s") from None
 
 
 def _of(request: Any) -> str:
-    return f"the answer of {str(request.url).partition('?')[0]}"
+    return f"the response of {str(request.url).partition('?')[0]}"

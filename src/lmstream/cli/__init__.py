@@ -138,9 +138,9 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
     app = cyclopts.App(
         name="lmstream",
-        help="LogicMonitor metrics bundles in, flat rows out, and proof that none was lost.",
+        help="Deliver LogicMonitor metrics bundles as flat rows, and verify that none is lost.",
         help_format="plaintext",
-        help_epilogue="First time here: lmstream demo\nEvery verb has --help with examples; --debug shows tracebacks.",
+        help_epilogue="New here? Run: lmstream demo\nEvery verb has --help with examples; --debug shows tracebacks.",
         version=__version__,
         default_parameter=cyclopts.Parameter(negative=(), show_default=_shown_default),
         result_action="return_value",

@@ -1,4 +1,4 @@
-"""`lmstream acls`: who may do what on the cluster, in an order in which nobody stays shut out."""
+"""`lmstream acls`: grant ACLs on the cluster, in an order in which no client is locked out."""
 
 import asyncio
 import secrets
@@ -30,7 +30,7 @@ def acls(
     config: ConfigFile = None,
     broker: BrokerFlags = NO_BROKER,
 ) -> int:
-    """Grant what lmstream's path needs; without --yes only say what would be done, and how it is undone.
+    """Grant the ACLs that lmstream's path needs; without --yes only show what would be done, and how to undo it.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def acls(
     group
         Consumer group of the Pipe, the mapping or the container.
     brokers
-        Principal of the brokers' own certificates; may be repeated. Default: that of MSK, from --bootstrap.
+        Principal of the brokers' own certificates; may be repeated. Default for MSK: taken from --bootstrap.
     administrator
-        Principal that may do everything, from a certificate of its own: may be repeated.
+        Principal that may do everything, with its own certificate; may be repeated.
     reader
         Principal of lmstream's certificate; may be repeated.
     collector
@@ -49,9 +49,9 @@ def acls(
     undo
         Remove exactly these grants instead.
     yes
-        Do it.
+        Apply it.
     as_json
-        One JSON object a grant and line.
+        Print one JSON object per grant and line.
     config
         TOML file with settings.
     """
@@ -78,7 +78,7 @@ async def _work(settings: Any, access: Access, *, undo: bool, yes: bool, as_json
         if undo:
             steps = undone(steps)
             # Brokers do not tell whether they are closed; MSK opens them again by its configuration at any time.
-            terminal.say("First cluster.acls = false and `make deploy`: without ACLs closed brokers answer nobody.")
+            terminal.say("First cluster.acls = false and `make deploy`: without ACLs such brokers deny everyone.")
         elif yes:
             await _try_administrators(admin, access)
         for name, grants in steps:
@@ -90,7 +90,7 @@ async def _work(settings: Any, access: Access, *, undo: bool, yes: bool, as_json
         if not undo:
             _tell_undo(undone(steps))
     if not yes:
-        terminal.say("Nothing was changed. With --yes it is done, step by step.")
+        terminal.say("Nothing was changed. Give --yes to apply it, step by step.")
 
 
 def undone(steps: list[tuple[str, list[Grant]]]) -> list[tuple[str, list[Grant]]]:
@@ -120,7 +120,7 @@ async def _try_administrators(admin: Any, access: Access) -> None:
         raise ConfigError(
             "config.invalid",
             f"the certificate of this connection is not that of {', '.join(access.administrators)}: it would be "
-            "shut out half-way; use the administrator's, or name the principal as the certificate has it",
+            "locked out half-way; use the administrator's, or name the principal as the certificate has it",
         )
 
 
@@ -132,7 +132,7 @@ async def _settle(admin: Any, grants: list[Grant], step: str, *, gone: bool) -> 
             return
         await asyncio.sleep(0.25)
     raise SourceError(
-        "source.unreachable", f"the cluster does not show the grants of {step}: nothing after them was done"
+        "source.unreachable", f"the cluster does not show the ACLs of {step}; the later steps were not done"
     )
 
 
@@ -146,7 +146,7 @@ def _show(step: str, grants: list[Grant], there: set[Grant], *, as_json: bool) -
 
 
 def _tell_undo(steps: list[tuple[str, list[Grant]]]) -> None:
-    terminal.say("To undo, the same command with --undo --yes; or one by one, in this order:")
+    terminal.say("To undo, run the same command with --undo --yes; or one by one, in this order:")
     for _, grants in steps:
         for each in grants:
             terminal.say(f"  kafka-acls.sh --remove --force {each.command} --bootstrap-server ... --command-config ...")

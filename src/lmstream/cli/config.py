@@ -28,9 +28,9 @@ def show(
     Parameters
     ----------
     origin
-        Say where each value comes from: a file, the environment, the flags, or the default.
+        Show where each value comes from: a file, the environment, the flags, or the default.
     as_json
-        One JSON object a setting and line.
+        Print one JSON object per setting and line.
     """
     overrides = {**engine.overrides(), **broker.overrides(), **sink.overrides()}
     if broker.bootstrap:

@@ -29,7 +29,7 @@ TOPIC: Final = "lm.metrics.otlp"
 STREAM: Final = "lmstream-demo"
 PARTITIONS: Final = 4
 MARKER: Final = ".lmstream-demo"
-_MARKED: Final = "This folder was made by `lmstream demo`, which empties it at its next start.\n"
+_MARKED: Final = "Created by `lmstream demo`, which empties this folder at its next start.\n"
 _PATIENCE: Final = 60.0  # seconds without progress after which the demo gives up waiting and judges what is there
 _SUMMARY: Final = """
 select orgId as org, metric, count(*) as rows, count(distinct deviceId) as devices,
@@ -56,22 +56,22 @@ def demo(
     no_faults: bool = False,
     host: Host = "container",
 ) -> int:
-    """Run the whole job here: no Kafka, no AWS, no configuration. Exit 3 when the verdict is bad.
+    """Run the whole pipeline on this machine: no Kafka, no AWS, no configuration. Exit 3 if the verification fails.
 
-    Starts a Kafka broker behind mTLS and a strict local Firehose that fails now and then, publishes bundles (some of
-    them bad on purpose), runs the consumer, and lands rows in a folder as they would land in S3. Then it asks DuckDB
-    what landed, and proves that nothing was lost.
+    Starts a Kafka broker behind mTLS and a strict local Firehose that fails now and then, publishes bundles (some are
+    invalid on purpose), runs the consumer, and lands rows in a folder as they would land in S3. Then it queries the
+    rows with DuckDB and verifies that none is lost.
 
     Parameters
     ----------
     bundles
         Bundles to publish, about 25 rows each.
     folder
-        Folder to work in; emptied first if an earlier demo made it, refused if anybody else did.
+        Folder to work in. It is emptied first if an earlier demo created it, and refused otherwise.
     seed
-        Another seed gives other bundles.
+        Seed of the generated bundles.
     no_faults
-        Let Firehose answer every request well; without it some are throttled, refused in part, and reset.
+        Let Firehose accept every request. Without it some requests are throttled, partly rejected, or reset.
     host
         What runs the engine: the consumer, or AWS's own Lambda client behind a Pipe or an event source mapping.
     """
@@ -89,11 +89,13 @@ def demo(
 def _prepare(folder: Path) -> None:
     """Make an empty folder with our marker. Never touches a folder without it, nor follows a link."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise ConfigError("config.invalid", f"--dir {folder} is no plain folder")
+        raise ConfigError("config.invalid", f"--dir {folder} is not a plain folder")
     if folder.is_dir() and any(folder.iterdir()):
         marker = folder / MARKER
         if marker.is_symlink() or not marker.is_file() or marker.read_text(encoding="utf-8") != _MARKED:
-            raise ConfigError("config.invalid", f"--dir {folder} is not empty and not of an earlier demo; name another")
+            raise ConfigError(
+                "config.invalid", f"--dir {folder} is not empty and not from an earlier demo; name another folder"
+            )
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,14 +146,14 @@ async def _work(folder: Path, bundles: Bundles, host: Host, *, faults: bool) -> 
         config = _configuration(folder, kafka, hose.endpoint_url)
         if host == "container":
             summary = await _consume(config, folder, bundles)
-            told, again = _sentence(summary), f"{summary.retried_packs} packs were sent again"
+            told, again = _sentence(summary), f"{summary.retried_packs} packs were retried"
         else:
             publish = partial(_publish, config, folder, bundles)
             told, failed = await demo_lambda.work(config, kafka, host, publish, _PATIENCE)
-            again = f"{failed} invocations left something and were repeated"
+            again = f"{failed} invocations left records undelivered and were retried"
         refused = hose.counters.failed_records + hose.counters.refused_calls
     if faults:
-        terminal.say(f"Firehose failed {refused} times on the way; {again}")
+        terminal.say(f"Firehose failed {refused} times; {again}")
     return told
 
 
@@ -241,14 +243,14 @@ def _sentence(summary: Summary) -> str:
 def _show(folder: Path, told: str, report: Report, seconds: float) -> None:
     try:
         headers, rows = run_sql(connect(folder / "landed"), _SUMMARY)
-        terminal.table(headers, rows, title="What DuckDB finds in the landed files (view `rows`, de-duplicated):")
+        terminal.table(headers, rows, title="Landed rows in DuckDB (view `rows`, without duplicates):")
     except LmstreamError as e:
         if e.reason != "config.extra":
             raise
         terminal.say(str(e))
     print(told)
     print(report.verdict)
-    print(f"done in {seconds:.1f} s. Look around, then try:")
+    print(f"done in {seconds:.1f} s. Now try:")
     command = _command()
     letters = sorted((folder / "dead-letters").rglob("*.json"))
     # One with refused points, if there is any: its other points are rows to look at.

@@ -58,7 +58,7 @@ async def work(
             terminal.say(str(e))  # the verdict says what is missing
         counts = invoker.counts
         if counts.errors:
-            terminal.say(f"the function raised: {terminal.clean(invoker.last_error)}")
+            terminal.say(f"the function failed: {terminal.clean(invoker.last_error)}")
     told = f"{counts.records:,} bundles in {counts.invocations:,} invocations by a {kind}, {function.cold_starts} cold"
     return told, counts.errors + counts.partial
 

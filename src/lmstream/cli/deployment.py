@@ -39,7 +39,10 @@ def _show(found: Estimate) -> None:
     terminal.table(("cost", "USD a month", "of"), [*lines, ("in all", round(found.total, 2), "")])
     other = [(each.name, round(each.usd, 2), each.how) for each in found.alternatives]
     terminal.table(("alternative", "USD a month", "why"), other)
-    since = f"as of {found.prices_as_of}: reported, not promised; edit a copy (--show-prices) and name it with --prices"
+    since = (
+        f"as of {found.prices_as_of}: reported by AWS, without guarantee; edit a copy (--show-prices) and pass it with "
+        "--prices"
+    )
     print(f"prices {since if found.prices_as_of else 'are your own'}")
     for note in found.notes:
         terminal.say(f"note: {note}")

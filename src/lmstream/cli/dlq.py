@@ -36,14 +36,14 @@ def ls(
     as_json: Json = False,
     which: Which = NOTHING,
 ) -> int:
-    """List dead letters, a line each.
+    """List dead letters, one per line.
 
     Parameters
     ----------
     limit
-        Most letters to list.
+        Maximum of letters to list.
     as_json
-        A JSON object a line.
+        Print one JSON object per line.
     """
     found, more = asyncio.run(_first(which.store(letters), which.filters, limit))
     if as_json:
@@ -66,14 +66,14 @@ def show(
     as_json: Json = False,
     which: Which = NOTHING,
 ) -> int:
-    """Show dead letters in full: why, which points and where they are, how the bytes begin.
+    """Show dead letters in full: reason, refused points and their place, first bytes.
 
     Parameters
     ----------
     limit
-        Most letters to show.
+        Maximum of letters to show.
     as_json
-        The letters themselves, a line each, with their bytes in base64: `run --files` takes them back.
+        Print the letters themselves, one per line, with their bytes in base64; `run --files` reads them.
     """
     found, more = asyncio.run(_first(which.store(letters), which.filters, limit))
     maker = None if as_json else _maker(which.engine)
@@ -99,7 +99,7 @@ def stats(
     Parameters
     ----------
     as_json
-        One JSON object.
+        Print one JSON object.
     """
     counted = asyncio.run(_count(which.store(letters), which.filters))
     lines = [
@@ -123,21 +123,21 @@ def replay(
     sink: SinkFlags = NO_SINK,
     which: Which = NOTHING,
 ) -> int:
-    """Send dead letters through the engine again; without --yes only say what would come of it.
+    """Send dead letters through the engine again; without --yes only show what would happen.
 
-    Rows get the ids they would have had, and of a letter that names rejected points only those points become rows.
-    What is refused again is dead-lettered where the letters are, or where --dead-letters says; letters in a topic need
-    that. Nothing is removed without --purge-delivered.
+    Rows get the ids they would have had. If a letter names rejected points, only those points become rows. Records
+    that are refused again are dead-lettered in the same place, or in --dead-letters, which letters in a topic need.
+    Nothing is deleted without --purge-delivered.
 
-    Batches that a Kafka event source mapping gave up are read like letters, from Lambda's documents in a folder or
-    bucket. Such a document is removed only when all of its records were delivered.
+    Batches in the on-failure destination of a Kafka event source mapping are read like letters, from Lambda's documents
+    in a folder or bucket. Such a document is deleted only when all of its records were delivered.
 
     Parameters
     ----------
     yes
         Deliver.
     purge_delivered
-        Remove each letter of which all was delivered.
+        Delete each letter whose rows were all delivered.
     """
     store, kept = which.opened(letters)
     if sink.dead_letters is not None:
@@ -147,7 +147,7 @@ def replay(
     if not yes:
         return _rehearsed(asyncio.run(rehearse(store, which.filters, Engine(config.engine))))
     if not kept and sink.dead_letters is None:
-        raise ConfigError("config.invalid", "what is refused again needs a place: give --dead-letters FOLDER")
+        raise ConfigError("config.invalid", "records that are refused again need a place: give --dead-letters FOLDER")
     config.need("sink")
     summaries: list[Progress] = []
 
@@ -168,27 +168,27 @@ def purge(
     every: Annotated[bool, Parameter(name="--all")] = False,
     which: Which = NOTHING,
 ) -> int:
-    """Remove dead letters for good; without --yes only say which.
+    """Delete dead letters permanently; without --yes only show which.
 
     Parameters
     ----------
     yes
-        Remove them.
+        Delete them.
     every
-        All letters: needed when no filter is given.
+        Delete all letters: required if there is no filter.
     """
     if which.filters.given == every:
         raise ConfigError("config.invalid", "purge needs filters such as --reason or --until, or --all without any")
     done = asyncio.run(remove_all(which.store(letters), which.filters, yes=yes, say=terminal.say))
     for place in done.named:
         print(terminal.cell(place, limit=1000))
-    what = "letters removed" if yes else "letters would be removed; nothing was: give --yes"
+    what = "letters removed" if yes else "letters would be deleted; give --yes to delete them"
     terminal.say(f"{done.letters:,} {what}")
     return 0
 
 
 def _rehearsed(done: Rehearsal) -> int:
-    terminal.say(f"{done.letters:,} letters would give {done.rows:,} rows; nothing was sent: give --yes")
+    terminal.say(f"{done.letters:,} letters would give {done.rows:,} rows; give --yes to send them")
     for reason, count in sorted(done.refused.items()):
         terminal.say(f"{count:,} would be refused again: {terminal.cell(reason)}")
     return 0

@@ -24,7 +24,7 @@ def sentence(summary: Summary, how: str = "done in") -> str:
     parts = [*_said(summary, of_sink=False)]
     if summary.unknown:
         names = terminal.clean(", ".join(summary.unknown), limit=1_000)
-        parts.append(f"members that OTLP metrics do not know: {names}")
+        parts.append(f"fields that OTLP metrics do not define: {names}")
     parts += _said(summary, of_sink=True)
     rate = summary.rows / summary.duration if summary.duration else 0.0
     return f"{how} {summary.duration:.1f} s ({rate:,.0f} rows/s): " + ", ".join(parts)
@@ -58,7 +58,7 @@ def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
     if "org.unresolved" in summary.rejected and unresolved.verdict == "failed":
         terminal.say(f"organization: {unresolved.said}; {unresolved.fix}, and replay the letters")
     if summary.unacked:
-        terminal.say(f"{summary.unacked:,} records were not settled in time; they come again at the next start")
+        terminal.say(f"{summary.unacked:,} records were not settled in time; the next start reads them again")
         return AGAIN
     if alone and config.finite and nothing_delivered(summary.records - summary.tombstones, summary.rows, terminal.say):
         return PARTIAL

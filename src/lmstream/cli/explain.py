@@ -21,14 +21,14 @@ def explain(
     *names: str,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
-    """Say what a code or an alarm means, what to look at and how to fix it. Connects to nothing.
+    """Explain a code or an alarm: meaning, what to look at, how to fix it. Does not connect.
 
     Parameters
     ----------
     names
-        Codes (LMS-3005, or 3005), reasons (source.offset), alarms (time-to-data-loss). Without any: a list of all.
+        Codes (LMS-3005, or 3005), reasons (source.offset), alarms (time-to-data-loss). Without any: list all.
     as_json
-        One JSON object a section and line.
+        Print one JSON object per section and line.
     """
     found = [find(name) for name in names] or [*alarms(), *codes()]
     if as_json:

@@ -18,9 +18,9 @@ class RowFlags:
     org: str | None = None
     """Organization of the rows: LMDP sends none."""
     source_id: str | None = None
-    """Name of the Kafka cluster in row ids, when two clusters have topics of the same name."""
+    """Name of the Kafka cluster in row ids, if two clusters have topics of the same name."""
     input_format: Literal["auto", "otlp_json", "otlp_proto"] | None = None
-    """Format of the bundles; auto looks at the bytes."""
+    """Format of the bundles; auto detects it from the bytes."""
 
     def overrides(self) -> dict[str, Any]:
         """Answer the settings that were given, by key path."""
@@ -35,7 +35,7 @@ class EngineFlags(RowFlags):
     """Flags of the engine, and the file of its settings."""
 
     config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None
-    """TOML file with settings; flags win over LMSTREAM_* variables, and they win over the file."""
+    """TOML file with settings; flags override LMSTREAM_* variables, and variables override the file."""
 
     def load(self, overrides: dict[str, Any] | None = None) -> Config:
         """Read the configuration: file, environment, these flags, `overrides`."""
@@ -52,7 +52,7 @@ class BrokerFlags:
     ca: Path | None = None
     """CA certificates in PEM. This, --cert or --tls makes the connection TLS."""
     cert: str | None = None
-    """Client certificate in PEM, for mTLS; or awssm:NAME of a secret that holds it and the key."""
+    """Client certificate in PEM, for mTLS; or awssm:NAME of a secret with certificate and key."""
     key: Path | None = None
     """Private key of the client certificate in PEM."""
     key_password: str | None = None
@@ -64,7 +64,7 @@ class BrokerFlags:
     sasl_password: str | None = None
     """Where its password is: env:NAME, file:PATH or awssm:NAME."""
     tls: bool = False
-    """TLS with the system's authorities."""
+    """Use TLS with the system's certificate authorities."""
 
     def overrides(self) -> dict[str, Any]:
         """Answer the settings of the Kafka source that were given, by key path."""

@@ -16,14 +16,14 @@ def health(
     address: Annotated[str, Parameter(env_var="LMSTREAM_ENDPOINTS__ADDRESS")] = "",
     ready: bool = False,
 ) -> int:
-    """Answer 0 when the host is alive (or ready), 1 when it says no or nothing.
+    """Exit with 0 if the host is alive (or ready), with 1 if it is not or does not answer.
 
     Parameters
     ----------
     address
-        Where its endpoints are, as host:port. Default: 127.0.0.1:9464.
+        Address of its endpoints, as host:port. Default: 127.0.0.1:9464.
     ready
-        Ask /readyz instead of /healthz: a member of the group that gets on.
+        Ask /readyz instead of /healthz: in the consumer group and making progress.
     """
     from lmstream.observability.endpoints import USUAL, parsed
 

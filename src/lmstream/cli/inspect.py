@@ -45,23 +45,23 @@ def inspect(
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
-    """Show a bundle, a row file, a dead letter or one Kafka record. Exit 1 when something in it is no bundle.
+    """Show a bundle, a row file, a dead letter or one Kafka record. Exit 1 if something in it is not a bundle.
 
     Parameters
     ----------
     target
         A file, - for standard input, or TOPIC/PARTITION/OFFSET with --bootstrap.
     format
-        table: a line a metric. tree: resources, scopes, metrics, points. json: the whole of it.
+        table: one line per metric. tree: resources, scopes, metrics, points. json: everything.
     as_json
         The same as --format json.
     rows
-        Show the rows that a bundle becomes, instead of the bundle.
+        Show the rows of a bundle instead of the bundle.
     limit
-        Most records and lines to show.
+        Maximum of records and lines to show.
     """
     if target.startswith("-") and target != "-":
-        raise ConfigError("config.invalid", f"{target} is no option of inspect; see: lmstream inspect --help")
+        raise ConfigError("config.invalid", f"{target} is not an option of inspect; see: lmstream inspect --help")
     format = "json" if as_json else format  # noqa: A001 - the flag's name
     settings = engine.load().engine
     if not (settings.org_id or settings.org_by_topic or settings.org_attributes):
@@ -91,7 +91,7 @@ async def _fetch(topic: str, partition: int, offset: int, broker: BrokerFlags, e
         if record.offset == offset or record.closed:
             return record
         break
-    raise SourceError("source.offset", f"{topic}/{partition}/{offset}: the topic holds no record at this offset")
+    raise SourceError("source.offset", f"{topic}/{partition}/{offset}: the topic has no record at this offset")
 
 
 def _read(target: str) -> bytes:
@@ -146,7 +146,7 @@ def _letters(target: str, data: bytes, most: int) -> list[Record]:
         try:
             letter = decode(line)
         except NotALetterError as e:
-            raise SourceError("source.file", f"{target}: line {number} is no dead letter: {e}") from e
+            raise SourceError("source.file", f"{target}: line {number} is not a dead letter: {e}") from e
         why = f"{letter.code} {letter.detail} [{letter.reason}]" if letter.reason else "no reason given"
         names = [f"point {n}: {reason}" for n, reason in letter.rejected[:NAMED]]
         names += [f"{path}: {reason}" for path, reason in letter.parts[:NAMED]]
@@ -176,7 +176,9 @@ def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: b
             out = maker.fan_out(record)
         except DecodeError as e:
             bad = 1
-            terminal.say(f"{terminal.clean(record.coordinates)}: {len(record.value or b''):,} bytes that are no bundle")
+            terminal.say(
+                f"{terminal.clean(record.coordinates)}: {len(record.value or b''):,} bytes that are not a bundle"
+            )
             terminal.say(f"  {terminal.clean(str(e), limit=1000)}")
             terminal.say(f"  begins with {(record.value or b'')[:60]!r}")
             continue
@@ -222,7 +224,7 @@ def _show_rows(data: bytes, form: Format, limit: int) -> None:
         except (ValueError, RecursionError) as e:
             raise SourceError("source.file", f"line {number} is no JSON: {e}") from e
         if not isinstance(row, dict):
-            raise SourceError("source.file", f"line {number} is no row")
+            raise SourceError("source.file", f"line {number} is not a row")
         shown.append(row)
     if form == "json":
         for row in shown:

@@ -28,20 +28,20 @@ def lag(
     config: ConfigFile = None,
     broker: BrokerFlags = NO_BROKER,
 ) -> int:
-    """Show offset lag, time lag and time to data loss of every partition. Joins no group and changes nothing.
+    """Show consumer lag (records and time) and time to data loss of every partition. Read-only; joins no group.
 
     Parameters
     ----------
     topic
-        Topic to look at; may be repeated. Default: those of the configuration.
+        Topic; may be repeated. Default: those of the configuration.
     group
         Consumer group. Default: that of the configuration, else lmstream.
     watch
-        Look again every so many seconds, until interrupted.
+        Repeat every so many seconds, until interrupted.
     retention
-        How long the topic keeps records, as 72h or 7d, where the brokers do not say.
+        Retention of the topic, as 72h or 7d, if the brokers do not report it.
     as_json
-        One JSON object a partition and line.
+        Print one JSON object per partition and line.
     config
         TOML file with settings.
     """
@@ -67,7 +67,7 @@ def lag(
 def duration(text: str) -> float:
     """Seconds of a duration such as 90s, 15m, 72h or 7d. Raises ConfigError."""
     if (seconds := seconds_of(text)) is None:
-        raise ConfigError("config.invalid", f"{text!r} is no duration: 90s, 15m, 72h or 7d")
+        raise ConfigError("config.invalid", f"{text!r} is not a duration: 90s, 15m, 72h or 7d")
     return seconds
 
 
@@ -88,12 +88,12 @@ def _show(found: list[Lag], *, as_json: bool) -> None:
         if each.loss is not None and each.retention and each.loss < SOON * each.retention:
             left = f"{human(each.loss)} left" if each.loss > 0 else "rows are being lost now"
             terminal.say(
-                f"{each.topic}/{each.partition}: {left} of {human(each.retention)} before retention takes rows"
+                f"{each.topic}/{each.partition}: {left} of {human(each.retention)} until retention deletes rows"
             )
 
 
 def human(seconds: float | None) -> str:
-    """A duration for people: 12.3 s, 5 min, 2.5 h, 3.1 d; a dash for what nobody knows."""
+    """A duration for people: 12.3 s, 5 min, 2.5 h, 3.1 d; a dash if it is unknown."""
     if seconds is None:
         return "-"
     for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):

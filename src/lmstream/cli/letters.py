@@ -17,7 +17,7 @@ from lmstream.kafka.settings import KafkaConnection
 
 Letters = Annotated[
     str | None,
-    Parameter(help="Folder, s3://BUCKET/PREFIX or kafka://TOPIC. Default: what the configuration names."),
+    Parameter(help="Folder, s3://BUCKET/PREFIX or kafka://TOPIC. Default: the one in the configuration."),
 ]
 
 
@@ -58,7 +58,7 @@ class Which:
         if slashes:
             raise ConfigError("config.invalid", f"{target}: expected a folder, s3://BUCKET/PREFIX or kafka://TOPIC")
         if not Path(target).exists():
-            raise SourceError("source.file", f"{target}: no such folder of dead letters")
+            raise SourceError("source.file", f"{target}: no such dead-letter folder")
         return FolderStore(Path(target), terminal.say), {"dead_letters.type": "letters", "dead_letters.root": target}
 
     def _configured(self) -> tuple[DeadLetterStore, dict[str, Any]]:
@@ -67,7 +67,7 @@ class Which:
             return part.traits.store(part.settings, terminal.say), _kept(part.name, part.settings)
         own = None if part is None else part.settings
         if not isinstance(own, InTopic) or not isinstance(own, KafkaConnection):
-            raise ConfigError("config.invalid", "name the letters: a folder, s3://BUCKET/PREFIX or kafka://TOPIC")
+            raise ConfigError("config.invalid", "name the dead letters: a folder, s3://BUCKET/PREFIX or kafka://TOPIC")
         names = {*KafkaConnection.__struct_fields__} - {"request_timeout_ms"}
         named = {f"source.{name}": getattr(own, name) for name in names if getattr(own, name)}
         return self._topic(own.topic, named if own.bootstrap else self.broker.overrides()), {}

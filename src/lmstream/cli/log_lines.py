@@ -15,7 +15,7 @@ _log: Final = logging.getLogger("lmstream.run")
 
 @contextlib.contextmanager
 def logged(config: Config, worker: int) -> Iterator[None]:
-    """Log lines as the settings say. Files are read by hand: their few lines stay plain unless told otherwise."""
+    """Log lines as the settings say. Files are read by hand: their few lines stay plain unless set otherwise."""
     form = config.logs.format
     if form == "auto" and config.finite:
         yield

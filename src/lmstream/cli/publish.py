@@ -77,7 +77,7 @@ def publish(
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
-    """Generate LMDP bundles and publish them. Exit 1 when the broker did not acknowledge all of them.
+    """Generate LMDP bundles and publish them. Exit 1 if the broker did not acknowledge all of them.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def publish(
     duration
         Seconds to publish for.
     rate
-        Bundles a second; 0 is as fast as the broker takes them.
+        Bundles per second; 0 is as fast as the broker accepts them.
     verifiable
         Log for `lmstream verify --expected`: a line for each bundle that the broker acknowledged, with digests of the
         rows that a run with these settings of the engine makes of it. Appended to.
@@ -101,7 +101,7 @@ def publish(
     from lmstream.lab.publisher import Publisher, somebody_elses
 
     if (count is not None and count < 0) or (duration is not None and duration <= 0) or rate < 0:
-        raise ConfigError("config.invalid", "--count, --duration and --rate take no negative numbers")
+        raise ConfigError("config.invalid", "--count, --duration and --rate must not be negative")
     if count is None and duration is None:
         count = COUNT
     config = engine.load(client_overrides(broker, topic))

@@ -38,14 +38,14 @@ def query(
     raw_csv: bool = False,
     s3: S3Flags = NO_S3,
 ) -> None:
-    """Query landed rows. Views: `landed` has every row, `rows` one row for each rowId.
+    """Query landed rows. Views: `landed` has every copy, `rows` one row per rowId.
 
     Parameters
     ----------
     sql
-        One statement that reads: a select, or explain of one. Without it: rows by org, metric and hour.
+        One read-only statement: a select, or explain of one. Without it: rows by org, metric and hour.
     landed
-        Folder of landed rows, or s3://BUCKET/PREFIX: a prefix that is small enough to be copied here first.
+        Folder of landed rows, or s3://BUCKET/PREFIX: a prefix small enough to be copied to this machine first.
     errors
         Error prefix to leave out; LANDED/errors when that exists.
     as_json
@@ -53,7 +53,7 @@ def query(
     as_csv
         Print CSV. Cells that a spreadsheet would run as formulas get a leading quote.
     raw_csv
-        As --csv, but every cell as it is.
+        As --csv, but every cell unchanged.
     """
     with _here(place(landed, s3), None if errors is None else place(errors, s3)) as (root, left_out):
         _print(root, left_out, sql or SUMMARY, as_json=as_json, as_csv=as_csv, raw_csv=raw_csv)

@@ -36,7 +36,7 @@ class SourceFlags:
     """Where records come from."""
 
     source: str | None = None
-    """kafka, files, or a module of yours. --files and --bootstrap say it too."""
+    """kafka, files, or your own module. --files and --bootstrap imply it."""
     files: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = ()
     """File or folder of bundles or dead letters, - for standard input; may be repeated."""
     topic: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class SourceFlags:
     group: str | None = None
     """Consumer group."""
     start_from: Annotated[Literal["earliest", "latest"] | None, Parameter(name="--from")] = None
-    """Where partitions start for which the group has no commit."""
+    """Where partitions without a committed offset start."""
 
     def overrides(self) -> dict[str, Any]:
         """Answer the settings that were given, by key path."""
@@ -68,7 +68,7 @@ class SinkFlags:
     """Where rows go."""
 
     sink: str | None = None
-    """firehose, local, stdout, null (files only: delivers nothing), or a module of yours. Or --stream, --landed."""
+    """firehose, local, stdout, null (files only: delivers nothing), or your own module. Or --stream, --landed."""
     landed: Path | None = None
     """Landing folder of the local sink."""
     stream: str | None = None
@@ -111,18 +111,18 @@ def run(
     sink: SinkFlags = NO_SINK,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
-    """Move records from a source to a sink as rows. Offsets are committed only for what is durable.
+    """Consume records and deliver them as rows. Offsets are committed only for rows that are durable.
 
-    Exit 4 when nothing was delivered of the files that were read.
+    Exit 4 if files were read but nothing was delivered.
 
-    SIGTERM or Ctrl-C stops cleanly: what is in flight is settled and committed. A second one exits at once.
+    SIGTERM or Ctrl-C stops cleanly: records in flight are settled and committed. A second one exits at once.
 
     Parameters
     ----------
     workers
-        Processes, each its own member of the consumer group, or with its share of the files. Default: 1.
+        Number of processes: each is a consumer of the group, or has its share of the files. Default: 1.
     strict
-        Exit 4 when some records were dead-lettered or gave no row, or hold members that OTLP metrics do not know.
+        Exit 4 if some records were dead-lettered or produced no row, or have fields that OTLP metrics do not define.
     as_json
         Print the counts of the run as one JSON object at its end, with --workers one for each.
     settings

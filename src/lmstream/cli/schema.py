@@ -26,13 +26,13 @@ def schema(
     form
         json: JSON Schema of a row. glue: columns of a Glue table. sql: DDL for Athena. markdown: the table of the docs.
     config
-        TOML file with the path template that the DDL must fit.
+        TOML file with the path template for the DDL.
     location
         For sql: where rows land.
     database
         For sql: name of the Athena database.
     map_keys
-        For sql: keys of attributes, resource and scope. lower-case is how tables of before had them.
+        For sql: keys of attributes, resource and scope. lower-case is how former tables had them.
     """
     if form == "json":
         print_json(spec.json_schema())

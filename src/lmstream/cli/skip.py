@@ -29,29 +29,29 @@ def skip(
     config: ConfigFile = None,
     broker: BrokerFlags = NO_BROKER,
 ) -> int:
-    """Commit a later offset for a group that is stopped, so that it goes on behind what it cannot read.
+    """Commit a later offset for a group that is stopped, so that it continues after what it cannot read.
 
-    The offsets between are not read and get no dead letter; they stay in the topic until retention takes them. Never
-    goes back. Kafka refuses while the group has members: stop all of them first.
+    The records between are not read and get no dead letter; they stay in the topic until retention deletes them. The
+    offset never goes back. Kafka refuses while the group has members: stop all of them first.
 
     Parameters
     ----------
     partition
         Where, as TOPIC/PARTITION.
     to
-        The offset to go on at.
+        The offset to continue at.
     group
         Consumer group. Default: that of the configuration, else lmstream.
     dry_run
-        Only say what would be passed over.
+        Only show what would be skipped.
     as_json
-        What was passed over as JSON.
+        Print what was skipped as JSON.
     config
         TOML file with settings.
     """
     place = _PLACE.fullmatch(partition)
     if not place:
-        raise ConfigError("config.invalid", f"{partition!r} is no TOPIC/PARTITION, as in lm.metrics.otlp/0")
+        raise ConfigError("config.invalid", f"{partition!r} is not TOPIC/PARTITION, as in lm.metrics.otlp/0")
     overrides = client_overrides(broker, place[1])
     if group:
         overrides["source.group"] = group
@@ -68,8 +68,11 @@ def skip(
 def _told(done: Skipped) -> str:
     where = f"{done.topic}/{done.partition}"
     if not done.offsets:
-        return f"group {done.group} stands at {done.next} of {where}: nothing to pass over"
+        return f"group {done.group} is at {done.next} of {where}: nothing to skip"
     what = f"{done.offsets:,} offsets, {done.first} to {done.next - 1}, of {where}"
     if not done.committed:
-        return f"group {done.group} would pass over {what}; nothing was changed"
-    return f"group {done.group} passes over {what} and goes on at {done.next}; they stay in the topic until retention"
+        return f"group {done.group} would skip {what}; nothing was changed"
+    return (
+        f"group {done.group} skips {what} and continues at {done.next}; the records stay in the topic until retention "
+        "deletes them"
+    )

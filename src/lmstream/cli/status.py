@@ -18,7 +18,7 @@ _FULL: Final = 0.6  # of the budget, of which records leave some free: then it i
 
 
 class Reporter:
-    """Told of the progress; shows it."""
+    """Receives the progress and shows it."""
 
     def __init__(self, every: float) -> None:
         """`every` is in seconds, for plain lines."""
@@ -134,5 +134,5 @@ class Reporter:
         outcomes = "   ".join(f"{count:,} {name}" for name, count in sorted(seen.counts.requests.items()))
         row(
             "requests",
-            f"{outcomes or 'none yet'}   {progress.retried_packs:,} packs again   {seen.concurrency} at once",
+            f"{outcomes or 'none yet'}   {progress.retried_packs:,} packs retried   {seen.concurrency} at once",
         )

@@ -19,7 +19,7 @@ def ls(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> int:
     Parameters
     ----------
     as_json
-        One JSON array instead of a table.
+        Print one JSON array instead of a table.
     """
     if as_json:
         terminal.print_json([{key: getattr(each, key) for key in _TOLD} for each in CATALOGUE])
@@ -39,7 +39,7 @@ def prometheus(*, runbook: str = RUNBOOK) -> int:
     Parameters
     ----------
     runbook
-        Address of the runbook, to which each alarm links.
+        Address of the runbook that each alarm links to.
     """
     # As it stands inside double quotes of YAML.
     print(_file("rules.yaml").replace(RUNBOOK, json.dumps(runbook)[1:-1]), end="")

@@ -98,7 +98,7 @@ def draw(what: Any) -> None:
 
 @contextlib.contextmanager
 def read_or_not() -> Iterator[None]:
-    """Print, and go on when nobody takes it: for exit codes that must not depend on who reads."""
+    """Print, and continue if nobody reads it: for exit codes that must not depend on the reader."""
     try:
         yield
         sys.stdout.flush()

@@ -27,24 +27,24 @@ def topic(
     config: ConfigFile = None,
     broker: BrokerFlags = NO_BROKER,
 ) -> int:
-    """Make a topic, or raise its partitions and set retention and message size; without --yes only say so.
+    """Create a topic, or add partitions and set retention and message size; without --yes only show it.
 
     Parameters
     ----------
     topic
-        Its name.
+        Name of the topic.
     partitions
-        At least so many; a topic that has more keeps them.
+        Number of partitions; a topic that has more keeps them.
     copies
         Replication factor of a new topic.
     retention
-        How long it keeps records, as 72h or 7d: what an outage may last before rows are lost.
+        Retention, as 72h or 7d: how long an outage may last before rows are lost.
     message_bytes
-        The largest batch of records that it takes.
+        Largest batch of records that the topic accepts.
     yes
-        Do it.
+        Apply it.
     as_json
-        What is there and what is to be done as JSON.
+        Print what exists and what would change as JSON.
     config
         TOML file with settings.
     """
@@ -76,9 +76,9 @@ async def _work(
                     "set": lambda: admin.configure(name, wanted),
                 }[step]()
     if not todo:
-        terminal.say(f"{name} is as asked")
+        terminal.say(f"{name} is as requested")
     elif not yes:
-        terminal.say("Nothing was changed. With --yes it is done.")
+        terminal.say("Nothing was changed. Give --yes to apply it.")
     return 0
 
 
@@ -91,11 +91,11 @@ def _todo(
         return {"make": f"make {name}: {partitions} partitions, {copies} copies, {_listed(wanted)}"}
     has, kept, configs = there
     if kept < copies:
-        what = f"{name} has {kept} copies, {copies} are asked for: kafka-reassign-partitions.sh makes more"
+        what = f"{name} has {kept} copies, {copies} are requested: use kafka-reassign-partitions.sh to add replicas"
         raise ConfigError("config.invalid", what)
     todo = {}
     if has < partitions:
-        todo["grow"] = f"add partitions to {name}: {has} to {partitions}; keys go elsewhere from then on"
+        todo["grow"] = f"add partitions to {name}: {has} to {partitions}; keys map to other partitions from then on"
     if changed := {key: value for key, value in wanted.items() if configs.get(key) != value}:
         todo["set"] = f"set {_listed(changed)}"
     return todo

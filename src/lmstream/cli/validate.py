@@ -27,21 +27,21 @@ def validate(
     sink: SinkFlags = NO_SINK,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
-    """Check the configuration of a run, or the settings of a deployment. Exit 2 when something is wrong, 1 when
-    --connect finds something that does not answer as it must.
+    """Check the configuration of a run, or the settings of a deployment. Exit 2 if something is wrong, 1 if a check
+    of --connect fails.
 
     Parameters
     ----------
     connect
-        Ask brokers, topics, group, stream and dead letters too. Reads no record and commits nothing.
+        Also check brokers, topics, group, stream and dead letters. Reads no record and commits nothing.
     deployment
-        Instead: settings of deploy/cdk; works out rates, quotas and monthly cost.
+        Instead: check settings of deploy/cdk; shows rates, quotas and monthly cost.
     prices
-        With --deployment: another price table than the one that comes with lmstream.
+        With --deployment: your own price table.
     show_prices
-        Instead: print the price table that comes with lmstream (TOML), to be edited.
+        Instead: print the price table of lmstream (TOML), for editing.
     as_json
-        One JSON object a check and line; with --deployment one object.
+        Print one JSON object per check and line; with --deployment one object.
     topic
         Topic to read; may be repeated.
     """

@@ -68,4 +68,4 @@ def _explain(report: Report) -> None:
     if t.older_contract:
         terminal.say(f"{t.older_contract:,} rows are as an older row contract writes them: right, and no reason to act")
     if not report.letters_checked:
-        terminal.say("dead letters were not looked at; give --dead-letters to judge bad records and points too")
+        terminal.say("dead letters were not checked; give --dead-letters to check bad records and points too")

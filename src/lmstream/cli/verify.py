@@ -58,8 +58,8 @@ def verify(
     """Prove that every expected row landed, byte for byte and under its own path. Exit 3 when rows are lost, changed,
     misplaced or unexpected, 5 when rows are missing that Firehose may still buffer.
 
-    Expected is the log that `publish --verifiable` wrote, or the topic itself, read again with the same engine.
-    Duplicates are no failure: the view `rows` of `query` and the SQL of `schema` leave them out.
+    Expected rows come from the log of `publish --verifiable`, or from the topic, read again with the same engine.
+    Duplicates do not fail it: the view `rows` of `query` and the SQL of `schema` remove them.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def verify(
     expected
         Log of `publish --verifiable`; may be repeated.
     topic
-        Topic to read again instead of a log; needs --bootstrap and the run's own settings. May be repeated: name all
+        Topic to read again instead of a log; needs --bootstrap and the settings of the run. May be repeated: name all
         topics whose rows land there.
     group
         Consumer group of the run: what it has committed must be there. Default: source.group.
@@ -80,9 +80,9 @@ def verify(
     to
         Offset to stop before, in the same form. Default: what the group has committed.
     dead_letters
-        Folder of dead letters, or s3://BUCKET/PREFIX. Without it, missing letters are not judged.
+        Folder of dead letters, or s3://BUCKET/PREFIX. Without it, missing letters are not checked.
     errors
-        Error prefix of Firehose; LANDED/errors when that exists.
+        Error prefix of Firehose; LANDED/errors if that exists.
     settle
         Seconds after which a committed row that is missing is lost. Default: the buffer interval of the stream and a
         minute; 0 for a folder.
@@ -91,7 +91,7 @@ def verify(
     as_json
         Print the report as JSON.
     html
-        Write the verdict here too, as one page.
+        Also write the report to this file, as one HTML page.
     config
         TOML file with settings; flags win over LMSTREAM_* variables, and they win over the file. After a change of
         settings, give the older file too with the records that were read with it, first match first:
@@ -141,7 +141,7 @@ def verify(
         }
         try:
             html.write_text(page(report, {name: text for name, text in what.items() if text}), encoding="utf-8")
-            terminal.say(f"the verdict is in {html}")
+            terminal.say(f"the report is in {html}")
         except OSError as e:
             # The verdict is said, and its exit code is worth more than the page.
             terminal.say(f"--html {html}: {e.strerror}: the page was not written")

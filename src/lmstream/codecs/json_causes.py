@@ -64,7 +64,7 @@ def _wrong_type(kind: str, raw: Raw, members: dict[str, Raw]) -> str:
 
 def _wrong_item(read: Callable[[Raw], Any], raw: Raw, *, null: bool = False) -> str:
     try:
-        return "null is no number" if read(raw) is None and not null else ""
+        return "null is not a number" if read(raw) is None and not null else ""
     except ValidationError as error:
         return said(error)
 

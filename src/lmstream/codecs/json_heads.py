@@ -105,13 +105,13 @@ def metric_fault(entry: Entry) -> Fault | None:
     for kind, data, _ in entry.kinds:
         if kind not in ("gauge", "summary") and temporality_of(data) is None:
             where = f"{path}.{kind}.aggregationTemporality"
-            return Fault("decode.type", f"{where}: {token(data.aggregationTemporality)} is no number of the enum")
+            return Fault("decode.type", f"{where}: {token(data.aggregationTemporality)} is not a number of the enum")
         try:
             if kind == "sum":
                 boolean(data.isMonotonic)
         except ValidationError:
             where = f"{path}.{kind}.isMonotonic"
-            return Fault("decode.type", f"{where}: {token(data.isMonotonic)} is no boolean")
+            return Fault("decode.type", f"{where}: {token(data.isMonotonic)} is not a boolean")
     return None
 
 

@@ -111,7 +111,7 @@ def names(raw: bytes, message: str) -> list[str]:
 
 
 def of(payload: bytes, points: int, noted: dict[str, int]) -> tuple[str, ...]:
-    """The first members that OTLP metrics do not know, of what gave no point. Raises DecodeError decode.not_understood
+    """The first fields that OTLP metrics do not define, of what gave no point. Raises DecodeError decode.not_understood
     when that is the whole bundle."""
     if not points:
         if found := list(islice(_below(payload, "Request", "$", count()), NAMED)):

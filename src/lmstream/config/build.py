@@ -32,7 +32,7 @@ def build_sink(config: Config) -> Sink:
     """Make the sink. Nothing connects yet. ConfigError when rows of a topic would be thrown away."""
     part = config.need("sink")
     if part.traits.discards and (config.source is None or not config.finite):
-        what = f"sink.type {part.name} throws rows away; it takes files only, for offsets of a topic would be committed"
+        what = f"sink.type {part.name} discards rows, so it accepts only files: a topic's offsets would be committed"
         raise ConfigError("config.invalid", what)
     sink: Sink = part.make()
     return sink
@@ -43,7 +43,10 @@ def build_letters(config: Config) -> DeadLetterSink:
     than the largest letter there can be."""
     part = letters_part(config)
     if part is None:
-        what = "dead_letters.root is not set: name a folder (--dead-letters), or dead_letters.type, that outlives us"
+        what = (
+            "dead_letters.root is not set: set it (or --dead-letters) to a folder that survives a restart, or set "
+            "dead_letters.type to letters_s3 or letters_kafka"
+        )
         raise ConfigError("config.invalid", what)
     sink: DeadLetterSink = part.make(source=None if config.source is None else config.source.settings)
     form.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
@@ -87,7 +90,7 @@ def crashes_in(folder: str, cluster: str) -> CrashJournal | None:
     except ConfigError as error:
         if not asking.is_full(error.__cause__):
             raise
-        what = "deaths are not remembered until the next start: %s"
+        what = "deaths of this process cannot be remembered until the next start: %s"
         log.warning(what, error.detail, extra=coded(asking.FULL))
         return None
 

@@ -44,8 +44,8 @@ class Function(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     margin: Annotated[float, Meta(ge=0, le=60)] = 1.0
     """Seconds kept back at the end of an invocation, for its answer."""
     patience: Annotated[float, Meta(gt=0, le=900)] = 60.0
-    """Seconds an invocation tries at most, whatever the function's time-out: what waits is billed, and the source comes
-    again."""
+    """Seconds that an invocation spends on delivery at most, whatever the function's timeout: waiting is billed, and
+    the source retries."""
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -78,7 +78,7 @@ class Config(Struct, frozen=True, kw_only=True):
         if part is None:
             raise ConfigError(
                 "config.invalid",
-                f"{what}.type is not set; expected one of {', '.join(known(what))}, or a module of yours",
+                f"{what}.type is not set; expected one of {', '.join(known(what))}, or your own module",
             )
         return part
 

@@ -122,7 +122,7 @@ def unknown(path: tuple[str, ...], known: Sequence[str], layers: Sequence[Layer]
     """Answer the error for a key that nobody knows, with the nearest known one."""
     close = difflib.get_close_matches(path[-1], known, 1)
     hint = f"did you mean {'.'.join((*path[:-1], close[0]))}?" if close else f"known here: {', '.join(known) or 'none'}"
-    return ConfigError("config.invalid", f"{'.'.join(path)} is no setting{origin_of(path, layers)}; {hint}")
+    return ConfigError("config.invalid", f"{'.'.join(path)} is not a setting{origin_of(path, layers)}; {hint}")
 
 
 def _type_at(struct: type[Struct], steps: Sequence[str]) -> Any:

@@ -46,7 +46,7 @@ def _nested(settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
         for name in path[:-1]:
             table = table.setdefault(name, {})
             if not isinstance(table, dict):
-                raise ConfigError("config.invalid", f"{'.'.join(path)} is below a setting that is no table")
+                raise ConfigError("config.invalid", f"{'.'.join(path)} is below a setting that is not a table")
         table[path[-1]] = value
     return tables
 

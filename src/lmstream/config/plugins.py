@@ -84,7 +84,7 @@ def _kind(value: Any) -> str:
 
 
 def _untyped(what: str, layers: Sequence[Layer]) -> Part:
-    expected = f"expected one of {', '.join(known(what))}, or a module of yours"
+    expected = f"expected one of {', '.join(known(what))}, or your own module"
     raise ConfigError("config.invalid", f"{what}.type is not set{origin_of((what,), layers)}; {expected}")
 
 
@@ -93,9 +93,7 @@ def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
     ours = known(what)
     if "." not in name and name not in ours:
         close = difflib.get_close_matches(name, ours, 1)
-        hint = (
-            f"did you mean {close[0]!r}?" if close else f"known: {', '.join(ours)}; a dotted name is a module of yours"
-        )
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(ours)}; a dotted name is your own module"
         raise ConfigError(
             "config.plugin", f"{what}.type: there is no {what} {name!r}{origin_of((what, 'type'), layers)}; {hint}"
         )

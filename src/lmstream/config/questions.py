@@ -69,7 +69,7 @@ async def _kafka(config: Config) -> list[Check]:
                 f"topic {topic}",
                 "warning",
                 "there is none",
-                "it is waited for: check its name and the right to see it",
+                "the run waits for it: check its name and the permission to see it",
             )
             for topic in Wanted(settings.topics).missing(topics)
         ]
@@ -93,13 +93,13 @@ async def _kafka(config: Config) -> list[Check]:
 
 def _kept(kept: Mapping[str, float | None], topic: str) -> str:
     if topic not in kept:
-        return "the brokers do not say"
+        return "the brokers do not report it"
     seconds = kept[topic]
-    return "no limit of time" if seconds is None else f"{seconds / 3600:,.1f} h: what an outage may last"
+    return "no limit of time" if seconds is None else f"{seconds / 3600:,.1f} h: how long an outage may last"
 
 
 def _answers(tls: Any) -> str:
-    known = f", and knows us by {tls.sasl.name}" if tls.sasl.used else ""
+    known = f", and identifies this client by {tls.sasl.name}" if tls.sasl.used else ""
     return "answers" + (" over TLS" if tls.context else "") + known
 
 
@@ -107,7 +107,7 @@ def _certificate(expiry: float | None) -> Check:
     if expiry is None:
         return Check("certificate", "ok", "no client certificate")
     left = (expiry - time.time()) / 86_400
-    said = f"ends in {left:,.0f} days, on {time.strftime('%Y-%m-%d', time.gmtime(expiry))}"
+    said = f"expires in {left:,.0f} days, on {time.strftime('%Y-%m-%d', time.gmtime(expiry))}"
     if left < DAYS:
         return Check(
             "certificate", "warning", said, "issue a new one and put it in place: it is read without a restart"
@@ -182,7 +182,9 @@ async def _letters(config: Config) -> list[Check]:
         if e.reason in PASSING:
             return [Check("dead letters", "warning", f"{e.code} {e.detail}", e.fix)]
         return [_failed("dead letters", e)]
-    return [Check("dead letters", "ok", "can be written (a probe was written and removed where that is allowed)")]
+    return [
+        Check("dead letters", "ok", "can be written (a test object was written, and deleted where that is allowed)")
+    ]
 
 
 def _failed(name: str, error: LmstreamError) -> Check:

@@ -48,7 +48,7 @@ def organization(config: Config) -> Check:
     if engine.org_id or engine.org_by_topic or engine.org_attributes:
         how = engine.org_id or ("by topic" if engine.org_by_topic else f"from {', '.join(engine.org_attributes)}")
         return Check("organization", "ok", how)
-    what = "none is set, and LMDP sends none: every point is rejected as org.unresolved"
+    what = "none is set, and LMDP sends none: every point is rejected (org.unresolved)"
     return Check("organization", "failed", what, "set engine.org_id, engine.org_by_topic or engine.org_attributes")
 
 
@@ -77,7 +77,7 @@ def _memory(config: Config) -> Check:
     said = f"about {needed / MIB:,.0f} MiB for each of {config.run.workers} processes at full load"
     limit = _limit()
     if limit is not None and needed * config.run.workers > limit:
-        what = f"{said}, and this container may take {limit / MIB:,.0f} MiB"
+        what = f"{said}, and the limit of this container is {limit / MIB:,.0f} MiB"
         return Check("memory", "failed", what, "raise the container's memory, or lower run.budget_bytes or run.workers")
     return Check("memory", "ok", said + ("" if limit is None else f" of {limit / MIB:,.0f} MiB"))
 
@@ -89,12 +89,12 @@ def _bombs(config: Config) -> Iterator[Check]:
         return
     limit = _limit()
     said = (
-        f"its client opens what it fetches whole: {peak / MIB:,.0f} MiB with one partition whose batches inflate "
-        "20,000-fold (measured), as much again for each further one; after a death the guarded reader reads them"
+        f"its client decompresses whole fetches: {peak / MIB:,.0f} MiB with one partition whose batches inflate "
+        "20,000-fold (measured), and the same for each further one; after a death the guarded reader reads them"
     )
     if limit is not None and limit < peak * config.run.workers:
-        what = f"{said}; this container may take {limit / MIB:,.0f} MiB"
-        yield Check("batches", "warning", what, 'take source.type = "kafka" for producers that you do not trust')
+        what = f"{said}; the limit of this container is {limit / MIB:,.0f} MiB"
+        yield Check("batches", "warning", what, 'use source.type = "kafka" for producers that you do not trust')
     else:
         yield Check("batches", "ok", said)
 
@@ -114,7 +114,7 @@ def _times(config: Config) -> Iterator[Check]:
     rules: list[tuple[bool, str, str]] = [
         (
             runtime.grace + _AFTER <= _KILL,
-            f"runtime.grace {runtime.grace:g} s and {_AFTER:g} s to close are under the {_KILL:g} s of a kill",
+            f"runtime.grace {runtime.grace:g} s and {_AFTER:g} s to close are less than the {_KILL:g} s until a kill",
             "lower runtime.grace, or raise the orchestrator's grace period above it",
         ),
     ]
@@ -124,7 +124,7 @@ def _times(config: Config) -> Iterator[Check]:
             (
                 call <= delivery.timeout,
                 f"sink.call_timeout {call:g} s is within delivery.timeout {delivery.timeout:g} s",
-                "raise delivery.timeout: a request that is given up while it runs has an unknown outcome",
+                "raise delivery.timeout: a request that is cancelled while it runs has an unknown outcome",
             )
         )
     if isinstance(source, KafkaSettings):
@@ -144,7 +144,7 @@ def _times(config: Config) -> Iterator[Check]:
             (
                 delivery.timeout < runtime.drain_timeout,
                 f"delivery.timeout {delivery.timeout:g} s fits into runtime.drain_timeout {runtime.drain_timeout:g} s",
-                "lower delivery.timeout: what is sent must be answered before partitions are given up",
+                "lower delivery.timeout: requests must end before partitions are revoked",
             ),
         ]
     for good, said, fix in rules:
@@ -156,6 +156,9 @@ def _requests(config: Config) -> Check:
     if isinstance(sink, Pooled) and config.delivery.concurrency > sink.concurrency:
         what = f"delivery.concurrency {config.delivery.concurrency} is above sink.concurrency {sink.concurrency}"
         return Check(
-            "requests", "failed", what, "requests that wait in the client's pool age their signature: raise it"
+            "requests",
+            "failed",
+            what,
+            "raise sink.concurrency: requests that wait in the client's pool may outlive their signature",
         )
     return Check("requests", "ok", f"{config.delivery.concurrency} at once")

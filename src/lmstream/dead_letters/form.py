@@ -77,7 +77,8 @@ def refuse_small(what: str, takes: int, limits: Limits) -> None:
     if takes < needed:
         raise ConfigError(
             "config.invalid",
-            f"{what} takes letters of {takes:,} bytes at most, and the largest may have {needed:,}: "
+            f"{what} accepts letters of {takes:,} bytes at most, and the largest may have {needed:,}: "
             f"engine.limits.record_bytes {limits.record_bytes:,} in base64 ({-(-limits.record_bytes // 3) * 4:,}) "
-            f"+ engine.limits.points {limits.points:,} x {REJECTED} + {ENVELOPE:,}; raise the one or lower the others",
+            f"+ engine.limits.points {limits.points:,} x {REJECTED} + {ENVELOPE:,}; raise the limit of the place, "
+            "or lower these settings",
         )

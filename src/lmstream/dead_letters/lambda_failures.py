@@ -66,10 +66,10 @@ def read(data: bytes) -> Document | None:
     try:
         event = lambda_events.parse(_json(payload) if isinstance(payload, str) else payload)
     except ConfigError as error:
-        what = "holds no records" if payload is None else f"holds an event that cannot be read ({error.detail})"
+        what = "has no records" if payload is None else f"has an event that cannot be read ({error.detail})"
         return Document([], [], why, f"{what}: read them from the topic, {_places(batch)}")
     if not event.records and not event.faulty:
-        return Document([], [], why, f"holds an event without records: read them from the topic, {_places(batch)}")
+        return Document([], [], why, f"has an event without records: read them from the topic, {_places(batch)}")
     return Document(event.records, [each.letter for each in event.faulty], why, "")
 
 
@@ -90,14 +90,14 @@ def _why(context: Mapping[str, Any], response: object) -> str:
         f"function error {error!r:.60}" if error else "",
         f"request {context.get('requestId')!r:.60}",
     )
-    return "Lambda gave the batch up: " + ", ".join(part for part in parts if part)
+    return "Lambda used up its retries: " + ", ".join(part for part in parts if part)
 
 
 def _places(batch: Mapping[str, Any]) -> str:
     """Partitions and offsets, as the document says them."""
     found = batch.get("recordsInfo")
     if not isinstance(found, Mapping) or not found:
-        return "whose offsets the document does not say"
+        return "without offsets in the document"
     said = [
         f"{str(where)[:260]} offsets {info.get('firstRecordOffset')!s:.20} to {info.get('lastRecordOffset')!s:.20}"
         for where, info in list(found.items())[:_NAMED]

@@ -143,7 +143,7 @@ async def replay(
     async with reading(store) as found:
         await run(LetterSource(found, taken.take), taken.note)
         if taken.stubs:
-            say(f"{taken.stubs:,} letters hold no bytes or a whole batch: read those from their topic")
+            say(f"{taken.stubs:,} letters have no bytes or a whole batch: read those records from their topic")
         entire, removed = _Entire(say), 0
         for each in taken.delivered() if purge else ():
             if entire.is_last(each):
@@ -188,7 +188,7 @@ class _Entire:
     def tell_others(self) -> None:
         """Name the places that stay for some of their letters."""
         for place, left in self._missing.items():
-            self._say(f"{place}: {left:,} of its records stay, so it is left alone")
+            self._say(f"{place}: {left:,} of its records stay, so it is not deleted")
 
 
 def _is_stub(letter: DeadLetter) -> bool:
@@ -200,7 +200,7 @@ async def _remove(store: DeadLetterStore, found: Found, say: Say) -> int:
     if not found.alone and not found.place.endswith(".json"):
         await store.remove(found)  # which says why it cannot
     if not found.alone:
-        say(f"{found.place}: holds more than one letter and is left alone")
+        say(f"{found.place}: has more than one letter and is not deleted")
         return 0
     await store.remove(found)
     return found.of

@@ -108,7 +108,7 @@ class FolderStore:
             except FileNotFoundError:  # removed in between
                 continue
             except BoundError as e:  # whoever put it there must not keep the others from being seen
-                self._say(f"{e.detail}: no dead letter, left out")
+                self._say(f"{e.detail}: not a dead letter, skipped")
 
     async def remove(self, found: Found, /) -> None:
         try:
@@ -177,7 +177,7 @@ class ObjectStore:
                 _all_of(data, self._bucket.place(key), self._say) if data else []
             )  # none: removed in between, or not for us
         except BoundError as e:
-            self._say(f"{e.detail}: no dead letter, left out")
+            self._say(f"{e.detail}: not a dead letter, skipped")
             return []
         return [Found(letter, key, kept, of=len(letters)) for letter in letters]
 
@@ -196,7 +196,7 @@ class ObjectStore:
             return False
         letter = name.endswith(".json") or _ERRORS.search(key)
         if size > (LETTER_LINE if letter else lambda_failures.LARGEST):
-            self._say(f"{self._bucket.place(key)}: {size:,} bytes are no dead letter, left out")
+            self._say(f"{self._bucket.place(key)}: {size:,} bytes are not a dead letter, skipped")
             return False
         return True
 
@@ -235,7 +235,8 @@ class TopicStore:
 
     async def remove(self, found: Found, /) -> None:
         raise ConfigError(
-            "config.invalid", f"{found.place}: a topic forgets by its retention, letter by letter it cannot"
+            "config.invalid",
+            f"{found.place}: letters in a topic cannot be deleted one by one; its retention deletes them",
         )
 
     async def close(self) -> None:
@@ -264,7 +265,7 @@ def _decoded(line: bytes, place: str, say: Say, number: int = 0) -> list[DeadLet
     if (letter := decode_or_none(line)) is not None:
         return [letter]
     document = lambda_failures.read(line)
-    problem = "no dead letter, left out" if document is None else document.problem
+    problem = "not a dead letter, skipped" if document is None else document.problem
     if problem:
         say(f"{place}: {problem}")
     return document.letters if document is not None else []

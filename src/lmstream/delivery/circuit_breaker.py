@@ -62,7 +62,7 @@ class CircuitBreakers:
     """
 
     def __init__(self, policy: BreakerPolicy) -> None:
-        self.decoding = CircuitBreaker(policy, "no row could be made of")
+        self.decoding = CircuitBreaker(policy, "no row could be made from")
         self.accepting = CircuitBreaker(policy, "the sink refused")
 
     @property

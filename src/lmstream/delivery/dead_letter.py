@@ -110,7 +110,7 @@ def what_failed(out: FanOut) -> str:
     if out.rejected:
         first = out.rejected[0][0]
         what = "data point" if len(out.rejected) == 1 else "data points"
-        said.append(f"{len(out.rejected):,} {what} made no row, the first is number {first}{_why(out, first)}")
+        said.append(f"{len(out.rejected):,} {what} produced no row, the first is number {first}{_why(out, first)}")
     if out.parts:
         what = "part in which no points" if len(out.parts) == 1 else "parts in which no points"
         said.append(f"{len(out.parts):,} {what} can be counted, the first is {described(out.parts[0])}")
@@ -136,7 +136,7 @@ def place(out: FanOut, ordinal: int) -> str:
     try:
         return out.why(ordinal)
     except Exception as e:  # noqa: BLE001 - the point is refused and kept whatever can be said of it: words stop no run
-        return f"its place cannot be said ({type(e).__name__})"
+        return f"its place is unknown ({type(e).__name__})"
 
 
 def _in_base64(size: int) -> int:

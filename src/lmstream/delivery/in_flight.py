@@ -105,7 +105,7 @@ class InFlight:
         self.records: dict[int, InFlightRecord] = {}
         """By running number, the oldest first."""
         self.unknown: dict[str, str] = {}
-        """The first names of members that OTLP metrics do not know, with the coordinates of a record that has them."""
+        """The first names of fields that OTLP metrics do not define, with the coordinates of a record that has them."""
         self._budget = budget or MemoryBudget()
         self._by_tp: dict[TopicPartition, int] = {}
         self._kinds: set[str] = set()

@@ -55,12 +55,12 @@ async def attempt_once(work: Awaitable[T], seconds: float | None) -> T | Failure
         async with asyncio.timeout(seconds):
             return await work
     except TimeoutError as e:
-        return unknown_outcome(str(e) or f"no answer within {seconds} s")
+        return unknown_outcome(str(e) or f"no response within {seconds} s")
     except asyncio.CancelledError:
         # Clients leak this when a connection dies under them. Only a cancellation of ours may end the attempts.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        return unknown_outcome("the sink was cancelled from inside")
+        return unknown_outcome("the sink's client library cancelled the call")
     except Exception as e:  # noqa: BLE001 - whatever it raises, what it was given is neither lost nor known to be durable
         return unknown_outcome(f"{type(e).__name__}: {e}")

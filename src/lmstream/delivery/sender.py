@@ -205,7 +205,7 @@ class Sender:
         if not isinstance(answers, Sequence) or len(answers) != len(packs):
             many = len(answers) if isinstance(answers, Sequence) else type(answers).__name__
             return [unknown_outcome(f"{many} verdicts for {len(packs)} packs")] * len(packs)
-        odd = unknown_outcome("a verdict that is none")
+        odd = unknown_outcome("an invalid verdict")
         return [each if each is None or isinstance(each, Failure) else odd for each in answers]
 
     def _count(self, answers: Sequence[Failure | None], entered: int) -> None:

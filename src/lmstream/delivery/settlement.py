@@ -127,7 +127,7 @@ class Settlement:
         except OSError as error:
             # A full disk or too few descriptors: the record is settled all the same, and its deaths were for nothing.
             log.warning(
-                "%s is settled, and the memory of its deaths cannot be written: %s",
+                "%s is settled, but the crash journal cannot be written: %s",
                 each.record.coordinates,
                 error,
                 extra=coded("sink.disk"),

@@ -59,7 +59,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     partitions_overflow: int
     """Partitions that began while as many as may be were active."""
     unknown: Mapping[str, str]
-    """The first ten members that OTLP metrics do not know, by path and name, in parts that gave no data point; with
+    """The first ten fields that OTLP metrics do not define, by path and name, in parts that gave no data point; with
     the coordinates of a record that has them."""
 
 

@@ -67,7 +67,7 @@ class Transform:
             each.why = ("limits.size", "not enough memory to transform this record")
             return None
         if sum(rows for _, _, rows in cuts) != out.rows:
-            raise RuntimeError(f"{each.record.coordinates}: {out.rows} rows were made, but not as many were cut")
+            raise RuntimeError(f"{each.record.coordinates}: {out.rows} rows were made, but another number was packed")
         if out.points and each.record.only is None:  # a replay judges some of the points
             judged = out.rows + sum(out.skipped.values()) + len(out.rejected)
             if judged != out.points:

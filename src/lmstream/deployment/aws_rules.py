@@ -27,13 +27,13 @@ def unbuildable(deployment: "Deployment") -> Iterator[Check]:
 
 def _buckets(deployment: "Deployment") -> Iterator[Check]:
     longest = max((deployment.bucket_name(what) for what in BUCKETS), key=len)
-    what = f"{longest} has {len(longest)} characters, S3 takes {BUCKET_LETTERS}: set a shorter bucket.name"
+    what = f"{longest} has {len(longest)} characters, S3 allows {BUCKET_LETTERS}: set a shorter bucket.name"
     yield len(longest) > BUCKET_LETTERS, "bucket.name" if deployment.bucket.name else "name", what
     for what in ("metrics", "dead-letters", "results"):
         name = deployment.bucket_name(what)
         # docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html: no periods together, no address.
         wrong = ".." in name or name.startswith(("xn--", "sthree-")) or re.fullmatch(r"\d+(\.\d+){3}", name) is not None
-        yield wrong, "bucket.name", f"{name} is no name that S3 takes for a bucket"
+        yield wrong, "bucket.name", f"{name} is not a valid name of an S3 bucket"
 
 
 def _zones(deployment: "Deployment") -> Iterator[Check]:
@@ -54,7 +54,7 @@ def _cluster(deployment: "Deployment") -> Iterator[Check]:
     yield (
         not cluster.arn and ".kraft" in cluster.kafka_version and cluster.instance.startswith("kafka.t3."),
         "cluster.instance",
-        f"{cluster.instance} is too small for Kafka {cluster.kafka_version}: kafka.m7g.large is the least",
+        f"{cluster.instance} is too small for Kafka {cluster.kafka_version}: use kafka.m7g.large or larger",
     )
 
 
@@ -92,12 +92,12 @@ def _yours(deployment: "Deployment") -> Iterator[Check]:
     yield (
         bool(network.vpc_id) != bool(network.subnet_ids),
         "network.subnet_ids",
-        "network.vpc_id and network.subnet_ids go together: a VPC of yours, and its private subnets for the brokers",
+        "network.vpc_id and network.subnet_ids go together: your own VPC, and its private subnets for the brokers",
     )
     yield (
         bool(network.subnet_ids) and len(set(network.subnet_ids)) != network.zones,
         "network.subnet_ids",
-        f"{len(set(network.subnet_ids))} subnets, and network.zones is {network.zones}: one a zone",
+        f"{len(set(network.subnet_ids))} subnets, and network.zones is {network.zones}: one per zone",
     )
     yield (
         deployment.bucket.existing and not deployment.bucket.name,
@@ -113,5 +113,9 @@ def _yours(deployment: "Deployment") -> Iterator[Check]:
     for key, value in deployment.tags.items():
         fits = re.fullmatch(r"[\w .:/=+@-]{1,128}", key) and re.fullmatch(r"[\w .:/=+@-]{0,256}", value)
         wrong_tag = not fits or key.lower().startswith("aws:") or key == "lmstream"
-        yield wrong_tag, "tags", f"{key!r:.130} = {value!r:.60} is no tag that AWS takes, or is set by lmstream itself"
-    yield len(deployment.tags) > TAGS, "tags", f"{len(deployment.tags)}, and AWS takes 50 of a resource: at most {TAGS}"
+        yield (
+            wrong_tag,
+            "tags",
+            f"{key!r:.130} = {value!r:.60} is not a tag that AWS accepts, or is set by lmstream itself",
+        )
+    yield len(deployment.tags) > TAGS, "tags", f"{len(deployment.tags)}, and AWS allows 50 per resource: at most {TAGS}"

@@ -164,7 +164,7 @@ def epus(deployment: Deployment, work: Work) -> int:
 def _cluster(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
     cluster, network = deployment.cluster, deployment.network
     crossing = deployment.load.bundle_bytes * work.bundles * MONTH / GB * (1 - 1 / network.zones)
-    how = f"{crossing:,.0f} GB: pollers read of brokers in other zones"
+    how = f"{crossing:,.0f} GB: pollers read from brokers in other zones"
     lines = [Line("cross-zone transfer", crossing * rates.cross_zone_gb, how)]
     if cluster.arn:
         return lines
@@ -201,7 +201,11 @@ def _watching(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
     small = rates.kms_key_month + rates.secret_month + alarms(deployment) * rates.alarm_month + rates.dashboard_month
     return [
         Line(
-            "log ingestion", logs * rates.log_gb, f"{logs:,.1f} GB of the function; flow logs and brokers come on top"
+            "log ingestion", logs * rates.log_gb, f"{logs:,.1f} GB of the function; flow logs and broker logs are extra"
         ),
-        Line("key, secret, alarms, dashboard, metrics", small + named * rates.metric_month, f"{named} metrics of ours"),
+        Line(
+            "key, secret, alarms, dashboard, metrics",
+            small + named * rates.metric_month,
+            f"{named} metrics of lmstream",
+        ),
     ]

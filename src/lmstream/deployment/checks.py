@@ -73,7 +73,7 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
         (
             bool(cluster.ca_arn and cluster.create_ca),
             "cluster.create_ca",
-            "a CA is named in cluster.ca_arn; making another one costs its monthly price for nothing",
+            "a CA is named in cluster.ca_arn; creating another one costs its monthly price for nothing",
         ),
         (
             not cluster.arn and cluster.brokers % deployment.network.zones != 0,
@@ -83,7 +83,7 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
         (
             bool(cluster.brokers_watched) and not cluster.arn,
             "cluster.brokers_watched",
-            "it is of an existing cluster, and cluster.arn names none: a new one's brokers are watched anyway",
+            "it is of an existing cluster, and cluster.arn names none: brokers of a new cluster have alarms anyway",
         ),
         (
             deployment.active_partitions > stream.active_partitions,
@@ -123,7 +123,7 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
         (
             deployment.bucket_name("results") == deployment.bucket_name("dead-letters"),
             "bucket.results",
-            "query results expire, dead letters do not while nobody has looked: name another bucket",
+            "query results expire and dead letters must not: name another bucket",
         ),
         *wrong_storage(deployment.bucket, engine, old=deployment.defaults == 1),
     ]
@@ -135,8 +135,8 @@ def _too_large(deployment: "Deployment", size: float, most: int) -> str:
 
 def _too_few(retries: int) -> str:
     return (
-        f"{retries} would give healthy records up in an outage of minutes: set {FEWEST_RETRIES:,} to {RETRIES:,}, "
-        "or -1 to retry without end"
+        f"{retries} would use up the retries of valid records in an outage of minutes: set "
+        f"{FEWEST_RETRIES:,} to {RETRIES:,}, or -1 to retry without end"
     )
 
 
@@ -145,5 +145,5 @@ def _too_many(deployment: "Deployment") -> str:
     return (
         f"{deployment.load.organizations} organizations x {keys} metricKeys x hours that are open make "
         f"{deployment.active_partitions:,} active partitions, over the quota of {quota:,}: the others' rows would go "
-        "to the error prefix. Set engine.metric_key to buckets or allow, or have AWS raise the quota and set it here"
+        "to the error prefix. Set engine.metric_key to buckets or allow, or ask AWS for a higher quota and set it here"
     )

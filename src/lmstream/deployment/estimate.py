@@ -112,7 +112,7 @@ def _work(deployment: Deployment) -> Work:
 def _quotas(deployment: Deployment, work: Work) -> list[Quota]:
     stream, load = deployment.stream, deployment.load
     event = min(EVENT_BYTES, _batch(deployment, work.bundles) * (load.bundle_bytes * 4 / 3 + ENVELOPE))
-    raised = "Firehose raises it by itself while it throttles, and rows are late until then: nothing is lost"
+    raised = "Firehose raises it without a request while it throttles; rows are late until then, nothing is lost"
     return [
         Quota(
             "Firehose Direct PUT",
@@ -182,11 +182,11 @@ def _notes(deployment: Deployment, rates: Rates, work: Work, missing: list[str])
     if missing:
         notes.append(
             f"prices of {BASE} stand in for {region}, which the table does not have, in {', '.join(missing)}: "
-            "most regions cost more. Put yours in a copy of the table (--show-prices), and name it with --prices"
+            "most regions cost more. Put your prices in a copy of the table (--show-prices) and pass it with --prices"
         )
     if deployment.stream.mib_per_second is None and region not in LARGE_REGIONS:
         notes.append(
-            f"a new delivery stream takes {direct_put_mib(region):g} MiB/s in {region} "
+            f"a new delivery stream accepts {direct_put_mib(region):g} MiB/s in {region} "
             f"({direct_put_mib(LARGE_REGIONS[0]):g} in {', '.join(LARGE_REGIONS)}), more once Firehose or AWS raised it"
         )
     if bucket.glacier_days is not None:
@@ -204,7 +204,7 @@ def _notes(deployment: Deployment, rates: Rates, work: Work, missing: list[str])
     if moving != (None, None, None) and line is None:
         size = work.gb / deployment.load.gzip_ratio * GB / work.objects
         notes.append(
-            f"objects of {size / 1024:,.0f} KiB are under {TIERED_BYTES // 1024} KiB: no storage class takes them"
+            f"objects of {size / 1024:,.0f} KiB are under {TIERED_BYTES // 1024} KiB: no storage class accepts them"
         )
     elif line and line.usd > 0:
         notes.append(f"the storage classes cost {line.usd:,.2f} a month more than they save in the twelfth month")

@@ -65,7 +65,7 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vpc_id: str = ""
     """A VPC of yours, with the ways out that the pollers need (docs/deploy.md). Empty: one is made."""
     subnet_ids: tuple[str, ...] = ()
-    """Private subnets of that VPC for the brokers, one a zone."""
+    """Private subnets of that VPC for the brokers, one per zone."""
     egress: Literal["endpoints", "nat"] = "endpoints"
     """How pollers in the VPC reach the APIs they call: interface endpoints and no way to the internet, or one NAT
     gateway. A mapping with provisioned pollers calls none."""

@@ -72,7 +72,7 @@ class Engine:
             self._org(org)
 
     def fan_out(self, record: Record) -> FanOut:
-        """The rows of one record. Raises DecodeError for bytes that are no bundle, and for no bytes anything else;
+        """The rows of one record. Raises DecodeError for bytes that are not a bundle, and for no bytes anything else;
         ConfigError when the bytes are protobuf and the extra [proto] is not installed.
         """
         try:

@@ -26,10 +26,10 @@ def rows_again(value: bytes, path_of: Callable[[str, str, bytes], str], most: in
         try:
             row = _ROW.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DecodeError("record.no_row", f"{where} is no row: {error}") from None
+            raise DecodeError("record.no_row", f"{where} is not a row: {error}") from None
         piece = time_piece(row.ts_unix_ms * NS_PER_MS, 0)
         if not piece.startswith(b'"ts":"%b"' % row.ts.encode()):
-            raise DecodeError("record.no_row", f"{where} is no row: ts {row.ts} is not tsUnixMs {row.ts_unix_ms}")
+            raise DecodeError("record.no_row", f"{where} is not a row: ts {row.ts} is not tsUnixMs {row.ts_unix_ms}")
         pieces += [line + b"\n", *_REST]
         paths.append((path_of(row.org_key, row.metric_key, piece[HOUR]), 1))
     if not paths:

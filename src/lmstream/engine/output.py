@@ -64,7 +64,7 @@ class FanOut(Struct, eq=False, gc=False):
     parts: tuple[LostPart, ...] = ()
     """Parts in which no points could be counted; they belong into the dead letter too."""
     unknown: tuple[str, ...] = ()
-    """Path and name of the first ten members that OTLP metrics do not know, in parts that gave no point."""
+    """Path and name of the first ten fields that OTLP metrics do not define, in parts that gave no point."""
     skipped: dict[str, int] = {}
     """Data points that made no row on purpose, counted by reason."""
     rejected: tuple[tuple[int, str], ...] = ()

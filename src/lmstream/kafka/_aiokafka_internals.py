@@ -59,7 +59,7 @@ def fence(consumer: AIOKafkaConsumer, expected: Callable[[], int]) -> None:
         # No await before the request is built: what is looked at here is what is sent.
         now = coordinator.generation
         if now < 0 or now != expected():
-            raise CommitFailedError("the membership of the group has ended, and only a member may commit")
+            raise CommitFailedError("this consumer is no longer in the group, and only a member may commit")
         await inner(assignment, offsets)
 
     coordinator._do_commit_offsets = guarded  # noqa: SLF001 - as above

@@ -160,7 +160,7 @@ def closed(tp: TopicPartition, raw: Raw, reason: str, why: str) -> Record:
 
 def damaged(tp: TopicPartition, raw: bytes, first: int, last: int) -> Record:
     """The record that stands for a batch whose CRC does not fit: what it says of itself may be wrong."""
-    what = f"offsets {first} to {last}, {len(raw):,} bytes whose checksum does not fit, each time they were read"
+    what = f"offsets {first} to {last}, {len(raw):,} bytes with a wrong checksum each time they were read"
     return _unopened(tp, last, -1, raw, what)
 
 
@@ -178,7 +178,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:  # noqa: PLR2004 - the last byte of a varint
             return (value >> 1) ^ -(value & 1), at + index + 1
-    raise ValueError("a number that does not end")
+    raise ValueError("a number without an end")
 
 
 def _bytes(data: memoryview, at: int) -> tuple[bytes | None, int]:

@@ -56,10 +56,10 @@ async def asked(url: str, client: str, secret: str, scope: str) -> tuple[str, fl
     if status != 200 or not isinstance(found, dict):  # noqa: PLR2004 - HTTP OK
         said = found if isinstance(found, dict) else {}
         words = " ".join(str(said[name])[:200] for name in ("error", "error_description") if name in said)
-        raise SourceError("source.sasl", f"{place} answers {status}: {words or 'no token, and no JSON object'}")
+        raise SourceError("source.sasl", f"{place} answers {status}: {words or 'no token, and not a JSON object'}")
     token, life = found.get("access_token"), found.get("expires_in", _USUAL)
     if not isinstance(token, str) or not token or not token.isascii() or isinstance(life, bool):
-        raise SourceError("source.sasl", f"{place}: the answer has no access_token")
+        raise SourceError("source.sasl", f"{place}: the response has no access_token")
     if not isinstance(life, int | float) or not life > 0:
-        raise SourceError("source.sasl", f"{place}: expires_in is no number of seconds: {str(life)[:50]!r}")
+        raise SourceError("source.sasl", f"{place}: expires_in is not a number of seconds: {str(life)[:50]!r}")
     return token, time.time() + life

@@ -218,7 +218,7 @@ class RecordReader:
     def _refused(self, result: Any, tp: TopicPartition, at: int, error: Exception) -> None:
         """What the client cannot open is fetched again and carried past it."""
         if tp not in self._guard.careful:
-            log.info("%s/%d/%d: the client cannot read it and it is read without: %r", *tp, at, error)
+            log.info("%s/%d/%d: the client cannot read it; it is read without the client: %r", *tp, at, error)
             self._guard.careful.add(tp)
         else:
             self._bears(tp, at, at, b"")
@@ -241,7 +241,7 @@ class RecordReader:
             return False
         if self._skip and raw:
             log.error(
-                "%s/%d: offsets %d to %d arrive damaged each time and are passed over (on_unreadable)",
+                "%s/%d: offsets %d to %d are damaged each time they are read, and are skipped (on_unreadable)",
                 *(*tp, first, last),
                 extra=coded("record.unreadable"),
             )
@@ -301,7 +301,7 @@ class RecordReader:
             else:
                 lane.opened = Opened(tp, raw, self._limit, start=lane.start)
         except MemoryError:
-            lane.only = closed(tp, raw, KILLS, "takes more memory than there is")
+            lane.only = closed(tp, raw, KILLS, "needs more memory than there is")
         finally:
             if self._journal is not None:
                 self._journal.opened()

@@ -47,18 +47,18 @@ class Access(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse what would shut brokers or administrators out. Raises ConfigError."""
         for flag, who, why in (
-            ("--brokers", self.brokers, "without it copies of the topic fall behind"),
-            ("--administrator", self.administrators, "without it nobody could change or remove an ACL any more"),
+            ("--brokers", self.brokers, "without it replicas of the topic fall behind"),
+            ("--administrator", self.administrators, "without it no one could change or remove an ACL"),
             ("--reader", self.readers, "lmstream could not read"),
         ):
             if not who:
                 raise ConfigError("config.invalid", f"{flag} is missing: {why}")
         for each in (*self.brokers, *self.administrators, *self.readers, *self.collectors):
             if not _PRINCIPAL.fullmatch(each) or each == "User:*":
-                what = f"{each!r} is no principal of one client: expected User: and the certificate's subject"
+                what = f"{each!r} is not a principal of one client: expected User: and the certificate's subject"
                 raise ConfigError("config.invalid", f"{what}, as in User:CN=lmstream")
         if shared := set(self.administrators) & {*self.readers, *self.collectors}:
-            what = f"{shared.pop()} is administrator and client: a certificate that leaks could do anything"
+            what = f"{shared.pop()} is administrator and client: a leaked certificate could do anything"
             raise ConfigError("config.invalid", what)
 
     def steps(self) -> list[tuple[str, list[Grant]]]:

@@ -201,7 +201,7 @@ async def secret_of(settings: KafkaConnection, reference: str, shape: type[T]) -
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # The message of a wrong type names the field; that of bad JSON the position. Neither repeats the value.
         names = ", ".join(field.encode_name for field in msgspec.structs.fields(shape))
-        raise ConfigError("config.secret", f"{reference} is no JSON object {{{names}}}: {error}") from None
+        raise ConfigError("config.secret", f"{reference} is not a JSON object {{{names}}}: {error}") from None
 
 
 def _client(settings: KafkaConnection, name: str) -> Any:

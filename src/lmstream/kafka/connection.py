@@ -91,7 +91,7 @@ async def reached(settings: Settings, tls: Tls) -> AsyncIterator[None]:
             await probe_sasl_any(found, tls)
             yield
     except TimeoutError as error:
-        raise SourceError("source.unreachable", f"{settings.bootstrap}: no start in time") from error
+        raise SourceError("source.unreachable", f"{settings.bootstrap}: no connection before the timeout") from error
 
 
 async def _started(settings: Settings, tls: Tls, *, group: bool, uncommitted: bool) -> AIOKafkaConsumer:
@@ -135,7 +135,7 @@ async def _started(settings: Settings, tls: Tls, *, group: bool, uncommitted: bo
     except (KafkaError, OSError) as error:
         named = ", ".join(f"{b.host}:{b.port}" for b in consumer._client.cluster.brokers())  # noqa: SLF001 - not public
         await stop(consumer)
-        detail = f"{settings.bootstrap} answers, the brokers it names do not ({named or 'none'}): {error}"
+        detail = f"{settings.bootstrap} responds, but the brokers it names do not ({named or 'none'}): {error}"
         raise SourceError("source.unreachable", detail) from error
     except BaseException:
         await stop(consumer)
@@ -206,9 +206,9 @@ def checked(settings: Settings) -> None:
         if name not in _PARAMETERS:
             close = difflib.get_close_matches(name, _PARAMETERS, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError("config.invalid", f"client.{name} is no setting of aiokafka{hint}")
+            raise ConfigError("config.invalid", f"client.{name} is not a setting of aiokafka{hint}")
         if name in ("loop", "api_version") or name.endswith(("_strategy", "_provider")) or name == "metrics_enabled":
-            raise ConfigError("config.invalid", f"client.{name} takes an object, or nothing that a text can say")
+            raise ConfigError("config.invalid", f"client.{name} cannot be set from a configuration")
 
 
 def lost(error: BaseException) -> LostError:

@@ -24,7 +24,7 @@ _API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 0, -1)
 _SERVER: Final = {
     9: ("source.tls_expired", "is not valid yet"),
     10: ("source.tls_expired", "has expired"),
-    18: ("source.tls_issuer", "is signed by itself"),
+    18: ("source.tls_issuer", "is self-signed"),
     19: ("source.tls_issuer", "is signed by an unknown authority"),
     20: ("source.tls_issuer", "is signed by an unknown authority"),
     21: ("source.tls_issuer", "is signed by an unknown authority"),
@@ -95,12 +95,12 @@ async def probe(
             raise await _unsaid(broker, context, client_cert=client_cert) from error
         if await _speaks_tls(broker):
             raise SourceError("source.tls_port", f"{place} speaks TLS, and security is plaintext") from error
-        detail = f"{place}: closed the connection; does it speak TLS? then set security to ssl"
+        detail = f"{place}: closed the connection; if it speaks TLS, set security to ssl"
         raise SourceError("source.unreachable", detail) from error
     except TimeoutError as error:
         if context is None and await _speaks_tls(broker):
             raise SourceError("source.tls_port", f"{place} speaks TLS, and security is plaintext") from error
-        raise SourceError("source.unreachable", f"{place}: does not answer as Kafka does") from error
+        raise SourceError("source.unreachable", f"{place}: does not respond like a Kafka broker") from error
     finally:
         await _hang_up(writer)
     if answer.startswith(_TLS_ALERT):
@@ -114,7 +114,7 @@ async def _addresses(host: str, port: int, seconds: float) -> Sequence[str]:
         async with asyncio.timeout(seconds):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except TimeoutError as error:
-        what = f"the name service gave no address of it in {seconds:g} s (source.startup_timeout_ms)"
+        what = f"name resolution timed out after {seconds:g} s (source.startup_timeout_ms)"
         raise SourceError("source.unreachable", f"{place}: {what}") from error
     except (OSError, UnicodeError) as error:
         raise SourceError("source.unreachable", f"{place}: the name does not resolve") from error
@@ -128,7 +128,7 @@ async def _open(broker: Broker, context: ssl.SSLContext | None, *, client_cert: 
             return await broker.open(context)
     except ssl.SSLCertVerificationError as error:
         reason, what = _SERVER.get(error.verify_code, ("source.tls", "was refused"))
-        detail = f"{place}: its certificate was refused, it {what} ({error.verify_message})"
+        detail = f"{place}: its certificate was rejected: it {what} ({error.verify_message})"
         raise SourceError(reason, detail) from error
     except TimeoutError as error:
         if context is not None and await _speaks_plaintext(broker):
@@ -185,12 +185,12 @@ def _refusal(place: str, error: ssl.SSLError, *, client_cert: bool) -> SourceErr
         return SourceError("source.tls", f"{place}: {alert}")  # no common version or cipher, a broken record
     for part, reason, what in _ALERTS if client_cert else ():
         if part in alert:
-            return SourceError(reason, f"{place}: it refused the client certificate: {what} ({alert})")
+            return SourceError(reason, f"{place}: it rejected the client certificate: {what} ({alert})")
     return SourceError("source.tls_client", f"{place}: {_likely(client_cert=client_cert)} ({alert})")
 
 
 def _likely(*, client_cert: bool) -> str:
-    return "it refused the client certificate" if client_cert else "it wants a client certificate; set cert and key"
+    return "it rejected the client certificate" if client_cert else "it requires a client certificate; set cert and key"
 
 
 async def _speaks_plaintext(broker: Broker) -> bool:

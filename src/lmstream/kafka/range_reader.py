@@ -79,7 +79,7 @@ async def read_range(
                 consumer.pause(tp)
                 parts.pop(tp, None)
             if parts and loop.time() - moved > idle:
-                detail = f"{topic}: nothing came for {idle:.0f} s, {len(parts)} partitions are not read to their end"
+                detail = f"{topic}: no data for {idle:.0f} s, {len(parts)} partitions were not read to their end"
                 raise SourceError("source.unreachable", detail)
 
 

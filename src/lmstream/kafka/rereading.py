@@ -43,7 +43,7 @@ class Rereading:
     async def _whole(self, letter: DeadLetter) -> DeadLetter:
         record = await self._again(letter)
         if record is None:
-            gone = "; its headers are gone: no client could read them before the topic lost the record"
+            gone = "; its headers are lost: no client could read them before retention deleted the record"
             return msgspec.structs.replace(letter, headers=(), detail=letter.detail + gone)
         headers, keys = readable(record.headers)
         whole = msgspec.structs.replace(letter, headers=headers, header_keys=keys)

@@ -117,7 +117,7 @@ class Sasl:
             # Many classes of many modules; their texts name the provider and hold no secret.
             raise SourceError("source.sasl", f"AWS credentials: {type(error).__name__}: {error}") from error
         if frozen is None or not frozen.access_key:
-            what = "no AWS credentials: neither environment, profile, task role, IRSA nor instance role has any"
+            what = "no AWS credentials: none in environment, profile, task role, IRSA or instance role"
             raise ConfigError("config.secret", what)
         hosts = [host for host, _ in addresses(self._settings.bootstrap)]
         made = time.time()
@@ -210,7 +210,7 @@ def _check(settings: KafkaConnection) -> None:
     else:
         _check_oauth(settings)
     if settings.security == "sasl_plaintext" and not mechanism.startswith("SCRAM"):
-        what = f'{mechanism} over "sasl_plaintext" would send its secret in the clear: set security to "sasl_ssl"'
+        what = f'{mechanism} over "sasl_plaintext" would send its secret unencrypted: set security to "sasl_ssl"'
         raise ConfigError("config.invalid", what)
 
 

@@ -41,7 +41,7 @@ async def probe_sasl(host: str, port: int, tls: Tls) -> None:
             finally:
                 connection.close()
     except UnsupportedSaslMechanismError as error:
-        raise SourceError("source.sasl", f"{place} does not take {mechanism}: {_words(error)}") from error
+        raise SourceError("source.sasl", f"{place} does not accept {mechanism}: {_words(error)}") from error
     except (SaslAuthenticationFailed, ValueError) as error:
         # ValueError: a broker whose own proof is not that of the password (RFC 5802), or an answer of another kind.
         raise SourceError("source.sasl", f"{place} refused {mechanism}: {_words(error)}") from error
@@ -61,7 +61,7 @@ async def _accepted(answer: Awaitable[Any], place: str, mechanism: str) -> None:
     with contextlib.suppress(KafkaConnectionError):
         if (await answer).brokers:
             return
-    why = "it takes no request after SASL: the token has expired, or the broker does not trust who signed it"
+    why = "it accepts no request after SASL: the token has expired, or the broker does not trust its signer"
     raise SourceError("source.sasl", f"{place} refused {mechanism}: {why}")
 
 

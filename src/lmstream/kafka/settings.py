@@ -134,7 +134,7 @@ def addresses(bootstrap: str) -> list[tuple[str, int]]:
         if not host or not port.isdigit():
             raise ConfigError("config.invalid", f"bootstrap: {one!r} is not host:port")
         if ":" in host and not (host.startswith("[") and host.endswith("]")):
-            what = f"bootstrap: {one!r}: an IPv6 address stands in brackets, [{host}]:{port}"
+            what = f"bootstrap: {one!r}: write an IPv6 address in brackets, [{host}]:{port}"
             raise ConfigError("config.invalid", what)
         found.append((host.strip("[]"), int(port)))
     if not found:
@@ -142,23 +142,23 @@ def addresses(bootstrap: str) -> list[tuple[str, int]]:
     return found
 
 
-_COMMITS: Final = "only what is settled may be committed"
-_PLACE: Final = "offsets are placed by start_from and on_offset_lost; a jump of the client's own would lose rows"
+_COMMITS: Final = "only settled records may be committed"
+_PLACE: Final = "use start_from and on_offset_lost; if the client itself jumped, rows would be lost"
 _TLS: Final = "set security, ca, cert, key and key_password: those are checked, explained and renewed"
 _SASL: Final = "set security, sasl_mechanism and what belongs to it: those are checked and explained"
-_BYTES: Final = "rows are made from the bytes as they are"
+_BYTES: Final = "rows are made from unchanged bytes"
 _OWNED: Final = {
     "enable_auto_commit": _COMMITS,
     "auto_commit_interval_ms": _COMMITS,
     "enable_auto_offset_store": _COMMITS,
     "auto_offset_reset": _PLACE,
-    "isolation_level": "rows of transactions that were aborted must not be read",
+    "isolation_level": "rows of aborted transactions must not be read",
     "key_deserializer": _BYTES,
     "value_deserializer": _BYTES,
     "bootstrap_servers": "set bootstrap",
     "metadata_broker_list": "set bootstrap",
     "group_id": "set group",
-    "group_protocol": "draining before partitions are given up is built on the classic protocol",
+    "group_protocol": "draining before partitions are revoked needs the classic protocol",
     "enable_partition_eof": "the end of a partition says where the markers of transactions end",
     "security_protocol": _TLS,
     "fetch_max_bytes": "set fetch_bytes",
@@ -188,9 +188,9 @@ def client_settings(settings: Settings) -> dict[str, str | int | float | bool]:
         low = name.lower()
         why = _OWNED.get(low) or (_TLS if _OF_TLS.search(low) else _SASL if _OF_SASL.search(low) else _callback(name))
         if low == "check_crcs" and value is not True:
-            why = "a record that was damaged on its way must not become rows"
+            why = "a damaged record must not become rows"
         if why:
-            raise ConfigError("config.invalid", f"client.{name} is lmstream's own to set: {why}")
+            raise ConfigError("config.invalid", f"client.{name} is set by lmstream: {why}")
     return found
 
 

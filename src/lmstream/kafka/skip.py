@@ -51,7 +51,7 @@ async def skip(settings: Settings, partition: int, to: int, *, dry_run: bool) ->
             (end,) = (await consumer.end_offsets([tp])).values()
             first = begin if committed is None else committed
             if to < first:
-                what = f"--to {to}: group {settings.group} stands at {first} of {where}, and a commit never goes back"
+                what = f"--to {to}: group {settings.group} is at {first} of {where}, and a commit never goes back"
                 raise ConfigError("config.invalid", what)
             if to > end:
                 raise ConfigError("config.invalid", f"--to {to}: {where} ends at {end}")
@@ -59,7 +59,7 @@ async def skip(settings: Settings, partition: int, to: int, *, dry_run: bool) ->
             if moved:
                 await consumer.commit({tp: to})
     except _MEMBERS as error:
-        what = f"{where}: group {settings.group} has members. Stop all of them, then again: {type(error).__name__}"
+        what = f"{where}: group {settings.group} has members. Stop all of them, then run again: {type(error).__name__}"
         raise SourceError("source.commit", what) from error
     except (KafkaError, TimeoutError) as error:
         raise SourceError("source.commit", f"{where}={to}: {type(error).__name__} {error}".rstrip()) from error

@@ -108,7 +108,7 @@ class Tls:
                 self.failures += 1
                 if error.detail != self.trouble:
                     log.warning(
-                        "the new TLS material is not taken, the old stays in use: %s",
+                        "the new TLS material is not usable, the old one stays in use: %s",
                         error,
                         extra=coded("config.certificate"),
                     )
@@ -133,7 +133,7 @@ class Tls:
                 await self.look()
                 self._warn()
             except Exception:  # a bug must not end the renewals of a process that runs for months
-                log.exception("looking for a renewal failed", extra=coded("config.certificate"))
+                log.exception("the check for a renewed certificate failed", extra=coded("config.certificate"))
 
     # Reading
 
@@ -197,7 +197,7 @@ class Tls:
         self._warn()
         if found.identity.open_mode and found.identity.open_mode != self._open_mode:
             log.warning(
-                "%s may be read by others (mode %04o): chmod 600, or defaultMode 0440 and fsGroup in Kubernetes",
+                "%s can be read by other users (mode %04o): chmod 600, or defaultMode 0440 and fsGroup in Kubernetes",
                 *(found.identity.key_at, found.identity.open_mode),
                 extra=coded("config.certificate"),
             )
@@ -216,7 +216,7 @@ class Tls:
         level = logging.WARNING if threshold > _WARNINGS[0] else logging.ERROR
         text = f"the client certificate expires in {left / _DAY:.1f} days, on {_day(self.expiry)}"
         if not threshold:
-            text = f"the client certificate has expired on {_day(self.expiry)}: the brokers will refuse new connections"
+            text = f"the client certificate has expired on {_day(self.expiry)}: the brokers will reject new connections"
         log.log(level, "%s", text, extra=coded("source.tls_expired"))
 
 

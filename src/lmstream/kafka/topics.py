@@ -37,7 +37,9 @@ class Wanted:
                 try:
                     self.patterns[each] = re.compile(each)
                 except re.error as error:
-                    raise ConfigError("config.invalid", f"topics: {each!r} is no regular expression: {error}") from None
+                    raise ConfigError(
+                        "config.invalid", f"topics: {each!r} is not a regular expression: {error}"
+                    ) from None
 
     def of(self, there: Iterable[str]) -> frozenset[str]:
         """Those of the cluster's topics that are wanted."""
@@ -120,9 +122,9 @@ class TopicWatch:
                 if there is not None:
                     await self._take(there)
             except LmstreamError as error:  # brokers that are away are news of the member, not of its topics
-                log.debug("topics cannot be asked for: %s", error)
+                log.debug("topics cannot be listed: %s", error)
             except Exception:  # noqa: BLE001 - a bug here must not end the watch of a process that runs for months
-                log.exception("looking for topics failed", extra=coded("source.topic"))
+                log.exception("listing topics failed", extra=coded("source.topic"))
 
     def _tell(self, missing: tuple[str, ...]) -> None:
         health = self._source.health
@@ -131,16 +133,16 @@ class TopicWatch:
             why = (
                 "no topic matches"
                 if name.startswith(_PATTERN)
-                else "no such topic: not made yet, deleted, or not ours to see"
+                else "no such topic: not created yet, deleted, or not visible to this client"
             )
             log.error(
-                "%s: %s; it is waited for, and read from its beginning when it appears",
+                "%s: %s; waiting for it; it is read from its beginning when it appears",
                 name,
                 why,
                 extra=coded("source.topic"),
             )
         for name in [each for each in before if each not in missing]:
-            log.warning("%s: the topic is there again, and is read", name, extra=coded("source.topic"))
+            log.warning("%s: the topic exists again, and is read", name, extra=coded("source.topic"))
 
     def _sure(self, there: Collection[str]) -> Collection[str]:
         """The topics that are there, and those that have been away for a moment only."""
@@ -158,8 +160,10 @@ class TopicWatch:
         now = (found | (self.used & self.wanted.named) or self.used) if self._keep else found
         if now != self.used:
             if gone := self.used - now - set(self._source.health.missing):
-                log.warning("%s: deleted, or not ours to see", ", ".join(sorted(gone)), extra=coded("source.topic"))
+                log.warning(
+                    "%s: deleted, or not visible to this client", ", ".join(sorted(gone)), extra=coded("source.topic")
+                )
             if self.used:
-                log.info("topics that are read: %s", ", ".join(sorted(now)) or "none")
+                log.info("topics: %s", ", ".join(sorted(now)) or "none")
             self.used = now
             await self._use(now)

@@ -68,7 +68,7 @@ class Endpoints:
             what = f"endpoints.address {self._host}:{self._port}: {e.strerror or e}"
             if self._needed:
                 raise ConfigError("config.invalid", what) from e
-            log.warning("there are no endpoints: %s", what, extra=coded("config.invalid"))
+            log.warning("endpoints are off: %s", what, extra=coded("config.invalid"))
         else:
             self._server = server
         self._watching = asyncio.create_task(self._watch())

@@ -59,7 +59,7 @@ class Readings:
         run = self.runtime.snapshot()
         if run.state == "starting":
             return True, "starting"
-        return run.silent < TICKS, f"the loop came round {run.silent:.1f} s ago"
+        return run.silent < TICKS, f"the event loop last ran {run.silent:.1f} s ago"
 
     def ready(self) -> tuple[bool, str]:
         """Whether the run is a member of its group and gets on; and why not."""

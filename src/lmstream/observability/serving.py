@@ -152,7 +152,7 @@ class _Exchange(asyncio.Protocol):
         if end:
             self._send(*self._judged(head.decode("latin-1")))
         elif not _BEGIN.match(self._head):
-            self._send(_plain(HTTPStatus.BAD_REQUEST, "this is no HTTP request"))
+            self._send(_plain(HTTPStatus.BAD_REQUEST, "not an HTTP request"))
         elif len(self._head) >= HEAD:
             self._send(_plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"at most {HEAD} bytes of headers"))
 
@@ -161,7 +161,7 @@ class _Exchange(asyncio.Protocol):
         line, *fields = head.split("\r\n")
         found = _REQUEST.fullmatch(line)
         if found is None:
-            return _plain(HTTPStatus.BAD_REQUEST, "this is no request of HTTP/1.0 or 1.1"), False
+            return _plain(HTTPStatus.BAD_REQUEST, "not an HTTP/1.0 or 1.1 request"), False
         method, authority, path, minor = found.groups()
         hosts = [value.strip() for name, _, value in (each.partition(":") for each in fields) if name.lower() == "host"]
         if len(hosts) > 1 or (minor == "1" and not hosts):
@@ -172,7 +172,7 @@ class _Exchange(asyncio.Protocol):
             why = "these endpoints listen on loopback and answer to localhost, 127.0.0.1 and [::1] only"
             return _plain(HTTPStatus.MISDIRECTED_REQUEST, why), False
         if method not in ("GET", "HEAD"):
-            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are answered"), False
+            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are supported"), False
         return self._asked(path), method == "HEAD"
 
     def _asked(self, path: str) -> Answer:
@@ -180,7 +180,7 @@ class _Exchange(asyncio.Protocol):
             answer = self._answering(path)
         except Exception:  # a bug there is an answer too, and none of the run's business
             log.exception("%s could not be answered", path, extra=coded("bug.unexpected"))
-            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of lmstream itself, see its log")
+            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error of lmstream, see its log")
         return answer or _plain(HTTPStatus.NOT_FOUND, "there are /healthz /readyz /metrics /statusz")
 
     def _send(self, answer: Answer, without_body: bool = False) -> None:  # noqa: FBT001, FBT002 - of _judged

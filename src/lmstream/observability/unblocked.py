@@ -121,7 +121,7 @@ class Unblocked(io.TextIOBase):
     def _tell(self) -> None:
         """Say how many lines are missing, in the form of the others."""
         missed, self._missed = self._missed, 0
-        text = f"{missed:,} lines were not taken here and are dropped, see lmstream_log_lines_dropped_total"
+        text = f"{missed:,} lines were dropped because standard error was blocked, see lmstream_log_lines_dropped_total"
         self.write(json.dumps({"event": text, "level": "warning"}) + "\n" if self._json else text + "\n")
 
 

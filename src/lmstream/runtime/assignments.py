@@ -101,7 +101,7 @@ class Assignments:
                     await self._pipeline.drain(gone)
             except TimeoutError:
                 log.warning(
-                    "partitions are given up with records in flight; their next owner repeats those",
+                    "partitions are revoked with records in flight; their next owner delivers those again",
                     extra=coded("source.commit"),
                 )
             await self.commit()

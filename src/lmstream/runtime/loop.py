@@ -120,7 +120,7 @@ class Runtime:
                 poll = poll or asyncio.create_task(self._poll(room))
                 await self._wait(poll)
                 if poll.cancelled():
-                    raise SourceError("source.unreachable", "the client was cancelled from inside")
+                    raise SourceError("source.unreachable", "the client library cancelled the call")
                 if poll.done():
                     ended, poll = poll.result(), None
                     if ended:

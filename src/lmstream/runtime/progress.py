@@ -35,7 +35,7 @@ class Progress(Struct, kw_only=True):
     rejected: dict[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
-    """The first ten members that OTLP metrics do not know, in parts that gave no data point."""
+    """The first ten fields that OTLP metrics do not define, in parts that gave no data point."""
     unacked: int = 0
     """Records read and not settled: the source brings them again after a restart."""
     in_flight_bytes: int = 0

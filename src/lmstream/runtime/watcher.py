@@ -53,7 +53,7 @@ class Watcher:
         """Say once that senders use members which OTLP metrics do not know: what they hold is in no row."""
         if seen.unknown and not self._unknown_said:
             self._unknown_said = True
-            what = "members that OTLP metrics do not know, in parts that gave no data point"
+            what = "fields that OTLP metrics do not define, in parts that gave no data point"
             record = next(iter(seen.unknown.values()))
             yield _warning(f"{record}: {what}: {', '.join(seen.unknown)}", "decode.not_understood")
 
@@ -88,14 +88,14 @@ class Watcher:
         trouble = seen.sink_trouble
         if trouble is None:
             if self._failing_since is not None and self._failing_said:
-                after = f"the sink takes rows again after {now - self._failing_since:.0f} s"
+                after = f"the sink accepts rows again after {now - self._failing_since:.0f} s"
                 yield _warning(after, "sink.unreachable")
             self._failing_since, self._failing_said = None, False
         elif self._failing_since is None:
             self._failing_since = now
         elif not self._failing_said and now - self._failing_since >= NEWS:
             self._failing_said = True
-            what = "the sink takes no rows, they wait and are tried again"
+            what = "the sink accepts no rows; they wait and are retried"
             extra = coded(trouble.code, "sink.unreachable")
             yield Notice(logging.WARNING, f"{what}: {trouble.code}: {trouble.message}", extra)
 

@@ -106,7 +106,7 @@ class Bucket:
             **more,
         )
         if not isinstance(answer, Mapping) or not isinstance(answer.get("ETag"), str) or not answer["ETag"].strip('"'):
-            raise ValueError("an answer to PutObject without an ETag")
+            raise ValueError("a response to PutObject without an ETag")
 
     async def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is no error."""

@@ -52,7 +52,7 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
             ("Lost rows", report.lost, total.lost),
             ("Rows with other bytes", report.changed, total.changed),
             ("Rows under another path", report.misplaced, total.misplaced),
-            ("Rows from nowhere", report.phantom, total.phantom),
+            ("Unexpected rows (phantom)", report.phantom, total.phantom),
             ("Dead letters that are missing", report.letters_missing, total.letters_missing),
         )
     )

@@ -129,4 +129,4 @@ def _letters(root: Place, say: Callable[[str], None]) -> Iterator[DeadLetter]:
             if (letter := decode_or_none(line)) is not None:
                 yield letter
             else:
-                say(f"{name}: a line that is no dead letter was left out")
+                say(f"{name}: skipped a line that is not a dead letter")

@@ -120,9 +120,7 @@ def test_a_sink_that_is_down_leaves_everything_and_dead_letters_only_poison(worl
     records = goods(4)
     poison = record(b"junk", offset=99)
     host = world.host(lambda__patience=6.5)
-    with pytest.raises(
-        SinkError, match=r"LMS-4009 4 of 5 records are not delivered, the first is .*ServiceUnavailable"
-    ):
+    with pytest.raises(SinkError, match=r"LMS-4009 4 of 5 records are undelivered, the first is .*ServiceUnavailable"):
         host.handle(EVENTS[kind](map(entry, [*records, poison])), Context())
     assert list(world.letters()) == [("lm.metrics.otlp", 0, 99)]
     world.firehose.outage = False
@@ -206,7 +204,7 @@ def test_dead_letters_that_cannot_be_written_are_not_acknowledged(world, kind):
     host = world.host(lambda__patience=6)
     world.s3.stop()
     broken = [entry(record(GOOD)), entry(record(b"junk", offset=8)), entry(record(GOOD, offset=9), value="###")]
-    with pytest.raises(SinkError, match="2 of 3 records are not delivered"):
+    with pytest.raises(SinkError, match="2 of 3 records are undelivered"):
         host.handle(EVENTS[kind](broken), Context())
     world.s3.start()
     check_success(kind, host.handle(EVENTS[kind](broken), Context()))
@@ -234,7 +232,7 @@ def test_a_hanging_sink_ends_before_the_functions_deadline(world):
 
 def test_a_handler_for_one_kind_refuses_the_other(world):
     host = world.host()
-    with pytest.raises(ConfigError, match="the event is of a pipe, and this handler is for a mapping"):
+    with pytest.raises(ConfigError, match="the event is from a pipe, and this handler is for a mapping"):
         host.handle(pipe_event(map(entry, goods(1))), Context(), "mapping")
 
 

@@ -82,4 +82,4 @@ async def test_a_signal_stops_a_run_cleanly_and_is_told_of(config, monkeypatch):
         progress = await stopped(serve(config(**{"source.paths": ("-",)}), say=said.append))
     os.close(write)
     assert progress.unacked == 0
-    assert said == ["stopping: settling what is in flight, for 29 s at most; once more to exit at once"]
+    assert said == ["stopping: settling what is in flight, for 29 s at most; interrupt again to exit at once"]

@@ -61,7 +61,7 @@ class Host:
         started = time.monotonic()
         parsed = events.parse(event)
         if kind is not None and parsed.kind != kind:
-            raise ConfigError("event.shape", f"the event is of a {parsed.kind}, and this handler is for a {kind}")
+            raise ConfigError("event.shape", f"the event is from a {parsed.kind}, and this handler is for a {kind}")
         return self._loop.run_until_complete(self._handle(parsed, context, started))
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class Host:
     def _letters_of(self, config: Config) -> DeadLetterSink:
         part = config.dead_letters
         if part is None:
-            what = "LMSTREAM_DEAD_LETTERS__TYPE is not set: letters_s3 with LMSTREAM_DEAD_LETTERS__BUCKET outlives us"
+            what = "LMSTREAM_DEAD_LETTERS__TYPE is not set: set it to letters_s3, and LMSTREAM_DEAD_LETTERS__BUCKET"
             raise ConfigError("config.invalid", what)
         if isinstance(part.settings, letters_s3.Settings):
             client = clients.S3Client(part.settings)
@@ -164,7 +164,7 @@ class Host:
             Kind.RETRYABLE,
             "no_time",
             f"{max(0.0, seconds):.1f} s were left after the margin of {settings.margin:g} s, and one request may take "
-            f"{need:g} s: raise the function's time-out or lower LMSTREAM_DELIVERY__TIMEOUT",
+            f"{need:g} s: raise the function's timeout or lower LMSTREAM_DELIVERY__TIMEOUT",
         )
 
 

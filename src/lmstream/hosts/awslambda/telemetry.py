@@ -82,11 +82,11 @@ class InvocationTelemetry:
         self._metrics.flush_metrics()
 
     def unknown(self, names: Mapping[str, str], request_id: str) -> None:
-        """Tell once of members that OTLP metrics do not know; `names` has the coordinates of a record with each."""
+        """Tell once of fields that OTLP metrics do not define; `names` has the coordinates of a record with each."""
         if names and not self._unknown_told:
             self._unknown_told = True
             self._log.warning(
-                "members that OTLP metrics do not know, in parts that gave no data point",
+                "fields that OTLP metrics do not define, in parts that gave no data point",
                 members=[name[:_DETAIL] for name in names],
                 record=next(iter(names.values())),
                 request_id=request_id,

@@ -89,11 +89,11 @@ def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[],
 async def _check(config: Config, say: Callable[[str], None]) -> None:
     """Look at sink and dead letters before anything is read, so that a wrong setting costs seconds and not a night.
     What a run that is under way would wait for stops no start."""
-    await _passing(say, "dead letters cannot be written just now", check_letters(config))
+    await _passing(say, "dead letters cannot be written at the moment", check_letters(config))
     sink = build_sink(config)
     try:
         if isinstance(sink, Checkable):
-            await _passing(say, "the sink cannot be written just now", sink.check())
+            await _passing(say, "the sink cannot be written at the moment", sink.check())
         elif isinstance(sink, Describable):
             # A role that may put and not describe is a good role.
             await _passing(say, "the stream cannot be described", sink.describe(), ["sink.denied"])
@@ -109,7 +109,7 @@ async def _passing(
     except LmstreamError as e:
         if e.reason not in {*PASSING, *also}:
             raise
-        say(f"{what}, going on: {e.code} {e.detail[:1000]}")
+        say(f"{what}, continuing: {e.code} {e.detail[:1000]}")
 
 
 @contextlib.asynccontextmanager
@@ -151,7 +151,7 @@ async def _ask_ends(config: Config, readings: Readings) -> None:
                 async with asyncio.timeout(30):
                     await look_at_ends(settings, readings)
             except Exception as e:  # noqa: BLE001 - as below
-                _log.debug("the ends of the partitions cannot be had: %s: %s", type(e).__name__, e)
+                _log.debug("the end offsets of the partitions are not available: %s: %s", type(e).__name__, e)
 
 
 async def look_at_ends(settings: Any, readings: Readings) -> None:
@@ -186,5 +186,5 @@ async def _ask_retention(config: Config, readings: Readings) -> None:
             readings.retention_ms = {topic: int(1000 * seconds) for topic, seconds in found.items() if seconds}
             wait = _AGAIN
         except Exception as e:  # noqa: BLE001 - whatever a client raises: the run itself says what is wrong with Kafka
-            _log.debug("the retention of the topics cannot be had: %s: %s", type(e).__name__, e)
+            _log.debug("the retention of the topics is not available: %s: %s", type(e).__name__, e)
         await asyncio.sleep(wait)

@@ -55,7 +55,7 @@ class LastResort:
         if self._seconds is not None:
             time.sleep(self._seconds)
             # Nothing is written here itself: a reader that has stopped reading must not keep this from happening.
-            last_words("some parts did not close in time; what is not committed comes again at the next start")
+            last_words("some parts did not close in time; the next start reads uncommitted records again")
             os._exit(AGAIN)
 
 
@@ -71,7 +71,7 @@ def heard(stop: Callable[[], None], seconds: float, say: Callable[[str], None]) 
 
     def stopping() -> None:
         stop()
-        say(f"stopping: settling what is in flight, for {seconds:.0f} s at most; once more to exit at once")
+        say(f"stopping: finishing records in flight, for {seconds:.0f} s at most; interrupt again to exit at once")
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         nonlocal told

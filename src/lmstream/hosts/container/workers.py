@@ -25,7 +25,7 @@ own settings, its number from 1, and what takes its counts at the end; answers i
 def check(config: Config) -> None:
     """Refuse what several processes cannot share."""
     if config.need("sink").traits.prints:
-        raise ConfigError("config.invalid", "run.workers: lines of several processes would mix on standard output")
+        raise ConfigError("config.invalid", "run.workers: rows of several processes would mix on standard output")
 
 
 def shares(config: Config, count: int) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def _code(worker: BaseProcess) -> int:
 def nothing_delivered(records: int, rows: int, say: Callable[[str], None]) -> bool:
     """Whether records with values were read and no row was delivered; says so."""
     if records and not rows:
-        say(f"nothing was delivered: no row came of {records:,} records")
+        say(f"nothing was delivered: no row from {records:,} records")
         return True
     return False
 

@@ -87,7 +87,7 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
         except NoOffsetForPartitionError:
             pass  # a new partition, about to be placed
         if stray := {record.tp for record in taken} - self.owned.keys():
-            raise LostError("client", f"records of partitions that are not ours: {sorted(stray)}")
+            raise LostError("client", f"records of partitions that are not assigned: {sorted(stray)}")
         return self.owned, taken
 
     def _hold(self, answer: Answer) -> None:
@@ -150,7 +150,9 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 await self._place(list(assigned))
         except (KafkaError, TimeoutError, LmstreamError) as error:
-            log.warning("partitions were assigned and cannot be placed: %r", error, extra=coded("source.stuck"))
+            log.warning(
+                "partitions were assigned but their start offsets cannot be set: %r", error, extra=coded("source.stuck")
+            )
             self._fail(connection.lost(error))
 
     def _forget(self) -> None:

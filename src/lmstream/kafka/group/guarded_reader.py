@@ -141,7 +141,7 @@ class GuardedReader:
                     self._consumer = task.result()
                 except LmstreamError as error:
                     self._again = loop.time() + _RETRY
-                    text = "the guarded reader cannot connect, next try in %.0f s: %s"
+                    text = "the guarded reader cannot connect, next attempt in %.0f s: %s"
                     log.warning(text, _RETRY, error, extra=coded(error.reason))
                 else:
                     self._reader = reader_for(self._source, self._consumer)

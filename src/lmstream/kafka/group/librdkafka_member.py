@@ -42,8 +42,8 @@ class LibrdkafkaMember(Member):
 
     async def _connect(self) -> Collection[str]:
         log.info(
-            "librdkafka opens what it fetches whole: %d MiB resident with one partition whose batches inflate "
-            "20,000-fold (measured), as much again for each further one; source.type kafka has a bound",
+            "librdkafka decompresses whole fetches: %d MiB resident with one partition whose batches inflate "
+            "20,000-fold (measured), and the same for each further one; source.type kafka has a limit",
             PEAK // MIB,
         )
         if self._source.journal is not None:
@@ -77,7 +77,9 @@ class LibrdkafkaMember(Member):
     def _check(self) -> None:
         super()._check()
         if self._source.tls.renewals != self._renewals:
-            raise LostError("renewed", "the client certificate was renewed, and librdkafka keeps the one it began with")
+            raise LostError(
+                "renewed", "the client certificate was renewed, but librdkafka keeps the one it started with"
+            )
 
     async def _stay(self) -> None:
         if self._loop.time() - self._asked < _UNSEEN and self._call is None:

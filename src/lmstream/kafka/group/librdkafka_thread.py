@@ -85,7 +85,7 @@ class ClientThread:
         try:
             return await self._worker.call(asked)
         except KafkaException as error:
-            detail = f"{self._settings.bootstrap} answers, the brokers it names do not: {error}"
+            detail = f"{self._settings.bootstrap} responds, but the brokers it names do not: {error}"
             raise SourceError("source.unreachable", detail) from error
 
     async def subscribe(self, topics: list[str]) -> None:
@@ -179,7 +179,7 @@ class ClientThread:
                 taken += self._at_end(tp, message)
             elif error is not None and error.code() in UNREADABLE and tp in self._member.owned:
                 log.warning(
-                    "%s/%d is read aside for a while: librdkafka cannot read it: %s %s",
+                    "%s/%d is read by the guarded reader for a while: librdkafka cannot read it: %s %s",
                     *(*tp, error.name(), error.str()),
                     extra=coded("source.unreadable"),
                 )
@@ -276,8 +276,10 @@ class ClientThread:
                 placed, pinned = self._placed(consumer, partitions)
                 self._on_loop(self._member.took(placed, pinned))
         except (KafkaException, RuntimeError, TimeoutError) as error:
-            log.warning("partitions were assigned and cannot be placed: %r", error, extra=coded("source.stuck"))
-            self._member.failure = LostError("client", f"partitions cannot be placed: {error!r}")
+            log.warning(
+                "partitions were assigned but their start offsets cannot be set: %r", error, extra=coded("source.stuck")
+            )
+            self._member.failure = LostError("client", f"start offsets of partitions cannot be set: {error!r}")
             placed = {}  # without a place nothing may be read
         if self._incremental:
             consumer.incremental_assign(placed_at(placed))
@@ -316,7 +318,7 @@ class ClientThread:
             try:
                 self._on_loop(self._member.revoked([TopicPartition(each.topic, each.partition) for each in partitions]))
             except (RuntimeError, TimeoutError) as error:
-                self._member.failure = LostError("client", f"partitions could not be given up in order: {error!r}")
+                self._member.failure = LostError("client", f"partitions could not be revoked in order: {error!r}")
         if self._incremental:
             consumer.incremental_unassign(partitions)
         else:

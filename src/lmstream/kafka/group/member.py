@@ -213,7 +213,7 @@ class Member(ABC):
         assert call is not None  # noqa: S101 - for the type checker
         with self._failing():
             if call.cancelled():
-                raise LostError("client", "the client was cancelled from inside")
+                raise LostError("client", "the client library cancelled the call")
             self._hold(call.result())
 
     def _check_patience(self) -> None:
@@ -221,7 +221,7 @@ class Member(ABC):
         if self._revoking:
             patience += self._settings.drain_timeout_ms / 1000  # ours, and bounded by itself
         if self._loop.time() - self._asked > patience:
-            raise self._fail(LostError("silent", f"no answer from the client or its group for {patience:.0f} s"))
+            raise self._fail(LostError("silent", f"no response from the client or its group for {patience:.0f} s"))
 
     def _take(self, room: int) -> tuple[list[Any], dict[TopicPartition, int]]:
         """Hand out what is held: at least one record, more while there is room. And how far the client is without."""
@@ -276,7 +276,7 @@ class Member(ABC):
             async with asyncio.timeout(self._settings.commit_timeout_ms / 1000):
                 bounds = await self._bounds(places.keys())
         except self.client_errors as error:
-            raise LostError("client", f"the ends of the topic cannot be had: {error!r}") from error
+            raise LostError("client", f"the end offsets of the topic are not available: {error!r}") from error
         before = health.lost_by_retention
         targets = {tp: self._source.gone(tp, at, *bounds[tp]) for tp, at in places.items()}
         # No longer ours: what was settled before the jump is history, and must not be committed over it.
@@ -286,8 +286,8 @@ class Member(ABC):
                 await self._commit_alone(targets)
         except SourceError as error:
             health.lost_by_retention = before  # found again, and counted then
-            raise LostError("offset", f"cannot go on at the earliest offset: {error.detail}") from error
-        return LostError("offset", f"going on at the earliest offset of {len(targets)} partitions")
+            raise LostError("offset", f"cannot continue at the earliest offset: {error.detail}") from error
+        return LostError("offset", f"continuing at the earliest offset of {len(targets)} partitions")
 
     # --- the group -----------------------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ class Supervisor:
         if not offsets:
             return
         if self._member is None:
-            raise SourceError("source.commit", "there is no member of the group at the moment")
+            raise SourceError("source.commit", "this process is not in the consumer group at the moment")
         await self._member.commit(offsets)
 
     def pause(self, partitions: Collection[TopicPartition], /) -> None:
@@ -154,7 +154,7 @@ class Supervisor:
             async with asyncio.timeout(seconds):
                 await self.on_revoke(list(partitions))
         except TimeoutError:
-            text = "what is in flight of %s was not settled in time; %s"
+            text = "records in flight of %s were not settled in time; %s"
             log.warning(text, _named(partitions), otherwise, extra=coded("source.commit"))
 
     def known(self, partitions: set[TopicPartition]) -> set[TopicPartition]:
@@ -177,7 +177,7 @@ class Supervisor:
         if now - self._throttled_told >= _TELL:
             self._throttled_told = now
             log.warning(
-                "the brokers hold our fetches back for %.0f s at a time: a quota of this user or client id",
+                "the brokers throttle fetches for %.0f s at a time: a quota of this user or client id",
                 seconds,
                 extra=coded("source.quota"),
             )
@@ -192,12 +192,12 @@ class Supervisor:
         if position < begin:
             lost = begin - position
             self.health.lost_by_retention += lost
-            what = f"{place}: {lost:,} offsets up to {begin - 1} are gone from the topic and were never read"
+            what = f"{place}: {lost:,} offsets up to {begin - 1} were deleted from the topic before they were read"
         elif position > end:
             self.health.topic_resets += 1
-            what = f"{place}: the topic ends at {end}, below what the group has read: it was made anew, or cut"
+            what = f"{place}: the topic ends at {end}, below what the group has read: it was recreated or truncated"
             if tp.topic in self._were_missing:  # we saw it go: what it held then is gone by who deleted it
-                log.warning("%s; going on at %d, its beginning", what, begin, extra=coded("source.offset"))
+                log.warning("%s; continuing at %d, its beginning", what, begin, extra=coded("source.offset"))
                 return begin
         else:
             raise LostError("offset", f"{place}: refused as out of range, though the topic holds {begin} to {end}")
@@ -205,7 +205,7 @@ class Supervisor:
         if self.settings.on_offset_lost == "stop":
             log.error("%s; stopping (on_offset_lost)", what, extra=coded("source.offset"))
             raise SourceError("source.offset", what)
-        log.error("%s; going on at %d (on_offset_lost)", what, begin, extra=coded("source.offset"))
+        log.error("%s; continuing at %d (on_offset_lost)", what, begin, extra=coded("source.offset"))
         return begin
 
     @property
@@ -227,8 +227,8 @@ class Supervisor:
             return
         place = f"{tp.topic}/{tp.partition}"
         what = (
-            f"{place}: offsets {trouble.first} to {trouble.last} arrive damaged each time they are read. This "
-            f"partition is held there, others go on. To pass over them: lmstream skip {place} --to {trouble.last + 1}"
+            f"{place}: offsets {trouble.first} to {trouble.last} are damaged each time they are read. This "
+            f"partition is blocked, others continue. To skip them: lmstream skip {place} --to {trouble.last + 1}"
         )
         self.health.unreadable[tp] = self.health.last_error = what
         log.error("%s", what, extra=coded("source.unreadable"))
@@ -242,7 +242,7 @@ class Supervisor:
         self.settings = structs.replace(self.settings, on_topic_missing="wait")
         if recovery is not None:
             self.health.recovery_seconds = recovery
-            log.warning("a new member has joined after %.1f s", recovery, extra=coded("source.stuck"))
+            log.warning("a new consumer joined after %.1f s", recovery, extra=coded("source.stuck"))
 
     async def _ready(self) -> bool:
         """Have a member when one is due. The first one raises what keeps it from starting, later ones try on."""
@@ -262,7 +262,7 @@ class Supervisor:
             if error.reason not in {"source.unreachable", "source.sasl"} and not self._restarts.failed(loop.time()):
                 raise self._no_help(LostError("start", error.detail)) from error
             self._restarts.back_off(loop.time())
-            text = "no new member, next try in %.1f s: %s"
+            text = "no new consumer, next attempt in %.1f s: %s"
             log.warning(text, self._restarts.delay, error, extra=coded(error.reason))
             return False
         return True
@@ -275,7 +275,10 @@ class Supervisor:
         self.health.state = "suspect"
         owned = list(member.owned)
         log.warning(
-            "the member is given up with %s (%s)", _named(owned) or "no partitions", lost, extra=coded("source.stuck")
+            "the consumer is replaced after %s (%s)",
+            _named(owned) or "no partitions",
+            lost,
+            extra=coded("source.stuck"),
         )
         if lost.cause == "denied" and not self._ever:
             raise self._end(SourceError("source.topic", lost.detail)) from lost
@@ -296,7 +299,7 @@ class Supervisor:
     def _no_help(self, lost: LostError) -> LmstreamError:
         causes = Counter(self.health.recreations)
         told = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
-        detail = f"new members do not help ({told or 'none started'}); the last one: {lost.detail}"
+        detail = f"replacing the consumer does not help ({told or 'none started'}); the last one: {lost.detail}"
         log.error("%s", detail, extra=coded("source.stuck"))
         return self._end(RestartError("source.stuck", detail))
 
