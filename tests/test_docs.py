@@ -178,6 +178,8 @@ def test_the_runbook_is_what_the_code_says():
 def test_every_code_has_one_section_that_says_what_to_do():
     codes = [why.code for why in REASONS.values()]
     assert len(set(codes)) == len(codes)
+    written = json.loads((ROOT / "src/lmstream/errors/reasons.json").read_text("utf-8"), object_pairs_hook=list)
+    assert len(written) == len(REASONS)  # no name stands twice
     sections = runbook.codes()
     assert sorted(codes) == [each.name for each in sections]
     for each in sections:

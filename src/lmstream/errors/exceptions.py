@@ -1,14 +1,19 @@
 """The few errors of lmstream, each named by who must act."""
 
+import json
 import warnings
+from pathlib import Path
 from typing import Final
 
 from lmstream.errors.reason import Reason
-from lmstream.errors.record_reasons import RECORDS
-from lmstream.errors.run_reasons import RUNS
 
-REASONS: Final[dict[str, Reason]] = {**RECORDS, **RUNS}
-"""All reasons by name. Names are for machines (metrics, dead letters, tests), codes for people (runbooks, searches).
+REASONS: Final[dict[str, Reason]] = {
+    name: Reason(*fields)
+    for name, fields in json.loads(Path(__file__).with_name("reasons.json").read_text("utf-8")).items()
+}
+"""All reasons by name, a line of reasons.json for each: code, meaning, fix. LMS-10xx are about a whole record, LMS-11xx
+about one data point, LMS-12xx about a point skipped on purpose, the others about a run. Names are for machines
+(metrics, dead letters, tests), codes for people (runbooks, searches).
 What to look at: lmstream/observability/runbook.toml."""
 
 
