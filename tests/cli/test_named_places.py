@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmstream.engine import FanOut
+from support.otlp import bundle
 
 # The engine says places since row contract 1.1; before that there is nothing to show.
 pytestmark = pytest.mark.skipif(not hasattr(FanOut, "why"), reason="this engine does not say where points are")
@@ -20,10 +21,6 @@ UNTIMED = {"name": "untimed", "gauge": {"dataPoints": [{"asInt": "4"}]}}
 LOST = {"name": "broken", "sum": {"dataPoints": 5}}
 HOLLOW = {"name": "old", "intGauge": {"dataPoints": [{"timeUnixNano": T, "asInt": "4"}]}}
 NAN = {"name": "s", "summary": {"dataPoints": [{"timeUnixNano": T, "count": "1", "sum": "NaN"}]}}
-
-
-def bundle(*metrics):
-    return {"resourceMetrics": [{"scopeMetrics": [{"metrics": list(metrics)}]}]}
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from lmstream.engine.output import LostPart
 from lmstream.model import DeadLetter
 from lmstream.runtime import Progress
 from lmstream.verification import Checker, Expected
+from support import otlp
 
 T = "1715263558360000000"
 ENV = {k: v for k, v in os.environ.items() if not k.startswith("LMSTREAM_")}
 
 
-def bundle(*points, kind="gauge", name="cpu"):
-    metrics = [{"name": name, kind: {"dataPoints": list(points)}}]
-    return {"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}
+def bundle(*points, **more):
+    return otlp.bundle(otlp.metric(*points, **more))
 
 
 GOOD = bundle({"timeUnixNano": T, "asDouble": 1.5})

@@ -19,7 +19,7 @@ def ident(offset, partition=0):
     return bundle_id("", "t", partition, offset, 5)
 
 
-def record(offset, points, partition=0, **more):
+def expected(offset, points, partition=0, **more):
     return Expected(
         topic="t",
         partition=partition,
@@ -57,7 +57,7 @@ def checker(*records):
 
 
 def test_all_is_well_when_every_row_landed_once():
-    c = checker(record(0, 3), record(1, 2, partition=1))
+    c = checker(expected(0, 3), expected(1, 2, partition=1))
     for n in range(3):
         c.found(row(0, n))
     for n in range(2):
@@ -69,7 +69,7 @@ def test_all_is_well_when_every_row_landed_once():
 
 
 def test_a_row_that_did_not_land_is_lost_and_named():
-    c = checker(record(7, 3))
+    c = checker(expected(7, 3))
     c.found(row(7, 0))
     report = c.report()
     assert not report.ok
@@ -78,7 +78,7 @@ def test_a_row_that_did_not_land_is_lost_and_named():
 
 
 def test_copies_are_duplicates_and_no_failure():
-    c = checker(record(0, 1))
+    c = checker(expected(0, 1))
     for _ in range(300):
         c.found(row(0, 0))
     report = c.report()
@@ -90,7 +90,7 @@ def test_copies_are_duplicates_and_no_failure():
     "line", [row(5, 0), row(0, 2), row(0, 1), b"{}", b"[]", b"no json", b'{"rowId":5}', b'{"rowId":"x:\xc2\xb2"}']
 )
 def test_a_row_that_nobody_expected_is_phantom(line):
-    c = checker(record(0, 2, absent=(1,)))
+    c = checker(expected(0, 2, absent=(1,)))
     c.found(row(0, 0))
     c.found(line)
     report = c.report()
@@ -99,7 +99,7 @@ def test_a_row_that_nobody_expected_is_phantom(line):
 
 
 def test_in_a_range_rows_of_other_bundles_are_not_judged():
-    c = checker(record(0, 1))
+    c = checker(expected(0, 1))
     c.found(row(0, 0))
     c.found(row(5, 0))
     report = c.report(ranged=True)
@@ -109,7 +109,7 @@ def test_in_a_range_rows_of_other_bundles_are_not_judged():
 
 
 def test_rows_in_a_dead_letter_are_not_lost():
-    c = checker(record(0, 2), record(1, 2))
+    c = checker(expected(0, 2), expected(1, 2))
     c.found(row(0, 0))
     c.dead(letter(0, 1), ident(0))
     c.dead(letter(1), ident(1))
@@ -119,7 +119,7 @@ def test_rows_in_a_dead_letter_are_not_lost():
 
 
 def test_bad_points_and_bad_records_are_owed_a_dead_letter():
-    records = record(0, 2, absent=(1,), rejected=(1,)), record(1, 0, poison="utf8")
+    records = expected(0, 2, absent=(1,), rejected=(1,)), expected(1, 0, poison="utf8")
     c = checker(*records)
     c.found(row(0, 0))
     report = c.report()
@@ -133,7 +133,7 @@ def test_bad_points_and_bad_records_are_owed_a_dead_letter():
 
 
 def test_rows_in_the_error_prefix_are_counted_apart():
-    c = checker(record(0, 2))
+    c = checker(expected(0, 2))
     c.found(row(0, 0))
     c.failed(row(0, 0))
     c.failed(row(0, 1))
@@ -144,13 +144,13 @@ def test_rows_in_the_error_prefix_are_counted_apart():
 
 
 def test_the_same_record_twice_in_the_log_is_expected_once():
-    c = checker(record(0, 1), record(0, 1))
+    c = checker(expected(0, 1), expected(0, 1))
     c.found(row(0, 0))
     assert c.report().total.expected == 1
 
 
 def test_a_fifth_of_a_million_rows_takes_under_five_seconds():
-    c = checker(*(record(n, 1000) for n in range(200)))
+    c = checker(*(expected(n, 1000) for n in range(200)))
     began = time.process_time()
     for n in range(200):
         head = b'{"orgId":"acme","rowId":"' + ident(n).encode() + b":"

@@ -12,23 +12,16 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from lmstream import Engine, Settings
 from lmstream.codecs import json_names, json_unknown
 from lmstream.errors import DecodeError
-from lmstream.model import DeadLetter, Record
+from lmstream.model import DeadLetter
+from support import otlp
+from support.judging import record
 
 T = "1715263558360000000"
 HERE = "$.resourceMetrics[0].scopeMetrics[0].metrics[0]"
 
 
-def record(value, **more):
-    return Record(topic="t", partition=0, offset=1, timestamp=1_715_263_558_360, value=value, **more)
-
-
 def bundle(*metrics, resource=None):
-    entry = {"scopeMetrics": [{"metrics": list(metrics)}]} | ({"resource": resource} if resource is not None else {})
-    return json.dumps({"resourceMetrics": [entry]}).encode()
-
-
-def gauge(*points, name="cpu"):
-    return {"name": name, "gauge": {"dataPoints": list(points)}}
+    return json.dumps(otlp.bundle(*metrics, resource=resource)).encode()
 
 
 def why(payload, settings=None):
@@ -68,7 +61,7 @@ def why(payload, settings=None):
     ],
 )
 def test_a_number_that_makes_no_row_is_named_by_metric_path_member_and_token(point, reason, said):
-    told = why(bundle(gauge({"timeUnixNano": T, "asInt": 1}, point)))
+    told = why(bundle(otlp.metric({"timeUnixNano": T, "asInt": 1}, point)))
     assert list(told) == [reason]
     assert told[reason].startswith(f"metric 'cpu' at {HERE}.gauge.dataPoints[1]: {said}")
 
@@ -111,7 +104,7 @@ def test_a_distribution_that_makes_no_row_is_named_by_metric_path_member_and_tok
     [
         (
             bundle(
-                gauge({"timeUnixNano": T, "asInt": 1}),
+                otlp.metric({"timeUnixNano": T, "asInt": 1}),
                 {
                     "name": "d",
                     "sum": {"aggregationTemporality": "DELTA", "dataPoints": [{"timeUnixNano": T, "asInt": 1}]},
@@ -120,18 +113,18 @@ def test_a_distribution_that_makes_no_row_is_named_by_metric_path_member_and_tok
             '$.resourceMetrics[0].scopeMetrics[0].metrics[1].sum.aggregationTemporality: "DELTA" is not a number of the enum',
         ),
         (
-            bundle(gauge({"timeUnixNano": T, "asInt": 1}, name=5), gauge({"timeUnixNano": T, "asInt": 1})),
+            bundle(otlp.metric({"timeUnixNano": T, "asInt": 1}, name=5), otlp.metric({"timeUnixNano": T, "asInt": 1})),
             f"{HERE}.name: Expected str | null, got int, saw 5",
         ),
         (
             bundle(
-                gauge({"timeUnixNano": T, "asInt": 1}),
+                otlp.metric({"timeUnixNano": T, "asInt": 1}),
                 resource={"attributes": [{"key": "a", "value": {"boolValue": "yes"}}]},
             ),
             "$.resourceMetrics[0].resource.attributes[0] (key 'a'): Expected true or false, saw",
         ),
         (
-            bundle(gauge({"timeUnixNano": T, "asInt": 1}) | {"sum": {"dataPoints": [{}]}}),
+            bundle(otlp.metric({"timeUnixNano": T, "asInt": 1}) | {"sum": {"dataPoints": [{}]}}),
             f"{HERE} is a gauge and a sum: a metric has one kind",
         ),
     ],
@@ -142,7 +135,7 @@ def test_a_bad_head_is_named_by_its_path(payload, said):
 
 def test_a_part_without_ordinals_is_named_and_its_siblings_land():
     out = Engine(Settings(org_id="acme")).fan_out(
-        record(bundle(gauge({"timeUnixNano": T, "asInt": 1}), {"name": "x", "gauge": {"dataPoints": 5}}))
+        record(bundle(otlp.metric({"timeUnixNano": T, "asInt": 1}), {"name": "x", "gauge": {"dataPoints": 5}}))
     )
     [part] = out.parts
     assert (out.rows, out.points, part.reason) == (1, 1, "decode.type")
@@ -151,12 +144,14 @@ def test_a_part_without_ordinals_is_named_and_its_siblings_land():
 
 
 def test_long_names_and_tokens_are_cut():
-    [told] = why(bundle(gauge({"timeUnixNano": T, "asInt": "y" * 5000}, name="x" * 5000))).values()
+    [told] = why(bundle(otlp.metric({"timeUnixNano": T, "asInt": "y" * 5000}, name="x" * 5000))).values()
     assert len(told) < 400
 
 
 def test_points_past_the_tenth_are_told_when_asked_for():
-    out = Engine(Settings(org_id="acme")).fan_out(record(bundle(gauge(*({"timeUnixNano": T} for _ in range(40))))))
+    out = Engine(Settings(org_id="acme")).fan_out(
+        record(bundle(otlp.metric(*({"timeUnixNano": T} for _ in range(40)))))
+    )
     assert out.why(0).startswith(f"metric 'cpu' at {HERE}.gauge.dataPoints[0]: no asInt")
     assert out.why(39).startswith(f"metric 'cpu' at {HERE}.gauge.dataPoints[39]: no asInt")
     assert out.why(40) == "data point 40"
@@ -191,7 +186,7 @@ def test_logs_that_pass_for_metrics_are_called_logs():
 
 
 def test_a_point_without_an_organization_is_named_too():
-    told = why(bundle(gauge({"timeUnixNano": T, "asInt": 1})), Settings())
+    told = why(bundle(otlp.metric({"timeUnixNano": T, "asInt": 1})), Settings())
     assert told == {"org.unresolved": f"metric 'cpu' at {HERE}.gauge.dataPoints[0]: no organization for the resource"}
 
 
@@ -269,7 +264,7 @@ def test_names_of_the_proto_files_are_read_at_every_level_when_the_settings_say_
 
 def test_a_replay_below_a_path_makes_that_and_nothing_else_and_numbers_it_behind_all_others():
     one, two, three = (
-        gauge({"timeUnixNano": T, "asInt": n}, {"timeUnixNano": T, "asInt": n}, name=f"m{n}") for n in (1, 2, 3)
+        otlp.metric({"timeUnixNano": T, "asInt": n}, {"timeUnixNano": T, "asInt": n}, name=f"m{n}") for n in (1, 2, 3)
     )
     path = "$.resourceMetrics[0].scopeMetrics[0].metrics[1].gauge.dataPoints"
     out = Engine(Settings(org_id="acme")).fan_out(record(bundle(one, two, three), only=(3,), below=(path,)))
@@ -289,7 +284,7 @@ def test_a_replay_of_a_replay_makes_no_row_of_another_point():
                                     "name": "a",
                                     "gauge": {"dataPoints": 5, "data_points": [{"timeUnixNano": T, "asInt": 1}, {}]},
                                 },
-                                gauge(*({"timeUnixNano": T, "asInt": n} for n in (1, 2, 3)), name="b"),
+                                otlp.metric(*({"timeUnixNano": T, "asInt": n} for n in (1, 2, 3)), name="b"),
                             ]
                         }
                     ]
@@ -309,7 +304,7 @@ def test_a_replay_of_a_replay_makes_no_row_of_another_point():
 
 
 def test_points_that_were_counted_under_other_names_are_not_taken_for_those_of_this_setting():
-    payload = bundle(gauge({"timeUnixNano": T, "asInt": 1}))
+    payload = bundle(otlp.metric({"timeUnixNano": T, "asInt": 1}))
     any_names = Engine(Settings(org_id="acme", field_names="any"))
     with pytest.raises(DecodeError, match=r"engine\.field_names = 'otlp'"):
         any_names.fan_out(record(payload, only=(0,)))
@@ -335,11 +330,11 @@ def test_more_attributes_than_there_may_be_are_too_many_in_both_encodings(where)
     ids=["lost", "bad heads", "unknown members", "nothing"],
 )
 def test_a_bundle_of_a_great_many_odd_metrics_names_no_more_than_a_bound(metrics):
-    good = gauge({"timeUnixNano": T, "asInt": 1})
+    good = otlp.metric({"timeUnixNano": T, "asInt": 1})
     for payload in (
         bundle(*metrics),
         bundle(good, *metrics),
-        bundle(gauge({"timeUnixNano": T, "asInt": "x"}), *metrics),
+        bundle(otlp.metric({"timeUnixNano": T, "asInt": "x"}), *metrics),
     ):
         with contextlib.suppress(DecodeError):
             out = Engine(Settings(org_id="acme")).fan_out(record(payload))

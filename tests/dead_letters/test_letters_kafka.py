@@ -14,7 +14,8 @@ from lmstream.kafka import settings
 from lmstream.lab import KafkaLab
 from lmstream.model import DeadLetter
 from lmstream.sources.kafka import read_range
-from support.doubles import ScriptedSink, ToyEngine, bundle, record, until
+from support.doubles import ScriptedSink, ToyEngine, bundle, record
+from support.wait import until
 
 
 def letter(offset=7, value=b"\x00bundle", topic="lm.metrics", **more):
@@ -67,7 +68,7 @@ async def test_what_is_wrong_is_said_before_a_start():
             await check_letters(load(env={}, overrides=overrides(lab, topic="none")))
         assert caught.value.reason == "dead_letters.unavailable"
         with pytest.raises(
-            ConfigError, match=r"letters_kafka takes letters of 1,048,064 bytes at most.*may have 14,450,348"
+            ConfigError, match=r"letters_kafka accepts letters of 1,048,064 bytes at most.*may have 14,450,348"
         ):
             build_letters(load(env={}, overrides=overrides(lab, max_bytes=1_048_576)))
         small = {"engine.limits.record_bytes": 500_000, "engine.limits.points": 5_000}

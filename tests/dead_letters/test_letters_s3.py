@@ -13,7 +13,8 @@ from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Batch
 from lmstream.model import DeadLetter
 from support.buckets import S3
-from support.doubles import ScriptedSink, ToyEngine, bundle, lines_of, record, until
+from support.doubles import ScriptedSink, ToyEngine, bundle, lines_of, record
+from support.wait import until
 
 NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 

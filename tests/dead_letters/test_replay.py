@@ -70,7 +70,7 @@ async def test_a_replay_removes_what_was_delivered_and_nothing_else(store):
 
     assert await replay(store, Filters(), run, purge=True, say=store.said.append) == 1
     assert sorted(seen) == [1, 2]  # not the stub: it has no bytes
-    assert any("1 letters hold no bytes" in line for line in store.said)
+    assert any("1 letters have no bytes" in line for line in store.said)
     assert await names(store) == [2, 3]
 
 

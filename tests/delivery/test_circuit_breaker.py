@@ -23,8 +23,8 @@ from support.doubles import (
     now,
     record,
     run,
-    until,
 )
+from support.wait import until
 
 TP = TopicPartition("t", 0)
 TEN = BreakerPolicy(records=10)

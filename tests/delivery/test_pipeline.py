@@ -33,8 +33,8 @@ from support.doubles import (
     now,
     record,
     run,
-    until,
 )
+from support.wait import until
 
 VALUES = st.one_of(
     st.none(),

@@ -25,9 +25,9 @@ from support.doubles import (
     now,
     record,
     run,
-    until,
     verdicts_of,
 )
+from support.wait import until
 
 UNSURE = msgspec.structs.replace(REFUSED, unsure=True)
 PACKS = [Pack(b"%d\n" % n, 1) for n in range(10)]

@@ -16,7 +16,8 @@ from lmstream.delivery.active_partitions import MOST, QUOTA, WINDOW, ActiveParti
 from lmstream.engine.output import Spread
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
-from support.doubles import LIMITS, ScriptedSink, ToyEngine, make, nobody, now, record, run, until
+from support.doubles import LIMITS, ScriptedSink, ToyEngine, make, nobody, now, record, run
+from support.wait import until
 
 PARTITIONED = msgspec.structs.replace(LIMITS, partitions=True)
 NAMES = [SimpleNamespace(key=f"m{n}") for n in range(10_000)]

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from lmstream.runtime import RuntimePolicy
-from support.checking import until
+from support.wait import until
 
 
 class Running:

@@ -10,8 +10,9 @@ from moto.server import ThreadedMotoServer
 
 from faults.running import Running, end
 from lmstream.delivery import DeliveryPolicy
-from support.checking import AWS, seed_of, until
+from support.checking import AWS, seed_of
 from support.cluster import SESSION, Cluster
+from support.wait import until
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from aiobotocore.utils import AioContainerMetadataFetcher
 from aiohttp import web
 
 from lmstream.delivery import DeliveryPolicy
-from support.checking import AWS, LogSource, Scene, until
+from support.checking import AWS, LogSource, Scene
+from support.wait import until
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them
 

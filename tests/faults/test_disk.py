@@ -9,7 +9,8 @@ import pytest
 
 from lmstream.delivery import RollPolicy
 from lmstream.sinks import local
-from support.checking import LogSource, Scene, until
+from support.checking import LogSource, Scene
+from support.wait import until
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import time
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from support.checking import TOPIC, seed_of, until
+from support.checking import TOPIC, seed_of
 from support.cluster import ENV, SESSION, Cluster
+from support.wait import until
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them
 

@@ -8,7 +8,8 @@ import pytest
 from lmstream.delivery import DeliveryPolicy
 from lmstream.model import Record
 from lmstream.runtime import RuntimePolicy
-from support.checking import AWS, LogSource, Scene, until
+from support.checking import AWS, LogSource, Scene
+from support.wait import until
 
 HOURS, METRICS = 12, 6
 QUOTA = 20

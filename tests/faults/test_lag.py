@@ -10,8 +10,9 @@ from faults.running import Running, end
 from lmstream.delivery import DeliveryPolicy
 from lmstream.hosts.container.service import look_at_ends
 from lmstream.observability.readings import Readings
-from support.checking import AWS, until
+from support.checking import AWS
 from support.cluster import Cluster
+from support.wait import until
 
 KEPT = 60.0
 

@@ -18,7 +18,8 @@ from lmstream.lab import Fault, Quota
 from lmstream.lab.generator import HOSTILE_NAMES
 from lmstream.model import Record, Status
 from lmstream.sinks.firehose import LIMITS
-from support.checking import AWS, TOPIC, LogSource, Scene, seed_of, until
+from support.checking import AWS, TOPIC, LogSource, Scene, seed_of
+from support.wait import until
 
 
 @pytest.fixture(autouse=True)

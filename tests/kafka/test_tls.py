@@ -21,6 +21,7 @@ from lmstream.kafka.tls import Tls
 from lmstream.lab import Certificates, KafkaLab, MtlsProxy
 from lmstream.sources.kafka import Kafka, Settings
 from support.kafka_scenarios import GROUP, polled, produce
+from support.wait import until
 
 DAY = 86_400
 NOW = 1_800_000_000.0
@@ -69,12 +70,6 @@ async def kafka_like(context=None):
         listener.close()
         for thread in threads:
             await asyncio.to_thread(thread.join, 10)
-
-
-async def until(condition, seconds=10.0):
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - conditions without an event
-            await asyncio.sleep(0.01)
 
 
 def server_context(issuer, trusted=None, version=None, *names, **more):

@@ -16,6 +16,7 @@ from lmstream import Settings
 from lmstream.errors import ConfigError, SinkError
 from lmstream.lab import Fault, FirehoseLab, FolderStore, S3Store, StreamConfig
 from lmstream.settings import MIB
+from support.wait import until
 
 # aiohttp warns of bodies over 1 MiB that are given as bytes, which is how aiobotocore gives them.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
@@ -63,12 +64,6 @@ def landed(root):
 def errors(root, kind="*"):
     paths = [p for p in sorted(root.glob(f"errors/{kind}/**/*")) if p.is_file()]
     return [json.loads(line) for p in paths for line in p.read_bytes().splitlines()]
-
-
-async def until(condition, seconds=5.0):
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - files have no event
-            await asyncio.sleep(0.01)
 
 
 async def test_rows_land_by_partition_named_as_the_service_names(tmp_path):

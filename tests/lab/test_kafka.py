@@ -22,14 +22,9 @@ from aiokafka.errors import KafkaError
 from lmstream.errors import ConfigError, SourceError
 from lmstream.lab import Broker, Certificates, KafkaLab, MtlsProxy
 from lmstream.lab import broker as broker_module
+from support.wait import until
 
 TOPIC = "lm.metrics.otlp"
-
-
-async def until(condition, seconds=5.0):
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - conditions of another process have no event
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

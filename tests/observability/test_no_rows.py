@@ -16,6 +16,7 @@ from lmstream.observability import prometheus
 from lmstream.observability.endpoints import status
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Runtime, RuntimePolicy
+from support import otlp
 from support.doubles import ScriptedLetters, ScriptedSink, ScriptedSource, now, run
 from support.promql import value
 
@@ -26,8 +27,7 @@ LIMITS = Limits(pack_bytes=1000 * 1024, pack_rows=500, request_packs=4, request_
 
 
 def bundle(*points):
-    metrics = [{"name": "cpu", "gauge": {"dataPoints": list(points)}}]
-    return json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}).encode()
+    return json.dumps(otlp.bundle(otlp.metric(*points))).encode()
 
 
 GOOD = bundle({"timeUnixNano": T, "asDouble": 1.5})

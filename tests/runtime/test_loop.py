@@ -1,6 +1,7 @@
 """The loop for hosts that pull: what is committed is durable, at any fault, revoke, stop or crash."""
 
 import asyncio
+from functools import partial
 from itertools import pairwise
 from random import Random
 
@@ -12,6 +13,7 @@ from lmstream.delivery import RollPolicy
 from lmstream.errors import SinkError, SourceError
 from lmstream.model import Failure, Kind, TopicPartition
 from lmstream.runtime import Runtime, RuntimePolicy
+from support import wait
 from support.doubles import (
     DOWN,
     LIMITS,
@@ -41,11 +43,7 @@ def start(source, sink=None, letters=None, *, policy=None, on_progress=None, **m
     return Runtime(source, pipeline, clock=now, policy=policy, on_progress=on_progress)
 
 
-async def until(condition, seconds=1000):
-    """Wait in virtual time for a condition."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - any condition, and virtual time costs nothing
-            await asyncio.sleep(0.01)
+until = partial(wait.until, seconds=1000)  # virtual: they cost nothing
 
 
 def all_lines(log):

@@ -42,16 +42,6 @@ def seed_of(default: int = 1) -> int:
     return seed
 
 
-async def until(condition, seconds, what="") -> None:
-    """Wait for a condition, with a bound."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 - any condition
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"{what or condition} did not come within {seconds} s") from None
-
-
 class Landing(FolderStore):
     """The folder behind the lab's Firehose, which also remembers the ids of the rows in it."""
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextvars import ContextVar
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -73,15 +74,20 @@ class SeededLoop(VirtualLoop):
 
 def run(coroutine: Any, loop_factory: Any = VirtualLoop) -> Any:
     """Run in virtual time; raises also what doubles found to be wrong."""
-    WRONG.clear()
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        result = runner.run(coroutine)
-    for error in WRONG:
+    wrong: list[AssertionError] = []
+    before = _WRONG.set(wrong)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            result = runner.run(coroutine)
+    finally:
+        _WRONG.reset(before)
+    for error in wrong:
         raise error
     return result
 
 
-WRONG: list[AssertionError] = []
+_WRONG: ContextVar[list[AssertionError] | None] = ContextVar("wrong", default=None)
+"""What doubles found to be wrong in this `run`."""
 
 
 @contextlib.contextmanager
@@ -90,19 +96,13 @@ def told_to_run() -> Iterator[None]:
     try:
         yield
     except AssertionError as error:
-        WRONG.append(error)
+        if (wrong := _WRONG.get()) is not None:
+            wrong.append(error)
         raise
 
 
 def now() -> float:
     return asyncio.get_running_loop().time()
-
-
-async def until(condition: Any, seconds: float = 30.0) -> None:
-    """Wait until something holds, but not for ever."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - the code under test has no event to offer for this
-            await asyncio.sleep(0.01)
 
 
 # --- an engine of toy bundles ------------------------------------------------------------------------------------
