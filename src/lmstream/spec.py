@@ -182,7 +182,7 @@ class SpecLoader:
 
     def __init__(self, path: str | Path | None = None) -> None:
         """Read the field table of a page such as docs/kafka_ingest_spec.md. Raises ConfigError when it has none."""
-        self.fields = fields() if path is None else _read_table(Path(path))
+        self.fields: list[Field] = fields() if path is None else _read_table(Path(path))
 
     def get_required_fields(self) -> list[str]:
         """Names of the fields that every row has."""

@@ -43,7 +43,7 @@ class PieceCache(dict[bytes, V]):
         self._make = make
         self._budget = budget
         self._used = self._dropped = 0
-        self.largest = 0
+        self.largest: int = 0
         """Bytes of the largest piece seen, kept when the cache is emptied."""
 
     @property
@@ -53,8 +53,7 @@ class PieceCache(dict[bytes, V]):
 
     def __missing__(self, key: bytes) -> V:
         value, size = self._make(key)
-        if size > self.largest:  # noqa: PLR1730 - max() costs three times as much, and misses are counted in millions
-            self.largest = size
+        self.largest = max(self.largest, size)
         self._used += len(key) + size + 256  # two objects' headers and a slot of the table, rounded up
         if self._used > self._budget:
             self._dropped += len(self)
@@ -256,7 +255,7 @@ class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
         self._key = metric_keys(settings)
         self._budget = settings.limits.cache_bytes // 8
         self._used = self._dropped = 0
-        self.largest = 0
+        self.largest: int = 0
 
     @property
     def state(self) -> tuple[int, int]:
@@ -275,8 +274,7 @@ class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
         )
         metric = Metric(piece, key)
         size = len(piece)
-        if size > self.largest:  # noqa: PLR1730 - as above
-            self.largest = size
+        self.largest = max(self.largest, size)
         self._used += 2 * size + 512
         if self._used > self._budget:
             self._dropped += len(self)

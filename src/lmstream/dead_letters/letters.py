@@ -43,7 +43,7 @@ class Letters:
     The `files` source reads the folder back with the letters' own coordinates.
     """
 
-    largest = sys.maxsize
+    largest: int = sys.maxsize
     """Bytes of the largest letter it takes: whatever the disk holds."""
 
     def __init__(self, settings: Settings) -> None:

@@ -65,7 +65,7 @@ class Letters:
         self._tls = Tls(settings)
         self._producer: Any = None
         self._starting = asyncio.Lock()
-        self.largest = settings.max_bytes - _OVERHEAD
+        self.largest: int = settings.max_bytes - _OVERHEAD
         """Bytes of the largest letter; `check` lowers it to what the topic takes."""
 
     async def check(self) -> None:

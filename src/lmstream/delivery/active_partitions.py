@@ -25,10 +25,10 @@ class Hour:
         self.ids: set[int] = set()
         self.held: list[object] = []  # so that no other metric gets an id that is known
         self.keys: set[str] = set()
-        self.open = 0  # records that are not settled: the service may get rows of them at any time
-        self.used = 0.0
-        self.seen = 0
-        self.alone = (self,)
+        self.open: int = 0  # records that are not settled: the service may get rows of them at any time
+        self.used: float = 0.0
+        self.seen: int = 0
+        self.alone: tuple[Hour] = (self,)
 
 
 class ActivePartitions:
@@ -41,7 +41,8 @@ class ActivePartitions:
 
     def __init__(self, most: int = QUOTA, seconds: float = WINDOW, *, bounded: bool = False) -> None:
         """`most` partitions may be active; 0 is no bound."""
-        self.most, self._seconds, self._bounded = most, seconds, bounded and most > 0
+        self.most: int = most
+        self._seconds, self._bounded = seconds, bounded and most > 0
         self.overflow = 0
         """Partitions that began while as many as may be were active."""
         self._hours: dict[tuple[str, bytes], Hour] = {}

@@ -62,8 +62,8 @@ class CircuitBreakers:
     """
 
     def __init__(self, policy: BreakerPolicy) -> None:
-        self.decoding = CircuitBreaker(policy, "no row could be made from")
-        self.accepting = CircuitBreaker(policy, "the sink refused")
+        self.decoding: CircuitBreaker = CircuitBreaker(policy, "no row could be made from")
+        self.accepting: CircuitBreaker = CircuitBreaker(policy, "the sink refused")
 
     @property
     def tripped(self) -> Failure | None:

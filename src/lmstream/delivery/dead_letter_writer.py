@@ -97,7 +97,8 @@ class DeadLetterQueues:
 
     def __init__(self, writer: DeadLetterWriter, tasks: Tasks, clock: Clock, largest: int) -> None:
         """`largest` is how many bytes a letter has at most, whatever the sink takes."""
-        self.writer, self._tasks, self._clock, self._largest = writer, tasks, clock, largest
+        self.writer: DeadLetterWriter = writer
+        self._tasks, self._clock, self._largest = tasks, clock, largest
         self._queues: dict[TopicPartition, deque[tuple[InFlightRecord, DeadLetter]]] = {}
         self._writing: set[TopicPartition] = set()
 

@@ -34,8 +34,8 @@ class Submission:
 
     def __init__(self, settled: Settled, deadline: float | None = None) -> None:
         """`settled` is called for each record that may be acknowledged."""
-        self.settled = settled
-        self.deadline = deadline
+        self.settled: Settled = settled
+        self.deadline: float | None = deadline
         """By the clock: no request begins that could end after it, and what fails is not tried again for ever. Only
         hosts that are called have one."""
         self.failures: dict[str, Failure] = {}
@@ -74,21 +74,21 @@ class InFlightRecord:
     )
 
     def __init__(self, number: int, submission: Submission, record: Record, tp: TopicPartition, epoch: int) -> None:
-        self.number = number
-        self.submission = submission
-        self.record = record
-        self.tp = tp
-        self.epoch = epoch
-        self.payload = record.size
-        self.lines = 0  # bytes of encoded lines
+        self.number: int = number
+        self.submission: Submission = submission
+        self.record: Record = record
+        self.tp: TopicPartition = tp
+        self.epoch: int = epoch
+        self.payload: int = record.size
+        self.lines: int = 0  # bytes of encoded lines
         self.hours: Sequence[Hour] = ()  # with partitions of its rows
-        self.overhead = OVERHEAD
-        self.remaining = 0  # rows without a final verdict
-        self.refused = 0  # rows that wait for the dead letter
+        self.overhead: int = OVERHEAD
+        self.remaining: int = 0  # rows without a final verdict
+        self.refused: int = 0  # rows that wait for the dead letter
         self.rejected: tuple[tuple[int, str], ...] = ()
         self.parts: tuple[tuple[str, str], ...] = ()
-        self.names = record.names  # engine.field_names under which its points were counted
-        self.detail = ""  # which points and parts made no row, and why the first of them
+        self.names: str = record.names  # engine.field_names under which its points were counted
+        self.detail: str = ""  # which points and parts made no row, and why the first of them
         self.why: tuple[str, str] | None = None  # (reason, detail) when the whole record goes into the letter
 
     def settled(self, status: Status) -> None:
@@ -101,7 +101,7 @@ class InFlight:
 
     def __init__(self, budget: MemoryBudget | None = None) -> None:
         """`budget` is told what they hold."""
-        self.counts = Counts()
+        self.counts: Counts = Counts()
         self.records: dict[int, InFlightRecord] = {}
         """By running number, the oldest first."""
         self.unknown: dict[str, str] = {}

@@ -13,9 +13,9 @@ class LatencyHistogram:
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
+        self.counts: list[int] = [0] * (len(BOUNDS) + 1)
         """Of each bucket alone; the last is of everything longer."""
-        self.total = 0.0
+        self.total: float = 0.0
         """Seconds of all together."""
 
     def add(self, seconds: float) -> None:

@@ -18,7 +18,7 @@ class MemoryBudget:
 
     def __init__(self, total: int = BUDGET, reserve: float = 0.0) -> None:
         """`reserve` is the share kept for bodies of requests."""
-        self.total = total
+        self.total: int = total
         self._reserve = int(total * reserve)
         self._records = 0  # payload, encoded lines and overhead of all that is not settled
         self._queued = 0  # payload of what waits to be transformed, which is part of the former

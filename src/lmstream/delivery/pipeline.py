@@ -44,6 +44,7 @@ from typing import Final
 from lmstream.delivery.active_partitions import ActivePartitions
 from lmstream.delivery.batching import Batcher
 from lmstream.delivery.circuit_breaker import BreakerPolicy, CircuitBreakers
+from lmstream.delivery.counts import Counts
 from lmstream.delivery.dead_letter import bound
 from lmstream.delivery.dead_letter_writer import WRITING, DeadLetterQueues, DeadLetterWriter
 from lmstream.delivery.in_flight import InFlight, InFlightRecord, Settled, Submission
@@ -91,14 +92,14 @@ class Pipeline:
         self._tasks = Tasks()
         self._budget = MemoryBudget(budget, RESERVE if sink.limits.base64 else 0.0)
         self._flight, self._queue = InFlight(self._budget), RecordQueue(self._budget)
-        self.counts = self._flight.counts
+        self.counts: Counts = self._flight.counts
         self._transform, self._batcher = Transform(engine, sink.limits, guard), Batcher(sink.limits, roll)
         active = ActivePartitions(policy.partitions, policy.partition_seconds, bounded=sink.limits.partitions)
         self._waiting = Waiting(active, policy.partition_seconds)
         self._sender = Sender(
             sink, policy, sleep=sleep, clock=clock, random=random, budget=self._budget, counts=self.counts
         )
-        self.letters = DeadLetterWriter(dead_letters, policy, sleep=sleep, clock=clock, random=random)
+        self.letters: DeadLetterWriter = DeadLetterWriter(dead_letters, policy, sleep=sleep, clock=clock, random=random)
         """Writes dead letters; for hosts that have some of their own."""
         self._settlement = Settlement(
             self._flight,

@@ -68,8 +68,8 @@ class Sender:
         self._random = random
         self._refusals = Refusals()
         self._limiter = ConcurrencyLimiter(policy, clock, sleep, random, budget or MemoryBudget())
-        self.counts = counts or Counts()
-        self.durations = LatencyHistogram()
+        self.counts: Counts = counts or Counts()
+        self.durations: LatencyHistogram = LatencyHistogram()
         """Of requests, answered or given up."""
         self.trouble: Failure | None = None
         """The last failure that is being retried; None as soon as a pack is delivered."""

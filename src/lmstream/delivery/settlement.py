@@ -32,7 +32,9 @@ class Settlement:
         changed: Callable[[], None],
     ) -> None:
         """`changed` is called whenever a record was settled."""
-        self._flight, self.letters, self.breakers, self._active = flight, letters, breakers, active
+        self.letters: DeadLetterQueues = letters
+        self.breakers: CircuitBreakers = breakers
+        self._flight, self._active = flight, active
         self._guard, self._clock, self._changed = guard, clock, changed
         letters.durable = self._dead_lettered
 

@@ -12,7 +12,7 @@ class Tasks:
     def __init__(self) -> None:
         self._running: dict[asyncio.Task[None], str] = {}
         self._kinds: Counter[str] = Counter()
-        self.changed = asyncio.Event()
+        self.changed: asyncio.Event = asyncio.Event()
         """Set after each end; owners set it too, for whatever else others wait for."""
         self.error: BaseException | None = None
 

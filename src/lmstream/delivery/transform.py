@@ -22,7 +22,8 @@ class Transform:
     """The engine, under the watch of the guard."""
 
     def __init__(self, engine: Engine, limits: Limits, guard: PoisonGuard | None) -> None:
-        self.engine, self._limits, self._guard = engine, limits, guard
+        self.engine: Engine = engine
+        self._limits, self._guard = limits, guard
 
     def suspects(self, each: InFlightRecord) -> bool:
         """Whether a process died over this record: then it is transformed alone, so as not to be blamed for others."""

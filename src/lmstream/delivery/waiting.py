@@ -24,7 +24,8 @@ class Waiting:
     also those that have their partitions: only what is idle makes room."""
 
     def __init__(self, active: ActivePartitions, seconds: float) -> None:
-        self.active, self._seconds = active, seconds
+        self.active: ActivePartitions = active
+        self._seconds = seconds
         self._waits: list[_Waits] = []
         self._since = 0.0  # when the oldest hour began to wait
         self.partitions: Counter[TopicPartition] = Counter()

@@ -56,7 +56,8 @@ class Engine:
 
     def __init__(self, settings: Settings | None = None) -> None:
         """Raises ConfigError for a path template or codec name that cannot be used."""
-        self.settings = settings = settings or Settings()
+        settings = settings or Settings()
+        self.settings: Settings = settings
         self._render = path_renderer(settings)
         self._paths: dict[tuple[str, str, bytes], str] = {}
         self._times = TimePieces()
@@ -66,7 +67,7 @@ class Engine:
         self._largest_org = 0
         decoding = CodecRegistry(settings)
         self._decode = decoding.decode
-        self.codecs = decoding.codecs
+        self.codecs: dict[str, Codec] = decoding.codecs
         """By name, those that were needed so far."""
         for org in (settings.org_id, *settings.org_by_topic.values()):
             self._org(org)

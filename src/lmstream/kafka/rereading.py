@@ -25,7 +25,7 @@ class Rereading:
 
     def __init__(self, sink: DeadLetterSink, settings: Settings) -> None:
         self._sink, self._settings = sink, settings
-        self.largest = sink.largest
+        self.largest: int = sink.largest
 
     async def check(self) -> None:
         """As the place's own."""

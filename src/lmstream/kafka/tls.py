@@ -48,7 +48,7 @@ class Tls:
         """Times that new material was taken into use."""
         self.failures = 0
         """Looks that found nothing good."""
-        self.trouble = ""
+        self.trouble: str = ""
         """Why the last look found nothing good; empty when it did."""
         self._settings, self._now = settings, now
         self._material: _Material | None = None
@@ -57,7 +57,7 @@ class Tls:
         self._warned = (float("-inf"), _WARNINGS[-1] + 1)
         self._open_mode = 0
         _check(settings)
-        self.sasl = Sasl(settings)
+        self.sasl: Sasl = Sasl(settings)
         """User, password and tokens, where the connection has them beside TLS."""
         if self._secure and not self._in_secret:
             self._begin(self._read())

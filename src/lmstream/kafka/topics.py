@@ -28,7 +28,7 @@ class Wanted:
     def __init__(self, topics: Iterable[str]) -> None:
         """Raises ConfigError for none at all, and for an expression that is none."""
         given = list(topics)
-        self.named = frozenset(each for each in given if not each.startswith(_PATTERN))
+        self.named: frozenset[str] = frozenset(each for each in given if not each.startswith(_PATTERN))
         self.patterns: dict[str, re.Pattern[str]] = {}
         if not given:
             raise ConfigError("config.invalid", "topics: no topic is named")
@@ -91,7 +91,7 @@ class TopicWatch:
         """
         self._keep = keep
         self._source, self._look, self._use = source, look, use
-        self.wanted = Wanted(source.settings.topics)
+        self.wanted: Wanted = Wanted(source.settings.topics)
         self.used: frozenset[str] = frozenset()
         """What the member is subscribed to."""
         self._seen: set[str] = set()  # wanted topics that have been there

@@ -72,7 +72,7 @@ class Broker(Part):
         storage: str = MEMORY,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        self.port = 0
+        self.port: int = 0
         self._advertised = advertised_port
         self._storage, self._env = storage, dict(env or {})
         self._process: asyncio.subprocess.Process | None = None

@@ -49,7 +49,7 @@ class FirehoseLab(Part):
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         configs = [streams] if isinstance(streams, StreamConfig) else list(streams)
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self.faults: deque[Fault] = deque()
         """The plan: each PutRecordBatch call uses up the first entry; with none left the service is well."""
         self.describe_faults: deque[Fault] = deque()
@@ -61,7 +61,7 @@ class FirehoseLab(Part):
         self.valid_key: Callable[[str], bool] | None = None
         """Asked about the access key id of each call's signature; without True the call is ExpiredTokenException. None
         takes every key."""
-        self.port = 0
+        self.port: int = 0
         self._store = FolderStore(store) if isinstance(store, Path | str) else store
         self._streams = {c.name: DeliveryStream(c, self._store, self.counters) for c in configs}
         if len(self._streams) < len(configs):

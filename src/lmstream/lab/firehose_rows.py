@@ -41,7 +41,7 @@ class RowReader:
     def __init__(self, config: StreamConfig) -> None:
         self._deaggregate = config.deaggregate
         self._partitioned = bool(config.query)
-        self.names = query_keys(config.query) if config.query else ()
+        self.names: tuple[str, ...] | tuple[()] = query_keys(config.query) if config.query else ()
         try:
             # In brackets and on lines of its own: the query must be one expression, and may end in a comment.
             self._program = jq.compile(f"(\n{config.query or '.'}\n)")

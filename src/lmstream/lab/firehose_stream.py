@@ -62,7 +62,7 @@ class DeliveryStream:
 
     def __init__(self, config: StreamConfig, store: ObjectStore, counters: Counters) -> None:
         self.config = config
-        self.created = time.time()
+        self.created: float = time.time()
         self.held = 0
         self._store = store
         self._counters = counters

@@ -71,14 +71,15 @@ class _Invoker(Part):
 
     def __init__(self, invoke: Invoke, topic: str, policy: Policy | None = None, **client: Any) -> None:
         """`client` is passed to aiokafka's consumer: bootstrap_servers, group_id, security."""
-        self._invoke, self._topic, self.policy = invoke, topic, policy or Policy()
+        self.policy: Policy = policy or Policy()
+        self._invoke, self._topic = invoke, topic
         self._client = client
-        self.counts = Counts()
+        self.counts: Counts = Counts()
         self.given_up: deque[ConsumerRecord] = deque(maxlen=10_000)
         """Records that went to the on-failure destination, which a Pipe does not have."""
         self.documents: deque[tuple[str, bytes]] = deque(maxlen=1_000)
         """Key and bytes of what a mapping with an on-failure destination wrote into its bucket."""
-        self.last_error = ""
+        self.last_error: str = ""
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
 

@@ -22,7 +22,7 @@ class KafkaLab(Part):
         """CA and client certificate; None in plaintext."""
         self.proxy: MtlsProxy | None = None
         """The mTLS proxy, to count and cut connections; None in plaintext."""
-        self.broker = Broker()
+        self.broker: Broker = Broker()
         self._folder = folder if mtls else None
 
     async def start(self) -> None:

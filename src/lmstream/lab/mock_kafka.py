@@ -44,7 +44,7 @@ class MockKafka(Part):
 
     def __init__(self, brokers: int = 1) -> None:
         self.brokers = brokers
-        self.bootstrap = ""
+        self.bootstrap: str = ""
         """`host:port` of all brokers, comma-separated."""
         self._library: Any = None
         self._handle: int | None = None

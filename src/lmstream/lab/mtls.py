@@ -21,16 +21,16 @@ class Certificates:
     """
 
     def __init__(self, folder: Path | str, *, client_name: str = "lmstream-client") -> None:
-        self.folder = Path(folder)
+        self.folder: Path = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         authority = trustme.CA()
         self._authority = authority
         self._server = authority.issue_cert("localhost", HOST)
-        self.ca = self._write("ca.pem", authority.cert_pem.bytes())
+        self.ca: Path = self._write("ca.pem", authority.cert_pem.bytes())
         """Path of the CA, for clients and servers alike."""
-        self.client_cert = self.folder / "client.pem"
+        self.client_cert: Path = self.folder / "client.pem"
         """Path of the client's certificate chain."""
-        self.client_key = self.folder / "client.key"
+        self.client_key: Path = self.folder / "client.key"
         """Path of the client's private key, not encrypted."""
         self.renew_client(client_name)
 
@@ -82,7 +82,7 @@ class MtlsProxy(TcpFaults):
         super().__init__(upstream_port)
         self.refused = 0
         """Connections whose handshake failed."""
-        self.last_refusal = ""
+        self.last_refusal: str = ""
         """Why the last handshake failed."""
         self.peers: set[str] = set()
         """Common names of the client certificates seen."""

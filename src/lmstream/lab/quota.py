@@ -16,7 +16,8 @@ class Quota:
     def __init__(
         self, bytes_: float = 5 * MIB, calls: float = 2_000, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.bytes, self.calls = bytes_, calls
+        self.bytes: float = bytes_
+        self.calls: float = calls
         self._clock = clock
         self._at = clock()
         self._left = [bytes_, calls]

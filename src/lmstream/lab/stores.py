@@ -28,7 +28,7 @@ class FolderStore:
     """Objects as files under `root`. Each appears by a rename, complete; nothing is ever written outside the root."""
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+        self.root: Path = Path(root)
         self._numbers = itertools.count()
 
     async def put(self, key: str, body: bytes, *, gzip: bool) -> None:  # noqa: ARG002 - the name's ending says it here

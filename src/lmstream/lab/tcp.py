@@ -22,9 +22,9 @@ class Flow:
     """One direction of all connections. Change it at any time; it holds for the next bytes."""
 
     def __init__(self) -> None:
-        self.delay = 0.0
+        self.delay: float = 0.0
         """Seconds each read of up to 64 KiB waits before it goes on; the next read waits for it."""
-        self.rate = 0.0
+        self.rate: float = 0.0
         """Bytes a second of each connection; 0 is as fast as the other side takes them."""
         self.cut_after: int | None = None
         """Reset a connection when it has passed this many bytes in this direction, exactly."""
@@ -106,9 +106,10 @@ class TcpFaults(Part):
 
     def __init__(self, upstream_port: int = 0) -> None:
         self.upstream_port = upstream_port
-        self.port = 0
-        self.up, self.down = Flow(), Flow()
-        self.refuse = False
+        self.port: int = 0
+        self.up: Flow = Flow()
+        self.down: Flow = Flow()
+        self.refuse: bool = False
         """Reset new connections at once, as if nobody listened."""
         self.connections = 0
         """Connections taken since the start, refused ones included."""

@@ -20,7 +20,7 @@ class LoggingDeadLetterSink:
 
     def __init__(self, sink: DeadLetterSink, clock: Clock) -> None:
         self._sink, self._clock = sink, clock
-        self.largest = sink.largest
+        self.largest: int = sink.largest
         self._since = clock()
         self._named = self._more = 0
         self._last = ""

@@ -47,7 +47,7 @@ class Readings:
     def __init__(self, runtime: Runtime, *, retention_ms: Mapping[str, int] | None = None) -> None:
         """`retention_ms` is how long each topic keeps records; it may be filled in later."""
         self.runtime = runtime
-        self.retention_ms = dict(retention_ms or {})
+        self.retention_ms: dict[str, int] = dict(retention_ms or {})
         self.ends: dict[TopicPartition, int] = {}
         """Where partitions end, as asked for while they are not read."""
         self._stalls: deque[tuple[float, float]] = deque()

@@ -26,7 +26,7 @@ class Assignments:
     ) -> None:
         """`now` is when the run starts, by the clock whose readings `tick` is given. `on_settled` is called for each
         record that is settled, after the ledger."""
-        self.ledger = OffsetLedger()
+        self.ledger: OffsetLedger = OffsetLedger()
         self._settled = self.ledger.settled if on_settled is None else _both(self.ledger.settled, on_settled)
         self._source, self._pipeline, self._policy = source, pipeline, policy
         self._committing: asyncio.Task[None] | None = None

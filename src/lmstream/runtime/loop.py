@@ -40,13 +40,14 @@ class Runtime:
         on_progress: Callable[[Progress], None] | None = None,
         on_settled: Settled | None = None,
     ) -> None:
-        self.source, self.pipeline = source, pipeline
+        self.source: Source = source
+        self.pipeline: Pipeline = pipeline
         self._clock = clock
         self._policy = policy or RuntimePolicy()
         self._on_progress = on_progress
         self._halt = asyncio.Event()
         self._started = self._shown_at = clock()
-        self.assignments = Assignments(source, pipeline, self._policy, self._started, on_settled)
+        self.assignments: Assignments = Assignments(source, pipeline, self._policy, self._started, on_settled)
         self._watcher = Watcher(self._started, self._policy.fatal_patience)
         self.state: RunState = "starting"
         source.on_revoke = self.assignments.revoke

@@ -30,8 +30,10 @@ class Watcher:
     def __init__(self, now: float, patience: float | None = None) -> None:
         """`patience` is how many seconds an operator has to act while nothing can be delivered; None: for ever."""
         self._patience = patience
-        self.looked_at = self.settled_at = now
-        """When it last looked, and when it last saw that records had been settled since the look before."""
+        self.looked_at: float = now
+        """When it last looked."""
+        self.settled_at: float = now
+        """When it last saw that records had been settled since the look before."""
         self._settled = 0
         self._failing_since: float | None = None
         self._failing_said = False

@@ -33,7 +33,7 @@ class Memory:
         self.limits = limits
         self.packs: list[Pack] = []
         self.requests: list[list[Pack]] = []
-        self.closed = False
+        self.closed: bool = False
         self._judge = judge
 
     @property

@@ -82,7 +82,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.name = str(path)
+        self.name: str = str(path)
 
     def exists(self) -> bool:
         return self.path.is_dir()
@@ -104,8 +104,8 @@ class Prefix:
 
     def __init__(self, bucket: str, prefix: str, access: S3Access, client: Any = None) -> None:
         self.bucket = bucket
-        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self.name = f"{SCHEME}{bucket}/{self.prefix}"
+        self.prefix: str = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.name: str = f"{SCHEME}{bucket}/{self.prefix}"
         self._access = access
         self._made = client
 

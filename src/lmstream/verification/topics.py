@@ -68,7 +68,7 @@ class Topics:
         self._engine = Engine(engine)
         self._counted = counted
         self._start, self._stop = dict(start or {}), dict(stop or {})
-        self.ranged = bool(start or stop or since is not None)
+        self.ranged: bool = bool(start or stop or since is not None)
         """Whether rows of records outside the range may be among those that landed."""
         self._bounds = {topic: asyncio.run(self._look(topic, since)) for topic in source.topics}
         self._commits = any(each.committed is not None for found in self._bounds.values() for each in found.values())

@@ -24,7 +24,7 @@ class RecordingDeadLetterSink:
 
     def __init__(self, sink: DeadLetterSink) -> None:
         self._sink = sink
-        self.largest = sink.largest
+        self.largest: int = sink.largest
         self.written: dict[tuple[str, int, int], DeadLetter] = {}
 
     async def check(self) -> None:

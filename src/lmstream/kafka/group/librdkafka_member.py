@@ -33,7 +33,7 @@ class LibrdkafkaMember(Member):
     def __init__(self, source: Supervisor) -> None:
         """Nothing connects before `start`."""
         super().__init__(source)
-        self.unknown = False
+        self.unknown: bool = False
         """Whether the client met a topic that is not there. Written by its thread, taken back here."""
         self._renewals = source.tls.renewals
         self._client = ClientThread(source, self)

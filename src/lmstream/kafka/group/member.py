@@ -53,9 +53,9 @@ class Member(ABC):
         self._loop = asyncio.get_running_loop()
         self.owned: Mapping[TopicPartition, int] = {}
         """Partitions that are ours, with their epochs."""
-        self.joined = False
+        self.joined: bool = False
         """Whether the group has given it an assignment yet, empty or not."""
-        self.closed = False
+        self.closed: bool = False
         """Whether partitions are no longer taken and given up in order."""
         self.failure: Exception | None = None
         """The end of the member, raised by its next poll."""

@@ -12,7 +12,7 @@ class RestartPolicy:
         """Nothing was lost yet, and the first member is due at once."""
         self._first, self._most = settings.restart_backoff_ms / 1000, settings.restart_backoff_max_ms / 1000
         self._limit, self._window = settings.restart_limit, settings.restart_window_ms / 1000
-        self.delay = 0.0
+        self.delay: float = 0.0
         """Seconds between the last loss, or failed start, and the next member."""
         self._due = 0.0
         self._losses: deque[float] = deque()

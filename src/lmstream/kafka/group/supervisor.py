@@ -39,9 +39,9 @@ class Supervisor:
     def __init__(self, settings: Settings, enlist: Callable[["Supervisor"], Member]) -> None:
         """`enlist` makes a member; nothing connects before `start` or the first `poll`."""
         self.on_revoke: Drain | None = None
-        self.health = Health()
-        self.settings = settings
-        self.tls = Tls(settings)
+        self.health: Health = Health()
+        self.settings: Settings = settings
+        self.tls: Tls = Tls(settings)
         """Certificate of the client, renewed while it runs."""
         self.load: Callable[[], Load] | None = None
         self.journal: Journal | None = None
