@@ -55,6 +55,7 @@ PAGES = [
     *(ROOT / "src/lmstream").rglob("*.toml"),
     *(ROOT / "src/lmstream").rglob("*.yaml"),
     *(ROOT / "src/lmstream").rglob("*.txt"),
+    *(ROOT / "src/lmstream").rglob("*.json"),
 ]
 SOURCES = sorted((ROOT / "src/lmstream").rglob("*.py"))
 
