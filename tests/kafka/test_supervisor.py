@@ -281,7 +281,7 @@ async def test_missing_rights_at_the_start_are_no_reason_to_try_again(module):
     ("client", "text"),
     [
         ({"enable.auto.commit": True}, "only settled records"),
-        ({"auto_offset_reset": "latest"}, "would lose rows"),
+        ({"auto_offset_reset": "latest"}, "rows would be lost"),
         ({"isolation.level": "read_uncommitted"}, "aborted"),
         ({"ssl.ca.location": "x"}, "security, ca, cert"),
         ({"group.id": "x"}, "set group"),

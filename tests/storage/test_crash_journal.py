@@ -201,7 +201,7 @@ async def _settle_with_a_death(state, break_it, caplog):
     assert pipeline.counts.delivered == 1
     await pipeline.close()
     (said,) = [each for each in caplog.records if each.name == "lmstream.delivery.settlement"]
-    assert "t/0/0 is settled, and the memory of its deaths cannot be written" in said.message
+    assert "t/0/0 is settled, but the crash journal cannot be written" in said.message
     assert said.code == "LMS-4005"
 
 
