@@ -58,7 +58,8 @@ async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag
         oldest = await _oldest(consumer, partitions, commits, settings)
         stands = dict(positions(consumer, (TopicPartition(*tp) for tp in partitions)))
         # Behind a transaction that is open records wait which nobody may read yet: they are unread all the same.
-        if barred := [tp for tp in partitions if tp not in oldest and tp in stands and stands[tp] < _end(consumer, tp)]:
+        ends = {tp: consumer.highwater(tp) or 0 for tp in partitions}
+        if barred := [tp for tp in partitions if tp not in oldest and tp in stands and stands[tp] < ends[tp]]:
             async with connection.connected(small, tls=tls, uncommitted=True) as open_one:
                 oldest |= await _oldest(open_one, barred, stands, settings)
         now = time.time()
@@ -131,8 +132,3 @@ async def _oldest(
         if not any(end is None or tp in reader.busy or stands.get(tp, 0) < end for tp, end in ends.items()):
             break
     return found
-
-
-def _end(consumer: Any, tp: KafkaPartition) -> int:
-    """Where the partition ends; 0 while nobody knows."""
-    return consumer.highwater(tp) or 0

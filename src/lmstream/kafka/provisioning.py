@@ -77,13 +77,13 @@ class Admin:
 
     async def allow(self, grants: Iterable[Grant]) -> None:
         """Make ACLs; one that is there already stays as it is."""
-        listed = [_binding(each) for each in grants]
+        listed = [kafka.AclBinding(*_parts(each)) for each in grants]
         for future in self._client.create_acls(listed, request_timeout=_SECONDS).values():
             await _answer(future)
 
     async def forbid(self, grants: Iterable[Grant]) -> None:
         """Remove exactly these ACLs."""
-        filters = [_filter(each) for each in grants]
+        filters = [kafka.AclBindingFilter(*_parts(each)) for each in grants]
         for future in self._client.delete_acls(filters, request_timeout=_SECONDS).values():
             await _answer(future)
 
@@ -95,38 +95,25 @@ class Admin:
         partitions = known[name].partitions
         copies = min(len(each.replicas) for each in partitions.values())
         asked = [kafka.ConfigResource(kafka.ConfigResource.Type.TOPIC, name)]
-        (future,) = self._client.describe_configs(asked, request_timeout=_SECONDS).values()
-        entries = await _answer(future)
+        entries = await _only(self._client.describe_configs(asked, request_timeout=_SECONDS))
         return len(partitions), copies, {key: entry.value for key, entry in entries.items()}
 
     async def create(self, name: str, partitions: int, copies: int, configs: Mapping[str, str]) -> None:
         """Make a topic."""
         topic = kafka.NewTopic(name, partitions, copies, config=dict(configs))
-        (future,) = self._client.create_topics([topic], request_timeout=_SECONDS).values()
-        await _answer(future)
+        await _only(self._client.create_topics([topic], request_timeout=_SECONDS))
 
     async def grow(self, name: str, partitions: int) -> None:
         """Add partitions up to so many."""
-        (future,) = self._client.create_partitions(
-            [kafka.NewPartitions(name, partitions)], request_timeout=_SECONDS
-        ).values()
-        await _answer(future)
+        wanted = [kafka.NewPartitions(name, partitions)]
+        await _only(self._client.create_partitions(wanted, request_timeout=_SECONDS))
 
     async def configure(self, name: str, configs: Mapping[str, str]) -> None:
         """Set these settings of a topic, and leave its others."""
         put = kafka.AlterConfigOpType.SET
         entries = [kafka.ConfigEntry(key, value, incremental_operation=put) for key, value in configs.items()]
         resource = kafka.ConfigResource(kafka.ConfigResource.Type.TOPIC, name, incremental_configs=entries)
-        (future,) = self._client.incremental_alter_configs([resource], request_timeout=_SECONDS).values()
-        await _answer(future)
-
-
-def _binding(grant: Grant) -> Any:
-    return kafka.AclBinding(*_parts(grant))
-
-
-def _filter(grant: Grant) -> Any:
-    return kafka.AclBindingFilter(*_parts(grant))
+        await _only(self._client.incremental_alter_configs([resource], request_timeout=_SECONDS))
 
 
 def _parts(grant: Grant) -> tuple[Any, ...]:
@@ -138,6 +125,11 @@ def _parts(grant: Grant) -> tuple[Any, ...]:
 def _told(operation: Any) -> str:
     """Kafka's word of an operation: CLUSTER_ACTION is ClusterAction."""
     return "".join(part.capitalize() for part in operation.name.split("_"))
+
+
+async def _only(futures: Mapping[Any, Any]) -> Any:
+    (future,) = futures.values()
+    return await _answer(future)
 
 
 async def _answer(future: Any) -> Any:
