@@ -25,17 +25,16 @@ These hold at all times; drawn schedules in the tests try to break them:
 * A record is acknowledged once, in `Settlement._settle`, when each of its rows was accepted or is in a durable dead
   letter. Stopping early, at any point, repeats work and loses none.
 * The counts add up (see Counts; `balanced`).
-* The worker makes lines only while `MemoryBudget.free` is positive, but for one record, which may always go: a record
-  larger than the budget must not stand still for ever.
+* Lines are made only while `MemoryBudget.free` is positive, but one record may always go: one larger than the budget
+  must not wait for ever.
 * Only the Sender, and the DeadLetterWriter for its letters, sleep and retry. Only `_work` makes lines. Only `_launch`
   starts to send.
 * A bug (not bad data, and not a sink) ends in `Tasks.error`: it is raised by `submit`, `tick` and `drain`, nothing more
   is read, and nothing of what it touched is acknowledged.
 
-There are two kinds of hosts. One that polls has no deadline: it calls `submit`, `tick` a few times a second, and
-`drain` before it gives partitions up or ends. One that is called (Lambda) uses `process_batch.process`: its Submission
-has a deadline, after which nothing is begun; what is then open is given back (`give_back`), for its source to bring it
-again.
+Hosts that poll have no deadline: they call `submit`, `tick` a few times a second, and `drain` before they give
+partitions up or end. Hosts that are called (Lambda) use `process_batch.process`: its Submission has a deadline, after
+which nothing is begun; what is then open is given back (`give_back`), and its source brings it again.
 """
 
 from collections.abc import Iterable, KeysView
