@@ -117,7 +117,7 @@ def test_in_a_bucket_they_are_listed_replayed_and_removed_only_as_a_whole(cli, s
         tmp_path / "dead",
     ]
     said = cli(*replay)
-    assert f"7 letters would give {len(good_ids())} rows; nothing was sent" in said.err
+    assert f"7 letters would give {len(good_ids())} rows; give --yes" in said.err
     assert "1 would be refused again: decode.json" in said.err
 
     # One of its records does not fit: the document stays, whatever became of the others.
