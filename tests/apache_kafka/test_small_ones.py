@@ -72,6 +72,6 @@ def test_answers_that_are_held_back_are_said_once_a_minute(kind, caplog):
     caplog.set_level(logging.WARNING)
     for seconds in (0.3, 2.0, 5.0):
         made.throttled(seconds)
-    (said,) = [each for each in caplog.records if "hold our fetches back for 2 s" in each.message]
+    (said,) = [each for each in caplog.records if "throttle fetches for 2 s" in each.message]
     assert said.code == "LMS-3017"
     assert made.health.throttled == 2

@@ -134,7 +134,7 @@ def test_in_a_bucket_they_are_listed_replayed_and_removed_only_as_a_whole(cli, s
 
     # The other holds a record that was dead-lettered again: only who says so removes it.
     assert "0 letters removed" in cli("dlq", "purge", *at, "--offset", "8", "--yes").err
-    assert "2 letters would be removed" in cli("dlq", "purge", *at, "--offset", "8-9").err
+    assert "2 letters would be deleted" in cli("dlq", "purge", *at, "--offset", "8-9").err
     assert "2 letters removed" in cli("dlq", "purge", *at, "--all", "--yes").err
     assert store.objects.keys() == {"aws/lambda/landed.gz", "aws/lambda/other"}
 
