@@ -80,7 +80,7 @@ async def test_what_is_published_lands_and_is_verified(cluster, topic, module, t
     code, out, err = await call("verify", "--expected", log, *where)
     assert code == 0, out + err
     by_log = json.loads(out)["total"]
-    code, out, err = await call("verify", *common, "--org", "acme", *where)
+    code, out, err = await call("verify", *common, "--group", topic, "--org", "acme", *where)
     assert code == 0, out + err
     assert json.loads(out)["total"] == by_log
     assert (by_log["bundles"], by_log["lost"], by_log["phantom"], by_log["duplicate"]) == (300, 0, 0, 0)
