@@ -163,7 +163,7 @@ def logging_to_stderr(*, debug: bool) -> Iterator[None]:
     """Send warnings (with `debug`, all that we say) to stderr; complaints of the clients only with `debug`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # What matters of theirs comes as one error of ours, with the mend; asyncio reports what they leave behind.
+    # What matters of theirs comes as one lmstream error with its fix; asyncio reports what they leave behind.
     theirs = logging.INFO if debug else logging.CRITICAL
     levels = dict.fromkeys(("aiokafka", "asyncio", "botocore", "aiobotocore"), theirs)
     levels["lmstream"] = logging.DEBUG if debug else logging.WARNING

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from lmstream.hosts.container import memory
+from lmstream.interfaces import Load
 
 
 @pytest.mark.parametrize(("in_flight", "given"), [(51, True), (50, False)])
@@ -15,7 +16,7 @@ async def test_free_memory_is_given_back_while_half_of_the_budget_is_in_use(monk
     asked = []
     monkeypatch.setattr(memory, "EVERY", 0.001)
     monkeypatch.setattr(memory, "trimmer", lambda: lambda pad: asked.append(pad) or 1)
-    async with memory.trimmed(SimpleNamespace(in_flight_bytes=in_flight, budget=100)):
+    async with memory.trimmed(SimpleNamespace(load=lambda: Load(in_flight, 100))):
         async with asyncio.timeout(10):
             while given and len(asked) < 3:  # noqa: ASYNC110 - a timer has no event
                 await asyncio.sleep(0.001)
@@ -30,7 +31,7 @@ async def test_free_memory_is_given_back_while_half_of_the_budget_is_in_use(monk
 async def test_without_malloc_trim_nothing_is_done(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
     assert memory.trimmer() is None
-    async with memory.trimmed(SimpleNamespace(in_flight_bytes=1, budget=1)):
+    async with memory.trimmed(SimpleNamespace(load=lambda: Load(1, 1))):
         pass
 
 
