@@ -175,7 +175,8 @@ def test_abilities_are_had_by_having_their_methods():
 
 def test_a_host_is_not_ready_while_a_source_of_theirs_is_not_or_misses_topics():
     source = SimpleNamespace(health=Health(state="suspect", last_error="their broker is away"), certificate_expiry=7.0)
-    readings = Readings(SimpleNamespace(state="running", source=source))
+    running = SimpleNamespace(state="running")
+    readings = Readings(SimpleNamespace(snapshot=lambda: running, source=source))
     assert readings.ready() == (False, "the source is suspect: their broker is away")
     assert readings.certificate_expiry() == 7.0
     source.health = Health(state="running", missing=("lm",))
