@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lmstream.cli import main
+from lmstream.cli.demo import _prepare
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AWS_"))} | {
     "COLUMNS": "200",
@@ -160,6 +161,15 @@ def test_removing_one_landed_object_is_found_out(demo):
             assert any(line.endswith(row) for line in lost["lost"])
     finally:
         path.write_bytes(kept)
+
+
+def test_a_folder_of_an_earlier_version_is_known(tmp_path):
+    (tmp_path / ".lmstream-demo").write_text(
+        "This folder was made by `lmstream demo`, which empties it at its next start.\n", encoding="utf-8"
+    )
+    (tmp_path / "old").touch()
+    _prepare(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == [".lmstream-demo"]
 
 
 def test_the_demo_empties_its_own_folder_and_nobody_elses(demo, tmp_path):

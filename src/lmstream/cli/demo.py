@@ -29,7 +29,8 @@ TOPIC: Final = "lm.metrics.otlp"
 STREAM: Final = "lmstream-demo"
 PARTITIONS: Final = 4
 MARKER: Final = ".lmstream-demo"
-_MARKED: Final = "Created by `lmstream demo`, which empties this folder at its next start.\n"
+# Never to be reworded: a folder of an earlier version is known by these very words.
+_MARKED: Final = "This folder was made by `lmstream demo`, which empties it at its next start.\n"
 _PATIENCE: Final = 60.0  # seconds without progress after which the demo gives up waiting and judges what is there
 _SUMMARY: Final = """
 select orgId as org, metric, count(*) as rows, count(distinct deviceId) as devices,
