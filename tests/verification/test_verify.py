@@ -224,3 +224,9 @@ def test_each_record_and_each_point_is_in_exactly_one_term_of_a_sum():
     assert min(points.values()) > 0
     assert t.bundles == sum(records.values()) == len(values)
     assert t.points == sum(points.values())
+
+
+@pytest.mark.parametrize("odd", [{"absent": (0, 0)}, {"rejected": (1,)}, {"absent": (0,), "rejected": (0, 1)}])
+def test_ordinals_that_contradict_each_other_are_refused(odd):
+    with pytest.raises(ValueError, match="absent twice, or rejected and not absent"):
+        Expected(topic="t", partition=0, offset=0, timestamp=1, bundle_id="b", points=2, **odd)

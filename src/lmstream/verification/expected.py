@@ -53,8 +53,11 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
         last = max((*self.absent, *self.rejected), default=-1)
         if last >= max(self.points, 1):
             raise ValueError(f"ordinal {last} of {self.points} points")
-        if self.digests and len(self.digests) != DIGEST.size * (self.points - len(self.absent)):
-            raise ValueError(f"{len(self.digests)} bytes of digests of {self.points - len(self.absent)} rows")
+        if len({*self.absent}) != len(self.absent) or not {*self.rejected} <= {*self.absent}:
+            raise ValueError("an ordinal is absent twice, or rejected and not absent")
+        rows = self.points - len(self.absent)
+        if self.digests and len(self.digests) != DIGEST.size * rows:
+            raise ValueError(f"{len(self.digests)} bytes of digests of {rows} rows")
 
 
 def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
