@@ -8,9 +8,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
+from lmstream.errors import LmstreamError
 from lmstream.interfaces import DeadLetterSink, Load, PoisonGuard, Standing
 from lmstream.model import TopicPartition
 
+Verdict = Literal["ok", "warning", "failed"]
 State = Literal["starting", "running", "draining", "suspect", "recreating", "stopped"]
 """States of a source that keeps a member in its group."""
 
@@ -20,6 +22,10 @@ class Traits(Struct, frozen=True, kw_only=True):
 
     takes: tuple[Literal["limits", "source"], ...] = ()
     """What `make` takes beside the settings, by name: `limits` of the engine; `source`, the source's settings."""
+    service: str = ""
+    """The AWS service that a sink or place of dead letters calls, as boto3 names it (`firehose`, `s3`). Credentials are
+    then looked for before a start. Its `make` takes `client`: in Lambda the runtime's own boto3, with each call to be
+    awaited. Its settings are OnAws."""
     finite: bool = False
     """A source that ends by itself, and whose commits nobody needs: files. A person looks at its end. So log lines are
     plain, endpoints off unless set, dead letters in ./dead-letters unless set, and a run without a row ends with 4."""
@@ -34,6 +40,22 @@ class Traits(Struct, frozen=True, kw_only=True):
     """A sink that delivers nothing. It takes finite sources only: offsets would be committed for rows thrown away."""
     prints: bool = False
     """A sink whose rows go to standard output: one process at a time, and no counts beside them."""
+
+
+class Check(Struct, frozen=True):
+    """One thing that was looked at before a start, and what came of it."""
+
+    name: str
+    verdict: Verdict
+    said: str
+    fix: str = field(default="", name="mend")  # the key of `validate --json` stays
+    code: str = ""
+    """What `lmstream explain` takes, of what failed."""
+
+    @classmethod
+    def refused(cls, name: str, error: LmstreamError) -> "Check":
+        """What failed with this error."""
+        return cls(name, "failed", f"{error.code} {error.detail}", error.fix, error.code)
 
 
 # Of settings
@@ -80,6 +102,30 @@ class OnCluster(Protocol):
 
 
 @runtime_checkable
+class OnAws(Protocol):
+    """Settings of a sink, or of dead letters, that calls a service of AWS by a client of its own."""
+
+    region: str
+    endpoint_url: str
+    concurrency: int
+    """Requests at a time."""
+    connect_timeout: float
+    """Seconds."""
+    read_timeout: float
+    """Seconds."""
+
+
+@runtime_checkable
+class Rebalanced(Protocol):
+    """Settings of a source whose group takes partitions from a member that is silent, and waits for one that drains."""
+
+    session_timeout_ms: int
+    heartbeat_interval_ms: int
+    rebalance_timeout_ms: int
+    drain_timeout_ms: int
+
+
+@runtime_checkable
 class Buffering(Protocol):
     """Settings of a source whose client holds bytes beside the budget of a run."""
 
@@ -117,6 +163,33 @@ class Positions(Protocol):
     """A source that knows how far it is behind."""
 
     def standings(self) -> Mapping[TopicPartition, Standing]: ...
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A source that can ask where partitions end that it does not read at the moment."""
+
+    async def ends(self, known: Mapping[TopicPartition, int], /) -> Mapping[TopicPartition, int]:
+        """Where these end now; `known` is where they ended before. Raises whatever its client raises."""
+        ...
+
+
+@runtime_checkable
+class Retained(Protocol):
+    """A source whose records are deleted after a time."""
+
+    async def retentions(self) -> Mapping[str, float | None]:
+        """Seconds that each topic keeps records, None without a limit. Raises whatever its client raises."""
+        ...
+
+
+@runtime_checkable
+class Askable(Protocol):
+    """A source that can be asked before a start about all that it needs."""
+
+    async def questions(self, workers: int, /) -> Sequence[Check]:
+        """What it answers, with `workers` processes. Reads no record, commits nothing, and raises nothing."""
+        ...
 
 
 @runtime_checkable

@@ -1,28 +1,40 @@
 """What our own sources and sinks can do, a third party's can: nothing hangs on a name."""
 
+import asyncio
 import json
+import socket
 import sys
 from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from lmstream.abilities import (
+    Askable,
     Certified,
+    Check,
     Checkable,
     Describable,
+    Ending,
     Health,
     Healthy,
     Loaded,
     Pausable,
     Positions,
+    Retained,
     Shared,
     Traits,
 )
 from lmstream.config import build_letters, build_sink, build_source, letters_part, load
+from lmstream.config.questions import live
 from lmstream.config.validation import arithmetic
 from lmstream.errors import ConfigError
+from lmstream.hosts.awslambda.host import from_environment
+from lmstream.hosts.container.service import _ask_retention, look_at_ends
 from lmstream.hosts.container.workers import check, shares
+from lmstream.model import TopicPartition
 from lmstream.observability.readings import Readings
+from support.wait import until
 
 SOURCE = """
 from msgspec import Struct
@@ -50,6 +62,55 @@ class Theirs:
     async def close(self): pass
 
 make = Theirs
+"""
+ASKED = """
+import asyncio
+from lmstream.abilities import Check, Traits
+from lmstream.interfaces import Standing
+from lmstream.model import TopicPartition
+from acme.source import Settings, Theirs
+
+TRAITS = Traits(takes=("limits",))
+
+class Asked(Theirs):
+    def __init__(self, settings, *, limits):
+        super().__init__(settings, limits=limits)
+        self.kept = asyncio.Event()
+    def standings(self):
+        return {TopicPartition("t", 0): Standing(next=3, end=7, read_ms=None)}
+    async def questions(self, workers, /):
+        return [Check("their group", "failed", f"{workers} workers", "ask less")]
+    async def ends(self, known, /):
+        return {tp: end + 1 for tp, end in known.items()}
+    async def retentions(self):
+        await self.kept.wait()
+        return {"t": 5.0, "forever": None}
+
+make = Asked
+"""
+QUEUE = """
+from msgspec import Struct
+from lmstream.abilities import Traits
+from lmstream.sinks.null import LIMITS
+
+class Settings(Struct, frozen=True):
+    region: str = "eu-central-1"
+    endpoint_url: str = ""
+    concurrency: int = 8
+    connect_timeout: float = 1.0
+    read_timeout: float = 1.0
+
+TRAITS = Traits(service="sqs")
+
+class Queue:
+    limits = LIMITS
+    def __init__(self, settings, *, client=None):
+        self.client = client
+    async def write(self, packs, /):
+        return [None for each in packs]
+    async def close(self): pass
+
+make = Queue
 """
 SINK = """
 import sys
@@ -89,6 +150,8 @@ def theirs(tmp_path, monkeypatch):
     (package / "__init__.py").touch()
     (package / "source.py").write_text(SOURCE)
     (package / "endless.py").write_text(SOURCE.replace("finite=True, ", ""))
+    (package / "asked.py").write_text(ASKED)
+    (package / "queue.py").write_text(QUEUE)
     for name, traits in {"plain": "", "printing": "prints=True", "discarding": "discards=True"}.items():
         (package / f"{name}.py").write_text(SINK.replace("TRAITS_OF", traits))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -155,6 +218,35 @@ def test_their_sink_is_checked_before_anything_is_read(cli):
     assert {check.verdict for check in arithmetic(config())} == {"ok"}
 
 
+async def test_their_source_is_asked_before_a_start_and_beside_a_run():
+    source = build_source(config("acme.asked", "acme.plain"))
+    assert Check("their group", "failed", "3 workers", "ask less") in await live(
+        config("acme.asked", "acme.plain", **{"run.workers": 3, "dead_letters.root": "dead"})
+    )
+    readings = Readings(SimpleNamespace(source=source))
+    await look_at_ends(readings)
+    assert readings.ends == {TopicPartition("t", 0): 8}
+    source.kept.set()
+    asking = asyncio.create_task(_ask_retention(readings))
+    await until(lambda: readings.retention_ms, 10, "their retention")
+    asking.cancel()
+    assert readings.retention_ms == {"t": 5_000}
+
+
+async def test_their_sink_gets_a_client_of_the_runtime_in_lambda(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    env = {"ENGINE__ORG_ID": "o", "DEAD_LETTERS__ROOT": "dead", "SINK__TYPE": "acme.queue", "SINK__ENDPOINT_URL": url}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "lab")
+    host = await asyncio.to_thread(from_environment, {f"LMSTREAM_{key}": text for key, text in env.items()})
+    [client] = host._clients
+    # The real boto3, in a thread of its own, with the settings of the part: nobody listens there.
+    with pytest.raises(EndpointConnectionError, match=url):
+        await client.send_message(QueueUrl=f"{url}/q", MessageBody="row")
+    await asyncio.to_thread(host.close)
+
+
 def test_abilities_are_had_by_having_their_methods():
     class Able:
         load = certificate_expiry = None
@@ -168,7 +260,14 @@ def test_abilities_are_had_by_having_their_methods():
 
         async def describe(self): ...
 
-    for ability in (Pausable, Positions, Loaded, Healthy, Certified, Shared, Describable):
+        async def questions(self, workers, /): ...
+
+        async def ends(self, known, /): ...
+
+        async def retentions(self): ...
+
+    abilities = (Pausable, Positions, Loaded, Healthy, Certified, Shared, Describable, Askable, Ending, Retained)
+    for ability in abilities:
         assert isinstance(Able(), ability)
         assert not isinstance(object(), ability)
 

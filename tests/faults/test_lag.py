@@ -37,7 +37,7 @@ async def test_the_clock_runs_from_the_oldest_record_that_is_not_durable(tmp_pat
                 await cluster.publish(5, seed=n + 2)
             await asyncio.sleep(1)
             if readings.standing_still:
-                await look_at_ends(run.source.settings, readings)
+                await look_at_ends(readings)
             away = time.time() - first
             stands = [each for each in readings.partitions() if each.lag_records]
             assert stands, "a group without a commit has a lag too"
@@ -51,7 +51,7 @@ async def test_the_clock_runs_from_the_oldest_record_that_is_not_durable(tmp_pat
             await asyncio.sleep(1)
             before = sum(each.lag_records for each in readings.partitions())
             await cluster.publish(300, seed=10)
-            await look_at_ends(run.source.settings, readings)
+            await look_at_ends(readings)
             assert sum(each.lag_records for each in readings.partitions()) >= before + 300
             cluster.hose.outage = False
             await run.landed(60)

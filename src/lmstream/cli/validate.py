@@ -5,11 +5,12 @@ from pathlib import Path
 
 import msgspec
 
+from lmstream.abilities import Check
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.cli.run import NO_SINK, SinkFlags
 from lmstream.config.questions import live
-from lmstream.config.validation import Check, arithmetic
+from lmstream.config.validation import arithmetic
 from lmstream.errors import REASONS, ConfigError, more
 
 WRONG, UNREACHABLE = 2, 1

@@ -55,7 +55,8 @@ class Part(NamedTuple):
 
     def make(self, **offered: Any) -> Any:
         """Call the module's `make` with the settings, and with those of `offered` that it takes."""
-        return self.module.make(self.settings, **{name: offered.get(name) for name in self.traits.takes})
+        takes = (*self.traits.takes, "client") if self.traits.service else self.traits.takes
+        return self.module.make(self.settings, **{name: offered.get(name) for name in takes})
 
 
 def part_of(what: str, table: Any, layers: Sequence[Layer]) -> Part:

@@ -2,34 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from msgspec import Struct, field
-
-from lmstream.abilities import Buffering, Pooled, Timed
+from lmstream.abilities import Buffering, Check, Pooled, Rebalanced, Timed
 from lmstream.config.build import build_letters
 from lmstream.config.config import Config
 from lmstream.errors import LmstreamError
-from lmstream.kafka.settings import Settings as KafkaSettings
 from lmstream.settings import MIB
 
-Verdict = Literal["ok", "warning", "failed"]
 _MEMORY: Final = 2  # times the budget, with the gaps between what comes and goes
 _OWN: Final = 80 * MIB  # of a process that has read nothing yet
 _KILL: Final = 30.0  # seconds after which Fargate and Kubernetes kill
 _AFTER: Final = 4.0  # seconds that a stop takes beyond the grace
 _CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
-
-
-class Check(Struct, frozen=True):
-    """One thing that was looked at."""
-
-    name: str
-    verdict: Verdict
-    said: str
-    fix: str = field(default="", name="mend")  # the key of `validate --json` stays
-    code: str = ""
-    """What `lmstream explain` takes, of what failed."""
 
 
 def arithmetic(config: Config) -> Iterator[Check]:
@@ -127,7 +112,7 @@ def _times(config: Config) -> Iterator[Check]:
                 "raise delivery.timeout: a request that is cancelled while it runs has an unknown outcome",
             )
         )
-    if isinstance(source, KafkaSettings):
+    if isinstance(source, Rebalanced):
         session, beat = source.session_timeout_ms / 1000, source.heartbeat_interval_ms / 1000
         rebalance, drain = source.rebalance_timeout_ms / 1000, source.drain_timeout_ms / 1000
         rules += [

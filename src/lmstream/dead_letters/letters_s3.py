@@ -117,5 +117,5 @@ def _store(settings: Settings, say: Callable[[str], None]) -> Any:
     return ObjectStore(settings, say)
 
 
-TRAITS: Final = Traits(store=_store)
+TRAITS: Final = Traits(store=_store, service="s3")
 make = Letters

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Protocol
 
 from msgspec import Meta, Struct
 
+from lmstream.abilities import Traits
 from lmstream.aws.asking import BUSY, asked, is_busy
 from lmstream.aws.clock import CLOCK
 from lmstream.errors import ConfigError, SinkError
@@ -26,6 +27,7 @@ LIMITS: Final = Limits(
     base64=True,
     partitions=True,  # 500 active ones of a stream: https://docs.aws.amazon.com/firehose/latest/dev/limits.html
 )
+TRAITS: Final = Traits(service="firehose")
 
 DIRECT_PUT: Final = "DirectPut"
 """The DeliveryStreamType that "provider applications access directly"; streams with a source of their own refuse

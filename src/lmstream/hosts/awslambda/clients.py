@@ -5,16 +5,15 @@ boto3 and not aioboto3, because the runtime brings the one and the other would m
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+from lmstream.abilities import OnAws
 from lmstream.aws import firehose_body
 from lmstream.aws.answers import body, bound
 from lmstream.bounded import LETTER_LINE
-from lmstream.dead_letters import letters_s3
-from lmstream.sinks import firehose
 
 
 class _Threads:
@@ -48,39 +47,55 @@ class _Threads:
             self._client.close()
 
 
-def _client(service: str, settings: firehose.Settings | letters_s3.Settings, **config: Any) -> Any:
-    import boto3  # noqa: PLC0415 - 130 ms: only when a call is to be made, and the runtime's own
-    from botocore.config import Config  # noqa: PLC0415 - as above
+class Client:
+    """Every call of one service, to be awaited: `await client.put_object(...)`."""
 
-    return bound(
-        boto3.client(
-            service,
-            region_name=settings.region or None,
-            endpoint_url=settings.endpoint_url or None,
-            config=Config(
-                connect_timeout=settings.connect_timeout,
-                read_timeout=settings.read_timeout,
-                max_pool_connections=settings.concurrency + 2,
-                retries={"total_max_attempts": 1},  # who retries is delivery.py, and nobody else
-                tcp_keepalive=True,
-                **config,
-            ),
+    def __init__(self, service: str, settings: OnAws, **config: Any) -> None:
+        """`config` is botocore's, beside what the settings say."""
+        self._threads = _Threads(partial(self._made, service, settings, config), settings.concurrency)
+
+    def _made(self, service: str, settings: OnAws, config: Mapping[str, Any]) -> Any:
+        import boto3  # noqa: PLC0415 - 130 ms: only when a call is to be made, and the runtime's own
+        from botocore.config import Config  # noqa: PLC0415 - as above
+
+        return bound(
+            boto3.client(
+                service,
+                region_name=settings.region or None,
+                endpoint_url=settings.endpoint_url or None,
+                config=Config(
+                    connect_timeout=settings.connect_timeout,
+                    read_timeout=settings.read_timeout,
+                    max_pool_connections=settings.concurrency + 2,
+                    retries={"total_max_attempts": 1},  # who retries is delivery, and nobody else
+                    tcp_keepalive=True,
+                    **config,
+                ),
+            )
         )
-    )
+
+    def __getattr__(self, name: str) -> Any:
+        """A call of the service by boto3's name."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return partial(self._threads.call, name, None)
+
+    def close(self) -> None:
+        """Close the client; a call that hangs is left to its time-out."""
+        self._threads.close()
 
 
-class FirehoseClient:
-    """The two calls that the Firehose sink makes."""
+class FirehoseClient(Client):
+    """Firehose, with bodies of requests of our own making."""
 
-    def __init__(self, settings: firehose.Settings) -> None:
+    def __init__(self, settings: OnAws) -> None:
         self._ours = True
+        super().__init__("firehose", settings, parameter_validation=False)
 
-        def make() -> Any:
-            client = _client("firehose", settings, parameter_validation=False)
-            self._ours = firehose_body.register(client)
-            return client
-
-        self._threads = _Threads(make, settings.concurrency)
+    def _made(self, service: str, settings: OnAws, config: Mapping[str, Any]) -> Any:
+        client = super()._made(service, settings, config)
+        self._ours = firehose_body.register(client)
+        return client
 
     async def put_record_batch(self, **request: Any) -> Any:
         await self._threads.made()
@@ -89,30 +104,17 @@ class FirehoseClient:
         with firehose_body.using(firehose_body.body(request["DeliveryStreamName"], request["Records"])):
             return await self._threads.call("put_record_batch", **{**request, "Records": []})
 
-    async def describe_delivery_stream(self, **request: Any) -> Any:
-        return await self._threads.call("describe_delivery_stream", **request)
 
-    def close(self) -> None:
-        """Close the client; a call that hangs is left to its time-out."""
-        self._threads.close()
+class S3Client(Client):
+    """S3, whose objects are read within bounds."""
 
-
-class S3Client:
-    """The three calls that dead letters in S3 make."""
-
-    def __init__(self, settings: letters_s3.Settings) -> None:
+    def __init__(self, settings: OnAws) -> None:
         config = {
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
             "s3": {"addressing_style": "path"} if settings.endpoint_url else None,
         }
-        self._threads = _Threads(partial(_client, "s3", settings, **config), settings.concurrency)
-
-    async def put_object(self, **request: Any) -> Any:
-        return await self._threads.call("put_object", **request)
-
-    async def delete_object(self, **request: Any) -> Any:
-        return await self._threads.call("delete_object", **request)
+        super().__init__("s3", settings, **config)
 
     async def get_object(self, **request: Any) -> Any:
         def read(answer: Any) -> Any:
@@ -120,6 +122,10 @@ class S3Client:
 
         return await self._threads.call("get_object", read, **request)
 
-    def close(self) -> None:
-        """Close the client; a call that hangs is left to its time-out."""
-        self._threads.close()
+
+_OWN: Final[Mapping[str, Callable[[OnAws], Client]]] = {"firehose": FirehoseClient, "s3": S3Client}
+
+
+def client_of(service: str, settings: OnAws) -> Client:
+    """A client of the service for a part with these settings. Nothing connects yet."""
+    return _OWN[service](settings) if service in _OWN else Client(service, settings)

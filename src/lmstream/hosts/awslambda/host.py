@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
 from lmstream.config import Config, build_pipeline, cluster_of, crashes_in, load
-from lmstream.dead_letters import form, letters_s3
+from lmstream.config.plugins import Part
+from lmstream.dead_letters import form
 from lmstream.delivery import process
 from lmstream.errors import ConfigError
 from lmstream.hosts.awslambda import answers, clients
 from lmstream.hosts.awslambda.telemetry import InvocationTelemetry, RecordingDeadLetterSink
-from lmstream.interfaces import Batch, DeadLetterSink, Sink
+from lmstream.interfaces import Batch, DeadLetterSink
 from lmstream.kafka import lambda_events as events
 from lmstream.model import NOT_TRIED, Failure, Kind, Status
 from lmstream.observability.metrics_catalogue import total, values
-from lmstream.sinks import firehose
 
 DEFAULTS: Final = {
     "LMSTREAM_DELIVERY__TIMEOUT": "10",
@@ -41,11 +41,11 @@ class Host:
         """Raises ConfigError for settings that cannot work. Connects to nothing yet."""
         self._settings = config.function
         self._policy = config.delivery
-        self._clients: list[clients.FirehoseClient | clients.S3Client] = []
+        self._clients: list[clients.Client] = []
         self._letters = RecordingDeadLetterSink(self._letters_of(config))
         # The breaker stays off: an invocation has nobody who could look, and the records expire meanwhile.
         guard = crashes_in(config.run.state_dir, cluster_of(config))
-        self._pipeline = build_pipeline(config, self._sink_of(config), self._letters, guard)
+        self._pipeline = build_pipeline(config, self._made(config.need("sink")), self._letters, guard)
         self._telling: InvocationTelemetry | None = None
         self._loop = asyncio.new_event_loop()
 
@@ -134,28 +134,22 @@ class Host:
         """Counts since the start, by the catalogue's names."""
         return {metric.name: total(value) for metric, value in values(self._pipeline.counts) if metric.emf}
 
-    def _sink_of(self, config: Config) -> Sink:
-        part = config.need("sink")
-        if isinstance(part.settings, firehose.Settings):
-            client = clients.FirehoseClient(part.settings)
-            self._clients.append(client)
-            return firehose.Firehose(part.settings, client=client)
-        sink: Sink = part.make()
-        return sink
-
     def _letters_of(self, config: Config) -> DeadLetterSink:
         part = config.dead_letters
         if part is None:
             what = "LMSTREAM_DEAD_LETTERS__TYPE is not set: set it to letters_s3, and LMSTREAM_DEAD_LETTERS__BUCKET"
             raise ConfigError("config.invalid", what)
-        if isinstance(part.settings, letters_s3.Settings):
-            client = clients.S3Client(part.settings)
-            self._clients.append(client)
-            sink: DeadLetterSink = letters_s3.Letters(part.settings, client=client)
-        else:
-            sink = part.make()
+        sink: DeadLetterSink = self._made(part)
         form.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
         return sink
+
+    def _made(self, part: Part) -> Any:
+        """Make a part, over the runtime's own boto3 when it calls a service of AWS."""
+        if not part.traits.service:
+            return part.make()
+        client = clients.client_of(part.traits.service, part.settings)
+        self._clients.append(client)
+        return part.make(client=client)
 
     def _no_time(self, seconds: float) -> Failure:
         settings = self._settings

@@ -7,9 +7,9 @@ import multiprocessing
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from lmstream.abilities import Checkable, Describable, Positions
+from lmstream.abilities import Checkable, Describable, Ending, Positions, Retained
 from lmstream.aws.asking import PASSING
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
 from lmstream.delivery import Settled
@@ -17,7 +17,6 @@ from lmstream.errors import LmstreamError
 from lmstream.hosts.container.memory import trimmed
 from lmstream.hosts.container.signals import heard
 from lmstream.interfaces import Source
-from lmstream.kafka.settings import Settings as KafkaSettings
 from lmstream.observability.dead_letter_log import LoggingDeadLetterSink
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Progress
@@ -122,7 +121,7 @@ async def watched(config: Config, readings: Readings, worker: int) -> AsyncItera
     from lmstream.observability.endpoints import USUAL, Endpoints, parsed  # noqa: PLC0415 - an extra
 
     host, port = parsed(address or USUAL)
-    asking = [asyncio.create_task(ask(config, readings)) for ask in (_ask_retention, _ask_ends)]
+    asking = [asyncio.create_task(ask(readings)) for ask in (_ask_retention, _ask_ends)]
     try:
         async with Endpoints(
             readings, f"{host}:{port + max(0, worker - 1) if port else 0}", needed=bool(address)
@@ -137,10 +136,9 @@ async def watched(config: Config, readings: Readings, worker: int) -> AsyncItera
         await asyncio.wait(asking)
 
 
-async def _ask_ends(config: Config, readings: Readings) -> None:
+async def _ask_ends(readings: Readings) -> None:
     """Keep where partitions end while they are not read: a client learns it with what it fetches."""
-    settings = config.need("source").settings
-    if not isinstance(settings, KafkaSettings):
+    if not isinstance(readings.runtime.source, Ending):
         return
     still = False
     while True:
@@ -149,40 +147,30 @@ async def _ask_ends(config: Config, readings: Readings) -> None:
         if before and still:
             try:
                 async with asyncio.timeout(30):
-                    await look_at_ends(settings, readings)
+                    await look_at_ends(readings)
             except Exception as e:  # noqa: BLE001 - as below
                 _log.debug("the end offsets of the partitions are not available: %s: %s", type(e).__name__, e)
 
 
-async def look_at_ends(settings: Any, readings: Readings) -> None:
-    """Ask once. Raises what the client raises."""
-    from lmstream.kafka.lag import ends  # noqa: PLC0415 - an extra
-
+async def look_at_ends(readings: Readings) -> None:
+    """Ask once. Raises what the source raises."""
     source = readings.runtime.source
     standings = source.standings() if isinstance(source, Positions) else {}
     known = {tp: max(each.end or 0, each.next or 0, readings.ends.get(tp, 0)) for tp, each in standings.items()}
-    if known:
-        readings.ends = await ends(settings, known)
+    if known and isinstance(source, Ending):
+        readings.ends = {**await source.ends(known)}
 
 
-async def _ask_retention(config: Config, readings: Readings) -> None:
+async def _ask_retention(readings: Readings) -> None:
     """Keep what the topics' retention is; without it there is no time to data loss, and nothing else is missing."""
-    try:
-        from lmstream.kafka.admin import admin, retentions  # noqa: PLC0415 - an extra
-        from lmstream.kafka.tls import Tls  # noqa: PLC0415 - an extra
-        from lmstream.kafka.topics import Wanted  # noqa: PLC0415 - an extra
-    except (LmstreamError, ImportError):
-        return
-    settings = config.need("source").settings
-    if not isinstance(settings, KafkaSettings):
+    source = readings.runtime.source
+    if not isinstance(source, Retained):
         return
     while True:
         wait = _SOON
         try:
-            async with asyncio.timeout(30), admin(settings, Tls(settings)) as client:
-                source = readings.runtime.source
-                assigned = {tp.topic for tp in source.standings()} if isinstance(source, Positions) else set()
-                found = await retentions(client, tuple(assigned | Wanted(settings.topics).named))
+            async with asyncio.timeout(30):
+                found = await source.retentions()
             readings.retention_ms = {topic: int(1000 * seconds) for topic, seconds in found.items() if seconds}
             wait = _AGAIN
         except Exception as e:  # noqa: BLE001 - whatever a client raises: the run itself says what is wrong with Kafka

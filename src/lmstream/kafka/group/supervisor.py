@@ -17,6 +17,7 @@ from msgspec import structs
 from lmstream.abilities import Health
 from lmstream.errors import LmstreamError, RestartError, SourceError, coded
 from lmstream.interfaces import Batch, Drain, Load, Standing
+from lmstream.kafka.asking import Asked
 from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import Member
 from lmstream.kafka.group.restart_policy import RestartPolicy
@@ -33,7 +34,7 @@ _TELL: Final = 60.0  # seconds between two such words
 _LAST_DRAIN: Final = 5.0  # seconds to settle and commit under a member that is lost: its commits mostly fail
 
 
-class Supervisor:
+class Supervisor(Asked):
     """Source of one consumer group. Commits only what it is told, and only for partitions it still owns."""
 
     def __init__(self, settings: Settings, enlist: Callable[["Supervisor"], Member]) -> None:

@@ -1,0 +1,123 @@
+"""What a source of Kafka can be asked beside its member of the group, whichever client that has."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from lmstream.abilities import Check
+from lmstream.errors import REASONS, LmstreamError
+from lmstream.interfaces import Standing
+from lmstream.kafka.settings import Settings, addresses
+from lmstream.kafka.tls import Tls
+from lmstream.kafka.topics import Wanted
+from lmstream.model import TopicPartition
+
+DAYS: Final = 30
+"""Days before its end from which a client certificate is a warning."""
+_PATIENCE: Final = 20.0  # seconds for what the brokers know of group and topics
+
+
+class Asked:
+    """Questions to the brokers, by aiokafka and on connections of their own. They read no record, commit nothing, and
+    join no group."""
+
+    settings: Settings
+
+    def standings(self) -> Mapping[TopicPartition, Standing]:
+        """Where the group stands in each partition that is ours."""
+        raise NotImplementedError
+
+    async def ends(self, known: Mapping[TopicPartition, int], /) -> Mapping[TopicPartition, int]:
+        """Where these partitions end now. Raises ConfigError or SourceError."""
+        from lmstream.kafka.lag import ends  # noqa: PLC0415 - an extra
+
+        return await ends(self.settings, known)
+
+    async def retentions(self) -> Mapping[str, float | None]:
+        """Seconds that each topic keeps records; None without a limit. Raises what the client raises."""
+        from lmstream.kafka.admin import admin, retentions  # noqa: PLC0415 - an extra
+
+        topics = {tp.topic for tp in self.standings()} | Wanted(self.settings.topics).named
+        async with admin(self.settings, Tls(self.settings)) as client:
+            return await retentions(client, sorted(topics))
+
+    async def questions(self, workers: int, /) -> list[Check]:
+        """Ask about certificate, brokers, topics, group and retention, as `validate --connect` does."""
+        from lmstream.kafka import connection  # noqa: PLC0415 - an extra
+
+        settings = self.settings
+        try:
+            tls = Tls(settings)
+            context = await tls.load()
+        except LmstreamError as e:
+            return [Check.refused("credentials" if e.reason == "source.sasl" else "certificate", e)]
+        checks = [_certificate(tls.expiry) if context else Check("certificate", "ok", f"none: {settings.security}")]
+        checks += await asyncio.gather(*(_broker(settings, tls, *each) for each in addresses(settings.bootstrap)))
+        try:
+            consumer = await connection.connect(settings, group=False, tls=tls)
+        except LmstreamError as e:
+            return [*checks, Check.refused("topics", e)]
+        try:
+            topics = connection.topics_of(consumer, settings)
+            counts = {topic: len(consumer.partitions_for_topic(topic) or ()) for topic in topics}
+        finally:
+            await connection.stop(consumer)
+        checks += [Check(f"topic {topic}", "ok", f"{count} partitions") for topic, count in counts.items()]
+        fix = "the run waits for it: check its name and the permission to see it"
+        missing = Wanted(settings.topics).missing(topics)
+        checks += [Check(f"topic {topic}", "warning", "there is none", fix) for topic in missing]
+        if (few := sum(counts.values())) < workers:
+            what = f"{workers} workers share {few} partitions"
+            checks.append(Check("workers", "warning", what, "the others are idle: lower run.workers"))
+        return [*checks, *await _group(settings, tls, topics)]
+
+
+async def _broker(settings: Settings, tls: Tls, host: str, port: int) -> Check:
+    from lmstream.kafka.connection_probe import probe  # noqa: PLC0415 - an extra
+    from lmstream.kafka.sasl_probe import probe_sasl  # noqa: PLC0415 - an extra
+
+    try:
+        seconds = settings.startup_timeout_ms / 1000
+        await probe(host, port, tls.context, client_cert=bool(settings.cert), lookup=seconds)
+        if tls.sasl.used:
+            await probe_sasl(host, port, tls)
+    except LmstreamError as e:
+        return Check.refused(f"broker {host}:{port}", e)
+    known = f", and identifies this client by {tls.sasl.name}" if tls.sasl.used else ""
+    return Check(f"broker {host}:{port}", "ok", "answers" + (" over TLS" if tls.context else "") + known)
+
+
+async def _group(settings: Settings, tls: Tls, topics: tuple[str, ...]) -> list[Check]:
+    from lmstream.kafka.admin import admin, committed, retentions  # noqa: PLC0415 - an extra
+
+    try:
+        async with asyncio.timeout(_PATIENCE), admin(settings, tls) as client:
+            await committed(client, settings.group, [])
+            kept = await retentions(client, topics)
+    except Exception as e:  # noqa: BLE001 - whatever the client raises is the answer
+        fix = "grant READ and DESCRIBE on group and topics, and DESCRIBE_CONFIGS on topics"
+        code = REASONS["source.topic"].code
+        return [Check(f"group {settings.group}", "failed", f"{code} {type(e).__name__}: {e}", fix, code)]
+    return [
+        Check(f"group {settings.group}", "ok", "its commits can be read"),
+        *(Check(f"retention of {topic}", "ok", _kept(kept, topic)) for topic in topics),
+    ]
+
+
+def _kept(kept: Mapping[str, float | None], topic: str) -> str:
+    if topic not in kept:
+        return "the brokers do not report it"
+    seconds = kept[topic]
+    return "no limit of time" if seconds is None else f"{seconds / 3600:,.1f} h: how long an outage may last"
+
+
+def _certificate(expiry: float | None) -> Check:
+    if expiry is None:
+        return Check("certificate", "ok", "no client certificate")
+    left = (expiry - time.time()) / 86_400
+    said = f"expires in {left:,.0f} days, on {time.strftime('%Y-%m-%d', time.gmtime(expiry))}"
+    if left < DAYS:
+        fix = "issue a new one and put it in place: it is read without a restart"
+        return Check("certificate", "warning", said, fix)
+    return Check("certificate", "ok", said)
