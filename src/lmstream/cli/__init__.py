@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from lmstream.cli import terminal
-from lmstream.errors import REASONS, ConfigError, LmstreamError, SinkError, more
+from lmstream.errors import REASONS, ConfigError, LmstreamError, SinkError, lines, more
 from lmstream.observability.unblocked import unblocked
 
 OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -66,7 +66,8 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None, acts: bool = 
     except LmstreamError as e:
         if debug:
             _trace(e)
-        _complain(str(e))
+        for line in lines(e):
+            _complain(line)
         return e.exit_code
     except KeyboardInterrupt:
         _complain("interrupted")

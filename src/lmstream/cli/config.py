@@ -10,7 +10,7 @@ from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, J
 from lmstream.cli.run import NO_SINK, SinkFlags
 from lmstream.config import Config
 from lmstream.config.config import FIELDS, TABLES
-from lmstream.config.convert import Layer, is_ours, masked, origin_of
+from lmstream.config.convert import Layer, is_ours, layer_of, masked
 from lmstream.config.layers import layers_of
 from lmstream.config.plugins import PARTS
 
@@ -90,8 +90,8 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _origin(key: str, layers: list[Layer]) -> str:
-    found = origin_of(tuple(key.split(".")), layers)
-    return found.removeprefix(" (from ").removesuffix(")") or "default"
+    layer = layer_of(tuple(key.split(".")), layers)
+    return "default" if layer is None else layer.origin
 
 
 def _text(value: Any) -> str:

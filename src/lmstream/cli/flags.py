@@ -19,8 +19,8 @@ class RowFlags:
     """Organization of the rows: LMDP sends none."""
     source_id: str | None = None
     """Name of the Kafka cluster in row ids, if two clusters have topics of the same name."""
-    input_format: Literal["auto", "otlp_json", "otlp_proto"] | None = None
-    """Format of the bundles; auto detects it from the bytes."""
+    input_format: str | None = None
+    """Format of the bundles: otlp_json, otlp_proto, or your own module; auto detects it from the bytes."""
 
     def overrides(self) -> dict[str, Any]:
         """Answer the settings that were given, by key path."""

@@ -8,10 +8,10 @@ from msgspec import Meta, Struct
 
 from lmstream.config.convert import convert, unknown
 from lmstream.config.layers import layers_of, merge
-from lmstream.config.plugins import PARTS, Part, known, part_of
+from lmstream.config.plugins import PARTS, Part, known, part_of, wrong_format
 from lmstream.delivery import BreakerPolicy, DeliveryPolicy, RollPolicy
 from lmstream.delivery.memory_budget import BUDGET
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, LmstreamError, refuse
 from lmstream.observability.settings import EndpointSettings, LogSettings
 from lmstream.runtime import RuntimePolicy
 from lmstream.settings import MIB, Settings
@@ -103,16 +103,25 @@ def load(
     env: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Read the settings of the TOML file at `path`, of LMSTREAM_* in `env`, and of `overrides`; later ones win.
+    """Read the settings of the TOML file at `path`, of LMSTREAM_* in `env`, and of `overrides`; later ones win. Raises
+    ConfigError, with all that is wrong at once.
 
     `env` is that of the process by default; `overrides` are by key path, as in "sink.stream".
     """
     layers = layers_of(path, env, overrides)
     merged = merge(layers)
-    for name in sorted(merged.keys() - TABLES.keys() - PARTS.keys()):
-        raise unknown((name,), [*TABLES, *PARTS], layers)
-    tables: dict[str, Any] = {
-        FIELDS.get(n, n): convert((n,), merged.get(n, {}), struct, layers) for n, struct in TABLES.items()
-    }
-    parts: dict[str, Any] = {n: part_of(n, merged[n], layers) for n in PARTS if merged.get(n)}
-    return Config(**tables, **parts)
+    names = [*TABLES, *PARTS]
+    found: dict[str, Any] = {}
+    wrong: list[LmstreamError] = [unknown((name,), names, layers) for name in sorted(merged.keys() - set(names))]
+    for name in names:
+        try:
+            if name in TABLES:
+                found[FIELDS.get(name, name)] = convert((name,), merged.get(name, {}), TABLES[name], layers)
+            elif merged.get(name):
+                found[name] = part_of(name, merged[name], layers)
+        except ConfigError as e:
+            wrong += e.errors
+    if "engine" in found:
+        wrong += wrong_format(found["engine"].format, layers)
+    refuse(wrong)
+    return Config(**found)

@@ -4,13 +4,15 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, LmstreamError, refuse
 from lmstream.settings import seconds_of
+from lmstream.storage import toml_file
 
 _SECRET: Final = re.compile(
     r"password|secret(?!s_)|token|credential|sasl(?!_mechanism$|_username$)|private|(^|[._])key[._]pem|keystore",
@@ -61,6 +63,8 @@ class Layer(NamedTuple):
 
     origin: str
     tables: dict[str, Any]
+    file: Path | str | None = None
+    """Where it was read, for the lines of its settings."""
 
 
 _AT: Final = re.compile(r" - at `(?:key in )?\$(.*)`$")
@@ -70,34 +74,74 @@ _EXPECTED: Final = re.compile(r"^Expected (.*?)(?:, got .*)?$")
 
 
 def convert(at: tuple[str, ...], raw: Any, struct: type[Struct], layers: Sequence[Layer]) -> Any:
-    """Make `struct` of the table `raw` found at key path `at`, or raise a ConfigError that says what to change."""
+    """Make `struct` of the table `raw` found at key path `at`, or raise ConfigError that says what to change: all that
+    is wrong at once."""
     try:
         return msgspec.convert(_typed(raw, msgspec.inspect.type_info(struct)), struct)
+    except (msgspec.ValidationError, ConfigError):
+        refuse(_mistakes(at, raw, struct, struct, layers))
+        raise
+
+
+def _mistakes(
+    at: tuple[str, ...], raw: Any, kind: Any, owner: type[Struct], layers: Sequence[Layer]
+) -> list[LmstreamError]:
+    """All that is wrong with `raw` as `kind`, a type of a setting of `owner` or itself a struct of settings."""
+    found: list[LmstreamError] = []
+    good = raw
+    if isinstance(kind, type) and issubclass(kind, Struct) and isinstance(raw, Mapping):
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        strict = kind.__struct_config__.forbid_unknown_fields
+        wrong = {key: [unknown((*at, key), [*fields], layers)] for key in raw if strict and key not in fields}
+        wrong |= {
+            key: mistakes
+            for key, value in raw.items()
+            if key in fields and (mistakes := _mistakes((*at, key), value, fields[key].type, owner, layers))
+        }
+        missing = [name for name, field in fields.items() if field.required and name not in raw]
+        found += [mistake for key in raw for mistake in wrong.get(key, ())]
+        found += [
+            ConfigError("config.invalid", f"{'.'.join((*at, name))} is not set and has no default") for name in missing
+        ]
+        if missing or any(fields[key].required for key in wrong if key in fields):
+            return found
+        good = {key: value for key, value in raw.items() if key not in wrong}
+    try:
+        msgspec.convert(_typed(good, msgspec.inspect.type_info(kind)), kind)
     except msgspec.ValidationError as e:
-        message = str(e)
+        found.append(_explained(str(e), at, good, kind, owner, layers))
+    except ConfigError as e:
+        # Of a table that is not whole only what is about a key that is good: the rest may follow from what is wrong.
+        about = tuple(".".join((*at, key)) for key in good) if found else ("",)
+        found += [each for each in e.errors if each.detail.startswith(about)]
+    return found
+
+
+def _explained(
+    message: str, at: tuple[str, ...], raw: Any, kind: Any, owner: type[Struct], layers: Sequence[Layer]
+) -> ConfigError:
+    """The error of msgspec in words: which key, what is expected, what was seen and where."""
     found = _AT.search(message)
     text = message[: found.start()] if found else message
     steps = tuple(a or b.strip("'\"") for a, b in _STEP.findall(found[1])) if found else ()
     path = (*at, *steps)
-    if field := _FIELD.match(text):
+    if field := _FIELD.match(text):  # of a struct in a list or mapping; others were told by name before
         path = (*path, field[2])
         if field[1].startswith("missing"):
-            raise ConfigError("config.invalid", f"{'.'.join(path)} is not set and has no default")
-        known = [f.encode_name for f in getattr(_type_at(struct, steps), "fields", ())]
-        raise unknown(path, known, layers)
+            return ConfigError("config.invalid", f"{'.'.join(path)} is not set and has no default")
+        return unknown(path, [f.encode_name for f in getattr(_type_at(kind, steps), "fields", ())], layers)
     expected = _EXPECTED.match(text)
     wanted = f"expected {expected[1]}" if expected else text[:1].lower() + text[1:]
-    info = _type_at(struct, steps)
-    if isinstance(info, msgspec.inspect.LiteralType):
-        wanted = f"expected one of {', '.join(map(str, info.values))}"
     seen = raw
     for step in steps:
         seen = seen.get(step) if isinstance(seen, Mapping) else seen
+    info = _type_at(kind, steps)
+    if isinstance(info, msgspec.inspect.LiteralType):
+        wanted = f"expected one of {', '.join(map(str, info.values))}"
     where, given = ".".join(path), origin_of(path, layers)
-    saw = seen_as(masked(where, seen, ours=is_ours(struct)))
-    raise ConfigError(
-        "config.invalid", f"{where}: {wanted.replace('`', '')}, saw {saw}{given}{_in_units(path[-1], seen)}"
-    )
+    saw = seen_as(masked(where, seen, ours=is_ours(owner)))
+    what = f"{where}: {wanted.replace('`', '')}, saw {saw}{given}{_in_units(path[-1] if path else '', seen)}"
+    return ConfigError("config.invalid", what)
 
 
 def is_ours(of: Any) -> bool:
@@ -125,9 +169,9 @@ def unknown(path: tuple[str, ...], known: Sequence[str], layers: Sequence[Layer]
     return ConfigError("config.invalid", f"{'.'.join(path)} is not a setting{origin_of(path, layers)}; {hint}")
 
 
-def _type_at(struct: type[Struct], steps: Sequence[str]) -> Any:
+def _type_at(kind: Any, steps: Sequence[str]) -> Any:
     """Answer the type of the setting at the end of these steps; None when there is none."""
-    info: Any = msgspec.inspect.type_info(struct)
+    info: Any = msgspec.inspect.type_info(kind)
     for step in steps:
         info = next((f.type for f in getattr(info, "fields", ()) if f.encode_name == step), None)
     return info
@@ -167,10 +211,19 @@ def seen_as(value: Any) -> str:
 
 def origin_of(path: Sequence[str], layers: Sequence[Layer]) -> str:
     """Where a setting was given, for messages."""
-    for layer in reversed(layers):
+    if (layer := layer_of(path, layers)) is None:
+        return ""
+    line = None if layer.file is None else toml_file.line_of(layer.file, path)
+    return f" (from {layer.origin})" if line is None else f" (from {layer.origin}, line {line})"
+
+
+def layer_of(path: Sequence[str], layers: Sequence[Layer]) -> Layer | None:
+    """The layer that a setting comes from; None when it is a default."""
+
+    def within(layer: Layer) -> bool:
         table: Any = layer.tables
         for name in path:
             table = table.get(name) if isinstance(table, Mapping) else None
-        if table is not None:
-            return f" (from {layer.origin})"
-    return ""
+        return table is not None
+
+    return next((layer for layer in reversed(layers) if within(layer)), None)

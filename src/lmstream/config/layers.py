@@ -23,7 +23,7 @@ def layers_of(
 ) -> list[Layer]:
     """The settings of each place, the strongest last. Raises ConfigError for a file that cannot be read."""
     return [
-        Layer(str(path), toml_file.read("configuration file", path)) if path is not None else Layer("", {}),
+        Layer(str(path), toml_file.read("configuration file", path), path) if path is not None else Layer("", {}),
         Layer("the environment", _environment(os.environ if env is None else env)),
         Layer("the flags", _nested({_steps(k): v for k, v in (overrides or {}).items()})),
     ]

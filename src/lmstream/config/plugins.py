@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from lmstream.abilities import Traits
+from lmstream.codecs import FORMATS
 from lmstream.config.convert import Layer, convert, origin_of, seen_as
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, LmstreamError
 
 _EXTRAS: Final = {
     "aioboto3": "consumer",
@@ -35,8 +36,10 @@ _EXTRAS: Final = {
 PARTS: Final = {"source": "lmstream.sources", "sink": "lmstream.sinks", "dead_letters": "lmstream.dead_letters"}
 USUAL: Final = {"dead_letters": "letters"}
 """Type of a part whose table names none: a folder of dead letters is `root` and nothing else."""
-
-
+AUTO: Final = "auto"
+"""The format that is seen from the bytes of each record."""
+_NAMED: Final = {"format": (("engine", "format"), "lmstream.codecs", ("Codec",))}
+"""What is no table of its own: its key, its package, what a module of it must have."""
 _NONE: Final = Traits()
 
 
@@ -71,8 +74,18 @@ def part_of(what: str, table: Any, layers: Sequence[Layer]) -> Part:
         raise ConfigError(
             "config.invalid", f"{what}.type: expected text, saw {_kind(name)}{origin_of((what, 'type'), layers)}"
         )
-    module = _module(what, str(name), layers)
+    module = _module(what, name, layers)
     return Part(str(name), module, convert((what,), settings, module.Settings, layers))
+
+
+def wrong_format(name: str, layers: Sequence[Layer]) -> Sequence[LmstreamError]:
+    """What is wrong with the name of a format: it is `auto`, a codec of ours, or a module of anybody's."""
+    try:
+        if name != AUTO:
+            _module("format", name, layers)
+    except ConfigError as e:
+        return e.errors
+    return ()
 
 
 def _kind(value: Any) -> str:
@@ -90,26 +103,25 @@ def _untyped(what: str, layers: Sequence[Layer]) -> Part:
 
 
 def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
-    """Load the module of a source or sink: a short name is one of ours, a dotted one is anybody's."""
-    ours = known(what)
+    """Load the module of a part or format: a short name is one of ours, a dotted one is anybody's."""
+    path, package, needs = _NAMED.get(what, ((what, "type"), PARTS.get(what, ""), ("Settings", "make")))
+    ours, key = known(what), ".".join(path)
     if "." not in name and name not in ours:
         close = difflib.get_close_matches(name, ours, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(ours)}; a dotted name is your own module"
-        raise ConfigError(
-            "config.plugin", f"{what}.type: there is no {what} {name!r}{origin_of((what, 'type'), layers)}; {hint}"
-        )
-    full = name if "." in name else f"{PARTS[what]}.{name}"
+        raise ConfigError("config.plugin", f"{key}: there is no {what} {name!r}{origin_of(path, layers)}; {hint}")
+    full = name if "." in name else f"{package}.{name}"
     try:
         module = importlib.import_module(full)
     except ImportError as e:
         if absent := extra_missing(e, f"{what} {name!r}"):
             raise absent from e
-        raise ConfigError("config.plugin", f"{what}.type: cannot import {full}: {e}") from e
+        raise ConfigError("config.plugin", f"{key}: cannot import {full}: {e}") from e
     except Exception as e:  # whatever a module of somebody else's raises, or a name that can be none (".foo", "a..b")
-        raise ConfigError("config.plugin", f"{what}.type: cannot import {full}: {type(e).__name__}: {e}") from e
-    missing = [needed for needed in ("Settings", "make") if not hasattr(module, needed)]
+        raise ConfigError("config.plugin", f"{key}: cannot import {full}: {type(e).__name__}: {e}") from e
+    missing = [needed for needed in needs if not hasattr(module, needed)]
     if missing:
-        raise ConfigError("config.plugin", f"{what}.type: module {full} has no {' and no '.join(missing)}")
+        raise ConfigError("config.plugin", f"{key}: module {full} has no {' and no '.join(missing)}")
     return module
 
 
@@ -123,7 +135,9 @@ def extra_missing(error: BaseException | None, what: str) -> ConfigError | None:
 
 
 def known(what: str) -> list[str]:
-    """Names of ours that a part can have."""
+    """Names of ours that a part, or a `format`, can have."""
+    if what == "format":
+        return [AUTO, *FORMATS]
     package = importlib.import_module(PARTS[what])
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
     # Beside the places of letters, their package has what reads letters.

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from lmstream.config.convert import Layer, convert
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, refuse
 from lmstream.storage import toml_file
 
 BASE: Final = "us-east-1"
@@ -114,12 +114,11 @@ class Prices(Struct, frozen=True):
 def prices(path: Path | str | None = None) -> Prices:
     """Read a price table; None is the one that comes with lmstream. Raises ConfigError."""
     raw = tomllib.loads(own()) if path is None else toml_file.read("prices", path)
-    made = convert((), raw, _Table, [Layer(str(path or "prices.toml"), raw)])
+    made = convert((), raw, _Table, [Layer(str(path or "prices.toml"), raw, path)])
     found: dict[str, Price | float] = {name: getattr(made, name) for name in Rates.__struct_fields__}
-    for name, price in found.items():
-        if isinstance(price, Price) and BASE not in price.usd:
-            what = f"{name}.usd has no {BASE}, which stands in for other regions"
-            raise ConfigError("config.invalid", f"prices {path}: {what}")
+    without = [name for name, price in found.items() if isinstance(price, Price) and BASE not in price.usd]
+    what = f"usd has no {BASE}, which stands in for other regions"
+    refuse([ConfigError("config.invalid", f"prices {path}: {name}.{what}") for name in without])
     return Prices(found)
 
 

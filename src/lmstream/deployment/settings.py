@@ -6,10 +6,11 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from lmstream.config.convert import Layer, convert
+from lmstream.config.plugins import AUTO, wrong_format
 from lmstream.deployment.buckets import Bucket, Catalog
 from lmstream.deployment.checks import BROKERS_OF_AN_ALARM, RETRIES, wrong_settings
 from lmstream.deployment.defaults import NEWEST, ROWS_PATH, filled
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, refuse
 from lmstream.partitioning import firehose_prefix
 from lmstream.settings import Settings as EngineSettings
 from lmstream.storage import toml_file
@@ -198,9 +199,8 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Refuse what cannot work, with the figures. Raises ConfigError."""
         firehose_prefix(self.engine)  # refuses a path template that Firehose or S3 would
-        for wrong, key, what in wrong_settings(self):
-            if wrong:
-                raise ConfigError("config.invalid", f"deployment, {key}: {what}")
+        found = [f"deployment, {key}: {what}" for wrong, key, what in wrong_settings(self) if wrong]
+        refuse([ConfigError("config.invalid", each) for each in found])
 
     def bucket_name(self, what: str, account: str = "") -> str:
         """Name of a bucket: `what` is metrics (the landing bucket), dead-letters, logs and so on.
@@ -271,5 +271,15 @@ def load(path: Path | str) -> Deployment:
     """Read a TOML file. Raises ConfigError: what, where, what is expected."""
     path = Path(path)
     raw = toml_file.read("deployment settings", path)
-    made: Deployment = convert((), filled(raw), Deployment, [Layer(str(path), raw)])
+    layers = [Layer(str(path), raw, path)]
+    engine = raw.get("engine")
+    name = engine.get("format", AUTO) if isinstance(engine, dict) else AUTO
+    wrong = [*wrong_format(name, layers)] if isinstance(name, str) else []
+    try:
+        made: Deployment = convert((), filled(raw), Deployment, layers)
+    except ConfigError as e:
+        wrong += e.errors
+        refuse(wrong)
+        raise
+    refuse(wrong)
     return made

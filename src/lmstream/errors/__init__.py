@@ -5,11 +5,14 @@ from lmstream.errors.exceptions import (
     ConfigError,
     DecodeError,
     LmstreamError,
+    MistakesError,
     RestartError,
     SinkError,
     SourceError,
     coded,
+    lines,
     more,
+    refuse,
 )
 from lmstream.errors.reason import Reason
 
@@ -18,10 +21,13 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "LmstreamError",
+    "MistakesError",
     "Reason",
     "RestartError",
     "SinkError",
     "SourceError",
     "coded",
+    "lines",
     "more",
+    "refuse",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,9 @@ about one data point, LMS-12xx about a point skipped on purpose, the others abou
 (metrics, dead letters, tests), codes for people (runbooks, searches).
 What to look at: lmstream/observability/runbook.toml."""
 
+MISTAKES: Final = 50
+"""Mistakes that are told at once."""
+
 
 class LmstreamError(Exception):
     """Base of all errors that lmstream raises on purpose. `str()` says what, where, why, the fix and where to read on.
@@ -25,11 +29,12 @@ class LmstreamError(Exception):
 
     exit_code = 1
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        """`reason` is a key of REASONS; `detail` says what was seen and where."""
-        super().__init__(reason, detail)
+    def __init__(self, reason: str, detail: str = "", fix: str = "") -> None:
+        """`reason` is a key of REASONS; `detail` says what was seen and where; `fix` replaces that of the reason."""
+        super().__init__(reason, detail, fix)
         self.reason = reason
         self.detail = detail
+        self._fix = fix
 
     @property
     def code(self) -> str:
@@ -39,7 +44,12 @@ class LmstreamError(Exception):
     @property
     def fix(self) -> str:
         """What to do about it, one sentence."""
-        return REASONS[self.reason].fix
+        return self._fix or REASONS[self.reason].fix
+
+    @property
+    def errors(self) -> "tuple[LmstreamError, ...]":
+        """The errors that this one stands for: itself, or each mistake of several."""
+        return (self,)
 
     @property
     def mend(self) -> str:
@@ -50,7 +60,7 @@ class LmstreamError(Exception):
     def __str__(self) -> str:
         why = REASONS[self.reason]
         detail = (self.detail or why.meaning).rstrip(". ")
-        return f"{why.code} {detail} [{self.reason}]. Fix: {why.fix}. {more(why.code)}"
+        return f"{why.code} {detail} [{self.reason}]. Fix: {self.fix}. {more(why.code)}"
 
 
 def more(code: str) -> str:
@@ -66,6 +76,37 @@ class ConfigError(LmstreamError):
     """The operator must act before a start: a setting is wrong, or an extra is not installed."""
 
     exit_code = 2
+
+
+class MistakesError(ConfigError):
+    """Several mistakes, found at once. `str()` is one line for each, of the first 50."""
+
+    def __init__(self, errors: Sequence[LmstreamError]) -> None:
+        """`errors` are two at least."""
+        super().__init__(errors[0].reason, "; ".join(each.detail for each in errors))
+        self.args = (errors,)
+        self._errors = tuple(errors)
+
+    @property
+    def errors(self) -> tuple[LmstreamError, ...]:
+        return self._errors
+
+    def __str__(self) -> str:
+        return "\n".join(lines(self))
+
+
+def lines(error: LmstreamError) -> list[str]:
+    """An error as a person reads it, a line for each mistake; those past MISTAKES are counted."""
+    more = len(error.errors) - MISTAKES
+    return [*map(str, error.errors[:MISTAKES]), *([f"and {more:,} more mistakes"] if more > 0 else [])]
+
+
+def refuse(errors: Sequence[LmstreamError]) -> None:
+    """Raise what was found: nothing, the one error, or MistakesError of all of them."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise MistakesError(errors)
 
 
 class SourceError(LmstreamError):

@@ -20,7 +20,7 @@ from aiokafka.errors import (
 )
 
 from lmstream.delivery.tasks import end
-from lmstream.errors import ConfigError, LmstreamError, SourceError
+from lmstream.errors import ConfigError, LmstreamError, SourceError, refuse
 from lmstream.kafka._response_bound import ResponseBound
 from lmstream.kafka.connection_probe import any_of, probe
 from lmstream.kafka.group.lost import LostError
@@ -187,28 +187,37 @@ async def stop(client: Client) -> None:
 def _free(settings: Settings) -> dict[str, Any]:
     """Answer the free settings; a text from the environment takes the type that aiokafka's default has."""
     found: dict[str, Any] = client_settings(settings)
+    wrong = []
     for name, value in found.items():
         default = _PARAMETERS[name].default if name in _PARAMETERS else None
         if isinstance(value, str) and isinstance(default, bool | int | float):
             try:
                 found[name] = msgspec.convert(json.loads(value), type(default))
-            except (ValueError, msgspec.ValidationError) as error:
+            except (ValueError, msgspec.ValidationError):
                 expected = type(default).__name__
-                raise ConfigError("config.invalid", f"client.{name}: expected {expected}, saw {value!r}") from error
+                what = f"source.client.{name}: expected {expected}, saw {value!r}"
+                wrong.append(ConfigError("config.invalid", what))
+    refuse(wrong)
     return found
 
 
 def checked(settings: Settings) -> None:
     """See what can be seen without a connection. Raises ConfigError."""
     addresses(settings.bootstrap)
-    _free(settings)
+    wrong: list[LmstreamError] = []
     for name in client_settings(settings):
         if name not in _PARAMETERS:
             close = difflib.get_close_matches(name, _PARAMETERS, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError("config.invalid", f"client.{name} is not a setting of aiokafka{hint}")
-        if name in ("loop", "api_version") or name.endswith(("_strategy", "_provider")) or name == "metrics_enabled":
-            raise ConfigError("config.invalid", f"client.{name} cannot be set from a configuration")
+            wrong.append(ConfigError("config.invalid", f"source.client.{name} is not a setting of aiokafka{hint}"))
+        elif name in ("loop", "api_version") or name.endswith(("_strategy", "_provider")) or name == "metrics_enabled":
+            what = f"source.client.{name} cannot be set from a configuration"
+            wrong.append(ConfigError("config.invalid", what))
+    try:
+        _free(settings)
+    except ConfigError as e:
+        wrong += e.errors
+    refuse(wrong)
 
 
 def lost(error: BaseException) -> LostError:

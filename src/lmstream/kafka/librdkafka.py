@@ -119,6 +119,19 @@ def consumer_of(settings: Settings, tls: Tls, said: logging.Logger, **callbacks:
             raise ConfigError("config.invalid", f"client: librdkafka refuses its settings: {error}") from error
 
 
+def misnamed(settings: Settings) -> list[ConfigError]:
+    """The free settings that librdkafka refuses: each is tried by itself, because it names only the first."""
+    wrong = []
+    for name, value in client_settings(settings).items():
+        own = name.replace("_", ".")
+        try:
+            Consumer({"group.id": "none", own: value}, logger=logger()).close()
+        except (KafkaException, TypeError, ValueError) as error:
+            said = error.args[0].str() if isinstance(error.args[0], KafkaError) else error
+            wrong.append(ConfigError("config.invalid", f"source.client.{own}: librdkafka refuses it: {said}"))
+    return wrong
+
+
 def secured(tls: Tls, files: contextlib.ExitStack) -> dict[str, Any]:
     """Options of a connection by TLS and SASL; none for a plain one. Files of the material live as long as `files`."""
     options: dict[str, Any] = tls.sasl.librdkafka()

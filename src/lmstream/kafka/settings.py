@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, refuse
 from lmstream.settings import MIB
 
 Milliseconds = Annotated[int, Meta(ge=1)]
@@ -184,13 +184,15 @@ _OF_SASL: Final = re.compile(r"sasl|oauth")
 def client_settings(settings: Settings) -> dict[str, str | int | float | bool]:
     """Answer the free settings of the client, names with underscores. ConfigError for one that lmstream owns."""
     found = {name.replace(".", "_"): value for name, value in settings.client.items()}
+    wrong = []
     for name, value in found.items():
         low = name.lower()
         why = _OWNED.get(low) or (_TLS if _OF_TLS.search(low) else _SASL if _OF_SASL.search(low) else _callback(name))
         if low == "check_crcs" and value is not True:
             why = "a damaged record must not become rows"
         if why:
-            raise ConfigError("config.invalid", f"client.{name} is set by lmstream: {why}")
+            wrong.append(ConfigError("config.invalid", f"source.client.{name} is set by lmstream: {why}"))
+    refuse(wrong)
     return found
 
 

@@ -7,15 +7,15 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaException
 
-from lmstream.errors import LmstreamError, SourceError
+from lmstream.errors import LmstreamError, SourceError, refuse
 from lmstream.kafka import connection
 from lmstream.kafka.group.guarded_reader import GuardedReader
 from lmstream.kafka.group.librdkafka_thread import ClientThread
 from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import BUSY_WAIT, WAIT, Member
 from lmstream.kafka.group.supervisor import Supervisor
-from lmstream.kafka.librdkafka import PEAK, Barred, Passed, Taken
-from lmstream.kafka.settings import Settings, addresses, client_settings
+from lmstream.kafka.librdkafka import PEAK, Barred, Passed, Taken, misnamed
+from lmstream.kafka.settings import Settings, addresses
 from lmstream.kafka.topics import present
 from lmstream.model import Record, TopicPartition
 from lmstream.settings import MIB
@@ -166,4 +166,4 @@ class LibrdkafkaMember(Member):
 def checked(settings: Settings) -> None:
     """See what can be seen without a connection. Raises ConfigError."""
     addresses(settings.bootstrap)
-    client_settings(settings)
+    refuse(misnamed(settings))

@@ -1,0 +1,164 @@
+"""All mistakes of a configuration are told at once: each with its key, its place, what is expected and what comes near."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+import lmstream.codecs
+from lmstream.config import build_source, load
+from lmstream.config.plugins import known
+from lmstream.deployment.prices import prices
+from lmstream.deployment.settings import load as load_deployment
+from lmstream.errors import ConfigError
+from lmstream.errors.exceptions import MISTAKES
+from lmstream.storage import toml_file
+
+FILE = """# a comment
+[engine]
+orgid = "acme"            # line 3
+format = "otlp_jsn"
+metric_buckets = 0
+[engine.limits]
+pints = 5
+points = "many"
+
+[source]
+type = "kafka"
+topics = ["lm"]
+sesion_timeout_ms = 1
+client."group.protocol" = "consumer"
+client.enable_auto_commit = true
+[sinc]
+type = "local"
+[sink]
+type = "firehos"
+"""
+
+
+def mistakes(**how):
+    with pytest.raises(ConfigError) as e:
+        load(**{"env": {}} | how)
+    assert e.value.exit_code == 2
+    return [each.detail for each in e.value.errors], e.value
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(FILE)
+    return Path("run.toml")
+
+
+def test_every_mistake_of_a_file_is_told_at_once_with_its_line(file):
+    told, error = mistakes(path=file, env={"LMSTREAM_RUN__WORKRES": "2"}, overrides={"delivery.timeot": 3})
+    assert told == [
+        "sinc is not a setting (from run.toml, line 16); did you mean sink?",
+        "engine.orgid is not a setting (from run.toml, line 3); did you mean engine.org_id?",
+        "engine.metric_buckets: expected int >= 1, saw 0 (from run.toml, line 5)",
+        "engine.limits.pints is not a setting (from run.toml, line 7); did you mean engine.limits.points?",
+        'engine.limits.points: expected int, saw "many" (from run.toml, line 8)',
+        "delivery.timeot is not a setting (from the flags); did you mean delivery.timeout?",
+        "run.workres is not a setting (from the environment); did you mean run.workers?",
+        "source.sesion_timeout_ms is not a setting (from run.toml, line 13); did you mean source.session_timeout_ms?",
+        "source.bootstrap is not set and has no default",
+        "sink.type: there is no sink 'firehos' (from run.toml, line 19); did you mean 'firehose'?",
+    ]
+    assert str(error).count("Fix: ") == len(told)
+    again = pickle.loads(pickle.dumps(error))
+    assert [each.detail for each in again.errors] == told
+
+
+@pytest.mark.parametrize("kind", ["kafka", "confluent"])
+def test_every_setting_of_the_client_that_is_lmstreams_own_is_named_beside_a_wrong_key(kind):
+    client = {"group.protocol": "consumer", "enable_auto_commit": True, "client.id": "fine"}
+    given = {"source.type": kind, "source.bootstrap": "b:1", "source.topics": ("t",), "source.client": client}
+    told, _ = mistakes(overrides=given | {"source.grup": "g"})
+    assert [each.partition(":")[0] for each in told] == [
+        "source.grup is not a setting (from the flags); did you mean source.group?",
+        "source.client.group_protocol is set by lmstream",
+        "source.client.enable_auto_commit is set by lmstream",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["kafka", "confluent"])
+def test_every_name_that_the_client_does_not_know_is_told_before_anything_connects(kind):
+    client = {"client_id": "fine", "retry_backof_ms": 1, "no_such": 2}
+    given = {"source.type": kind, "source.bootstrap": "b:1", "source.topics": ("t",), "source.client": client}
+    config = load(env={}, overrides=given)
+    with pytest.raises(ConfigError) as e:
+        build_source(config)
+    told = [each.detail for each in e.value.errors]
+    assert len(told) == 2
+    if kind == "kafka":
+        assert told[0] == "source.client.retry_backof_ms is not a setting of aiokafka; did you mean 'retry_backoff_ms'?"
+    else:
+        assert told[0].startswith(
+            "source.client.retry.backof.ms: librdkafka refuses it: No such configuration property"
+        )
+    assert "no" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("otlp_jsn", "engine.format: there is no format 'otlp_jsn' (from the flags); did you mean 'otlp_json'?"),
+        ("xml", "known: auto, otlp_json, otlp_proto; a dotted name is your own module"),
+        ("json_heads", "known: auto, otlp_json, otlp_proto"),
+        ("no.such.codec", "engine.format: cannot import no.such.codec"),
+        ("json.decoder", "engine.format: module json.decoder has no Codec"),
+    ],
+)
+def test_a_format_that_is_none_is_refused_with_the_list_of_formats(name, hint, tmp_path):
+    told, _ = mistakes(overrides={"engine.format": name})
+    assert any(hint in each for each in told), told
+    path = tmp_path / "settings.toml"
+    path.write_text(f'[engine]\nformat = "{name}"\norg_id = "acme"\n')
+    with pytest.raises(ConfigError, match=r"engine\.format"):
+        load_deployment(path)
+
+
+def test_every_codec_of_ours_is_in_the_list_of_formats():
+    folder = Path(lmstream.codecs.__file__).parent
+    with_codec = [path.stem for path in folder.glob("*.py") if "\nclass Codec" in path.read_text()]
+    assert known("format") == ["auto", *sorted(with_codec)]
+
+
+def test_deployments_and_prices_are_told_of_all_their_mistakes_too(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text('defaults = 2\nregon = "us-west-2"\n[cluster]\nbrokers = 4\n[stream]\nnmae = "x"\n')
+    with pytest.raises(ConfigError) as e:
+        load_deployment(path)
+    places = [each.detail.partition("(from ")[2].partition(")")[0] for each in e.value.errors]
+    assert places == [f"{path}, line 2", f"{path}, line 4", f"{path}, line 6"]
+    path.write_text("firehose_gbb = 1\nlambda_gib = 2\n")
+    with pytest.raises(ConfigError) as e:
+        prices(path)
+    assert sum("is not a setting" in each.detail for each in e.value.errors) == 2
+
+
+def test_a_file_of_mistakes_is_told_in_part():
+    told, error = mistakes(overrides={f"engine.wrong_{n}": n for n in range(500)})
+    assert len(told) == 500
+    assert str(error).count("\n") == MISTAKES
+    assert str(error).endswith("\nand 450 more mistakes")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("a = 1\n[t]\nb = 2\n", ("t", "b"), 3),
+        ("[t]\nb = 2\n", ("t",), 1),
+        ('[ t . "u.v" ]\nb=2\n', ("t", "u.v", "b"), 2),
+        ("t.u = 1\nt.v = 2\n", ("t", "v"), 2),
+        ("[t]\ninline = { u = 1 }\n", ("t", "inline", "u"), 2),
+        ("[[t]]\nb = 2\n", ("t", "b"), 2),
+        ('a = """\n[t]\nb = 1\n"""\n[t]\nb = 2\n', ("t", "b"), 6),
+        ("[t]\nb = 2\n", ("u",), None),
+        ("[t]\n# b = 1\nb = 2\n", ("t", "b"), 3),
+    ],
+)
+def test_the_line_of_a_key(text, key, line, tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    assert toml_file.line_of(path, key) == line
