@@ -23,6 +23,16 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+class Identity(NamedTuple):
+    """What names a record in its row ids. Each member has the range that the id's form gives it."""
+
+    topic: str
+    partition: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    stamp: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    """Kafka's timestamp; of the content of a file, the first eight bytes of its blake2b, as a signed integer."""
+
+
 class Record(Struct, frozen=True, kw_only=True):
     """What Kafka holds at (topic, partition, offset)."""
 
@@ -54,6 +64,13 @@ class Record(Struct, frozen=True, kw_only=True):
     rows: bool = False
     """`value` is no bundle but rows that were made before, a line each, which go as they are. Only what an operator
     reads by hand may say so, never a message of a topic."""
+    identity: Identity | None = None
+    """What names it in row ids where its coordinates must not: a file's name says nothing of what it holds today."""
+
+    @property
+    def identified(self) -> Identity:
+        """What names it in row ids: its own identity, else its coordinates and timestamp."""
+        return self.identity or Identity(self.topic, self.partition, self.offset, self.timestamp)
 
     @property
     def tp(self) -> TopicPartition:
@@ -206,9 +223,17 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     """engine.field_names under which `rejected` was counted."""
     rows: bool = False
     """`value` is rows that were made before, a line each: see Record."""
+    identity: Identity | None = None
+    """What names the record in row ids, as [topic, partition, offset, stamp]; absent where its coordinates do, as in
+    every letter of row contract 1.0."""
     sha256: str = ""
     version: str = ""
     """Version of lmstream that wrote the letter."""
+
+    @property
+    def identified(self) -> Identity:
+        """What names the record in row ids: see Record."""
+        return self.identity or Identity(self.topic, self.partition, self.offset, self.timestamp)
 
     @property
     def size(self) -> int:
@@ -242,6 +267,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
             below=tuple(path for path, _ in self.parts),
             names=self.names,
             rows=self.rows,
+            identity=self.identity,
         )
 
 

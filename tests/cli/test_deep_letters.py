@@ -6,10 +6,11 @@ import json
 import msgspec
 import pytest
 
-from lmstream import Engine, Record, Settings
+from lmstream import Engine, Settings
 from lmstream.dead_letters.form import NotALetterError, decode, decode_or_none, encode
 from lmstream.model import DeadLetter
 from lmstream.verification import expectation
+from support.file_records import file_record
 
 DEEP = b'{"topic":"t","more":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
 LETTER = DeadLetter(topic="t", partition=0, offset=7, timestamp=5, value=b"no bundle", reason="decode.json", code="x")
@@ -20,7 +21,7 @@ def landed(cli, bundles, tmp_path):
     """Arguments of `verify` for one bundle that landed whole."""
     folder, (bundle,) = bundles(1)
     assert cli("run", "--files", folder, "--topic", "t", "--org", "acme", "--landed", tmp_path / "landed").code == 0
-    record = Record(topic="t", partition=0, offset=0, value=bundle.payload)
+    record = file_record(bundle.payload, topic="t")
     log = tmp_path / "log.jsonl"
     log.write_bytes(msgspec.json.encode(expectation(Engine(Settings(org_id="acme")), record, "")) + b"\n")
     return "verify", "--landed", tmp_path / "landed", "--expected", log

@@ -17,6 +17,7 @@ from lmstream.model import DeadLetter, Record
 from lmstream.settings import Settings
 from lmstream.verification import expectation, verify
 from support.buckets import S3
+from support.file_records import file_record
 
 HOSTILE = "\x1b[31mred\x1b[0m\n\u202eevil"
 
@@ -156,7 +157,7 @@ def test_what_is_wrong_is_one_clear_message(cli, tmp_path, monkeypatch, args, co
 def verified(made, landed, dead):
     """Verdict on the landed rows against what the bundles must become."""
     engine = Engine(Settings(org_id="acme"))
-    records = (Record(topic="files", partition=n, offset=0, value=each.payload) for n, each in enumerate(made))
+    records = (file_record(each.payload, n) for n, each in enumerate(made))
     return verify((expectation(engine, each, "") for each in records), landed, dead).total
 
 

@@ -11,8 +11,9 @@ import sys
 
 import pytest
 
-from lmstream import Engine, Record, Settings
+from lmstream import Engine, Settings
 from lmstream.lab import Fault, FirehoseLab, StreamConfig
+from support.file_records import file_record
 from support.repoison import GOOD
 
 
@@ -22,7 +23,7 @@ def lines_below(folder):
 
 def expected_of(made):
     engine = Engine(Settings(org_id="acme"))
-    outs = [engine.fan_out(Record(topic="files", partition=n, offset=0, value=b.payload)) for n, b in enumerate(made)]
+    outs = [engine.fan_out(file_record(b.payload, n)) for n, b in enumerate(made)]
     return sorted(line for out in outs for line in out.ndjson().splitlines())
 
 

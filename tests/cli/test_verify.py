@@ -13,6 +13,7 @@ from lmstream.engine import bundle_id
 from lmstream.errors import DecodeError
 from lmstream.model import DeadLetter
 from lmstream.verification import Checker, Expected, expectation
+from support.file_records import file_record
 
 
 def ident(offset, partition=0):
@@ -181,7 +182,7 @@ def landed(tmp_path, cli, bundles):
     log = tmp_path / "log.jsonl"
     with log.open("wb") as out:
         for number, bundle in enumerate(made):
-            expected = expectation(engine, Record(topic="files", partition=number, offset=0, value=bundle.payload), "")
+            expected = expectation(engine, file_record(bundle.payload, number), "")
             assert (expected.points - len(expected.absent)) == bundle.rows
             assert expected.rejected == bundle.rejected
             out.write(msgspec.json.encode(expected) + b"\n")

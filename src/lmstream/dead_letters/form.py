@@ -56,14 +56,19 @@ def name_of(letter: DeadLetter) -> str:
 
 def other_name_of(letter: DeadLetter) -> str:
     """Its name when another record has the first one: a topic was made anew, or other files were read."""
-    digest = blake2b(b"%d\0%b" % (letter.timestamp, letter.value or b""), digest_size=8).hexdigest()
+    times = b"" if letter.identity is None else b"\0%d" % letter.identity.offset
+    digest = blake2b(b"%d\0%b%b" % (letter.timestamp, letter.value or b"", times), digest_size=8).hexdigest()
     return f"{int(letter.offset)}-{digest}.json"
 
 
 def same(data: bytes, letter: DeadLetter) -> bool:
     """Whether `data` is a letter of that very record, which may then be replaced. Anything else is left alone."""
     there = decode_or_none(data)
-    return there is not None and (there.value, there.timestamp) == (letter.value, letter.timestamp)
+    return there is not None and (there.value, there.identity, there.timestamp) == (
+        letter.value,
+        letter.identity,
+        letter.timestamp,
+    )
 
 
 def largest(limits: Limits) -> int:

@@ -26,7 +26,7 @@ from lmstream.dead_letters import firehose_failures, lambda_failures
 from lmstream.dead_letters.form import decode_or_none
 from lmstream.dead_letters.letters_s3 import Settings as BucketSettings
 from lmstream.errors import ConfigError, LmstreamError, SinkError
-from lmstream.model import DeadLetter
+from lmstream.model import DeadLetter, Identity
 from lmstream.storage.bucket import Bucket
 from lmstream.storage.line_files import landed_files, lines_of
 
@@ -225,10 +225,10 @@ class TopicStore:
     async def read(self) -> AsyncGenerator[Found]:
         from lmstream.kafka.range_reader import Span, read_topic  # noqa: PLC0415 - an extra, needed for topics only
 
-        seen: set[tuple[str, int, int, int, str]] = set()
+        seen: set[tuple[Identity, str, str]] = set()
         async for record in read_topic(self._settings, Span({}, {})):
             for letter in _decoded(record.value or b"", record.coordinates, self._say):
-                same = (letter.topic, letter.partition, letter.offset, letter.timestamp, letter.sha256)
+                same = (letter.identified, letter.topic, letter.sha256)
                 if same not in seen:  # a letter that was written again is one more record
                     seen.add(same)
                     yield Found(letter, record.coordinates, record.timestamp / 1000, alone=False)

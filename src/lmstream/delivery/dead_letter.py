@@ -62,6 +62,7 @@ def letter(each: InFlightRecord, largest: int) -> DeadLetter:
         parts=parts,
         names=record.names if record.only else each.names,
         rows=record.rows,
+        identity=record.identity,
         sha256=digest(record.value or b"", record.held),
         version=__version__,
     )

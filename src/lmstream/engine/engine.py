@@ -1,6 +1,5 @@
 """The engine: one record in, its rows out, grouped by partition path, with counts of what made no row and why."""
 
-import struct
 from _thread import allocate_lock, start_new_thread
 from binascii import hexlify
 from collections import Counter
@@ -17,7 +16,8 @@ from lmstream.engine.codec_registry import CodecRegistry
 from lmstream.engine.held_value import unheld
 from lmstream.engine.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
 from lmstream.engine.landed_again import rows_again
-from lmstream.engine.output import PIECES, FanOut, Group
+from lmstream.engine.output import PIECES, FanOut
+from lmstream.engine.row_ids import COORDINATES, bundle_id, bundle_seed
 from lmstream.engine.timestamps import HOUR, TimePieces, time_piece
 from lmstream.errors import REASONS, DecodeError
 from lmstream.interfaces import Bundle, Codec, LostPart, Place
@@ -25,30 +25,13 @@ from lmstream.model import Record
 from lmstream.partitioning import path_renderer, token
 from lmstream.settings import Settings
 
-__all__ = ["Engine", "FanOut", "Group", "bundle_id", "bundle_seed"]
-
 _TOLD: Final = 10
 """Rejected points of a record of which one call of `why` looks up the place."""
 
-_COORDINATES: Final = struct.Struct(">iqq")
 _U: Final = ord("u")  # a number, because bytes look for a number first, and a bytes object costs them an exception
 _SMALL: Final = 4096
 _UNCACHED: Final = 256
 """Bytes of a line that are in no cached piece: rowId, times, value."""
-
-
-def bundle_id(source_id: str, topic: str, partition: int, offset: int, timestamp: int) -> str:
-    """32 hex digits that name a bundle: the same for the same Kafka coordinates in every host, run and version.
-    `timestamp` is Kafka's in ms, -1 when unknown. Frozen: tests/codecs/test_oracle_golden.py holds golden vectors.
-    """
-    seed = bundle_seed(source_id, topic)
-    seed.update(_COORDINATES.pack(partition, offset, timestamp))
-    return seed.hexdigest()
-
-
-def bundle_seed(source_id: str, topic: str) -> blake2b:
-    """A bundle's id before the coordinates: the same for all records of a topic."""
-    return blake2b(b"lmstream1\0%b\0%b\0" % (source_id.encode(), topic.encode()), digest_size=16)
 
 
 class Engine:
@@ -135,9 +118,12 @@ class Engine:
 
         # How lines begin.
         seed, fixed = self._topics.get(record.topic) or self._topic(record.topic)
-        identity = seed.copy()
-        identity.update(_COORDINATES.pack(record.partition, record.offset, record.timestamp))
-        row_id = hexlify(identity.digest())
+        if record.identity is None:
+            identity = seed.copy()
+            identity.update(COORDINATES.pack(record.partition, record.offset, record.timestamp))
+            row_id = hexlify(identity.digest())
+        else:
+            row_id = bundle_id(self.settings.source_id, *record.identity).encode()
         begins: list[bytes] = []
         org_keys: list[str] = []
         for series in bundle.series:

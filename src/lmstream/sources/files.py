@@ -9,7 +9,7 @@ import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 from msgspec import Struct
 
@@ -21,6 +21,7 @@ from lmstream.interfaces import Batch, Drain
 from lmstream.model import Record, TopicPartition
 from lmstream.settings import KIB, Limits
 from lmstream.sources._framing import Named, Sniffing
+from lmstream.sources._identities import Identities
 from lmstream.sources._inflating import Inflating
 
 STDIN: Final = "-"
@@ -49,11 +50,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ones. What Lambda writes of failed batches, and Firehose below an error prefix, is known by what it holds, for its
     name tells nothing."""
     topic: str = ""
-    """Topic of records that do not bring their own; part of the row id. Each file's own name as it was given, unless
-    set: rows of two files landed in one place must not have the same ids."""
+    """Topic of records that do not bring their own: in messages and for engine.org_by_topic, where it is each file's
+    own name as it was given, unless set; and in row ids, where it is `files`, unless set."""
+    identity: Literal["content", "name"] = "content"
+    """What row ids are made of. `content`: of what a record holds, so that other content under the same name never
+    has the same ids, and the same content under another name has. `name`: of the file's name, or its place in the
+    listing when `topic` is set, as in row contract 1.0: for a folder whose rows landed under such ids."""
     share: tuple[int, int] = (0, 1)
-    """(which, of how many): of n processes over the same paths, this one reads every n-th file. Numbers of files, so
-    row ids too, are those of one process. `--workers` sets it."""
+    """(which, of how many): of n processes over the same paths, this one reads every n-th file, and counts copies of
+    one content for itself. `--workers` sets it."""
 
     def __post_init__(self) -> None:
         which, of = self.share
@@ -81,9 +86,10 @@ class Files:
     """Source of records in files.
 
     The offset is the ordinal of the bundle in its file. With a topic of the settings the partition is the place of the
-    file in the listing; else the topic is the file's name and the partition 0. A line that is a dead letter keeps its
-    own coordinates, and so its row ids; so do the records of a batch that an event source mapping gave up, as Lambda
-    writes it into a bucket. A line of Firehose's error prefix gives its rows as they were made.
+    file in the listing; else the topic is the file's name and the partition 0. Row ids are made of the content: see
+    Identities. A line that is a dead letter keeps its own coordinates, and its row ids; so do the records of a batch
+    that an event source mapping gave up, as Lambda writes it into a bucket. A line of Firehose's error prefix gives its
+    rows as they were made.
 
     What is damaged inside a file (a truncated frame, a line past all bounds, broken gzip) becomes a record of the
     damaged bytes, which the engine dead-letters; the other files go on. Files that could not be read to their end
@@ -98,6 +104,7 @@ class Files:
         self.problems: list[str] = []
         """What was wrong with which file."""
         self._settings = settings
+        self._identities = Identities(settings.topic) if settings.identity == "content" else None
         # A dead letter holds its value in base64, beside key and headers.
         bundle = (limits or Limits()).record_bytes
         self._bound = bundle * 3 // 2 + 64 * KIB
@@ -207,7 +214,8 @@ class Files:
             letter = decode_or_none(value)
             if letter is not None:  # else a bundle after all, or a damaged letter: the engine judges it
                 return letter.record()
-        return Record(topic=topic, partition=partition, offset=offset, value=value)
+        identity = self._identities.of(value) if self._identities is not None else None
+        return Record(topic=topic, partition=partition, offset=offset, value=value, identity=identity)
 
 
 def listing(paths: Sequence[str]) -> list[str]:

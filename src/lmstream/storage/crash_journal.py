@@ -39,7 +39,7 @@ class CrashJournal:
     without a living owner, and counts a death where one holds coordinates. Power cuts are not covered: no sync is made.
 
     Coordinates are not unique: two clusters may have topics of one name, and a topic that was made anew has its offsets
-    again. So a death is counted for a record of one cluster and one timestamp.
+    again. So a death is counted for a record of one cluster and one timestamp; of a file, for what stood there.
     """
 
     def __init__(self, folder: Path | str, cluster: str = "") -> None:
@@ -85,9 +85,8 @@ class CrashJournal:
                 self._page[_HEAD.size : _HEAD.size + len(name)] = name
                 self._topic = record.topic
             size = len(self._topic.encode())
-            _HEAD.pack_into(
-                self._page, 0, record.offset + 1, record.timestamp, record.partition, self._cluster.encode(), size
-            )
+            stamp = record.timestamp if record.identity is None else record.identity.stamp
+            _HEAD.pack_into(self._page, 0, record.offset + 1, stamp, record.partition, self._cluster.encode(), size)
         except (struct.error, UnicodeEncodeError):
             self.leave()  # coordinates that no Kafka has, from a file: such a record goes unmarked
 
@@ -172,7 +171,7 @@ class CrashJournal:
             yield from _marked(data)
 
     def _key(self, record: Record) -> str:
-        return _key(record.coordinates, record.timestamp, self._cluster)
+        return _key(record.coordinates, record.identified.stamp, self._cluster)
 
     def _read(self) -> dict[str, int]:
         try:

@@ -67,7 +67,7 @@ def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
         partition=record.partition,
         offset=record.offset,
         timestamp=record.timestamp,
-        bundle_id=bundle_id(source_id, record.topic, record.partition, record.offset, record.timestamp),
+        bundle_id=bundle_id(source_id, *record.identified),
         points=0,
     )
     try:

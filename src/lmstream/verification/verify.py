@@ -106,8 +106,7 @@ class _Comparison:
             self._checker.failed(line)
         for letter in _letters(self._letters, self._say) if self._letters is not None else ():
             for source_id in self._source_ids:
-                made = bundle_id(source_id, letter.topic, letter.partition, letter.offset, letter.timestamp)
-                self._checker.dead(letter, made)
+                self._checker.dead(letter, bundle_id(source_id, *letter.identified))
         if self._topics is not None and self._checker.strangers and not self._topics.ranged:
             for entry in self._topics.later(self._ends):
                 self._checker.came_later(entry)
