@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
+from lmstream.behind import Look, Retention
 from lmstream.errors import LmstreamError
 from lmstream.interfaces import DeadLetterSink, Load, PoisonGuard, Standing
 from lmstream.model import TopicPartition
@@ -166,11 +167,12 @@ class Positions(Protocol):
 
 
 @runtime_checkable
-class Ending(Protocol):
-    """A source that can ask where partitions end that it does not read at the moment."""
+class Looking(Protocol):
+    """A source that can look at partitions that it does not read at the moment."""
 
-    async def ends(self, known: Mapping[TopicPartition, int], /) -> Mapping[TopicPartition, int]:
-        """Where these end now; `known` is where they ended before. Raises whatever its client raises."""
+    async def look(self, start: Mapping[TopicPartition, int], /) -> Mapping[TopicPartition, Look]:
+        """Where these begin and end, and what comes first from each of these offsets on. Raises whatever its client
+        raises."""
         ...
 
 
@@ -178,8 +180,8 @@ class Ending(Protocol):
 class Retained(Protocol):
     """A source whose records are deleted after a time."""
 
-    async def retentions(self) -> Mapping[str, float | None]:
-        """Seconds that each topic keeps records, None without a limit. Raises whatever its client raises."""
+    async def retentions(self) -> Mapping[str, Retention]:
+        """How long each topic keeps records; no topic of which that is not known. Raises whatever its client raises."""
         ...
 
 

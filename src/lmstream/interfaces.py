@@ -119,13 +119,6 @@ class Standing(NamedTuple):
     """Offset of the oldest record that is not committed; None when nobody knows yet."""
     end: int | None
     """Offset that the next record of the partition will have; None before the first answer."""
-    read_ms: int | None
-    """Kafka timestamp of the newest record that was read."""
-
-    @property
-    def lag(self) -> int | None:
-        """Records that are in the topic and not committed."""
-        return None if self.next is None or self.end is None else max(0, self.end - self.next)
 
 
 class Source(Protocol):

@@ -23,6 +23,16 @@ def seconds_of(text: str) -> float | None:
     return float(found[1]) * TIMES[found[2].lower()] if found else None
 
 
+def human(seconds: float | None) -> str:
+    """Write a duration for people: 12.3 s, 5.0 min, 2.5 h, 3.1 d; a dash if it is unknown."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds on what one record may cost. Past a bound the record is dead-lettered, never cut."""
 

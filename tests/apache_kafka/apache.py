@@ -162,6 +162,10 @@ class ApacheKafka(Cluster):
             **_sasl(),
             "listener.name.sasl.ssl.keystore.location": _keystore(folder / "sasl.pem", self.certificates._server),
             "listener.name.sasl.ssl.client.auth": "none",
+            # Everybody may do everything but where a test makes ACLs; who asks without a certificate may do that too.
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "allow.everyone.if.no.acl.found": "true",
+            "super.users": "User:ANONYMOUS",
             "ssl.client.auth": "required",
             "ssl.keystore.type": "PEM",
             "ssl.truststore.type": "PEM",

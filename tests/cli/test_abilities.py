@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -15,10 +16,10 @@ from lmstream.abilities import (
     Check,
     Checkable,
     Describable,
-    Ending,
     Health,
     Healthy,
     Loaded,
+    Looking,
     Pausable,
     Positions,
     Retained,
@@ -30,11 +31,11 @@ from lmstream.config.questions import live
 from lmstream.config.validation import arithmetic
 from lmstream.errors import ConfigError
 from lmstream.hosts.awslambda.host import from_environment
-from lmstream.hosts.container.service import _ask_retention, look_at_ends
+from lmstream.hosts.container.watching import ask_ends, ask_retention
 from lmstream.hosts.container.workers import check, shares
-from lmstream.model import TopicPartition
 from lmstream.observability.readings import Readings
-from support.wait import until
+from lmstream.runtime import Runtime
+from support.doubles import ScriptedSink, make
 
 SOURCE = """
 from msgspec import Struct
@@ -66,6 +67,7 @@ make = Theirs
 ASKED = """
 import asyncio
 from lmstream.abilities import Check, Traits
+from lmstream.behind import Look, Retention
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
 from acme.source import Settings, Theirs
@@ -77,14 +79,14 @@ class Asked(Theirs):
         super().__init__(settings, limits=limits)
         self.kept = asyncio.Event()
     def standings(self):
-        return {TopicPartition("t", 0): Standing(next=3, end=7, read_ms=None)}
+        return {TopicPartition("t", 0): Standing(next=3, end=7)}
     async def questions(self, workers, /):
         return [Check("their group", "failed", f"{workers} workers", "ask less")]
-    async def ends(self, known, /):
-        return {tp: end + 1 for tp, end in known.items()}
+    async def look(self, start, /):
+        return {tp: Look(0, 8, offset, (offset, 1000)) for tp, offset in start.items()}
     async def retentions(self):
         await self.kept.wait()
-        return {"t": 5.0, "forever": None}
+        return {"t": Retention(5.0), "forever": Retention(None)}
 
 make = Asked
 """
@@ -223,14 +225,16 @@ async def test_their_source_is_asked_before_a_start_and_beside_a_run():
     assert Check("their group", "failed", "3 workers", "ask less") in await live(
         config("acme.asked", "acme.plain", **{"run.workers": 3, "dead_letters.root": "dead"})
     )
-    readings = Readings(SimpleNamespace(source=source))
-    await look_at_ends(readings)
-    assert readings.ends == {TopicPartition("t", 0): 8}
+    runtime = Runtime(source, make(ScriptedSink()), clock=time.monotonic)
+    readings = Readings(runtime)
+    await ask_ends(readings)
+    (found,) = readings.partitions()
+    assert (found.committed, found.end, found.records, found.oldest, found.loss) == (3, 8, 5, 1.0, None)
     source.kept.set()
-    asking = asyncio.create_task(_ask_retention(readings))
-    await until(lambda: readings.retention_ms, 10, "their retention")
-    asking.cancel()
-    assert readings.retention_ms == {"t": 5_000}
+    await ask_retention(readings)
+    (found,) = readings.partitions()
+    assert found.retention == 5.0
+    assert found.loss < 0
 
 
 async def test_their_sink_gets_a_client_of_the_runtime_in_lambda(monkeypatch):
@@ -262,11 +266,11 @@ def test_abilities_are_had_by_having_their_methods():
 
         async def questions(self, workers, /): ...
 
-        async def ends(self, known, /): ...
+        async def look(self, start, /): ...
 
         async def retentions(self): ...
 
-    abilities = (Pausable, Positions, Loaded, Healthy, Certified, Shared, Describable, Askable, Ending, Retained)
+    abilities = (Pausable, Positions, Loaded, Healthy, Certified, Shared, Describable, Askable, Looking, Retained)
     for ability in abilities:
         assert isinstance(Able(), ability)
         assert not isinstance(object(), ability)
@@ -276,7 +280,7 @@ def test_a_host_is_not_ready_while_a_source_of_theirs_is_not_or_misses_topics():
     source = SimpleNamespace(health=Health(state="suspect", last_error="their broker is away"), certificate_expiry=7.0)
     running = SimpleNamespace(state="running")
     readings = Readings(SimpleNamespace(snapshot=lambda: running, source=source))
-    assert readings.ready() == (False, "the source is suspect: their broker is away")
+    assert readings.ready()[:2] == (False, "the source is suspect: their broker is away")
     assert readings.certificate_expiry() == 7.0
     source.health = Health(state="running", missing=("lm",))
-    assert readings.ready() == (False, "no such topic: lm")
+    assert readings.ready()[:2] == (False, "no such topic: lm")

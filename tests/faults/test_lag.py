@@ -7,8 +7,9 @@ import time
 import pytest
 
 from faults.running import Running, end
+from lmstream.behind import Retention
 from lmstream.delivery import DeliveryPolicy
-from lmstream.hosts.container.service import look_at_ends
+from lmstream.hosts.container.watching import ask_ends
 from lmstream.observability.readings import Readings
 from support.checking import AWS
 from support.cluster import Cluster
@@ -27,7 +28,7 @@ async def test_the_clock_runs_from_the_oldest_record_that_is_not_durable(tmp_pat
     async with Cluster(tmp_path) as cluster:
         delivery = DeliveryPolicy(backoff_base=0.02, backoff_max=0.2, timeout=5)
         async with Running(cluster, delivery=delivery, budget=300_000) as run:
-            readings = Readings(run.runtime, retention_ms={"lm": int(1000 * KEPT)})
+            readings = Readings(run.runtime, retentions={"lm": Retention(KEPT)})
             cluster.hose.outage = True
             first = time.time()
             await cluster.publish(20)
@@ -36,25 +37,25 @@ async def test_the_clock_runs_from_the_oldest_record_that_is_not_durable(tmp_pat
                 await asyncio.sleep(1)
                 await cluster.publish(5, seed=n + 2)
             await asyncio.sleep(1)
-            if readings.standing_still:
-                await look_at_ends(readings)
+            if not run.runtime.snapshot().reading:
+                await ask_ends(readings)
             away = time.time() - first
-            stands = [each for each in readings.partitions() if each.lag_records]
+            stands = [each for each in readings.partitions() if each.records]
             assert stands, "a group without a commit has a lag too"
             # All but what was settled without the sink: dead letters at the beginning of a partition.
-            assert 25 <= sum(each.lag_records for each in stands) <= 35
-            assert min(each.loss_seconds for each in stands) < KEPT - away + 2
-            assert max(each.lag_seconds for each in stands) > away - 2
+            assert 25 <= sum(each.records for each in stands) <= 35
+            assert min(each.loss for each in stands) < KEPT - away + 2
+            assert max(each.seconds for each in stands) > away - 2
             # Now so much that reading stops: the end that the client knows is that of its last fetch.
-            while not readings.standing_still:
+            while run.runtime.snapshot().reading:
                 await cluster.publish(100, seed=9)
             await asyncio.sleep(1)
-            before = sum(each.lag_records for each in readings.partitions())
+            before = sum(each.records for each in readings.partitions())
             await cluster.publish(300, seed=10)
-            await look_at_ends(readings)
-            assert sum(each.lag_records for each in readings.partitions()) >= before + 300
+            await ask_ends(readings)
+            assert sum(each.records for each in readings.partitions()) >= before + 300
             cluster.hose.outage = False
             await run.landed(60)
-            await until(lambda: not any(each.lag_records for each in readings.partitions()), 20, "no lag")
-            assert all(each.loss_seconds is None for each in readings.partitions())
+            await until(lambda: not any(each.records for each in readings.partitions()), 20, "no lag")
+            assert all(each.loss is None for each in readings.partitions())
             await end(cluster, run)

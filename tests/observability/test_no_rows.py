@@ -50,7 +50,7 @@ class Log(ScriptedSource):
 
 
 class _Standing:
-    next = end = lag = read_ms = None
+    next = end = None
 
 
 STANDING = _Standing()

@@ -73,6 +73,7 @@ class Consumer:
             "run.report_seconds": 0.5,
             "delivery.timeout": 5,
             "delivery.backoff_max": 1,
+            "runtime.grace": 5,
         }
         self.process = await start(
             *("run", *self.connection, "--topic", "lm", "--org", "acme", "--stream", "rows", "--region", "us-east-1"),
@@ -269,12 +270,45 @@ async def test_it_is_not_ready_while_it_drains(consumer):
     await consumer.until(lambda: _in_flight(consumer))
     consumer.process.send_signal(signal.SIGTERM)
     status, why = await consumer.until(lambda: _not_ready(consumer))
-    assert (status, why) == (503, "no: draining\n")
+    assert status == 503
+    assert re.match(r"no: draining, since 20\S+Z\n\d partitions? (is|are) not settled; the oldest record is of 20", why)
+    assert "retention is unknown: the brokers do not report it" in why
     assert (await consumer.get("/healthz"))[0] == 200
     code, out, _ = await call("health", "--ready", "--address", consumer.address)
-    assert (code, out) == (1, "no: draining\n")
+    assert code == 1
+    assert out.startswith("no: draining, since ")
     consumer.hose.outage = False
     assert await consumer.ended() == 0
+
+
+async def test_while_nothing_settles_it_is_not_ready_and_says_why_and_a_stop_says_what_is_at_stake(consumer):
+    await consumer.until(consumer.ready)
+    consumer.hose.outage = True
+    began = time.time()
+    await publish(consumer, 5)
+    published = time.time()
+    await consumer.until(lambda: _in_flight(consumer))
+    _, why = await consumer.until(lambda: _not_ready(consumer))
+    assert time.time() - published < 2 * 5 + 5, "two timeouts of a request"
+    assert re.match(
+        r"no: \d records in flight, none is settled: the sink: ServiceUnavailableException: .*, since 20", why
+    )
+    status = await consumer.status()
+    assert (status["ready"], status["why"] in why, status["not_ready_since"][:16] in why) == (False, True, True)
+    assert status["behind"].startswith(why.splitlines()[1].partition("(")[0])
+    worst = max(each["lag_seconds"] for each in status["assignment"] if each["lag_records"])
+    assert time.time() - published - 2 < worst < time.time() - began
+    code, out, _ = await call("health", "--ready", "--address", consumer.address)
+    assert (code, out.count("\n")) == (1, 2)
+    assert out.partition(", since")[0] == why.partition(", since")[0]
+    assert (await consumer.metrics())["lmstream_ready", ()] == 0
+    assert await consumer.stop() == 75
+    lines = [json.loads(line)["event"] for line in consumer.said]
+    assert any(re.search(r"\d+(\.\d)? s behind", line) for line in lines)
+    (left,) = [line for line in lines if line.endswith("start again before")]
+    assert re.match(
+        r"\d partitions? (is|are) not settled; the oldest record is of 20\S+Z \(.*lm/\d\); retention is unk", left
+    )
 
 
 async def _in_flight(consumer):

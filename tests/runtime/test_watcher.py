@@ -143,9 +143,16 @@ def test_unknown_members_are_said_once_for_good():
 
 def test_a_settled_record_is_noticed_at_the_next_look():
     watcher, counts = Watcher(0.0), Counts()
-    assert said(watcher, 5.0, counts=counts) == []
+    assert said(watcher, 5.0, counts=counts, in_flight=1) == []
     assert watcher.settled_at == 0.0
     counts.dead_letters += 1
-    said(watcher, 6.0, counts=counts)
-    said(watcher, 7.0, counts=counts)
+    said(watcher, 6.0, counts=counts, in_flight=1)
+    said(watcher, 7.0, counts=counts, in_flight=1)
     assert watcher.settled_at == 6.0
+
+
+def test_a_record_that_comes_after_hours_of_quiet_is_not_one_that_does_not_settle():
+    watcher = Watcher(0.0)
+    said(watcher, 7200.0)
+    said(watcher, 7200.1, in_flight=1)
+    assert watcher.settled_at == 7200.0

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from lmstream.cli import terminal
 
+_BYTES: Final = 4_000  # of an answer: the reason, and what is not settled
 _PATIENCE: Final = 4.0  # seconds: below the 5 of usual health checks
 
 
@@ -35,10 +36,15 @@ def health(
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=_PATIENCE) as answer:
-            print(terminal.clean(answer.read(500).decode(errors="replace").strip()))
+            _print(answer.read(_BYTES))
             return 0
     except urllib.error.HTTPError as e:
-        print(terminal.clean(e.read(500).decode(errors="replace").strip()))
+        _print(e.read(_BYTES))
     except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
         terminal.say(f"{url} does not answer: {terminal.clean(str(getattr(e, 'reason', e)))}")
     return 1
+
+
+def _print(answer: bytes) -> None:
+    for line in answer.decode(errors="replace").strip().splitlines():
+        print(terminal.clean(line))

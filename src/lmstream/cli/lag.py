@@ -1,21 +1,20 @@
 """`lmstream lag`: how far the consumer group is behind, and when rows would begin to be lost."""
 
 import asyncio
-from typing import Annotated, Final
+import time
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter, validators
 
+from lmstream.behind import Behind, said, taken
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, BrokerFlags, ConfigFile, Json
 from lmstream.cli.kafka import settings_of
 from lmstream.config import load
 from lmstream.errors import ConfigError
-from lmstream.kafka.lag import Lag
 from lmstream.kafka.lag import lag as ask
-from lmstream.settings import seconds_of
-
-SOON: Final = 0.25  # of the retention: with less left, somebody should look
+from lmstream.settings import human, seconds_of
 
 
 def lag(
@@ -71,32 +70,29 @@ def duration(text: str) -> float:
     return seconds
 
 
-def _show(found: list[Lag], *, as_json: bool) -> None:
+def _show(found: list[Behind], *, as_json: bool) -> None:
+    now = time.time()
     if as_json:
         for each in found:
             terminal.print_json(msgspec.to_builtins(each), indent=None)
     else:
         headers = ("topic", "partition", "committed", "end", "lag", "oldest unread", "time to data loss")
-        rows = [(e.topic, e.partition, e.committed, e.end, e.records, human(e.seconds), human(e.loss)) for e in found]
+        rows = [(e.topic, e.partition, e.committed, e.end, e.records, human(e.seconds), _left(e)) for e in found]
         terminal.table(headers, rows)
         known = [each.records for each in found if each.records is not None]
-        worst = max((each.seconds for each in found if each.seconds is not None), default=None)
-        print(f"{sum(known):,} records wait in {len(found)} partitions; the oldest is {human(worst)} old")
+        first = said(found, now)
+        print(f"{sum(known):,} records wait in {len(found):,} partitions" + (f"; {first}" if first else ""))
     for each in found:
         if each.end is None:
             terminal.say(f"{each.topic}/{each.partition} did not answer")
-        if each.loss is not None and each.retention and each.loss < SOON * each.retention:
-            left = f"{human(each.loss)} left" if each.loss > 0 else "rows are being lost now"
-            terminal.say(
-                f"{each.topic}/{each.partition}: {left} of {human(each.retention)} until retention deletes rows"
-            )
+        if each.soon:
+            terminal.say(f"{each.topic}/{each.partition}: {taken(each, now)}")
 
 
-def human(seconds: float | None) -> str:
-    """A duration for people: 12.3 s, 5 min, 2.5 h, 3.1 d; a dash if it is unknown."""
-    if seconds is None:
-        return "-"
-    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if abs(seconds) >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
+def _left(each: Behind) -> str:
+    """Answer the time to data loss in a few letters."""
+    if not each.waits or each.records is None or each.loss is not None:
+        return human(each.loss)
+    if not each.retention_known:
+        return "retention unknown"
+    return "-" if each.retention is not None else "never" if each.retention_bytes is None else "by size"

@@ -6,11 +6,11 @@ from collections import deque
 from types import TracebackType
 from typing import Any, Final
 
+from lmstream.behind import Behind, taken, worst
 from lmstream.cli import terminal
-from lmstream.cli.lag import human
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Progress
-from lmstream.settings import MIB
+from lmstream.settings import MIB, human
 
 _WINDOW: Final = 5.0  # seconds over which rates are taken
 _BAR: Final = 24  # characters of the bar of bytes in flight
@@ -62,7 +62,7 @@ class Reporter:
         terminal.say(
             f"{progress.duration:,.0f} s: {progress.records:,} records, {progress.rows:,} rows, {rate:,.0f} rows/s, "
             f"{progress.unacked:,} records ({progress.in_flight_bytes / MIB:.1f} MiB) in flight, "
-            f"{progress.dead_letters:,} dead letters"
+            f"{progress.dead_letters:,} dead letters{self._behind()}"
             + (f", retrying: {terminal.clean(f'{trouble.code} {trouble.message}')}" if trouble else "")
         )
 
@@ -113,11 +113,15 @@ class Reporter:
         partitions = self.readings.partitions() if self.readings is not None else []
         if not partitions:
             return
-        known = [each.lag_records for each in partitions if each.lag_records is not None]
-        worst = max((each.lag_seconds for each in partitions if each.lag_seconds is not None), default=None)
-        loss = min((each.loss_seconds for each in partitions if each.loss_seconds is not None), default=None)
-        text = f"{sum(known):,} records in {len(partitions)} partitions   {human(worst)} behind"
-        row("lag", text + (f"   {human(loss)} to data loss" if loss is not None else ""))
+        known = [each.records for each in partitions if each.records is not None]
+        first = worst(partitions)
+        row("lag", f"{sum(known):,} records in {len(partitions):,} partitions   {human(_age(partitions))} behind")
+        if first is not None:
+            row("", taken(first, time.time()), "red" if first.soon else "")
+
+    def _behind(self) -> str:
+        partitions = self.readings.partitions() if self.readings is not None else []
+        return f", {human(_age(partitions))} behind" if partitions else ""
 
     def _flight(self, row: Any, progress: Progress) -> None:
         budget = self.readings.runtime.pipeline.load().budget if self.readings is not None else 0
@@ -136,3 +140,8 @@ class Reporter:
             "requests",
             f"{outcomes or 'none yet'}   {progress.retried_packs:,} packs retried   {seen.concurrency} at once",
         )
+
+
+def _age(partitions: list[Behind]) -> float | None:
+    """Answer the age of the oldest record that is not settled; None when it is not known of any partition."""
+    return max((each.seconds for each in partitions if each.seconds is not None), default=None)

@@ -138,7 +138,9 @@ class Letters:
         """max.message.bytes of the topic; None when the broker does not say."""
         with contextlib.suppress(Exception):  # a role that may only write need not be allowed to ask
             async with admin(self._settings, self._tls) as client:
-                return (await topic_settings(client, [self._settings.topic], _LIMIT)).get(self._settings.topic)
+                topic = self._settings.topic
+                limit = (await topic_settings(client, [topic], _LIMIT)).get(topic, {}).get(_LIMIT)
+                return None if limit is None else int(limit)
         return None
 
     def _error(self, what: str) -> SinkError:

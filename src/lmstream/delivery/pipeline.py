@@ -88,6 +88,8 @@ class Pipeline:
         policy = policy or DeliveryPolicy()
         roll = roll or RollPolicy(total_bytes=min(RollPolicy().total_bytes, max(1, budget // 2)))
         self._clock, self._sleep = clock, sleep
+        self.settles_within: float = 2 * policy.timeout + (roll.age if sink.limits.by_path else 0.0)
+        """Seconds within which a record settles while the sink answers: two requests, after its lines are gathered."""
         self._tasks = Tasks()
         self._budget = MemoryBudget(budget, RESERVE if sink.limits.base64 else 0.0)
         self._flight, self._queue = InFlight(self._budget), RecordQueue(self._budget)

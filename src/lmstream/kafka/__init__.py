@@ -14,7 +14,7 @@ What is done there:
     range_reader      read_range, read_topic: fixed offsets, without a group
     producer          producing, started: acknowledged by all in-sync replicas
     topics            Wanted: names and patterns; TopicWatch: topics that come and go
-    lag, log_bounds   how far a group is behind; where the log begins
+    lag, log_bounds   how far a group is behind (lmstream.behind), asked from the brokers; where the log begins
     admin             questions to the brokers; provisioning, acls: topics and access, changed by verbs
     skip              move a commit past what cannot be read
     rereading         dead letters whose headers a client could not give

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final
 
 from aiokafka import TopicPartition as KafkaPartition
@@ -10,13 +10,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
+from lmstream.behind import Retention
 from lmstream.kafka.settings import KafkaConnection
 from lmstream.kafka.tls import Tls
 
 _LONGEST_MS: Final = 30_000  # for one request: a question is not worth the wait that a JoinGroup is
 _PATIENCE: Final = 10.0  # seconds for a new cluster to make its topic of offsets, before which no group has commits
 _AGAIN: Final = 0.2
-_RETENTION: Final = "retention.ms"
+_TIME, _SIZE, _POLICY = "retention.ms", "retention.bytes", "cleanup.policy"
 
 
 @contextlib.asynccontextmanager
@@ -53,19 +54,30 @@ async def committed(
             return {tp: each.offset for tp, each in offsets.items() if each.offset >= 0}
 
 
-async def topic_settings(client: AIOKafkaAdminClient, topics: Iterable[str], name: str) -> dict[str, int]:
-    """One setting of each topic that is a number; nothing where brokers do not say, as they need not."""
-    asked = [ConfigResource(ConfigResourceType.TOPIC, topic, configs={name: None}) for topic in topics]
+async def topic_settings(client: AIOKafkaAdminClient, topics: Iterable[str], *names: str) -> dict[str, dict[str, str]]:
+    """Those settings of each topic that have a value; no topic where brokers do not say, as they need not: it takes
+    the right DescribeConfigs."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic, configs=dict.fromkeys(names)) for topic in topics]
     try:
         answers = await client.describe_configs(asked)
     except (KafkaError, NotImplementedError, ValueError, LookupError, TypeError):
         return {}
     resources = [resource for answer in answers for resource in answer.resources]
     # (error, message, kind, topic, entries), and an entry begins with name and value.
-    return {each[3]: int(entry[1]) for each in resources for entry in each[4] if entry[0] == name and entry[1]}
+    found = {each[3]: {entry[0]: entry[1] for entry in each[4] if entry[0] in names and entry[1]} for each in resources}
+    return {topic: values for topic, values in found.items() if values}
 
 
-async def retentions(client: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, float | None]:
-    """Seconds that each topic keeps records; None without a limit, nothing where brokers do not say."""
-    found = await topic_settings(client, topics, _RETENTION)
-    return {topic: ms / 1000 if ms >= 0 else None for topic, ms in found.items()}
+async def retentions(client: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, Retention]:
+    """How long each topic keeps records; no topic where brokers do not say."""
+    found = await topic_settings(client, topics, _TIME, _SIZE, _POLICY)
+    return {topic: _retention(values) for topic, values in found.items() if _TIME in values}
+
+
+def _retention(values: Mapping[str, str]) -> Retention:
+    # https://kafka.apache.org/documentation/#topicconfigs: -1 is no limit, and a topic that is compacted alone keeps
+    # the last record of each key for ever.
+    if "delete" not in values.get(_POLICY, "delete"):
+        return Retention(None)
+    ms, size = int(values[_TIME]), int(values.get(_SIZE, -1))
+    return Retention(ms / 1000 if ms >= 0 else None, size if size >= 0 else None)

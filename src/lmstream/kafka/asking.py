@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from lmstream.abilities import Check
+from lmstream.behind import Look, Retention
 from lmstream.errors import REASONS, LmstreamError
 from lmstream.interfaces import Standing
 from lmstream.kafka.settings import Settings, addresses
 from lmstream.kafka.tls import Tls
 from lmstream.kafka.topics import Wanted
 from lmstream.model import TopicPartition
+from lmstream.settings import human
 
 DAYS: Final = 30
 """Days before its end from which a client certificate is a warning."""
@@ -28,14 +30,14 @@ class Asked:
         """Where the group stands in each partition that is ours."""
         raise NotImplementedError
 
-    async def ends(self, known: Mapping[TopicPartition, int], /) -> Mapping[TopicPartition, int]:
-        """Where these partitions end now. Raises ConfigError or SourceError."""
-        from lmstream.kafka.lag import ends  # noqa: PLC0415 - an extra
+    async def look(self, start: Mapping[TopicPartition, int], /) -> Mapping[TopicPartition, Look]:
+        """Where these partitions begin and end, and what waits in them. Raises ConfigError or SourceError."""
+        from lmstream.kafka.lag import look  # noqa: PLC0415 - an extra
 
-        return await ends(self.settings, known)
+        return await look(self.settings, start)
 
-    async def retentions(self) -> Mapping[str, float | None]:
-        """Seconds that each topic keeps records; None without a limit. Raises what the client raises."""
+    async def retentions(self) -> Mapping[str, Retention]:
+        """How long each topic keeps records; nothing where brokers do not say. Raises what the client raises."""
         from lmstream.kafka.admin import admin, retentions  # noqa: PLC0415 - an extra
 
         topics = {tp.topic for tp in self.standings()} | Wanted(self.settings.topics).named
@@ -105,11 +107,14 @@ async def _group(settings: Settings, tls: Tls, topics: tuple[str, ...]) -> list[
     ]
 
 
-def _kept(kept: Mapping[str, float | None], topic: str) -> str:
+def _kept(kept: Mapping[str, Retention], topic: str) -> str:
     if topic not in kept:
-        return "the brokers do not report it"
-    seconds = kept[topic]
-    return "no limit of time" if seconds is None else f"{seconds / 3600:,.1f} h: how long an outage may last"
+        return "unknown: the brokers do not report it (grant DESCRIBE_CONFIGS on the topic)"
+    seconds, size = kept[topic]
+    by_size = "" if size is None else f", or {size:,} bytes of a partition if that is sooner"
+    return (
+        f"no limit of time{by_size}" if seconds is None else f"{human(seconds)}{by_size}: how long an outage may last"
+    )
 
 
 def _certificate(expiry: float | None) -> Check:

@@ -1,4 +1,4 @@
-"""How far a consumer group is behind, asked from the brokers: records, time, and the time until rows are lost."""
+"""Ask the brokers how far a consumer group is behind: for `lmstream lag`, and for a run that does not read."""
 
 import asyncio
 import time
@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 from aiokafka import TopicPartition as KafkaPartition
-from msgspec import Struct
 
+from lmstream.behind import Behind, Look, Retention, behind
 from lmstream.kafka import connection
 from lmstream.kafka._aiokafka_internals import positions, readable_end
 from lmstream.kafka._record_reader import RecordReader
@@ -22,101 +22,87 @@ _PATIENCE: Final = 10.0  # seconds for all partitions to answer
 _POLL_MS: Final = 200
 
 
-class Lag(Struct, frozen=True, kw_only=True):
-    """One partition. Times are in seconds; what cannot be known is None."""
-
-    topic: str
-    partition: int
-    committed: int | None
-    """Next offset of the group; None when it has committed nothing."""
-    end: int | None
-    """Offset that the next record will have; None when the partition did not answer."""
-    records: int | None
-    """Records that are not committed."""
-    seconds: float | None
-    """Age of the oldest of them, 0 when there is none."""
-    loss: float | None
-    """Until retention takes the oldest of them."""
-    retention: float | None
-
-
-async def lag(settings: Settings, *, retention: float | None = None) -> list[Lag]:
+async def lag(settings: Settings, *, retention: float | None = None) -> list[Behind]:
     """Ask for every partition of the topics. Joins no group and commits nothing.
 
     `retention` in seconds stands in for that of the topics. Raises ConfigError or SourceError.
     """
     tls = Tls(settings)
-    small = msgspec.structs.replace(settings, partition_bytes=min(settings.partition_bytes, _LOOK))
-    async with connection.connected(small, tls=tls) as consumer:
+    async with connection.connected(_small(settings), tls=tls) as consumer:
         topics = connection.topics_of(consumer, settings)
         partitions = [
             KafkaPartition(topic, p) for topic in topics for p in sorted(consumer.partitions_for_topic(topic) or ())
         ]
         async with admin(settings, tls) as client:
             commits = await committed(client, settings.group, partitions)
-            kept = {} if retention is not None else await retentions(client, topics)
-        oldest = await _oldest(consumer, partitions, commits, settings)
-        stands = dict(positions(consumer, (TopicPartition(*tp) for tp in partitions)))
-        # Behind a transaction that is open records wait which nobody may read yet: they are unread all the same.
-        ends = {tp: consumer.highwater(tp) or 0 for tp in partitions}
-        if barred := [tp for tp in partitions if tp not in oldest and tp in stands and stands[tp] < ends[tp]]:
-            async with connection.connected(small, tls=tls, uncommitted=True) as open_one:
-                oldest |= await _oldest(open_one, barred, stands, settings)
-        now = time.time()
-        return [_of(consumer, tp, commits, oldest, stands, retention or kept.get(tp.topic), now) for tp in partitions]
+            kept = dict.fromkeys(topics, Retention(retention)) if retention else await retentions(client, topics)
+        looks = await _look(consumer, settings, tls, {tp: commits.get(tp, 0) for tp in partitions})
+    # A group that never ran begins at the end if it is told so. Once it has run, a partition without a commit is read
+    # from its beginning.
+    ran = {tp.topic for tp in commits} if settings.start_from == "latest" else set(topics)
+    now = time.time()
+    return [
+        behind(
+            TopicPartition(*tp),
+            settled=commits.get(tp) if tp.topic in ran else looks[tp].end,
+            committed=commits.get(tp),
+            look=looks[tp],
+            retention=kept.get(tp.topic),
+            now=now,
+        )
+        for tp in partitions
+    ]
 
 
-def _of(
-    consumer: Any,
-    tp: KafkaPartition,
-    commits: Mapping[KafkaPartition, int],
-    oldest: Mapping[KafkaPartition, tuple[int, int]],
-    stands: Mapping[KafkaPartition, int],
-    retention: float | None,
-    now: float,
-) -> Lag:
-    end, at = consumer.highwater(tp), commits.get(tp)
-    first = oldest.get(tp)
-    # Where the group has nothing, or what it has is gone, it begins at what is there; what lies before the first record
-    # (markers of transactions, aborted records) nobody waits for.
-    begin = first[0] if first is not None else max(at or 0, stands.get(tp, 0))
-    records = None if end is None else max(0, end - begin) if at is not None or first is not None else 0
-    age = 0.0 if records == 0 else None if first is None or first[1] < 0 else max(0.0, now - first[1] / 1000)
-    loss = retention - age if records and age is not None and retention is not None else None
-    return Lag(
-        topic=tp.topic,
-        partition=tp.partition,
-        committed=at,
-        end=end,
-        records=records,
-        seconds=age,
-        loss=loss,
-        retention=retention,
-    )
+async def look(settings: Settings, start: Mapping[TopicPartition, int]) -> dict[TopicPartition, Look]:
+    """See where partitions begin and end, and which record comes first from each of these offsets on. Raises
+    ConfigError or SourceError."""
+    tls = Tls(settings)
+    async with connection.connected(_small(settings), tls=tls) as consumer:
+        found = await _look(consumer, settings, tls, {KafkaPartition(*tp): offset for tp, offset in start.items()})
+    return {TopicPartition(*tp): each for tp, each in found.items()}
+
+
+async def _look(
+    consumer: Any, settings: Settings, tls: Tls, start: Mapping[KafkaPartition, int]
+) -> dict[KafkaPartition, Look]:
+    begins, found = await _oldest(consumer, start, settings)
+    stands = {KafkaPartition(*tp): n for tp, n in positions(consumer, (TopicPartition(*tp) for tp in start)).items()}
+    ends = {tp: consumer.highwater(tp) for tp in start}
+    # Behind a transaction that is open records wait which nobody may read yet: they are unread all the same.
+    if barred := {tp: n for tp, n in stands.items() if tp not in found and n < (ends[tp] or 0)}:
+        async with connection.connected(_small(settings), tls=tls, uncommitted=True) as open_one:
+            found |= (await _oldest(open_one, barred, settings))[1]
+    return {
+        tp: Look(begins.get(tp) or 0, ends[tp], max(offset, stands.get(tp, 0)), found.get(tp))
+        for tp, offset in start.items()
+    }
 
 
 async def ends(settings: Settings, known: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
     """Where these partitions end now; `known` is where they ended before. Raises ConfigError or SourceError."""
-    small = msgspec.structs.replace(settings, partition_bytes=min(settings.partition_bytes, _LOOK))
-    partitions = [KafkaPartition(*tp) for tp in known]
-    async with connection.connected(small) as consumer:
-        await _oldest(consumer, partitions, dict(zip(partitions, known.values(), strict=True)), small)
-        return {tp: end for tp in known if (end := consumer.highwater(KafkaPartition(*tp))) is not None}
+    return {tp: each.end for tp, each in (await look(settings, known)).items() if each.end is not None}
+
+
+def _small(settings: Settings) -> Settings:
+    return msgspec.structs.replace(settings, partition_bytes=min(settings.partition_bytes, _LOOK))
 
 
 async def _oldest(
-    consumer: Any, partitions: list[KafkaPartition], start: Mapping[KafkaPartition, int], settings: Settings
-) -> dict[KafkaPartition, tuple[int, int]]:
-    """(offset, timestamp in ms) of the first record from `start` on; nothing for those where none waits.
+    consumer: Any, start: Mapping[KafkaPartition, int], settings: Settings
+) -> tuple[Mapping[KafkaPartition, int], dict[KafkaPartition, tuple[int, int]]]:
+    """Where the logs begin; and (offset, timestamp in ms) of the first record from `start` on, nothing for those where
+    none waits.
 
     A fetch, not ListOffsets: it answers with the end too, and with the right one also on brokers whose list is wrong.
     """
     reader = RecordReader(consumer, settings.batch_bytes, skip=True)
+    partitions = list(start)
     consumer.assign(partitions)
     begins = await consumer.beginning_offsets(partitions)
     for tp in partitions:
         # What retention took cannot be asked for: the group will begin at what is left.
-        consumer.seek(tp, max(start.get(tp, 0), begins.get(tp) or 0))
+        consumer.seek(tp, max(start[tp], begins.get(tp) or 0))
     found: dict[KafkaPartition, tuple[int, int]] = {}
     loop = asyncio.get_running_loop()
     until = loop.time() + _PATIENCE
@@ -131,4 +117,4 @@ async def _oldest(
         ends = {tp: readable_end(consumer, tp) for tp in partitions if tp not in found}
         if not any(end is None or tp in reader.busy or stands.get(tp, 0) < end for tp, end in ends.items()):
             break
-    return found
+    return begins, found

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from lmstream import __version__
+from lmstream.behind import Behind, utc
 from lmstream.errors import ConfigError, coded
 from lmstream.observability import prometheus
 from lmstream.observability.logs import LastTrouble
@@ -98,10 +99,15 @@ class Endpoints:
         return making() if making is not None else None
 
     def _healthz(self) -> Answer:
-        return _verdict(*self._readings.alive())
+        return self._verdict(*self._readings.alive())
 
     def _readyz(self) -> Answer:
-        return _verdict(*self._readings.ready())
+        ready = self._readings.ready()
+        return self._verdict(ready.ready, str(ready))
+
+    def _verdict(self, yes: bool, why: str) -> Answer:  # noqa: FBT001 - the first of a pair
+        lines = [f"{'ok' if yes else 'no'}: {why}", self._readings.behind()]
+        return Answer(200 if yes else 503, "".join(f"{line}\n" for line in lines if line).encode())
 
     def _metrics(self) -> Answer:
         return Answer(200, prometheus.render(self._readings), prometheus.CONTENT_TYPE)
@@ -141,10 +147,12 @@ def status(readings: Readings) -> dict[str, Any]:
         "version": __version__,
         "state": run.state,
         "alive": alive[0],
-        "ready": ready[0],
-        "why": ready[1],
+        "ready": ready.ready,
+        "why": ready.why,
+        "not_ready_since": None if ready.since is None else utc(ready.since),
         "up_seconds": round(run.duration, 1),
-        "assignment": [each._asdict() for each in readings.partitions()],
+        "behind": readings.behind(),
+        "assignment": [_partition(each) for each in readings.partitions()],
         "in_flight": {
             "records": seen.in_flight,
             "bytes": seen.in_flight_bytes,
@@ -162,11 +170,13 @@ def status(readings: Readings) -> dict[str, Any]:
         "certificate": None
         if expiry is None
         else {
-            "expires": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expiry)),
+            "expires": utc(expiry),
             "days_left": math.floor((expiry - time.time()) / 86_400),
         },
     }
 
 
-def _verdict(yes: bool, why: str) -> Answer:  # noqa: FBT001 - the first of a pair
-    return Answer(200 if yes else 503, f"{'ok' if yes else 'no'}: {why}\n".encode())
+def _partition(each: Behind) -> dict[str, Any]:
+    told = msgspec.to_builtins(each)
+    names = {"records": "lag_records", "seconds": "lag_seconds", "loss": "loss_seconds"}
+    return {names.get(name, name): value for name, value in told.items()}

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, get_args
 
 from lmstream import __version__
 from lmstream.abilities import Certified, Health, Healthy, Positions, State
+from lmstream.behind import Behind, Look, Retention, behind, said, utc
 from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
@@ -15,7 +16,7 @@ from lmstream.observability.unblocked import dropped
 from lmstream.runtime import RunSnapshot, Runtime, sink_error
 
 MINUTE: Final = 60.0
-STUCK: Final = 120.0  # seconds with records in flight of which none is settled: not progressing
+MOMENT: Final = 5.0  # seconds that nothing may settle before brokers are asked how much time is left
 TICKS: Final = 30.0  # seconds after which a loop that did not come round is dead
 
 
@@ -27,29 +28,39 @@ class Sample(NamedTuple):
     value: float
 
 
-class Partition(NamedTuple):
-    """How far the group is behind in one partition; what is not known is None."""
+class Readiness(NamedTuple):
+    """Whether a run settles what it reads."""
 
-    topic: str
-    partition: int
-    committed: int | None
-    end: int | None
-    lag_records: int | None
-    lag_seconds: float | None
-    loss_seconds: float | None
-    """Until retention takes the oldest record that is not durable. None while nothing waits, or retention is not
-    known."""
+    ready: bool
+    why: str
+    since: float | None = None
+    """Unix time since when it does not."""
+
+    def __str__(self) -> str:
+        return self.why if self.since is None else f"{self.why}, since {utc(self.since)}"
+
+
+class _Hindrance(NamedTuple):
+    """Something that keeps records from being settled."""
+
+    kind: str
+    why: str
+    patience: float = 0.0
+    """Seconds that it may last before the run is not ready."""
+    since: float | None = None
+    """By the monotonic clock; None: since it was first seen."""
 
 
 class Readings:
     """Reads one runtime. Costs nothing between two questions, but for the watch over the event loop."""
 
-    def __init__(self, runtime: Runtime, *, retention_ms: Mapping[str, int] | None = None) -> None:
-        """`retention_ms` is how long each topic keeps records; it may be filled in later."""
+    def __init__(self, runtime: Runtime, *, retentions: Mapping[str, Retention] | None = None) -> None:
+        """`retentions` is how long each topic keeps records; it may be filled in later."""
         self.runtime = runtime
-        self.retention_ms: dict[str, int] = dict(retention_ms or {})
-        self.ends: dict[TopicPartition, int] = {}
-        """Where partitions end, as asked for while they are not read."""
+        self.retentions: Mapping[str, Retention] = retentions or {}
+        self._looks: Mapping[TopicPartition, Look] = {}
+        self._looked_in = 0
+        self._since: dict[str, float] = {}
         self._stalls: deque[tuple[float, float]] = deque()
 
     # What the endpoints ask
@@ -61,49 +72,88 @@ class Readings:
             return True, "starting"
         return run.silent < TICKS, f"the event loop last ran {run.silent:.1f} s ago"
 
-    def ready(self) -> tuple[bool, str]:
-        """Whether the run is a member of its group and gets on; and why not."""
-        run = self.runtime.snapshot()
+    def ready(self) -> Readiness:
+        """Whether the run is a member of its group and settles what it reads; if not, why, and since when. It stops
+        nothing. Ask now and then: what nobody asked about began when somebody did."""
+        run, now = self.runtime.snapshot(), time.monotonic()
+        found = list(self._hindrances(run, now))
+        self._since = {
+            each.kind: self._since.get(each.kind, now) if each.since is None else each.since for each in found
+        }
+        for each in found:
+            lasted = now - self._since[each.kind]
+            if lasted >= each.patience:
+                return Readiness(ready=False, why=each.why, since=time.time() - lasted)
+        seen = run.pipeline
+        waits = f"{seen.waiting_records:,} records from {seen.waiting_hour} on"
+        hours = f": {waits} wait for room among the stream's partitions"
+        return Readiness(ready=True, why="running" + (hours if seen.waiting_records else ""))
+
+    def _hindrances(self, run: RunSnapshot, now: float) -> Iterator[_Hindrance]:
         if run.state != "running":
-            return False, run.state
+            yield _Hindrance(run.state, run.state)
+            return
         health = self.health
         if health is not None and health.state != "running":
-            return False, f"the source is {health.state}" + (f": {health.last_error}" if health.last_error else "")
+            why = f"the source is {health.state}" + (f": {health.last_error}" if health.last_error else "")
+            yield _Hindrance(health.state, why)
+            return
         if health is not None and health.missing:
-            return False, f"no such topic: {', '.join(health.missing)}"
-        seen = run.pipeline
+            yield _Hindrance("missing", f"no such topic: {', '.join(health.missing)}")
+            return
+        seen, within = run.pipeline, self.runtime.pipeline.settles_within
         if seen.fatal is not None:
-            return False, f"paused: {sink_error(seen.fatal)}"
-        if seen.in_flight and run.still > STUCK and not seen.waiting_records:
-            return False, f"{seen.in_flight} records in flight, none settled for {run.still:.0f} s"
-        hours = (
-            f": {seen.waiting_records} records from {seen.waiting_hour} on wait for room among the stream's partitions"
-        )
-        return True, "running" + (hours if seen.waiting_records else "")
+            yield _Hindrance("paused", f"paused: {sink_error(seen.fatal)}")
+        if seen.letters_trouble is not None:
+            more = f"{seen.oldest_letter} and {max(0, seen.letters_waiting - 1):,} more wait"
+            yield _Hindrance(
+                "letters", f"dead letters cannot be written, {more}: {seen.letters_trouble.message}", within
+            )
+        trouble = seen.sink_trouble
+        if seen.in_flight and (trouble is not None or not seen.waiting_records):
+            why = "the sink does not answer" if trouble is None else f"the sink: {trouble.code}: {trouble.message}"
+            text = f"{seen.in_flight:,} records in flight, none is settled: {why}"
+            yield _Hindrance("settling", text, within, now - run.still)
+        unread = 0 if seen.in_flight else sum(each.records or 0 for each in self.partitions())
+        if unread:
+            held = next(iter(health.unreadable.values()), "") if health is not None else ""
+            why = held or "the brokers give none out, as for an open transaction or a quota"
+            # One that was settled meanwhile was read: then it is another time that nothing comes.
+            yield _Hindrance(f"reading {seen.counts.settled}", f"{unread:,} records wait, none is read: {why}", within)
 
-    def partitions(self) -> list[Partition]:
-        """Lag of every partition that is ours."""
-        standings = self._standings()
-        oldest, ledger = self.runtime.pipeline.oldest(), self.runtime.ledger
-        now = time.time()
+    def partitions(self) -> list[Behind]:
+        """How far the group is behind in every partition that is ours."""
+        oldest, ledger, now = self.runtime.pipeline.oldest(), self.runtime.ledger, time.time()
+        looks = self._looks if self._looked_in == self.rebalances else {}
         found = []
-        for tp, standing in sorted(standings.items()):
+        for tp, standing in sorted(self.standings().items()):
             first = oldest.get(tp)
-            # Of a group without a commit the oldest that was read and is not durable, else what follows what is.
-            begin = standing.next
-            if begin is None:
-                begin = first.offset if first is not None else ledger.position(tp)
-            ends = [end for end in (standing.end, self.ends.get(tp)) if end is not None]
-            end = max(ends, default=None)
-            lag = None if begin is None or end is None else max(0, end - begin)
-            # What is read and not durable is lost with this process if retention takes it: its age is the lag.
-            since = standing.read_ms if first is None or first.timestamp < 0 else first.timestamp
-            age = None if since is None or since < 0 else max(0.0, now - since / 1000)
-            behind = 0.0 if lag == 0 else age
-            kept = self.retention_ms.get(tp.topic, -1)
-            loss = kept / 1000 - age if lag and age is not None and kept > 0 else None
-            found.append(Partition(tp.topic, tp.partition, standing.next, end, lag, behind, loss))
+            done = [each for each in (standing.next, ledger.position(tp)) if each is not None]
+            found.append(
+                behind(
+                    tp,
+                    settled=max(done, default=None),
+                    committed=standing.next,
+                    end=standing.end,
+                    oldest=None if first is None else (first.offset, first.timestamp),
+                    look=looks.get(tp),
+                    retention=self.retentions.get(tp.topic),
+                    now=now,
+                )
+            )
         return found
+
+    def behind(self) -> str:
+        """One sentence for people: what is not settled, and until when that is safe; empty when all is settled."""
+        return said(self.partitions(), time.time())
+
+    def last_words(self) -> str:
+        """The same for the end of a run: empty unless something was in flight, paused, or is in danger."""
+        seen, partitions = self.runtime.pipeline.snapshot(), self.partitions()
+        if not (seen.in_flight or seen.fatal or any(each.soon for each in partitions)):
+            return ""
+        left = said([each for each in partitions if each.waits], time.time())
+        return left and f"{left}: start again before"
 
     @property
     def health(self) -> Health | None:
@@ -111,14 +161,31 @@ class Readings:
         source = self.runtime.source
         return source.health if isinstance(source, Healthy) else None
 
-    def _standings(self) -> Mapping[TopicPartition, Standing]:
+    def looked(self, looks: Mapping[TopicPartition, Look], rebalances: int) -> None:
+        """Take what the brokers said of partitions, asked after so many rebalances: after the next one a topic may be
+        another one of the same name."""
+        self._looks, self._looked_in = looks, rebalances
+
+    @property
+    def rebalances(self) -> int:
+        """Assignments received from the group."""
+        return 0 if self.health is None else self.health.rebalances
+
+    def standings(self) -> Mapping[TopicPartition, Standing]:
+        """Where the group stands, as the source knows it."""
         source = self.runtime.source
         return source.standings() if isinstance(source, Positions) else {}
 
     @property
-    def standing_still(self) -> bool:
-        """Whether something is not read just now, so that its end is as old as the last fetch."""
-        return not self.runtime.snapshot().reading
+    def unsure(self) -> bool:
+        """Whether the brokers have to be asked: something is not read just now, so that its end is as old as the last
+        fetch, or nothing settles, or the oldest record of a partition is in the topic alone."""
+        run = self.runtime.snapshot()
+        return (
+            not run.reading
+            or (run.pipeline.in_flight > 0 and run.still > MOMENT)
+            or any(each.records is None or each.seconds is None for each in self.partitions())
+        )
 
     def certificate_expiry(self) -> float | None:
         """Unix time at which the client certificate ends; None without one."""
@@ -145,7 +212,7 @@ class Readings:
     def samples(self) -> Iterator[Sample]:
         """Every value but the histogram's."""
         run = self.runtime.snapshot()
-        topics = {tp.topic for tp in self._standings()} | run.pipeline.counts.topic_rows.keys()
+        topics = {tp.topic for tp in self.standings()} | run.pipeline.counts.topic_rows.keys()
         topics |= run.pipeline.counts.topic_without_row.keys()
         for metric, value in values(run.pipeline.counts, run.pipeline, run, self.health):
             if not metric.labels:
@@ -164,7 +231,7 @@ class Readings:
 
     def _gauges(self, run: RunSnapshot) -> Iterator[Sample]:
         yield Sample("lmstream_build_info", (__version__,), 1)
-        yield Sample("lmstream_ready", (), float(self.ready()[0]))
+        yield Sample("lmstream_ready", (), float(self.ready().ready))
         yield Sample("lmstream_paused", (), float(run.pipeline.fatal is not None))
         yield Sample("lmstream_event_loop_stall_seconds", (), self.stall)
         for name, (share, tripped) in run.pipeline.refusals.items():
@@ -181,16 +248,17 @@ class Readings:
         for state in get_args(State):
             yield Sample("lmstream_source_state", (state,), float(health.state == state))
         yield Sample("lmstream_partitions_unreadable", (), len(health.unreadable))
-        for topic, kept in sorted(self.retention_ms.items()):
-            yield Sample("lmstream_topic_retention_seconds", (topic,), kept / 1000)
+        for topic, kept in sorted(self.retentions.items()):
+            if kept.seconds is not None:
+                yield Sample("lmstream_topic_retention_seconds", (topic,), kept.seconds)
         partitions = self.partitions()
         yield Sample("lmstream_assigned_partitions", (), len(partitions))
         for each in partitions:
             where = (each.topic, str(each.partition))
             values = {
-                "lmstream_consumer_lag_records": each.lag_records,
-                "lmstream_consumer_lag_seconds": each.lag_seconds,
-                "lmstream_time_to_data_loss_seconds": each.loss_seconds,
+                "lmstream_consumer_lag_records": each.records,
+                "lmstream_consumer_lag_seconds": each.seconds,
+                "lmstream_time_to_data_loss_seconds": each.loss,
                 "lmstream_offset_acked": self.runtime.ledger.position(TopicPartition(each.topic, each.partition)),
                 "lmstream_offset_committed": each.committed,
             }

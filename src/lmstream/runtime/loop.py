@@ -50,6 +50,8 @@ class Runtime:
         self.assignments: Assignments = Assignments(source, pipeline, self._policy, self._started, on_settled)
         self._watcher = Watcher(self._started, self._policy.fatal_patience)
         self.state: RunState = "starting"
+        self.on_close: Callable[[], None] | None = None
+        """Called when the run is over, before anything is closed: who looks then still sees what was left."""
         source.on_revoke = self.assignments.revoke
         if isinstance(source, Loaded):
             source.load = pipeline.load
@@ -84,7 +86,11 @@ class Runtime:
             if tripped is not None and not self._halt.is_set():  # the source has ended: nothing is left to wait for
                 raise sink_error(tripped)
         finally:
-            await self._close()
+            try:
+                if self.on_close is not None:
+                    self.on_close()
+            finally:
+                await self._close()
         for notice in self._watcher.members(self.pipeline.snapshot()):
             _say(notice)
         self._show()

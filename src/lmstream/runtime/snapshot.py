@@ -18,7 +18,7 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
     silent: float
     """Seconds since the loop came round."""
     still: float
-    """Seconds since a record was settled."""
+    """Seconds that records are in flight of which none is settled."""
     reading: bool
     """Whether all that is assigned is read: false while there is no room, or partitions are paused by themselves."""
     commits: int

@@ -33,7 +33,7 @@ class Watcher:
         self.looked_at: float = now
         """When it last looked."""
         self.settled_at: float = now
-        """When it last saw that records had been settled since the look before."""
+        """When it last saw that a record was settled, or that none was in flight."""
         self._settled = 0
         self._failing_since: float | None = None
         self._failing_said = False
@@ -43,7 +43,7 @@ class Watcher:
     def look(self, seen: Snapshot, now: float) -> Iterator[Notice]:
         """Take the next snapshot; what is new. Raises SinkError when patience is over."""
         self.looked_at = now
-        if seen.counts.settled != self._settled:
+        if seen.counts.settled != self._settled or not seen.in_flight:
             self._settled, self.settled_at = seen.counts.settled, now
         yield from self._letters(seen)
         yield from self._hours(seen)

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from lmstream.abilities import Checkable, Describable, Ending, Positions, Retained
+from lmstream.abilities import Checkable, Describable
 from lmstream.aws.asking import PASSING
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
 from lmstream.delivery import Settled
 from lmstream.errors import LmstreamError
 from lmstream.hosts.container.memory import trimmed
 from lmstream.hosts.container.signals import heard
+from lmstream.hosts.container.watching import watching
 from lmstream.interfaces import Source
 from lmstream.observability.dead_letter_log import LoggingDeadLetterSink
 from lmstream.observability.readings import Readings
@@ -24,9 +25,6 @@ from lmstream.runtime import Progress
 OFF: Final = "off"
 LAST: Final = 4.0
 """Seconds beyond the grace to commit, close and leave the group: 25 + 4 is below the 30 of a kill."""
-_AGAIN: Final = 3600.0  # seconds between two looks at the retention of the topics
-_STILL: Final = 10.0  # seconds between two looks whether partitions are read
-_SOON: Final = 60.0  # seconds to the next look when one failed
 _log: Final = logging.getLogger("lmstream.run")
 
 
@@ -65,19 +63,25 @@ async def serve(
     readings = Readings(runtime)
     if observer is not None:
         observer.readings = readings
+    runtime.on_close = lambda: _say_what_is_left(readings, say)
     loop = asyncio.get_running_loop()
     parent = multiprocessing.parent_process()
     if parent is not None:  # of a worker: without its parent nobody would ever stop it
         loop.add_reader(parent.sentinel, _orphaned, loop, parent.sentinel, runtime.stop)
     try:
         with heard(runtime.stop, config.runtime.grace + LAST, say):
-            async with watched(config, readings, worker), trimmed(runtime.pipeline):
+            async with served(config, readings, worker), watching(readings), trimmed(runtime.pipeline):
                 with observer or contextlib.nullcontext():
                     return await runtime.run()
     except LmstreamError as e:
         if broken is not None:
             broken(runtime.progress(), e)
         raise
+
+
+def _say_what_is_left(readings: Readings, say: Callable[[str], None]) -> None:
+    if left := readings.last_words():
+        say(left)
 
 
 def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[], None]) -> None:
@@ -112,7 +116,7 @@ async def _passing(
 
 
 @contextlib.asynccontextmanager
-async def watched(config: Config, readings: Readings, worker: int) -> AsyncIterator[None]:
+async def served(config: Config, readings: Readings, worker: int) -> AsyncIterator[None]:
     """Serve the endpoints while the run goes on; `worker` counts from 1, 0 is the only process. Raises ConfigError."""
     address = config.endpoints.address
     if address == OFF or (not address and config.finite):
@@ -121,58 +125,8 @@ async def watched(config: Config, readings: Readings, worker: int) -> AsyncItera
     from lmstream.observability.endpoints import USUAL, Endpoints, parsed  # noqa: PLC0415 - an extra
 
     host, port = parsed(address or USUAL)
-    asking = [asyncio.create_task(ask(readings)) for ask in (_ask_retention, _ask_ends)]
-    try:
-        async with Endpoints(
-            readings, f"{host}:{port + max(0, worker - 1) if port else 0}", needed=bool(address)
-        ) as at:
-            if at.url:
-                level = logging.INFO if address else logging.DEBUG
-                _log.log(level, "endpoints are at %s: /healthz /readyz /metrics /statusz", at.url)
-            yield
-    finally:
-        for each in asking:
-            each.cancel()
-        await asyncio.wait(asking)
-
-
-async def _ask_ends(readings: Readings) -> None:
-    """Keep where partitions end while they are not read: a client learns it with what it fetches."""
-    if not isinstance(readings.runtime.source, Ending):
-        return
-    still = False
-    while True:
-        await asyncio.sleep(_STILL)
-        before, still = still, readings.standing_still
-        if before and still:
-            try:
-                async with asyncio.timeout(30):
-                    await look_at_ends(readings)
-            except Exception as e:  # noqa: BLE001 - as below
-                _log.debug("the end offsets of the partitions are not available: %s: %s", type(e).__name__, e)
-
-
-async def look_at_ends(readings: Readings) -> None:
-    """Ask once. Raises what the source raises."""
-    source = readings.runtime.source
-    standings = source.standings() if isinstance(source, Positions) else {}
-    known = {tp: max(each.end or 0, each.next or 0, readings.ends.get(tp, 0)) for tp, each in standings.items()}
-    if known and isinstance(source, Ending):
-        readings.ends = {**await source.ends(known)}
-
-
-async def _ask_retention(readings: Readings) -> None:
-    """Keep what the topics' retention is; without it there is no time to data loss, and nothing else is missing."""
-    source = readings.runtime.source
-    if not isinstance(source, Retained):
-        return
-    while True:
-        wait = _SOON
-        try:
-            async with asyncio.timeout(30):
-                found = await source.retentions()
-            readings.retention_ms = {topic: int(1000 * seconds) for topic, seconds in found.items() if seconds}
-            wait = _AGAIN
-        except Exception as e:  # noqa: BLE001 - whatever a client raises: the run itself says what is wrong with Kafka
-            _log.debug("the retention of the topics is not available: %s: %s", type(e).__name__, e)
-        await asyncio.sleep(wait)
+    async with Endpoints(readings, f"{host}:{port + max(0, worker - 1) if port else 0}", needed=bool(address)) as at:
+        if at.url:
+            level = logging.INFO if address else logging.DEBUG
+            _log.log(level, "endpoints are at %s: /healthz /readyz /metrics /statusz", at.url)
+        yield

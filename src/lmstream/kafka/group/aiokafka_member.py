@@ -95,11 +95,8 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
         if owned is self.owned and not self._revoking:  # else never handed out: the new owner reads them again
             self._held.extend(taken)
 
-    def _handed_out(self, last: Mapping[TopicPartition, Record]) -> None:
-        super()._handed_out(last)
+    def _passed(self, last: Mapping[TopicPartition, Record]) -> Mapping[TopicPartition, int]:
         self._handed.update({tp: record.offset + 1 for tp, record in last.items()})
-
-    def _passed(self) -> Mapping[TopicPartition, int]:
         # Of a call that is under way, or of what is held, the client's position says nothing yet.
         if self._consumer is None or self._held or self._call is not None or self._revoking:
             return {}

@@ -67,7 +67,6 @@ class Member(ABC):
         self._paused: frozenset[TopicPartition] = frozenset()
         self._revoking: frozenset[TopicPartition] = frozenset()
         self._committed: dict[TopicPartition, int] = {}
-        self._read: dict[TopicPartition, int] = {}  # newest timestamp handed out
 
     # --- what each client does in its own way --------------------------------------------------------------------
 
@@ -130,8 +129,7 @@ class Member(ABC):
             await self._fill(room)
         records, passed = self._take(room)
         last = {record.tp: record for record in records}
-        self._handed_out(last)
-        passed |= self._passed()
+        passed |= self._passed(last)
         owned = self.owned
         epochs = {tp: owned[tp] for tp in last.keys() | passed.keys()}
         return Batch(records, epochs, passed=passed, cramped=self._cramped)
@@ -148,7 +146,7 @@ class Member(ABC):
 
     def standings(self) -> Mapping[TopicPartition, Standing]:
         """Where the group stands in each partition that is ours, as far as the client knows without asking."""
-        return {tp: Standing(self._committed.get(tp), self._end_of(tp), self._read.get(tp)) for tp in self.owned}
+        return {tp: Standing(self._committed.get(tp), self._end_of(tp)) for tp in self.owned}
 
     def pause(self, partitions: Collection[TopicPartition], /) -> None:
         """Read nothing of these, and of no others less than usual, until the next call."""
@@ -235,11 +233,9 @@ class Member(ABC):
             taken.append(held.popleft())
         return taken, {}
 
-    def _handed_out(self, last: Mapping[TopicPartition, Record]) -> None:
-        self._read.update({tp: record.timestamp for tp, record in last.items()})
-
-    def _passed(self) -> Mapping[TopicPartition, int]:
-        """Where the client stands behind what was handed out: only offsets without a record lie between."""
+    def _passed(self, last: Mapping[TopicPartition, Record]) -> Mapping[TopicPartition, int]:  # noqa: ARG002 - of others
+        """Where the client stands behind what was handed out, `last` just now: only offsets without a record lie
+        between."""
         return {}
 
     @contextlib.contextmanager
@@ -296,7 +292,6 @@ class Member(ABC):
         self.owned = {**self.owned, **dict.fromkeys(partitions, next_epoch())}
         stay = self.owned.keys() - set(partitions)
         self._committed = {tp: n for tp, n in self._committed.items() if tp in stay}
-        self._read = {tp: n for tp, n in self._read.items() if tp in stay}
         self.joined = True
         self._source.health.rebalances += 1
 
