@@ -215,6 +215,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     """A key of errors.REASONS: of the whole record, or of the first rejected point."""
     code: str = ""
     detail: str = ""
+    points: Annotated[int, Meta(ge=0)] = 0
+    """Data points that were counted in the record; 0 when it was refused as a whole before."""
     rejected: tuple[tuple[int, str], ...] = ()
     """(ordinal, reason) of the points that made no row; empty when the whole record was refused."""
     parts: tuple[tuple[str, str], ...] = ()

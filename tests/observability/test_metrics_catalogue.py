@@ -4,7 +4,7 @@ import msgspec
 
 from lmstream.abilities import Health
 from lmstream.cli.ending import sentence
-from lmstream.delivery import Counts, Snapshot
+from lmstream.delivery import Counts, Snapshot, Sums
 from lmstream.observability.metrics_catalogue import CATALOGUE, total, values
 from lmstream.runtime import Progress, RunSnapshot
 
@@ -44,6 +44,9 @@ def test_the_last_line_says_every_counter_that_it_should_in_this_order():
     progress = Progress(
         records=9,
         rows=1234,
+        rows_in_flight=5,
+        rows_dead=6,
+        sums=Sums(records=9, understood=4, empty=5, points=1260, rows=1245, skipped=7, rejected=8),
         dead_letters=1,
         tombstones=2,
         undecodable=3,
@@ -61,9 +64,13 @@ def test_the_last_line_says_every_counter_that_it_should_in_this_order():
         "done in 2.0 s (617 rows/s): 9 records, 1,234 rows delivered, 1 dead letters, 2 tombstones, 3 records "
         "undecodable, 4 parts undecodable, 5 records empty, 6 records without a row (all points skipped), skipped 7 "
         "value.nan, rejected 8 value.two, noted 9 part.nan, fields that OTLP metrics do not define: $.a, 10 packs sent "
-        "again"
+        "again, 6 rows refused by the sink, in dead letters, 5 rows in flight; "
+        "records: 9 = 4 understood + 5 empty + 0 tombstones + 0 undecodable; "
+        "points of understood records: 1,260 = 1,245 rows + 7 skipped + 8 rejected"
     )
-    assert sentence(Progress()) == "done in 0.0 s (0 rows/s): 0 records, 0 rows delivered, 0 dead letters"
+    assert sentence(Progress()).startswith(
+        "done in 0.0 s (0 rows/s): 0 records, 0 rows delivered, 0 dead letters, 0 rows in flight; records: 0 = "
+    )
 
 
 def test_progress_has_what_the_last_line_and_machines_read():

@@ -10,7 +10,9 @@ import pytest
 
 from lmstream import Engine, Record, Settings
 from lmstream.dead_letters.form import encode
+from lmstream.delivery import Sums
 from lmstream.errors import ConfigError, DecodeError, SourceError
+from lmstream.interfaces import PARTS
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
 from lmstream.verification import Checker, Expected, expectation, log_entries, verify
@@ -230,3 +232,34 @@ def test_each_record_and_each_point_is_in_exactly_one_term_of_a_sum():
 def test_ordinals_that_contradict_each_other_are_refused(odd):
     with pytest.raises(ValueError, match="absent twice, or rejected and not absent"):
         Expected(topic="t", partition=0, offset=0, timestamp=1, bundle_id="b", points=2, **odd)
+
+
+def test_each_record_is_in_one_place_of_the_sum_and_a_dead_letter_is_one_record():
+    common = {"topic": "t", "partition": 0, "timestamp": 5}
+    made = Checker()
+    made.expect(Expected(**common, offset=0, bundle_id="a", points=4, absent=(0, 1, 2), rejected=(0, 1)))
+    made.expect(Expected(**common, offset=1, bundle_id="b", points=0, parts=("$.x",)))
+    made.expect(Expected(**common, offset=2, bundle_id="c", points=0))
+    made.expect(Expected(**common, offset=3, bundle_id="d", points=0, poison="decode.json"))
+    made.expect(Expected(**common, offset=4, bundle_id="e", points=0, tombstone=True))
+    made.found(b'{"rowId":"a:3"}')
+    letter = DeadLetter(topic="t", partition=0, offset=0)
+    made.dead(msgspec.structs.replace(letter, rejected=((0, "value.two"), (1, "value.two"))), "a")
+    made.dead(msgspec.structs.replace(letter, parts=(("$.x", "decode.type"),)), "b")
+    made.dead(letter, "d")
+    report = made.report()
+    assert report.sums == Sums(
+        records=5, understood=1, empty=1, tombstones=1, undecodable=2, points=4, rows=1, skipped=1, rejected=2
+    )
+    assert report.sums.right
+    assert (report.ok, report.total.dead_letters, report.total.letters) == (True, 3, 4)
+    assert "dead_letters=3 letters_missing=0" in report.verdict
+
+
+def test_more_parts_than_a_letter_names_make_the_record_undecodable_as_in_a_run():
+    part = b'{"name":"x","gauge":{"dataPoints":5}}'
+    good = b'{"name":"m","gauge":{"dataPoints":[{"timeUnixNano":"1715263558360000000","asInt":1}]}}'
+    for count, poison in ((PARTS, ""), (PARTS + 1, "decode.type")):
+        value = b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[%b]}]}]}' % b",".join([good, *[part] * count])
+        entry = expectation(Engine(Settings(org_id="acme")), Record(topic="t", partition=0, offset=0, value=value), "")
+        assert (entry.poison, entry.points) == (poison, 0 if poison else 1)

@@ -13,6 +13,7 @@ from lmstream.cli.flags import EngineFlags, Json
 from lmstream.cli.letters import NOTHING, Letters, Which
 from lmstream.cli.refusals import refusals
 from lmstream.cli.run import NO_SINK, SinkFlags, execute
+from lmstream.dead_letters.counting import LetterCounts
 from lmstream.dead_letters.filters import Filters
 from lmstream.dead_letters.replay import Rehearsal, rehearse, remove_all
 from lmstream.dead_letters.replay import replay as again
@@ -94,23 +95,24 @@ def stats(
     as_json: Json = False,
     which: Which = NOTHING,
 ) -> int:
-    """Count dead letters by partition and reason.
+    """Count dead letters by partition and reason, and in all by record and by point, as a run and `verify` do.
 
     Parameters
     ----------
     as_json
         Print one JSON object.
     """
-    counted = asyncio.run(_count(which.store(letters), which.filters))
+    counted, total = asyncio.run(_count(which.store(letters), which.filters))
     lines = [
         {"topic": topic, "partition": partition, "reason": reason, **tally}
         for (topic, partition, reason), tally in sorted(counted.items())
     ]
     if as_json:
-        terminal.print_json({"letters": sum(line["letters"] for line in lines), "groups": lines})
+        terminal.print_json({"letters": total.dead_letters, **msgspec.to_builtins(total), "groups": lines})
     else:
         heads = ("topic", "partition", "reason", "letters", "points", "parts", "bytes", "oldest", "newest")
         terminal.table(heads, [[line[name] for name in heads] for line in lines])
+        print(terminal.cell(total.sentence, limit=1000))
     return 0
 
 
@@ -207,14 +209,17 @@ async def _first(store: DeadLetterStore, filters: Filters, limit: int) -> tuple[
     return taken, False
 
 
-async def _count(store: DeadLetterStore, filters: Filters) -> dict[tuple[str, int, str], dict[str, Any]]:
-    fits = filters.compiled()
+async def _count(
+    store: DeadLetterStore, filters: Filters
+) -> tuple[dict[tuple[str, int, str], dict[str, Any]], LetterCounts]:
+    fits, total = filters.compiled(), LetterCounts()
     counted: dict[tuple[str, int, str], dict[str, Any]] = {}
     async with reading(store) as found:
         async for each in found:
             if not fits(each):
                 continue
             letter, time = each.letter, _text(each.time)
+            total.add(letter)
             empty: dict[str, Any] = {"letters": 0, "points": 0, "parts": 0, "bytes": 0, "oldest": time, "newest": time}
             tally = counted.setdefault((letter.topic, letter.partition, letter.reason), empty)
             tally["letters"] += 1
@@ -222,7 +227,7 @@ async def _count(store: DeadLetterStore, filters: Filters) -> dict[tuple[str, in
             tally["parts"] += len(letter.parts)
             tally["bytes"] += len(letter.value or b"")
             tally["oldest"], tally["newest"] = min(tally["oldest"], time), max(tally["newest"], time)
-    return counted
+    return counted, total
 
 
 def _line(found: Found) -> dict[str, Any]:

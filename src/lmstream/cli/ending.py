@@ -26,8 +26,10 @@ def sentence(summary: Summary, how: str = "done in") -> str:
         names = terminal.clean(", ".join(summary.unknown), limit=1_000)
         parts.append(f"fields that OTLP metrics do not define: {names}")
     parts += _said(summary, of_sink=True)
+    parts += [f"{summary.rows_dead:,} rows refused by the sink, in dead letters"] if summary.rows_dead else []
+    parts.append(f"{summary.rows_in_flight:,} rows in flight")
     rate = summary.rows / summary.duration if summary.duration else 0.0
-    return f"{how} {summary.duration:.1f} s ({rate:,.0f} rows/s): " + ", ".join(parts)
+    return f"{how} {summary.duration:.1f} s ({rate:,.0f} rows/s): " + "; ".join([", ".join(parts), *summary.sums.lines])
 
 
 def _said(summary: Summary, *, of_sink: bool) -> Iterator[str]:

@@ -38,7 +38,7 @@ def show(report: Report) -> None:
             print(f"{kind}: {terminal.clean(name)}")
         if count > len(names) > 0:
             print(f"{kind}: and {count - len(names):,} more")
-    for line in report.sums:
+    for line in report.sums.lines:
         print(line)
     print(report.verdict)
     if not report.ok:

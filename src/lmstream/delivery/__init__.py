@@ -8,5 +8,16 @@ from lmstream.delivery.process_batch import process
 from lmstream.delivery.retry import DeliveryPolicy
 from lmstream.delivery.rolling import RollPolicy
 from lmstream.delivery.snapshot import Snapshot
+from lmstream.delivery.sums import Sums
 
-__all__ = ["BreakerPolicy", "Counts", "DeliveryPolicy", "Pipeline", "RollPolicy", "Settled", "Snapshot", "process"]
+__all__ = [
+    "BreakerPolicy",
+    "Counts",
+    "DeliveryPolicy",
+    "Pipeline",
+    "RollPolicy",
+    "Settled",
+    "Snapshot",
+    "Sums",
+    "process",
+]

@@ -4,13 +4,14 @@ from typing import Any, Final
 
 from msgspec import Struct, field, structs
 
+from lmstream.delivery.sums import Sums
+
 _TOPICS: Final = 1_000  # topics that are counted by name; more come from no configuration, only from folders of letters
 
 
 class Counts(Struct, kw_only=True):
     """What was done since the start. At all times: records = tombstones + delivered + dead_letters + given_back +
-    in flight, rows = accepted + rows_dead + rows_given_back + rows in flight, and records = understood + empty +
-    undecodable + killers + valueless + unjudged.
+    in flight, rows = accepted + rows_dead + rows_given_back + rows in flight, and the two sums are right.
     """
 
     records: int = 0
@@ -42,6 +43,8 @@ class Counts(Struct, kw_only=True):
     """Records with a durable dead letter; its rows that were good were accepted too."""
     given_back: int = 0
     """Records transformed and left pending by a deadline: the host's source brings them again."""
+    points: int = 0
+    """Data points in understood records; of a replay those that it judges."""
     rows: int = 0
     accepted: int = 0
     """Rows that the sink accepted."""
@@ -64,6 +67,26 @@ class Counts(Struct, kw_only=True):
     """Packs sent again, once for each time."""
     unknown_outcomes: int = 0
     """Packs of requests with an unknown outcome: each may have landed and will be sent again."""
+
+    @property
+    def sums(self) -> Sums:
+        """Where each record and each data point went, of those that were judged."""
+        return Sums(
+            records=self.records - self.unjudged,
+            understood=self.understood,
+            empty=self.empty,
+            tombstones=self.valueless,
+            undecodable=self.undecodable + self.killers,
+            points=self.points,
+            rows=self.rows,
+            skipped=sum(self.skipped.values()) - self.skipped.get("record.tombstone", 0),
+            rejected=sum(self.rejected.values()),
+        )
+
+    @property
+    def rows_in_flight(self) -> int:
+        """Rows made, and neither accepted nor in a durable dead letter."""
+        return self.rows - self.accepted - self.rows_dead - self.rows_given_back
 
     @property
     def settled(self) -> int:

@@ -58,6 +58,7 @@ def letter(each: InFlightRecord, largest: int) -> DeadLetter:
         reason=reason,
         code=REASONS[reason].code,
         detail=cut(detail, DETAIL),
+        points=each.points,
         rejected=rejected,
         parts=parts,
         names=record.names if record.only else each.names,

@@ -64,6 +64,7 @@ class InFlightRecord:
         "overhead",
         "parts",
         "payload",
+        "points",
         "record",
         "refused",
         "rejected",
@@ -83,6 +84,7 @@ class InFlightRecord:
         self.lines: int = 0  # bytes of encoded lines
         self.hours: Sequence[Hour] = ()  # with partitions of its rows
         self.overhead: int = OVERHEAD
+        self.points: int = 0  # data points that were counted in it
         self.remaining: int = 0  # rows without a final verdict
         self.refused: int = 0  # rows that wait for the dead letter
         self.rejected: tuple[tuple[int, str], ...] = ()
@@ -129,6 +131,11 @@ class InFlight:
         each.lines = size
         c = self.counts
         c.rows += out.rows
+        each.points = out.points
+        if each.record.only is None and not each.record.below:
+            c.points += out.points
+        else:  # a replay judges some of them
+            c.points += out.rows + sum(out.skipped.values()) + len(out.rejected)
         add(c.skipped, out.skipped)
         add(c.noted, out.noted)
         if out.rejected or out.parts:
@@ -195,8 +202,8 @@ class InFlight:
         c = self.counts
         return (
             c.records == c.settled + c.given_back + len(self.records) - waiting
-            and c.records == c.understood + c.empty + c.undecodable + c.killers + c.valueless + c.unjudged
-            and c.rows == c.accepted + c.rows_dead + c.rows_given_back + self.rows
+            and c.sums.right
+            and c.rows_in_flight == self.rows
         )
 
     def _without_row(self, topic: str, out: FanOut) -> None:

@@ -155,11 +155,13 @@ def status(readings: Readings) -> dict[str, Any]:
         "assignment": [_partition(each) for each in readings.partitions()],
         "in_flight": {
             "records": seen.in_flight,
+            "rows": seen.counts.rows_in_flight,
             "bytes": seen.in_flight_bytes,
             "budget_bytes": seen.budget,
         },
         "counts": {metric.status: value for metric, value in values(seen.counts, run) if metric.status}
         | {"unknown_members": list(seen.unknown)},
+        "sums": msgspec.to_builtins(seen.counts.sums),
         "sink": {
             "concurrency": seen.concurrency,
             "requests": dict(seen.counts.requests),

@@ -5,7 +5,7 @@ from typing import Any, Final, Self
 
 from msgspec import Struct, field
 
-from lmstream.delivery import Counts
+from lmstream.delivery import Counts, Sums
 from lmstream.model import Failure
 from lmstream.runtime.snapshot import RunSnapshot
 
@@ -26,11 +26,17 @@ class Progress(Struct, kw_only=True):
     parts_undecodable: int = 0
     """Parts of bundles in which points could not be counted."""
     rows: int = 0
-    """Rows the sink accepted."""
+    """Rows that were delivered: the sink accepted them."""
+    rows_in_flight: int = 0
+    """Rows that were made, and are neither delivered nor in a durable dead letter."""
+    rows_dead: int = 0
+    """Rows that the sink refused for good, in a durable dead letter."""
     bytes: int = 0
     """Bytes of packs delivered."""
     dead_letters: int = 0
     tombstones: int = 0
+    sums: Sums = Sums()
+    """Where each record and each data point went. `rows` are those made: delivered, in flight or refused for good."""
     skipped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
@@ -67,6 +73,8 @@ class Progress(Struct, kw_only=True):
         return cls(
             **same,
             rows=counts.accepted,
+            rows_in_flight=counts.rows_in_flight,
+            sums=counts.sums,
             unknown=list(pipeline.unknown),
             unacked=pipeline.in_flight,
             in_flight_bytes=pipeline.in_flight_bytes,

@@ -89,7 +89,8 @@ class Checker:
         elif record.tombstone:
             tally.tombstones += 1
         elif not record.points:
-            tally.empty += 1
+            tally.undecodable += bool(record.parts)
+            tally.empty += not record.parts
         else:
             tally.understood += 1
             tally.points += record.points
@@ -172,8 +173,10 @@ class Checker:
             if self._open[bundle]:
                 self._judge_open(bundle, tally, reached)
                 continue
+            seen = 0
             for ordinal in range(max(self._points[bundle], 1)):
                 flags = self._flags[start + ordinal]
+                seen |= flags
                 tally.changed += bool(flags & _CHANGED)
                 tally.misplaced += bool(flags & _MISPLACED)
                 tally.older_contract += bool(flags & _OLDER)
@@ -186,6 +189,7 @@ class Checker:
                 elif verdict == "letters_missing":
                     self._sample(missing, self._name(bundle, ordinal))
             self._judge_parts(bundle, tally, missing, letters_checked=letters_checked)
+            tally.dead_letters += bool(seen & _DEAD) or any(self._parts.get(bundle, {}).values())
         total = Tally(**{f: sum(getattr(t, f) for t in tallies.values()) for f in Tally.__struct_fields__})
         strange = self._judge_strangers(total, ranged=ranged, oldest=oldest)
         total.in_flight += self._ahead
@@ -203,6 +207,7 @@ class Checker:
                 or total.letters_missing
             ),
             total=total,
+            sums=total.sums,
             partitions={f"{t}/{p}": tallies[n] for n, (t, p) in enumerate(self._places)},
             lost=lost,
             phantom=(self._phantoms + strange)[:SAMPLES],

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from lmstream.engine import Engine, bundle_id
 from lmstream.errors import DecodeError, SourceError
+from lmstream.interfaces import PARTS
 from lmstream.model import Record
 from lmstream.storage.line_files import lines_of
 from lmstream.verification.landed import digest, path_digest, row_id
@@ -74,6 +75,8 @@ def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
         out = engine.fan_out(record)
     except DecodeError as e:
         return msgspec.structs.replace(whole, poison=e.reason)
+    if len(out.parts) > PARTS:  # as a run does: its letter is of the whole record
+        return msgspec.structs.replace(whole, poison=out.parts[0].reason)
     rows = {
         int(row_id(line)[1]): DIGEST.pack(digest(line), placed)
         for group, placed in ((group, path_digest(group.path)) for group in out.groups)

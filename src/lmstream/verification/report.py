@@ -4,31 +4,26 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from lmstream.delivery import Sums
+
 SAMPLES: Final = 20
 """Rows named in a report, of each kind."""
 
 
 class Tally(Struct, kw_only=True, rename="camel"):
-    """Counts of rows, of one partition or of all."""
+    """Counts of rows, of one partition or of all. The first nine are those of Sums."""
 
     bundles: int = 0
-    """Records: the sum of the four that follow."""
+    """Records."""
     understood: int = 0
-    """Bundles with data points."""
     empty: int = 0
-    """Bundles without any."""
     tombstones: int = 0
-    """Records without a value."""
     undecodable: int = 0
-    """Records that are no bundle."""
     points: int = 0
-    """Data points of understood records: the sum of the three that follow."""
     expected: int = 0
     """Rows."""
     skipped: int = 0
-    """Points that make no row on purpose."""
     rejected: int = 0
-    """Points that are wrong; a dead letter must name them."""
     landed: int = 0
     """Expected rows that landed at least once."""
     lost: int = 0
@@ -54,9 +49,17 @@ class Tally(Struct, kw_only=True, rename="camel"):
     """Expected rows that did not land and are in a dead letter."""
     in_error_prefix: int = 0
     """Expected rows that did not land and are in the sink's error prefix."""
+    dead_letters: int = 0
+    """Records with a dead letter, as a run and `dlq stats` count them."""
     letters: int = 0
     """Bad records, bad points and parts without countable points that a dead letter names, as it must."""
     letters_missing: int = 0
+
+    @property
+    def sums(self) -> Sums:
+        """Where each record and each data point went."""
+        same = {name: getattr(self, name) for name in Sums.__struct_fields__ if name not in {"records", "rows"}}
+        return Sums(records=self.bundles, rows=self.expected, **same)
 
 
 class Report(Struct, kw_only=True, rename="camel"):
@@ -66,6 +69,8 @@ class Report(Struct, kw_only=True, rename="camel"):
     v: int = 1
     ok: bool
     total: Tally
+    sums: Sums
+    """Of the records that are judged."""
     partitions: dict[str, Tally]
     lost: list[str] = field(default_factory=list)
     """The first SAMPLES lost rows, as `topic/partition/offset:ordinal rowId`."""
@@ -83,17 +88,6 @@ class Report(Struct, kw_only=True, rename="camel"):
     """Landed lines without a row id."""
 
     @property
-    def sums(self) -> tuple[str, str]:
-        """Where each record and each data point went, in two lines."""
-        t = self.total
-        records = f"{t.understood:,} understood + {t.empty:,} empty + {t.tombstones:,} tombstones"
-        points = f"{t.expected:,} rows + {t.skipped:,} skipped + {t.rejected:,} rejected"
-        return (
-            f"records: {t.bundles:,} = {records} + {t.undecodable:,} undecodable",
-            f"points of understood records: {t.points:,} = {points}",
-        )
-
-    @property
     def verdict(self) -> str:
         """The one line that says it all."""
         t = self.total
@@ -102,11 +96,11 @@ class Report(Struct, kw_only=True, rename="camel"):
             word = "not settled"
         elif self.ok:
             word = "ids only (bytes and paths not compared)" if self.ids_only else "verified"
-        some = ("older_contract", "buffered", "in_flight", "not_read", "outside")
+        some = ("dead_lettered", "older_contract", "buffered", "in_flight", "not_read", "outside")
         more = "".join(f" {name}={count}" for name in some if (count := getattr(t, name)))
         return (
             f"{word}: lost={t.lost} phantom={t.phantom} changed={t.changed} misplaced={t.misplaced} "
-            f"duplicate={t.duplicate} dead_lettered={t.dead_lettered} error_prefix={t.in_error_prefix} "
-            f"letters={t.letters} letters_missing={t.letters_missing} "
+            f"duplicate={t.duplicate} error_prefix={t.in_error_prefix} "
+            f"dead_letters={t.dead_letters} letters_missing={t.letters_missing} "
             f"landed={t.landed} expected={t.expected} bundles={t.bundles}{more}"
         )

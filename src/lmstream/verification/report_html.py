@@ -17,10 +17,10 @@ _FIELDS: Final = (
     ("misplaced", "misplaced"),
     ("phantom", "phantom"),
     ("duplicate", "duplicate"),
-    ("dead_lettered", "dead-lettered"),
+    ("dead_lettered", "rows in dead letters"),
     ("in_error_prefix", "error prefix"),
-    ("letters", "letters"),
-    ("letters_missing", "letters missing"),
+    ("dead_letters", "dead letters"),
+    ("letters_missing", "missing in dead letters"),
 )
 _BAD: Final = ("lost", "changed", "misplaced", "phantom", "in_error_prefix", "letters_missing")
 
@@ -33,7 +33,12 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
     if good:
         word = "Nothing is lost, by ids only" if report.ids_only else "Nothing is lost"
         word = word if report.settled else "Not settled"
-    bad = f", {total.letters:,} bad records, parts and points are in dead letters" if report.letters_checked else ""
+    bad = (
+        f", {total.dead_letters:,} records are in dead letters ({total.undecodable:,} undecodable, with"
+        f" {total.rejected:,} points rejected)"
+        if report.letters_checked
+        else ""
+    )
     sentence = (
         f"{total.landed:,} of {total.expected:,} expected rows landed{bad}"
         if good
@@ -70,7 +75,7 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
         )
         if count
     )
-    letters += "".join(f"<li>{line[0].upper()}{line[1:]}.</li>" for line in report.sums)
+    letters += "".join(f"<li>{line[0].upper()}{line[1:]}.</li>" for line in report.sums.lines)
     at = at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     style = Path(__file__).with_name("report.css").read_text("utf-8")
     return f"""<!doctype html>
