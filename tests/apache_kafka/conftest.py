@@ -65,6 +65,18 @@ def say(request):
     return lambda text: SAID.append(f"{request.node.name}: {text}")
 
 
+# aiokafka (0.14, client.py, bootstrap) does not wait for the end of the connection that it began with, and does not
+# close it where the start is cancelled: on a busy machine the test's loop ends before the socket does.
+LEFT = r"ignore:Exception ignored in. (<socket\.socket|<function _SelectorTransport\.__del__|<ssl\.SSLSocket):"
+LEFT_OPEN = pytest.mark.filterwarnings(LEFT + "pytest.PytestUnraisableExceptionWarning")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "apache_kafka" in item.path.parts:
+            item.add_marker(LEFT_OPEN)
+
+
 def pytest_configure(config):
     """Fetch the broker once, before several processes want it (`--numprocesses`), each with a broker of its own."""
     if getattr(config.option, "numprocesses", None) and not os.environ.get("LMSTREAM_TEST_BOOTSTRAP"):

@@ -1,5 +1,6 @@
 """Odd bundles: sound ones, damaged in every way that senders are known for, in JSON and in protobuf."""
 
+import copy
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,6 +28,11 @@ SNAKE = {
 }
 Tree = dict[str, Any]
 Damage = Callable[[Tree, random.Random], None]
+
+
+def odd_value(rng: random.Random) -> Any:
+    """One of them, as a copy: what one damage puts in, the next may change."""
+    return copy.deepcopy(rng.choice(ODD_VALUES))
 
 
 def objects(tree: Any) -> Iterator[Tree]:
@@ -69,18 +75,18 @@ def a_wrong_value_anywhere(tree: Tree, rng: random.Random) -> None:
     spot = of([one for one in objects(tree) if one], rng)
     if spot:
         key = rng.choice(list(spot))
-        spot[key] = rng.choice(ODD_VALUES)
+        spot[key] = odd_value(rng)
 
 
 def a_wrong_element_anywhere(tree: Tree, rng: random.Random) -> None:
     lists = [inner for one in objects(tree) for inner in one.values() if isinstance(inner, list)]
     if lists:
         chosen = rng.choice(lists)
-        chosen.insert(rng.randint(0, len(chosen)), rng.choice(ODD_VALUES))
+        chosen.insert(rng.randint(0, len(chosen)), odd_value(rng))
 
 
 def an_unknown_member_anywhere(tree: Tree, rng: random.Random) -> None:
-    rng.choice(list(objects(tree)))[rng.choice(UNKNOWN_NAMES)] = rng.choice(ODD_VALUES)
+    rng.choice(list(objects(tree)))[rng.choice(UNKNOWN_NAMES)] = odd_value(rng)
 
 
 def another_name_anywhere(tree: Tree, rng: random.Random) -> None:
@@ -121,16 +127,16 @@ def an_odd_part(tree: Tree, rng: random.Random) -> None:
     name = rng.choice(
         ["sum", "min", "max", "zeroThreshold", "startTimeUnixNano", "exemplars", "quantileValues", "flags"]
     )
-    point[name] = rng.choice(ODD_VALUES)
+    point[name] = odd_value(rng)
 
 
 def odd_exemplars(tree: Tree, rng: random.Random) -> None:
     _, point = of(points(tree), rng) or ("", {})
     names = ("asInt", "asDouble", "traceId", "spanId", "timeUnixNano", "filteredAttributes")
     point["exemplars"] = [
-        {"asInt": "1"} | {name: rng.choice(ODD_VALUES) for name in names if rng.random() < 0.3}
+        {"asInt": "1"} | {name: odd_value(rng) for name in names if rng.random() < 0.3}
         if rng.random() < 0.8
-        else rng.choice(ODD_VALUES)
+        else odd_value(rng)
         for _ in range(rng.randint(1, 3))
     ]
 
@@ -138,7 +144,7 @@ def odd_exemplars(tree: Tree, rng: random.Random) -> None:
 def odd_quantiles(tree: Tree, rng: random.Random) -> None:
     _, point = of([p for p in points(tree) if p[0] == "summary"], rng) or ("", {})
     point["quantileValues"] = [
-        {name: rng.choice(ODD_VALUES) for name in ("quantile", "value") if rng.random() < 0.7} for _ in range(3)
+        {name: odd_value(rng) for name in ("quantile", "value") if rng.random() < 0.7} for _ in range(3)
     ]
 
 
@@ -178,7 +184,7 @@ def a_bad_head(tree: Tree, rng: random.Random) -> None:
         for name in ("isMonotonic", "aggregationTemporality")
     ]
     spot, name = rng.choice(spots)
-    spot[name] = rng.choice([*ODD_VALUES, "DELTA", 9])
+    spot[name] = copy.deepcopy(rng.choice([*ODD_VALUES, "DELTA", 9]))
 
 
 def attributes_past_a_limit(tree: Tree, rng: random.Random) -> None:

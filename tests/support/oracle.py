@@ -26,9 +26,9 @@ Where the text was silent, these were chosen:
  5. null is the default of a field, but no element of an array (proto3 JSON): there it is a wrong type. A JSON key said
     twice: the last one wins. `-0` without a point or exponent is judged as no test should need.
  6. Known fields that no row uses (description, schemaUrl, metadata, entity references, dropped counts) are not judged in
-    JSON, apart from UTF-8 and syntax; in protobuf their strings must be UTF-8, as google.protobuf wants it.
- 7. A lone surrogate (an escape of half a pair) in a field that is read is `decode.json`, wherever it is. Points under a
-    bad head and exemplars that are left out need not be read.
+    JSON, apart from UTF-8, syntax and lone surrogates; in protobuf their strings must be UTF-8, as google.protobuf wants it.
+ 7. A lone surrogate (an escape of half a pair) is `decode.json` wherever it is, in fields that no row uses too: it is no
+    text (RFC 8259, 8.2), and what follows it can be read in two ways.
  8. Unknown JSON may nest to 1,000 brackets; more is `limits.depth`.
  9. Integers outside int64 and doubles outside float64 in an attribute are wrong types; so is base64 that is none (both
     alphabets, padding optional) and hex that is none. A negative count, or a scale or offset outside int32, is

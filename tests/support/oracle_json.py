@@ -57,13 +57,22 @@ def loaded(payload: bytes) -> Any:
     if brackets(written) > MAX_BRACKETS:
         raise Refused("limits.depth")
     try:
-        return deep(
+        said = deep(
             lambda: json.loads(
                 written, parse_int=Number, parse_float=Number, parse_constant=no_constant, object_pairs_hook=in_order
             )
         )
     except ValueError:
         raise Refused("decode.json") from None
+    if half_pair(written):
+        raise Refused("decode.json")
+    return said
+
+
+def half_pair(written: str) -> bool:
+    """Whether a string says half of a surrogate pair by an escape: no text in UTF-8 is that (RFC 8259, 8.2)."""
+    escapes = re.sub(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..", "", re.sub(r"\\[^u]", " ", written))
+    return re.search(r"\\u[dD][89a-fA-F]", escapes) is not None
 
 
 def deep(call: Callable[[], Any]) -> Any:

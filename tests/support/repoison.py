@@ -140,6 +140,8 @@ FILES: dict[str, tuple[str, bytes]] = {
     "lone_surrogate_low.json": ("decode.json", gauge(more='"name":"\\udc00x"')),
     "lone_surrogate_attribute.json": ("decode.json", gauge(f'{{{TIME},"asInt":1,"attributes":{HALF_PAIR}}}')),
     "lone_surrogate_resource.json": ("decode.json", resource('[{"key":"\\ud800","value":{"stringValue":"x"}}]')),
+    "lone_surrogate_unused.json": ("decode.json", gauge(more='"name":"x","description":"\\ud83ey"')),
+    "lone_surrogate_unknown.json": ("decode.json", b'{"resourceMetrics":[{"later":{"\\udc00":1}}]}'),
     # UTF-8 that is none
     "utf8_name.json": ("decode.utf8", gauge().replace(b"CpuUsage", b"Cpu\xffUsage")),
     "utf8_unused.json": ("decode.utf8", gauge(more='"name":"x","description":"?"').replace(b"?", b"\xc3")),

@@ -39,7 +39,7 @@ async def probe_sasl(host: str, port: int, tls: Tls) -> None:
             try:
                 await _accepted(connection.send(MetadataRequest([])), place, mechanism)
             finally:
-                connection.close()
+                await connection.close()  # TLS ends with a word of the broker: a loop that ends before leaves a socket
     except UnsupportedSaslMechanismError as error:
         raise SourceError("source.sasl", f"{place} does not accept {mechanism}: {_words(error)}") from error
     except (SaslAuthenticationFailed, ValueError) as error:
