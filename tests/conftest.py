@@ -1,4 +1,6 @@
-"""Hypothesis profiles: `dev` is quick and the same every time; `ci` looks longer. LMSTREAM_HYPOTHESIS chooses."""
+"""Hypothesis profiles: `dev` is quick and the same every time, `ci` looks longer, `night` looks elsewhere each time.
+
+LMSTREAM_HYPOTHESIS chooses."""
 
 import os
 
@@ -8,6 +10,7 @@ settings.register_profile(
     "dev", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile(
-    "ci", max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "ci", max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("night", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("LMSTREAM_HYPOTHESIS", "dev"))
