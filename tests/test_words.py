@@ -4,7 +4,9 @@ Each entry has what to say instead. Names that stay for compatibility (JSON keys
 """
 
 import ast
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,14 @@ WORDS = {
     r"\bhold back\b|\bholds? our\b": "throttle",
 }
 PATTERNS = {re.compile(pattern, re.IGNORECASE): instead for pattern, instead in WORDS.items()}
+IN_CODE = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in WORDS
+    if re.search(
+        r"mend|none|ours|nobody|nowhere|round|continue|go\(es|tried|anew|over|redeliver|brings|good|burial", pattern
+    )
+]
+"""What docstrings and comments of the source keep clear of. The others mean something else there: each by itself."""
 ALLOWED = (
     # Names that stay: reasons, alarms and rules; the key of `--json`, and what it was called in Python one version ago.
     "given-up",
@@ -106,6 +116,31 @@ def test_messages_are_in_plain_english(source):
         f"{number}: {fault}"
         for number, text in literals(tree, helps=source.parent.name == "cli")
         for fault in said(text)
+    ]
+    assert faults == []
+
+
+def prose(text):
+    """Line number and text of each comment and docstring line."""
+    wanted = {
+        token.start[0]: token.string
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
+    }
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            wanted |= {number: lines[number - 1] for number in range(node.lineno, node.value.end_lineno + 1)}
+    return sorted(wanted.items())
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.relative_to(ROOT)))
+def test_docstrings_and_comments_use_the_words_of_the_field(source):
+    faults = [
+        f"{number}: {pattern.pattern}: say {WORDS[pattern.pattern]}"
+        for number, line in prose(source.read_text("utf-8"))
+        for pattern in IN_CODE
+        if pattern.search(line) and 'name="mend"' not in line
     ]
     assert faults == []
 

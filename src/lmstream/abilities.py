@@ -216,7 +216,7 @@ class Health(Struct, kw_only=True):
     state: State = "starting"
     """Only `running` is ready: a member of the group that polls."""
     recreations: dict[str, int] = field(default_factory=dict)
-    """Members given up, by cause, since the start."""
+    """Members replaced, by cause, since the start."""
     failed_starts: int = 0
     """New members that could not start."""
     rebalances: int = 0
@@ -224,11 +224,11 @@ class Health(Struct, kw_only=True):
     lost_by_retention: int = 0
     """Offsets that were gone from the topic before they were read."""
     topic_resets: int = 0
-    """Partitions whose end was found below what the group had read: the topic was made anew, or cut."""
+    """Partitions whose end was found below what the group had read: the topic was recreated, or cut."""
     headers_unread: int = 0
     """Records whose headers the client could not give."""
     unreadable: dict[TopicPartition, str] = field(default_factory=dict)
-    """Partitions of ours that are held, because what comes next in them arrives damaged: where, and what to do."""
+    """Assigned partitions that are held, because what comes next in them arrives damaged: where, and what to do."""
     throttled: int = 0
     """Answers that the brokers held back, by a quota, for a second or more."""
     missing: tuple[str, ...] = ()

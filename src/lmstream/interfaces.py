@@ -24,7 +24,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     base64: bool = False
     """Whether the service counts packs in base64."""
     uncut: bool = False
-    """Whether a request goes on after its caller gave up, as one does that writes in a thread: it is then waited for
+    """Whether a request continues after its caller gave up, as one does that writes in a thread: it is then waited for
     without a time limit, because a second one beside it would write the same lines again."""
     partitions: bool = False
     """Whether the service partitions rows itself, and takes only so many partitions at a time (DeliveryPolicy)."""
@@ -116,7 +116,7 @@ class Standing(NamedTuple):
     """Where the group stands in one partition."""
 
     next: int | None
-    """Offset of the oldest record that is not committed; None when nobody knows yet."""
+    """Offset of the oldest record that is not committed; None while it is unknown."""
     end: int | None
     """Offset that the next record of the partition will have; None before the first answer."""
 
@@ -125,7 +125,7 @@ class Source(Protocol):
     """Where records come from. What one may be able to do besides is in the protocols of lmstream.abilities."""
 
     on_revoke: Drain | None
-    """Set by the runtime; awaited before partitions are given up, so that what is in flight can be settled."""
+    """Set by the runtime; awaited before partitions are revoked, so that what is in flight can be settled."""
 
     async def poll(self, room: int, /) -> Batch:
         """Wait a little for records of at most about `room` bytes. With `room` 0 or less: no records, but stay in the

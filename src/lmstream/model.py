@@ -62,7 +62,7 @@ class Record(Struct, frozen=True, kw_only=True):
     held: int = 0
     """Bytes of the value when `value` is its gzip, as a dead letter holds a large one; else 0."""
     rows: bool = False
-    """`value` is no bundle but rows that were made before, a line each, which go as they are. Only what an operator
+    """`value` is not a bundle but rows that were made before, a line each, which go as they are. Only what an operator
     reads by hand may say so, never a message of a topic."""
     identity: Identity | None = None
     """What names it in row ids where its coordinates must not: a file's name says nothing of what it holds today."""
@@ -277,7 +277,7 @@ class Kind(StrEnum):
     """What a failure means for who retries."""
 
     RETRYABLE = "retryable"
-    """May succeed later: throttling, 5xx, timeouts, an outcome nobody knows."""
+    """May succeed later: throttling, 5xx, timeouts, an unknown outcome."""
     PERMANENT = "permanent"
     """The same lines will always fail: dead-letter them."""
     FATAL_CONFIG = "fatal-config"
@@ -289,7 +289,7 @@ class Failure(Struct, frozen=True):
 
     kind: Kind
     code: str
-    """The service's own error code, or a name of ours in snake_case."""
+    """The service's own error code, or lmstream's name for it in snake_case."""
     message: str = ""
     apart: bool = False
     """The request was refused as a whole for something in one of its packs: send them apart, and find which."""

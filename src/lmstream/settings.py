@@ -18,7 +18,7 @@ Positive = Annotated[int, Meta(ge=1)]
 
 
 def seconds_of(text: str) -> float | None:
-    """Read a duration such as 90s, 15m, 72h or 7d; None for a text that is none."""
+    """Read a duration such as 90s, 15m, 72h or 7d; None for a text that is not a duration."""
     found = _DURATION.fullmatch(text.strip())
     return float(found[1]) * TIMES[found[2].lower()] if found else None
 

@@ -90,7 +90,7 @@ def _seconds(request: Any) -> float:
 
 def _within(seconds: float, call: Callable[[], C], what: str) -> C:
     """Make a call that cannot be interrupted. One that takes too long is left to its thread, which ends with us: a
-    server that sends its headers byte by byte stays below the time-outs of the SDK."""
+    server that sends its headers byte by byte stays below the timeouts of the SDK."""
     done: Future[C] = Future()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Questions before a start: a service that is busy has answered, and is asked again before it is passed over."""
+"""Questions before a start: a service that is busy has answered, and is asked again before it is skipped."""
 
 import asyncio
 import errno

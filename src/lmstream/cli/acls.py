@@ -106,7 +106,7 @@ def undone(steps: list[tuple[str, list[Grant]]]) -> list[tuple[str, list[Grant]]
 async def _try_administrators(admin: Any, access: Access) -> None:
     """Make sure that this very certificate is an administrator's, while a mistake can still be taken back.
 
-    Once the cluster has an ACL, only who may alter it can go on, or undo anything. Raises ConfigError.
+    Once the cluster has an ACL, only who may alter it can continue, or undo anything. Raises ConfigError.
     """
     probe = f"lmstream-probe-{secrets.token_hex(4)}"
     grants = [Grant(each, "All", "topic", probe) for each in access.administrators]
@@ -125,7 +125,7 @@ async def _try_administrators(admin: Any, access: Access) -> None:
 
 
 async def _settle(admin: Any, grants: list[Grant], step: str, *, gone: bool) -> None:
-    """Go on only when the cluster tells of the step: the next one relies on it. Raises SourceError."""
+    """Continue only when the cluster shows the step: the next one relies on it. Raises SourceError."""
     for _ in range(20):
         there = await admin.grants()
         if all((each in there) != gone for each in grants):

@@ -1,4 +1,4 @@
-"""`lmstream skip`: let a consumer group pass over what it cannot read in one partition."""
+"""`lmstream skip`: let a consumer group skip what it cannot read in one partition."""
 
 import asyncio
 import re

@@ -183,7 +183,7 @@ class Progress:
     """A bar on a terminal, else a plain line every `every` seconds. `advance` is cheap enough to call per bundle."""
 
     def __init__(self, what: str, total: int | None = None, *, every: float = 5.0) -> None:
-        """Count `what`, a plural; `total` of them are expected, None when nobody knows."""
+        """Count `what`, a plural; `total` of them are expected, None when the total is unknown."""
         self._what, self._total, self._every = what, total, every
         self._done = 0
         self._began = self._said = time.monotonic()

@@ -58,7 +58,7 @@ def text_attributes(raw: bytes, at: int, tag: bytes) -> dict[str, str] | None:
 
 
 def _value(item: Any, level: int, empty: list[int]) -> Plain:
-    """The value of a KeyValue; one without, and with fields that nobody knows, counts as not understood."""
+    """The value of a KeyValue; one without a value and with unknown fields counts as not understood."""
     if not item.value:
         empty[0] += len(UnknownFieldSet(item)) > 0
         return None

@@ -163,7 +163,7 @@ def _in_units(name: str, seen: Any) -> str:
 
 
 def unknown(path: tuple[str, ...], known: Sequence[str], layers: Sequence[Layer]) -> ConfigError:
-    """Answer the error for a key that nobody knows, with the nearest known one."""
+    """Answer the error for an unknown key, with the nearest known one."""
     close = difflib.get_close_matches(path[-1], known, 1)
     hint = f"did you mean {'.'.join((*path[:-1], close[0]))}?" if close else f"known here: {', '.join(known) or 'none'}"
     return ConfigError("config.invalid", f"{'.'.join(path)} is not a setting{origin_of(path, layers)}; {hint}")

@@ -1,4 +1,4 @@
-"""Sources and sinks by name: a short one is a module of ours, a dotted one is anybody's."""
+"""Sources and sinks by name: a short name is a module of lmstream, a dotted one is any module."""
 
 import difflib
 import importlib
@@ -79,7 +79,7 @@ def part_of(what: str, table: Any, layers: Sequence[Layer]) -> Part:
 
 
 def wrong_format(name: str, layers: Sequence[Layer]) -> Sequence[LmstreamError]:
-    """What is wrong with the name of a format: it is `auto`, a codec of ours, or a module of anybody's."""
+    """What is wrong with the name of a format: it is `auto`, a codec of lmstream, or the dotted name of any module."""
     try:
         if name != AUTO:
             _module("format", name, layers)
@@ -89,7 +89,7 @@ def wrong_format(name: str, layers: Sequence[Layer]) -> Sequence[LmstreamError]:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, without the value: nobody knows what it was meant to be, so it may be a secret."""
+    """What a value is, without the value: what it was meant to be is unknown, so it may be a secret."""
     if isinstance(value, bool | int | float):
         return seen_as(value)
     if isinstance(value, str):
@@ -103,7 +103,7 @@ def _untyped(what: str, layers: Sequence[Layer]) -> Part:
 
 
 def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
-    """Load the module of a part or format: a short name is one of ours, a dotted one is anybody's."""
+    """Load the module of a part or format: a short name is a module of lmstream, a dotted one is any module."""
     path, package, needs = _NAMED.get(what, ((what, "type"), PARTS.get(what, ""), ("Settings", "make")))
     ours, key = known(what), ".".join(path)
     if "." not in name and name not in ours:
@@ -135,7 +135,7 @@ def extra_missing(error: BaseException | None, what: str) -> ConfigError | None:
 
 
 def known(what: str) -> list[str]:
-    """Names of ours that a part, or a `format`, can have."""
+    """Names of lmstream that a part, or a `format`, can have."""
     if what == "format":
         return [AUTO, *FORMATS]
     package = importlib.import_module(PARTS[what])

@@ -37,7 +37,7 @@ class Filters:
         return self != Filters()
 
     def compiled(self) -> Callable[[Found], bool]:
-        """Answer the filter. ConfigError for texts that are none."""
+        """Answer the filter. Raises ConfigError for a text that is not a filter."""
         spans = [_span(text) for text in self.offset]
         since, until = moment("--since", self.since), moment("--until", self.until)
 

@@ -60,7 +60,7 @@ def begins(head: bytes) -> bool:
 
 
 def read(line: bytes) -> Returned | None:
-    """Read a line; None for one that is none, such as a bundle."""
+    """Read a line; None for another line, such as a bundle."""
     if line.lstrip()[:1] != b"{" or not all(mark in line for mark in _MARKS):
         return None
     try:

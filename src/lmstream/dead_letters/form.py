@@ -20,7 +20,7 @@ _decode: Final = msgspec.json.Decoder(DeadLetter).decode
 
 
 class NotALetterError(ValueError):
-    """A line is no dead letter; says why."""
+    """A line is not a dead letter; says why."""
 
 
 def decode(line: bytes) -> DeadLetter:
@@ -55,7 +55,7 @@ def name_of(letter: DeadLetter) -> str:
 
 
 def other_name_of(letter: DeadLetter) -> str:
-    """Its name when another record has the first one: a topic was made anew, or other files were read."""
+    """Its name when another record has the first one: a topic was recreated, or other files were read."""
     times = b"" if letter.identity is None else b"\0%d" % letter.identity.offset
     digest = blake2b(b"%d\0%b%b" % (letter.timestamp, letter.value or b"", times), digest_size=8).hexdigest()
     return f"{int(letter.offset)}-{digest}.json"

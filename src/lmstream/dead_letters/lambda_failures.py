@@ -53,7 +53,7 @@ def begins(head: bytes) -> bool:
 
 
 def read(data: bytes) -> Document | None:
-    """Read a document; None for bytes that are none, such as a bundle."""
+    """Read a document; None for other bytes, such as a bundle."""
     if data.lstrip()[:1] != b"{" or f'"{_BATCH}"'.encode() not in data or f'"{_CONTEXT}"'.encode() not in data:
         return None
     found = _json(data)

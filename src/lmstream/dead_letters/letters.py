@@ -39,7 +39,7 @@ class Letters:
     """Dead-letter sink of one folder: `<root>/<topic>/<partition>/<offset>.json`, each file one DeadLetter.
 
     The same record gives the same name, so that a letter written again replaces itself. Another record at the same
-    coordinates (a topic made anew, other input files) is never replaced: it gets its own name beside the first.
+    coordinates (a topic recreated, other input files) is never replaced: it gets its own name beside the first.
     The `files` source reads the folder back with the letters' own coordinates.
     """
 

@@ -32,7 +32,7 @@ class Settings(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields
 
     topic: str
     """Topic of the letters; it must exist. Delete by age, do not compact: another record at the same coordinates (a
-    topic made anew) would replace the first. It holds original bytes: keep it as private as the source's."""
+    topic recreated) would replace the first. It holds original bytes: keep it as private as the source's."""
     bootstrap: str = ""
     """Brokers as `host:port`, comma-separated; empty takes those of the source."""
     max_bytes: Annotated[int, Meta(ge=1024)] = 16 * MIB

@@ -42,7 +42,7 @@ class LetterSource:
     """Source of the letters that fit, as the records they are of. Nothing is committed anywhere."""
 
     def __init__(self, found: AsyncIterator[Found], take: Callable[[Found], bool]) -> None:
-        """`take` is asked for each letter; what it refuses is passed over."""
+        """`take` is asked for each letter; what it refuses is skipped."""
         self.on_revoke: Drain | None = None
         self._found, self._take = found, take
         self._ended = False

@@ -118,7 +118,7 @@ class ActivePartitions:
 
     def _add(self, to: Hour, metrics: Sequence[Named], now: float) -> None:
         to.used = now
-        if len(to.ids) > _IDS:  # metrics are made anew all the time
+        if len(to.ids) > _IDS:  # new metrics come all the time
             to.ids, to.held = set(), []
         before = len(to.keys)
         for metric in metrics:

@@ -30,7 +30,7 @@ class CircuitBreaker:
         self._window: deque[bool] = deque(maxlen=policy.records)
         self._refused = 0
         self.tripped: Failure | None = None
-        """Set once, and for good: after the cause is fixed, a new start is needed."""
+        """Set once, and permanently: after the cause is fixed, a new start is needed."""
 
     @property
     def share(self) -> float:

@@ -26,7 +26,7 @@ class ConcurrencyLimiter:
     def __init__(
         self, policy: DeliveryPolicy, clock: Clock, sleep: Sleep, random: Random, budget: MemoryBudget
     ) -> None:
-        """`budget` is told of each body, and says whether there is memory for one more."""
+        """`budget` counts each body, and says whether there is memory for one more."""
         self._policy, self._clock, self._sleep, self._random, self._budget = policy, clock, sleep, random, budget
         self._widest = policy.concurrency
         self._width = float(policy.concurrency)

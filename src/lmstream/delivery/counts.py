@@ -42,14 +42,14 @@ class Counts(Struct, kw_only=True):
     dead_letters: int = 0
     """Records with a durable dead letter; its rows that were good were accepted too."""
     given_back: int = 0
-    """Records transformed and left pending by a deadline: the host's source brings them again."""
+    """Records transformed and left pending by a deadline: the host's source redelivers them."""
     points: int = 0
     """Data points in understood records; of a replay those that it judges."""
     rows: int = 0
     accepted: int = 0
     """Rows that the sink accepted."""
     rows_dead: int = 0
-    """Rows that the sink refused for good, in a durable dead letter."""
+    """Rows that the sink refused permanently, in a durable dead letter."""
     rows_given_back: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)

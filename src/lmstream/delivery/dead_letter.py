@@ -87,7 +87,7 @@ def readable(headers: Headers) -> tuple[Headers, tuple[tuple[int, bytes], ...]]:
 def _bytes(name: str) -> bytes:
     try:
         return name.encode(errors="surrogateescape")
-    except UnicodeEncodeError:  # surrogates that stand for no byte: from no source of ours
+    except UnicodeEncodeError:  # surrogates that stand for no byte: from no source of lmstream
         return name.encode(errors="surrogatepass")
 
 

@@ -86,9 +86,9 @@ class DeadLetterWriter:
 
 
 class DeadLetterQueues:
-    """Writes the letters of each partition in order, one write at a time, and tells of each that is durable.
+    """Writes the letters of each partition in order, one write at a time, and reports each that is durable.
 
-    A letter that cannot be written is tried again without end and holds only those of its own partition, whose commit
+    A letter that cannot be written is retried without end and holds only those of its own partition, whose commit
     it holds anyway.
     """
 

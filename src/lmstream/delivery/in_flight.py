@@ -28,7 +28,7 @@ Settled = Callable[[TopicPartition, int, int, Status], object]
 
 
 class Submission:
-    """What the records of one `Pipeline.submit` share: whom to tell of each, until when, and why some were given up."""
+    """What the records of one `Pipeline.submit` share: who hears of each, until when, and why some stay pending."""
 
     __slots__ = ("deadline", "failures", "settled")
 
@@ -36,17 +36,17 @@ class Submission:
         """`settled` is called for each record that may be acknowledged."""
         self.settled: Settled = settled
         self.deadline: float | None = deadline
-        """By the clock: no request begins that could end after it, and what fails is not tried again for ever. Only
+        """By the clock: no request begins that could end after it, and what fails is not retried for ever. Only
         hosts that are called have one."""
         self.failures: dict[str, Failure] = {}
-        """Behind records that were given up at the deadline, one of each code."""
+        """Why records were left pending at the deadline, one of each code."""
 
     def is_over(self, clock: Clock) -> bool:
         """Whether nothing more is to be begun."""
         return self.deadline is not None and clock() >= self.deadline
 
     def gave_up(self, failure: Failure) -> None:
-        """Note why some of the records are given up."""
+        """Note why some of the records are left pending."""
         self.failures.setdefault(failure.code, failure)
 
 
@@ -174,7 +174,7 @@ class InFlight:
             del self._by_tp[each.tp]
 
     def give_back(self, each: InFlightRecord) -> None:
-        """A transformed record stays pending for good: its source brings it again."""
+        """A transformed record stays pending permanently: its source redelivers it."""
         self.counts.given_back += 1
         self.counts.rows_given_back += each.remaining + each.refused
         self.drop(each)

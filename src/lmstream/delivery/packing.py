@@ -16,7 +16,7 @@ FRAME_BYTES: Final = 16
 def split(data: bytes, rows: int, max_rows: int, max_bytes: int) -> Iterator[tuple[bytes, int]]:
     """Cut whole lines into pieces of at most `max_rows` lines and `max_bytes` bytes, in order.
 
-    A single line over `max_bytes` is a piece of its own: what takes it must judge it, it is not ours to drop.
+    A single line over `max_bytes` is a piece of its own: what takes it must judge it, not this module.
     """
     if rows <= max_rows and len(data) <= max_bytes:
         if rows:

@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 A host hands over the records of one poll or one call with `submit`, and says whom to call for each that may be
-acknowledged. Everything else goes on in background tasks of one event loop:
+acknowledged. Everything else continues in background tasks of one event loop:
 
 1. *Queue.* `submit` makes an InFlightRecord of each record and puts it into the queue. Each carries its own
    acknowledgement, through the Submission that it came with: nobody has to find its owner again.
@@ -34,7 +34,7 @@ These hold at all times; drawn schedules in the tests try to break them:
 
 Hosts that poll have no deadline: they call `submit`, `tick` a few times a second, and `drain` before they give
 partitions up or end. Hosts that are called (Lambda) use `process_batch.process`: its Submission has a deadline, after
-which nothing is begun; what is then open is given back (`give_back`), and its source brings it again.
+which nothing is begun; what is then open is given back (`give_back`), and its source redelivers it.
 """
 
 from collections.abc import Iterable, KeysView
@@ -154,7 +154,7 @@ class Pipeline:
 
     def submit(self, batch: Batch, settled: Settled, deadline: float | None = None) -> Submission:
         """Take the records of one batch; `settled` is called for each that may be acknowledged. Transform and delivery
-        go on in the background, without a `deadline` (by the clock) until all of them are settled.
+        continue in the background, without a `deadline` (by the clock) until all of them are settled.
 
         Raises what went wrong unexpectedly before, and RuntimeError when it is closed.
         """
@@ -190,7 +190,7 @@ class Pipeline:
 
     async def drain(self, partitions: Iterable[TopicPartition] | None = None) -> None:
         """Flush, and wait until everything (or everything of some partitions) is settled. Bound it by asyncio.timeout;
-        when cut short, the work goes on and nothing is lost. Raises what went wrong unexpectedly.
+        when cut short, the work continues and nothing is lost. Raises what went wrong unexpectedly.
         """
         wanted = None if partitions is None else frozenset(partitions)
         while True:

@@ -11,7 +11,7 @@ from lmstream.model import NOT_TRIED, Outcome, Status, TopicPartition
 
 async def process(pipeline: Pipeline, batch: Batch, deadline: float | None = None) -> Outcome:
     """Deliver a batch; a status for each record, in order. Waits until all is settled or, by the pipeline's clock,
-    until `deadline`; what is then pending is not acknowledged, and the source brings it again.
+    until `deadline`; what is then pending is not acknowledged, and the source redelivers it.
 
     One batch at a time, and no other use of the pipeline meanwhile. Raises what went wrong unexpectedly: then nothing
     of the batch is acknowledged.

@@ -57,7 +57,7 @@ async def attempt_once(work: Awaitable[T], seconds: float | None) -> T | Failure
     except TimeoutError as e:
         return unknown_outcome(str(e) or f"no response within {seconds} s")
     except asyncio.CancelledError:
-        # Clients leak this when a connection dies under them. Only a cancellation of ours may end the attempts.
+        # Clients leak this when a connection dies under them. Only our own cancellation may end the attempts.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise

@@ -18,8 +18,8 @@ from lmstream.interfaces import Clock, Sink, Sleep
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 
 Verdict = Callable[[Pack, Failure | None], None]
-"""Called once for each pack, as soon as it is not tried again. None: delivered. A failure of kind permanent: refused
-for good. Any other: given up because of a deadline, and not delivered."""
+"""Called once for each pack, as soon as it is not retried. None: delivered. A failure of kind permanent: refused
+permanently. Any other: left pending because of a deadline, and not delivered."""
 
 THROTTLING: Final = frozenset(
     {
@@ -70,7 +70,7 @@ class Sender:
         self._limiter = ConcurrencyLimiter(policy, clock, sleep, random, budget or MemoryBudget())
         self.counts: Counts = counts or Counts()
         self.durations: LatencyHistogram = LatencyHistogram()
-        """Of requests, answered or given up."""
+        """Of requests, answered or ended by a deadline."""
         self.trouble: Failure | None = None
         """The last failure that is being retried; None as soon as a pack is delivered."""
         self.fatal: Failure | None = None
@@ -89,9 +89,9 @@ class Sender:
     async def deliver(self, packs: Sequence[Pack], on_verdict: Verdict, deadline: float | None = None) -> None:
         """Deliver packs, and tell the verdict on each.
 
-        Without a deadline a pack is tried until it is delivered or refused for good, or until this is cancelled. With a
+        Without a deadline a pack is tried until it is delivered or refused permanently, or this is cancelled. With a
         deadline (by `clock`), no request starts that could end after it, a fatal-config answer stops all attempts, and
-        what is then neither delivered nor refused is given up.
+        what is then neither delivered nor refused is left pending.
         """
         sizes = [len(request) for request in requests(packs, self._sink.limits)]
         call = _Delivery(list(packs), [NOT_TRIED] * len(packs), deadline, on_verdict)
@@ -147,7 +147,7 @@ class Sender:
                 call.verdicts[at] = answer
                 if answer is not None and answer.kind is not Kind.PERMANENT:
                     if answer.unsure and call.deadline is not None:
-                        continue  # the others go on, and tell whether it is this pack
+                        continue  # the others continue, and tell whether it is this pack
                     again.append(at)
                     if answer.kind is Kind.FATAL_CONFIG and not answer.unsure:
                         wait = self._policy.backoff_max
@@ -232,7 +232,7 @@ class Sender:
 
     def _note(self, failures: Sequence[Failure]) -> None:
         if failures and all(each.kind is Kind.PERMANENT and not each.unsure for each in failures):
-            self.trouble = None  # the sink answers; what it refuses for good is not retried
+            self.trouble = None  # the sink answers; what it refuses permanently is not retried
         for each in failures:
             if each.kind is not Kind.PERMANENT:
                 self.trouble = each

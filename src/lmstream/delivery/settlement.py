@@ -58,7 +58,7 @@ class Settlement:
         self._refuse(each)
 
     def judged(self, pack: Pack, failure: Failure | None) -> None:
-        """Take the last word on a pack: delivered, refused for good, or given up because its deadline is near."""
+        """Take the last word on a pack: delivered, refused permanently, or left pending near its deadline."""
         flight = self._flight
         if failure is not None and failure.kind is not Kind.PERMANENT:
             flight.records[pack.spans[0][0]].submission.gave_up(failure)
@@ -75,7 +75,7 @@ class Settlement:
                 self._complete(each)
 
     def give_back(self, each: InFlightRecord) -> None:
-        """Forget a record that is left pending: its source brings it again."""
+        """Forget a record that is left pending: its source redelivers it."""
         self._active.settled(each.hours, self._clock)
         self._flight.give_back(each)
 

@@ -15,7 +15,7 @@ from lmstream.model import Failure
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """What a pipeline holds and does just now. Counts and mappings are the pipeline's own and go on counting: copy what
+    """What a pipeline holds and does just now. Counts and mappings are the pipeline's own and keep counting: copy what
     is to be compared later."""
 
     counts: Counts
@@ -31,7 +31,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     fatal: Failure | None
     """Why nothing more is read until an operator acts: the sink's configuration, or too many refusals."""
     tripped: Failure | None
-    """Set for good when too many records are refused: nothing more is transformed, and no further record gets a dead
+    """Set permanently when too many records are refused: nothing more is transformed, and no further record gets a dead
     letter."""
     refusals: Mapping[str, tuple[float, bool]]
     """By who refuses, `engine` or `sink`: the share of the last records that it refused, and whether reading stopped
@@ -41,7 +41,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     concurrency: int
     """Requests that may be in flight at once just now."""
     request_durations: LatencyHistogram
-    """Of requests to the sink, answered or given up."""
+    """Of requests to the sink, answered or ended by a deadline."""
     letters_trouble: Failure | None
     """A failure of dead letters that are not durable yet."""
     letters_waiting: int

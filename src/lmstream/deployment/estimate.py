@@ -23,7 +23,7 @@ OVERHEAD: Final = 0.02  # seconds of an invocation beside its rows: requests to 
 SPARE: Final = 0.8  # of a quota: above it an ordinary burst passes it
 _FIXED: Final = ("MSK", "private CA", "interface endpoints", "NAT gateway")
 _KEPT: Final = ("MSK", "private CA")
-"""What `make destroy` leaves and goes on costing, beside what is stored."""
+"""What `make destroy` leaves and keeps costing, beside what is stored."""
 
 
 class Quota(Struct, frozen=True):

@@ -102,7 +102,7 @@ class Transform(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     a change of these makes another Pipe instead of failing."""
     delivery: Literal["at-once", "canary", "linear"] = "at-once"
     """How new code takes over from old: all calls; a tenth for 5 minutes first; or a tenth more each minute. CodeDeploy
-    goes back by itself when an alarm on errors or undelivered records rings meanwhile."""
+    goes back automatically when an alarm on errors or undelivered records rings meanwhile."""
     snap_start: bool = False
     """Start from a snapshot (SnapStart): shorter cold starts, for a price."""
     provisioned: Annotated[int, Meta(ge=0)] = 0
@@ -114,7 +114,7 @@ class Transform(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reserve: bool = True
     """Reserve as many concurrent executions as there are partitions. New accounts have 10 in all, and refuse it."""
     pollers: Annotated[int, Meta(ge=0, le=200)] = 0
-    """Provisioned pollers of a mapping at most; 0: the mapping scales by itself. They cost by the hour. Partial
+    """Provisioned pollers of a mapping at most; 0: the mapping scales automatically. They cost by the hour. Partial
     answers, retries and an on-failure destination are theirs alone; a mapping without them repeats the whole batch:
     docs.aws.amazon.com/lambda/latest/dg/kafka-scaling-modes.html."""
     minimum_pollers: Annotated[int, Meta(ge=1, le=200)] = 1

@@ -15,8 +15,10 @@ _REST: Final = [b""] * (PIECES - 1)
 
 
 def rows_again(value: bytes, path_of: Callable[[str, str, bytes], str], most: int) -> FanOut:
-    """The rows in these lines, byte for byte. Raises DecodeError for a line that is none, or over `most` bytes: whoever
-    could write into the error prefix could else put anything into the table."""
+    """The rows in these lines, byte for byte.
+
+    Raises DecodeError for a line that is not a row, or over `most` bytes: otherwise, whoever can write into the error
+    prefix could put anything into the table."""
     pieces: list[bytes] = []
     paths: list[tuple[str, int]] = []
     for number, line in enumerate(filter(None, map(bytes.strip, value.split(b"\n"))), 1):

@@ -136,7 +136,7 @@ class FanOut(Struct, eq=False, gc=False):
 
     def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
         """Lines in document order as (data, rows), each within both bounds. A single line over `max_bytes` comes by
-        itself; limits.row_bytes keeps that from happening with any sink of ours.
+        itself; limits.row_bytes keeps that from happening with any sink of lmstream.
         """
         out: list[tuple[bytes, int]] = []
         for start in range(0, self.rows, max_rows):

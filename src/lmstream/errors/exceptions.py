@@ -114,7 +114,7 @@ class SourceError(LmstreamError):
 
 
 class RestartError(SourceError):
-    """The process must be restarted: it cannot recover by itself. Nothing was lost."""
+    """The process must be restarted: it cannot recover without a restart. Nothing was lost."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits
 

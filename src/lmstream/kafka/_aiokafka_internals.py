@@ -47,7 +47,7 @@ def generation(consumer: AIOKafkaConsumer) -> int:
 def fence(consumer: AIOKafkaConsumer, expected: Callable[[], int]) -> None:
     """Refuse commits of a consumer that is no longer the member it was when its partitions were assigned.
 
-    aiokafka goes on with generation -1 and no member id once its membership is gone, and Kafka takes such a commit
+    aiokafka continues with generation -1 and no member id once its membership is gone, and Kafka takes such a commit
     for any group without members: an offset would go back. Looked at where the request is built, so that nothing can
     come between, and again at each of the client's own repetitions. `expected` answers the generation of the
     assignment that is committed for.

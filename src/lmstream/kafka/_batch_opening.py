@@ -70,7 +70,7 @@ class Opened:
                 if each.offset >= self._next:
                     yield record_of(tp, each, tuple(each.headers))
         except (ValueError, IndexError, KafkaError) as error:
-            # A header's key that is no UTF-8, or bytes that are no record. Its parser cannot go on after either.
+            # A header's key that is no UTF-8, or bytes that are no record. Its parser cannot continue after either.
             del batch
             self._pages, self._given, self._returned = None, 0, 0
             if raw.new:
@@ -134,7 +134,7 @@ class Opened:
 
 
 def record_of(tp: TopicPartition, message: Any, headers: tuple[tuple[str, bytes | None], ...]) -> Record:
-    """What aiokafka read as a record of ours: a message of its consumer, or one of its parser of batches."""
+    """What aiokafka read, as a record of lmstream: a message of its consumer, or one of its parser of batches."""
     return Record(
         topic=tp.topic,
         partition=tp.partition,

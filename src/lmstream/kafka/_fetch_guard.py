@@ -85,7 +85,7 @@ def guarded(data: bytes, asked: int, *, careful: bool = False) -> bytes:
 def _damaged(raw: Raw, asked: int, following: Raw | None) -> bytes:
     """Where a damaged batch ends is what the next one says, if that is whole, because its own word may be the damage.
 
-    Never before what was asked for: the client passes over what lies there.
+    Never before what was asked for: the client skips what lies there.
     """
     last = following.begin - 1 if following is not None and following.intact else raw.last
     return _carrier(raw, max(last, asked, raw.begin), _DAMAGED)

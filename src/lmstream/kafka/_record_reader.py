@@ -147,7 +147,7 @@ class RecordReader:
         return {tp for tp, trouble in self._troubles.items() if trouble.until > now}
 
     def forget(self, *partitions: TopicPartition) -> None:
-        """Drop what was not taken of these, or of all: they are given up, or begin anew."""
+        """Drop what was not taken of these, or of all: they are revoked, or begin anew."""
         for tp in partitions or {*self._lanes, *self._troubles}:
             self._lanes.pop(tp, None)
             self._troubles.pop(tp, None)
@@ -231,7 +231,7 @@ class RecordReader:
     # --- what is damaged -----------------------------------------------------------------------------------------
 
     def _bears(self, tp: TopicPartition, first: int, last: int, raw: bytes) -> bool:
-        """Note a batch that arrives damaged; whether it is to be passed over."""
+        """Note a batch that arrives damaged; whether it is to be skipped."""
         trouble = self._troubles.get(tp)
         if trouble is None or trouble.first != first:
             trouble = self._troubles[tp] = DamagedBatch(first, last, raw)
@@ -281,13 +281,13 @@ class RecordReader:
         return taken
 
     def _open(self, lane: _Lane) -> bool:
-        """Open a batch, or keep it closed for good; False while there is no room for it."""
+        """Open a batch, or keep it closed permanently; False while there is no room for it."""
         raw, tp = lane.raw, lane.tp
         held = sum(each.opened.held for each in self._lanes.values() if each.opened is not None)
         likely = min(raw.likely, self._limit)
         load, waited = self._load(), self._loop.time() - lane.since
         fits = held + likely <= _SPARE or load.held + held + likely <= load.budget
-        alone = not held and (not load.held or waited >= _LATER)  # however long that takes: it must go on
+        alone = not held and (not load.held or waited >= _LATER)  # however long that takes: it must continue
         if not fits and not alone:
             return False
         if likely > _SPARE and self._trim is not None:

@@ -223,7 +223,7 @@ def _client(settings: KafkaConnection, name: str) -> Any:
 def validity(pem: bytes) -> tuple[float, float]:
     """Answer from and until when (unix seconds) the first certificate of a PEM text is valid. ValueError for none.
 
-    The standard library says this of the other side's certificate only, and of ours not at all: RFC 5280, 4.1.
+    The standard library says this of the other side's certificate only, and not of our own: RFC 5280, 4.1.
     """
     begin, end = pem.find(_PEM[0]), pem.find(_PEM[1])
     if begin < 0 or end < begin:

@@ -177,7 +177,7 @@ async def stop(client: Client) -> None:
     """Stop a consumer or producer whatever state it is in. Never raises, and takes some seconds at most.
 
     In a task of its own: aiokafka's stop() may hang when its brokers are gone, and raises CancelledError, which would
-    pass for a cancellation of ours and skip whatever the caller has still to close.
+    pass for our own cancellation and skip whatever the caller has still to close.
     """
     task = asyncio.ensure_future(client.stop())
     await asyncio.wait({task}, timeout=_STOP)

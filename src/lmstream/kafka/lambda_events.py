@@ -1,4 +1,4 @@
-"""Events of Pipes and event source mappings to records: what is no record is told apart from what is no event of ours.
+"""Events of Pipes and event source mappings to records; a bad record is named apart from an event of another service.
 
 Shapes: docs.aws.amazon.com/eventbridge/latest/userguide/eb-pipes-msk.html (a bare list, partition as text or number)
 and docs.aws.amazon.com/lambda/latest/dg/with-msk.html (an object with lists by "topic-partition").
@@ -16,7 +16,7 @@ from lmstream.errors import REASONS, ConfigError
 from lmstream.model import DeadLetter, Record, TopicPartition
 
 FAULT: Final = "record.envelope"
-"""Reason of the letter of an entry that is no Kafka record."""
+"""Reason of the letter of an entry that is not a Kafka record."""
 _SOURCES: Final = ("aws:kafka", "SelfManagedKafka")
 _PARTITIONS: Final = range(2**31)
 _OFFSETS: Final = range(2**63)
@@ -30,7 +30,7 @@ _SHAPES: Final = (
 
 
 class Faulty(NamedTuple):
-    """An entry that is no Kafka record: its letter, and where it lay if that can be told."""
+    """An entry that is not a Kafka record: its letter, and where it lay if that can be told."""
 
     letter: DeadLetter
     tp: TopicPartition | None
@@ -46,7 +46,7 @@ class Event(NamedTuple):
 
 
 class _FaultError(Exception):
-    """Why an entry is no record."""
+    """Why an entry is not a record."""
 
 
 def parse(event: object) -> Event:

@@ -32,7 +32,7 @@ UNKNOWN: Final = (
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - as above
 )
 """A topic is not there, or not there any more."""
-# What librdkafka tells and mends by itself.
+# What librdkafka reports and recovers from without help.
 PASSING: Final = (
     KafkaError._PARTITION_EOF,  # noqa: SLF001 - the names of librdkafka's own codes begin like this
     KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - as above; it joins again
@@ -48,7 +48,7 @@ UNREADABLE: Final = (
     KafkaError._BAD_COMPRESSION,  # noqa: SLF001 - as above
     KafkaError._NOT_IMPLEMENTED,  # noqa: SLF001 - as above; a codec that it does not know
 )
-"""What librdkafka says of batches that it cannot open. It passes over some of them, so nothing behind them counts."""
+"""What librdkafka says of batches that it cannot open. It skips some of them, so nothing behind them counts."""
 
 
 class Passed(NamedTuple):
@@ -71,7 +71,7 @@ Taken = tuple[int, Record | Passed | Barred]
 
 
 def logger() -> logging.Logger:
-    """Logs what one client says, until it is given up and this is `disabled`: one that is left behind goes on
+    """Logs what one client says, until the client is replaced and this is `disabled`: one that is left behind continues
     connecting for a while, and what it says then is of no use to anybody.
     """
     made = logging.Logger(f"{log.name}.librdkafka")  # noqa: LOG001 - not shared: it is silenced alone
@@ -80,7 +80,7 @@ def logger() -> logging.Logger:
 
 
 def consumer_of(settings: Settings, tls: Tls, said: logging.Logger, **callbacks: Callable[..., None]) -> Consumer:
-    """Make the client, which connects by itself. Raises ConfigError for settings that librdkafka refuses."""
+    """Make the client, which connects in the background. Raises ConfigError for settings that librdkafka refuses."""
     with contextlib.ExitStack() as files:
         options: dict[str, Any] = {
             "client.id": "lmstream",
@@ -154,7 +154,7 @@ def placed_at(offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
 
 
 def lost_by(error: KafkaError, place: str) -> LostError | None:
-    """The end of a member by an error that came in place of a record; None when the client mends it by itself."""
+    """The end of a member by an error that came in place of a record; None when the client recovers from it."""
     if is_fatal(error):
         return fatal(error)
     if error.code() in DENIED:

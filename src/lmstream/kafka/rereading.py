@@ -20,7 +20,7 @@ write it."""
 class Rereading:
     """A place of dead letters that asks the topic for what is missing in one.
 
-    Raises what keeps it from that: the letter is then tried again, as one that cannot be written.
+    Raises what keeps it from that: the letter is then retried, as one that cannot be written.
     """
 
     def __init__(self, sink: DeadLetterSink, settings: Settings) -> None:

@@ -160,7 +160,7 @@ def provider_of(sasl: Sasl) -> Any:
             try:
                 return (await sasl.token())[0]
             except LmstreamError as error:
-                # What is no OSError or KafkaError would end the client's background task for good.
+                # What is no OSError or KafkaError would end the client's background task permanently.
                 raise ConnectionError(str(error)) from error
 
     return Provider()

@@ -91,8 +91,8 @@ class Settings(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields
     rebalance_timeout_ms: Milliseconds = 60_000
     """How long the group waits for us when it rebalances; the drain has to fit in."""
     drain_timeout_ms: Milliseconds = 55_000
-    """How long what is in flight may take before its partitions are given up regardless: rows may then come twice. The
-    runtime gives up by itself before that."""
+    """How long what is in flight may take before its partitions are revoked regardless: rows may then come twice. The
+    runtime stops waiting before that."""
     request_timeout_ms: Milliseconds = 90_000
     """Above the rebalance timeout: a JoinGroup is answered only at its end."""
     commit_timeout_ms: Milliseconds = 10_000
@@ -103,10 +103,10 @@ class Settings(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields
     """How long past the rebalance timeout a client may say nothing before it is replaced."""
     on_offset_lost: Literal["stop", "earliest"] = "stop"
     """What to do when the next offset is gone from the topic: end with an error that counts what is lost, or count it
-    and go on at the earliest there is."""
+    and continue at the earliest there is."""
     on_unreadable: Literal["stop", "skip"] = "stop"
     """What to do with a batch of records that arrives damaged each time it is read: hold its partition, while all
-    others go on, or write a dead letter that holds its bytes and go on behind it."""
+    others continue, or write a dead letter that holds its bytes and continue behind it."""
     restart_backoff_ms: Milliseconds = 1_000
     """Before the first new member; doubled for each further one, up to the next setting."""
     restart_backoff_max_ms: Milliseconds = 60_000

@@ -16,7 +16,7 @@ _MEMBERS: Final = (CommitFailedError, IllegalGenerationError, UnknownMemberIdErr
 
 
 class Skipped(Struct, frozen=True, kw_only=True):
-    """What a group passes over in one partition."""
+    """What a group skips in one partition."""
 
     group: str
     topic: str
@@ -24,7 +24,7 @@ class Skipped(Struct, frozen=True, kw_only=True):
     first: int
     """Where the group stood: its commit, or the beginning of the partition when it has none."""
     next: int
-    """Where it goes on."""
+    """Where it continues."""
     offsets: int
     """How many lie between."""
     committed: bool

@@ -41,7 +41,7 @@ class Tls:
     def __init__(self, settings: KafkaConnection, *, now: Callable[[], float] = time.time) -> None:
         """Read PEM files at once (ConfigError for bad ones); a secret is read by `load`. `now` is in unix seconds."""
         self.context: ssl.SSLContext | None = None
-        """The context, for good; None in plaintext, and before `load` when the certificate is in a secret."""
+        """The context, which stays; None in plaintext, and before `load` when the certificate is in a secret."""
         self.expiry: float | None = None
         """End of the client certificate in use, in unix seconds; None without one."""
         self.renewals = 0

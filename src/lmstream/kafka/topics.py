@@ -26,7 +26,7 @@ class Wanted:
     """The topics of the settings: names, and regular expressions (Python's) of whole names, which begin with ^."""
 
     def __init__(self, topics: Iterable[str]) -> None:
-        """Raises ConfigError for none at all, and for an expression that is none."""
+        """Raises ConfigError for none at all, and for a text that is not an expression."""
         given = list(topics)
         self.named: frozenset[str] = frozenset(each for each in given if not each.startswith(_PATTERN))
         self.patterns: dict[str, re.Pattern[str]] = {}
@@ -87,7 +87,7 @@ class TopicWatch:
     ) -> None:
         """`look` answers the wanted topics that are there, by a request when it is told so, else None where only a
         request could tell; `use` subscribes to topics. `keep`: whether what is away stays subscribed, because the
-        client gives its partitions up by itself, and takes them when it is back.
+        client releases its partitions, and takes them when it is back.
         """
         self._keep = keep
         self._source, self._look, self._use = source, look, use

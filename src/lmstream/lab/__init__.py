@@ -82,7 +82,7 @@ def __getattr__(name: str) -> Any:
         module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
     except ModuleNotFoundError as e:
         if (e.name or "").startswith("lmstream"):
-            raise  # a bug of ours, not a missing extra
+            raise  # a bug in the lab, not a missing extra
         from lmstream.config.plugins import extra_missing  # no part of a quick start
 
         absent = ConfigError("config.extra", f"{name} needs {e.name}: pip install 'lmstream[lab]'")

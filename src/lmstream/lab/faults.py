@@ -24,7 +24,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     fail_code: Literal["ServiceUnavailableException", "InternalFailure"] = "ServiceUnavailableException"
     """ErrorCode of the refused records: the service documents these two."""
     cut: Literal["", "before", "after"] = ""
-    """Reset the connection before the records are taken, or after: the second is the outcome nobody knows."""
+    """Reset the connection before the records are taken, or after: the second leaves the outcome unknown."""
     body: bytes | None = None
     """Answer 200 with these bytes, and take nothing."""
     drop: int = 0

@@ -38,7 +38,7 @@ class Counters(msgspec.Struct):
     """Lines written to the error prefix: one for each row, or for each record that could not be cut into rows."""
     error_objects: int = 0
     store_failures: int = 0
-    """Objects that the store did not take; their rows stay and are tried again."""
+    """Objects that the store did not take; their rows stay and are retried."""
 
 
 class _Buffer:
@@ -122,7 +122,7 @@ class DeliveryStream:
             buffer.data += b"\n"
         buffer.rows += 1
         self.held += len(row) + newline
-        # What the store did not take is tried again by the clock, not by every row that comes.
+        # What the store did not take is retried by the clock, not by every row that comes.
         if len(buffer.data) >= self.config.flush_bytes and buffer.failure is None:
             self._start((buffer,))
 

@@ -54,7 +54,7 @@ def document(event: Mapping[str, Any], invocations: int, error: str) -> bytes:
 
 
 def key(event: Mapping[str, Any]) -> str:
-    """Key of the object: its end tells nothing of what it holds."""
+    """Key of the object: its end does not say what it holds."""
     now, where = datetime.now(UTC), next(iter(event["records"]))
     return f"aws/lambda/{_MAPPING}/{where}/{now:%Y/%m/%d}/{now:%Y-%m-%dT%H.%M.%S}-{uuid.uuid4()}"
 

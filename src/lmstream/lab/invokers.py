@@ -36,7 +36,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     batch_size: int = 100
     maximum_batching_window: float = 0.0
     maximum_record_age: float = float("inf")
-    """Older records are given up, by their Kafka timestamp: by a mapping before they are sent at all; a Pipe's expire
+    """Older records are dropped, by their Kafka timestamp: by a mapping before they are sent at all; a Pipe's expire
     with the topic's retention, which is looked at after a failure."""
     maximum_retry_attempts: int = -1
     """Of a mapping; -1 is without end. A retry counts whether or not something was delivered by it: the page does not
@@ -162,7 +162,7 @@ class _Invoker(Part):
         return answer
 
     def _young(self, batch: Sequence[ConsumerRecord]) -> list[ConsumerRecord]:
-        """Those that are not too old; the others are given up."""
+        """Those that are not too old; the others are dropped."""
         limit = time.time() - self.policy.maximum_record_age
         kept = [record for record in batch if record.timestamp / 1000 >= limit]
         self._give_up([record for record in batch if record.timestamp / 1000 < limit])

@@ -23,7 +23,7 @@ class Flow:
 
     def __init__(self) -> None:
         self.delay: float = 0.0
-        """Seconds each read of up to 64 KiB waits before it goes on; the next read waits for it."""
+        """Seconds each read of up to 64 KiB waits before it continues; the next read waits for it."""
         self.rate: float = 0.0
         """Bytes a second of each connection; 0 is as fast as the other side takes them."""
         self.cut_after: int | None = None
@@ -35,7 +35,7 @@ class Flow:
 
     @property
     def blackhole(self) -> bool:
-        """Whether nothing is passed on and nobody is told: a dead peer, a dropped route. Bytes taken go on later."""
+        """Whether nothing is passed on and nobody is told: a dead peer, a dropped route. Bytes taken continue later."""
         return not self._open.is_set()
 
     @blackhole.setter
@@ -75,7 +75,7 @@ class Flow:
                 if self.rate:
                     await asyncio.sleep(len(piece) / self.rate)
         await self._open.wait()
-        # Not the end of the connection: a half-closed one may go on in the other direction. But TLS knows none.
+        # Not the end of the connection: a half-closed one may continue in the other direction. But TLS knows none.
         if writer not in ended and writer.can_write_eof():
             writer.write_eof()
 
@@ -215,7 +215,7 @@ class TcpFaults(Part):
     def half_close(self, side: Literal["client", "server"]) -> int:
         """Say FIN to one side of every live connection, and throw away what comes for it; return how many.
 
-        The other direction goes on, as when a peer has ended its half and forgot the rest. TLS knows no such thing: its
+        The other direction continues, as when a peer ended its half and forgot the rest. TLS knows no such thing: its
         connections stay as they are.
         """
         for connection in self._live.values():

@@ -1,1 +1,1 @@
-"""What an operator sees of a run that goes on: endpoints, metrics, logs, lag."""
+"""What an operator sees of a run in progress: endpoints, metrics, logs, lag."""

@@ -1,4 +1,4 @@
-"""Tells of dead letters in the log: which record, why; bounded, and never its bytes."""
+"""Report dead letters in the log: which record, why; bounded, and never its bytes."""
 
 import logging
 from collections.abc import Sequence

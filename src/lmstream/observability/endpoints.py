@@ -41,7 +41,7 @@ class Endpoints:
     """`async with Endpoints(readings, address): ...`; answers as long as the event loop does."""
 
     def __init__(self, readings: Readings, address: str, *, needed: bool = True) -> None:
-        """Raises ConfigError for an address that is none. Unless `needed`, a port that is taken is only said."""
+        """Raises ConfigError for a text that is not an address. Unless `needed`, a port that is taken is only said."""
         self._readings = readings
         self._host, self._port = parsed(address)
         self._needed = needed

@@ -40,7 +40,7 @@ class _Catalogue(Collector):
 
 
 def render(readings: Readings) -> bytes:
-    """All metrics as text. Bounded: labels are partitions, reasons of ours and kinds of outcome."""
+    """All metrics as text. Bounded: labels are partitions, lmstream's reasons and kinds of outcome."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Catalogue(readings))
     return generate_latest(registry)

@@ -17,7 +17,7 @@ from lmstream.runtime import RunSnapshot, Runtime, sink_error
 
 MINUTE: Final = 60.0
 MOMENT: Final = 5.0  # seconds that nothing may settle before brokers are asked how much time is left
-TICKS: Final = 30.0  # seconds after which a loop that did not come round is dead
+TICKS: Final = 30.0  # seconds after which a loop that did not run is dead
 
 
 class Sample(NamedTuple):
@@ -66,7 +66,7 @@ class Readings:
     # What the endpoints ask
 
     def alive(self) -> tuple[bool, str]:
-        """Whether the loop comes round, whatever Kafka does."""
+        """Whether the loop still runs, whatever Kafka does."""
         run = self.runtime.snapshot()
         if run.state == "starting":
             return True, "starting"

@@ -1,4 +1,4 @@
-"""Partitions while they are ours: what is taken of them, committed, and settled before they are given up."""
+"""Partitions while they are ours: what is taken of them, committed, and settled before they are revoked."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ class Assignments:
         self.commits = 0
         self.commit_failures = 0
         self.stale = 0
-        """Records dropped because their partition had been given up when they came."""
+        """Records dropped because their partition had been revoked when they came."""
 
     @property
     def room(self) -> int:
@@ -89,8 +89,9 @@ class Assignments:
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
         """Settle and commit what is in flight of these partitions, then give them up. The source awaits this."""
-        # A source that lost its place may be back in a new epoch before the old one is settled: that one is not ours to
-        # drop. Of a partition with no record yet the epoch is not known, so nothing of it is taken until this returns.
+        # A source that lost its place may be back in a new epoch before the old one is settled: that one is not
+        # to be dropped. The epoch of a partition with no record yet is not known: nothing of it is taken until this
+        # returns.
         epochs = {tp: self.ledger.epoch(tp) for tp in partitions}
         gone = {tp: math.inf if epoch is None else epoch for tp, epoch in epochs.items()}
         self._revoking |= gone

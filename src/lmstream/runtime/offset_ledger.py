@@ -13,7 +13,7 @@ done:
 * `committed`: the position that the source has taken. `committable` offers what is beyond.
 
 An assignment has an *epoch*, a number that grows each time the partition comes to this member. A record that is settled
-after its partition was given up has the old epoch: it is counted (`late`) and changes nothing, because the next owner
+after its partition was revoked has the old epoch: it is counted (`late`) and changes nothing, because the next owner
 reads it again. So nobody has to find and stop what is in flight when a partition goes away.
 
 Who calls whom: `Assignments` is the only caller of `assign`, `opened`, `passed`, `refuse`, `revoke`, `committable` and
@@ -73,7 +73,7 @@ class OffsetLedger:
         """Offsets refused because they were read under an assignment that had ended."""
 
     def assign(self, tp: TopicPartition, epoch: int) -> bool:
-        """Take a partition; False when that epoch (or a later one) was already given up. Idempotent."""
+        """Take a partition; False when that epoch (or a later one) was already revoked. Idempotent."""
         part = self._owned.get(tp)
         if part is not None and part.epoch == epoch:
             return True
@@ -96,7 +96,7 @@ class OffsetLedger:
         return None if part is None else part.epoch
 
     def refuse(self, tp: TopicPartition, epoch: int) -> None:
-        """Note that a record of that epoch was dropped: what follows it in a later batch must not pass over the gap."""
+        """Note that a record of that epoch was dropped: what follows it in a later batch must not skip the gap."""
         if tp not in self._owned:
             self._last[tp] = max(epoch, self._last.get(tp, epoch))
 

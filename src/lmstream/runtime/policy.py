@@ -13,8 +13,8 @@ class RuntimePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     commit_timeout: Annotated[float, Meta(gt=0)] = 10.0
     """Seconds after which a commit has failed. The next one covers it."""
     drain_timeout: Annotated[float, Meta(ge=0)] = 45.0
-    """Seconds to settle what is in flight before partitions are given up. Must stay below the group's rebalance
-    timeout (60 s), or the group goes on without this member."""
+    """Seconds to settle what is in flight before partitions are revoked. Must stay below the group's rebalance
+    timeout (60 s), or the group continues without this member."""
     grace: Annotated[float, Meta(ge=0)] = 25.0
     """Seconds after `stop` to settle what is in flight: below the 30 s after which Fargate and Kubernetes kill."""
     close_timeout: Annotated[float, Meta(gt=0)] = 10.0

@@ -14,7 +14,7 @@ class Progress(Struct, kw_only=True):
     """Where a run stands. The last one is the summary, which `Runtime.run` returns."""
 
     records: int = 0
-    """Records taken up: understood, empty, undecodable, without a value, or passed over because they kill processes."""
+    """Records taken up: understood, empty, undecodable, without a value, or skipped because they kill processes."""
     understood: int = 0
     """Records that gave at least one data point."""
     empty: int = 0
@@ -30,29 +30,29 @@ class Progress(Struct, kw_only=True):
     rows_in_flight: int = 0
     """Rows that were made, and are neither delivered nor in a durable dead letter."""
     rows_dead: int = 0
-    """Rows that the sink refused for good, in a durable dead letter."""
+    """Rows that the sink refused permanently, in a durable dead letter."""
     bytes: int = 0
     """Bytes of packs delivered."""
     dead_letters: int = 0
     tombstones: int = 0
     sums: Sums = Sums()
-    """Where each record and each data point went. `rows` are those made: delivered, in flight or refused for good."""
+    """Where each record and each data point went. `rows` were made: delivered, in flight or refused permanently."""
     skipped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     """The first ten fields that OTLP metrics do not define, in parts that gave no data point."""
     unacked: int = 0
-    """Records read and not settled: the source brings them again after a restart."""
+    """Records read and not settled: the source redelivers them after a restart."""
     in_flight_bytes: int = 0
     retried_packs: int = 0
     unknown_outcomes: int = 0
     commits: int = 0
     commit_failures: int = 0
     late: int = 0
-    """Settlements that came after their partition was given up."""
+    """Settlements that came after their partition was revoked."""
     stale: int = 0
-    """Records dropped because their partition had been given up when they came."""
+    """Records dropped because their partition had been revoked when they came."""
     trouble: Failure | None = None
     """What is being retried just now, of the sink or the dead letters."""
     fatal: Failure | None = None

@@ -16,7 +16,7 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
     duration: float
     """Seconds since the start."""
     silent: float
-    """Seconds since the loop came round."""
+    """Seconds since the loop last ran."""
     still: float
     """Seconds that records are in flight of which none is settled."""
     reading: bool
@@ -24,7 +24,7 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
     commits: int
     commit_failures: int
     late: int
-    """Settlements that came after their partition was given up."""
+    """Settlements that came after their partition was revoked."""
     stale: int
-    """Records dropped because their partition had been given up when they came."""
+    """Records dropped because their partition had been revoked when they came."""
     pipeline: Snapshot

@@ -197,7 +197,7 @@ def judge(answer: object, packs: int) -> list[Failure | None]:
     for index, one in enumerate(answers):
         verdicts[index] = _verdict(one)
     if failed > sum(verdict is not None for verdict in verdicts):
-        # More failed than say so: nobody knows which, so none counts as delivered.
+        # More failed than entries say so: which ones is unknown, so none counts as delivered.
         lost = _unknown("FailedPutCount is higher than the errors named", 1)
         verdicts = [verdict or lost[0] for verdict in verdicts]
     return verdicts

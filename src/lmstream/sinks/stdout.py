@@ -58,7 +58,7 @@ class Stdout:
             return await asyncio.to_thread(self._write, packs)
 
     async def close(self) -> None:
-        """Flush. The stream stays open: it is not ours."""
+        """Flush. The stream stays open: the caller owns it."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 

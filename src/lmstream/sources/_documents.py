@@ -46,9 +46,9 @@ class Documents:
         self._position = 0  # inside a document: how far it was scanned
         self._depth = -1  # brackets open at that position; -1 between documents
         self._arrays = 0  # brackets open around documents
-        self._cut = False  # the document is over its bound: the rest of it is passed over
+        self._cut = False  # the document is over its bound: the rest of it is skipped
         self._more = False  # documents follow each other on one line
-        self._skipping = False  # the line is over its bound: the rest of it is passed over
+        self._skipping = False  # the line is over its bound: the rest of it is skipped
         self._whole = msgspec.json.Decoder(msgspec.Raw).decode
 
     def feed(self, piece: bytes, /) -> Iterator[bytes]:
@@ -75,7 +75,7 @@ class Documents:
         self._at = 0
 
     def _between(self, *, last: bool) -> tuple[bytes, bool]:
-        """(a document, if there was a whole one, whether to go on). False waits for more of the file."""
+        """(a document, if there was a whole one, whether to continue). False waits for more of the file."""
         data = self._data
         if self._skipping:
             end = data.find(b"\n", self._at)
@@ -154,7 +154,7 @@ class Documents:
         return text, True
 
     def _inside(self, *, last: bool) -> tuple[bytes, bool]:
-        """(the document, if it ended, whether to go on). Scans brackets; strings are passed over."""
+        """(the document, if it ended, whether to continue). Scans brackets; strings are skipped."""
         data = self._data
         while found := _STRUCTURE.match(data, self._position):
             token, stop = found[1], found.end()

@@ -11,7 +11,7 @@ class Cutter(Protocol):
     """Takes the bytes of a file as they come, gives its bundles.
 
     None is longer than its bound: a longer one is cut there, which the engine refuses for its size, and the rest of it
-    is passed over.
+    is skipped.
     """
 
     damage: str
@@ -29,7 +29,7 @@ class Frames:
         self.damage = ""
         self._bound = bound
         self._buffer = bytearray()
-        self._skip = 0  # bytes of an over-long frame still to pass over
+        self._skip = 0  # bytes of an over-long frame still to skip
 
     def feed(self, piece: bytes, /) -> Iterator[bytes]:
         if self.damage:  # framing cannot be found again: what is kept of the rest was kept

@@ -70,7 +70,7 @@ class Sniffing:
 def sniff(head: bytes, named: Named | None = None, *, complete: bool = True) -> Framing:
     """Find the framing of a file that begins with `head`, which is all of it if `complete`."""
     if _WIDE.match(head):
-        return "whole"  # text in no encoding of ours: one piece, and the engine says what it is
+        return "whole"  # text in an encoding that is not read: one piece, and the engine says what it is
     control = _CONTROL.search(head) is not None
     if _JSON.match(head) and not (control and head.startswith(b"\n")):
         return "text"

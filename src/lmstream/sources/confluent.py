@@ -23,7 +23,7 @@ __all__ = ["TRAITS", "Confluent", "Health", "Settings", "make"]
 
 
 class Confluent(Supervisor):
-    """Source of one consumer group. librdkafka mends most faults itself; a member it cannot mend is replaced."""
+    """Source of one consumer group. librdkafka recovers from most faults; else the member is replaced."""
 
     def __init__(self, settings: Settings) -> None:
         """Nothing connects before `start` or the first `poll`, but PEM files are read: ConfigError for bad ones."""

@@ -48,7 +48,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Files, folders (read recursively, sorted) and `-` for standard input. A file that is named is read whatever it is
     called; of a folder those that end in .json, .jsonl, .ndjson, .pb or .binpb, also with .gz or .zst, and no hidden
     ones. What Lambda writes of failed batches, and Firehose below an error prefix, is known by what it holds, for its
-    name tells nothing."""
+    name says nothing."""
     topic: str = ""
     """Topic of records that do not bring their own: in messages and for engine.org_by_topic, where it is each file's
     own name as it was given, unless set; and in row ids, where it is `files`, unless set."""
@@ -74,7 +74,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return [{"paths": listed, "share": (number, count)} for number in range(count)]
 
     def remark(self) -> str:
-        """What is passed over in folders, so that nobody takes a part for the whole."""
+        """What is skipped in folders, so that nobody takes a part for the whole."""
         passed = left_out(self.paths)
         return f"{passed}; a file that is named itself is read whatever its name" if passed else ""
 
@@ -92,7 +92,7 @@ class Files:
     rows as they were made.
 
     What is damaged inside a file (a truncated frame, a line past all bounds, broken gzip) becomes a record of the
-    damaged bytes, which the engine dead-letters; the other files go on. Files that could not be read to their end
+    damaged bytes, which the engine dead-letters; the other files continue. Files that could not be read to their end
     are named in one SourceError after everything else was handed out.
     """
 
@@ -118,7 +118,7 @@ class Files:
     async def poll(self, room: int, /) -> Batch:
         """Read the next records of at most about `room` bytes in a thread; at least one when there is any room."""
         if room <= 0 or self._ended:
-            await asyncio.sleep(0 if self._ended else 0.01)  # files are in no hurry: let what is in flight go on
+            await asyncio.sleep(0 if self._ended else 0.01)  # files are in no hurry: let what is in flight continue
             return Batch(records=(), end=self._ended)
         # A poll may be cancelled, a thread may not: what it took then is the answer to the next poll.
         self._taking = self._taking or asyncio.ensure_future(asyncio.to_thread(self._take, room))
@@ -244,7 +244,7 @@ def _topic_of(name: str) -> str:
 
 
 def left_out(paths: Sequence[str]) -> str:
-    """How many files of the folders among the paths are passed over for their names, and which endings they have. Empty
+    """How many files of the folders among the paths are skipped for their names, and which endings they have. Empty
     when there are none; hidden files are not counted."""
     endings: set[str] = set()
     count = 0
@@ -273,12 +273,12 @@ def _walk(root: Path, *, wanted: bool = True) -> Iterator[str]:
 
 
 def _is_document(path: Path) -> bool:
-    """Whether a file without a name of ours is one of Lambda's or Firehose's, which end in nothing that tells."""
+    """Whether a file is one of Lambda's or Firehose's failures: their names end in nothing that says so."""
     try:
         with path.open("rb") if path.is_file() else io.BytesIO() as file:
             inflating = Inflating()
             head = b"".join(inflating.feed(file.read(lambda_failures.HEAD)))
-    except (OSError, ConfigError):  # as any other file that is not ours; zstd without its library
+    except (OSError, ConfigError):  # as any other file that lmstream did not write; zstd without its library
         return False
     return lambda_failures.begins(head) or firehose_failures.begins(head)
 

@@ -38,7 +38,7 @@ class CrashJournal:
     store into that page: no call into the kernel, and yet it is there after SIGKILL. Whoever starts next finds pages
     without a living owner, and counts a death where one holds coordinates. Power cuts are not covered: no sync is made.
 
-    Coordinates are not unique: two clusters may have topics of one name, and a topic that was made anew has its offsets
+    Coordinates are not unique: two clusters may have topics of one name, and a topic that was recreated has its offsets
     again. So a death is counted for a record of one cluster and one timestamp; of a file, for what stood there.
     """
 
@@ -48,7 +48,7 @@ class CrashJournal:
         `cluster` tells the clusters apart whose records are transformed: any text that is the same at the next start.
 
         Raises ConfigError, also for a folder that is a link, or that another user owns or could write to: who plants
-        files there could have records passed over. Needs Linux or macOS, as all of lmstream does.
+        files there could have records skipped. Needs Linux or macOS, as all of lmstream does.
         """
         self._topic = ""
         self._cluster = blake2b(cluster.encode(errors="surrogateescape"), digest_size=_CLUSTER // 2).hexdigest()

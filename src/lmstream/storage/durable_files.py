@@ -21,7 +21,7 @@ _FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CL
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | getattr(os, "O_CLOEXEC", 0)
 
-# Somebody put a link or a file where a folder belongs, or the path template makes names no disk takes: no retry mends
+# Somebody put a link or a file where a folder belongs, or the path template makes names no disk takes: no retry fixes
 # that.
 _PLANTED: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG})
 

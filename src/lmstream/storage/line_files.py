@@ -20,7 +20,7 @@ def landed_files(root: Path, *, without: Iterable[Path] = ()) -> Iterator[Path]:
     for folder, folders, files in os.walk(root, onerror=fail):
         here = Path(folder)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() not in skip)
-        # A leading underscore hides a file from Athena and Hive too; folders such as _other are partitions of ours.
+        # A leading underscore hides a file from Athena and Hive too; folders such as _other are partitions of lmstream.
         # And what is no file (a pipe that somebody planted) would be read for ever.
         yield from (here / f for f in sorted(files) if not f.startswith((".", "_")) and (here / f).is_file())
 

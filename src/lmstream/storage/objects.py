@@ -117,7 +117,7 @@ class Prefix:
                 from botocore.config import Config
             except ImportError as e:
                 raise ConfigError("config.extra", "s3:// places need the extra [consumer]") from e
-            # Throttling (503 SlowDown) is tried again ten times, up to 20 s apart.
+            # Throttling (503 SlowDown) is retried ten times, up to 20 s apart.
             config = Config(max_pool_connections=2 * _AHEAD, retries={"mode": "standard", "max_attempts": 10})
             with self._explained():
                 # A session of its own: the module's keeps the credentials that it found first.

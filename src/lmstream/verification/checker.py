@@ -62,7 +62,7 @@ class Checker:
         self._offset.append(record.offset)
         self._start.append(start)
         self._points.append(record.points)
-        # A record that is no bundle has one place of its own, for the letter it is owed.
+        # A record that is not a bundle has one place of its own, for the letter it is owed.
         self._flags += bytes([_EXPECTED]) * record.points if record.points else bytes([_OWED if record.poison else 0])
         self._copies += bytes(max(record.points, 1))
         if record.parts:

@@ -34,7 +34,7 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     timestamp: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     bundle_id: str
     points: Annotated[int, Meta(ge=0, le=_POINTS)]
-    """Data points in the record; 0 when it is no bundle and must be dead-lettered as a whole."""
+    """Data points in the record; 0 when it is not a bundle and must be dead-lettered as a whole."""
     absent: tuple[Annotated[int, Meta(ge=0)], ...] = ()
     """Ordinals that make no row."""
     rejected: tuple[Annotated[int, Meta(ge=0)], ...] = ()
@@ -42,7 +42,7 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     parts: tuple[str, ...] = ()
     """Paths of parts in which points could not be counted: a dead letter must name each."""
     poison: str = ""
-    """Why the record is no bundle."""
+    """Why the record is not a bundle."""
     tombstone: bool = False
     """Whether the record has no value."""
     digests: bytes = b""

@@ -34,7 +34,7 @@ def connect(root: Path, errors: Path | None = None) -> Any:
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "allow_community_extensions": "false",
-            "python_enable_replacements": "false",  # a name in SQL is no variable of ours
+            "python_enable_replacements": "false",  # a name in SQL is not a Python variable
         },
     )
     plain: list[str] = []

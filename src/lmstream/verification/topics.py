@@ -1,4 +1,4 @@
-"""Say what must land of topics that go on: what the group has committed, and what came since."""
+"""Say what must land of live topics: what the group has committed, and what came since."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence

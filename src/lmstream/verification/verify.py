@@ -40,11 +40,11 @@ def verify(
 
     Without `dead_letters`, missing letters are not judged. `errors` is Firehose's error prefix, `errors` below `landed`
     by default. `source_ids` are the engine's setting of that name, several where it changed. With `ranged`, rows of
-    other records than the expected are passed over. Rows that are missing may be buffered until `settle` seconds after
+    other records than the expected are skipped. Rows that are missing may be buffered until `settle` seconds after
     the call: `wait` is called with what is left of them and new objects are read; with None, they are `buffered`.
     `say` gets what is left out; `watch` passes the landed objects through, for a progress bar.
 
-    Raises SourceError for what cannot be read, BoundError for what is too large, ConfigError for a place that is none.
+    Raises SourceError for what cannot be read, BoundError for what is too large, ConfigError for what is not a place.
     """
     until = time.monotonic() + settle
     rows = _place(landed)

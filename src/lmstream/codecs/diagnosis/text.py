@@ -40,7 +40,7 @@ _strings = msgspec.json.Decoder(str)
 
 
 def json(text: bytes) -> Found | None:
-    """What JSON is that is no bundle: another signal, a part of a bundle, several bundles, a bundle in a string."""
+    """What JSON is that is not a bundle: another signal, a part of a bundle, several bundles, a bundle in a string."""
     looks = {b"{": _object, b"[": _array, b'"': _string}
     look = looks.get(text[:1])
     return look(text) if look else None

@@ -28,7 +28,7 @@ _ALL_FIELDS: Final = 50_000
 """Fields that are looked at in search of a text: some 0.2 s."""
 _TAGS: Final = range(1, 1 << 29)
 _LENGTHS: Final = {1: 8, 5: 4}
-_LONGEST: Final = 70  # shift of a varint that is none
+_LONGEST: Final = 70  # shift that no valid varint has
 
 
 class Field(NamedTuple):

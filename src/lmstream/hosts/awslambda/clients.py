@@ -81,7 +81,7 @@ class Client:
         return partial(self._threads.call, name, None)
 
     def close(self) -> None:
-        """Close the client; a call that hangs is left to its time-out."""
+        """Close the client; a call that hangs is left to its timeout."""
         self._threads.close()
 
 

@@ -56,7 +56,7 @@ class InvocationTelemetry:
         self._unknown_told = False
 
     def invocation(self, numbers: Mapping[str, float], letters: Sequence[DeadLetter], request_id: str) -> None:
-        """Tell of one invocation that came to an answer, good or bad."""
+        """Report one invocation that came to an answer, good or bad."""
         cold, self._cold = self._cold, False
         numbers = {**numbers, "lmstream_cold_starts_total": int(cold)}
         for letter in letters[:NAMED]:

@@ -53,7 +53,7 @@ async def serve(
 
     `source` stands in for the configured one; `on_settled` is told of each record; `worker` is which of several, from
     1; `broken` gets the counts of a run that ends with an error, and the error, before it is raised; `say` gets a line
-    about what a start passes over, and of a stop.
+    about what a start skips, and of a stop.
     """
     await _check(config, say)
     # What is read by hand is told of at the end, and lies in a folder beside it.
@@ -85,7 +85,7 @@ def _say_what_is_left(readings: Readings, say: Callable[[str], None]) -> None:
 
 
 def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[], None]) -> None:
-    loop.remove_reader(sentinel)  # readable for good
+    loop.remove_reader(sentinel)  # readable from then on
     stop()
 
 
@@ -117,7 +117,7 @@ async def _passing(
 
 @contextlib.asynccontextmanager
 async def served(config: Config, readings: Readings, worker: int) -> AsyncIterator[None]:
-    """Serve the endpoints while the run goes on; `worker` counts from 1, 0 is the only process. Raises ConfigError."""
+    """Serve the endpoints while the run lasts; `worker` counts from 1, 0 is the only process. Raises ConfigError."""
     address = config.endpoints.address
     if address == OFF or (not address and config.finite):
         yield

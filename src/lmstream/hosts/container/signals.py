@@ -63,7 +63,7 @@ class LastResort:
 def heard(stop: Callable[[], None], seconds: float, say: Callable[[str], None]) -> Iterator[None]:
     """Call `stop` in the running loop at the first signal, and end the process `seconds` later whatever happens.
 
-    The handlers are the interpreter's own, not the loop's: they also run while a call of ours holds up the loop.
+    The handlers are the interpreter's own, not the loop's: they also run while one of our calls blocks the loop.
     """
     loop = asyncio.get_running_loop()
     last = LastResort()

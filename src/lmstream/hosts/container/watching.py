@@ -1,4 +1,4 @@
-"""Look after a run while it goes on: whether it is ready, and what only the brokers know while it does not read."""
+"""Look after a run while it lasts: whether it is ready, and what only the brokers know while it does not read."""
 
 import asyncio
 import contextlib

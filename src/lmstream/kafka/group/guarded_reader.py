@@ -67,7 +67,7 @@ class GuardedReader:
         self._changed = True
 
     def drop(self, partitions: Collection[TopicPartition]) -> None:
-        """Read these no longer: they are given up."""
+        """Read these no longer: they are revoked."""
         for tp in partitions:
             self._changed |= self._parts.pop(tp, None) is not None
             self._source.health.unreadable.pop(tp, None)
@@ -101,7 +101,7 @@ class GuardedReader:
         return found
 
     def done(self) -> Mapping[TopicPartition, int]:
-        """Let go of what was read to its end; answer where the client goes on."""
+        """Release what was read to its end; answer where the client continues."""
         consumer, reader = self._consumer, self._reader
         if consumer is None or reader is None:
             return {}

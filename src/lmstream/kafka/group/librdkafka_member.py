@@ -105,7 +105,7 @@ class LibrdkafkaMember(Member):
 
     def _hold(self, answer: Sequence[Taken]) -> None:
         for epoch, each in answer:
-            # Of a partition given up meanwhile: never handed out, so never committed; the next owner reads it.
+            # Of a partition revoked meanwhile: never handed out, so never committed; the next owner reads it.
             if self.owned.get(each.tp) != epoch or each.tp in self._revoking:
                 continue
             if isinstance(each, Barred):
@@ -129,7 +129,7 @@ class LibrdkafkaMember(Member):
                     with contextlib.suppress(LmstreamError, LostError):  # kept, and raised by the next poll
                         self._collect()
         finally:
-            done.cancel()  # where it was given up: nobody hears of an answer that comes too late
+            done.cancel()  # where nobody waits for it: nobody hears of an answer that comes too late
         done.result()
 
     async def _commit_alone(self, offsets: Mapping[TopicPartition, int]) -> None:

@@ -61,7 +61,7 @@ class ClientThread:
         self._dead = False  # set by the thread, once: a fatal error, after which the client does nothing any more
 
     async def start(self) -> None:
-        """Make the client, which connects by itself. Raises ConfigError."""
+        """Make the client, which connects in the background. Raises ConfigError."""
         settings, tls = self._settings, self._source.tls
         callbacks: dict[str, Any] = {
             "error_cb": self._on_error,
@@ -155,7 +155,7 @@ class ClientThread:
 
     def _has_committed(self, offsets: Mapping[TopicPartition, int], error: KafkaError | None) -> None:
         if self._committing is None or self._committing[1].done() or self._committing[0] != offsets:
-            return  # of a commit that was given up
+            return  # of a commit that nobody waits for
         if error is None:
             self._committing[1].set_result(None)
         else:

@@ -7,10 +7,10 @@ from typing import Final, Literal
 log: Final = logging.getLogger("lmstream.sources.kafka")
 
 Cause = Literal["client", "silent", "denied", "fenced", "offset", "renewed", "start"]
-"""Why a member was given up: an error of its client, no answer in time, missing rights, another member under the same
+"""Why a member was replaced: an error of its client, no answer in time, missing rights, another member under the same
 instance id, an offset that is gone, a renewed certificate that only a new client takes, or no start."""
 
-_EPOCHS: Final = itertools.count(1)  # of the process: a source made anew must not use those of the one before
+_EPOCHS: Final = itertools.count(1)  # of the process: a new source must not use those of the one before
 
 
 def next_epoch() -> int:
@@ -26,7 +26,7 @@ _MIXED: Final = (
 
 
 class LostError(Exception):
-    """A member cannot go on; another one can."""
+    """A member cannot continue; another one can."""
 
     def __init__(self, cause: Cause, detail: str) -> None:
         if "inconsistentgroupprotocol" in detail.replace("_", "").lower():

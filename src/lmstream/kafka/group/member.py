@@ -56,7 +56,7 @@ class Member(ABC):
         self.joined: bool = False
         """Whether the group has given it an assignment yet, empty or not."""
         self.closed: bool = False
-        """Whether partitions are no longer taken and given up in order."""
+        """Whether partitions are no longer taken and revoked in order."""
         self.failure: Exception | None = None
         """The end of the member, raised by its next poll."""
         self._topics = TopicWatch(source, self._look, self._subscribe, keep=self.keeps_topics)
@@ -263,7 +263,7 @@ class Member(ABC):
             raise SourceError("source.commit", f"{what}: {type(error).__name__} {error}".rstrip()) from error
 
     async def _lost_offsets(self, places: Mapping[TopicPartition, int]) -> LostError:
-        """Find where to go on when offsets are gone, make that the group's, and let a new member begin there.
+        """Find where to continue when offsets are gone, make that the group's, and let a new member begin there.
 
         Raises SourceError when the settings do not allow it, and LostError when it cannot be done now.
         """
@@ -296,7 +296,7 @@ class Member(ABC):
         self._source.health.rebalances += 1
 
     async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
-        """Settle what is in flight of partitions, and let go of them."""
+        """Settle what is in flight of partitions, and release them."""
         gone = frozenset(partitions)
         self._revoking |= gone
         # Never handed out, so never committed: the next owner reads them.

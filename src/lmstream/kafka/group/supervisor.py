@@ -1,4 +1,4 @@
-"""Keep one member of the consumer group alive: a member that died is given up, drained, and replaced by a new one.
+"""Keep one member of the consumer group alive: a member that died is taken out, drained, and replaced by a new one.
 
 Clients die of ordinary answers of a broker, each in its own way. Here there is one way: a member polls, or raises
 LostError, and what was read and not committed is read again by the next one, under higher epochs. The process is ended
@@ -120,7 +120,7 @@ class Supervisor(Asked):
         await self._member.commit(offsets)
 
     def pause(self, partitions: Collection[TopicPartition], /) -> None:
-        """Read nothing of these partitions until the next call says otherwise; others go on."""
+        """Read nothing of these partitions until the next call says otherwise; others continue."""
         self._paused = frozenset(partitions)
         if self._member is not None:
             self._member.pause(self._paused)
@@ -170,7 +170,7 @@ class Supervisor(Asked):
             self._known = {tp for tp in self._known if tp.topic not in topics}
 
     def throttled(self, seconds: float) -> None:
-        """Take note that the brokers hold our fetches back; called from any thread."""
+        """Take note that the brokers throttle our fetches; called from any thread."""
         if seconds < _THROTTLED:
             return
         self.health.throttled += 1
@@ -184,7 +184,7 @@ class Supervisor(Asked):
             )
 
     def gone(self, tp: TopicPartition, position: int, begin: int, end: int) -> int:
-        """Judge an offset that a broker says is out of range; answer where to go on when the settings allow it.
+        """Judge an offset that a broker says is out of range; answer where to continue when the settings allow it.
 
         Raises SourceError when they do not, and LostError when the offset is there: replicas may be behind for a
         moment, and jumping because of that would lose or repeat everything.
@@ -258,7 +258,7 @@ class Supervisor(Asked):
                 raise
             self.health.failed_starts += 1
             self.health.last_error = str(error)
-            # A cluster or a token server that is away is nothing that a new process mends: that is waited for, however
+            # A cluster or a token server that is away is not fixed by a new process: wait for it, however
             # long it takes.
             if error.reason not in {"source.unreachable", "source.sasl"} and not self._restarts.failed(loop.time()):
                 raise self._no_help(LostError("start", error.detail)) from error

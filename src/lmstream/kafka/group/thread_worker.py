@@ -99,4 +99,4 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         future.set_result(result)
     else:
         future.set_exception(error)
-        future.exception()  # seen: who has given up waiting must not hear of it from the loop
+        future.exception()  # seen: who has stopped waiting must not hear of it from the loop
