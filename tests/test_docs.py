@@ -238,6 +238,14 @@ def test_every_test_that_the_fault_list_names_exists():
         assert re.search(rf"^((async )?def|class) {name}\b|^{name} = ", source, re.MULTILINE), f"{file}::{name}"
 
 
+def test_every_promise_names_what_would_fail_if_it_were_broken():
+    promises = DELIVERY.partition("\n## What is promised\n")[2].partition("\nRecords from files")[0]
+    found = re.split(r"^\d\. ", promises, flags=re.MULTILINE)[1:]
+    assert len(found) >= 6
+    for promise in found:
+        assert "::" in promise.partition("*Tested:*")[2], promise
+
+
 def test_every_fault_is_marked():
     faults = DELIVERY.partition("\n## Faults\n")[2]
     rows = [line for line in faults.splitlines() if line.startswith("| ") and not line.startswith("| fault ")]
