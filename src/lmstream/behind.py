@@ -180,11 +180,12 @@ def taken(each: Behind, now: float) -> str:
             else "retention never takes it"
         )
     earlier = f", or earlier by size ({size})" if size else ""
-    if each.loss is None or each.oldest is None:
+    if each.oldest is None:
         return f"retention takes it {human(each.retention)} after its time{earlier}"
-    if each.loss <= 0:
+    at = each.oldest + each.retention
+    if at <= now:
         return f"retention ({human(each.retention)}) takes it at any moment"
-    return f"retention takes it at {utc(now + each.loss)} (in {human(each.loss)}){earlier}"
+    return f"retention takes it at {utc(at)} (in {human(at - now)}){earlier}"
 
 
 def utc(seconds: float) -> str:

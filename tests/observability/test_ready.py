@@ -201,6 +201,22 @@ def test_it_is_said_how_far_it_is_behind_while_reading_goes_on_and_while_it_does
     run(scenario())
 
 
+def test_a_stop_while_the_brokers_are_away_says_what_was_known_last():
+    sink = ScriptedSink()
+    sink.down = DOWN
+
+    async def story(readings, runtime):
+        assert not readings.ready().ready or readings.behind()
+        source = runtime.source
+        source.health = Health(state="recreating", last_error="the brokers are away")
+        source.standings = dict
+        assert not readings.ready().ready
+        assert readings.behind() == ""
+        assert readings.last_words().startswith("1 partition is not settled")
+
+    watched(story, sink=sink)
+
+
 def test_a_stop_of_a_run_that_settled_all_it_read_has_no_last_words():
     async def story(readings, runtime):
         await asyncio.sleep(5)

@@ -14,6 +14,7 @@ from lmstream.settings import MIB, human
 
 _WINDOW: Final = 5.0  # seconds over which rates are taken
 _BAR: Final = 24  # characters of the bar of bytes in flight
+_OLD: Final = 5.0  # seconds behind from which on it is of interest when retention takes it
 _FULL: Final = 0.6  # of the budget, of which records leave some free: then it is the sink that sets the pace
 
 
@@ -116,7 +117,7 @@ class Reporter:
         known = [each.records for each in partitions if each.records is not None]
         first = worst(partitions)
         row("lag", f"{sum(known):,} records in {len(partitions):,} partitions   {human(_age(partitions))} behind")
-        if first is not None:
+        if first is not None and (first.soon or (first.seconds or 0.0) >= _OLD):
             row("", taken(first, time.time()), "red" if first.soon else "")
 
     def _behind(self) -> str:

@@ -60,6 +60,7 @@ class Readings:
         self.retentions: Mapping[str, Retention] = retentions or {}
         self._looks: Mapping[TopicPartition, Look] = {}
         self._looked_in = 0
+        self._last: list[Behind] = []
         self._since: dict[str, float] = {}
         self._stalls: deque[tuple[float, float]] = deque()
 
@@ -102,6 +103,7 @@ class Readings:
             yield _Hindrance("missing", f"no such topic: {', '.join(health.missing)}")
             return
         seen, within = run.pipeline, self.runtime.pipeline.settles_within
+        self._last = self.partitions()
         if seen.fatal is not None:
             yield _Hindrance("paused", f"paused: {sink_error(seen.fatal)}")
         if seen.letters_trouble is not None:
@@ -114,7 +116,7 @@ class Readings:
             why = "the sink does not answer" if trouble is None else f"the sink: {trouble.code}: {trouble.message}"
             text = f"{seen.in_flight:,} records in flight, none is settled: {why}"
             yield _Hindrance("settling", text, within, now - run.still)
-        unread = 0 if seen.in_flight else sum(each.records or 0 for each in self.partitions())
+        unread = 0 if seen.in_flight else sum(each.records or 0 for each in self._last)
         if unread:
             held = next(iter(health.unreadable.values()), "") if health is not None else ""
             why = held or "the brokers give none out, as for an open transaction or a quota"
@@ -148,11 +150,13 @@ class Readings:
         return said(self.partitions(), time.time())
 
     def last_words(self) -> str:
-        """The same for the end of a run: empty unless something was in flight, paused, or is in danger."""
-        seen, partitions = self.runtime.pipeline.snapshot(), self.partitions()
-        if not (seen.in_flight or seen.fatal or any(each.soon for each in partitions)):
+        """The same for the end of a run: empty unless something was in flight, paused, or is in danger; or it is not
+        in its group, and then it is what was known last."""
+        seen, partitions, health = self.runtime.pipeline.snapshot(), self.partitions(), self.health
+        away = not partitions and health is not None and health.state != "running"
+        if not (seen.in_flight or seen.fatal or away or any(each.soon for each in partitions)):
             return ""
-        left = said([each for each in partitions if each.waits], time.time())
+        left = said([each for each in (self._last if away else partitions) if each.waits], time.time())
         return left and f"{left}: start again before"
 
     @property
