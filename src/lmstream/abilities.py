@@ -96,6 +96,13 @@ class InTopic(Protocol):
 
 
 @runtime_checkable
+class InGroup(Protocol):
+    """Settings of a source whose partitions are shared by a group."""
+
+    group: str
+
+
+@runtime_checkable
 class OnCluster(Protocol):
     """Settings of a source that reads a cluster."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lmstream.errors import REASONS
 from lmstream.model import DeadLetter
 from lmstream.observability.dead_letter_log import MINUTE, NAMED, LoggingDeadLetterSink
 from lmstream.observability.logs import CUT, handler, logging_to
@@ -75,7 +76,7 @@ def test_secrets_in_what_others_say_are_left_out(secret):
     assert "[secret]" in text
 
 
-def letter(offset):
+def letter(offset, reason="decode.json"):
     return DeadLetter(
         topic="lm",
         partition=3,
@@ -84,8 +85,8 @@ def letter(offset):
         value=CANARY.encode(),
         key=None,
         headers=(),
-        reason="decode.json",
-        code="LMS-1002",
+        reason=reason,
+        code=REASONS[reason].code,
         detail="malformed",
         rejected=(),
         sha256="",
@@ -111,14 +112,19 @@ async def test_dead_letters_are_named_up_to_a_bound_and_never_with_their_bytes()
     stream = io.StringIO()
     sink = LoggingDeadLetterSink(Kept(), lambda: now)
     with logging_to(handler(json=True, stream=stream), debug=False):
-        await sink.write([letter(n) for n in range(NAMED + 5)])
+        await sink.write([letter(n) for n in range(NAMED + 1234)])
+        await sink.write([letter(n, "decode.utf8") for n in range(2)])
         now = MINUTE + 1
         await sink.write([letter(99)])
         await sink.close()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert len(lines) == NAMED + 2
+    assert len(lines) == NAMED + 3
     assert lines[0]["event"] == "lm/3/0 is dead-lettered: decode.json malformed"
     assert (lines[0]["topic"], lines[0]["partition"], lines[0]["offset"]) == ("lm", 3, 0)
     assert (lines[0]["code"], lines[0]["reason"], lines[0]["level"]) == ("LMS-1002", "decode.json", "warning")
-    assert lines[NAMED]["event"] == "5 more records were dead-lettered"
+    more = [(each["event"], each["code"], each["reason"]) for each in lines[NAMED : NAMED + 2]]
+    assert more == [
+        ("1,234 more records were dead-lettered: decode.json", "LMS-1002", "decode.json"),
+        ("2 more records were dead-lettered: decode.utf8", "LMS-1003", "decode.utf8"),
+    ], "a line for each reason, with its own code"
     assert CANARY not in stream.getvalue()

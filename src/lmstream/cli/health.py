@@ -1,50 +1,85 @@
 """`lmstream health`: ask a running host, as a container's health check does."""
 
+import re
 import urllib.error
 import urllib.request
-from typing import Annotated, Final
-
-from cyclopts import Parameter
+from pathlib import Path
+from typing import Any, Final
 
 from lmstream.cli import terminal
+from lmstream.cli.flags import ConfigFile
+from lmstream.config.layers import layers_of, merge
+from lmstream.errors import ConfigError
 
-_BYTES: Final = 4_000  # of an answer: the reason, and what is not settled
+_BYTES: Final = 8_000  # of an answer: the reason, what is not settled, and who answers
 _PATIENCE: Final = 4.0  # seconds: below the 5 of usual health checks
+_WHO: Final = re.compile(r"^lmstream \S+, pid (\d+)(?:, group (.*))?$", re.MULTILINE)
 
 
 def health(
     *,
-    address: Annotated[str, Parameter(env_var="LMSTREAM_ENDPOINTS__ADDRESS")] = "",
+    address: str = "",
     ready: bool = False,
+    group: str | None = None,
+    pid: int | None = None,
+    config: ConfigFile = None,
 ) -> int:
-    """Exit with 0 if the host is alive (or ready), with 1 if it is not or does not answer.
+    """Exit with 0 if the host is alive (or ready), with 1 if it is not, does not answer, or another process answers.
 
     Parameters
     ----------
     address
-        Address of its endpoints, as host:port. Default: 127.0.0.1:9464.
+        Address of its endpoints, as host:port. Default: endpoints.address, else 127.0.0.1:9464.
     ready
-        Ask /readyz instead of /healthz: in the consumer group and making progress.
+        Ask /readyz instead of /healthz: in the consumer group and settling what it reads.
+    group
+        Its consumer group; another one is another host. Default: source.group, where it is set.
+    pid
+        Its process id, where several hosts of one group share a machine.
+    config
+        TOML file with the settings of the host.
     """
     from lmstream.observability.endpoints import USUAL, parsed
 
-    host, port = parsed(address or USUAL)
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - it listens on all: it is asked on one
-        host = "127.0.0.1"
-    url = f"http://{host}:{port}/{'readyz' if ready else 'healthz'}"
+    settings = _settings(config)
+    at, port = parsed(address or settings.get("endpoints", {}).get("address") or USUAL)
+    if at in ("0.0.0.0", "::"):  # noqa: S104 - it listens on all: it is asked on one
+        at = "127.0.0.1"
+    url = f"http://{at}:{port}/{'readyz' if ready else 'healthz'}"
     # No proxy: a health check must not leave the machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    code = 1
     try:
         with opener.open(url, timeout=_PATIENCE) as answer:
-            _print(answer.read(_BYTES))
-            return 0
+            text, code = answer.read(_BYTES).decode(errors="replace"), 0
     except urllib.error.HTTPError as e:
-        _print(e.read(_BYTES))
+        text = e.read(_BYTES).decode(errors="replace")
     except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
         terminal.say(f"{url} does not answer: {terminal.clean(str(getattr(e, 'reason', e)))}")
-    return 1
-
-
-def _print(answer: bytes) -> None:
-    for line in answer.decode(errors="replace").strip().splitlines():
+        return 1
+    if wrong := _another(text, group or settings.get("source", {}).get("group"), pid):
+        terminal.say(f"another process answers at {url}: {wrong}")
+        return 1
+    for line in text.strip().splitlines():
         print(terminal.clean(line))
+    return code
+
+
+def _another(text: str, group: str | None, pid: int | None) -> str:
+    """Answer how this is another process than the one that is asked for; empty when it is that one."""
+    who = _WHO.search(text)
+    if who is None:
+        return "it does not say that it is lmstream"
+    expected = [f"pid {pid}"] if pid is not None and int(who[1]) != pid else []
+    expected += [f"group {group}"] if group and who[2] is not None and who[2] != group else []
+    return terminal.clean(f"{who[0]}; expected {', '.join(expected)}") if expected else ""
+
+
+def _settings(config: Path | None) -> dict[str, Any]:
+    """Answer what file and environment say, unchecked: the host has been started with it."""
+    try:
+        return merge(layers_of(config, None, None))
+    except ConfigError as e:
+        # The host runs on with the settings that it started with: a file broken since is no reason to restart it.
+        terminal.say(f"{e.detail}: which group is expected is not known")
+        return {}

@@ -65,7 +65,7 @@ class Asked:
             counts = {topic: len(consumer.partitions_for_topic(topic) or ()) for topic in topics}
         finally:
             await connection.stop(consumer)
-        checks += [Check(f"topic {topic}", "ok", f"{count} partitions") for topic, count in counts.items()]
+        checks += [Check(f"topic {topic}", "ok", f"{count:,} partitions") for topic, count in counts.items()]
         fix = "the run waits for it: check its name and the permission to see it"
         missing = Wanted(settings.topics).missing(topics)
         checks += [Check(f"topic {topic}", "warning", "there is none", fix) for topic in missing]

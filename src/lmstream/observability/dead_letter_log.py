@@ -22,8 +22,8 @@ class LoggingDeadLetterSink:
         self._sink, self._clock = sink, clock
         self.largest: int = sink.largest
         self._since = clock()
-        self._named = self._more = 0
-        self._last = ""
+        self._named = 0
+        self._more: dict[tuple[str, str], int] = {}  # by code and reason
 
     async def check(self) -> None:
         await self._sink.check()
@@ -36,8 +36,8 @@ class LoggingDeadLetterSink:
             self._since, self._named = now, 0
         for letter in letters:
             if self._named == NAMED:
-                self._more += 1
-                self._last = letter.code
+                kind = (letter.code, letter.reason)
+                self._more[kind] = self._more.get(kind, 0) + 1
                 continue
             self._named += 1
             extra = {name: getattr(letter, name) for name in ("topic", "partition", "offset", "code", "reason")}
@@ -49,6 +49,7 @@ class LoggingDeadLetterSink:
         await self._sink.close()
 
     def _tell_more(self) -> None:
-        if self._more:
-            log.warning("%d more records were dead-lettered", self._more, extra={"code": self._last})
-        self._more = 0
+        for (code, reason), count in self._more.items():
+            extra = {"code": code, "reason": reason}
+            log.warning("%s more records were dead-lettered: %s", f"{count:,}", reason, extra=extra)
+        self._more.clear()

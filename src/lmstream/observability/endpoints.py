@@ -1,8 +1,11 @@
 """/healthz, /readyz, /metrics and /statusz of a running host, on loopback unless it is told otherwise."""
 
 import asyncio
+import contextlib
+import errno
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Final, Self
@@ -17,6 +20,7 @@ from lmstream.observability.logs import LastTrouble
 from lmstream.observability.metrics_catalogue import values
 from lmstream.observability.readings import Readings
 from lmstream.observability.serving import Answer, Server
+from lmstream.visible import visible
 
 log: Final = logging.getLogger("lmstream.endpoints")
 
@@ -24,6 +28,8 @@ WATCH: Final = 0.5  # seconds between two looks at how late the loop comes
 LATE: Final = 0.1  # seconds later than asked for that are a stall
 USUAL: Final = "127.0.0.1:9464"
 """Where endpoints are unless told: the port that OpenTelemetry's exporters use."""
+_FIRST, _LONGEST = 1.0, 30.0  # seconds between two attempts to have a port that is taken
+_HEARD: Final = 1.0  # seconds for who has it to say so
 SHARE: Final = 20
 """Making /metrics and /statusz takes at most one part in so many of the time: asked more often, the last is sent again.
 A body that took 3 ms to make is 60 ms old at most."""
@@ -41,13 +47,15 @@ class Endpoints:
     """`async with Endpoints(readings, address): ...`; answers as long as the event loop does."""
 
     def __init__(self, readings: Readings, address: str, *, needed: bool = True) -> None:
-        """Raises ConfigError for a text that is not an address. Unless `needed`, a port that is taken is only said."""
+        """Raises ConfigError for an address that is none. Unless `needed`, one that cannot be had is only said; a port
+        that is taken never stops a run."""
         self._readings = readings
+        self._address = address
         self._host, self._port = parsed(address)
         self._needed = needed
         self._trouble = LastTrouble()
         self._server: Server | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._answers: dict[str, Callable[[], Answer]] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -62,25 +70,43 @@ class Endpoints:
         return f"http://{host}:{self._port}" if self._server is not None else ""
 
     async def __aenter__(self) -> Self:
-        server = Server(self._answer)
         try:
-            self._port = await server.open(self._host, self._port)
+            await self._open()
         except OSError as e:
-            what = f"endpoints.address {self._host}:{self._port}: {e.strerror or e}"
-            if self._needed:
-                raise ConfigError("config.invalid", what) from e
-            log.warning("endpoints are off: %s", what, extra=coded("config.invalid"))
-        else:
-            self._server = server
-        self._watching = asyncio.create_task(self._watch())
+            if self._needed and e.errno != errno.EADDRINUSE:
+                raise ConfigError("config.invalid", f"endpoints.address {self._address}: {e.strerror or e}") from e
+            self._tasks.append(asyncio.create_task(self._keep_opening(e)))
+        self._tasks.append(asyncio.create_task(self._watch()))
         logging.getLogger("lmstream").addHandler(self._trouble)
         return self
 
+    async def _open(self) -> None:
+        server = Server(self._answer)
+        self._port = await server.open(self._host, self._port)
+        self._server = server
+
+    async def _keep_opening(self, error: OSError) -> None:
+        """Try until the port is free: often it is that of a process that is about to end. Says what changes."""
+        told, wait = "", _FIRST
+        while self._server is None:
+            why = f"it is taken by {await _holder(self._host, self._port)}" if error.errno == errno.EADDRINUSE else ""
+            why = why or error.strerror or str(error)
+            if why != told:
+                told, fix = why, "it is retried; or set endpoints.address to another port"
+                log.warning("endpoints are off, %s: %s; %s", self._address, why, fix, extra=coded("config.invalid"))
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST)
+            try:
+                await self._open()
+            except OSError as e:
+                error = e
+        log.warning("endpoints are at %s now", self.url, extra=coded("config.invalid"))
+
     async def __aexit__(self, *_: object) -> None:
         logging.getLogger("lmstream").removeHandler(self._trouble)
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         server, self._server = self._server, None
         if server is not None:
             await server.close()
@@ -106,7 +132,7 @@ class Endpoints:
         return self._verdict(ready.ready, str(ready))
 
     def _verdict(self, yes: bool, why: str) -> Answer:  # noqa: FBT001 - the first of a pair
-        lines = [f"{'ok' if yes else 'no'}: {why}", self._readings.behind()]
+        lines = [f"{'ok' if yes else 'no'}: {why}", self._readings.behind(), self._readings.who]
         return Answer(200 if yes else 503, "".join(f"{line}\n" for line in lines if line).encode())
 
     def _metrics(self) -> Answer:
@@ -145,6 +171,8 @@ def status(readings: Readings) -> dict[str, Any]:
     trouble = seen.fatal or seen.letters_trouble or seen.sink_trouble
     return {
         "version": __version__,
+        "pid": os.getpid(),
+        "group": readings.group,
         "state": run.state,
         "alive": alive[0],
         "ready": ready.ready,
@@ -182,3 +210,18 @@ def _partition(each: Behind) -> dict[str, Any]:
     told = msgspec.to_builtins(each)
     names = {"records": "lag_records", "seconds": "lag_seconds", "loss": "loss_seconds"}
     return {names.get(name, name): value for name, value in told.items()}
+
+
+async def _holder(host: str, port: int) -> str:
+    """Who listens there, as far as it says so."""
+    said: list[str] = []
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_HEARD):
+            one = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - it listens on all
+            reader, writer = await asyncio.open_connection(one, port)
+            try:
+                writer.write(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                said = (await reader.read(2_000)).decode(errors="replace").splitlines()
+            finally:
+                writer.transport.abort()
+    return visible(next((line for line in said if line.startswith("lmstream ")), "another process"))

@@ -1,5 +1,6 @@
 """A running host as numbers: every metric of the catalogue that is served, read when somebody asks."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -54,9 +55,13 @@ class _Hindrance(NamedTuple):
 class Readings:
     """Reads one runtime. Costs nothing between two questions, but for the watch over the event loop."""
 
-    def __init__(self, runtime: Runtime, *, retentions: Mapping[str, Retention] | None = None) -> None:
-        """`retentions` is how long each topic keeps records; it may be filled in later."""
+    def __init__(
+        self, runtime: Runtime, *, retentions: Mapping[str, Retention] | None = None, group: str | None = None
+    ) -> None:
+        """`retentions` is how long each topic keeps records; it may be filled in later. `group` is the consumer
+        group, for sources that have one."""
         self.runtime = runtime
+        self.group = group
         self.retentions: Mapping[str, Retention] = retentions or {}
         self._looks: Mapping[TopicPartition, Look] = {}
         self._looked_in = 0
@@ -65,6 +70,11 @@ class Readings:
         self._stalls: deque[tuple[float, float]] = deque()
 
     # What the endpoints ask
+
+    @property
+    def who(self) -> str:
+        """Which process this is: several may have the same port, one after the other."""
+        return f"lmstream {__version__}, pid {os.getpid()}" + (f", group {self.group}" if self.group else "")
 
     def alive(self) -> tuple[bool, str]:
         """Whether the loop still runs, whatever Kafka does."""

@@ -69,7 +69,7 @@ class Watcher:
             yield _warning("dead letters are durable again", "dead_letters.unavailable")
             return
         more = max(0, seen.letters_waiting - 1)
-        what = f"dead letters cannot be written, {seen.oldest_letter} and {more} more wait"
+        what = f"dead letters cannot be written, {seen.oldest_letter} and {more:,} more wait"
         text = f"{what}, their partitions are not committed: {trouble.message}"
         yield Notice(logging.ERROR, text, coded("dead_letters.unavailable"))
 
@@ -81,7 +81,7 @@ class Watcher:
         if not seen.waiting_records:
             yield _warning("no hour waits for room any more", "sink.partitions")
             return
-        active = f"{seen.partitions_active} of {seen.partitions_quota} partitions are active"
+        active = f"{seen.partitions_active:,} of {seen.partitions_quota:,} partitions are active"
         what = f"records from {seen.waiting_hour} on wait until older hours are written"
         yield _warning(f"{active}: {what}", "sink.partitions")
 

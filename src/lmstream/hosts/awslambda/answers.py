@@ -31,7 +31,7 @@ def undelivered(left: Remainder, of: int) -> SinkError:
     why = "; ".join(f"{failure.code}: {failure.message[:300]}" for failure in left.failures[:3])
     return SinkError(
         "event.undelivered",
-        f"{len(left.places)} of {of} records are undelivered, the first is {first}: {why or 'no request was made'}",
+        f"{len(left.places):,} of {of:,} records are undelivered, the first is {first}: {why or 'no request was made'}",
     )
 
 

@@ -5,6 +5,7 @@ as documented there. Never a line per row, never a payload.
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -70,8 +71,10 @@ class InvocationTelemetry:
                 detail=letter.detail[:_DETAIL],
                 request_id=request_id,
             )
-        if len(letters) > NAMED:
-            self._log.warning("more records were dead-lettered", records=len(letters) - NAMED, request_id=request_id)
+        more = Counter((letter.code, letter.reason) for letter in letters[NAMED:])
+        for (code, reason), records in more.items():
+            what = "more records were dead-lettered"
+            self._log.warning(what, records=records, code=code, reason=reason, request_id=request_id)
         found = {BY_NAME[name].emf: number for name, number in numbers.items()}
         # The metrics' own line holds the same numbers: this one is for who looks closer, and is not paid for else.
         self._log.debug("invocation", extra={"cold_start": cold, "request_id": request_id, **found})

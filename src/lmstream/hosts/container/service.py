@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from lmstream.abilities import Checkable, Describable
+from lmstream.abilities import Checkable, Describable, InGroup
 from lmstream.aws.asking import PASSING
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
 from lmstream.delivery import Settled
@@ -60,7 +60,8 @@ async def serve(
     told = source is None and not config.finite
     letters = LoggingDeadLetterSink(build_letters(config), time.monotonic) if told else None
     runtime = build_runtime(config, observer, source, on_settled, letters)
-    readings = Readings(runtime)
+    settings = None if config.source is None or source is not None else config.source.settings
+    readings = Readings(runtime, group=settings.group if isinstance(settings, InGroup) else None)
     if observer is not None:
         observer.readings = readings
     runtime.on_close = lambda: _say_what_is_left(readings, say)
