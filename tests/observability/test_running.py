@@ -73,7 +73,7 @@ class Consumer:
             "run.report_seconds": 0.5,
             "delivery.timeout": 5,
             "delivery.backoff_max": 1,
-            "runtime.grace": 5,
+            "runtime.grace": 12,
         }
         self.process = await start(
             *("run", *self.connection, "--topic", "lm", "--org", "acme", "--stream", "rows", "--region", "us-east-1"),

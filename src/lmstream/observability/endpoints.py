@@ -47,8 +47,8 @@ class Endpoints:
     """`async with Endpoints(readings, address): ...`; answers as long as the event loop does."""
 
     def __init__(self, readings: Readings, address: str, *, needed: bool = True) -> None:
-        """Raises ConfigError for an address that is none. Unless `needed`, one that cannot be had is only said; a port
-        that is taken never stops a run."""
+        """Raises ConfigError for a text that is not an address. Unless `needed`, an address that cannot be used is only
+        logged; a port that is taken is retried in any case."""
         self._readings = readings
         self._address = address
         self._host, self._port = parsed(address)

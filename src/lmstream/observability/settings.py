@@ -9,9 +9,9 @@ class EndpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """/healthz, /readyz, /metrics, /statusz."""
 
     address: str = ""
-    """`host:port` to serve them at. Empty: 127.0.0.1:9464 for a source that goes on; `off`: none. A port that is taken
-    is retried, and the run goes on. Workers take the next ports, one each. Whoever can reach it reads topics, offsets and errors: no payloads,
-    no secrets."""
+    """`host:port` to serve them at. Empty: 127.0.0.1:9464 for a source that does not end; `off`: none. A port that is
+    taken is retried while the run continues. Workers take the next ports, one each. Whoever can reach it reads topics,
+    offsets and errors: no payloads, no secrets."""
 
 
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
