@@ -12,13 +12,13 @@ import msgspec
 from msgspec import UNSET, Raw, ValidationError
 
 from lmstream.codecs import fragments, json_heads, json_names, json_unknown, point_values
+from lmstream.codecs.caching import CachingCodec
 from lmstream.codecs.json_causes import cause
 from lmstream.codecs.json_heads import Fault, clean, head_fault, metric_name, parted, temporality_number
 from lmstream.codecs.json_parts import exemplars
 from lmstream.codecs.json_points import Point, general_point
 from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.codecs.json_values import UINT32, attributes, texts, within
-from lmstream.codecs.scope_cache import Scopes
 from lmstream.errors import DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series
 from lmstream.settings import MIB, Settings
@@ -37,45 +37,16 @@ _BRACES_PER_POINT: Final = 32
 _COMMAS_PER_POINT: Final = 64
 
 
-class Codec:
-    """Decoder of OTLP/JSON. Safe to share between threads; quickest in one."""
+class Codec(CachingCodec[bytes]):
+    """Decoder of OTLP/JSON."""
 
     def __init__(self, settings: Settings) -> None:
-        """Pieces follow the settings; half of limits.cache_bytes is for this codec."""
-        self._settings = settings
+        super().__init__(settings, self._make_resource, self._make_scope, _make_tail, _EPOCH)
         self._decode = msgspec.json.Decoder(Request[NumberPoint], strict=False).decode
         self._decode_number = msgspec.json.Decoder(NumberPoint, strict=False).decode
         self._decode_resource = msgspec.json.Decoder(ResourceMessage | None, strict=False).decode
         self._decode_scope = msgspec.json.Decoder(ScopeMessage | None, strict=False).decode
-        budget = settings.limits.cache_bytes // 8
-        self._resources = fragments.PieceCache[Resource](self._make_resource, budget)
-        self._scopes = Scopes(self._make_scope, _EPOCH, budget // 2)
-        self._tails = fragments.PieceCache[bytes](_make_tail, 2 * budget)
         self._any_names = settings.field_names == "any"
-        self._heads = fragments.Heads(settings)
-        self._asked = [0, 0, 0, 0]
-
-    @property
-    def largest(self) -> int:
-        """See interfaces.Codec."""
-        return self._resources.largest + self._scopes.largest + self._heads.largest + self._tails.largest
-
-    def caches(self) -> dict[str, tuple[int, int, int]]:
-        """(bytes in use, pieces ever made, pieces asked for) by what is kept; asked for by what made rows alone."""
-        resources, scopes, heads, tails = self._asked
-        return {
-            "resource": (*self._resources.state, resources),
-            "scope": (*self._scopes.state, scopes),
-            "attributes": (*self._tails.state, tails),
-            "metric": (*self._heads.state, heads),
-        }
-
-    def clear(self) -> None:
-        """Empty the caches."""
-        self._resources.empty()
-        self._scopes.empty()
-        self._tails.empty()
-        self._heads.clear()
 
     def decode(self, payload: bytes, /) -> Bundle:
         """A bundle in columns. Raises DecodeError: decode.json, decode.utf8, decode.top_level, decode.type,

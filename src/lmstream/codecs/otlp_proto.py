@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.message import DecodeError as ProtobufError
 
 from lmstream.codecs import fragments, json_unknown, proto_limits, proto_points, proto_walk
+from lmstream.codecs.caching import CachingCodec
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
-from lmstream.codecs.scope_cache import Scopes
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series
 from lmstream.settings import Settings
@@ -59,42 +59,11 @@ class _Columns(NamedTuple):
     tails: list[bytes | None]
 
 
-class Codec:
-    """Decoder of OTLP/protobuf. Safe to share between threads; quickest in one."""
+class Codec(CachingCodec[bytes | None]):
+    """Decoder of OTLP/protobuf."""
 
     def __init__(self, settings: Settings) -> None:
-        """Pieces follow the settings; half of limits.cache_bytes is for this codec."""
-        self._settings = settings
-        budget = settings.limits.cache_bytes // 8
-        self._resources = fragments.PieceCache[Resource](self._make_resource, budget)
-        self._scopes = Scopes(_make_scope, _EPOCH, budget // 2)
-        self._tails = fragments.PieceCache["bytes | None"](self._make_tail, 2 * budget)
-        self._heads = fragments.Heads(settings)
-        self._asked = [0, 0, 0, 0]
-        self._largest_tail = 0
-
-    @property
-    def largest(self) -> int:
-        """See interfaces.Codec."""
-        tail = max(self._tails.largest, self._largest_tail)
-        return self._resources.largest + self._scopes.largest + self._heads.largest + tail
-
-    def caches(self) -> dict[str, tuple[int, int, int]]:
-        """(bytes in use, pieces ever made, pieces asked for) by what is kept; asked for by what made rows alone."""
-        resources, scopes, heads, tails = self._asked
-        return {
-            "resource": (*self._resources.state, resources),
-            "scope": (*self._scopes.state, scopes),
-            "attributes": (*self._tails.state, tails),
-            "metric": (*self._heads.state, heads),
-        }
-
-    def clear(self) -> None:
-        """Empty the caches."""
-        self._resources.empty()
-        self._scopes.empty()
-        self._tails.empty()
-        self._heads.clear()
+        super().__init__(settings, self._make_resource, _make_scope, self._make_tail, _EPOCH)
 
     def decode(self, payload: bytes, /) -> Bundle:
         """A bundle in columns. Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level,
@@ -253,7 +222,7 @@ class Codec:
         if found.labels and found.odd != "flags.no_value" and proto_points.labels_lacking(found.labels, texts):
             bundle.odd[at] = "point.labels"
         tail, size = fragments.tail(texts)
-        self._largest_tail = max(self._largest_tail, size)
+        self._tails.largest = max(self._tails.largest, size)
         return found.time, found.start, tail
 
     def _cut(self, points: list[bytes], layout: _Layout | None) -> _Columns | None:

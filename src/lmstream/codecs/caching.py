@@ -1,0 +1,51 @@
+"""What the codecs of OTLP remember between bundles: pieces of rows, by the bytes that they were made of."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from lmstream.codecs.fragments import Heads, PieceCache
+from lmstream.codecs.scope_cache import Scopes
+from lmstream.interfaces import Resource, Scope
+from lmstream.settings import Settings
+
+T = TypeVar("T", bound=bytes | None)
+"""A piece of attributes; with None, those that need a closer look."""
+
+
+class CachingCodec(Generic[T]):
+    """The caches of one codec. Safe to share between threads; quickest in one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        resource: Callable[[bytes], tuple[Resource, int]],
+        scope: Callable[[bytes], tuple[Scope, int]],
+        tail: Callable[[bytes], tuple[T, int]],
+        mark: bytes,
+    ) -> None:
+        """Pieces follow the settings; half of limits.cache_bytes is for this codec. `resource`, `scope` and `tail` (of
+        a point's attributes) make a piece of bytes, and answer its size too; `mark` is as of Scopes."""
+        self._settings = settings
+        budget = settings.limits.cache_bytes // 8
+        self._resources, self._tails = PieceCache(resource, budget), PieceCache(tail, 2 * budget)
+        self._scopes = Scopes(scope, mark, budget // 2)
+        self._heads = Heads(settings)
+        self._asked = [0, 0, 0, 0]
+
+    @property
+    def largest(self) -> int:
+        """See interfaces.Codec."""
+        return self._resources.largest + self._scopes.largest + self._heads.largest + self._tails.largest
+
+    def caches(self) -> dict[str, tuple[int, int, int]]:
+        """(bytes in use, pieces ever made, pieces asked for) by what is kept; asked for by what made rows alone."""
+        names = ("resource", "scope", "metric", "attributes")
+        states = (self._resources.state, self._scopes.state, self._heads.state, self._tails.state)
+        return {name: (*state, asked) for name, state, asked in zip(names, states, self._asked, strict=True)}
+
+    def clear(self) -> None:
+        """Empty the caches."""
+        self._resources.empty()
+        self._scopes.empty()
+        self._tails.empty()
+        self._heads.clear()
