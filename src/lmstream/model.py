@@ -4,7 +4,7 @@ import zlib
 from enum import StrEnum
 from typing import Annotated, Literal, NamedTuple
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 CLOSED = "limits.batch"
 """Reason of a letter that holds a whole compressed batch of Kafka, never opened."""
@@ -322,29 +322,3 @@ class Status(StrEnum):
     TOMBSTONE = "tombstone"
     PENDING = "pending"
     """Not everything is durable yet: must not be acknowledged."""
-
-
-class Outcome(Struct, kw_only=True):
-    """What `called.process` answers for a batch: a status per record, in order, and the counts behind it."""
-
-    statuses: list[Status]
-    rows: int = 0
-    understood: int = 0
-    """Records that gave at least one data point."""
-    empty: int = 0
-    """Records with a value and without a data point."""
-    undecodable: int = 0
-    """Records refused as a whole."""
-    parts_undecodable: int = 0
-    """Parts of bundles in which points could not be counted."""
-    dead_letters: int = 0
-    skipped: dict[str, int] = field(default_factory=dict)
-    rejected: dict[str, int] = field(default_factory=dict)
-    noted: dict[str, int] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-    """Failures behind pending records, one of each code."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every record may be acknowledged."""
-        return Status.PENDING not in self.statuses

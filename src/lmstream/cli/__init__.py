@@ -84,9 +84,11 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None, acts: bool = 
 
 
 def _unexpected(error: Exception, *, debug: bool) -> int:
+    from lmstream.config.plugins import extra_missing
+
     if debug:
         _trace(error)
-    if missing := _missing(error):
+    if missing := extra_missing(error, "this command"):
         _complain(str(missing))
         return missing.exit_code
     if _starved(error):
@@ -110,12 +112,6 @@ def _flushed(code: int) -> int:
         _complain(f"standard output cannot be written: {e}")
         return code or FAILED
     return code
-
-
-def _missing(error: Exception) -> ConfigError | None:
-    from lmstream.config.plugins import extra_missing
-
-    return extra_missing(error, "this command")
 
 
 def _starved(error: Exception) -> bool:
@@ -178,10 +174,8 @@ def _verb(arguments: list[str]) -> str:
 
 
 def _trace(error: BaseException) -> None:
-    from lmstream.cli.terminal import say
-
     for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
-        say(line)
+        terminal.say(line)
 
 
 def _complain(text: str) -> None:

@@ -4,12 +4,11 @@ import asyncio
 import secrets
 from typing import Any
 
-import msgspec
+from msgspec import structs
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, BrokerFlags, ConfigFile, Json
-from lmstream.cli.kafka import client_overrides, settings_of
-from lmstream.config import load
+from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json
+from lmstream.cli.kafka import cluster_settings
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka.acls import Access, Grant, brokers_of
 
@@ -27,8 +26,7 @@ def acls(
     undo: bool = False,
     yes: bool = False,
     as_json: Json = False,
-    config: ConfigFile = None,
-    broker: BrokerFlags = NO_BROKER,
+    cluster: ClusterFlags = NO_CLUSTER,
 ) -> int:
     """Grant the ACLs that lmstream's path needs; without --yes only show what would be done, and how to undo it.
 
@@ -52,10 +50,8 @@ def acls(
         Apply it.
     as_json
         Print one JSON object per grant and line.
-    config
-        TOML file with settings.
     """
-    settings = settings_of(load(config, overrides=client_overrides(broker, topic)))
+    settings = cluster_settings(cluster, topic)
     found = brokers_of(settings.bootstrap)
     access = Access(
         topic=topic,
@@ -138,8 +134,7 @@ async def _settle(admin: Any, grants: list[Grant], step: str, *, gone: bool) -> 
 
 def _show(step: str, grants: list[Grant], there: set[Grant], *, as_json: bool) -> None:
     if as_json:
-        for each in grants:
-            terminal.print_json(msgspec.to_builtins(each) | {"step": step, "there": each in there}, indent=None)
+        terminal.print_lines({**structs.asdict(each), "step": step, "there": each in there} for each in grants)
         return
     rows = [[g.principal, g.operation, g.resource, g.name, "yes" if g in there else "no"] for g in grants]
     terminal.table(("principal", "may", "on", "name", "there"), rows, title=step)

@@ -39,11 +39,10 @@ def show(
     layers = layers_of(engine.config, None, overrides)
     rows = [(key, value, _origin(key, layers)) for key, value in shown_of(config)]
     if as_json:
-        for key, value, where in rows:
-            terminal.print_json({"key": key, "value": value, "origin": where}, indent=None)
+        terminal.print_lines({"key": key, "value": value, "origin": where} for key, value, where in rows)
         return 0
     heads = ("setting", "value", "origin") if origin else ("setting", "value")
-    terminal.table(heads, [(key, _text(value), where)[: len(heads)] for key, value, where in rows])
+    terminal.table(heads, [(key, terminal.cell(value), where)[: len(heads)] for key, value, where in rows])
     return 0
 
 
@@ -92,7 +91,3 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _origin(key: str, layers: list[Layer]) -> str:
     layer = layer_of(tuple(key.split(".")), layers)
     return "default" if layer is None else layer.origin
-
-
-def _text(value: Any) -> str:
-    return terminal.cell(value)

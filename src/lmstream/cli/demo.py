@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -109,23 +109,16 @@ def _prepare(folder: Path) -> None:
 def _alone() -> Iterator[None]:
     """Keep the AWS client to the lab: made-up keys, no profile of the user's, no proxy in between."""
     around = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1")))
-    changed: dict[str, str | None] = dict.fromkeys(("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CA_BUNDLE"))
-    changed |= dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), "lab")
-    changed |= {"NO_PROXY": around, "no_proxy": around}
-    before = {name: os.environ.get(name) for name in changed}
-    _set_environment(changed)
+    before = dict(os.environ)
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CA_BUNDLE"):
+        os.environ.pop(name, None)
+    os.environ.update(dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), "lab"))
+    os.environ.update(NO_PROXY=around, no_proxy=around)
     try:
         yield
     finally:
-        _set_environment(before)
-
-
-def _set_environment(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(before)
 
 
 async def _work(folder: Path, bundles: Bundles, host: Host, *, faults: bool) -> str:

@@ -6,7 +6,6 @@ import sys
 import textwrap
 from typing import Annotated, Final
 
-import msgspec
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
@@ -32,8 +31,7 @@ def explain(
     """
     found = [find(name) for name in names] or [*alarms(), *codes()]
     if as_json:
-        for each in found:
-            terminal.print_json(msgspec.to_builtins(each), indent=None)
+        terminal.print_lines(found)
     elif names:
         print("\n\n".join(text(each) for each in found))
     else:

@@ -69,28 +69,31 @@ class BrokerFlags:
     def overrides(self) -> dict[str, Any]:
         """Answer the settings of the Kafka source that were given, by key path."""
         secure = self.tls or any((self.ca, self.cert, self.key, self.key_password))
-        return given(
-            {
-                "source.bootstrap": self.bootstrap,
-                "source.security": "sasl_ssl" if self.sasl else "ssl" if secure else None,
-                "source.sasl_mechanism": self.sasl,
-                "source.sasl_username": self.sasl_username,
-                "source.sasl_password": self.sasl_password,
-                "source.ca": self.ca,
-                "source.cert": self.cert,
-                "source.key": self.key,
-                "source.key_password": self.key_password,
-            }
-        )
+        named = {f"source.{name}": getattr(self, name) for name in _OF_CONNECTION}
+        security = "sasl_ssl" if self.sasl else "ssl" if secure else None
+        return given(named | {"source.security": security, "source.sasl_mechanism": self.sasl})
+
+
+_OF_CONNECTION: Final = ("bootstrap", "sasl_username", "sasl_password", "ca", "cert", "key", "key_password")
+"""Flags that are called like their settings."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ClusterFlags(BrokerFlags):
+    """Flags of the connection to Kafka, and the file of its settings: for verbs that need nothing else of it."""
+
+    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None
+    """TOML file with settings."""
 
 
 Json = Annotated[bool, Parameter(name="--json")]
-ConfigFile = Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")]
 S3Flags = Annotated[S3Access, Parameter(name="*")]
 """Flags of s3:// places."""
 NO_ENGINE: Final = EngineFlags()
 NO_ROWS: Final = RowFlags()
 NO_BROKER: Final = BrokerFlags()
+NO_CLUSTER: Final = ClusterFlags()
 NO_S3: Final = S3Access()
 """Nothing given: the defaults of verbs that have these flags."""
 

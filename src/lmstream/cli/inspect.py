@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -206,9 +207,7 @@ def _show_bundle(message: dict[str, Any], form: Format, limit: int) -> None:
 def _summary(record: Record, out: FanOut) -> str:
     parts = [f"{terminal.clean(record.coordinates)}: {len(record.value or b''):,} bytes, {out.rows:,} rows"]
     parts += [f"skipped {count:,} {reason}" for reason, count in sorted(out.skipped.items())]
-    reasons: dict[str, int] = {}
-    for _, reason in out.rejected:
-        reasons[reason] = reasons.get(reason, 0) + 1
+    reasons = Counter(reason for _, reason in out.rejected)
     parts += [f"rejected {count:,} {reason}" for reason, count in sorted(reasons.items())]
     parts += [f"noted {count:,} {what}" for what, count in sorted(out.noted.items())]
     parts += [f"{len(out.parts):,} parts undecodable"] if out.parts else []
@@ -227,8 +226,7 @@ def _show_rows(data: bytes, form: Format, limit: int) -> None:
             raise SourceError("source.file", f"line {number} is not a row")
         shown.append(row)
     if form == "json":
-        for row in shown:
-            terminal.print_json(row, indent=None)
+        terminal.print_lines(shown)
     elif form == "tree":
         for row in shown:
             terminal.print_json(row)

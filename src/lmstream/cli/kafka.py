@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lmstream.cli.flags import BrokerFlags
-from lmstream.config import Config
+from lmstream.cli.flags import BrokerFlags, ClusterFlags, given
+from lmstream.config import Config, load
 from lmstream.errors import ConfigError
 from lmstream.kafka.settings import Settings
 
@@ -16,7 +16,12 @@ def settings_of(config: Config) -> Settings:
     return part.settings
 
 
-def client_overrides(broker: BrokerFlags, *topics: str) -> dict[str, Any]:
+def cluster_settings(cluster: ClusterFlags, *topics: str, group: str | None = None) -> Settings:
+    """Answer the settings of the Kafka source by these flags, the environment and the file."""
+    return settings_of(load(cluster.config, overrides=client_overrides(cluster, *topics, group=group)))
+
+
+def client_overrides(broker: BrokerFlags, *topics: str, group: str | None = None) -> dict[str, Any]:
     """Answer the settings that these flags stand for, for a source that is Kafka whatever the file says.
 
     Raises ConfigError for a pattern: a verb that reads none of it would say that nothing is there.
@@ -25,4 +30,5 @@ def client_overrides(broker: BrokerFlags, *topics: str) -> dict[str, Any]:
         if topic.startswith("^"):
             what = f"--topic {topic}: a pattern is for run, lag and validate; name one topic"
             raise ConfigError("config.invalid", what)
-    return {"source.type": "kafka", "source.topics": topics, **broker.overrides()}
+    named = given({"source.topics": topics or None, "source.group": group or None})
+    return {"source.type": "kafka", **named, **broker.overrides()}

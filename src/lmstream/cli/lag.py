@@ -4,13 +4,12 @@ import asyncio
 import time
 from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter, validators
 
 from lmstream.behind import Behind, said, taken
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, BrokerFlags, ConfigFile, Json
-from lmstream.cli.kafka import settings_of
+from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json, given
+from lmstream.cli.kafka import client_overrides, settings_of
 from lmstream.config import load
 from lmstream.errors import ConfigError
 from lmstream.kafka.lag import lag as ask
@@ -24,8 +23,7 @@ def lag(
     watch: Annotated[float | None, Parameter(validator=validators.Number(gte=0.5))] = None,
     retention: str | None = None,
     as_json: Json = False,
-    config: ConfigFile = None,
-    broker: BrokerFlags = NO_BROKER,
+    cluster: ClusterFlags = NO_CLUSTER,
 ) -> int:
     """Show consumer lag (records and time) and time to data loss of every partition. Read-only; joins no group.
 
@@ -41,15 +39,9 @@ def lag(
         Retention of the topic, as 72h or 7d, if the brokers do not report it.
     as_json
         Print one JSON object per partition and line.
-    config
-        TOML file with settings.
     """
-    overrides = {**broker.overrides(), "source.type": "kafka"}
-    if topic:
-        overrides["source.topics"] = topic
-    if group:
-        overrides["source.group"] = group
-    settings = settings_of(load(config, overrides=overrides))
+    overrides = client_overrides(cluster, group=group) | given({"source.topics": topic or None})
+    settings = settings_of(load(cluster.config, overrides=overrides))
     kept = None if retention is None else duration(retention)
 
     async def look() -> None:
@@ -73,8 +65,7 @@ def duration(text: str) -> float:
 def _show(found: list[Behind], *, as_json: bool) -> None:
     now = time.time()
     if as_json:
-        for each in found:
-            terminal.print_json(msgspec.to_builtins(each), indent=None)
+        terminal.print_lines(found)
     else:
         headers = ("topic", "partition", "committed", "end", "lag", "oldest unread", "time to data loss")
         rows = [(e.topic, e.partition, e.committed, e.end, e.records, human(e.seconds), _left(e)) for e in found]

@@ -47,18 +47,8 @@ class GeneratorFlags:
 
     def generator(self) -> Generator:
         """Answer the generator."""
-        return Generator(
-            seed=self.seed,
-            devices=self.devices,
-            datasources=self.datasources,
-            instances=self.instances,
-            resources_per_bundle=self.resources_per_bundle,
-            format=self.format,
-            compress=self.compress,
-            chaos=self.chaos,
-            poison=self.poison,
-            start_ms=int(time.time() * 1000) if self.start_ms is None else self.start_ms,
-        )
+        named = {**vars(self), "start_ms": int(time.time() * 1000) if self.start_ms is None else self.start_ms}
+        return Generator(**named)
 
 
 _DEFAULTS: Final = GeneratorFlags()

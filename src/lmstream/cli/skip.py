@@ -8,9 +8,8 @@ import msgspec
 from cyclopts import Parameter, validators
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, BrokerFlags, ConfigFile, Json
-from lmstream.cli.kafka import client_overrides, settings_of
-from lmstream.config import load
+from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json
+from lmstream.cli.kafka import cluster_settings
 from lmstream.errors import ConfigError
 from lmstream.kafka.skip import Skipped
 from lmstream.kafka.skip import skip as commit
@@ -26,8 +25,7 @@ def skip(
     group: str | None = None,
     dry_run: bool = False,
     as_json: Json = False,
-    config: ConfigFile = None,
-    broker: BrokerFlags = NO_BROKER,
+    cluster: ClusterFlags = NO_CLUSTER,
 ) -> int:
     """Commit a later offset for a group that is stopped, so that it continues after what it cannot read.
 
@@ -46,16 +44,11 @@ def skip(
         Only show what would be skipped.
     as_json
         Print what was skipped as JSON.
-    config
-        TOML file with settings.
     """
     place = _PLACE.fullmatch(partition)
     if not place:
         raise ConfigError("config.invalid", f"{partition!r} is not TOPIC/PARTITION, as in lm.metrics.otlp/0")
-    overrides = client_overrides(broker, place[1])
-    if group:
-        overrides["source.group"] = group
-    settings = settings_of(load(config, overrides=overrides))
+    settings = cluster_settings(cluster, place[1], group=group)
     done = asyncio.run(commit(settings, int(place[2]), to, dry_run=dry_run))
     with terminal.read_or_not():
         if as_json:

@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgspec
+
 from lmstream.errors import ConfigError
+from lmstream.observability.calm import levels
 from lmstream.visible import visible
 
 T = TypeVar("T")
@@ -60,6 +63,12 @@ def say(text: str) -> None:
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """`value` as ASCII JSON on stdout: escapes every character that a terminal might act on."""
     print(json.dumps(value, indent=indent, default=str))
+
+
+def print_lines(values: Iterable[object]) -> None:
+    """Each of `values`, a struct or what JSON has, as one line of ASCII JSON on stdout."""
+    for each in values:
+        print_json(msgspec.to_builtins(each), indent=None)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
@@ -163,20 +172,12 @@ def logging_to_stderr(*, debug: bool) -> Iterator[None]:
     """Send warnings (with `debug`, all that we say) to stderr; complaints of the clients only with `debug`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # What matters of theirs comes as one lmstream error with its fix; asyncio reports what they leave behind.
-    theirs = logging.INFO if debug else logging.CRITICAL
-    levels = dict.fromkeys(("aiokafka", "asyncio", "botocore", "aiobotocore"), theirs)
-    levels["lmstream"] = logging.DEBUG if debug else logging.WARNING
-    before = {name: logging.getLogger(name).level for name in levels}
     logging.getLogger().addHandler(handler)
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
     try:
-        yield
+        with levels(logging.WARNING, debug=debug):
+            yield
     finally:
         logging.getLogger().removeHandler(handler)
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
 
 
 class Progress:

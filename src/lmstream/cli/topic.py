@@ -6,10 +6,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, BrokerFlags, ConfigFile, Json
-from lmstream.cli.kafka import client_overrides, settings_of
+from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json
+from lmstream.cli.kafka import cluster_settings
 from lmstream.cli.lag import duration
-from lmstream.config import load
 from lmstream.errors import ConfigError
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
@@ -24,8 +23,7 @@ def topic(
     message_bytes: Count = 1_048_588,
     yes: bool = False,
     as_json: Json = False,
-    config: ConfigFile = None,
-    broker: BrokerFlags = NO_BROKER,
+    cluster: ClusterFlags = NO_CLUSTER,
 ) -> int:
     """Create a topic, or add partitions and set retention and message size; without --yes only show it.
 
@@ -45,14 +43,12 @@ def topic(
         Apply it.
     as_json
         Print what exists and what would change as JSON.
-    config
-        TOML file with settings.
     """
     wanted = {
         "retention.ms": str(int(duration(retention) * 1000)),
         "max.message.bytes": str(message_bytes),
     }
-    settings = settings_of(load(config, overrides=client_overrides(broker, topic)))
+    settings = cluster_settings(cluster, topic)
     return asyncio.run(_work(settings, topic, (partitions, copies), wanted, yes=yes, as_json=as_json))
 
 

@@ -3,8 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import msgspec
-
 from lmstream.abilities import Check
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
@@ -75,8 +73,7 @@ def validate(
 
 def _show(checks: list[Check], *, as_json: bool) -> None:
     if as_json:
-        for check in checks:
-            terminal.print_json(msgspec.to_builtins(check), indent=None)
+        terminal.print_lines(checks)
         return
     for check in checks:
         print(f"{check.verdict:8} {terminal.clean(check.name)}: {terminal.clean(check.said)}")

@@ -208,7 +208,6 @@ def scope(name: str, version: str, attributes: dict[str, str]) -> tuple[Scope, i
 
 NO_RESOURCE: Final = Resource(b"", "", {})
 NO_SCOPE: Final = Scope(b"", "", {})
-NO_METRIC: Final = Metric(b"", "")
 """Keep the place of what was refused: its points make no rows."""
 
 

@@ -8,19 +8,11 @@ from msgspec import Raw, ValidationError
 
 from lmstream.codecs.json_heads import attributes_fault
 from lmstream.codecs.json_points import MESSAGES, labels_lacking
-from lmstream.codecs.json_unknown import NAMED, names
-from lmstream.codecs.json_values import INT64, NOTHING, UINT32, double, integer, texts, within
+from lmstream.codecs.json_unknown import NAMED, NOTHING, decode_list, names, title
+from lmstream.codecs.json_values import INT64, UINT32, double, integer, texts, within
 from lmstream.codecs.json_walk import below, place, said, sent, token
 
-_POINTS: Final = {
-    "gauge": "NumberDataPoint",
-    "sum": "NumberDataPoint",
-    "histogram": "HistogramDataPoint",
-    "exponentialHistogram": "ExponentialHistogramDataPoint",
-    "summary": "SummaryDataPoint",
-}
 _decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
-_decode_list: Final = msgspec.json.Decoder(list[Raw] | None).decode
 _INTEGERS: Final = ("timeUnixNano", "asInt", "count", "scale", "zeroCount")
 
 
@@ -70,7 +62,7 @@ def _wrong_item(read: Callable[[Raw], Any], raw: Raw, *, null: bool = False) -> 
 
 
 def _list(members: dict[str, Raw], name: str) -> list[Raw]:
-    return (_decode_list(members[name]) if name in members else None) or []
+    return (decode_list(members[name]) if name in members else None) or []
 
 
 def _limits(_: str, __: Raw, members: dict[str, Raw]) -> str:
@@ -100,7 +92,7 @@ def _no_value(kind: str, raw: Raw, _: dict[str, Raw]) -> str:
 
 def _others(kind: str, raw: Raw) -> str:
     """Members that OTLP does not know: the sender's names, often."""
-    found = names(bytes(raw), _POINTS[kind])[:NAMED]
+    found = names(bytes(raw), "NumberDataPoint" if kind in ("gauge", "sum") else f"{title(kind)}DataPoint")[:NAMED]
     return f", but {', '.join(f'{name!r:.100}' for name in found)}" if found else ""
 
 

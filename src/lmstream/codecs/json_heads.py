@@ -9,9 +9,9 @@ from msgspec import Raw, Struct, ValidationError
 
 from lmstream.codecs import fragments
 from lmstream.codecs.json_schema import Data, MetricMessage, Request, ResourceMetrics, ScopeMetrics
-from lmstream.codecs.json_unknown import MESSAGES_MAX
-from lmstream.codecs.json_values import NOTHING, attributes, boolean, integer
-from lmstream.codecs.json_walk import DataParts, Entry, MetricParts, below, place, said, sent, token, walk
+from lmstream.codecs.json_unknown import MESSAGES_MAX, NOTHING, decode_list
+from lmstream.codecs.json_values import attributes, boolean, integer
+from lmstream.codecs.json_walk import Entry, below, place, said, sent, token, walk
 from lmstream.errors import DecodeError
 from lmstream.interfaces import PARTS, LostPart, Series
 
@@ -23,7 +23,6 @@ class _Key(Struct, gc=False):
 _BLANK: Final = Raw(b"{}")
 """Keeps the place of a point that is not read."""
 _ENUM_PREFIX: Final = "AGGREGATION_TEMPORALITY_"
-_decode_list: Final = msgspec.json.Decoder(list[Raw] | None).decode
 _decode_text: Final = msgspec.json.Decoder(str | None).decode
 _decode_key: Final = msgspec.json.Decoder(_Key).decode
 _decode_any: Final = msgspec.json.Decoder(Any).decode
@@ -50,7 +49,7 @@ def attributes_fault(raw: Raw, path: str) -> Fault | None:
     else:
         return None
     try:
-        items = _decode_list(raw) or ()
+        items = decode_list(raw) or ()
     except ValidationError:
         return Fault("decode.type", f"{whole}, saw {token(raw)}")
     for at, item in enumerate(items):
@@ -115,7 +114,7 @@ def metric_fault(entry: Entry) -> Fault | None:
     return None
 
 
-def temporality_of(data: DataParts) -> int | str | None:
+def temporality_of(data: Any) -> int | str | None:
     """The aggregationTemporality as sent, a number or a name of the enum; None when it is neither."""
     raw = data.aggregationTemporality
     try:
@@ -134,7 +133,7 @@ def known_name(name: str) -> int | None:
     return fragments.TEMPORALITIES.index(short) if known else None
 
 
-def metric_name(metric: MetricParts | None) -> str:
+def metric_name(metric: Any) -> str:
     """A metric's name, as messages show it."""
     try:
         name = _decode_text(metric.name) if metric is not None and metric.name is not NOTHING else ""

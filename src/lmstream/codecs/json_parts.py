@@ -11,10 +11,11 @@ from msgspec import Raw, Struct, ValidationError
 
 from lmstream.codecs import point_values
 from lmstream.codecs.fragments import MAX_ITEMS, PartlyRead
-from lmstream.codecs.json_values import INT64, NOTHING, UINT64, attributes, double, integer
+from lmstream.codecs.json_unknown import NOTHING, decode_list
+from lmstream.codecs.json_values import INT64, UINT64, attributes, double, integer
+from lmstream.codecs.json_walk import sent
 from lmstream.errors import DecodeError
 
-_NULL: Final = b"null"
 _HEX: Final = re.compile(r"[0-9a-fA-F]*")
 
 
@@ -32,14 +33,9 @@ class _Exemplar(Struct, gc=False):
     spanId: Raw = NOTHING  # noqa: N815
 
 
-_decode_list: Final = msgspec.json.Decoder(list[Raw] | None).decode
 _decode_exemplar: Final = msgspec.json.Decoder(_Exemplar).decode
 _decode_quantile: Final = msgspec.json.Decoder(_Quantile).decode
 _decode_text: Final = msgspec.json.Decoder(str | None).decode
-
-
-def _sent(raw: Raw) -> bool:
-    return raw is not NOTHING and bytes(raw) != _NULL
 
 
 def part(raw: Raw, left: list[str]) -> float | None:
@@ -72,7 +68,7 @@ def whole(raw: Raw, left: list[str], limits: range | None = None) -> int | None:
 def _items(raw: Raw, left: list[str]) -> list[Raw]:
     """The items of an array that the row may go without."""
     try:
-        return (_decode_list(raw) if raw is not NOTHING else None) or []
+        return (decode_list(raw) if raw is not NOTHING else None) or []
     except ValidationError:
         left.append("part.type")
         return []
@@ -95,11 +91,11 @@ def _exemplar(raw: Raw, left: list[str]) -> dict[str, Any] | None:
         left.append("part.type")
         return None
     value: float | None
-    if _sent(item.asInt) and _sent(item.asDouble):
+    if sent(item.asInt) and sent(item.asDouble):
         left.append("part.type")
         return None
     before = len(left)
-    value = whole(item.asInt, left, INT64) if _sent(item.asInt) else part(item.asDouble, left)
+    value = whole(item.asInt, left, INT64) if sent(item.asInt) else part(item.asDouble, left)
     if value is None:
         if len(left) == before:
             left.append("part.missing")

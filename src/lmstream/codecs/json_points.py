@@ -9,7 +9,8 @@ from msgspec import Raw, Struct, ValidationError
 from lmstream.codecs import point_values
 from lmstream.codecs.fragments import MAX_ITEMS
 from lmstream.codecs.json_parts import default, part, quantiles, whole
-from lmstream.codecs.json_values import NOTHING, UINT32, double, integer, texts, within
+from lmstream.codecs.json_unknown import NOTHING
+from lmstream.codecs.json_values import UINT32, double, integer, texts, within
 from lmstream.errors import DecodeError
 
 Exemplars = Callable[[Raw, list[str]], list[dict[str, Any]]]

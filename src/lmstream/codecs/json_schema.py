@@ -4,7 +4,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from lmstream.codecs.json_values import NOTHING
+from lmstream.codecs.json_unknown import NOTHING
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 P = TypeVar("P")

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct, ValidationError
 
+from lmstream.codecs.fragments import KINDS
 from lmstream.errors import DecodeError
 
 NAMED: Final = 10
@@ -22,7 +23,8 @@ MESSAGES_MAX: Final = 100_000
 is."""
 HOLLOW_MAX: Final = 20_000
 """Metrics of a bundle with points that are looked through for unknown members."""
-_NOTHING: Final = Raw(b"")
+NOTHING: Final = Raw(b"")
+"""Default of raw members: msgspec refuses an optional Raw. Compare with `is`."""
 _NULL: Final = b"null"
 _ABSENT: Final = (b"", _NULL)
 
@@ -73,7 +75,6 @@ MESSAGES.update(
     | dict.fromkeys(("scale", "zeroCount", "positive", "negative", "zeroThreshold"), ""),
     SummaryDataPoint=_POINT | dict.fromkeys(("count", "sum", "quantileValues"), ""),
 )
-_DATA: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 
 
 class _Message(NamedTuple):
@@ -85,7 +86,7 @@ class _Message(NamedTuple):
 
 
 def _message(name: str, members: dict[str, str]) -> _Message:
-    fields = [(member, Raw, _NOTHING) for member in members]
+    fields = [(member, Raw, NOTHING) for member in members]
     read = msgspec.defstruct(name, fields, gc=False)
     known = msgspec.defstruct(name, fields, gc=False, forbid_unknown_fields=True)
     below = {member: message for member, message in members.items() if message}
@@ -93,8 +94,11 @@ def _message(name: str, members: dict[str, str]) -> _Message:
 
 
 _MESSAGES: Final = {name: _message(name, members) for name, members in MESSAGES.items()}
+READ: Final = {name: message.read for name, message in _MESSAGES.items()}
+"""Decoders of messages, members unread."""
 _decode_names: Final = msgspec.json.Decoder(dict[str, Raw]).decode
-_decode_list: Final = msgspec.json.Decoder(list[Raw] | None).decode
+decode_list: Final = msgspec.json.Decoder(list[Raw] | None).decode
+"""The items of an array, unread."""
 
 
 def names(raw: bytes, message: str) -> list[str]:
@@ -131,7 +135,7 @@ def _below(raw: bytes, message: str, path: str, looked: Iterator[int]) -> Iterat
     for name in names(raw, message):
         yield f"{path}.{name:.100}"
     try:
-        found = _MESSAGES[message].read(raw)
+        found = READ[message](raw)
     except ValidationError:
         return  # no object: named as a wrong type elsewhere
     for member, inner in _MESSAGES[message].below.items():
@@ -167,15 +171,16 @@ def _hollow(payload: bytes) -> Iterator[str]:
 
 def _hollow_metric(metric: bytes, path: str) -> Iterator[str]:
     found = _read(metric, "Metric")
-    data = [(kind, bytes(getattr(found, kind))) for kind in _DATA] if found is not None else []
+    data = [(kind, bytes(getattr(found, kind))) for kind in KINDS] if found is not None else []
     data = [(kind, raw) for kind, raw in data if raw not in _ABSENT]
-    if found is not None and all(_empty(raw, _title(kind), "dataPoints") for kind, raw in data):
+    if found is not None and all(_empty(raw, title(kind), "dataPoints") for kind, raw in data):
         yield from _named(metric, "Metric", path)
         for kind, raw in data:
-            yield from _named(raw, _title(kind), f"{path}.{kind}")
+            yield from _named(raw, title(kind), f"{path}.{kind}")
 
 
-def _title(kind: str) -> str:
+def title(kind: str) -> str:
+    """The message that holds the data of a kind of metric."""
     return kind[:1].upper() + kind[1:]
 
 
@@ -200,14 +205,14 @@ def _entries(raw: bytes, message: str, member: str, inner: str, path: str) -> It
 
 def _read(raw: bytes, message: str) -> Any:
     try:
-        return _MESSAGES[message].read(raw)
+        return READ[message](raw)
     except ValidationError:
         return None
 
 
 def _items(raw: bytes) -> list[bytes]:
     try:
-        return list(map(bytes, (_decode_list(raw) if raw else None) or ()))
+        return list(map(bytes, (decode_list(raw) if raw else None) or ()))
     except ValidationError:
         return []
 
@@ -233,7 +238,7 @@ def not_understood(raw: bytes) -> int:
 
 
 def _unread_pair(pair: dict[str, Raw]) -> int:
-    value = pair.get("value", _NOTHING)
+    value = pair.get("value", NOTHING)
     if bytes(value) in _ABSENT:
         return int(not MESSAGES["KeyValue"].keys() >= pair.keys())
     return _unread_value(value)
@@ -241,7 +246,7 @@ def _unread_pair(pair: dict[str, Raw]) -> int:
 
 def _unread_value(raw: Raw) -> int:
     value = _decode_object(raw) or {}
-    known = {name for name in MESSAGES["AnyValue"] if bytes(value.get(name, _NOTHING)) not in _ABSENT}
+    known = {name for name in MESSAGES["AnyValue"] if bytes(value.get(name, NOTHING)) not in _ABSENT}
     if "arrayValue" in known:
         return sum(map(_unread_value, _decode_values(value["arrayValue"]).values or ()))
     if "kvlistValue" in known:

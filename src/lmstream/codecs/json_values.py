@@ -8,11 +8,7 @@ import msgspec
 from msgspec import Raw, Struct, ValidationError
 
 from lmstream.codecs.fragments import MAX_ITEMS, MAX_NESTING, PartlyRead, Plain, bounded, text, too_deep
-from lmstream.codecs.json_unknown import not_understood
-
-NOTHING: Final = Raw(b"")
-"""Default of raw members: msgspec refuses an optional Raw. Compare with `is`."""
-
+from lmstream.codecs.json_unknown import NOTHING, not_understood
 
 INT64: Final = range(-(2**63), 2**63)
 UINT64: Final = range(2**64)

@@ -8,11 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-import msgspec
-from msgspec import Raw, Struct, ValidationError
+from msgspec import Raw, ValidationError
 
 from lmstream.codecs import fragments
-from lmstream.codecs.json_values import NOTHING
+from lmstream.codecs.json_unknown import NOTHING, READ, decode_list, title
 from lmstream.errors import DecodeError
 from lmstream.interfaces import LostPart
 
@@ -22,48 +21,6 @@ _SHOWN: Final = 60
 """Characters of a token that a message shows."""
 
 
-class _Bundle(Struct, gc=False):
-    resourceMetrics: Raw = NOTHING  # noqa: N815 - the format's names
-
-
-class _Resource(Struct, gc=False):
-    resource: Raw = NOTHING
-    scopeMetrics: Raw = NOTHING  # noqa: N815
-
-
-class _Scope(Struct, gc=False):
-    scope: Raw = NOTHING
-    metrics: Raw = NOTHING
-
-
-class MetricParts(Struct, gc=False):
-    """Members of a metric, unread."""
-
-    name: Raw = NOTHING
-    unit: Raw = NOTHING
-    gauge: Raw = NOTHING
-    sum: Raw = NOTHING
-    histogram: Raw = NOTHING
-    exponentialHistogram: Raw = NOTHING  # noqa: N815
-    summary: Raw = NOTHING
-
-
-class DataParts(Struct, gc=False):
-    """Members of a metric's data, unread."""
-
-    dataPoints: Raw = NOTHING  # noqa: N815
-    aggregationTemporality: Raw = NOTHING  # noqa: N815
-    isMonotonic: Raw = NOTHING  # noqa: N815
-
-
-_decode_bundle: Final = msgspec.json.Decoder(_Bundle).decode
-_decode_resource: Final = msgspec.json.Decoder(_Resource).decode
-_decode_scope: Final = msgspec.json.Decoder(_Scope).decode
-_decode_metric: Final = msgspec.json.Decoder(MetricParts).decode
-_decode_data: Final = msgspec.json.Decoder(DataParts).decode
-_decode_list: Final = msgspec.json.Decoder(list[Raw] | None).decode
-
-
 class Entry(NamedTuple):
     """One metric where it stands; without a metric, the resource or scope that begins here."""
 
@@ -71,24 +28,25 @@ class Entry(NamedTuple):
     """Path of the resource, and its bytes; the same object for all its metrics."""
     scope: tuple[str, Raw] | None
     path: str
-    metric: MetricParts | None
-    kinds: list[tuple[str, DataParts, list[Raw]]]
+    metric: Any
+    """Its members by name, unread, as `READ` has them; so is the data of a kind."""
+    kinds: list[tuple[str, Any, list[Raw]]]
     """(kind, its data, its points) of each kind that the metric has: one, in a right bundle."""
 
 
 def walk(payload: bytes) -> Iterator[Entry | LostPart]:
     """What a bundle holds, in document order. Raises ValidationError when it is no object, DecodeError decode.type when
     it has no array of resources, msgspec's DecodeError for malformed JSON."""
-    top = _decode_bundle(payload).resourceMetrics
+    top = READ["Request"](payload).resourceMetrics
     if not sent(top):
         return
     try:
-        resources = _decode_list(top) or ()
+        resources = decode_list(top) or ()
     except ValidationError as error:
         raise DecodeError("decode.type", lost("$.resourceMetrics", top, error).detail) from error
     for at, raw in enumerate(resources):
         here = f"$.resourceMetrics[{at}]"
-        found = yield from _object(raw, here, _decode_resource)
+        found = yield from _object(raw, here, READ["ResourceMetrics"])
         if found is None:
             continue
         resource = (f"{here}.resource", found.resource)
@@ -99,7 +57,7 @@ def walk(payload: bytes) -> Iterator[Entry | LostPart]:
 
 
 def _scope(resource: tuple[str, Raw], here: str, raw: Raw) -> Iterator[Entry | LostPart]:
-    found = yield from _object(raw, here, _decode_scope)
+    found = yield from _object(raw, here, READ["ScopeMetrics"])
     if found is None:
         return
     scope = (f"{here}.scope", found.scope)
@@ -107,14 +65,14 @@ def _scope(resource: tuple[str, Raw], here: str, raw: Raw) -> Iterator[Entry | L
     metrics = yield from _array(found.metrics, f"{here}.metrics")
     for at, metric_raw in enumerate(metrics):
         path = f"{here}.metrics[{at}]"
-        metric = yield from _object(metric_raw, path, _decode_metric)
+        metric = yield from _object(metric_raw, path, READ["Metric"])
         if metric is None:
             continue
         kinds = []
         for kind in fragments.KINDS:
             held = getattr(metric, kind)
             if sent(held):
-                data = yield from _object(held, f"{path}.{kind}", _decode_data)
+                data = yield from _object(held, f"{path}.{kind}", READ[title(kind)])
                 if data is not None:
                     points = yield from _array(data.dataPoints, f"{path}.{kind}.dataPoints")
                     kinds.append((kind, data, points))
@@ -133,7 +91,7 @@ def _object(raw: Raw, path: str, decode: Callable[[Raw], Any]) -> Any:
 def _array(raw: Raw, path: str) -> Any:
     """(generator) The items of an array at a path, unread; none when it is no array, which is then lost."""
     try:
-        return (_decode_list(raw) if sent(raw) else None) or []
+        return (decode_list(raw) if sent(raw) else None) or []
     except ValidationError as error:
         yield lost(path, raw, error)
         return []

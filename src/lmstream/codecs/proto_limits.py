@@ -42,10 +42,10 @@ def check(payload: bytes, limits: Limits) -> None:
             left -= 1
             if left < 0:
                 raise DecodeError("limits.points", f"fields enough for more than {limits.points:,} data points")
-            tag, at = _varint(payload, at, end)
+            tag, at = varint(payload, at, end)
             kind = tag & 7
             if kind == _BYTES:
-                length, at = _varint(payload, at, end)
+                length, at = varint(payload, at, end)
                 into = down.get(tag >> 3)
                 if into == _LEAF:
                     if length > LEAF_MAX:
@@ -54,15 +54,15 @@ def check(payload: bytes, limits: Limits) -> None:
                     todo.append((at, min(at + length, end), into))
                 at += length
             elif kind == _VARINT:
-                _, at = _varint(payload, at, end)
+                _, at = varint(payload, at, end)
             elif kind in (_FIXED64, _FIXED32):
                 at += 8 if kind == _FIXED64 else 4
             else:
                 break  # groups, and what is no wire type: the parser knows
 
 
-def _varint(payload: bytes, at: int, end: int) -> tuple[int, int]:
-    """(value, place behind it); past the end when there is none."""
+def varint(payload: bytes, at: int, end: int) -> tuple[int, int]:
+    """(value, place behind it); behind `end` when there is none."""
     value = shift = 0
     while at < end and shift <= _LONGEST:
         byte = payload[at]
@@ -71,4 +71,4 @@ def _varint(payload: bytes, at: int, end: int) -> tuple[int, int]:
         if byte < _CONTINUES:
             return value, at
         shift += 7
-    return 0, end
+    return 0, end + 1

@@ -18,11 +18,7 @@ _LAZY: Final = {
     "ArrayValue": ("values",),
     "ResourceMetrics": ("resource",),
     "ScopeMetrics": ("scope",),
-    "Gauge": ("data_points",),
-    "Sum": ("data_points",),
-    "Histogram": ("data_points",),
-    "ExponentialHistogram": ("data_points",),
-    "Summary": ("data_points",),
+    **dict.fromkeys(("Gauge", "Sum", "Histogram", "ExponentialHistogram", "Summary"), ("data_points",)),
 }
 
 
@@ -54,19 +50,17 @@ def _pool() -> descriptor_pool.DescriptorPool:
 
 def _made_lazy(message: descriptor_pb2.DescriptorProto) -> None:
     if message.name in _LABELLED:
-        _with_labels(message)
+        del message.reserved_range[:]
+        _make_bytes(message.field.add(name="labels", number=1))
     for field in message.field:
         if field.name in _LAZY.get(message.name, ()):
-            field.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
-            field.label = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED
+            _make_bytes(field)
             field.ClearField("type_name")
         elif (message.name, field.name) == ("Metric", "metadata"):
             field.type_name = f".{_WHOLE}.KeyValue"
 
 
-def _with_labels(message: descriptor_pb2.DescriptorProto) -> None:
-    del message.reserved_range[:]
-    field = message.field.add(name="labels", number=1)
+def _make_bytes(field: descriptor_pb2.FieldDescriptorProto) -> None:
     field.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
     field.label = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED
 

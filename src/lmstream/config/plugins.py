@@ -19,6 +19,7 @@ _EXTRAS: Final = {
     "boto3": "consumer",
     "botocore": "consumer",
     "cramjam": "consumer",
+    "cryptography": "consumer",
     "prometheus_client": "consumer",
     "pybase64": "consumer",
     "structlog": "consumer",

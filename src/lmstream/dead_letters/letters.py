@@ -12,10 +12,9 @@ from msgspec import Struct
 
 from lmstream import bounded
 from lmstream.abilities import Traits
-from lmstream.aws.asking import FULL, is_full
 from lmstream.bounded import BoundError
 from lmstream.dead_letters.form import encode, folder_of, name_of, other_name_of, same
-from lmstream.errors import ConfigError, SinkError
+from lmstream.errors import SinkError
 from lmstream.model import DeadLetter
 from lmstream.storage import durable_files
 
@@ -48,23 +47,20 @@ class Letters:
 
     def __init__(self, settings: Settings) -> None:
         self._root = Path(settings.root)
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writes = durable_files.Writes[None]()
 
     async def check(self) -> None:
         """Make the folder and write a file there, before a start. Raises ConfigError when that fails,
         SinkError `sink.full` for want of room."""
-        await asyncio.to_thread(self._check)
+        await asyncio.to_thread(durable_files.check, self._root, f"dead letters in {self._root}", private=True)
 
     async def write(self, letters: Sequence[DeadLetter], /) -> None:
         """Return when every letter is on the disk. Raises SinkError `sink.disk` otherwise."""
-        task = asyncio.create_task(asyncio.to_thread(self._write, letters))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-        await asyncio.shield(task)
+        await self._writes.run(self._write, letters)
 
     async def close(self) -> None:
         """Wait for letters that are being written."""
-        await asyncio.gather(*self._writing, return_exceptions=True)
+        await self._writes.close()
 
     def _write(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
@@ -90,16 +86,6 @@ class Letters:
         except BoundError:
             return other_name_of(letter)  # what lies there is somebody else's
         return name if same(there, letter) else other_name_of(letter)
-
-    def _check(self) -> None:
-        try:
-            durable_files.sweep(self._root, private=True)  # first: on a full disk that may be what is in the way
-            durable_files.try_out(self._root, private=True)
-        except OSError as error:
-            what = f"dead letters in {self._root}: {error.strerror or error}"
-            if is_full(error):
-                raise SinkError(FULL, what) from error  # a run that is under way would wait for room
-            raise ConfigError("sink.disk", what) from error
 
 
 def _store(settings: Settings, say: Callable[[str], None]) -> Any:

@@ -5,7 +5,6 @@ records, each of which is a letter here. So do lines of Firehose's error prefix 
 """
 
 import asyncio
-import gzip
 import io
 import logging
 import re
@@ -20,15 +19,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
-from lmstream import bounded
 from lmstream.bounded import LETTER_LINE, BoundError
 from lmstream.dead_letters import firehose_failures, lambda_failures
 from lmstream.dead_letters.form import decode_or_none
 from lmstream.dead_letters.letters_s3 import Settings as BucketSettings
-from lmstream.errors import ConfigError, LmstreamError, SinkError
+from lmstream.errors import ConfigError, LmstreamError, SinkError, SourceError
 from lmstream.model import DeadLetter, Identity
 from lmstream.storage.bucket import Bucket
-from lmstream.storage.line_files import landed_files, lines_of
+from lmstream.storage.line_files import GZIP, landed_files, lines, lines_of
 
 if TYPE_CHECKING:
     from lmstream.kafka.settings import Settings as KafkaSettings
@@ -39,7 +37,6 @@ _FIRST: Final = 8  # lines that tell what a file is
 _ERRORS: Final = re.compile(r"(?:^|/)(?:errors|[^/]*-failed|activePartition[^/]*)/")
 """A folder of an error prefix: ours, or one that Firehose names after the type of the error. Other objects in gzip are
 rows that landed, which nobody should have to pay for."""
-_GZIP: Final = b"\x1f\x8b"
 
 
 class Found(Struct, frozen=True):
@@ -245,15 +242,14 @@ class TopicStore:
 
 def _all_of(data: bytes, place: str, say: Say) -> list[DeadLetter]:
     """The letters of an object: one, those of a document, or a line each of an error prefix. Raises BoundError."""
-    zipped = data[:2] == _GZIP
+    zipped = data.startswith(GZIP)
     head = zlib.decompressobj(31).decompress(data, lambda_failures.HEAD) if zipped else data[: lambda_failures.HEAD]
     if not firehose_failures.begins(head):
         return [] if zipped else _decoded(data, place, say)
     try:
-        with gzip.open(io.BytesIO(data)) if zipped else io.BytesIO(data) as file:
-            found = list(enumerate(bounded.lines(file, LETTER_LINE, place)))
-    except (OSError, EOFError, zlib.error) as e:
-        say(f"{place}: {e}: left out")
+        found = list(enumerate(lines(io.BufferedReader(io.BytesIO(data)), LETTER_LINE, place)))
+    except SourceError as e:
+        say(f"{e.detail}: left out")
         return []
     return [letter for number, line in found for letter in _decoded(line, place, say, number)]
 

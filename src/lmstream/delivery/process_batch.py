@@ -1,12 +1,26 @@
 """For hosts that are called: a batch in, a status for each of its records out, before a deadline."""
 
 import copy
-from typing import Any, Final
+
+from msgspec import field, structs
 
 from lmstream.delivery.counts import Counts, since
 from lmstream.delivery.pipeline import Pipeline
 from lmstream.interfaces import Batch
-from lmstream.model import NOT_TRIED, Outcome, Status, TopicPartition
+from lmstream.model import NOT_TRIED, Failure, Status, TopicPartition
+
+
+class Outcome(Counts, kw_only=True):
+    """What `process` answers for a batch: a status per record, in order, and the counts behind it."""
+
+    statuses: list[Status]
+    failures: list[Failure] = field(default_factory=list)
+    """Failures behind pending records, one of each code."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every record may be acknowledged."""
+        return Status.PENDING not in self.statuses
 
 
 async def process(pipeline: Pipeline, batch: Batch, deadline: float | None = None) -> Outcome:
@@ -39,9 +53,4 @@ async def process(pipeline: Pipeline, batch: Batch, deadline: float | None = Non
     if not failures and Status.PENDING in statuses:
         failures[NOT_TRIED.code] = NOT_TRIED
     done = since(pipeline.counts, before)
-    counted: dict[str, Any] = {name: getattr(done, name) for name in _COUNTED}
-    return Outcome(statuses=statuses, failures=list(failures.values()), **counted)
-
-
-_COUNTED: Final = frozenset(Outcome.__struct_fields__) & frozenset(Counts.__struct_fields__)
-"""What an outcome says of what was counted, under the same names."""
+    return Outcome(statuses=statuses, failures=list(failures.values()), **structs.asdict(done))

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import os
 import ssl
 import stat
@@ -29,9 +28,6 @@ AWSSM: Final = "awssm:"
 _SECRET: Final = 10.0  # seconds for the service to answer, lookup of credentials included
 _PEM_BYTES: Final = 16 * MIB
 """Of a PEM file; the authorities of a whole system have a quarter of a MiB."""
-_PEM: Final = (b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----")
-_UTC_TIME: Final = 0x17
-_CENTURY: Final = "50"  # two-digit years of X.509 are those of 1950 to 2049
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -71,7 +67,7 @@ class Identity(Struct, frozen=True, kw_only=True):
         if asked:
             return f"{self.key_at}: wrong key_password, or a damaged key ({reason})"
         bad = self.certificate_at
-        with contextlib.suppress(ValueError, IndexError):
+        with contextlib.suppress(ValueError):
             validity(self.certificate)
             bad = self.key_at
         return f"{bad}: not a PEM certificate and key, or only a part of one ({reason})"
@@ -80,7 +76,7 @@ class Identity(Struct, frozen=True, kw_only=True):
         """Answer from and until when (unix seconds) the client's own certificate is valid. ConfigError for none."""
         try:
             return validity(self.certificate)
-        except (ValueError, IndexError) as error:
+        except ValueError as error:
             raise ConfigError("config.certificate", f"{self.certificate_at}: not a certificate ({error})") from error
 
 
@@ -223,36 +219,9 @@ def _client(settings: KafkaConnection, name: str) -> Any:
 def validity(pem: bytes) -> tuple[float, float]:
     """Answer from and until when (unix seconds) the first certificate of a PEM text is valid. ValueError for none.
 
-    The standard library says this of the other side's certificate only, and not of our own: RFC 5280, 4.1.
+    The standard library says this of the other side's certificate only, and not of our own.
     """
-    begin, end = pem.find(_PEM[0]), pem.find(_PEM[1])
-    if begin < 0 or end < begin:
-        raise ValueError("no certificate in it")
-    der = ssl.PEM_cert_to_DER_cert(pem[begin : end + len(_PEM[1])].decode("ascii"))
-    _, at, _ = _element(der, 0)  # Certificate
-    _, at, _ = _element(der, at)  # TBSCertificate
-    tag, _, after = _element(der, at)
-    at = after if tag == 0xA0 else at  # noqa: PLR2004 - [0], the version, which may be absent
-    for _ in ("serial number", "signature algorithm", "issuer"):
-        _, _, at = _element(der, at)
-    _, at, _ = _element(der, at)  # Validity
-    tag, start, at = _element(der, at)
-    not_before = _moment(tag, der[start:at])
-    tag, start, at = _element(der, at)
-    return not_before, _moment(tag, der[start:at])
+    from cryptography import x509  # noqa: PLC0415 - only who has a certificate needs it
 
-
-def _element(der: bytes, at: int) -> tuple[int, int, int]:
-    """(tag, where the content begins, where it ends) of the element at `at`."""
-    tag, length, at = der[at], der[at + 1], at + 2
-    if length & 0x80:
-        count = length & 0x7F
-        length, at = int.from_bytes(der[at : at + count], "big"), at + count
-    return tag, at, at + length
-
-
-def _moment(tag: int, text: bytes) -> float:
-    digits = text.decode("ascii")
-    if tag == _UTC_TIME:
-        digits = ("19" if digits[:2] >= _CENTURY else "20") + digits
-    return dt.datetime.strptime(digits, "%Y%m%d%H%M%SZ").replace(tzinfo=dt.UTC).timestamp()
+    found = x509.load_pem_x509_certificate(pem)
+    return found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()

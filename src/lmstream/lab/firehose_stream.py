@@ -41,20 +41,27 @@ class Counters(msgspec.Struct):
     """Objects that the store did not take; their rows stay and are retried."""
 
 
+Place = tuple[str, Keys]
+"""Error type and partition keys of what is written together; one of them is empty."""
+
+
 class _Buffer:
     """Rows of one partition, or lines of one error type, that wait."""
 
-    __slots__ = ("data", "error_type", "failure", "keys", "moment", "opened", "rows")
+    __slots__ = ("data", "failure", "moment", "opened", "place", "rows")
 
-    def __init__(self, keys: Keys, error_type: str) -> None:
-        self.keys = keys
-        self.error_type = error_type
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self.data = bytearray()
         self.rows = 0
         self.failure: Exception | None = None
         """Why the store did not take it last time."""
         self.opened = time.monotonic()
         self.moment = datetime.now(UTC)
+
+    @property
+    def error_type(self) -> str:
+        return self.place[0]
 
 
 class DeliveryStream:
@@ -70,15 +77,14 @@ class DeliveryStream:
         self._prefix = parse_prefix("prefix", config.dated_prefix)
         self._error_prefix = parse_prefix("error_prefix", config.error_prefix)
         self._extension = config.extension or (".gz" if config.gzip else "")
-        self._partitions: dict[Keys, _Buffer] = {}
-        self._errors: dict[str, _Buffer] = {}
+        self._waiting: dict[Place, _Buffer] = {}
         self._writes: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(WRITES)
 
     @property
     def active_partitions(self) -> int:
         """Partitions with rows that wait."""
-        return len(self._partitions)
+        return sum(not buffer.error_type for buffer in self._waiting.values())
 
     def take(self, data: bytes) -> None:
         """Accept one record. As in the service, what is wrong with it shows in the error prefix, not in the answer."""
@@ -91,20 +97,14 @@ class DeliveryStream:
             if isinstance(keys, Refusal):
                 self._refuse(keys, row)
                 continue
-            buffer = self._partitions.get(keys)
-            if buffer is None:
-                if len(self._partitions) >= self.config.active_partitions:
-                    limit = self.config.active_partitions
-                    what = f"The number of active partitions has exceeded the configured limit of {limit}"
-                    self._refuse(Refusal(OVERFLOW, "DynamicPartitioning.ActivePartitionsLimitExceeded", what), row)
-                    continue
-                buffer = self._partitions[keys] = _Buffer(keys, "")
-            self._add(buffer, row, newline=self.config.delimiter)
+            limit = self.config.active_partitions
+            if ("", keys) not in self._waiting and self.active_partitions >= limit:
+                what = f"The number of active partitions has exceeded the configured limit of {limit}"
+                self._refuse(Refusal(OVERFLOW, "DynamicPartitioning.ActivePartitionsLimitExceeded", what), row)
+                continue
+            self._add(("", keys), row, newline=self.config.delimiter)
 
     def _refuse(self, why: Refusal, data: bytes) -> None:
-        buffer = self._errors.get(why.type)
-        if buffer is None:
-            buffer = self._errors[why.type] = _Buffer((), why.type)
         now = time.time_ns() // 1_000_000
         line = {
             "attemptsMade": 1,
@@ -114,9 +114,12 @@ class DeliveryStream:
             "attemptEndingTimestamp": now,
             "rawData": base64.b64encode(data).decode(),
         }
-        self._add(buffer, msgspec.json.encode(line), newline=True)
+        self._add((why.type, ()), msgspec.json.encode(line), newline=True)
 
-    def _add(self, buffer: _Buffer, row: bytes, *, newline: bool) -> None:
+    def _add(self, place: Place, row: bytes, *, newline: bool) -> None:
+        buffer = self._waiting.get(place)
+        if buffer is None:
+            buffer = self._waiting[place] = _Buffer(place)
         buffer.data += row
         if newline:
             buffer.data += b"\n"
@@ -129,10 +132,7 @@ class DeliveryStream:
     def _start(self, buffers: Iterable[_Buffer]) -> None:
         """Write these in the background, and make room for new rows of the same partitions."""
         for buffer in list(buffers):
-            if buffer.error_type:
-                del self._errors[buffer.error_type]
-            else:
-                del self._partitions[buffer.keys]
+            del self._waiting[buffer.place]
             task = asyncio.create_task(self._write(buffer))
             self._writes.add(task)
             task.add_done_callback(self._writes.discard)
@@ -140,16 +140,14 @@ class DeliveryStream:
     def start_due(self) -> None:
         """Begin to write every partition that is old enough."""
         limit = time.monotonic() - self.config.flush_seconds
-        waiting = (*self._partitions.values(), *self._errors.values())
-        self._start(b for b in waiting if b.opened <= limit or len(b.data) >= self.config.flush_bytes)
+        self._start(b for b in self._waiting.values() if b.opened <= limit or len(b.data) >= self.config.flush_bytes)
 
     async def flush(self) -> None:
         """Write everything that waits. SinkError when the store did not take all of it; the rest waits on."""
-        self._start((*self._partitions.values(), *self._errors.values()))
+        self._start(self._waiting.values())
         while self._writes:
             await asyncio.gather(*self._writes)
-        waiting = (*self._partitions.values(), *self._errors.values())
-        failure = next((b.failure for b in waiting if b.failure is not None), None)
+        failure = next((b.failure for b in self._waiting.values() if b.failure is not None), None)
         if failure is not None:
             reason = "sink.disk" if isinstance(failure, OSError) else "sink.unreachable"
             what = f"delivery stream {self.config.name!r} holds {self.held} bytes that its store did not take"
@@ -164,7 +162,7 @@ class DeliveryStream:
             if buffer.error_type:
                 key = self._error_prefix.render(buffer.moment, error_type=buffer.error_type) + stamp
             else:
-                keys = dict(zip(self._reader.names, buffer.keys, strict=True))
+                keys = dict(zip(self._reader.names, buffer.place[1], strict=True))
                 key = self._prefix.render(buffer.moment, keys=keys) + stamp + self._extension
             async with self._slots:
                 body = bytes(buffer.data)
@@ -185,11 +183,8 @@ class DeliveryStream:
             self._counters.objects += 1
 
     def _put_back(self, buffer: _Buffer) -> None:
-        newer = self._errors.get(buffer.error_type) if buffer.error_type else self._partitions.get(buffer.keys)
+        newer = self._waiting.get(buffer.place)
         if newer is not None:
             buffer.data += newer.data
             buffer.rows += newer.rows
-        if buffer.error_type:
-            self._errors[buffer.error_type] = buffer
-        else:
-            self._partitions[buffer.keys] = buffer
+        self._waiting[buffer.place] = buffer

@@ -13,6 +13,7 @@ import base64
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from typing import Any, Final, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -66,8 +67,6 @@ class Counts(Struct):
 
 class _Invoker(Part):
     """One poller. A batch may mix partitions; its records are in each partition's order."""
-
-    kind = ""
 
     def __init__(self, invoke: Invoke, topic: str, policy: Policy | None = None, **client: Any) -> None:
         """`client` is passed to aiokafka's consumer: bootstrap_servers, group_id, security."""
@@ -141,7 +140,7 @@ class _Invoker(Part):
         """The records in batches that fit an event."""
         batches: list[list[ConsumerRecord]] = []
         size = 0
-        for record in self._ordered(found):
+        for record in chain.from_iterable(found.values()):
             bytes_ = (len(record.value or b"") + len(record.key or b"") + 2) // 3 * 4 + _ENVELOPE
             if not batches or size + bytes_ > EVENT_BYTES or len(batches[-1]) == self.policy.batch_size:
                 batches.append([])
@@ -149,9 +148,6 @@ class _Invoker(Part):
             batches[-1].append(record)
             size += bytes_
         return batches
-
-    def _ordered(self, found: dict[Any, list[ConsumerRecord]]) -> list[ConsumerRecord]:
-        return [record for records in found.values() for record in records]
 
     async def _call(self, batch: Sequence[ConsumerRecord]) -> Answer:
         self.counts.invocations += 1
@@ -183,8 +179,6 @@ class _Invoker(Part):
 class Pipe(_Invoker):
     """An EventBridge Pipe with a Kafka source and a Lambda target, REQUEST_RESPONSE."""
 
-    kind = "pipe"
-
     def _event(self, batch: Sequence[ConsumerRecord]) -> object:
         return [
             {
@@ -210,8 +204,6 @@ class Pipe(_Invoker):
 
 class Mapping(_Invoker):
     """A Kafka event source mapping."""
-
-    kind = "mapping"
 
     def _event(self, batch: Sequence[ConsumerRecord]) -> dict[str, Any]:
         records: dict[str, list[object]] = {}

@@ -35,6 +35,10 @@ _TEXT: Final = 512
 _NAMES: Final = {number: name for name, number in API_KEYS.items()}
 
 
+class _Pointer(ctypes.c_void_p):
+    """A pointer of librdkafka. Of a type of its own it comes and goes as it is, where c_void_p would become an int."""
+
+
 class MockKafka(Part):
     """`async with MockKafka(brokers=3) as kafka: kafka.push_errors("Heartbeat", 14)`; brokers count from 1.
 
@@ -47,17 +51,17 @@ class MockKafka(Part):
         self.bootstrap: str = ""
         """`host:port` of all brokers, comma-separated."""
         self._library: Any = None
-        self._handle: int | None = None
-        self._cluster: int | None = None
+        self._handle: _Pointer | None = None
+        self._cluster: _Pointer | None = None
 
     async def start(self) -> None:
         """Start the brokers on free ports of 127.0.0.1. ConfigError when confluent-kafka is not installed."""
         self._library = library = _library()
-        text = ctypes.create_string_buffer(_TEXT)
+        text, size = ctypes.create_string_buffer(_TEXT), ctypes.c_size_t(_TEXT)
         configuration = library.rd_kafka_conf_new()
         # Its threads say on stderr whatever a test does to the brokers.
-        library.rd_kafka_conf_set(configuration, b"log_level", b"0", text, _TEXT)
-        self._handle = library.rd_kafka_new(_PRODUCER, configuration, text, _TEXT)
+        library.rd_kafka_conf_set(configuration, b"log_level", b"0", text, size)
+        self._handle = library.rd_kafka_new(_PRODUCER, configuration, text, size)
         if not self._handle:
             library.rd_kafka_conf_destroy(configuration)
             raise SourceError("source.unreachable", f"the mock cluster: {text.value.decode(errors='replace')}")
@@ -165,41 +169,13 @@ def _library() -> Any:
         raise ConfigError("config.extra", "MockKafka needs the wheel of confluent-kafka: this build has no librdkafka")
     try:
         library = ctypes.CDLL(str(found[0]))
-        library.rd_kafka_mock_cluster_new.restype = ctypes.c_void_p
+        library.rd_kafka_mock_cluster_new  # noqa: B018 - of a library without the mock it raises
     except (OSError, AttributeError) as e:
         raise ConfigError("config.extra", f"MockKafka cannot use {found[0].name}: {e}") from e
-    pointer, text = ctypes.c_void_p, ctypes.c_char_p
-    library.rd_kafka_conf_new.restype = pointer
-    library.rd_kafka_conf_set.argtypes = [pointer, text, text, text, ctypes.c_size_t]
-    library.rd_kafka_conf_destroy.argtypes = [pointer]
-    library.rd_kafka_new.restype = pointer
-    library.rd_kafka_new.argtypes = [ctypes.c_int, pointer, text, ctypes.c_size_t]
-    library.rd_kafka_destroy.argtypes = [pointer]
-    library.rd_kafka_err2str.restype = text
-    library.rd_kafka_mock_cluster_bootstraps.restype = text
-    library.rd_kafka_mock_get_requests.restype = ctypes.POINTER(pointer)
-    library.rd_kafka_mock_request_api_key.argtypes = [pointer]
+    for name in ("conf_new", "new", "mock_cluster_new"):
+        getattr(library, f"rd_kafka_{name}").restype = _Pointer
+    for name in ("err2str", "mock_cluster_bootstraps"):
+        getattr(library, f"rd_kafka_{name}").restype = ctypes.c_char_p
+    library.rd_kafka_mock_get_requests.restype = ctypes.POINTER(_Pointer)
     library.rd_kafka_mock_request_api_key.restype = ctypes.c_int16
-    library.rd_kafka_mock_request_destroy_array.argtypes = [ctypes.POINTER(pointer), ctypes.c_size_t]
-    library.rd_kafka_mock_cluster_new.argtypes = [pointer, ctypes.c_int]
-    one = ("cluster_bootstraps", "cluster_destroy", "clear_requests", "start_request_tracking")
-    for name in one:
-        getattr(library, f"rd_kafka_mock_{name}").argtypes = [pointer]
-    arguments: dict[str, list[Any]] = {
-        "topic_create": [text, ctypes.c_int, ctypes.c_int],
-        "topic_delete": [text],
-        "partition_delete_records": [text, ctypes.c_int32, ctypes.c_int64],
-        "push_request_errors_array": [ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)],
-        "clear_request_errors": [ctypes.c_int16],
-        "broker_set_down": [ctypes.c_int32],
-        "broker_set_up": [ctypes.c_int32],
-        "broker_set_rtt": [ctypes.c_int32, ctypes.c_int],
-        "partition_set_leader": [text, ctypes.c_int32, ctypes.c_int32],
-        "partition_set_follower": [text, ctypes.c_int32, ctypes.c_int32],
-        "coordinator_set": [text, text, ctypes.c_int32],
-        "group_initial_rebalance_delay_ms": [ctypes.c_int32],
-        "get_requests": [ctypes.POINTER(ctypes.c_size_t)],
-    }
-    for name, types in arguments.items():
-        getattr(library, f"rd_kafka_mock_{name}").argtypes = [pointer, *types]
     return library

@@ -3,7 +3,8 @@
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 SAID: Final = 3
@@ -15,6 +16,23 @@ _OURS: Final = "lmstream.sources."
 _THEIRS: Final = ".librdkafka"  # its lines come under this name, with levels of its own
 # What differs between two lines of one kind: counts, ports, addresses, and what stands in brackets.
 _DIFFERS: Final = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|[^\s:]*\d[^\s:]*")
+
+
+@contextmanager
+def levels(ours: int, *, debug: bool) -> Iterator[None]:
+    """Let lmstream log from `ours` on; with `debug` all of it, and what its clients complain. What matters of theirs
+    comes as one lmstream error with its fix; asyncio reports what they leave behind."""
+    theirs = logging.INFO if debug else logging.CRITICAL
+    wanted = dict.fromkeys(("aiokafka", "asyncio", "botocore", "aiobotocore", "aiohttp"), theirs)
+    wanted["lmstream"] = logging.DEBUG if debug else ours
+    before = {name: logging.getLogger(name).level for name in wanted}
+    for name, level in wanted.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 class Calm(logging.Filter):

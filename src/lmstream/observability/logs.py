@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from lmstream.errors import ConfigError
-from lmstream.observability.calm import Calm
+from lmstream.observability.calm import Calm, levels
 from lmstream.visible import visible
 
 try:
@@ -125,17 +125,10 @@ def handler(*, json: bool, worker: int = 0, stream: Any = None) -> logging.Handl
 @contextmanager
 def logging_to(made: logging.Handler, *, debug: bool) -> Iterator[None]:
     """Send what lmstream says, from info on, to a handler; with `debug` all of it, and what its clients complain."""
-    theirs = logging.INFO if debug else logging.CRITICAL
-    levels = dict.fromkeys(("aiokafka", "asyncio", "botocore", "aiobotocore", "aiohttp"), theirs)
-    levels["lmstream"] = logging.DEBUG if debug else logging.INFO
     root = logging.getLogger()
-    before = {name: logging.getLogger(name).level for name in levels}
     others, root.handlers = root.handlers, [made]
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
     try:
-        yield
+        with levels(logging.INFO, debug=debug):
+            yield
     finally:
         root.handlers = others
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from lmstream.aws.clock import CLOCK, is_clock
+from lmstream.delivery.retry import unknown_outcome
 from lmstream.model import Failure, Kind
 
 _R, _P, _F = Kind.RETRYABLE, Kind.PERMANENT, Kind.FATAL_CONFIG
@@ -87,9 +88,6 @@ _OF_DATA: Final = re.compile(r"\brecords?\.\w+\.member\.data\b|\brecords?'? size
 service's reference) and "Records size exceeds 4 MB limit". All else that is refused with a permanent code may be about
 the stream or the request, like "This operation is not permitted on KinesisStreamAsSource delivery stream type"."""
 
-UNKNOWN: Final = "unknown_outcome"
-"""Code of packs that may have been taken and will be sent again."""
-
 # Exceptions, or what lies behind one, after which it is sure that no request went out.
 _NOT_SENT: Final = frozenset(
     {
@@ -139,4 +137,4 @@ def failure_of(error: BaseException) -> Failure:
     cause = type(getattr(error, "kwargs", {}).get("error"))
     if kind is not _R or _NOT_SENT.intersection(names) or _NOT_SENT.intersection(c.__name__ for c in cause.__mro__):
         return refusal(kind, names[0], str(error))
-    return Failure(kind, UNKNOWN, f"{names[0]}: {error}".removesuffix(": "))
+    return unknown_outcome(f"{names[0]}: {error}".removesuffix(": "))

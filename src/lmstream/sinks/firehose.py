@@ -10,11 +10,12 @@ from msgspec import Meta, Struct
 from lmstream.abilities import Traits
 from lmstream.aws.asking import BUSY, asked, is_busy
 from lmstream.aws.clock import CLOCK
+from lmstream.delivery.retry import unknown_outcome
 from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.settings import KIB, MIB
-from lmstream.sinks._firehose_errors import UNKNOWN, classify, failure_of, refusal
+from lmstream.sinks._firehose_errors import classify, failure_of, refusal
 
 # Limits of the service: https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html
 # and https://docs.aws.amazon.com/firehose/latest/dev/limits.html
@@ -215,7 +216,7 @@ def _verdict(one: object) -> Failure | None:
 
 
 def _unknown(what: str, packs: int) -> list[Failure | None]:
-    return [Failure(_R, UNKNOWN, f"the answer to PutRecordBatch is not the service's: {what}")] * packs
+    return [unknown_outcome(f"the answer to PutRecordBatch is not the service's: {what}")] * packs
 
 
 make = Firehose

@@ -9,8 +9,6 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from lmstream.aws.asking import FULL, is_full
-from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.settings import MIB
@@ -54,24 +52,20 @@ class Local:
         self._level = settings.level
         self._run = run or secrets.token_hex(6)
         self._counter = itertools.count()
-        self._writing: set[asyncio.Task[list[Failure | None]]] = set()
+        self._writes = durable_files.Writes[list[Failure | None]]()
 
     async def check(self) -> None:
         """Make the landing folder and write a file there, before a start. Raises ConfigError when that fails,
         SinkError `sink.full` for want of room."""
-        await asyncio.to_thread(self._check)
+        await asyncio.to_thread(durable_files.check, self._root, str(self._root))
 
     async def write(self, packs: Sequence[Pack], /) -> Sequence[Failure | None]:
         """One object a pack, in a thread. A full or read-only disk is retryable, a planted link is fatal-config."""
-        task = asyncio.create_task(asyncio.to_thread(self._write, packs))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-        # A thread cannot be cancelled: close() waits for it even when our caller has gone.
-        return await asyncio.shield(task)
+        return await self._writes.run(self._write, packs)
 
     async def close(self) -> None:
         """Wait for objects that are being written."""
-        await asyncio.gather(*self._writing, return_exceptions=True)
+        await self._writes.close()
 
     def _write(self, packs: Sequence[Pack]) -> list[Failure | None]:
         verdicts: list[Failure | None] = [NOT_TRIED] * len(packs)
@@ -92,16 +86,6 @@ class Local:
         except OSError as error:
             return durable_files.failure(error)
         return None
-
-    def _check(self) -> None:
-        try:
-            durable_files.sweep(self._root)  # first: on a full disk that may be what is in the way
-            durable_files.try_out(self._root)
-        except OSError as error:
-            what = f"{self._root}: {error.strerror or error}"
-            if is_full(error):
-                raise SinkError(FULL, what) from error  # a run that is under way would wait for room
-            raise ConfigError("sink.disk", what) from error
 
 
 make = Local

@@ -1,16 +1,20 @@
 """Write a file so that it is either there, whole and durable, or not there: for sinks that land in a folder."""
 
+import asyncio
 import contextlib
 import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
+from lmstream.aws.asking import FULL, is_full
+from lmstream.errors import ConfigError, SinkError
 from lmstream.model import Failure, Kind
 
+T = TypeVar("T")
 DRAFTS: Final = ".drafts"
 """Folder below a root in which files are made. One place for all, so that a start finds what a kill left behind."""
 _CHECK: Final = ".lmstream-check-"
@@ -107,6 +111,37 @@ def try_out(root: Path, *, private: bool = False) -> None:
         replace(at, name, bytes(_PAGE), made, private=private)  # an empty file fits on a full disk
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=at)
+
+
+def check(root: Path, what: str, *, private: bool = False) -> None:
+    """See, before a start, whether files can be written below `root`, which is made. Raises ConfigError when not, and
+    SinkError `sink.full` for want of room: a run that is under way would wait for that. `what` names it."""
+    try:
+        sweep(root, private=private)  # first: on a full disk that may be what is in the way
+        try_out(root, private=private)
+    except OSError as error:
+        detail = f"{what}: {error.strerror or error}"
+        if is_full(error):
+            raise SinkError(FULL, detail) from error
+        raise ConfigError("sink.disk", detail) from error
+
+
+class Writes(Generic[T]):
+    """Writes in threads, which cannot be cancelled: `close` waits for those whose caller has gone."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[T]] = set()
+
+    async def run(self, write: Callable[..., T], *arguments: Any) -> T:
+        """Call `write` in a thread."""
+        task = asyncio.create_task(asyncio.to_thread(write, *arguments))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Wait for what is being written."""
+        await asyncio.gather(*self._running, return_exceptions=True)
 
 
 def replace(at: int, name: str, data: bytes, drafts: int, *, private: bool = False) -> None:

@@ -4,10 +4,15 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
+from typing import Any, Final
 
 from lmstream import bounded
 from lmstream.errors import SourceError
+
+GZIP: Final = b"\x1f\x8b"
+"""How gzip begins."""
 
 
 def landed_files(root: Path, *, without: Iterable[Path] = ()) -> Iterator[Path]:
@@ -29,7 +34,7 @@ def is_gzip(path: Path) -> bool:
     """Whether the file is gzip, whatever its name says."""
     try:
         with path.open("rb") as raw:
-            return raw.read(2) == b"\x1f\x8b"
+            return raw.read(2) == GZIP
     except OSError as e:
         raise SourceError("source.file", f"{path}: {e.strerror}") from e
 
@@ -38,7 +43,16 @@ def lines_of(path: Path, most: int = bounded.ROW_LINE) -> Iterator[bytes]:
     """Lines of a file, gzip or plain; empty ones left out. Raises SourceError, and BoundError for one of more than
     `most` bytes, however little it takes in gzip."""
     try:
-        with gzip.open(path, "rb") if is_gzip(path) else path.open("rb") as file:
-            yield from bounded.lines(file, most, str(path))
-    except (OSError, EOFError, zlib.error) as e:
+        with path.open("rb") as file:
+            yield from lines(file, most, str(path))
+    except OSError as e:
         raise SourceError("source.file", f"{path}: {e}") from e
+
+
+def lines(stream: BufferedReader, most: int, name: str) -> Iterator[bytes]:
+    """The same of a stream, which is called `name` in errors."""
+    try:
+        opened: Any = gzip.GzipFile(fileobj=stream) if stream.peek(2).startswith(GZIP) else stream
+        yield from bounded.lines(opened, most, name)
+    except (OSError, EOFError, zlib.error) as e:
+        raise SourceError("source.file", f"{name}: {e}") from e

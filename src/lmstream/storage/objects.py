@@ -3,12 +3,10 @@
 import contextlib
 import io
 import re
-import zlib
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from gzip import GzipFile
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -18,7 +16,7 @@ from lmstream.aws.clock import CLOCK, is_clock
 from lmstream.errors import ConfigError, LmstreamError, SourceError
 from lmstream.settings import MIB
 from lmstream.storage.bucket import NO_LISTING, code_of, is_listing
-from lmstream.storage.line_files import landed_files, lines_of
+from lmstream.storage.line_files import landed_files, lines, lines_of
 
 SCHEME: Final = "s3://"
 _AHEAD: Final = 16  # small objects fetched at once: a request takes longer on its way than in the store
@@ -43,7 +41,6 @@ _NOBODY: Final = frozenset(
         "LoginRefreshRequired",
     }
 )
-_GZIP: Final = b"\x1f\x8b"
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")  # RFC 9110 section 14.4
 
 
@@ -208,7 +205,9 @@ class Prefix:
 
     def _lines(self, key: str, data: "Future[bytes] | None", most: int) -> tuple[str, Iterator[bytes]]:
         name = f"{SCHEME}{self.bucket}/{key}"
-        return name, _split(name, self.opened(key) if data is None else io.BytesIO(data.result()), most)
+        return name, lines(
+            self.opened(key) if data is None else io.BufferedReader(io.BytesIO(data.result())), most, name
+        )
 
     @contextlib.contextmanager
     def _explained(self, key: str = "") -> Iterator[None]:
@@ -271,12 +270,3 @@ def place(text: Path | str, access: S3Access = NO_S3) -> Place:
             raise ConfigError("config.invalid", f"{name}: expected s3://BUCKET/PREFIX")
         return Prefix(bucket, prefix, access)
     return Folder(Path(name))
-
-
-def _split(name: str, data: io.BufferedReader | io.BytesIO, most: int) -> Iterator[bytes]:
-    try:
-        begin = data.getvalue() if isinstance(data, io.BytesIO) else data.peek(2)
-        opened: Any = GzipFile(fileobj=data) if begin.startswith(_GZIP) else data
-        yield from bounded.lines(opened, most, name)
-    except (OSError, EOFError, zlib.error) as e:
-        raise SourceError("source.file", f"{name}: {e}") from e

@@ -8,7 +8,7 @@ import msgspec
 from lmstream.model import DeadLetter
 from lmstream.verification.expected import DIGEST, Expected
 from lmstream.verification.landed import digest, event_time, row_id, upgraded
-from lmstream.verification.report import SAMPLES, Report, Tally
+from lmstream.verification.report import BAD, SAMPLES, Report, Tally
 
 _EXPECTED, _OWED, _DEAD, _ERROR, _CHANGED, _MISPLACED, _OLDER = 1, 2, 4, 8, 16, 32, 64
 _STRANGERS = 1_000_000  # records that nobody named, told apart; some 200 bytes each
@@ -198,14 +198,7 @@ class Checker:
             for tally in (*tallies.values(), total):
                 tally.buffered, tally.lost = tally.lost, 0
         return Report(
-            ok=not (
-                total.lost
-                or total.phantom
-                or total.changed
-                or total.misplaced
-                or total.in_error_prefix
-                or total.letters_missing
-            ),
+            ok=not any(getattr(total, name) for name in BAD),
             total=total,
             sums=total.sums,
             partitions={f"{t}/{p}": tallies[n] for n, (t, p) in enumerate(self._places)},

@@ -8,6 +8,8 @@ from lmstream.delivery import Sums
 
 SAMPLES: Final = 20
 """Rows named in a report, of each kind."""
+BAD: Final = ("lost", "changed", "misplaced", "phantom", "in_error_prefix", "letters_missing")
+"""Counts of a tally that must be nought."""
 
 
 class Tally(Struct, kw_only=True, rename="camel"):

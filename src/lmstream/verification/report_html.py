@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from lmstream import __version__
-from lmstream.verification.report import Report, Tally
+from lmstream.verification.report import BAD, Report, Tally
 
 _FIELDS: Final = (
     ("bundles", "bundles"),
@@ -22,7 +22,6 @@ _FIELDS: Final = (
     ("dead_letters", "dead letters"),
     ("letters_missing", "missing in dead letters"),
 )
-_BAD: Final = ("lost", "changed", "misplaced", "phantom", "in_error_prefix", "letters_missing")
 
 
 def page(report: Report, what: dict[str, str], at: str = "") -> str:
@@ -94,7 +93,7 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
 
 def _card(total: Tally, name: str, label: str) -> str:
     count = getattr(total, name)
-    style = ' class="bad"' if name in _BAD and count else ""
+    style = ' class="bad"' if name in BAD and count else ""
     return f'<div class="card"><b{style}>{count:,}</b><span>{label}</span></div>'
 
 
@@ -108,7 +107,7 @@ def _row(name: str, tally: Tally, style: str = "") -> str:
 def _class(field: str, count: int) -> str:
     if not count:
         return "zero"
-    return "bad" if field in _BAD else ""
+    return "bad" if field in BAD else ""
 
 
 def _bar(total: Tally) -> str:

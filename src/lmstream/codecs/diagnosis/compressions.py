@@ -3,7 +3,7 @@
 import zlib
 from typing import Final
 
-from lmstream.codecs.diagnosis.wire import varint
+from lmstream.codecs.proto_limits import varint
 from lmstream.settings import KIB
 
 _MAGIC: Final = (

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from lmstream.codecs.diagnosis.wire import varint
+from lmstream.codecs.proto_limits import varint
 
 
 class Frame(NamedTuple):

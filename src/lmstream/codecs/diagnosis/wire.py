@@ -7,6 +7,8 @@ the same. Bounded: a few messages of each level, a number of fields in all.
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from lmstream.codecs.proto_limits import varint
+
 _SIGNALS: Final[dict[str, dict[int, int]]] = {
     # opentelemetry-proto v1: number of a field and its wire type, of Span, LogRecord and Profile.
     "traces": {**dict.fromkeys((1, 2, 3, 4, 5, 9, 11, 13, 15), 2), 6: 0, 7: 1, 8: 1, 10: 0, 12: 0, 14: 0, 16: 5},
@@ -28,7 +30,6 @@ _ALL_FIELDS: Final = 50_000
 """Fields that are looked at in search of a text: some 0.2 s."""
 _TAGS: Final = range(1, 1 << 29)
 _LENGTHS: Final = {1: 8, 5: 4}
-_LONGEST: Final = 70  # shift that no valid varint has
 
 
 class Field(NamedTuple):
@@ -171,19 +172,6 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[Field]:
         if start > end:
             return
         yield Field(number, wire, start, at)
-
-
-def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """(value, where it ends); behind the end when there is none."""
-    value = shift = 0
-    while at < end and shift < _LONGEST:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the last byte
-            return value, at
-        shift += 7
-    return 0, end + 1
 
 
 def _is_dictionary(data: bytes, place: Field) -> bool:
