@@ -242,13 +242,13 @@ async def test_letters_in_s3_are_neither_held_up_nor_swollen_by_their_store(monk
         bucket = Bucket(letters_s3.Settings(endpoint_url=evil.url, **settings))
         with pytest.raises(BoundError, match=r"s3://b/k: more than 10 bytes"):
             await bucket.get("k", 10)
-        await bucket.close()
+        bucket.close()
     monkeypatch.setattr(answers, "PATIENCE", 0.5)
     with Evil(trickle) as evil:
         bucket = Bucket(letters_s3.Settings(endpoint_url=evil.url, **settings))
         with pytest.raises(BoundError, match="nothing within"):
             await bucket.get("k", 10)
-        await bucket.close()
+        bucket.close()
 
 
 # Firehose

@@ -92,21 +92,22 @@ async def test_hostile_topics_stay_below_the_prefix(store, sink):
 
 
 async def test_an_answer_that_is_not_the_services_is_no_promise(store, sink):
-    client = await sink._bucket.client()
+    threads = sink._bucket._client
+    client = await threads.made()
 
     class Proxy:
         def __init__(self, answer):
             self.answer = answer
 
-        async def put_object(self, **_request):
+        def put_object(self, **_request):
             return self.answer
 
     for answer in ({"ResponseMetadata": {"HTTPStatusCode": 200}}, {"ETag": ""}, {"ETag": '""'}, None, {"ETag": 5}):
-        sink._bucket._client = Proxy(answer)
+        threads._client = Proxy(answer)
         with pytest.raises(SinkError, match="without an ETag") as caught:
             await sink.write([letter()])
         assert caught.value.reason == "dead_letters.unavailable"
-    sink._bucket._client = client
+    threads._client = client
     assert not store.letters()
 
 
@@ -171,12 +172,14 @@ async def test_an_outage_stalls_its_partition_while_the_others_go_on_and_drops_n
 class Skewed:
     """A client whose service judges the clock, as S3 does for a request of more than 15 minutes ago."""
 
-    async def put_object(self, **_):
+    def put_object(self, **_):
         error = {"Code": "RequestTimeTooSkewed", "Message": "The difference between the request time and the current"}
         raise ClientError({"Error": error}, "PutObject")
 
 
 async def test_a_wrong_clock_is_told_as_that_and_not_as_a_store_that_is_away():
+    sink = Letters(Settings(bucket="dlq"))
+    sink._bucket._client._client = Skewed()
     with pytest.raises(SinkError, match=r"LMS-4011.*RequestTimeTooSkewed.*chronyc") as told:
-        await Letters(Settings(bucket="dlq"), client=Skewed()).write([letter()])
+        await sink.write([letter()])
     assert told.value.reason == "sink.clock"

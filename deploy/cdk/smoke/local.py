@@ -9,8 +9,9 @@ import json
 from types import TracebackType
 from typing import Any, Self
 
-from lmstream.lab import FirehoseLab, KafkaLab, Mapping, Pipe, Policy, S3Store, StreamConfig
+from lmstream.lab import FirehoseLab, KafkaLab, Mapping, Pipe, Policy, S3Store
 from lmstream.lab.runtime_api import Answer
+from smoke.stream import stream_of
 from smoke.world import World, say
 
 PATIENCE = 120.0  # seconds until the source has settled everything
@@ -42,7 +43,7 @@ class Lab:
         store = S3Store(
             plan.bucket("metrics"), endpoint_url=world.url, region=plan.region, credentials=("test", "test")
         )
-        async with FirehoseLab(StreamConfig.from_template(self._stream(), speed_up=SPEED), store) as hose:
+        async with FirehoseLab(stream_of(self._stream(), speed_up=SPEED), store) as hose:
             self._point_at(hose.endpoint_url)
             await self._settle(records)
 

@@ -9,8 +9,9 @@ import pytest
 from lmstream import Engine, Record
 from lmstream.delivery.packing import pack, requests
 from lmstream.errors import ConfigError
-from lmstream.lab import FirehoseLab, StreamConfig
+from lmstream.lab import FirehoseLab
 from lmstream.sinks.firehose import LIMITS, Firehose, Settings
+from smoke.stream import stream_of
 
 CORPUS = Path(__file__).resolve().parents[3] / "tests/corpus/golden"
 KIND = "AWS::KinesisFirehose::DeliveryStream"
@@ -34,7 +35,7 @@ def records():
 async def test_rows_land_under_their_paths_and_none_in_the_error_prefix(each, tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "lab")
-    config = StreamConfig.from_template(each.one(KIND), speed_up=1000.0)
+    config = stream_of(each.one(KIND), speed_up=1000.0)
     engine = Engine(each.deployment.engine)
     outs = [engine.fan_out(record) for record in records()]
     chunks = [
@@ -74,4 +75,4 @@ def test_a_stream_that_the_service_would_refuse_is_refused_here(default, change,
     properties = json.loads(json.dumps(default.one(KIND)))
     properties["ExtendedS3DestinationConfiguration"] |= change
     with pytest.raises(ConfigError, match=message):
-        StreamConfig.from_template(properties)
+        stream_of(properties)

@@ -1,31 +1,18 @@
 """The verdict of `verify` for people: a line a partition, the first rows that are wrong, and what to do."""
 
-from typing import Any
-
 from lmstream.cli import terminal
 from lmstream.errors import REASONS, more
 from lmstream.verification import Report
+from lmstream.verification.report import FIELDS
 
 
 def show(report: Report) -> None:
     """Print the report for people: a line a partition, the verdict, the first lost rows."""
-    heads = (
-        "partition",
-        "bundles",
-        "expected",
-        "landed",
-        "lost",
-        "changed",
-        "misplaced",
-        "duplicate",
-        "phantom",
-        "dead-lettered",
-        "error prefix",
+    fields = {name: label for name, label in FIELDS.items() if name not in {"dead_letters", "letters_missing"}}
+    lines = [*sorted(report.partitions.items()), ("total", report.total)]
+    terminal.table(
+        ("partition", *fields.values()), [(name, *(getattr(tally, f) for f in fields)) for name, tally in lines]
     )
-    fields: tuple[str, ...] = ("bundles", "expected", "landed", "lost", "changed", "misplaced", "duplicate", "phantom")
-    fields += ("dead_lettered", "in_error_prefix")
-    lines: list[tuple[str, Any]] = [*sorted(report.partitions.items()), ("total", report.total)]
-    terminal.table(heads, [(name, *(getattr(tally, f) for f in fields)) for name, tally in lines])
     t = report.total
     for kind, names, count in (
         ("lost", report.lost, t.lost),

@@ -44,7 +44,6 @@ class Letters:
         """`client`: as of Bucket."""
         self._bucket = Bucket(settings, client=client)
         self._settings = settings
-        self._gate = asyncio.Semaphore(settings.concurrency)
         self._conditions = True
 
     async def check(self) -> None:
@@ -65,13 +64,12 @@ class Letters:
 
     async def close(self) -> None:
         """Close the client."""
-        await self._bucket.close()
+        self._bucket.close()
 
     async def _write(self, letter: DeadLetter) -> None:
         folder = folder_of(letter)
         key = self._settings.key(*folder, name_of(letter))
-        async with self._gate:
-            await self._named(key, self._place(letter, key, self._settings.key(*folder, other_name_of(letter))))
+        await self._named(key, self._place(letter, key, self._settings.key(*folder, other_name_of(letter))))
 
     async def _place(self, letter: DeadLetter, key: str, other: str) -> None:
         data = encode(letter)

@@ -209,7 +209,7 @@ class ObjectStore:
         return SinkError("dead_letters.unavailable", f"{self._bucket.place(self._settings.key(''))}: {e}")
 
     async def close(self) -> None:
-        await self._bucket.close()
+        self._bucket.close()
 
 
 class TopicStore:

@@ -1,6 +1,6 @@
 """What aiokafka knows and does not say in public: where it stands in a partition, and whether it is still a member."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -63,3 +63,12 @@ def fence(consumer: AIOKafkaConsumer, expected: Callable[[], int]) -> None:
         await inner(assignment, offsets)
 
     coordinator._do_commit_offsets = guarded  # noqa: SLF001 - as above
+
+
+def pause_only(consumer: AIOKafkaConsumer, wanted: Collection[KafkaPartition]) -> None:
+    """Let these partitions be paused, of those that are assigned, and no others."""
+    stopped, already = consumer.assignment() & set(wanted), consumer.paused()
+    if more := stopped - already:
+        consumer.pause(*more)
+    if fewer := already - stopped:
+        consumer.resume(*fewer)

@@ -84,4 +84,4 @@ class S3Store:
 
     async def close(self) -> None:
         """Close the client."""
-        await self._bucket.close()
+        self._bucket.close()

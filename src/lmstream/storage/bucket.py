@@ -1,18 +1,15 @@
 """Read and write the objects of one bucket, at any S3 endpoint; every answer is bounded, and none is taken on trust."""
 
-import asyncio
 import base64
-import contextlib
-import io
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from hashlib import md5
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
-from lmstream.aws.answers import bound_async
-from lmstream.bounded import LETTER_LINE, read_async
-from lmstream.errors import ConfigError
+from lmstream.aws.answers import body
+from lmstream.aws.threaded import Client
+from lmstream.bounded import LETTER_LINE
 
 NO_KEY: Final = frozenset({"NoSuchKey", "404"})
 NO_LISTING: Final = "the answer to a listing is not S3's (it does not say whether it is complete)"
@@ -36,100 +33,60 @@ class Access(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Bucket:
-    """A client of one bucket, made when it is first needed."""
+    """A client of one bucket, made when it is first needed. Raises what the SDK raises."""
 
     def __init__(self, settings: Access, *, client: Any = None, credentials: tuple[str, str] | None = None) -> None:
-        """`client` is used as it is and stays the caller's to close; without one, aioboto3's is made when needed.
+        """`client` is an `aws.threaded.Client`, and stays the caller's to close; without one, an own is made.
         `credentials` are access key id and secret; None: those of the usual chain."""
         self.settings = settings
-        self._credentials = dict(zip(("aws_access_key_id", "aws_secret_access_key"), credentials or (), strict=False))
-        self._stack = contextlib.AsyncExitStack()
-        self._connecting = asyncio.Lock()
-        self._client = client
-
-    async def client(self) -> Any:
-        """The client. Its own retries are off: they would hide from the caller how the store is."""
-        async with self._connecting:
-            if self._client is None:
-                self._client = bound_async(await self._stack.enter_async_context(self._open()))
-            return self._client
-
-    def _open(self) -> Any:
-        try:
-            import aioboto3
-            from aiobotocore.config import AioConfig
-        except ImportError as error:
-            raise ConfigError("config.extra", "objects in S3 need the extra [consumer]") from error
-        settings = self.settings
-        config = AioConfig(
-            connect_timeout=settings.connect_timeout,
-            read_timeout=settings.read_timeout,
-            max_pool_connections=settings.concurrency + 2,
-            retries={"total_max_attempts": 1},
-            tcp_keepalive=True,
-            # Not every store knows the checksums that AWS prefers; Content-MD5 is known to all.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": "path"} if settings.endpoint_url else None,
-        )
-        where = {"region_name": settings.region or None, "endpoint_url": settings.endpoint_url or None}
-        return aioboto3.Session().client("s3", config=config, **where, **self._credentials)
+        keys = zip(("aws_access_key_id", "aws_secret_access_key"), credentials or (), strict=False)
+        self._own = client is None
+        self._client: Client = client or Client("s3", settings, dict(keys))
 
     async def get(self, key: str, most: int = LETTER_LINE) -> bytes | None:
         """The object; None when there is none, or when we may not see whether there is. BoundError when it has more
         than `most` bytes, or comes too slowly."""
-        client = await self.client()
         try:
-            answer = await client.get_object(Bucket=self.settings.bucket, Key=key)
-            body = answer["Body"]
-            if isinstance(body, bytes):  # a client in threads has read it already
-                return body
-            async with body:
-                data = await read_async(body, most, self.place(key))
+            found: bytes = await self._call("get_object", key, lambda answer: body(answer, most, self.place(key)))
         except Exception as error:
             if code_of(error) in NO_KEY | {"AccessDenied", "403"}:
                 return None
             raise
-        return data
+        return found
 
     async def put(self, key: str, data: bytes, content_type: str = "application/json", **more: str) -> None:
         """Make one PutObject, and return only when its answer is the service's own: ValueError for one without an ETag,
         such as a proxy's page."""
-        client = await self.client()
-        answer = await client.put_object(
-            Bucket=self.settings.bucket,
-            Key=key,
-            Body=io.BytesIO(data),  # aiohttp warns of bytes over a MiB
-            ContentLength=len(data),
-            ContentMD5=base64.b64encode(md5(data, usedforsecurity=False).digest()).decode(),
-            ContentType=content_type,
-            **more,
-        )
+        md5_of = base64.b64encode(md5(data, usedforsecurity=False).digest()).decode()
+        answer = await self._call("put_object", key, Body=data, ContentMD5=md5_of, ContentType=content_type, **more)
         if not isinstance(answer, Mapping) or not isinstance(answer.get("ETag"), str) or not answer["ETag"].strip('"'):
             raise ValueError("a response to PutObject without an ETag")
 
     async def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is no error."""
-        await (await self.client()).delete_object(Bucket=self.settings.bucket, Key=key)
+        await self._call("delete_object", key)
 
     async def pages(self, prefix: str) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
         """What is below a prefix, a page of a thousand at a time, each object with Key, Size and LastModified. Raises
         ValueError for an answer that is not S3's."""
-        paginator = (await self.client()).get_paginator("list_objects_v2")
-        async for page in paginator.paginate(Bucket=self.settings.bucket, Prefix=prefix):
+        paginator = (await self._client.made()).get_paginator("list_objects_v2")
+        pages = iter(paginator.paginate(Bucket=self.settings.bucket, Prefix=prefix))
+        while (page := await self._client.run(lambda: next(pages, None))) is not None:
             if not is_listing(page):
                 raise ValueError(NO_LISTING)
             yield page.get("Contents", ())
+
+    async def _call(self, name: str, key: str, after: Callable[[Any], Any] | None = None, /, **request: Any) -> Any:
+        return await self._client.call(name, after, Bucket=self.settings.bucket, Key=key, **request)
 
     def place(self, key: str) -> str:
         """The key as people write it."""
         return f"s3://{self.settings.bucket}/{key}"
 
-    async def close(self) -> None:
-        """Close the client. Safe to call twice."""
-        async with self._connecting:
-            await self._stack.aclose()
-            self._client = None
+    def close(self) -> None:
+        """Close the client if it is our own. Safe to call twice."""
+        if self._own:
+            self._client.close()
 
 
 def is_listing(page: object) -> bool:

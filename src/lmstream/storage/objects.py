@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from lmstream import bounded
-from lmstream.aws.answers import body, bound
+from lmstream.aws.answers import body
 from lmstream.aws.clock import CLOCK, is_clock
+from lmstream.aws.threaded import client_of
 from lmstream.errors import ConfigError, LmstreamError, SourceError
 from lmstream.settings import MIB
 from lmstream.storage.bucket import NO_LISTING, code_of, is_listing
@@ -109,19 +110,11 @@ class Prefix:
     @property
     def _client(self) -> Any:
         if self._made is None:
-            try:
-                import boto3
-                from botocore.config import Config
-            except ImportError as e:
-                raise ConfigError("config.extra", "s3:// places need the extra [consumer]") from e
+            access = self._access
             # Throttling (503 SlowDown) is retried ten times, up to 20 s apart.
-            config = Config(max_pool_connections=2 * _AHEAD, retries={"mode": "standard", "max_attempts": 10})
+            config = {"max_pool_connections": 2 * _AHEAD, "retries": {"mode": "standard", "max_attempts": 10}}
             with self._explained():
-                # A session of its own: the module's keeps the credentials that it found first.
-                made = boto3.session.Session().client(
-                    "s3", endpoint_url=self._access.endpoint_url, region_name=self._access.region, config=config
-                )
-                self._made = bound(made)
+                self._made = client_of("s3", access.region, access.endpoint_url, **config)
         return self._made
 
     def exists(self) -> bool:

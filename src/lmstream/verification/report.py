@@ -8,6 +8,21 @@ from lmstream.delivery import Sums
 
 SAMPLES: Final = 20
 """Rows named in a report, of each kind."""
+FIELDS: Final = {
+    "bundles": "bundles",
+    "expected": "expected rows",
+    "landed": "landed",
+    "lost": "lost",
+    "changed": "changed",
+    "misplaced": "misplaced",
+    "phantom": "phantom",
+    "duplicate": "duplicate",
+    "dead_lettered": "rows in dead letters",
+    "in_error_prefix": "error prefix",
+    "dead_letters": "dead letters",
+    "letters_missing": "missing in dead letters",
+}
+"""Counts of a tally that people are shown, and what they are called."""
 BAD: Final = ("lost", "changed", "misplaced", "phantom", "in_error_prefix", "letters_missing")
 """Counts of a tally that must be nought."""
 

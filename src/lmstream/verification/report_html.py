@@ -3,25 +3,9 @@
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Final
 
 from lmstream import __version__
-from lmstream.verification.report import BAD, Report, Tally
-
-_FIELDS: Final = (
-    ("bundles", "bundles"),
-    ("expected", "expected rows"),
-    ("landed", "landed"),
-    ("lost", "lost"),
-    ("changed", "changed"),
-    ("misplaced", "misplaced"),
-    ("phantom", "phantom"),
-    ("duplicate", "duplicate"),
-    ("dead_lettered", "rows in dead letters"),
-    ("in_error_prefix", "error prefix"),
-    ("dead_letters", "dead letters"),
-    ("letters_missing", "missing in dead letters"),
-)
+from lmstream.verification.report import BAD, FIELDS, Report, Tally
 
 
 def page(report: Report, what: dict[str, str], at: str = "") -> str:
@@ -45,11 +29,11 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
         f" unexpected, {total.in_error_prefix:,} in the error prefix, {total.letters_missing:,} dead letters missing"
         " (LMS-5001). What to do: lmstream explain LMS-5001"
     )
-    cards = "".join(_card(total, name, label) for name, label in _FIELDS)
+    cards = "".join(_card(total, name, label) for name, label in FIELDS.items())
     rows = "".join(_row(name, tally) for name, tally in sorted(report.partitions.items())) + _row(
         "total", total, "total"
     )
-    heads = "".join(f"<th>{label}</th>" for _, label in _FIELDS)
+    heads = "".join(f"<th>{label}</th>" for label in FIELDS.values())
     lists = "".join(
         _list(title, names, count)
         for title, names, count in (
@@ -99,7 +83,7 @@ def _card(total: Tally, name: str, label: str) -> str:
 
 def _row(name: str, tally: Tally, style: str = "") -> str:
     cells = "".join(
-        f'<td class="{_class(field, getattr(tally, field))}">{getattr(tally, field):,}</td>' for field, _ in _FIELDS
+        f'<td class="{_class(field, getattr(tally, field))}">{getattr(tally, field):,}</td>' for field in FIELDS
     )
     return f'<tr class="{style}"><td>{escape(name)}</td>{cells}</tr>'
 

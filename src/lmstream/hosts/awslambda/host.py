@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
+from lmstream.aws.threaded import Client
 from lmstream.config import Config, build_pipeline, cluster_of, crashes_in, load
 from lmstream.config.plugins import Part
 from lmstream.dead_letters import form
@@ -41,7 +42,7 @@ class Host:
         """Raises ConfigError for settings that cannot work. Connects to nothing yet."""
         self._settings = config.function
         self._policy = config.delivery
-        self._clients: list[clients.Client] = []
+        self._clients: list[Client] = []
         self._letters = RecordingDeadLetterSink(self._letters_of(config))
         # The breaker stays off: an invocation has nobody who could look, and the records expire meanwhile.
         guard = crashes_in(config.run.state_dir, cluster_of(config))

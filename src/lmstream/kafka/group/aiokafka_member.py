@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 
 from lmstream.errors import LmstreamError, coded
 from lmstream.kafka import connection
-from lmstream.kafka._aiokafka_internals import fence, generation, positions
+from lmstream.kafka._aiokafka_internals import fence, generation, pause_only, positions
 from lmstream.kafka._record_reader import RecordReader
 from lmstream.kafka.group.guarded_reader import reader_for
 from lmstream.kafka.group.lost import LostError, log
@@ -72,7 +72,8 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
         consumer, reader = self._running
         # Paused and resumed only between two getmany(): one that meets a paused partition throws away what was fetched
         # of it, and it is fetched again.
-        self._apply_pauses(consumer, reader, all_of_them=not room)
+        some = {KafkaPartition(*tp) for tp in self._paused | reader.held}
+        pause_only(consumer, some if room else consumer.assignment())
         fetcher = consumer._fetcher  # noqa: SLF001 - getmany() does not say when its background task has died
         if fetcher.error_future.done():
             raise LostError("client", f"the client stopped reading: {fetcher.error_future.exception()!r}")
@@ -109,14 +110,6 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
     @property
     def _cramped(self) -> bool:
         return self._reader is not None and self._reader.cramped
-
-    def _apply_pauses(self, consumer: AIOKafkaConsumer, reader: RecordReader, *, all_of_them: bool) -> None:
-        assigned, already = consumer.assignment(), consumer.paused()
-        wanted = assigned if all_of_them else {KafkaPartition(*tp) for tp in self._paused | reader.held} & assigned
-        if more := wanted - already:
-            consumer.pause(*more)
-        if fewer := already - wanted:
-            consumer.resume(*fewer)
 
     async def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         await self._running[0].commit({KafkaPartition(*tp): n for tp, n in offsets.items()})

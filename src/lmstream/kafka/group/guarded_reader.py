@@ -13,7 +13,7 @@ from msgspec import Struct
 from lmstream.delivery.tasks import end
 from lmstream.errors import LmstreamError, coded
 from lmstream.kafka import connection
-from lmstream.kafka._aiokafka_internals import positions, readable_end
+from lmstream.kafka._aiokafka_internals import pause_only, positions, readable_end
 from lmstream.kafka._record_reader import RecordReader
 from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.supervisor import Supervisor
@@ -81,11 +81,7 @@ class GuardedReader:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 if self._changed:
                     await self._assign(consumer, reader)
-            stopped = {KafkaPartition(*tp) for tp in {*paused, *reader.held}} & consumer.assignment()
-            if more := stopped - consumer.paused():
-                consumer.pause(*more)
-            if fewer := consumer.paused() - stopped:
-                consumer.resume(*fewer)
+            pause_only(consumer, {KafkaPartition(*tp) for tp in {*paused, *reader.held}})
             records = await reader.take(room, _WAIT)
         except OffsetOutOfRangeError as error:
             for tp, offset in error.args[0].items():  # the client's to judge
