@@ -11,7 +11,7 @@ import pytest
 from lmstream import __version__
 from lmstream import cli as cli_package
 from lmstream.cli import terminal
-from lmstream.lab import MockKafka
+from support.mock_kafka import MockKafka
 
 VERBS = ("demo", "run", "publish", "inspect", "verify", "query", "schema")
 

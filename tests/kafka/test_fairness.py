@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from lmstream.lab import MockKafka
 from lmstream.sources import confluent, kafka
 from support.doubles import bundle
+from support.mock_kafka import MockKafka
 from support.supervised import POLICY, TOPIC, Run
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them

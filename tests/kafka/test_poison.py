@@ -20,12 +20,12 @@ from lmstream.dead_letters.form import decode, encode
 from lmstream.delivery.dead_letter import letter
 from lmstream.delivery.in_flight import InFlight, Submission
 from lmstream.kafka._response_bound import ResponseBound
-from lmstream.lab import MockKafka
 from lmstream.model import KILLS, UNREADABLE, Record, TopicPartition
 from lmstream.sources import confluent, kafka
 from lmstream.sources.kafka import read_range
 from lmstream.storage.crash_journal import CrashJournal
 from support.doubles import nobody
+from support.mock_kafka import MockKafka
 from support.record_batches import batch, publish
 
 MODULES = [pytest.param(kafka, id="kafka"), pytest.param(confluent, id="confluent")]

@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 
 from lmstream.errors import ConfigError, RestartError, SourceError
-from lmstream.lab import MockKafka
 from lmstream.sources import confluent, kafka
+from support.mock_kafka import MockKafka
 from support.supervised import GROUP, TOPIC, Run, running
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them

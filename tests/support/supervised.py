@@ -8,9 +8,9 @@ from aiokafka import AIOKafkaProducer
 
 from lmstream.delivery import DeliveryPolicy
 from lmstream.errors import SourceError
-from lmstream.lab import MockKafka
 from lmstream.runtime import Runtime, RuntimePolicy
 from support.doubles import ScriptedSink, ToyEngine, bundle, make
+from support.mock_kafka import MockKafka
 
 QUICK = {
     "session_timeout_ms": 3000,

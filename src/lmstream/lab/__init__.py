@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lmstream.lab.generator import Bundle, Generator
     from lmstream.lab.invokers import Mapping, Pipe, Policy
     from lmstream.lab.kafka import KafkaLab
-    from lmstream.lab.mock_kafka import MockKafka
     from lmstream.lab.mtls import Certificates, MtlsProxy
     from lmstream.lab.quota import Quota
     from lmstream.lab.runtime_api import Function
@@ -40,7 +39,6 @@ __all__ = [
     "Generator",
     "KafkaLab",
     "Mapping",
-    "MockKafka",
     "MtlsProxy",
     "ObjectStore",
     "Pipe",
@@ -62,7 +60,6 @@ _HOMES = {
     "Generator": "generator",
     "KafkaLab": "kafka",
     "Mapping": "invokers",
-    "MockKafka": "mock_kafka",
     "MtlsProxy": "mtls",
     "ObjectStore": "stores",
     "Pipe": "invokers",
