@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lmstream.delivery import DeliveryPolicy, process
 from lmstream.delivery.refusals import MOST, Refusals
+from lmstream.delivery.retry import Attempts
 from lmstream.delivery.sender import Sender
 from lmstream.interfaces import Batch
 from lmstream.model import Failure, Kind, Pack, Status
@@ -51,9 +52,7 @@ class Strict(ScriptedSink):
 
 
 def delivery_of(sink, **more):
-    return Sender(
-        sink, DeliveryPolicy(**{"timeout": 5.0, **more}), sleep=asyncio.sleep, clock=now, random=Random(1).random
-    )
+    return Sender(sink, Attempts(DeliveryPolicy(**{"timeout": 5.0, **more}), now, asyncio.sleep, Random(1).random))
 
 
 @pytest.mark.parametrize("many", [1, 2, 10])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmstream.delivery import DeliveryPolicy
 from lmstream.delivery.dead_letter_writer import DeadLetterWriter
-from lmstream.delivery.retry import UNKNOWN, backoff
+from lmstream.delivery.retry import UNKNOWN, Attempts
 from lmstream.delivery.sender import Sender
 from lmstream.model import DeadLetter, Failure, Kind, Pack
 from support.doubles import (
@@ -41,7 +41,7 @@ def deliver(sink, packs=PACKS, *, deadline=None, seed=1, **more):
 
     async def main():
         delivery = Sender(
-            sink, DeliveryPolicy(**{"timeout": 5.0, **more}), sleep=asyncio.sleep, clock=now, random=Random(seed).random
+            sink, Attempts(DeliveryPolicy(**{"timeout": 5.0, **more}), now, asyncio.sleep, Random(seed).random)
         )
         told = []
         start = now()
@@ -152,7 +152,7 @@ def test_a_configuration_failure_waits_for_the_operator_when_there_is_none():
     async def main():
         sink = ScriptedSink()
         sink.down = MISSING
-        delivery = Sender(sink, DeliveryPolicy(), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
+        delivery = Sender(sink, Attempts(DeliveryPolicy(), now, asyncio.sleep, lambda: 0.5))
         task = asyncio.create_task(verdicts_of(delivery, PACKS[:2]))
         await asyncio.sleep(3600)
         assert delivery.fatal is MISSING
@@ -169,7 +169,7 @@ def test_throttling_halves_the_concurrency_once_for_requests_that_met_it_togethe
     packs = [Pack(b"%d\n" % n, 1) for n in range(400)]
 
     async def main():
-        delivery = Sender(sink, DeliveryPolicy(concurrency=8), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
+        delivery = Sender(sink, Attempts(DeliveryPolicy(concurrency=8), now, asyncio.sleep, lambda: 0.5))
         task = asyncio.create_task(verdicts_of(delivery, packs))
         await asyncio.sleep(0.011)
         assert delivery.concurrency == 4
@@ -191,7 +191,7 @@ def test_throttling_goes_down_to_one_and_not_to_a_standstill():
 
 def test_backoff_is_full_jitter_between_nothing_and_thirty_seconds():
     policy = DeliveryPolicy()
-    assert [backoff(policy, attempt, lambda: 1.0) for attempt in range(10)] == [
+    assert [Attempts(policy, now, asyncio.sleep, lambda: 1.0).backoff(attempt) for attempt in range(10)] == [
         0.1,
         0.2,
         0.4,
@@ -203,15 +203,15 @@ def test_backoff_is_full_jitter_between_nothing_and_thirty_seconds():
         25.6,
         30,
     ]
-    assert backoff(policy, 10**9, lambda: 1.0) == 30
-    assert backoff(policy, 5, lambda: 0.25) == 0.8
+    assert Attempts(policy, now, asyncio.sleep, lambda: 1.0).backoff(10**9) == 30
+    assert Attempts(policy, now, asyncio.sleep, lambda: 0.25).backoff(5) == 0.8
 
 
 def test_an_outage_of_a_day_is_survived():
     async def main():
         sink = ScriptedSink()
         sink.down = DOWN
-        delivery = Sender(sink, DeliveryPolicy(), sleep=asyncio.sleep, clock=now, random=Random(1).random)
+        delivery = Sender(sink, Attempts(DeliveryPolicy(), now, asyncio.sleep, Random(1).random))
         task = asyncio.create_task(verdicts_of(delivery, PACKS))
         await asyncio.sleep(86_400)
         assert delivery.trouble is DOWN
@@ -228,9 +228,7 @@ def test_an_outage_of_a_day_is_survived():
 def test_cancelling_ends_every_try_and_leaves_the_gate_open(when, script):
     async def main():
         sink = ScriptedSink(script, latency=lambda: 0.7)
-        delivery = Sender(
-            sink, DeliveryPolicy(concurrency=2, timeout=5), sleep=asyncio.sleep, clock=now, random=lambda: 0.5
-        )
+        delivery = Sender(sink, Attempts(DeliveryPolicy(concurrency=2, timeout=5), now, asyncio.sleep, lambda: 0.5))
         task = asyncio.create_task(verdicts_of(delivery, PACKS))
         await asyncio.sleep(when)
         task.cancel()
@@ -248,7 +246,7 @@ def test_cancelling_ends_every_try_and_leaves_the_gate_open(when, script):
 def letters(script, deadline=None):
     async def main():
         sink = ScriptedLetters(script)
-        delivery = DeadLetterWriter(sink, DeliveryPolicy(timeout=5), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
+        delivery = DeadLetterWriter(sink, Attempts(DeliveryPolicy(timeout=5), now, asyncio.sleep, lambda: 0.5))
         failure = await delivery.deliver([DeadLetter(topic="t", partition=0, offset=1)], deadline and now() + deadline)
         return failure, sink.letters, delivery
 
@@ -333,7 +331,7 @@ def test_a_pack_that_is_tried_on_and_on_does_not_hold_those_that_were_delivered(
         sink = ScriptedSink([[True, False, False, False]] * 50)
         sink.calls = deque(maxlen=0)
         sink.accepted = deque(maxlen=0)
-        delivery = Sender(sink, DeliveryPolicy(), sleep=asyncio.sleep, clock=now, random=lambda: 0.5)
+        delivery = Sender(sink, Attempts(DeliveryPolicy(), now, asyncio.sleep, lambda: 0.5))
         packs = [Pack(Traced(b"%d\n" % n), 1) for n in range(4)]
         delivering = asyncio.create_task(delivery.deliver(packs, nobody))
         del packs

@@ -40,7 +40,7 @@ class Client:
         self._service, self._settings, self._keys, self._config = service, settings, keys or {}, config
         self._client: Any = None
         self._making = asyncio.Lock()
-        self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="lmstream-aws")
+        self._pool: ThreadPoolExecutor | None = None
 
     def __getattr__(self, name: str) -> Any:
         """A call of the service by boto3's name."""
@@ -62,14 +62,17 @@ class Client:
 
     async def run(self, call: Callable[[], Any]) -> Any:
         """Call this in a thread. A caller that gives up leaves the thread to the client's own timeouts."""
+        self._pool = self._pool or ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="lmstream-aws")
         context = contextvars.copy_context()  # the body of a request is handed over in it
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(context.run, call))
 
     def close(self) -> None:
-        """Close the client; a call that hangs is left to its time-out."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._client is not None:
-            self._client.close()
+        """Close the client, which the next call makes again; a call that hangs is left to its timeout."""
+        (pool, self._pool), (client, self._client) = (self._pool, None), (self._client, None)
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if client is not None:
+            client.close()
 
     def _make(self) -> Any:
         settings, config = self._settings, dict(self._config)

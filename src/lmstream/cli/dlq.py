@@ -48,8 +48,7 @@ def ls(
     """
     found, more = asyncio.run(_first(which.store(letters), which.filters, limit))
     if as_json:
-        for each in found:
-            terminal.print_json(_line(each), indent=None)
+        terminal.print_lines(map(_line, found))
     else:
         heads = ("record", "time", "reason", "bytes", "points", "detail")
         rows = [_line(each) for each in found]
@@ -198,26 +197,22 @@ def _rehearsed(done: Rehearsal) -> int:
 
 async def _first(store: DeadLetterStore, filters: Filters, limit: int) -> tuple[list[Found], bool]:
     """Answer the first letters that fit, and whether there are more."""
-    fits = filters.compiled()
     taken: list[Found] = []
-    async with reading(store) as found:
+    async with reading(store, filters.compiled()) as found:
         async for each in found:
-            if fits(each):
-                if len(taken) >= limit:
-                    return taken, True
-                taken.append(each)
+            if len(taken) >= limit:
+                return taken, True
+            taken.append(each)
     return taken, False
 
 
 async def _count(
     store: DeadLetterStore, filters: Filters
 ) -> tuple[dict[tuple[str, int, str], dict[str, Any]], LetterCounts]:
-    fits, total = filters.compiled(), LetterCounts()
+    total = LetterCounts()
     counted: dict[tuple[str, int, str], dict[str, Any]] = {}
-    async with reading(store) as found:
+    async with reading(store, filters.compiled()) as found:
         async for each in found:
-            if not fits(each):
-                continue
             letter, time = each.letter, _text(each.time)
             total.add(letter)
             empty: dict[str, Any] = {"letters": 0, "points": 0, "parts": 0, "bytes": 0, "oldest": time, "newest": time}

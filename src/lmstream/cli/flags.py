@@ -9,6 +9,8 @@ from cyclopts import Parameter
 from lmstream.config import Config, load
 from lmstream.storage.objects import S3Access
 
+ConfigFile = Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")]
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class RowFlags:
 class EngineFlags(RowFlags):
     """Flags of the engine, and the file of its settings."""
 
-    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None
+    config: ConfigFile = None
     """TOML file with settings; flags override LMSTREAM_* variables, and variables override the file."""
 
     def load(self, overrides: dict[str, Any] | None = None) -> Config:
@@ -83,7 +85,7 @@ _OF_CONNECTION: Final = ("bootstrap", "sasl_username", "sasl_password", "ca", "c
 class ClusterFlags(BrokerFlags):
     """Flags of the connection to Kafka, and the file of its settings: for verbs that need nothing else of it."""
 
-    config: Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")] = None
+    config: ConfigFile = None
     """TOML file with settings."""
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, Literal
+from typing import Annotated, BinaryIO, Final
 
 from cyclopts import Parameter
 
@@ -20,35 +20,13 @@ COUNT: Final = 1000
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class GeneratorFlags:
+@dataclass(kw_only=True)
+class GeneratorFlags(Generator):
     """What is generated."""
 
-    seed: int = 1
-    """The same seed gives the same bundles, but for their time."""
-    devices: int = 50
-    """Devices that are polled."""
-    datasources: int = 8
-    """Datasources of each device; each poll of one is a bundle."""
-    instances: int = 8
-    """Instances of each datasource."""
-    resources_per_bundle: int = 1
-    """Devices in one bundle."""
-    format: Literal["json", "protobuf"] = "json"
-    """Encoding of the bundles."""
-    compress: bool = False
-    """Send bundles as gzip."""
-    chaos: float = 0.0
-    """Share of data points that are odd: NaN, no time, histograms, hostile names, bad values."""
-    poison: float = 0.0
-    """Share of records that are no bundles at all."""
     start_ms: int | None = None
     """Time of the first poll, in Unix milliseconds. Default: now."""
-
-    def generator(self) -> Generator:
-        """Answer the generator."""
-        named = {**vars(self), "start_ms": int(time.time() * 1000) if self.start_ms is None else self.start_ms}
-        return Generator(**named)
+    interval_ms: Annotated[int, Parameter(parse=False)] = 60_000
 
 
 _DEFAULTS: Final = GeneratorFlags()
@@ -98,7 +76,7 @@ def publish(
     settings = settings_of(config)
     if not yes:
         _ask(topic, asyncio.run(somebody_elses(settings)))
-    bundles = islice(what.generator().bundles(), count)
+    bundles = islice(what.bundles(), count)
     log = _open_log(verifiable)
     began = time.monotonic()
     try:

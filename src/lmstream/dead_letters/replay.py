@@ -72,11 +72,9 @@ class LetterSource:
 
 async def rehearse(store: DeadLetterStore, filters: Filters, maker: Engine) -> Rehearsal:
     """Say what a replay of the letters that fit would give. Sends nothing."""
-    fits, done = filters.compiled(), Rehearsal()
-    async with reading(store) as found:
+    done = Rehearsal()
+    async with reading(store, filters.compiled()) as found:
         async for each in found:
-            if not fits(each):
-                continue
             done.letters += 1
             if _is_stub(each.letter):
                 done.refused[each.letter.reason or "no value"] += 1
@@ -95,16 +93,13 @@ async def rehearse(store: DeadLetterStore, filters: Filters, maker: Engine) -> R
 class _Taken:
     """What a replay took up, and what became of it."""
 
-    def __init__(self, filters: Filters) -> None:
-        self._fits = filters.compiled()
+    def __init__(self) -> None:
         self._taken: dict[tuple[TopicPartition, int], list[Found]] = {}
         self._settled: dict[tuple[TopicPartition, int], list[Status]] = {}
         self.stubs = 0
 
     def take(self, found: Found) -> bool:
         letter = found.letter
-        if not self._fits(found):
-            return False
         if _is_stub(letter):
             self.stubs += 1
             return False
@@ -139,8 +134,8 @@ async def replay(
     With `purge`, remove each letter of which all was delivered; answers how many. Raises what `run` raises, and then
     nothing was removed.
     """
-    taken = _Taken(filters)
-    async with reading(store) as found:
+    taken = _Taken()
+    async with reading(store, filters.compiled()) as found:
         await run(LetterSource(found, taken.take), taken.note)
         if taken.stubs:
             say(f"{taken.stubs:,} letters have no bytes or a whole batch: read those records from their topic")
@@ -154,10 +149,10 @@ async def replay(
 
 async def remove_all(store: DeadLetterStore, filters: Filters, *, yes: bool, say: Say = log.warning) -> Removal:
     """Remove the letters that fit; without `yes` only say which they are."""
-    fits, entire, done = filters.compiled(), _Entire(say), Removal()
-    async with reading(store) as found:
+    entire, done = _Entire(say), Removal()
+    async with reading(store, filters.compiled()) as found:
         async for each in found:
-            if not fits(each) or not entire.is_last(each):
+            if not entire.is_last(each):
                 continue
             if yes:
                 done.letters += await _remove(store, each, say)

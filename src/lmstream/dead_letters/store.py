@@ -79,11 +79,13 @@ class DeadLetterStore(Protocol):
 
 
 @asynccontextmanager
-async def reading(store: DeadLetterStore) -> AsyncIterator[AsyncGenerator[Found]]:
-    """The letters of a place, which is closed at the end."""
+async def reading(
+    store: DeadLetterStore, fits: Callable[[Found], bool] = lambda _: True
+) -> AsyncIterator[AsyncIterator[Found]]:
+    """The letters of a place that fit; the place is closed at the end."""
     try:
         async with aclosing(store.read()) as found:
-            yield found
+            yield (each async for each in found if fits(each))
     finally:
         await store.close()
 

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from lmstream.delivery.memory_budget import MemoryBudget
-from lmstream.delivery.retry import DeliveryPolicy, Random, backoff
-from lmstream.interfaces import Clock, Sleep
+from lmstream.delivery.retry import Attempts
 
 PROBES: Final = 4
 """Requests in a row that may fail whole before all wait together."""
@@ -23,13 +22,11 @@ class ConcurrencyLimiter:
     bodies of requests take: one may always go, more only while there is memory to spare for them.
     """
 
-    def __init__(
-        self, policy: DeliveryPolicy, clock: Clock, sleep: Sleep, random: Random, budget: MemoryBudget
-    ) -> None:
+    def __init__(self, attempts: Attempts, budget: MemoryBudget) -> None:
         """`budget` counts each body, and says whether there is memory for one more."""
-        self._policy, self._clock, self._sleep, self._random, self._budget = policy, clock, sleep, random, budget
-        self._widest = policy.concurrency
-        self._width = float(policy.concurrency)
+        self._attempts, self._budget = attempts, budget
+        self._widest = attempts.policy.concurrency
+        self._width = float(self._widest)
         self._busy = 0
         self._cuts = 0
         self._failed = 0  # requests in a row
@@ -49,9 +46,9 @@ class ConcurrencyLimiter:
             while self._busy >= self.width or (self._busy and body and not self._budget.takes_body(body)):
                 self._changed.clear()
                 await self._changed.wait()
-            if self._failed <= PROBES or (hold := self._until - self._clock()) <= 0.0:
+            if self._failed <= PROBES or (hold := self._until - self._attempts.clock()) <= 0.0:
                 break
-            await self._sleep(hold)
+            await self._attempts.sleep(hold)
         self._busy += 1
         self._budget.hold_body(body)
         try:
@@ -65,8 +62,8 @@ class ConcurrencyLimiter:
         """Note how a request went: whether nothing of it was delivered."""
         self._failed = self._failed + 1 if failed else 0
         if self._failed > PROBES:
-            wait = min(PROBE_SECONDS, backoff(self._policy, self._failed - PROBES, self._random))
-            self._until = self._clock() + wait
+            wait = min(PROBE_SECONDS, self._attempts.backoff(self._failed - PROBES))
+            self._until = self._attempts.clock() + wait
 
     def on_success(self) -> None:
         """Something was delivered: open a little."""

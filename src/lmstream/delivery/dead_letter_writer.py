@@ -7,9 +7,9 @@ from typing import Final
 
 from lmstream.delivery.dead_letter import letter
 from lmstream.delivery.in_flight import InFlightRecord
-from lmstream.delivery.retry import DeliveryPolicy, Random, attempt_once, backoff
+from lmstream.delivery.retry import Attempts, attempt_once
 from lmstream.delivery.tasks import Tasks
-from lmstream.interfaces import Clock, DeadLetterSink, Sleep
+from lmstream.interfaces import Clock, DeadLetterSink
 from lmstream.model import NOT_TRIED, DeadLetter, Failure, TopicPartition
 
 MIB: Final = 1 << 20
@@ -29,14 +29,9 @@ class DeadLetterWriter:
     them for their next attempt, so that some who fail do not keep the others from writing.
     """
 
-    def __init__(
-        self, sink: DeadLetterSink, policy: DeliveryPolicy, *, sleep: Sleep, clock: Clock, random: Random
-    ) -> None:
+    def __init__(self, sink: DeadLetterSink, attempts: Attempts) -> None:
         self._sink = sink
-        self._policy = policy
-        self._sleep = sleep
-        self._clock = clock
-        self._random = random
+        self._attempts = attempts
         self._places = asyncio.Semaphore(LETTER_WRITES)
         self._failing: dict[object, Failure] = {}
         self.retries = 0
@@ -61,28 +56,25 @@ class DeadLetterWriter:
         """
         failure = NOT_TRIED
         wait, attempt = 0.0, 0
-        while not self._too_late(deadline, wait):
+        while not self._attempts.too_late(deadline, wait):
             if attempt:
                 self.retries += 1
-                await self._sleep(wait)
+                await self._attempts.sleep(wait)
             async with self._places:
-                if self._too_late(deadline, 0.0):
+                if self._attempts.too_late(deadline):
                     break
-                answer = await attempt_once(self._sink.write(letters), self._policy.timeout)
+                answer = await attempt_once(self._sink.write(letters), self._attempts.policy.timeout)
             if not isinstance(answer, Failure):
                 self._failing.pop(key, None)
                 return None
             failure = self._failing[key] = answer
-            wait = backoff(self._policy, attempt, self._random)
+            wait = self._attempts.backoff(attempt)
             attempt += 1
         return failure
 
     async def close(self) -> None:
         """Close the sink. Raises what it raises."""
         await self._sink.close()
-
-    def _too_late(self, deadline: float | None, wait: float) -> bool:
-        return deadline is not None and self._clock() + wait + self._policy.timeout > deadline
 
 
 class DeadLetterQueues:

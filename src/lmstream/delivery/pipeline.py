@@ -49,7 +49,7 @@ from lmstream.delivery.dead_letter_writer import WRITING, DeadLetterQueues, Dead
 from lmstream.delivery.in_flight import InFlight, InFlightRecord, Settled, Submission
 from lmstream.delivery.memory_budget import BUDGET, RESERVE, MemoryBudget
 from lmstream.delivery.record_queue import RecordQueue
-from lmstream.delivery.retry import DeliveryPolicy, Random
+from lmstream.delivery.retry import Attempts, DeliveryPolicy, Random
 from lmstream.delivery.rolling import RollPolicy
 from lmstream.delivery.sender import Sender
 from lmstream.delivery.settlement import Settlement
@@ -97,10 +97,9 @@ class Pipeline:
         self._transform, self._batcher = Transform(engine, sink.limits, guard), Batcher(sink.limits, roll)
         active = ActivePartitions(policy.partitions, policy.partition_seconds, bounded=sink.limits.partitions)
         self._waiting = Waiting(active, policy.partition_seconds)
-        self._sender = Sender(
-            sink, policy, sleep=sleep, clock=clock, random=random, budget=self._budget, counts=self.counts
-        )
-        self.letters: DeadLetterWriter = DeadLetterWriter(dead_letters, policy, sleep=sleep, clock=clock, random=random)
+        attempts = Attempts(policy, clock, sleep, random)
+        self._sender = Sender(sink, attempts, self._budget, self.counts)
+        self.letters: DeadLetterWriter = DeadLetterWriter(dead_letters, attempts)
         """Writes dead letters; for hosts that have some of their own."""
         self._settlement = Settlement(
             self._flight,

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 from msgspec import Meta, Struct
 
+from lmstream.interfaces import Clock, Sleep
 from lmstream.model import Failure, Kind
 
 Random = Callable[[], float]
@@ -37,10 +38,23 @@ class DeliveryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds no wait is longer than; also the wait between attempts while the configuration is wrong."""
 
 
-def backoff(policy: DeliveryPolicy, attempt: int, random: Random) -> float:
-    """Seconds to wait before attempt `attempt` + 1 (full jitter: many senders must not come back together)."""
-    # 2.0 ** 64 times any base is beyond any maximum, and a float still holds it.
-    return random() * min(policy.backoff_max, policy.backoff_base * 2.0 ** min(attempt, 64))
+class Attempts(NamedTuple):
+    """How attempts are made: how hard, and by whose clock."""
+
+    policy: DeliveryPolicy
+    clock: Clock
+    sleep: Sleep
+    random: Random
+
+    def backoff(self, attempt: int) -> float:
+        """Seconds to wait before attempt `attempt` + 1 (full jitter: many senders must not come back together)."""
+        policy = self.policy
+        # 2.0 ** 64 times any base is beyond any maximum, and a float still holds it.
+        return self.random() * min(policy.backoff_max, policy.backoff_base * 2.0 ** min(attempt, 64))
+
+    def too_late(self, deadline: float | None, wait: float = 0.0) -> bool:
+        """Whether an attempt could end after the deadline, when it begins after so many seconds."""
+        return deadline is not None and self.clock() + wait + self.policy.timeout > deadline
 
 
 def unknown_outcome(message: str) -> Failure:

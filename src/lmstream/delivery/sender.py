@@ -13,8 +13,8 @@ from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.delivery.memory_budget import MemoryBudget
 from lmstream.delivery.packing import request_size, requests
 from lmstream.delivery.refusals import Refusals
-from lmstream.delivery.retry import UNKNOWN, DeliveryPolicy, Random, attempt_once, backoff, unknown_outcome
-from lmstream.interfaces import Clock, Sink, Sleep
+from lmstream.delivery.retry import UNKNOWN, Attempts, attempt_once, unknown_outcome
+from lmstream.interfaces import Sink
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 
 Verdict = Callable[[Pack, Failure | None], None]
@@ -52,22 +52,15 @@ class Sender:
     def __init__(
         self,
         sink: Sink,
-        policy: DeliveryPolicy,
-        *,
-        sleep: Sleep,
-        clock: Clock,
-        random: Random,
+        attempts: Attempts,
         budget: MemoryBudget | None = None,
         counts: Counts | None = None,
     ) -> None:
         """`budget` bounds what the bodies of requests take, all together; one may always go."""
         self._sink = sink
-        self._policy = policy
-        self._sleep = sleep
-        self._clock = clock
-        self._random = random
+        self._attempts = attempts
         self._refusals = Refusals()
-        self._limiter = ConcurrencyLimiter(policy, clock, sleep, random, budget or MemoryBudget())
+        self._limiter = ConcurrencyLimiter(attempts, budget or MemoryBudget())
         self.counts: Counts = counts or Counts()
         self.durations: LatencyHistogram = LatencyHistogram()
         """Of requests, answered or ended by a deadline."""
@@ -133,12 +126,12 @@ class Sender:
         attempt = 0
         while True:
             async with self._limiter.acquire(self._body(call, todo)) as entered:
-                if call.halted or self._too_late(call, 0.0):
+                if call.halted or self._attempts.too_late(call.deadline):
                     return
                 self.counts.retried_packs += len(todo) if attempt else 0
-                began = self._clock()
+                began = self._attempts.clock()
                 answers = await self._request([each for at in todo if (each := call.packs[at]) is not None])
-                self.durations.add(self._clock() - began)
+                self.durations.add(self._attempts.clock() - began)
             answers = self._judged(call, todo, answers)
             self._count(answers, entered)
             wait = 0.0
@@ -150,7 +143,7 @@ class Sender:
                         continue  # the others continue, and tell whether it is this pack
                     again.append(at)
                     if answer.kind is Kind.FATAL_CONFIG and not answer.unsure:
-                        wait = self._policy.backoff_max
+                        wait = self._attempts.policy.backoff_max
                     continue
                 each, call.packs[at] = call.packs[at], None
                 assert each is not None  # noqa: S101 - for the type checker: a verdict is final once
@@ -163,10 +156,10 @@ class Sender:
                 return
             if wait and call.deadline is not None:
                 call.halted = True
-            wait = wait or backoff(self._policy, attempt, self._random)
-            if call.halted or self._too_late(call, wait):
+            wait = wait or self._attempts.backoff(attempt)
+            if call.halted or self._attempts.too_late(call.deadline, wait):
                 return
-            await self._sleep(wait)
+            await self._attempts.sleep(wait)
             if len(again) > 1 and any(answer is not None and answer.apart for answer in answers):
                 # One bad pack must not hold up the others for ever: halves, until it stands alone and is judged.
                 middle = len(again) // 2
@@ -193,12 +186,9 @@ class Sender:
             return 0
         return sum(request_size(each, limits) for at in todo if (each := call.packs[at]) is not None)
 
-    def _too_late(self, call: _Delivery, wait: float) -> bool:
-        return call.deadline is not None and self._clock() + wait + self._policy.timeout > call.deadline
-
     async def _request(self, packs: Sequence[Pack]) -> Sequence[Failure | None]:
         """Make one request. Whatever goes wrong, every pack has an answer, and an unknown outcome is no success."""
-        seconds = None if self._sink.limits.uncut else self._policy.timeout
+        seconds = None if self._sink.limits.uncut else self._attempts.policy.timeout
         answers = await attempt_once(self._sink.write(packs), seconds)
         if isinstance(answers, Failure):
             return [answers] * len(packs)

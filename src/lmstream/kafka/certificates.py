@@ -6,7 +6,7 @@ import os
 import ssl
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from lmstream import bounded
-from lmstream.aws.answers import bound_async
 from lmstream.aws.clock import CLOCK, is_clock
+from lmstream.aws.threaded import client_of
 from lmstream.bounded import BoundError
 from lmstream.errors import ConfigError
 from lmstream.kafka.settings import KafkaConnection
@@ -181,8 +181,8 @@ async def secret_of(settings: KafkaConnection, reference: str, shape: type[T]) -
     """Get a secret, `awssm:NAME`, as a JSON object of this shape. ConfigError when it cannot be had, or is none."""
     name = reference.removeprefix(AWSSM)
     try:
-        async with asyncio.timeout(_SECRET), _client(settings, name) as client:
-            answer = await bound_async(client).get_secret_value(SecretId=name)
+        async with asyncio.timeout(_SECRET):
+            answer = await asyncio.to_thread(_value_of, settings, name)
     except ConfigError:
         raise
     except Exception as error:
@@ -200,20 +200,14 @@ async def secret_of(settings: KafkaConnection, reference: str, shape: type[T]) -
         raise ConfigError("config.secret", f"{reference} is not a JSON object {{{names}}}: {error}") from None
 
 
-def _client(settings: KafkaConnection, name: str) -> Any:
-    try:
-        import aioboto3  # noqa: PLC0415 - only who keeps the key in a secret needs it
-        from aiobotocore.config import AioConfig  # noqa: PLC0415 - as above
-    except ImportError as error:
-        raise ConfigError("config.extra", "a certificate in a secret needs the extra [consumer]") from error
+def _value_of(settings: KafkaConnection, name: str) -> Mapping[str, Any]:
     arn = name.split(":")  # arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME
     region = settings.secrets_region or (arn[3] if arn[0] == "arn" and len(arn) > 3 else "")  # noqa: PLR2004 - as said
-    return aioboto3.Session().client(
-        "secretsmanager",
-        region_name=region or None,
-        endpoint_url=settings.secrets_endpoint_url or None,
-        config=AioConfig(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2}),
-    )
+    config = {"connect_timeout": 3, "read_timeout": 5, "retries": {"total_max_attempts": 2}}
+    client = client_of("secretsmanager", region, settings.secrets_endpoint_url, **config)
+    with contextlib.closing(client):
+        answer: Mapping[str, Any] = client.get_secret_value(SecretId=name)
+    return answer
 
 
 def validity(pem: bytes) -> tuple[float, float]:

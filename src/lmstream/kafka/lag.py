@@ -79,11 +79,6 @@ async def _look(
     }
 
 
-async def ends(settings: Settings, known: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """Where these partitions end now; `known` is where they ended before. Raises ConfigError or SourceError."""
-    return {tp: each.end for tp, each in (await look(settings, known)).items() if each.end is not None}
-
-
 def _small(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, partition_bytes=min(settings.partition_bytes, _LOOK))
 

@@ -3,7 +3,9 @@
 import gzip
 import random
 import re
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
@@ -78,60 +80,64 @@ class Bundle(NamedTuple):
         return self.points - len(self.absent)
 
 
+@dataclass(kw_only=True)
 class Generator:
     """LMDP bundles, the same for the same arguments: each is one poll of one datasource on some devices.
 
     A bundle has `resources_per_bundle` devices x `instances` scopes x the datasource's 3 to 6 metrics, one point each:
-    with the defaults 24 to 48 points of about 450 bytes of JSON. `interval_ms` lies between two polls of one device.
-    `chaos` is the share of points made odd (0 to 1), `poison` the share of records that are no bundles at all.
+    with the defaults 24 to 48 points of about 450 bytes of JSON.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int = 1,
-        devices: int = 50,
-        datasources: int = 8,
-        instances: int = 8,
-        resources_per_bundle: int = 1,
-        start_ms: int = START_MS,
-        interval_ms: int = 60_000,
-        format: Literal["json", "protobuf"] = "json",  # noqa: A002 - the word of the command line and of Settings
-        compress: bool = False,
-        chaos: float = 0.0,
-        poison: float = 0.0,
-    ) -> None:
+    seed: int = 1
+    """The same seed gives the same bundles, but for their time."""
+    devices: int = 50
+    """Devices that are polled."""
+    datasources: int = 8
+    """Datasources of each device; each poll of one is a bundle."""
+    instances: int = 8
+    """Instances of each datasource."""
+    resources_per_bundle: int = 1
+    """Devices in one bundle."""
+    format: Literal["json", "protobuf"] = "json"
+    """Encoding of the bundles."""
+    compress: bool = False
+    """Send bundles as gzip."""
+    chaos: float = 0.0
+    """Share of data points that are odd: NaN, no time, histograms, hostile names, bad values."""
+    poison: float = 0.0
+    """Share of records that are no bundles at all."""
+    start_ms: int | None = START_MS
+    """Time of the first poll, in Unix milliseconds; None: now."""
+    interval_ms: int = 60_000
+    """Milliseconds between two polls of one device."""
+
+    def __post_init__(self) -> None:
         """Check the arguments; nothing is made before `bundles` is iterated."""
-        counts = {"devices": devices, "datasources": datasources, "instances": instances}
-        for name, count in (
-            counts | {"resources_per_bundle": resources_per_bundle, "interval_ms": interval_ms}
-        ).items():
-            if count < 1:
-                raise ConfigError("config.invalid", f"generator: {name} is {count}, expected 1 or more")
-        for name, share in {"chaos": chaos, "poison": poison}.items():
-            if not 0 <= share <= 1:
-                raise ConfigError("config.invalid", f"generator: {name} is {share}, expected a share from 0 to 1")
-        if format not in {"json", "protobuf"}:
-            raise ConfigError("config.invalid", f"generator: format is {format!r}, expected json or protobuf")
-        self._seed, self._devices, self._datasources, self._instances = seed, devices, datasources, instances
-        self._per_bundle = min(resources_per_bundle, devices)
-        self._start, self._interval = start_ms, interval_ms
-        self._chaos, self._poison = chaos, poison
-        self._protobuf, self._compress = format == "protobuf", compress
-        self._encode: Callable[[dict[str, Any]], bytes] = _to_protobuf if self._protobuf else msgspec.json.encode
+        for name in ("devices", "datasources", "instances", "resources_per_bundle", "interval_ms"):
+            if getattr(self, name) < 1:
+                what = f"generator: {name} is {getattr(self, name)}, expected 1 or more"
+                raise ConfigError("config.invalid", what)
+        for name in ("chaos", "poison"):
+            if not 0 <= getattr(self, name) <= 1:
+                what = f"generator: {name} is {getattr(self, name)}, expected a share from 0 to 1"
+                raise ConfigError("config.invalid", what)
+        if self.format not in {"json", "protobuf"}:
+            raise ConfigError("config.invalid", f"generator: format is {self.format!r}, expected json or protobuf")
 
     def bundles(self) -> Iterator[Bundle]:
         """Bundles without end, from the first again at every call."""
         # Only random() is drawn from: its sequence is the one that Python promises to keep between versions.
-        draw = random.Random(self._seed).random  # noqa: S311 - test data, no secret depends on it
-        groups = -(-self._devices // self._per_bundle)
+        draw = random.Random(self.seed).random  # noqa: S311 - test data, no secret depends on it
+        size, start = min(self.resources_per_bundle, self.devices), self.start_ms
+        start = int(time.time() * 1000) if start is None else start
+        groups = -(-self.devices // size)
         number = 0
         while True:
-            poll, place = divmod(number, groups * self._datasources)
-            group, datasource = divmod(place, self._datasources)
-            first = group * self._per_bundle
-            devices = range(first, min(first + self._per_bundle, self._devices))
-            time_ms = self._start + poll * self._interval + int(draw() * min(1000, self._interval))
+            poll, place = divmod(number, groups * self.datasources)
+            group, datasource = divmod(place, self.datasources)
+            first = group * size
+            devices = range(first, min(first + size, self.devices))
+            time_ms = start + poll * self.interval_ms + int(draw() * min(1000, self.interval_ms))
             yield self._bundle(draw, devices, datasource, time_ms)
             number += 1
 
@@ -149,17 +155,17 @@ class Generator:
                             "scope": _scope(source, time_ms, (datasource, device, instance)),
                             "metrics": list(self._metrics(draw, source, time_ms, f"unit-{instance}", fates)),
                         }
-                        for instance in range(self._instances)
+                        for instance in range(self.instances)
                     ],
                 }
                 for device in devices
             ]
         }
-        payload = self._encode(message)
-        if self._poison and draw() < self._poison:
+        payload = _to_protobuf(message) if self.format == "protobuf" else msgspec.json.encode(message)
+        if self.poison and draw() < self.poison:
             poison = POISON[int(draw() * len(POISON))]
             return Bundle(_poisoned(poison, payload), 0, poison=poison)
-        if self._compress:
+        if self.compress:
             payload = gzip.compress(payload, compresslevel=6, mtime=0)
         absent = tuple(n for n, fate in enumerate(fates) if fate != _ROW)
         return Bundle(payload, len(fates), absent, tuple(n for n in absent if fates[n] == _REJECTED))
@@ -181,8 +187,8 @@ class Generator:
             }
             entry: dict[str, Any] = {"name": name, kind: {"dataPoints": [point]}}
             fate = _ROW
-            if self._chaos and draw() < self._chaos:
-                fate, make_odd = _ODD[int(draw() * (len(_ODD) - self._protobuf))]
+            if self.chaos and draw() < self.chaos:
+                fate, make_odd = _ODD[int(draw() * (len(_ODD) - (self.format == "protobuf")))]
                 make_odd(draw, entry, point)
             fates.append(fate)
             yield entry

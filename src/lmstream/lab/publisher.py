@@ -125,13 +125,14 @@ class Publisher:
 async def somebody_elses(settings: "Settings") -> TopicPartition | None:
     """Answer a partition of the one topic of `settings` whose last records were not published here; None when there is
     none. Raises ConfigError and SourceError."""
-    from lmstream.kafka.lag import ends
+    from lmstream.kafka.lag import look
     from lmstream.kafka.log_bounds import log_bounds
     from lmstream.kafka.range_reader import read_range
 
     (topic,) = settings.topics
     begins = {TopicPartition(topic, p): each.begin for p, each in (await log_bounds(settings, topic)).items()}
-    last = {tp: max(begins[tp], end - _LAST) for tp, end in (await ends(settings, begins)).items() if end > begins[tp]}
+    looks = await look(settings, begins)
+    last = {tp: max(each.begin, each.end - _LAST) for tp, each in looks.items() if each.end and each.end > each.begin}
     async for record in read_range(settings, topic, {tp.partition: (first, None) for tp, first in last.items()}):
         if MARK not in record.headers:
             return record.tp
