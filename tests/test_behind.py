@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstream.behind import Behind, Look, Retention, behind, said, worst
+from lmstream.behind import Behind, Look, Retention, behind, farewell, said, worst
 from lmstream.model import TopicPartition
 
 TP = TopicPartition("lm", 3)
@@ -107,6 +107,22 @@ def test_the_sentence_is_about_the_partition_that_retention_reaches_first():
     assert "brief/0" in said([level, old, soon], NOW)
     assert worst([level]) is None
     assert said([level], NOW) == ""
+
+
+@pytest.mark.parametrize(
+    ("retention", "age", "end"),
+    [
+        (DAY, 600, "(in 23.8 h): start again before"),
+        (Retention(600.0), 900, "takes it at any moment: start again now"),
+        (None, 600, "the brokers do not report it; start again soon"),
+        (Retention(None, 1 << 20), 600, "is unknown; start again soon"),
+        (Retention(None), 600, "retention never takes it"),
+    ],
+)
+def test_the_last_words_of_a_run_say_what_to_do(retention, age, end):
+    found = judged(end=40, oldest=(5, ms(age)), retention=retention)
+    assert farewell([found, judged(end=5)], NOW).endswith(end)
+    assert farewell([judged(end=5), judged(settled=None, committed=None)], NOW) == ""
 
 
 def test_a_record_without_a_time_has_no_age_and_that_is_said():

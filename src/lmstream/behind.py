@@ -166,6 +166,20 @@ def said(found: Iterable[Behind], now: float) -> str:
     return f"{what} not settled; {age}; {taken(first, now)}" + (f"; {silent}" if silent else "")
 
 
+def farewell(found: Iterable[Behind], now: float) -> str:
+    """The same for the end of a run, with what to do; empty when everything is settled."""
+    waiting = [each for each in found if each.waits]
+    first = worst(waiting)
+    if first is None:
+        return ""
+    if first.loss is not None:
+        advice = ": start again before" if first.loss > 0 else ": start again now"
+    else:
+        kept = first.retention_known and first.retention is None and first.retention_bytes is None
+        advice = "" if kept else "; start again soon"
+    return said(waiting, now) + advice
+
+
 def taken(each: Behind, now: float) -> str:
     """When retention takes the oldest record of a partition, as a clause."""
     size = "" if each.retention_bytes is None else f"retention.bytes = {each.retention_bytes:,}"

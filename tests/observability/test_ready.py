@@ -69,8 +69,13 @@ def test_a_sink_that_takes_nothing_makes_the_run_not_ready_in_two_timeouts_and_r
     sink.down = DOWN if kind == "fails" else None
 
     async def story(readings, runtime):
-        assert readings.ready().ready, "a retry is an everyday thing"
-        await asyncio.sleep(WITHIN)
+        assert readings.ready()[:2] == (True, "running"), "a retry is an everyday thing"
+        await asyncio.sleep(WITHIN - 2)
+        found = readings.ready()
+        assert found.ready
+        assert found.why.startswith("running; 3 records in flight, none is settled: ")
+        assert found.why.endswith(" for 9 s; not ready after 10 s"), "the bound is said"
+        await asyncio.sleep(2)
         found = readings.ready()
         assert not found.ready
         assert found.why.startswith("3 records in flight, none is settled: the sink: ")
@@ -127,6 +132,20 @@ def test_dead_letters_that_cannot_be_written_make_it_not_ready_though_other_reco
         assert readings.ready().ready
 
     watched(story, values=values, letters=ScriptedLetters([True] * 1000))
+
+
+def test_a_fault_that_is_young_does_not_hide_one_that_is_old():
+    sink = ScriptedSink()
+    sink.down = DOWN
+
+    async def story(readings, runtime):
+        await asyncio.sleep(WITHIN)
+        assert runtime.snapshot().pipeline.letters_trouble is not None
+        found = readings.ready()  # for the first time: the letters have only just been seen to fail
+        assert not found.ready
+        assert found.why.startswith("5 records in flight, none is settled: the sink: ")
+
+    watched(story, values=[b"junk", *[bundle(1)] * 4], sink=sink, letters=ScriptedLetters([True] * 1000))
 
 
 def test_an_open_circuit_breaker_and_a_sink_that_is_not_there_are_said_at_once():

@@ -31,7 +31,7 @@ USUAL: Final = "127.0.0.1:9464"
 _FIRST, _LONGEST = 1.0, 30.0  # seconds between two attempts to have a port that is taken
 _HEARD: Final = 1.0  # seconds for who has it to say so
 SHARE: Final = 20
-"""Making /metrics and /statusz takes at most one part in so many of the time: asked more often, the last is sent again.
+"""Making an answer takes at most one part in so many of the time: asked more often, the last is sent again.
 A body that took 3 ms to make is 60 ms old at most."""
 
 
@@ -57,8 +57,8 @@ class Endpoints:
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._answers: dict[str, Callable[[], Answer]] = {
-            "/healthz": self._healthz,
-            "/readyz": self._readyz,
+            "/healthz": _sparing(self._healthz),
+            "/readyz": _sparing(self._readyz),
             "/metrics": _sparing(self._metrics),
             "/statusz": _sparing(self._statusz),
         }

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, get_args
 
 from lmstream import __version__
 from lmstream.abilities import Certified, Health, Healthy, Positions, State
-from lmstream.behind import Behind, Look, Retention, behind, said, utc
+from lmstream.behind import Behind, Look, Retention, behind, farewell, said, utc
 from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
@@ -91,10 +91,14 @@ class Readings:
         self._since = {
             each.kind: self._since.get(each.kind, now) if each.since is None else each.since for each in found
         }
-        for each in found:
-            lasted = now - self._since[each.kind]
-            if lasted >= each.patience:
-                return Readiness(ready=False, why=each.why, since=time.time() - lasted)
+        lasted = [now - self._since[each.kind] for each in found]
+        for each, seconds in zip(found, lasted, strict=True):
+            if seconds >= each.patience:
+                return Readiness(ready=False, why=each.why, since=time.time() - seconds)
+        for each, seconds in zip(found, lasted, strict=True):
+            if seconds >= MOMENT:
+                why = f"running; {each.why}, for {seconds:.0f} s; not ready after {each.patience:.0f} s"
+                return Readiness(ready=True, why=why)
         seen = run.pipeline
         waits = f"{seen.waiting_records:,} records from {seen.waiting_hour} on"
         hours = f": {waits} wait for room among the stream's partitions"
@@ -166,8 +170,7 @@ class Readings:
         away = not partitions and health is not None and health.state != "running"
         if not (seen.in_flight or seen.fatal or away or any(each.soon for each in partitions)):
             return ""
-        left = said([each for each in (self._last if away else partitions) if each.waits], time.time())
-        return left and f"{left}: start again before"
+        return farewell(self._last if away else partitions, time.time())
 
     @property
     def health(self) -> Health | None:
