@@ -54,5 +54,7 @@ def _explain(report: Report) -> None:
         )
     if t.older_contract:
         terminal.say(f"{t.older_contract:,} rows are as an older row contract writes them: right, and no reason to act")
+    if t.older_skipped:
+        terminal.say(f"{t.older_skipped:,} points were skipped by an older row contract, which wrote their records")
     if not report.letters_checked:
         terminal.say("dead letters were not checked; give --dead-letters to check bad records and points too")

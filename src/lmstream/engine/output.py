@@ -77,6 +77,11 @@ class FanOut(Struct, eq=False, gc=False):
         return self._why(ordinal) if self._why is not None else f"data point {ordinal:,}"
 
     @property
+    def left_out(self) -> dict[int, list[str]]:
+        """By ordinal, why parts of the point are not in its row, or would not be if it had one. Not of a replay."""
+        return self._of[0].left_out if len(self._of) == _BUNDLE else {}
+
+    @property
     def paths(self) -> set[str]:
         """The partition paths of the lines."""
         return {path for path, _ in self._paths(*self._of)}

@@ -7,7 +7,8 @@ import msgspec
 
 from lmstream.model import DeadLetter
 from lmstream.verification.expected import DIGEST, Expected
-from lmstream.verification.landed import digest, event_time, row_id, upgraded
+from lmstream.verification.landed import digest, event_time, row_id
+from lmstream.verification.older import newer, upgraded
 from lmstream.verification.report import BAD, SAMPLES, Report, Tally
 
 _EXPECTED, _OWED, _DEAD, _ERROR, _CHANGED, _MISPLACED, _OLDER = 1, 2, 4, 8, 16, 32, 64
@@ -37,6 +38,8 @@ class Checker:
         self._compared = bytearray()  # by record: whether its rows have digests
         self._changed: list[str] = []
         self._misplaced: list[str] = []
+        self._older: dict[int, tuple[int, ...]] = {}  # by record: what contract 1.0 skipped
+        self._newer: set[int] = set()  # those of them of which a row landed that 1.0 wrote otherwise
         self._tallies: dict[int, Tally] = {}
         self._parts: dict[int, dict[str, bool]] = {}  # by record: the parts a letter must name, and whether one does
         self._phantoms: list[str] = []
@@ -67,6 +70,8 @@ class Checker:
         self._copies += bytes(max(record.points, 1))
         if record.parts:
             self._parts[self._index[key]] = dict.fromkeys(record.parts, False)
+        if record.older:
+            self._older[self._index[key]] = record.older
         for ordinal in record.absent:
             self._flags[start + ordinal] = 0
         self._lines.frombytes(bytes(8 * max(record.points, 1)))
@@ -115,6 +120,8 @@ class Checker:
             samples = self._changed if wrong == _CHANGED else self._misplaced
             self._sample(samples, f"{self._name(bundle, ordinal)}{where_from and f' in {where_from}'}")
             return
+        if bundle in self._older and newer(line):
+            self._newer.add(bundle)
         if self._copies[at]:
             tally.duplicate += 1
         if self._copies[at] < _MOST:
@@ -174,6 +181,7 @@ class Checker:
                 self._judge_open(bundle, tally, reached)
                 continue
             seen = 0
+            older = self._skipped(bundle, letters_checked=letters_checked) if bundle in self._older else ()
             for ordinal in range(max(self._points[bundle], 1)):
                 flags = self._flags[start + ordinal]
                 seen |= flags
@@ -181,6 +189,8 @@ class Checker:
                 tally.misplaced += bool(flags & _MISPLACED)
                 tally.older_contract += bool(flags & _OLDER)
                 verdict = self._judge(start + ordinal, letters_checked=letters_checked)
+                if ordinal in older and verdict in {"lost", "letters_missing"}:
+                    verdict = "older_skipped"
                 if not verdict:
                     continue
                 setattr(tally, verdict, getattr(tally, verdict) + 1)
@@ -212,6 +222,23 @@ class Checker:
             ids_only=not all(self._compared),
             malformed=self._malformed,
         )
+
+    def _skipped(self, bundle: int, *, letters_checked: bool) -> tuple[int, ...]:
+        """Answer what contract 1.0 skipped of a record, if it is seen to have written the record whole, and 1.1 is not:
+        a row is there as only 1.0 writes it, none as only 1.1 does, and every other row and letter is there."""
+        start, older = self._start[bundle], self._older[bundle]
+        flags = self._flags[start : start + self._points[bundle]]
+        if bundle in self._newer or bundle in self._parts or not any(each & _OLDER for each in flags):
+            return ()
+        for n, each in enumerate(flags):
+            if n in older:
+                against = self._copies[start + n] or each & (_DEAD | _ERROR | _CHANGED | _MISPLACED)
+            else:
+                verdict = self._judge(start + n, letters_checked=letters_checked)
+                against = each & (_CHANGED | _MISPLACED) or verdict in {"lost", "in_error_prefix", "letters_missing"}
+            if against:
+                return ()
+        return older
 
     def _judge_strangers(self, total: Tally, *, ranged: bool, oldest: int | None) -> list[str]:
         """Count rows of records that nobody named; answer the first that are unexpected."""

@@ -15,6 +15,7 @@ from lmstream.interfaces import PARTS
 from lmstream.model import Record
 from lmstream.storage.line_files import lines_of
 from lmstream.verification.landed import digest, path_digest, row_id
+from lmstream.verification.older import skipped
 
 log: Final = logging.getLogger("lmstream.verification")
 _POINTS: Final = 10_000_000
@@ -41,6 +42,8 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     """Those of them that a dead letter must name."""
     parts: tuple[str, ...] = ()
     """Paths of parts in which points could not be counted: a dead letter must name each."""
+    older: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    """Ordinals that row contract 1.0 skipped, without a letter: see older.py."""
     poison: str = ""
     """Why the record is not a bundle."""
     tombstone: bool = False
@@ -51,7 +54,7 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
 
     def __post_init__(self) -> None:
         """Raises ValueError for ordinals that no point of the record has."""
-        last = max((*self.absent, *self.rejected), default=-1)
+        last = max((*self.absent, *self.rejected, *self.older), default=-1)
         if last >= max(self.points, 1):
             raise ValueError(f"ordinal {last} of {self.points} points")
         if len({*self.absent}) != len(self.absent) or not {*self.rejected} <= {*self.absent}:
@@ -93,6 +96,7 @@ def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
         absent=absent,
         rejected=rejected,
         parts=parts,
+        older=skipped(engine, record, out),
         digests=digests,
         tombstone=record.value is None,
     )

@@ -46,10 +46,6 @@ def event_time(line: bytes) -> int:
         return -1
 
 
-_NO_TIME: Final = re.compile(rb',"tsUnixMs":0(?=[,}])|"tsUnixMs":0,')
-"""As contract 1.0 wrote the time of an exemplar without one; the row's own time is never 0."""
-
-
 def digest(text: bytes) -> int:
     """Of a row's line: 64 bits. What changes rows here is accident, which hits the same digest once in 2**64."""
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
@@ -58,11 +54,6 @@ def digest(text: bytes) -> int:
 def path_digest(path: str) -> int:
     """Of a row's partition path, with or without its last slash: 32 bits."""
     return int.from_bytes(blake2b(path.strip("/").encode("utf-8", "replace"), digest_size=4).digest(), "big")
-
-
-def upgraded(line: bytes) -> bytes:
-    """A row of contract 1.0 as 1.1 writes it; a row that both write alike is answered as it is."""
-    return _NO_TIME.sub(b"", line)
 
 
 class _FirehoseError(msgspec.Struct, rename="camel"):

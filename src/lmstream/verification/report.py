@@ -54,6 +54,8 @@ class Tally(Struct, kw_only=True, rename="camel"):
     """Rows that landed with the right bytes under another path."""
     older_contract: int = 0
     """Landed rows as an older row contract writes them: right, and counted for information."""
+    older_skipped: int = 0
+    """Points that an older row contract skipped, of records that it wrote: rows, or rejected by name, of today's."""
     outside: int = 0
     """Landed rows of records that are not judged: outside the given range, or older than what the topic still has."""
     in_flight: int = 0
@@ -113,7 +115,7 @@ class Report(Struct, kw_only=True, rename="camel"):
             word = "not settled"
         elif self.ok:
             word = "ids only (bytes and paths not compared)" if self.ids_only else "verified"
-        some = ("dead_lettered", "older_contract", "buffered", "in_flight", "not_read", "outside")
+        some = ("dead_lettered", "older_contract", "older_skipped", "buffered", "in_flight", "not_read", "outside")
         more = "".join(f" {name}={count}" for name in some if (count := getattr(t, name)))
         return (
             f"{word}: lost={t.lost} phantom={t.phantom} changed={t.changed} misplaced={t.misplaced} "

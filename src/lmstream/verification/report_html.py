@@ -55,6 +55,7 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
             (total.buffered, "are committed and have not landed; Firehose may still buffer them"),
             (total.outside, "are of records outside the range, or older than what the topic still has"),
             (total.older_contract, "are as an older row contract writes them"),
+            (total.older_skipped, "were points that an older row contract skipped: no reason to act"),
         )
         if count
     )
@@ -102,7 +103,7 @@ def _bar(total: Tally) -> str:
         (
             "gone",
             "in the error prefix, changed, misplaced or lost",
-            total.expected - total.landed - total.dead_lettered,
+            max(0, total.expected - total.landed - total.dead_lettered - total.older_skipped),
         ),
     )
     shares = "".join(
