@@ -214,3 +214,13 @@ def asked_on_a_terminal(command, answer):
     said = os.read(mine, 65536).decode()
     os.close(mine)
     return process.returncode, said
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")  # noqa: PTH110 - a device
+async def test_a_log_that_cannot_be_written_costs_neither_the_counts_nor_the_exit_code(kafka):
+    command = ["publish", *tls(kafka), "--topic", "lm", "--count", 300, "--verifiable", "/dev/full", "--json"]
+    code, out, err = await call(*command)
+    assert (code, json.loads(out)["bundles"], json.loads(out)["failed"]) == (1, 300, {})
+    assert "--verifiable /dev/full: No space left on device: bundles that were acknowledged are missing in it" in err
+    assert "Traceback" not in err
+    assert "LMS-9001" not in err

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -85,7 +86,8 @@ def publish(
             asyncio.run(sender.send(bundles, rate=rate, seconds=duration))
     finally:
         if log is not None:
-            log.close()
+            with suppress(OSError):  # said below
+                log.close()
     seconds = time.monotonic() - began
     done = {"bundles": sender.acknowledged, "rows": sender.rows, "bytes": sender.bytes}
     if as_json:
@@ -95,7 +97,10 @@ def publish(
         print(f"published {counts} in {seconds:.1f} s")
     for error, times in sender.failed.items():
         terminal.say(f"{times:,} bundles were not acknowledged: {terminal.clean(error)}")
-    return 1 if sender.failed else 0
+    if sender.log_error:
+        missing = "bundles that were acknowledged are missing in it, verify by --topic instead"
+        terminal.say(f"--verifiable {verifiable}: {sender.log_error}: {missing}")
+    return 1 if sender.failed or sender.log_error else 0
 
 
 def _ask(topic: str, found: TopicPartition | None) -> None:

@@ -40,6 +40,8 @@ class Publisher:
         self.acknowledged = self.rows = self.bytes = 0
         self.failed: dict[str, int] = {}
         """Bundles that were not acknowledged, by error. Each may be in the topic all the same."""
+        self.log_error = ""
+        """Why the log could not be written to its end: bundles that were acknowledged are missing in it."""
         self._settings, self._log, self._done = settings, log, done
         self._source_id = engine.source_id if engine is not None else ""
         self._engine = Engine(engine) if engine is not None else None
@@ -83,7 +85,7 @@ class Publisher:
         if self._log is not None:
             # RecordMetadata.timestamp is the batch's: the record has ours, unless the broker sets the time.
             stamp = placed.timestamp if placed.timestamp_type == _APPEND_TIME else timestamp
-            self._log.write(self._entry(bundle, TopicPartition(topic, placed.partition), placed.offset, stamp))
+            self._write(self._entry(bundle, TopicPartition(topic, placed.partition), placed.offset, stamp))
         if self._done is not None:
             self._done()
 
@@ -93,8 +95,16 @@ class Publisher:
         for task in set(self._waiting):
             task.cancel()
             self._fail("no answer from the broker")
-        if self._log is not None:
-            self._log.flush()
+        self._write()
+
+    def _write(self, entry: bytes = b"") -> None:
+        """Write an entry into the log, or flush it. After an error nothing more: its last line may be cut, no other."""
+        if self._log is None or self.log_error:
+            return
+        try:
+            self._log.write(entry) if entry else self._log.flush()
+        except OSError as e:
+            self.log_error = e.strerror or str(e)
 
     def _entry(self, bundle: Bundle, tp: TopicPartition, offset: int, timestamp: int) -> bytes:
         entry = Expected(
