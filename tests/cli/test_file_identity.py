@@ -1,5 +1,6 @@
 """Run files twice into one folder: what is new is seen, what is the same is one, as the view `rows` shows it."""
 
+import io
 import json
 
 import pytest
@@ -47,3 +48,15 @@ def test_two_copies_in_one_run_are_two_records(bundles, seen):
     (folder / "copy.json").write_bytes(bundle.payload)
     assert seen("--files", "bundles") == (2 * bundle.rows, 2 * bundle.rows)
     assert seen("--files", "bundles") == (4 * bundle.rows, 2 * bundle.rows)
+
+
+def test_inspect_shows_the_ids_that_a_run_gives(cli, bundles, seen, monkeypatch):
+    folder, (bundle,) = bundles(1)
+    assert seen("--files", "bundles") == (bundle.rows, bundle.rows)
+    landed = cli("query", "--landed", "landed", "--json", "select rowId from rows").out
+    (path,) = folder.iterdir()
+    for target in (path, "-"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bundle.payload)))
+        said = cli("inspect", target, "--rows", "--json", "--org", "acme", "--limit", bundle.rows)
+        shown = [json.loads(line)["rowId"] for line in said.out.splitlines() if '"rowId"' in line]
+        assert sorted(shown) == sorted(json.loads(line)["rowId"] for line in landed.splitlines())

@@ -78,7 +78,7 @@ def inspect(
     if "rowId" in _first_object(data):
         _show_rows(data, format, limit)
         return 0
-    records = _records(target, data, maker, settings, limit + 1)
+    records = _records(target, data, settings, limit + 1)
     return _show_records(maker, records, format, rows=rows, limit=limit)
 
 
@@ -122,19 +122,11 @@ def _first_object(data: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _records(target: str, data: bytes, maker: Engine, settings: Settings, most: int) -> list[Record]:
-    """The first records in the bytes of a file: a bundle, or lines or frames of them, or dead letters."""
+def _records(target: str, data: bytes, settings: Settings, most: int) -> list[Record]:
+    """The first records in the bytes of a file, as a run reads them, or dead letters."""
     if _first_object(data).keys() >= _LETTER:
         return _letters(target, data, most)
-    whole = Record(topic="inspect", partition=0, offset=0, value=data)
-    try:
-        maker.fan_out(whole)
-    except DecodeError:
-        pass  # not one bundle: perhaps lines or frames of them
-    else:
-        return [whole]
-    name = STDIN if target == "-" else target
-    files = FilesSettings(paths=(name,), topic="inspect")
+    files = FilesSettings(paths=(STDIN if target == "-" else target,))
     return asyncio.run(_taken(Files(files, limits=settings.limits, stdin=io.BytesIO(data)), most))
 
 
