@@ -196,13 +196,11 @@ class Readings:
     @property
     def unsure(self) -> bool:
         """Whether the brokers have to be asked: something is not read just now, so that its end is as old as the last
-        fetch, or nothing settles, or the oldest record of a partition is in the topic alone."""
-        run = self.runtime.snapshot()
-        return (
-            not run.reading
-            or (run.pipeline.in_flight > 0 and run.still > MOMENT)
-            or any(each.records is None or each.seconds is None for each in self.partitions())
-        )
+        fetch, or nothing settles, or records of a partition are in the topic alone."""
+        run, found = self.runtime.snapshot(), self.partitions()
+        if not run.reading or any(each.records is None or each.seconds is None for each in found):
+            return True
+        return run.still > MOMENT if run.pipeline.in_flight else any(each.records for each in found)
 
     def certificate_expiry(self) -> float | None:
         """Unix time at which the client certificate ends; None without one."""
