@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from lmstream.delivery import Sums
 from lmstream.lab import FirehoseLab, KafkaLab, StreamConfig
 from lmstream.observability.metrics_catalogue import SERVED
 from lmstream.settings import Settings
@@ -211,6 +212,10 @@ async def test_what_an_operator_sees_through_an_outage_and_back(consumer):
         return status["counts"]["records"] == 60 and not status["in_flight"]["records"]
 
     await consumer.until(back)
+    after = await consumer.status()
+    sums = Sums(**after["sums"])
+    assert status["in_flight"]["rows"] > after["in_flight"]["rows"] == 0
+    assert (sums.right, sums.records, sums.rows) == (True, 60, after["counts"]["rows_accepted"])
     assert (await consumer.metrics())["lmstream_sink_records_retried_total", ()] >= 1
     assert await consumer.stop() == 0
     _judge_lines(consumer)
