@@ -15,7 +15,7 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -24,12 +24,10 @@ from lmstream.dead_letters import firehose_failures, lambda_failures
 from lmstream.dead_letters.form import decode_or_none
 from lmstream.dead_letters.letters_s3 import Settings as BucketSettings
 from lmstream.errors import ConfigError, LmstreamError, SinkError, SourceError
+from lmstream.kafka.settings import Settings as KafkaSettings
 from lmstream.model import DeadLetter, Identity
 from lmstream.storage.bucket import Bucket
 from lmstream.storage.line_files import GZIP, landed_files, lines, lines_of
-
-if TYPE_CHECKING:
-    from lmstream.kafka.settings import Settings as KafkaSettings
 
 log: Final = logging.getLogger("lmstream.dead_letters")
 _AHEAD: Final = 8  # objects fetched at a time
@@ -217,7 +215,7 @@ class ObjectStore:
 class TopicStore:
     """Letters in a Kafka topic."""
 
-    def __init__(self, settings: "KafkaSettings", say: Say = log.warning) -> None:
+    def __init__(self, settings: KafkaSettings, say: Say = log.warning) -> None:
         """`settings` are those of a client of the one topic."""
         self._settings, self._say = settings, say
 

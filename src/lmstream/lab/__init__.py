@@ -15,39 +15,24 @@ from typing import TYPE_CHECKING, Any
 from lmstream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lmstream.lab.broker import Broker
-    from lmstream.lab.faults import Fault
-    from lmstream.lab.firehose import FirehoseLab
-    from lmstream.lab.firehose_config import StreamConfig
-    from lmstream.lab.generator import Bundle, Generator
-    from lmstream.lab.invokers import Mapping, Pipe, Policy
-    from lmstream.lab.kafka import KafkaLab
-    from lmstream.lab.mtls import Certificates, MtlsProxy
-    from lmstream.lab.quota import Quota
-    from lmstream.lab.runtime_api import Function
-    from lmstream.lab.stores import FolderStore, ObjectStore, S3Store
-    from lmstream.lab.tcp import TcpFaults
-
-__all__ = [
-    "Broker",
-    "Bundle",
-    "Certificates",
-    "Fault",
-    "FirehoseLab",
-    "FolderStore",
-    "Function",
-    "Generator",
-    "KafkaLab",
-    "Mapping",
-    "MtlsProxy",
-    "ObjectStore",
-    "Pipe",
-    "Policy",
-    "Quota",
-    "S3Store",
-    "StreamConfig",
-    "TcpFaults",
-]
+    from lmstream.lab.broker import Broker as Broker
+    from lmstream.lab.faults import Fault as Fault
+    from lmstream.lab.firehose import FirehoseLab as FirehoseLab
+    from lmstream.lab.firehose_config import StreamConfig as StreamConfig
+    from lmstream.lab.generator import Bundle as Bundle
+    from lmstream.lab.generator import Generator as Generator
+    from lmstream.lab.invokers import Mapping as Mapping
+    from lmstream.lab.invokers import Pipe as Pipe
+    from lmstream.lab.invokers import Policy as Policy
+    from lmstream.lab.kafka import KafkaLab as KafkaLab
+    from lmstream.lab.mtls import Certificates as Certificates
+    from lmstream.lab.mtls import MtlsProxy as MtlsProxy
+    from lmstream.lab.quota import Quota as Quota
+    from lmstream.lab.runtime_api import Function as Function
+    from lmstream.lab.stores import FolderStore as FolderStore
+    from lmstream.lab.stores import ObjectStore as ObjectStore
+    from lmstream.lab.stores import S3Store as S3Store
+    from lmstream.lab.tcp import TcpFaults as TcpFaults
 
 _HOMES = {
     "Broker": "broker",
@@ -69,6 +54,7 @@ _HOMES = {
     "StreamConfig": "firehose_config",
     "TcpFaults": "tcp",
 }
+__all__ = tuple(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

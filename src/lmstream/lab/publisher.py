@@ -3,18 +3,16 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
 from lmstream.engine import Engine, bundle_id
+from lmstream.kafka.settings import Settings
 from lmstream.lab.generator import Bundle
 from lmstream.model import Record, TopicPartition
 from lmstream.settings import Settings as EngineSettings
 from lmstream.verification.expected import DIGEST, Expected, expectation
-
-if TYPE_CHECKING:
-    from lmstream.kafka.settings import Settings
 
 MARK: Final = ("lmstream-publish", b"1")
 """Header of what is published here: generated, and of no device."""
@@ -30,7 +28,7 @@ class Publisher:
 
     def __init__(
         self,
-        settings: "Settings",
+        settings: Settings,
         log: BinaryIO | None = None,
         engine: EngineSettings | None = None,
         done: Callable[[], None] | None = None,
@@ -132,7 +130,7 @@ class Publisher:
         self.failed[why] = self.failed.get(why, 0) + 1
 
 
-async def somebody_elses(settings: "Settings") -> TopicPartition | None:
+async def somebody_elses(settings: Settings) -> TopicPartition | None:
     """Answer a partition of the one topic of `settings` whose last records were not published here; None when there is
     none. Raises ConfigError and SourceError."""
     from lmstream.kafka.lag import look

@@ -41,7 +41,7 @@ def connect(root: Path, errors: Path | None = None) -> Any:
     zipped: list[str] = []
     for path in landed_files(root.resolve(), without=[errors or root / "errors"]):
         (zipped if is_gzip(path) else plain).append(str(path))
-    columns = {f.encode_name: _duckdb_type(f.type) for f in _fields(RowEvent)}
+    columns = {f.encode_name: _duckdb_type(msgspec.inspect.type_info(f.type)) for f in msgspec.structs.fields(RowEvent)}
     parts = [_select(files, columns, kind) for files, kind in ((zipped, "gzip"), (plain, "none")) if files]
     empty = "select " + ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items()) + " where false"
     connection.execute(f"create view landed as {' union all '.join(parts) or empty}")
@@ -91,12 +91,6 @@ def _select(files: list[str], columns: dict[str, str], compression: str) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _fields(struct: type) -> tuple[msgspec.inspect.Field, ...]:
-    info = msgspec.inspect.type_info(struct)
-    assert isinstance(info, msgspec.inspect.StructType)  # noqa: S101 - for the type checker
-    return info.fields
 
 
 def _duckdb_type(kind: msgspec.inspect.Type) -> str:

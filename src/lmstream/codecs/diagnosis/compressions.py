@@ -1,7 +1,7 @@
 """Recognize how bytes are compressed, by magic numbers or by structure."""
 
 import zlib
-from typing import Final
+from typing import Any, Final
 
 from lmstream.codecs.proto_limits import varint
 from lmstream.settings import KIB
@@ -34,35 +34,26 @@ def compression(data: bytes) -> str:
             return name
     if data.startswith(_BZIP2[0]) and data[4:10] in _BZIP2[1:]:
         return "bzip2"
-    if _inflates(data, zlib.MAX_WBITS):
+    # By chance one beginning of 500 has a header of zlib's, and few of those a block.
+    if len(data) > 6 and inflated(data) is not None:  # noqa: PLR2004 - header and checksum: RFC 1950 section 2.2
         return "zlib"
     if _snappy(data):
         return "snappy (raw block)"
     if _lz4(data) or (len(data) > _MATCH_MIN and _lz4(data[4:], int.from_bytes(data[:4], "little"))):
         return "lz4 (raw block)"
-    inflated = _raw_deflate(data)
-    return "deflate (without a header)" if inflated.startswith(_START) else ""
-
-
-def _inflates(data: bytes, bits: int) -> bool:
-    """Whether it is a stream of zlib. By chance one beginning of 500 has such a header, and few of those a block."""
-    if len(data) <= 6 or (data[0] << 8 | data[1]) % 31 or data[0] & 15 != 8:  # noqa: PLR2004 - RFC 1950 section 2.2
-        return False
-    try:
-        zlib.decompressobj(bits).decompress(data[:_LOOK], _LOOK)
-    except zlib.error:
-        return False
-    return True
-
-
-def _raw_deflate(data: bytes) -> bytes:
-    """The beginning of what it inflates to; nothing when it does not, or to too little to say."""
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    raw = inflated(data, stream) or b""
+    known = raw.startswith(_START) and (stream.eof or len(raw) >= _ENOUGH)
+    return "deflate (without a header)" if known else ""
+
+
+def inflated(data: bytes, stream: Any = None) -> bytes | None:
+    """The beginning of what it inflates to; None when it is no such stream. `stream` is zlib's, unless told."""
     try:
-        out = stream.decompress(data[:_LOOK], _LOOK)
+        out: bytes = (stream or zlib.decompressobj()).decompress(data[:_LOOK], _LOOK)
     except zlib.error:
-        return b""
-    return out if stream.eof or len(out) >= _ENOUGH else b""
+        return None
+    return out
 
 
 def _snappy(data: bytes) -> bool:

@@ -2,12 +2,12 @@
 
 import binascii
 import re
-import zlib
 from typing import Final
 
 import msgspec
 
 from lmstream.codecs.diagnosis import wire
+from lmstream.codecs.diagnosis.compressions import inflated
 from lmstream.codecs.inflating import COMPRESSED, GZIP
 from lmstream.settings import KIB
 
@@ -90,7 +90,7 @@ def inside(data: bytes, deep: int = _DEEP) -> str:
 
 def _encoded(text: bytes, deep: int) -> str:
     """Hexadecimal digits, base64, zlib or a JSON string of something that lmstream knows."""
-    if text[:1] == b"\x78" and (inner := _inflated(text)) and (what := inside(inner, deep)):
+    if text[:1] == b"\x78" and (inner := inflated(text)) and (what := inside(inner, deep)):
         return f"zlib of {what}"
     head = text[:_LOOK]  # an even number of digits, and of groups of four
     if _HEX.fullmatch(head) and (what := inside(bytes.fromhex(head.removeprefix(b"0x").decode()), deep)):
@@ -102,13 +102,6 @@ def _encoded(text: bytes, deep: int) -> str:
     except (msgspec.DecodeError, UnicodeError):
         return ""
     return f"{what} inside a JSON string" if what else ""
-
-
-def _inflated(data: bytes) -> bytes:
-    try:
-        return zlib.decompressobj().decompress(data[:_LOOK], _LOOK)
-    except zlib.error:
-        return b""
 
 
 def _from_base64(text: bytes) -> bytes:

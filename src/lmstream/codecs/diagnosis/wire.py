@@ -62,14 +62,11 @@ def signal(data: bytes) -> str:
     request = walk(data)
     if any(_is_dictionary(data, table) for table in request.inner(2)[:_FEW]):
         return "profiles"
-    for resource in request.inner(1)[:_FEW]:
-        for scope in walk(data, resource).inner(2)[:_FEW]:
-            for leaf in walk(data, scope).inner(2)[:_FEW]:
-                fields = walk(data, leaf)
-                if _is_metric(data, fields):
-                    return ""
-                if found := _signal_of(data, fields):
-                    return found
+    for fields in _leaves(data, request):
+        if _is_metric(data, fields):
+            return ""
+        if found := _signal_of(data, fields):
+            return found
     return ""
 
 
@@ -89,12 +86,14 @@ def bare(data: bytes) -> str:
 
 def is_bundle(data: bytes) -> bool:
     """Whether the protobuf holds a metric with a data point where a bundle has it."""
-    return any(
-        _is_metric(data, walk(data, metric))
-        for resource in walk(data).inner(1)[:_FEW]
-        for scope in walk(data, resource).inner(2)[:_FEW]
-        for metric in walk(data, scope).inner(2)[:_FEW]
-    )
+    return any(_is_metric(data, fields) for fields in _leaves(data, walk(data)))
+
+
+def _leaves(data: bytes, request: Fields) -> Iterator[Fields]:
+    """Metrics of a request, or what other signals have in their place."""
+    for resource in request.inner(1)[:_FEW]:
+        for scope in walk(data, resource).inner(2)[:_FEW]:
+            yield from (walk(data, leaf) for leaf in walk(data, scope).inner(2)[:_FEW])
 
 
 def cut(data: bytes) -> str:
