@@ -175,6 +175,17 @@ def test_a_position_never_goes_back_when_older_offsets_are_replayed():
     assert ledger.committable() == {TP: 10}
 
 
+def test_no_batch_of_an_epoch_of_which_a_record_was_dropped_is_taken():
+    ledger = OffsetLedger()
+    ledger.refuse(TP, 3)
+    ledger.refuse(TP, 2)  # an older one changes nothing
+    assert not ledger.assign(TP, 2)
+    assert not ledger.assign(TP, 3), "what follows the dropped record would skip it"
+    assert ledger.assign(TP, 4)
+    ledger.refuse(TP, 9)  # owned: what is dropped then is of another epoch
+    assert ledger.assign(TP, 5)
+
+
 def test_settling_what_is_not_in_flight_is_a_bug():
     ledger = OffsetLedger()
     ledger.assign(TP, 1)
