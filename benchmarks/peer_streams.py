@@ -52,6 +52,7 @@ def lmstream(source: Source, rows: Path) -> None:
         "source.group": _group(),
         "source.start_from": "earliest",
         "sink.type": "stdout",
+        "run.discard": True,  # whoever reads standard output takes the rows
         "dead_letters.root": f"{rows}.letters",
     }
     done = 0

@@ -33,7 +33,7 @@ LEFT_OUT: Final = re.compile(
     r"|\.(pyi|pyc|typed|exe|proto)$"
     r"|^[^/]+\.dist-info/(?!licenses/|LICEN[CS]E|NOTICE|METADATA$)"
     r"|^lmstream/(cli|lab|hosts/container|verification|deployment)/|^lmstream/sources/(?!__init__\.py$)|^lmstream/kafka/(?!(__init__|lambda_events)\.py$)"
-    r"|^lmstream/(__main__|fanout|ledger|pipeline|dead_letters/(?:filters|firehose_failures|lambda_failures|letters_kafka|replay|store)|config/questions|config/validation|storage/line_files|storage/objects|observability/(?!__init__|settings|metrics_catalogue)\w+)\.py$"
+    r"|^lmstream/(__main__|fanout|ledger|pipeline|dead_letters/(?:filters|firehose_failures|lambda_failures|letters_kafka|replay|store)|config/questions|storage/line_files|storage/objects|observability/(?!__init__|settings|metrics_catalogue)\w+)\.py$"
     r"|^lmstream/sinks/_firehose_client\.py$"
     r"|^aws_lambda_powertools/event_handler/"
     r"|^aws_lambda_powertools/utilities/(?!__init__\.py$|jmespath_utils/)"

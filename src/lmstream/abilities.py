@@ -4,7 +4,7 @@ Nothing is registered: an ability is there when the methods or fields of its pro
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -12,10 +12,24 @@ from lmstream.behind import Look, Retention
 from lmstream.errors import LmstreamError
 from lmstream.interfaces import DeadLetterSink, Load, PoisonGuard, Standing
 from lmstream.model import TopicPartition
+from lmstream.settings import Settings
 
 Verdict = Literal["ok", "warning", "failed"]
 State = Literal["starting", "running", "draining", "suspect", "recreating", "stopped"]
 """States of a source that keeps a member in its group."""
+
+FORMER_GROUP: Final = "lmstream"
+"""The group of versions that had a default for it."""
+NO_GROUP: Final = (
+    "source.group is not set. Members of one group share the topics: two deployments without a name of their own would "
+    "each get half"
+)
+GROUP_FIX: Final = (
+    f'to continue where the version before this one left off, set source.group = "{FORMER_GROUP}" (or --group); a new '
+    "deployment takes a name of its own"
+)
+NAMED: Final = 10
+"""Members of a group that one message names."""
 
 
 class Traits(Struct, frozen=True, kw_only=True):
@@ -28,7 +42,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     then looked for before a start. Its `make` takes `client`: in Lambda the runtime's own boto3, with each call to be
     awaited. Its settings are OnAws."""
     finite: bool = False
-    """A source that ends by itself, and whose commits nobody needs: files. A person looks at its end. So log lines are
+    """A source that ends by itself: files. A person looks at its end. So log lines are
     plain, endpoints off unless set, dead letters in ./dead-letters unless set, and a run without a row ends with 4."""
     letters: Callable[[DeadLetterSink, Any], DeadLetterSink] | None = None
     """A source whose letters have to be completed: wraps the place of dead letters; gets the source's settings too."""
@@ -37,10 +51,13 @@ class Traits(Struct, frozen=True, kw_only=True):
     a line about each thing left out: for `lmstream dlq`."""
     unbounded_bytes: int = 0
     """Bytes that a source's client takes for one partition whose batches inflate 20,000-fold; 0 when it has a bound."""
+    commits: bool = True
+    """A source that remembers what is committed, and does not hand it out again; files do not."""
     discards: bool = False
-    """A sink that delivers nothing. It takes finite sources only: offsets would be committed for rows thrown away."""
+    """A sink that keeps nothing: what it took is nowhere afterwards. Sources that commit are refused with it."""
     prints: bool = False
-    """A sink whose rows go to standard output: one process at a time, and no counts beside them."""
+    """A sink whose rows go to standard output: one process at a time, and no counts beside them. It keeps nothing
+    either: whoever reads may have read nothing yet."""
 
 
 class Check(Struct, frozen=True):
@@ -96,17 +113,33 @@ class InTopic(Protocol):
 
 
 @runtime_checkable
+class OnCluster(Protocol):
+    """Settings of a source that reads a cluster."""
+
+    bootstrap: str
+
+
+@runtime_checkable
+class OnTopics(Protocol):
+    """Settings of a source that reads topics by name, or by a pattern that begins with ^."""
+
+    topics: Sequence[str]
+
+
+@runtime_checkable
 class InGroup(Protocol):
-    """Settings of a source whose partitions are shared by a group."""
+    """Settings of a source that shares its records with the other members of a group, and has to be told which."""
 
     group: str
 
 
 @runtime_checkable
-class OnCluster(Protocol):
-    """Settings of a source that reads a cluster."""
+class Examinable(Protocol):
+    """Settings of a source that can look at what they name, before a start and without a connection."""
 
-    bootstrap: str
+    def mistakes(self, engine: Settings, /) -> Sequence[str]:
+        """What cannot be read as bundles, a sentence each with its name and why; nothing when all can."""
+        ...
 
 
 @runtime_checkable
@@ -198,6 +231,47 @@ class Askable(Protocol):
 
     async def questions(self, workers: int, /) -> Sequence[Check]:
         """What it answers, with `workers` processes. Reads no record, commits nothing, and raises nothing."""
+        ...
+
+
+class Fellow(Struct, frozen=True, kw_only=True):
+    """A member of the group: a process that shares the topics."""
+
+    client: str
+    """What it calls itself."""
+    host: str
+    reads: Mapping[str, tuple[int, ...]]
+    """Partitions by topic; none of a topic while the group divides them anew."""
+
+    def __str__(self) -> str:
+        reads = ", ".join(f"{topic}/{_spans(numbers)}" if numbers else topic for topic, numbers in self.reads.items())
+        return f"{self.client} at {self.host.lstrip('/')} reads {reads or 'nothing'}"
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Numbers in short: 0-3,7."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1][1:] = [number]
+        else:
+            spans.append([number])
+    return ",".join("-".join(map(str, span)) for span in spans)
+
+
+def fellows(found: Sequence[Fellow]) -> str:
+    """Members for a person, the first ten of them."""
+    more = len(found) - NAMED
+    named = "; ".join(map(str, found[:NAMED]))[:2000]
+    return named + (f"; and {more:,} more" if more > 0 else "")
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A source that shares its records with other members of a group."""
+
+    async def members(self) -> Sequence[Fellow]:
+        """Who is in the group now. Raises whatever its client raises."""
         ...
 
 

@@ -89,7 +89,19 @@ async def test_what_is_published_lands_and_is_verified(cluster, topic, module, t
 async def test_who_is_not_let_in_is_told_so(ours, topic, module, tmp_path):
     await ours.create_topic(topic)
     code, _, err = await call(
-        *("run", "--bootstrap", ours.bootstrap, "--ca", ours.certificates.ca, "--topic", topic, "--org", "acme"),
+        *(
+            "run",
+            "--bootstrap",
+            ours.bootstrap,
+            "--ca",
+            ours.certificates.ca,
+            "--topic",
+            topic,
+            "--group",
+            topic,
+            "--org",
+            "acme",
+        ),
         *("--source", module.__name__.rpartition(".")[2], "--landed", tmp_path / "a", "--dead-letters", tmp_path / "b"),
     )
     assert (code, "LMS-3" in err, "requires a client certificate" in err, "Traceback" in err) == (

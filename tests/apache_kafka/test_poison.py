@@ -122,7 +122,7 @@ async def test_batches_that_swell_land_and_are_looked_at_within_bounds(cluster, 
     kind = module.__name__.rpartition(".")[2]
     member = await run(
         cluster, tmp_path, "run", "--source", kind, "--topic", topic, "--org", "a", "--landed", "landed",
-        "--dead-letters", "dead",
+        "--dead-letters", "dead", "--group", topic,
     )  # fmt: skip
     landed = tmp_path / "landed"
     peak = await peak_of(member, lambda: len(rows(landed)) >= 175)
@@ -136,7 +136,7 @@ async def test_batches_that_swell_land_and_are_looked_at_within_bounds(cluster, 
     for verb in (
         ("lag", "--topic", topic, "--group", "nobody"),
         ("inspect", f"{topic}/0/1"),
-        ("verify", "--topic", topic, "--landed", landed, "--org", "a"),
+        ("verify", "--topic", topic, "--group", topic, "--landed", landed, "--org", "a"),
     ):
         process = await run(cluster, tmp_path, *verb)
         peaks[verb[0]] = await peak_of(process)

@@ -26,6 +26,7 @@ org_id = "acme"
 type = "kafka"
 bootstrap = "{bootstrap}"
 topics = ["{topic}"]
+group = "lmstream"
 security = "ssl"
 ca = "{ca}"
 cert = "{cert}"

@@ -51,7 +51,7 @@ class Settings(Struct, frozen=True):
     def remark(self):
         return "half of them are left out"
 
-TRAITS = Traits(finite=True, takes=("limits",))
+TRAITS = Traits(finite=True, commits=False, takes=("limits",))
 
 class Theirs:
     def __init__(self, settings, *, limits):
@@ -151,7 +151,7 @@ def theirs(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "source.py").write_text(SOURCE)
-    (package / "endless.py").write_text(SOURCE.replace("finite=True, ", ""))
+    (package / "endless.py").write_text(SOURCE.replace("finite=True, commits=False, ", ""))
     (package / "asked.py").write_text(ASKED)
     (package / "queue.py").write_text(QUEUE)
     for name, traits in {"plain": "", "printing": "prints=True", "discarding": "discards=True"}.items():
@@ -168,7 +168,7 @@ def config(source="acme.source", sink="acme.plain", **more):
 
 
 def test_a_module_without_traits_has_none_of_them():
-    assert load(env={}, overrides={"sink.type": "memory"}).need("sink").traits == Traits()
+    assert load(env={}, overrides={"sink.type": "local", "sink.root": "x"}).need("sink").traits == Traits()
 
 
 def test_a_finite_source_of_theirs_gets_what_files_get():

@@ -181,10 +181,12 @@ def test_a_first_run_and_the_replay_of_its_letters_together_lose_nothing(cli, bu
         ).code
         == 0
     )
-    # No organization for the first run: every point is refused.
+    # An organization that no resource has for the first run: every point is refused.
+    unset = ["--set", "engine.org_attributes=nobody.sets.it"]
     assert (
         cli(
             "run",
+            *unset,
             "--topic",
             "files",
             "--files",
@@ -204,7 +206,8 @@ def test_a_first_run_and_the_replay_of_its_letters_together_lose_nothing(cli, bu
     args = ["dlq", "replay", dead, "--landed", landed]
     said = cli(*args, "--org", "acme")
     assert f"would give {len(rows_below(whole)):,} rows; give --yes" in said.err
-    assert "would be refused again" in cli(*args).err
+    assert "would be refused again" in cli(*args, *unset).err
+    assert "organization: none is set" in cli(*args).err
     assert not landed.exists() or not rows_below(landed)
     assert sorted(dead.rglob("*.json")) == letters
 
@@ -261,6 +264,7 @@ def test_letters_in_a_bucket_are_listed_replayed_and_removed(cli, bundles, tmp_p
         path = tmp_path / "run.toml"
         path.write_text("[dead_letters]\n" + "".join(f'{k} = "{v}"\n' for k, v in chosen.items()))
         first = ["run", "--topic", "files", "--files", folder, "--config", path, "--landed", tmp_path / "landed"]
+        first += ["--set", "engine.org_attributes=nobody.sets.it"]
         said = cli(*first)
         assert said.code == 4, said.err
         assert store.letters().keys() == {f"p/files/{n}/0.json" for n in range(4)}

@@ -69,7 +69,7 @@ async def test_publish_run_verify_inspect(kafka, tmp_path):
 
     # The consumer, stopped by SIGTERM once everything has landed.
     run = await asyncio.create_subprocess_exec(
-        *lmstream("run", *common, "--org", "acme", "--landed", landed, "--dead-letters", dead),
+        *lmstream("run", *common, "--group", "lmstream", "--org", "acme", "--landed", landed, "--dead-letters", dead),
         *(
             "--set",
             "source.session_timeout_ms=3000",
@@ -102,12 +102,15 @@ async def test_publish_run_verify_inspect(kafka, tmp_path):
 
     # The topic itself says the same as the log.
     code, out, err = await call(
-        "verify", *common, "--org", "acme", "--landed", landed, "--dead-letters", dead, "--json"
+        *("verify", *common, "--group", "lmstream", "--org", "acme"),
+        *("--landed", landed, "--dead-letters", dead, "--json"),
     )
     assert code == 0, err
     assert json.loads(out)["total"]["landed"] == report["total"]["landed"]
     part = [
         *common,
+        "--group",
+        "lmstream",
         "--org",
         "acme",
         "--landed",
@@ -136,7 +139,20 @@ async def test_workers_share_the_topic_and_stop_together(kafka, tmp_path):
     common = [*tls(kafka), "--topic", "lm"]
     assert (await call("publish", *common, "--count", 30, "--instances", 2, "--verifiable", log))[0] == 0
     run = await asyncio.create_subprocess_exec(
-        *lmstream("run", *common, "--org", "acme", "--landed", landed, "--dead-letters", dead, "--workers", 2),
+        *lmstream(
+            "run",
+            *common,
+            "--group",
+            "lmstream",
+            "--org",
+            "acme",
+            "--landed",
+            landed,
+            "--dead-letters",
+            dead,
+            "--workers",
+            2,
+        ),
         *("--set", "source.session_timeout_ms=3000", "--set", "source.heartbeat_interval_ms=300"),
         *("--set", "rolling.age=0.2"),
         stdout=subprocess.PIPE,
@@ -166,7 +182,9 @@ async def test_wrong_topics_and_certificates_are_one_clear_message(kafka, tmp_pa
         "publish", "--bootstrap", kafka.bootstrap, "--ca", kafka.certificates.ca, "--topic", "lm", "--count", 1
     )
     assert (code, "LMS-3013" in err, "Traceback" in err) == (1, True, False)
-    code, _, err = await call("run", *tls(kafka), "--topic", "lm", "--org", "a", "--landed", tmp_path / "x")
+    code, _, err = await call(
+        *("run", *tls(kafka), "--topic", "lm", "--group", "g", "--org", "a", "--landed", tmp_path / "x")
+    )
     assert (code, "dead_letters.root" in err) == (2, True)
 
 

@@ -101,10 +101,10 @@ CONSUMER = (
     [
         ["run", "--topic", "t", "--bootstrap", "127.0.0.1:1", "--org", "acme", "--sink", "stdout"],
         ["publish", "--topic", "t", "--bootstrap", "127.0.0.1:1", "--count", "1"],
-        ["verify", "--topic", "t", "--bootstrap", "127.0.0.1:1", "--landed", "."],
+        ["verify", "--topic", "t", "--group", "g", "--bootstrap", "127.0.0.1:1", "--landed", ".", "--org", "o"],
         ["inspect", "t/0/1", "--bootstrap", "127.0.0.1:1"],
-        ["lag", "--bootstrap", "127.0.0.1:1", "--topic", "t"],
-        ["skip", "t/0", "--to", "1", "--bootstrap", "127.0.0.1:1"],
+        ["lag", "--bootstrap", "127.0.0.1:1", "--topic", "t", "--group", "g"],
+        ["skip", "t/0", "--to", "1", "--group", "g", "--bootstrap", "127.0.0.1:1"],
         ["health"],
         ["demo"],
     ],

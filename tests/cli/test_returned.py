@@ -85,7 +85,7 @@ def test_run_reads_a_copy_of_an_error_prefix_and_firehose_takes_them_again(cli, 
 
     async def again():
         async with FirehoseLab(StreamConfig.for_settings("rows", ACME), tmp_path / "again") as lab:
-            words = ("run", "--files", landed / "errors", "--stream", "rows", "--region", "us-east-1")
+            words = ("run", "--org", "acme", "--files", landed / "errors", "--stream", "rows", "--region", "us-east-1")
             words += ("--endpoint-url", lab.endpoint_url, "--dead-letters", tmp_path / "dead")
             return await asyncio.to_thread(cli, *words)
 

@@ -41,7 +41,19 @@ async def scene(tmp_path):
         async def verify(*configs):
             flags = [part for each in configs for part in ("--config", each.format(**files))]
             landed = str(tmp_path / "landed")
-            command = ["verify", "--topic", "lm", "--bootstrap", lab.bootstrap, "--landed", landed, "--to", "0=8"]
+            command = [
+                "verify",
+                "--topic",
+                "lm",
+                "--group",
+                "g",
+                "--bootstrap",
+                lab.bootstrap,
+                "--landed",
+                landed,
+                "--to",
+                "0=8",
+            ]
             command += ["--json", *flags]
             return await asyncio.to_thread(main, command)
 
@@ -82,6 +94,17 @@ async def test_the_variable_names_one_file_whatever_is_in_its_path(scene, monkey
     ],
 )
 def test_what_cannot_be_meant_is_said(tmp_path, capsys, flags, said):
-    command = ["verify", "--topic", "lm", "--bootstrap", "127.0.0.1:1", "--landed", str(tmp_path), *flags]
+    command = [
+        "verify",
+        "--topic",
+        "lm",
+        "--group",
+        "g",
+        "--bootstrap",
+        "127.0.0.1:1",
+        "--landed",
+        str(tmp_path),
+        *flags,
+    ]
     assert main(command) == 2
     assert said in capsys.readouterr().err

@@ -67,7 +67,7 @@ class Scene:
 
     async def publish(self, count, rate=0.0):
         """Publish bundles, one in ten of them poison; what the broker acknowledges is expected."""
-        settings = KafkaSettings(bootstrap=self.lab.bootstrap, topics=(self.topic,))
+        settings = KafkaSettings(bootstrap=self.lab.bootstrap, topics=(self.topic,), group="lmstream")
         made = islice(Generator(seed=self.count + 1, instances=2, devices=5, poison=0.1).bundles(), count)
         with self.log.open("ab") as log:
             sender = Publisher(settings, log)

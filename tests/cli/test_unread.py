@@ -213,7 +213,7 @@ def test_a_broken_pipe_of_something_else_is_no_reader_that_went_away(monkeypatch
         raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr("lmstream.cli.run.carried_out", broken)
-    said = cli("run", "--files", "x", "--org", "a", "--landed", "y")
+    said = cli("run", "--files", "-", "--org", "a", "--landed", "y")
     assert said.code == 1
     assert "Broken pipe" in said.err
 

@@ -249,7 +249,21 @@ def test_a_log_with_a_cut_last_line_counts_up_to_it(cli, landed):
         ["verify", "--landed", "."],
         ["verify", "--landed", ".", "--topic", "t", "--expected", "x"],
         ["verify", "--landed", "./none", "--expected", "x"],
-        ["verify", "--landed", ".", "--topic", "t", "--bootstrap", "b:1", "--from", "zero"],
+        [
+            "verify",
+            "--landed",
+            ".",
+            "--topic",
+            "t",
+            "--group",
+            "g",
+            "--org",
+            "o",
+            "--bootstrap",
+            "b:1",
+            "--from",
+            "zero",
+        ],
     ],
 )
 def test_wrong_use_is_one_message_and_exit_2(cli, args):

@@ -94,7 +94,8 @@ async def record(folder):
             env=env,
         )
         try:
-            run = ("run", "--bootstrap", kafka.bootstrap, "--topic", TOPIC, "--org", "acme", "--stream", "rows")
+            run = ("run", "--bootstrap", kafka.bootstrap, "--topic", TOPIC, "--group", "acme-rows")
+            run += ("--org", "acme", "--stream", "rows")
             run += ("--region", "us-east-1", "--endpoint-url", hose.endpoint_url)
             async with Screen(*run, "--dead-letters", str(folder / "dead-letters"), env=env) as screen:
                 await screen.until(b"behind")  # lag is known: it is a member and has read

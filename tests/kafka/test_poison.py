@@ -212,7 +212,7 @@ async def test_the_letter_of_a_record_has_its_headers_whatever_the_client_makes_
         await publish(cluster.bootstrap, TOPIC, batch(1, [BUNDLE % 1, b"no bundle", BUNDLE % 2], headers=BAD))
         broker = ("--bootstrap", cluster.bootstrap, "--topic", TOPIC)
         member = await lmstream(
-            "run", "--source", kind, *broker, "--org", "a", "--landed", "landed", "--dead-letters", "dead",
+            "run", "--source", kind, *broker, "--group", "g", "--org", "a", "--landed", "landed", "--dead-letters", "dead",
             "--set", "rolling.age=0.1", folder=tmp_path,
         )  # fmt: skip
         try:
@@ -281,7 +281,7 @@ async def test_batches_that_swell_to_56_megabytes_land_within_two_and_a_half_bud
         await publish(cluster.bootstrap, TOPIC, *made)
         broker = ("--bootstrap", cluster.bootstrap, "--topic", TOPIC)
         member = await lmstream(
-            "run", "--source", kind, *broker, "--org", "a", "--landed", "landed", "--dead-letters", "dead",
+            "run", "--source", kind, *broker, "--group", "g", "--org", "a", "--landed", "landed", "--dead-letters", "dead",
             "--set", "rolling.age=0.1", folder=tmp_path,
         )  # fmt: skip
         peak = 0

@@ -73,11 +73,13 @@ class Consumer:
             "logs.format": "json",
             "run.report_seconds": 0.5,
             "delivery.timeout": 5,
+            "sink.call_timeout": 5,
             "delivery.backoff_max": 1,
             "runtime.grace": 12,
         }
         self.process = await start(
-            *("run", *self.connection, "--topic", "lm", "--org", "acme", "--stream", "rows", "--region", "us-east-1"),
+            *("run", *self.connection, "--topic", "lm", "--group", "lmstream", "--org", "acme"),
+            *("--stream", "rows", "--region", "us-east-1"),
             *("--endpoint-url", self.hose.endpoint_url, "--dead-letters", self.folder / "dead"),
             *(f"--set={key}={value}" for key, value in settings.items()),
         )
@@ -192,7 +194,9 @@ async def test_what_an_operator_sees_through_an_outage_and_back(consumer):
 
     await consumer.until(told)
     assert status["sink"]["trouble"]["code"] == "ServiceUnavailableException"
-    code, out, err = await call("lag", *consumer.connection, "--topic", "lm", "--json", "--retention", "6h")
+    code, out, err = await call(
+        "lag", *consumer.connection, "--topic", "lm", "--group", "lmstream", "--json", "--retention", "6h"
+    )
     assert code == 0, err
     lag = [json.loads(line) for line in out.splitlines()]
     assert {each["partition"] for each in lag} == {0, 1}

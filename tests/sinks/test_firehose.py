@@ -237,9 +237,13 @@ async def test_nobody_there_wrong_stream_and_no_credentials(lab, unused_tcp_port
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     nameless = Firehose(settings(lab))
     assert (await nameless.write(packs(1)))[0].code == "NoCredentialsError"
-    with pytest.raises(SinkError) as denied:
+    with pytest.raises(ConfigError) as denied:
         await nameless.describe()
-    assert [e.value.reason for e in (unreachable, gone, denied)] == ["sink.unreachable", "sink.missing", "sink.denied"]
+    assert [e.value.reason for e in (unreachable, gone, denied)] == [
+        "sink.unreachable",
+        "sink.missing",
+        "place.credentials",
+    ]
     for each in (nobody, missing, odd, nameless):
         await each.close()
 

@@ -39,7 +39,9 @@ class KafkaHost(FilesHost):
             for value in VALUES:
                 await producer.send_and_wait("lm", value, partition=0)
         quick = {"session_timeout_ms": 1000, "heartbeat_interval_ms": 100, "rebalance_timeout_ms": 1000}
-        return self.module.make(self.module.Settings(bootstrap=self.lab.bootstrap, topics=("lm",), **quick))
+        return self.module.make(
+            self.module.Settings(bootstrap=self.lab.bootstrap, topics=("lm",), group="lmstream", **quick)
+        )
 
     async def __aexit__(self, *_):
         await self.lab.close()

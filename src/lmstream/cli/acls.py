@@ -11,6 +11,7 @@ from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json
 from lmstream.cli.kafka import cluster_settings
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka.acls import Access, Grant, brokers_of
+from lmstream.kafka.settings import group_of
 
 Names = tuple[str, ...]
 
@@ -18,7 +19,7 @@ Names = tuple[str, ...]
 def acls(
     *,
     topic: str,
-    group: str = "lmstream",
+    group: str | None = None,
     brokers: Names = (),
     administrator: Names = (),
     reader: Names = (),
@@ -35,7 +36,7 @@ def acls(
     topic
         Topic of the bundles.
     group
-        Consumer group of the Pipe, the mapping or the container.
+        Consumer group of the Pipe, the mapping or the container. Default: source.group.
     brokers
         Principal of the brokers' own certificates; may be repeated. Default for MSK: taken from --bootstrap.
     administrator
@@ -52,10 +53,12 @@ def acls(
         Print one JSON object per grant and line.
     """
     settings = cluster_settings(cluster, topic)
+    if group is None and reader:
+        group = group_of(settings)
     found = brokers_of(settings.bootstrap)
     access = Access(
         topic=topic,
-        group=group,
+        group=group or settings.group,
         brokers=brokers or ((found,) if found else ()),
         administrators=administrator,
         readers=reader,

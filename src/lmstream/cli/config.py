@@ -7,7 +7,7 @@ import msgspec
 
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
-from lmstream.cli.run import NO_SINK, SinkFlags
+from lmstream.cli.run import NO_SINK, NO_SOURCE, SinkFlags, SourceFlags, overrides_of
 from lmstream.config import Config
 from lmstream.config.config import FIELDS, TABLES
 from lmstream.config.convert import Layer, is_ours, layer_of, masked
@@ -19,6 +19,8 @@ def show(
     *,
     origin: bool = False,
     as_json: Json = False,
+    workers: int | None = None,
+    source: SourceFlags = NO_SOURCE,
     broker: BrokerFlags = NO_BROKER,
     sink: SinkFlags = NO_SINK,
     engine: EngineFlags = NO_ENGINE,
@@ -31,12 +33,12 @@ def show(
         Show where each value comes from: a file, the environment, the flags, or the default.
     as_json
         Print one JSON object per setting and line.
+    workers
+        Number of processes that the run would have.
     """
-    overrides = {**engine.overrides(), **broker.overrides(), **sink.overrides()}
-    if broker.bootstrap:
-        overrides["source.type"] = "kafka"
+    overrides = overrides_of(source, broker, sink, workers)
     config = engine.load(overrides)
-    layers = layers_of(engine.config, None, overrides)
+    layers = layers_of(engine.config, None, engine.over(overrides))
     rows = [(key, value, _origin(key, layers)) for key, value in shown_of(config)]
     if as_json:
         terminal.print_lines({"key": key, "value": value, "origin": where} for key, value, where in rows)

@@ -13,6 +13,7 @@ from lmstream.cli.flags import EngineFlags, Json
 from lmstream.cli.letters import NOTHING, Letters, Which
 from lmstream.cli.refusals import refusals
 from lmstream.cli.run import NO_SINK, SinkFlags, execute
+from lmstream.config.validation import ORGANIZATION, PURGING, REPLAY
 from lmstream.dead_letters.counting import LetterCounts
 from lmstream.dead_letters.filters import Filters
 from lmstream.dead_letters.replay import Rehearsal, rehearse, remove_all
@@ -144,12 +145,11 @@ def replay(
     if sink.dead_letters is not None:
         kept = {}  # the settings of one kind of place are none of another's
     overrides: dict[str, Any] = {**kept, **sink.overrides(), "source.type": "files", "source.paths": ("letters",)}
-    config = which.engine.load(overrides)
+    config = which.engine.load(overrides, [ORGANIZATION] if not yes else PURGING if purge_delivered else REPLAY)
     if not yes:
         return _rehearsed(asyncio.run(rehearse(store, which.filters, Engine(config.engine))))
     if not kept and sink.dead_letters is None:
         raise ConfigError("config.invalid", "records that are refused again need a place: give --dead-letters FOLDER")
-    config.need("sink")
     summaries: list[Progress] = []
 
     async def run(source: Source, on_settled: Settled) -> None:

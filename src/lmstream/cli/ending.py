@@ -9,7 +9,6 @@ import msgspec
 from lmstream.abilities import InFolder
 from lmstream.cli import terminal
 from lmstream.config import Config, letters_part
-from lmstream.config.validation import organization
 from lmstream.errors import LmstreamError
 from lmstream.hosts.container.signals import AGAIN
 from lmstream.hosts.container.workers import PARTIAL, nothing_delivered
@@ -56,9 +55,6 @@ def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
     """Say how the run went, and answer its exit code. One that is not `alone` is judged with the other workers."""
     terminal.say(sentence(summary))
     _say_where_letters_are(summary, config)
-    unresolved = organization(config)
-    if "org.unresolved" in summary.rejected and unresolved.verdict == "failed":
-        terminal.say(f"organization: {unresolved.said}; {unresolved.fix}, and replay the letters")
     if summary.unacked:
         terminal.say(f"{summary.unacked:,} records were not settled in time; the next start reads them again")
         return AGAIN

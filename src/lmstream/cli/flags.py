@@ -1,5 +1,6 @@
 """Flags that several verbs share, and the settings that they stand for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -7,6 +8,9 @@ from typing import Annotated, Any, Final, Literal
 from cyclopts import Parameter
 
 from lmstream.config import Config, load
+from lmstream.config.config import Look
+from lmstream.config.convert import Text
+from lmstream.errors import ConfigError
 from lmstream.storage.objects import S3Access
 
 ConfigFile = Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")]
@@ -14,7 +18,43 @@ ConfigFile = Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class RowFlags:
+class SetFlags:
+    """Any setting that has no flag of its own."""
+
+    settings: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+    """Any other setting, as KEY=VALUE: --set delivery.concurrency=4. May be repeated."""
+
+    def overrides(self) -> dict[str, Any]:
+        """Answer the settings that the other flags stand for, by key path."""
+        return {}
+
+    def over(self, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+        """These flags, `overrides` over them, and --set over all."""
+        found = self.overrides() | given(overrides or {})
+        for text in self.settings:
+            key, equals, value = text.partition("=")
+            if not equals or "." not in key:
+                raise ConfigError("config.invalid", f"--set {text}: expected KEY=VALUE, as in delivery.concurrency=4")
+            found[key] = Text(value)
+        return found
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FileFlags(SetFlags):
+    """The file of settings, and single ones."""
+
+    config: ConfigFile = None
+    """TOML file with settings; flags override LMSTREAM_* variables, and variables override the file."""
+
+    def load(self, overrides: dict[str, Any] | None = None, looks: Sequence[Look] = ()) -> Config:
+        """Read the configuration: file, environment, these flags, `overrides`; it has to pass `looks`."""
+        return load(self.config, overrides=self.over(overrides), looks=looks)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RowFlags(SetFlags):
     """Flags of the engine alone: what a bundle becomes."""
 
     org: str | None = None
@@ -33,15 +73,8 @@ class RowFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class EngineFlags(RowFlags):
+class EngineFlags(RowFlags, FileFlags):
     """Flags of the engine, and the file of its settings."""
-
-    config: ConfigFile = None
-    """TOML file with settings; flags override LMSTREAM_* variables, and variables override the file."""
-
-    def load(self, overrides: dict[str, Any] | None = None) -> Config:
-        """Read the configuration: file, environment, these flags, `overrides`."""
-        return load(self.config, overrides=self.overrides() | given(overrides or {}))
 
 
 @Parameter(name="*")
@@ -52,7 +85,7 @@ class BrokerFlags:
     bootstrap: str | None = None
     """Brokers, as host:port,host:port."""
     ca: Path | None = None
-    """CA certificates in PEM. This, --cert or --tls makes the connection TLS."""
+    """CA certificates in PEM. This, --cert or --tls makes the connection TLS, with whatever SASL the settings have."""
     cert: str | None = None
     """Client certificate in PEM, for mTLS; or awssm:NAME of a secret with certificate and key."""
     key: Path | None = None
@@ -72,7 +105,7 @@ class BrokerFlags:
         """Answer the settings of the Kafka source that were given, by key path."""
         secure = self.tls or any((self.ca, self.cert, self.key, self.key_password))
         named = {f"source.{name}": getattr(self, name) for name in _OF_CONNECTION}
-        security = "sasl_ssl" if self.sasl else "ssl" if secure else None
+        security = "sasl_ssl" if self.sasl else by_tls if secure else None
         return given(named | {"source.security": security, "source.sasl_mechanism": self.sasl})
 
 
@@ -82,11 +115,18 @@ _OF_CONNECTION: Final = ("bootstrap", "sasl_username", "sasl_password", "ca", "c
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ClusterFlags(BrokerFlags):
+class ClusterFlags(BrokerFlags, FileFlags):
     """Flags of the connection to Kafka, and the file of its settings: for verbs that need nothing else of it."""
 
-    config: ConfigFile = None
-    """TOML file with settings."""
+
+def by_tls(security: object) -> str:
+    """What a flag about certificates makes of source.security: TLS, and SASL stays as it is."""
+    return "sasl_ssl" if str(security).startswith("sasl_") else "ssl"
+
+
+def of_kafka(kind: object) -> str:
+    """What a flag about topics, brokers or a group makes of source.type: Kafka, by the client that is chosen."""
+    return "confluent" if kind == "confluent" else "kafka"
 
 
 Json = Annotated[bool, Parameter(name="--json")]

@@ -1,9 +1,11 @@
 """Settings of Kafka for verbs that look at a topic or publish to it, from their flags."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from lmstream.cli.flags import BrokerFlags, ClusterFlags, given
-from lmstream.config import Config, load
+from lmstream.cli.flags import BrokerFlags, ClusterFlags, given, of_kafka
+from lmstream.config import Config
+from lmstream.config.config import Look
 from lmstream.errors import ConfigError
 from lmstream.kafka.settings import Settings
 
@@ -16,9 +18,11 @@ def settings_of(config: Config) -> Settings:
     return part.settings
 
 
-def cluster_settings(cluster: ClusterFlags, *topics: str, group: str | None = None) -> Settings:
-    """Answer the settings of the Kafka source by these flags, the environment and the file."""
-    return settings_of(load(cluster.config, overrides=client_overrides(cluster, *topics, group=group)))
+def cluster_settings(
+    cluster: ClusterFlags, *topics: str, group: str | None = None, looks: Sequence[Look] = ()
+) -> Settings:
+    """Answer the settings of the Kafka source by flags, environment and file; they have to pass `looks`."""
+    return settings_of(cluster.load(client_overrides(cluster, *topics, group=group), looks))
 
 
 def client_overrides(broker: BrokerFlags, *topics: str, group: str | None = None) -> dict[str, Any]:
@@ -31,4 +35,4 @@ def client_overrides(broker: BrokerFlags, *topics: str, group: str | None = None
             what = f"--topic {topic}: a pattern is for run, lag and validate; name one topic"
             raise ConfigError("config.invalid", what)
     named = given({"source.topics": topics or None, "source.group": group or None})
-    return {"source.type": "kafka", **named, **broker.overrides()}
+    return {"source.type": of_kafka, **named, **broker.overrides()}

@@ -10,7 +10,7 @@ from lmstream.behind import Behind, said, taken
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json, given
 from lmstream.cli.kafka import client_overrides, settings_of
-from lmstream.config import load
+from lmstream.config.validation import GROUP
 from lmstream.errors import ConfigError
 from lmstream.kafka.lag import lag as ask
 from lmstream.settings import human, seconds_of
@@ -32,7 +32,7 @@ def lag(
     topic
         Topic; may be repeated. Default: those of the configuration.
     group
-        Consumer group. Default: that of the configuration, else lmstream.
+        Consumer group. Default: that of the configuration.
     watch
         Repeat every so many seconds, until interrupted.
     retention
@@ -41,7 +41,7 @@ def lag(
         Print one JSON object per partition and line.
     """
     overrides = client_overrides(cluster, group=group) | given({"source.topics": topic or None})
-    settings = settings_of(load(cluster.config, overrides=overrides))
+    settings = settings_of(cluster.load(overrides, [GROUP]))
     kept = None if retention is None else duration(retention)
 
     async def look() -> None:

@@ -8,8 +8,9 @@ import msgspec
 from cyclopts import Parameter
 
 from lmstream.abilities import InTopic
+from lmstream.aws import credentials
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given, of_kafka
 from lmstream.dead_letters.filters import Filters
 from lmstream.dead_letters.store import DeadLetterStore, FolderStore, ObjectStore, TopicStore
 from lmstream.errors import ConfigError, SourceError
@@ -52,6 +53,7 @@ class Which:
             bucket, _, prefix = where.partition("/")
             access = given({"endpoint_url": self.s3_endpoint_url, "region": self.s3_region})
             settings = Settings(bucket=bucket, prefix=prefix, **access)
+            _need_credentials(target)
             return ObjectStore(settings, terminal.say), _kept("letters_s3", settings)
         if slashes and kind == "kafka":
             return self._topic(where, self.broker.overrides()), {}
@@ -64,6 +66,8 @@ class Which:
     def _configured(self) -> tuple[DeadLetterStore, dict[str, Any]]:
         part = self.engine.load().dead_letters
         if part is not None and part.traits.store is not None:
+            if part.traits.service:
+                _need_credentials(f"dead_letters.type {part.name}")
             return part.traits.store(part.settings, terminal.say), _kept(part.name, part.settings)
         own = None if part is None else part.settings
         if not isinstance(own, InTopic) or not isinstance(own, KafkaConnection):
@@ -75,11 +79,16 @@ class Which:
     def _topic(self, topic: str, overrides: dict[str, Any]) -> DeadLetterStore:
         from lmstream.cli.kafka import settings_of
 
-        config = self.engine.load({"source.type": "kafka", "source.topics": (topic,), **overrides})
+        config = self.engine.load({"source.type": of_kafka, "source.topics": (topic,), **overrides})
         return TopicStore(settings_of(config), terminal.say)
 
 
 NOTHING: Final = Which()
+
+
+def _need_credentials(place: str) -> None:
+    if why := credentials.missing():
+        raise ConfigError(credentials.REASON, f"{place}: {why}")
 
 
 def _kept(name: str, settings: Any) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from cyclopts import Parameter
 from lmstream.abilities import Remarked
 from lmstream.cli import guarded, terminal
 from lmstream.cli.ending import broke_off, conclude, counted
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json, given
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json, given, of_kafka
 from lmstream.cli.log_lines import logged
 from lmstream.cli.status import Reporter
-from lmstream.config import Config, load
-from lmstream.config.convert import Text
+from lmstream.config import Config, build_source, load
+from lmstream.config.validation import START
 from lmstream.delivery import Settled
 from lmstream.errors import ConfigError, LmstreamError
-from lmstream.hosts.container.service import serve
+from lmstream.hosts.container.service import serve, tell_members
 from lmstream.interfaces import Source
 from lmstream.observability.unblocked import unblocked
 from lmstream.runtime import Progress
@@ -48,7 +48,7 @@ class SourceFlags:
 
     def overrides(self) -> dict[str, Any]:
         """Answer the settings that were given, by key path."""
-        kind = self.source or ("files" if self.files else "kafka" if self.topic or self.group else None)
+        kind = self.source or ("files" if self.files else of_kafka if self.topic or self.group else None)
         return given(
             {
                 "source.type": kind,
@@ -96,8 +96,18 @@ class SinkFlags:
         )
 
 
-_NO_SOURCE: Final = SourceFlags()
+NO_SOURCE: Final = SourceFlags()
 NO_SINK: Final = SinkFlags()
+
+
+def overrides_of(
+    source: SourceFlags, broker: BrokerFlags, sink: SinkFlags, workers: int | None = None
+) -> dict[str, Any]:
+    """The settings that the flags of a run stand for, by key path."""
+    found = {**source.overrides(), **broker.overrides(), **sink.overrides(), **given({"run.workers": workers})}
+    if broker.bootstrap:
+        found.setdefault("source.type", of_kafka)
+    return found
 
 
 def run(
@@ -105,8 +115,7 @@ def run(
     workers: int | None = None,
     strict: bool = False,
     as_json: Json = False,
-    settings: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
-    source: SourceFlags = _NO_SOURCE,
+    source: SourceFlags = NO_SOURCE,
     broker: BrokerFlags = NO_BROKER,
     sink: SinkFlags = NO_SINK,
     engine: EngineFlags = NO_ENGINE,
@@ -125,14 +134,9 @@ def run(
         Exit 4 if some records were dead-lettered or produced no row, or have fields that OTLP metrics do not define.
     as_json
         Print the counts of the run as one JSON object at its end, with --workers one for each.
-    settings
-        Any other setting, as KEY=VALUE: --set delivery.concurrency=4. May be repeated.
     """
-    overrides = {**source.overrides(), **broker.overrides(), **sink.overrides(), **_settings(settings)}
-    overrides |= given({"run.workers": workers, "run.strict": True if strict else None})
-    if broker.bootstrap:
-        overrides.setdefault("source.type", "kafka")
-    config = engine.load(overrides)
+    overrides = overrides_of(source, broker, sink, workers) | given({"run.strict": True if strict else None})
+    config = engine.load(overrides, START)
     if as_json and config.need("sink").traits.prints:
         raise ConfigError("config.invalid", "--json: rows go to standard output already; give --sink or --landed")
     _say_remark(config)
@@ -141,7 +145,8 @@ def run(
 
         check(config)
         told = shares(config, config.run.workers)
-        return supervise(worked, (engine.config, engine.overrides() | overrides, as_json), told, terminal.say)
+        asyncio.run(_tell_members(config))
+        return supervise(worked, (engine.config, engine.over(overrides), as_json), told, terminal.say)
     with logged(config, 0):
         return carried_out(config, as_json=as_json)
 
@@ -203,21 +208,20 @@ def _run_loop(work: Coroutine[Any, Any, Progress]) -> Progress:
             runner.close()
 
 
+async def _tell_members(config: Config) -> None:
+    """Say who shares the group, before the workers are in it."""
+    source = build_source(config)
+    try:
+        await tell_members(source, config, terminal.say)
+    finally:
+        await source.close()
+
+
 def _say_remark(config: Config) -> None:
     """Pass on what the source remarks."""
     source = config.need("source").settings
     if isinstance(source, Remarked) and (said := source.remark()):
         terminal.say(said)
-
-
-def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or "." not in key:
-            raise ConfigError("config.invalid", f"--set {text}: expected KEY=VALUE, as in delivery.concurrency=4")
-        found[key] = Text(value)
-    return found
 
 
 async def execute(

@@ -10,6 +10,7 @@ from cyclopts import Parameter, validators
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json
 from lmstream.cli.kafka import cluster_settings
+from lmstream.config.validation import GROUP
 from lmstream.errors import ConfigError
 from lmstream.kafka.skip import Skipped
 from lmstream.kafka.skip import skip as commit
@@ -39,7 +40,7 @@ def skip(
     to
         The offset to continue at.
     group
-        Consumer group. Default: that of the configuration, else lmstream.
+        Consumer group. Default: that of the configuration.
     dry_run
         Only show what would be skipped.
     as_json
@@ -48,7 +49,7 @@ def skip(
     place = _PLACE.fullmatch(partition)
     if not place:
         raise ConfigError("config.invalid", f"{partition!r} is not TOPIC/PARTITION, as in lm.metrics.otlp/0")
-    settings = cluster_settings(cluster, place[1], group=group)
+    settings = cluster_settings(cluster, place[1], group=group, looks=[GROUP])
     done = asyncio.run(commit(settings, int(place[2]), to, dry_run=dry_run))
     with terminal.read_or_not():
         if as_json:

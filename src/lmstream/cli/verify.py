@@ -16,6 +16,7 @@ from lmstream.cli.flags import NO_BROKER, NO_ROWS, NO_S3, BrokerFlags, EngineFla
 from lmstream.cli.settling import interval, wait
 from lmstream.cli.verdict import show
 from lmstream.config import Config, load
+from lmstream.config.validation import READING
 from lmstream.dead_letters.filters import moment
 from lmstream.errors import ConfigError
 from lmstream.storage.objects import Place, S3Access, place
@@ -160,7 +161,7 @@ def _topics(
 ) -> tuple[Config, Topics]:
     from lmstream.cli.kafka import client_overrides, settings_of
 
-    loaded = flags.load(client_overrides(broker, *topics) | given({"source.group": group}))
+    loaded = flags.load(client_overrides(broker, *topics) | given({"source.group": group}), READING)
     earliest = moment("--since", since)
     made = Topics(
         settings_of(loaded),
@@ -214,8 +215,7 @@ def _configurations(texts: Sequence[str], engine: RowFlags) -> tuple[EngineFlags
                     stop=int(stop) if stop else None,
                 )
             )
-    made = {name: getattr(engine, name) for name in ("org", "source_id", "input_format")}
-    return EngineFlags(config=Path(today[0]) if today else None, **made), others
+    return EngineFlags(config=Path(today[0]) if today else None, **vars(engine)), others
 
 
 def _place(flag: str, text: str | None, s3: S3Access) -> Place | None:

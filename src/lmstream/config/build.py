@@ -29,13 +29,25 @@ def build_source(config: Config) -> Source:
 
 
 def build_sink(config: Config) -> Sink:
-    """Make the sink. Nothing connects yet. ConfigError when rows of a topic would be thrown away."""
+    """Make the sink. Nothing connects yet. ConfigError when it keeps nothing of what the source commits."""
     part = config.need("sink")
-    if part.traits.discards and (config.source is None or not config.finite):
-        what = f"sink.type {part.name} discards rows, so it accepts only files: a topic's offsets would be committed"
-        raise ConfigError("config.invalid", what)
+    if error := unkept(config):
+        raise error
     sink: Sink = part.make()
     return sink
+
+
+def unkept(config: Config, *, letters: bool = False) -> ConfigError | None:
+    """Why the sink does not fit what it reads: it keeps no rows, and their offsets would be committed, or the `letters`
+    that they are made of deleted. None when it fits, or when that is what is wanted (run.discard)."""
+    part = config.need("sink")
+    commits = letters or config.source is None or config.source.traits.commits
+    if config.run.discard or not commits or not (part.traits.discards or part.traits.prints):
+        return None
+    how = f"sink.type {part.name} {'discards' if part.traits.discards else 'only prints'} rows, so nothing keeps them"
+    lost = "their letters would be deleted" if letters else "their offsets would be committed"
+    fix = "choose a sink that keeps rows (firehose, local), or set run.discard = true to lose them on purpose"
+    return ConfigError("config.invalid", f"{how}, and {lost} all the same", fix)
 
 
 def build_letters(config: Config) -> DeadLetterSink:
@@ -43,11 +55,11 @@ def build_letters(config: Config) -> DeadLetterSink:
     than the largest letter there can be."""
     part = letters_part(config)
     if part is None:
-        what = (
-            "dead_letters.root is not set: set it (or --dead-letters) to a folder that survives a restart, or set "
-            "dead_letters.type to letters_s3 or letters_kafka"
+        fix = (
+            "set it (or --dead-letters) to a folder that survives a restart, or set dead_letters.type to letters_s3 or "
+            "letters_kafka"
         )
-        raise ConfigError("config.invalid", what)
+        raise ConfigError("config.invalid", "dead_letters.root is not set", fix)
     sink: DeadLetterSink = part.make(source=None if config.source is None else config.source.settings)
     form.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
     if config.source is not None and (completed := config.source.traits.letters) is not None:

@@ -1,8 +1,8 @@
 """The configuration of a whole run, from flags, environment and a TOML file: checked settings, and no parts yet."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
 from msgspec import Meta, Struct
 
@@ -17,6 +17,15 @@ from lmstream.runtime import RuntimePolicy
 from lmstream.settings import MIB, Settings
 
 
+class Look(Protocol):
+    """A check of `validation`."""
+
+    @property
+    def of(self) -> tuple[str, ...]: ...
+
+    def failed(self, config: "Config", /) -> Sequence[ConfigError]: ...
+
+
 class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of `lmstream run` itself."""
 
@@ -25,6 +34,8 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     two and a half times the default."""
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     """Processes, each its own member of the consumer group. More than partitions are idle."""
+    discard: bool = False
+    """Commit offsets although the sink keeps no rows (null, memory, stdout): they are lost on purpose."""
     strict: bool = False
     """Exit 4 when some records were dead-lettered."""
     report_seconds: Annotated[float, Meta(gt=0)] = 10.0
@@ -79,6 +90,7 @@ class Config(Struct, frozen=True, kw_only=True):
             raise ConfigError(
                 "config.invalid",
                 f"{what}.type is not set; expected one of {', '.join(known(what))}, or your own module",
+                f"set {what}.type",
             )
         return part
 
@@ -102,16 +114,19 @@ def load(
     path: Path | str | None = None,
     env: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    looks: Sequence[Look] = (),
 ) -> Config:
     """Read the settings of the TOML file at `path`, of LMSTREAM_* in `env`, and of `overrides`; later ones win. Raises
     ConfigError, with all that is wrong at once.
 
-    `env` is that of the process by default; `overrides` are by key path, as in "sink.stream".
+    `env` is that of the process by default; `overrides` are by key path, as in "sink.stream". `looks` are checks of
+    `validation` that the configuration has to pass too.
     """
     layers = layers_of(path, env, overrides)
     merged = merge(layers)
     names = [*TABLES, *PARTS]
     found: dict[str, Any] = {}
+    bad: set[str] = set()
     wrong: list[LmstreamError] = [unknown((name,), names, layers) for name in sorted(merged.keys() - set(names))]
     for name in names:
         try:
@@ -121,7 +136,11 @@ def load(
                 found[name] = part_of(name, merged[name], layers)
         except ConfigError as e:
             wrong += e.errors
+            bad.add(name)
     if "engine" in found:
         wrong += wrong_format(found["engine"].format, layers)
+    config = Config(**found)
+    good = {name for name in names if name not in bad}
+    wrong += [error for each in looks if good.issuperset(each.of) for error in each.failed(config)]
     refuse(wrong)
-    return Config(**found)
+    return config

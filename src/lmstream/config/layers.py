@@ -63,15 +63,21 @@ def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> None:
     for name, value in over.items():
         below = under.get(name)
         if isinstance(below, dict) and isinstance(value, Mapping):
+            decided = {key: _decided(inner, below.get(key)) for key, inner in value.items()}
             # Another kind of source or sink has other settings: those of the first say nothing any more.
             kind = below.get("type", USUAL.get(name))
-            if name in PARTS and kind is not None and value.get("type", kind) != kind:
-                under[name] = dict(value)
+            if name in PARTS and kind is not None and decided.get("type", kind) != kind:
+                under[name] = dict(decided)
             else:
-                _merge(below, value)
+                _merge(below, decided)
         else:
-            under[name] = _copied(value)
+            under[name] = _copied(_decided(value, below))
+
+
+def _decided(value: Any, below: Any) -> Any:
+    """A flag may be a function of what the layers below say, so that it overrides no more of it than it means."""
+    return value(below) if callable(value) else value
 
 
 def _copied(value: Any) -> Any:
-    return {k: _copied(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+    return {k: _copied(_decided(v, None)) for k, v in value.items()} if isinstance(value, Mapping) else value

@@ -1,13 +1,26 @@
-"""Check a configuration without a connection: what is missing, and numbers at odds with each other or the machine."""
+"""Check a configuration without a connection: one set of checks, for every verb and host that begins something."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from lmstream.abilities import Buffering, Check, Pooled, Rebalanced, Timed
-from lmstream.config.build import build_letters
+from lmstream.abilities import (
+    GROUP_FIX,
+    NO_GROUP,
+    Buffering,
+    Check,
+    Examinable,
+    InGroup,
+    OnTopics,
+    Pooled,
+    Rebalanced,
+    Timed,
+)
+from lmstream.aws import credentials
+from lmstream.config.build import build_letters, build_source, unkept
 from lmstream.config.config import Config
-from lmstream.errors import LmstreamError
+from lmstream.errors import REASONS, ConfigError, LmstreamError
+from lmstream.errors import refuse as refuse_all
 from lmstream.settings import MIB
 
 _MEMORY: Final = 2  # times the budget, with the gaps between what comes and goes
@@ -17,44 +30,136 @@ _AFTER: Final = 4.0  # seconds that a stop takes beyond the grace
 _CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
 
 
+class Look(NamedTuple):
+    """One of the checks."""
+
+    of: tuple[str, ...]
+    """Tables of the configuration that it looks at: where one of them is wrong itself, it has nothing to say."""
+    look: Callable[[Config], Iterator[Check]]
+
+    def failed(self, config: Config) -> list[ConfigError]:
+        """What is wrong, as errors."""
+        return [_error(check) for check in self.look(config) if check.verdict == "failed"]
+
+
 def arithmetic(config: Config) -> Iterator[Check]:
-    """Numbers that contradict each other, or the machine. Nothing connects."""
-    yield organization(config)
-    yield from _parts(config)
-    yield _memory(config)
-    yield from _bombs(config)
-    yield from _times(config)
-    yield _requests(config)
+    """All that can be seen without a connection."""
+    for each in (*START, *NUMBERS):
+        yield from each.look(config)
 
 
-def organization(config: Config) -> Check:
+def refuse(config: Config, looks: Sequence[Look]) -> None:
+    """Raise ConfigError for all that is wrong, before anything is begun."""
+    refuse_all([error for each in looks for error in each.failed(config)])
+
+
+def _error(check: Check) -> ConfigError:
+    reason = next((name for name, why in REASONS.items() if why.code == check.code), "config.invalid")
+    return ConfigError(reason, f"{check.name}: {check.said}", check.fix)
+
+
+def _organization(config: Config) -> Iterator[Check]:
     """See whether rows can have an organization at all."""
     engine = config.engine
-    if engine.org_id or engine.org_by_topic or engine.org_attributes:
-        how = engine.org_id or ("by topic" if engine.org_by_topic else f"from {', '.join(engine.org_attributes)}")
-        return Check("organization", "ok", how)
-    what = "none is set, and LMDP sends none: every point is rejected (org.unresolved)"
-    return Check("organization", "failed", what, "set engine.org_id, engine.org_by_topic or engine.org_attributes")
+    fix = "set engine.org_id (--org), engine.org_by_topic or engine.org_attributes"
+    if not (engine.org_id or engine.org_by_topic or engine.org_attributes):
+        what = "none is set, and LMDP sends none: every point is rejected (org.unresolved)"
+        yield Check("organization", "failed", what, fix)
+        return
+    source = None if config.source is None else config.source.settings
+    if not (engine.org_id or engine.org_attributes) and isinstance(source, OnTopics):
+        without = [each for each in source.topics if not each.startswith("^") and each not in engine.org_by_topic]
+        if without:
+            what = (
+                f"engine.org_by_topic has none for {', '.join(without)}: every point there is rejected (org.unresolved)"
+            )
+            yield Check("organization", "failed", what, fix)
+            return
+    how = engine.org_id or ("by topic" if engine.org_by_topic else f"from {', '.join(engine.org_attributes)}")
+    yield Check("organization", "ok", how)
 
 
-def _parts(config: Config) -> Iterator[Check]:
-    for name in ("source", "sink"):
-        part = getattr(config, name)
-        if part is None:
-            yield Check(name, "failed", f"{name}.type is not set", f"set {name}.type")
-        else:
-            yield Check(name, "ok", part.name)
-    if config.source is not None:
-        try:
-            build_letters(config)
-        except LmstreamError as e:
-            yield Check("dead letters", "failed", e.detail, e.fix)
-        else:
-            part = config.dead_letters
-            yield Check("dead letters", "ok", part.name if part is not None else "letters in ./dead-letters")
+def _source(config: Config) -> Iterator[Check]:
+    part = config.source
+    try:
+        name = config.need("source").name
+        build_source(config)
+    except LmstreamError as e:
+        yield _of("source", e)
+        return
+    said = [] if part is None or not isinstance(part.settings, Examinable) else part.settings.mistakes(config.engine)
+    if not said:
+        yield Check("source", "ok", name)
+    for what in said:
+        yield Check("source", "failed", what, REASONS["source.file"].fix, REASONS["source.file"].code)
 
 
-def _memory(config: Config) -> Check:
+def _group(config: Config) -> Iterator[Check]:
+    settings = None if config.source is None else config.source.settings
+    if not isinstance(settings, InGroup):
+        return
+    if settings.group:
+        yield Check("group", "ok", settings.group)
+    else:
+        yield Check("group", "failed", NO_GROUP, GROUP_FIX)
+
+
+def _sink(config: Config) -> Iterator[Check]:
+    try:
+        name = config.need("sink").name
+    except ConfigError as e:
+        yield _of("sink", e)
+        return
+    if error := unkept(config):
+        yield _of("sink", error)
+    else:
+        yield Check("sink", "ok", name)
+
+
+def _purged(config: Config) -> Iterator[Check]:
+    if config.sink is not None and (error := unkept(config, letters=True)):
+        yield _of("sink", error)
+
+
+def _letters(config: Config) -> Iterator[Check]:
+    if config.source is None:
+        return
+    try:
+        build_letters(config)
+    except LmstreamError as e:
+        yield _of("dead letters", e)
+    else:
+        part = config.dead_letters
+        yield Check("dead letters", "ok", part.name if part is not None else "letters in ./dead-letters")
+
+
+def _letters_chosen(config: Config) -> Iterator[Check]:
+    if config.dead_letters is None:
+        fix = "set it to letters_s3, and LMSTREAM_DEAD_LETTERS__BUCKET"
+        yield Check("dead letters", "failed", "LMSTREAM_DEAD_LETTERS__TYPE is not set", fix)
+    else:
+        yield Check("dead letters", "ok", config.dead_letters.name)
+
+
+def _credentials(config: Config) -> Iterator[Check]:
+    named = {"sink.type": config.sink, "dead_letters.type": config.dead_letters}
+    needing = [f"{key} {part.name}" for key, part in named.items() if part is not None and part.traits.service]
+    if not needing:
+        return
+    if why := credentials.missing():
+        what = f"needed for {' and '.join(needing)}: {why}"
+        yield Check(
+            "AWS credentials", "failed", what, REASONS[credentials.REASON].fix, REASONS[credentials.REASON].code
+        )
+    else:
+        yield Check("AWS credentials", "ok", f"found, for {' and '.join(needing)}")
+
+
+def _of(name: str, error: LmstreamError) -> Check:
+    return Check(name, "failed", error.detail, error.fix, error.code)
+
+
+def _memory(config: Config) -> Iterator[Check]:
     budget = config.run.budget_bytes
     source = None if config.source is None else config.source.settings
     fetched = source.fetch_bytes if isinstance(source, Buffering) else 0
@@ -63,8 +168,9 @@ def _memory(config: Config) -> Check:
     limit = _limit()
     if limit is not None and needed * config.run.workers > limit:
         what = f"{said}, and the limit of this container is {limit / MIB:,.0f} MiB"
-        return Check("memory", "failed", what, "raise the container's memory, or lower run.budget_bytes or run.workers")
-    return Check("memory", "ok", said + ("" if limit is None else f" of {limit / MIB:,.0f} MiB"))
+        yield Check("memory", "failed", what, "raise the container's memory, or lower run.budget_bytes or run.workers")
+    else:
+        yield Check("memory", "ok", said + ("" if limit is None else f" of {limit / MIB:,.0f} MiB"))
 
 
 def _bombs(config: Config) -> Iterator[Check]:
@@ -136,14 +242,31 @@ def _times(config: Config) -> Iterator[Check]:
         yield Check("times", "ok", said) if good else Check("times", "failed", f"not true: {said}", fix)
 
 
-def _requests(config: Config) -> Check:
+def _requests(config: Config) -> Iterator[Check]:
     sink = None if config.sink is None else config.sink.settings
     if isinstance(sink, Pooled) and config.delivery.concurrency > sink.concurrency:
         what = f"delivery.concurrency {config.delivery.concurrency} is above sink.concurrency {sink.concurrency}"
-        return Check(
-            "requests",
-            "failed",
-            what,
-            "raise sink.concurrency: requests that wait in the client's pool may outlive their signature",
-        )
-    return Check("requests", "ok", f"{config.delivery.concurrency} at once")
+        fix = "raise sink.concurrency: requests that wait in the client's pool may outlive their signature"
+        yield Check("requests", "failed", what, fix)
+    else:
+        yield Check("requests", "ok", f"{config.delivery.concurrency} at once")
+
+
+ORGANIZATION: Final = Look(("engine", "source"), _organization)
+GROUP: Final = Look(("source",), _group)
+_SINK: Final = Look(("sink", "source", "run"), _sink)
+_CREDENTIALS: Final = Look(("sink", "dead_letters"), _credentials)
+_TIMES: Final = (Look(("runtime", "delivery", "sink", "source"), _times), Look(("delivery", "sink"), _requests))
+NUMBERS: Final = (Look(("run", "source", "engine"), _memory), Look(("run", "source"), _bombs), *_TIMES)
+"""What contradicts itself or the machine, and may cost duplicates or a restart, but no row: `validate` fails for it, a
+start says it and continues."""
+REPLAY: Final = (ORGANIZATION, _SINK, Look(("dead_letters", "source", "engine"), _letters), _CREDENTIALS)
+"""Of dead letters that go through the engine again."""
+PURGING: Final = (*REPLAY, Look(("sink", "run"), _purged))
+"""Of those that are deleted once they are delivered."""
+START: Final = (Look(("source", "engine"), _source), GROUP, *REPLAY)
+"""Of a run."""
+IN_LAMBDA: Final = (ORGANIZATION, _SINK, Look(("dead_letters",), _letters_chosen), _CREDENTIALS, *_TIMES)
+"""Of the function: its source is what calls it, its memory the function's."""
+READING: Final = (ORGANIZATION, GROUP)
+"""Of a topic that is read again beside its group."""

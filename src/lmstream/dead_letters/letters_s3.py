@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from lmstream.abilities import Traits
+from lmstream.aws import credentials
 from lmstream.aws.asking import BUSY, asked, is_busy
 from lmstream.aws.clock import CLOCK, is_clock
 from lmstream.bounded import BoundError
@@ -105,8 +106,14 @@ class Letters:
             raise
         except Exception as error:
             what = f"dead letters at {self._bucket.place(key)}: {code_of(error)}: {error}"
-            reason = CLOCK if is_clock(code_of(error), str(error)) else "dead_letters.unavailable"
-            raise SinkError(reason, what) from error
+            raise SinkError(reason_of(error), what) from error
+
+
+def reason_of(error: Exception) -> str:
+    """The reason for which letters of a bucket cannot be written or read."""
+    if is_clock(code_of(error), str(error)):
+        return CLOCK
+    return credentials.REASON if code_of(error) in credentials.UNUSABLE else "dead_letters.unavailable"
 
 
 def _store(settings: Settings, say: Callable[[str], None]) -> Any:

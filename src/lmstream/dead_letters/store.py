@@ -23,6 +23,7 @@ from lmstream.bounded import LETTER_LINE, BoundError
 from lmstream.dead_letters import firehose_failures, lambda_failures
 from lmstream.dead_letters.form import decode_or_none
 from lmstream.dead_letters.letters_s3 import Settings as BucketSettings
+from lmstream.dead_letters.letters_s3 import reason_of
 from lmstream.errors import ConfigError, LmstreamError, SinkError, SourceError
 from lmstream.kafka.settings import Settings as KafkaSettings
 from lmstream.model import DeadLetter, Identity
@@ -206,7 +207,7 @@ class ObjectStore:
             raise self._error(e) from e
 
     def _error(self, e: Exception) -> SinkError:
-        return SinkError("dead_letters.unavailable", f"{self._bucket.place(self._settings.key(''))}: {e}")
+        return SinkError(reason_of(e), f"{self._bucket.place(self._settings.key(''))}: {e}")
 
     async def close(self) -> None:
         self._bucket.close()

@@ -8,8 +8,10 @@ from typing import Final
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
+from aiokafka.errors import KafkaError, for_code
 
+from lmstream.abilities import Fellow
 from lmstream.behind import Retention
 from lmstream.kafka.settings import KafkaConnection
 from lmstream.kafka.tls import Tls
@@ -52,6 +54,31 @@ async def committed(
             await asyncio.sleep(_AGAIN)
         else:
             return {tp: each.offset for tp, each in offsets.items() if each.offset >= 0}
+
+
+async def members(client: AIOKafkaAdminClient, group: str) -> list[Fellow]:
+    """Who is in a group now, and what each reads. Raises KafkaError.
+
+    Groups of the newer protocol (KIP-848) show nobody here: lmstream's own members are of the classic one.
+    """
+    (answer,) = await client.describe_consumer_groups([group])
+    # docs: kafka.apache.org/protocol, DescribeGroups: error, group, state, protocol type, protocol, members.
+    ((code, _group, _state, _type, _protocol, found, *_more),) = answer.groups
+    if code:
+        raise for_code(code)(group)
+    return [Fellow(client=name, host=host, reads=_reads(metadata, given)) for _, name, host, metadata, given in found]
+
+
+def _reads(metadata: bytes, assignment: bytes) -> dict[str, tuple[int, ...]]:
+    """Partitions by topic; while the group rebalances only the topics. What another application writes there may be
+    anything."""
+    try:
+        if assignment:
+            given = ConsumerProtocolMemberAssignment.decode(assignment).assignment
+            return {topic: tuple(sorted(partitions)) for topic, partitions in given}
+        return dict.fromkeys(ConsumerProtocolMemberMetadata.decode(metadata).subscription, ())
+    except Exception:  # noqa: BLE001 - whatever aiokafka raises for bytes of somebody else's
+        return {}
 
 
 async def topic_settings(client: AIOKafkaAdminClient, topics: Iterable[str], *names: str) -> dict[str, dict[str, str]]:

@@ -1,11 +1,12 @@
 """What a source of Kafka can be asked beside its member of the group, whichever client that has."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
-from lmstream.abilities import Check
+from lmstream.abilities import FORMER_GROUP, NAMED, Check, Fellow, fellows
 from lmstream.behind import Look, Retention
 from lmstream.errors import REASONS, LmstreamError
 from lmstream.interfaces import Standing
@@ -44,6 +45,13 @@ class Asked:
         async with admin(self.settings, Tls(self.settings)) as client:
             return await retentions(client, sorted(topics))
 
+    async def members(self) -> list[Fellow]:
+        """Who is in the group now. Raises what the client raises."""
+        from lmstream.kafka.admin import admin, members  # noqa: PLC0415 - an extra
+
+        async with admin(self.settings, Tls(self.settings)) as client:
+            return await members(client, self.settings.group)
+
     async def questions(self, workers: int, /) -> list[Check]:
         """Ask about certificate, brokers, topics, group and retention, as `validate --connect` does."""
         from lmstream.kafka import connection  # noqa: PLC0415 - an extra
@@ -72,7 +80,8 @@ class Asked:
         if (few := sum(counts.values())) < workers:
             what = f"{workers} workers share {few} partitions"
             checks.append(Check("workers", "warning", what, "the others are idle: lower run.workers"))
-        return [*checks, *await _group(settings, tls, topics)]
+        places = [(topic, partition) for topic, count in counts.items() for partition in range(count)]
+        return [*checks, *await _group(settings, tls, topics, places)]
 
 
 async def _broker(settings: Settings, tls: Tls, host: str, port: int) -> Check:
@@ -90,21 +99,53 @@ async def _broker(settings: Settings, tls: Tls, host: str, port: int) -> Check:
     return Check(f"broker {host}:{port}", "ok", "answers" + (" over TLS" if tls.context else "") + known)
 
 
-async def _group(settings: Settings, tls: Tls, topics: tuple[str, ...]) -> list[Check]:
-    from lmstream.kafka.admin import admin, committed, retentions  # noqa: PLC0415 - an extra
+async def _group(settings: Settings, tls: Tls, topics: tuple[str, ...], places: list[tuple[str, int]]) -> list[Check]:
+    from aiokafka import TopicPartition as KafkaPartition  # noqa: PLC0415 - an extra
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - an extra
 
+    from lmstream.kafka.admin import admin, committed, members, retentions  # noqa: PLC0415 - as above
+
+    name = f"group {settings.group or FORMER_GROUP}"
+    partitions = [KafkaPartition(*place) for place in places]
     try:
         async with asyncio.timeout(_PATIENCE), admin(settings, tls) as client:
-            await committed(client, settings.group, [])
+            group = settings.group or FORMER_GROUP
+            commits = await committed(client, group, partitions) if partitions else {}
+            former: Mapping[Any, int] = {}
+            if partitions and not commits and group != FORMER_GROUP:
+                with contextlib.suppress(KafkaError):  # an ACL need not name that group
+                    former = await committed(client, FORMER_GROUP, partitions)
+            others = await members(client, group)
             kept = await retentions(client, topics)
     except Exception as e:  # noqa: BLE001 - whatever the client raises is the answer
         fix = "grant READ and DESCRIBE on group and topics, and DESCRIBE_CONFIGS on topics"
         code = REASONS["source.topic"].code
-        return [Check(f"group {settings.group}", "failed", f"{code} {type(e).__name__}: {e}", fix, code)]
-    return [
-        Check(f"group {settings.group}", "ok", "its commits can be read"),
-        *(Check(f"retention of {topic}", "ok", _kept(kept, topic)) for topic in topics),
-    ]
+        return [Check(name, "failed", f"{code} {type(e).__name__}: {e}", fix, code)]
+    checks = [_commits(settings.group, commits, former)]
+    if others:
+        what = f"{len(others)} now: {fellows(others)}"
+        fix = "if they are not of this deployment, name another source.group: members of one group divide the topics"
+        checks.append(Check(f"members of {name}", "warning", what, fix))
+    else:
+        checks.append(Check(f"members of {name}", "ok", "none now"))
+    return [*checks, *(Check(f"retention of {topic}", "ok", _kept(kept, topic)) for topic in topics)]
+
+
+def _commits(group: str, commits: Mapping[Any, int], former: Mapping[Any, int]) -> Check:
+    """What the group has committed, or, where it has nothing, the group that nobody had to name before."""
+    if group and (commits or not former or group == FORMER_GROUP):
+        where = f"it has {_placed(commits)}" if commits else "it has none in these topics"
+        return Check(f"group {group}", "ok", f"its commits can be read: {where}")
+    found = commits or former
+    said = f"there are commits of the group {FORMER_GROUP}: {_placed(found)}" if found else "nothing is committed there"
+    fix = f'to continue there, set source.group = "{FORMER_GROUP}"; another group begins at source.start_from'
+    return Check(f"group {group or FORMER_GROUP}", "warning", said, fix)
+
+
+def _placed(commits: Mapping[Any, int]) -> str:
+    named = [f"{tp.topic}/{tp.partition} at {offset}" for tp, offset in sorted(commits.items())]
+    more = len(named) - NAMED
+    return ", ".join(named[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _kept(kept: Mapping[str, Retention], topic: str) -> str:

@@ -13,7 +13,7 @@ from lmstream.kafka import connection
 from lmstream.kafka._aiokafka_internals import positions, readable_end
 from lmstream.kafka._record_reader import RecordReader
 from lmstream.kafka.admin import admin, committed, retentions
-from lmstream.kafka.settings import Settings
+from lmstream.kafka.settings import Settings, group_of
 from lmstream.kafka.tls import Tls
 from lmstream.model import TopicPartition
 
@@ -27,14 +27,14 @@ async def lag(settings: Settings, *, retention: float | None = None) -> list[Beh
 
     `retention` in seconds stands in for that of the topics. Raises ConfigError or SourceError.
     """
-    tls = Tls(settings)
+    group, tls = group_of(settings), Tls(settings)
     async with connection.connected(_small(settings), tls=tls) as consumer:
         topics = connection.topics_of(consumer, settings)
         partitions = [
             KafkaPartition(topic, p) for topic in topics for p in sorted(consumer.partitions_for_topic(topic) or ())
         ]
         async with admin(settings, tls) as client:
-            commits = await committed(client, settings.group, partitions)
+            commits = await committed(client, group, partitions)
             kept = dict.fromkeys(topics, Retention(retention)) if retention else await retentions(client, topics)
         looks = await _look(consumer, settings, tls, {tp: commits.get(tp, 0) for tp in partitions})
     # A group that never ran begins at the end if it is told so. Once it has run, a partition without a commit is read

@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from lmstream.abilities import GROUP_FIX, NO_GROUP
 from lmstream.errors import ConfigError, refuse
 from lmstream.settings import MIB
 
@@ -69,8 +70,9 @@ class Settings(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields
     topics_refresh_ms: Milliseconds = 30_000
     """How often the brokers are asked for topics and partitions that have appeared. While a topic is missing they are
     asked every second."""
-    group: str = "lmstream"
-    """Consumer group: members of one group share the partitions, and its offsets are all the state there is."""
+    group: str = ""
+    """Consumer group: members of one group share the partitions, and its offsets are all the state there is. Whatever
+    reads in a group refuses an empty name: two deployments that leave it out would each get half of the topic."""
     start_from: Literal["earliest", "latest"] = "earliest"
     """Where partitions start for which the group has no commit. A commit always wins."""
     client_rack: str = ""
@@ -121,6 +123,13 @@ class Settings(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields
         """Raises ConfigError for settings of the client that are lmstream's own: before a start, and in `validate`."""
         if self.client:
             client_settings(self)
+
+
+def group_of(settings: Settings) -> str:
+    """The consumer group. Raises ConfigError when none is named."""
+    if not settings.group:
+        raise ConfigError("config.invalid", NO_GROUP, GROUP_FIX)
+    return settings.group
 
 
 def addresses(bootstrap: str) -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka import connection
-from lmstream.kafka.settings import Settings
+from lmstream.kafka.settings import Settings, group_of
 
 _MEMBERS: Final = (CommitFailedError, IllegalGenerationError, UnknownMemberIdError)
 
@@ -39,6 +39,7 @@ async def skip(settings: Settings, partition: int, to: int, *, dry_run: bool) ->
     """
     (topic,) = settings.topics
     where = f"{topic}/{partition}"
+    group_of(settings)
     consumer = await connection.connect(msgspec.structs.replace(settings, topics=(topic,)), group=True)
     try:
         async with asyncio.timeout(settings.commit_timeout_ms / 1000):

@@ -10,8 +10,9 @@ from msgspec import Meta, Struct
 from lmstream.abilities import Traits
 from lmstream.aws.asking import BUSY, asked, is_busy
 from lmstream.aws.clock import CLOCK
+from lmstream.aws.credentials import REASON, UNUSABLE
 from lmstream.delivery.retry import unknown_outcome
-from lmstream.errors import ConfigError, SinkError
+from lmstream.errors import ConfigError, LmstreamError, SinkError
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 from lmstream.settings import KIB, MIB
@@ -37,7 +38,6 @@ PutRecordBatch (docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliv
 _R, _F = Kind.RETRYABLE, Kind.FATAL_CONFIG
 
 _UNPLACED: Final = frozenset({"NoRegionError", "InvalidRegionError"})
-_DENIED: Final = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,9 +108,9 @@ class Firehose:
     async def describe(self) -> Mapping[str, Any]:
         """Ask the service about the stream, before a start; again while it is busy.
 
-        Raises SinkError `sink.missing`, `sink.refused`, `sink.denied`, `sink.busy` or `sink.unreachable`. Denied and
-        busy prove nothing: a role that may only put can deliver all the same, and a service that is busy is there. A
-        host takes both as a warning.
+        Raises SinkError `sink.missing`, `sink.refused`, `sink.denied`, `sink.busy` or `sink.unreachable`, and
+        ConfigError `place.credentials` for credentials that count for nothing. Denied and busy prove nothing: a role
+        that may only put can deliver all the same, and a service that is busy is there. A host takes both as a warning.
         """
         return await asked(self._describe)
 
@@ -126,20 +126,7 @@ class Firehose:
         except ConfigError:
             raise
         except Exception as error:
-            failure = failure_of(error)
-            if failure.code in _UNPLACED:
-                what = f"sink.region {settings.region!r}: {failure.message}"
-                raise ConfigError("config.invalid", what) from error
-            reason = "sink.unreachable"
-            if failure.code == "ResourceNotFoundException":
-                reason = "sink.missing"
-            elif failure.kind is _F and (failure.code in _DENIED or hasattr(error, "response")):
-                reason = "sink.denied"
-            elif failure.code == CLOCK:
-                raise SinkError(CLOCK, f"{place}: {failure.message}") from error
-            elif is_busy(error):
-                reason = BUSY
-            raise SinkError(reason, f"{place}: {failure.code}: {failure.message}") from error
+            raise _undescribed(error, place, settings.region) from error
         if status != "ACTIVE":
             raise SinkError("sink.missing", f"{place} is {status}, not ACTIVE")
         kind = described.get("DeliveryStreamType", DIRECT_PUT)
@@ -179,6 +166,23 @@ class Firehose:
                 "parameter_validation": False,  # costs CPU a record and knows none of the limits that matter
             },
         )
+
+
+def _undescribed(error: Exception, place: str, region: str) -> LmstreamError:
+    """What it means that the service does not tell about the stream."""
+    failure = failure_of(error)
+    said = f"{place}: {failure.code}: {failure.message}"
+    if failure.code in _UNPLACED:
+        return ConfigError("config.invalid", f"sink.region {region!r}: {failure.message}")
+    if failure.code == CLOCK:
+        return SinkError(CLOCK, f"{place}: {failure.message}")
+    if failure.code in UNUSABLE:
+        return ConfigError(REASON, said)
+    if failure.code == "ResourceNotFoundException":
+        return SinkError("sink.missing", said)
+    if failure.kind is _F and hasattr(error, "response"):
+        return SinkError("sink.denied", said)
+    return SinkError(BUSY if is_busy(error) else "sink.unreachable", said)
 
 
 def judge(answer: object, packs: int) -> list[Failure | None]:

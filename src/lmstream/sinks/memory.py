@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from lmstream.abilities import Traits
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Pack
 from lmstream.settings import MIB
@@ -17,6 +18,9 @@ Judge = Callable[[Pack], Failure | None]
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The memory sink has nothing to set."""
+
+
+TRAITS: Final = Traits(discards=True)
 
 
 class Memory:

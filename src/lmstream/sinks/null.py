@@ -18,8 +18,8 @@ TRAITS: Final = Traits(discards=True)
 
 
 class Null:
-    """Sink that says yes and keeps two counts. It `discards`, so that it takes files only: a topic's offsets would be
-    committed for rows that are nowhere.
+    """Sink that says yes and keeps two counts. It `discards`: a topic's offsets would be committed for rows that are
+    nowhere, so it takes files, and a topic only with run.discard.
     """
 
     limits = LIMITS

@@ -20,9 +20,11 @@ from lmstream.errors import ConfigError, SourceError
 from lmstream.interfaces import Batch, Drain
 from lmstream.model import Record, TopicPartition
 from lmstream.settings import KIB, Limits
+from lmstream.settings import Settings as Engine
 from lmstream.sources._framing import Named, Sniffing
 from lmstream.sources._identities import Identities
 from lmstream.sources._inflating import Inflating
+from lmstream.sources._unfit import COORDINATES, says_nothing, unfit
 
 STDIN: Final = "-"
 SUFFIXES: Final[Mapping[str, Named]] = {
@@ -38,7 +40,6 @@ _POLL_RECORDS: Final = 5_000  # of tiny bundles: one poll must not become the wh
 _WAIT: Final = 0.2  # seconds one poll waits for standard input, so that a run can be stopped
 _PROBLEMS: Final = 5  # damaged files named in one message
 _ENDINGS: Final = 10  # endings of file names in one message
-_LETTER_KEYS: Final = (b'"topic"', b'"partition"', b'"offset"')
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,13 +74,24 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         listed = tuple(listing(self.paths))
         return [{"paths": listed, "share": (number, count)} for number in range(count)]
 
+    def mistakes(self, engine: Engine, /) -> list[str]:
+        """The paths that hold nothing which a run reads, each with the reason."""
+        found = []
+        for name in self.paths:
+            try:
+                files = [] if name == STDIN else listing([name])
+                found.append(unfit(name, files, lambda file: SUFFIXES.get(_suffix(file)), engine))
+            except SourceError as e:
+                found.append(e.detail)
+        return [each for each in found if each]
+
     def remark(self) -> str:
         """What is skipped in folders, so that nobody takes a part for the whole."""
         passed = left_out(self.paths)
         return f"{passed}; a file that is named itself is read whatever its name" if passed else ""
 
 
-TRAITS: Final = Traits(finite=True, takes=("limits",))
+TRAITS: Final = Traits(finite=True, commits=False, takes=("limits",))
 
 
 class Files:
@@ -210,9 +222,10 @@ class Files:
         yield from cutter.finish()
 
     def _record(self, topic: str, partition: int, offset: int, value: bytes) -> Record:
-        if value[:1] == b"{" and all(key in value for key in _LETTER_KEYS):
+        if value[:1] == b"{" and all(key in value for key in COORDINATES):
             letter = decode_or_none(value)
-            if letter is not None:  # else a bundle after all, or a damaged letter: the engine judges it
+            # Else a bundle after all, or a damaged letter: the engine judges it.
+            if letter is not None and not says_nothing(letter, value):
                 return letter.record()
         identity = self._identities.of(value) if self._identities is not None else None
         return Record(topic=topic, partition=partition, offset=offset, value=value, identity=identity)

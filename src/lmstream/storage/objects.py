@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from lmstream import bounded
+from lmstream.aws import credentials
 from lmstream.aws.answers import body
 from lmstream.aws.clock import CLOCK, is_clock
 from lmstream.aws.threaded import client_of
@@ -26,22 +27,6 @@ _PIECE: Final = 8 * MIB
 is _AHEAD pieces at most, however large the objects and however many there are."""
 _DENIED: Final = frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidObjectState", "403"})
 _MISSING: Final = frozenset({"NoSuchBucket", "NoSuchKey", "PreconditionFailed", "404", "412"})
-_NOBODY: Final = frozenset(
-    {
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "InvalidToken",
-        "SignatureDoesNotMatch",
-        "NoCredentialsError",
-        "PartialCredentialsError",
-        "ProfileNotFound",
-        "CredentialRetrievalError",
-        "TokenRetrievalError",
-        "SSOTokenLoadError",
-        "UnauthorizedSSOTokenError",
-        "LoginRefreshRequired",
-    }
-)
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")  # RFC 9110 section 14.4
 
 
@@ -244,7 +229,7 @@ def _reason(error: Exception) -> str:
     if is_clock(code, str(error)):
         return CLOCK
     for reason, known in (
-        ("place.credentials", _NOBODY),
+        (credentials.REASON, credentials.UNUSABLE),
         ("place.denied", _DENIED),
         ("place.missing", _MISSING),
     ):

@@ -103,6 +103,7 @@ async def by_container(world):
         overrides = {
             "source.type": "kafka",
             "source.bootstrap": broker.bootstrap,
+            "source.group": "lmstream",
             "source.topics": (SCRIPT["topic"],),
             "source.session_timeout_ms": 3000,
             "source.heartbeat_interval_ms": 300,

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Protocol
 from lmstream.aws.threaded import Client
 from lmstream.config import Config, build_pipeline, cluster_of, crashes_in, load
 from lmstream.config.plugins import Part
+from lmstream.config.validation import IN_LAMBDA, refuse
 from lmstream.dead_letters import form
 from lmstream.delivery import process
 from lmstream.errors import ConfigError
@@ -25,6 +26,7 @@ DEFAULTS: Final = {
     "LMSTREAM_SINK__CALL_TIMEOUT": "9",
 }
 """Shorter than a container's: no request starts that could end after the invocation."""
+_TIMEOUT: Final = "LMSTREAM_DELIVERY__TIMEOUT"
 
 
 class Context(Protocol):
@@ -39,7 +41,8 @@ class Host:
     """Handles invocations one after the other, as Lambda makes them."""
 
     def __init__(self, config: Config) -> None:
-        """Raises ConfigError for settings that cannot work. Connects to nothing yet."""
+        """Raises ConfigError for all that is wrong with the settings. Connects to nothing yet."""
+        refuse(config, IN_LAMBDA)
         self._settings = config.function
         self._policy = config.delivery
         self._clients: list[Client] = []
@@ -137,9 +140,7 @@ class Host:
 
     def _letters_of(self, config: Config) -> DeadLetterSink:
         part = config.dead_letters
-        if part is None:
-            what = "LMSTREAM_DEAD_LETTERS__TYPE is not set: set it to letters_s3, and LMSTREAM_DEAD_LETTERS__BUCKET"
-            raise ConfigError("config.invalid", what)
+        assert part is not None  # noqa: S101 - for the type checker: IN_LAMBDA has looked
         sink: DeadLetterSink = self._made(part)
         form.refuse_small(f"dead_letters.type {part.name}", sink.largest, config.engine.limits)
         return sink
@@ -166,5 +167,13 @@ class Host:
 def from_environment(env: Mapping[str, str]) -> Host:
     """A host by LMSTREAM_* variables. Raises ConfigError."""
     sink = env.get("LMSTREAM_SINK__TYPE", "firehose")
-    defaults = {name: text for name, text in DEFAULTS.items() if sink == "firehose" or "_SINK__" not in name}
-    return Host(load(env={"LMSTREAM_SINK__TYPE": sink, **defaults, **env}))
+    try:  # what a request may take follows the time that there is for one
+        share = min(1.0, float(env[_TIMEOUT]) / float(DEFAULTS[_TIMEOUT]))
+    except (KeyError, ValueError):
+        share = 1.0
+    defaults = {
+        name: f"{float(text) * (share if '_SINK__' in name else 1):g}"
+        for name, text in DEFAULTS.items()
+        if sink == "firehose" or "_SINK__" not in name
+    }
+    return Host(load(env={"LMSTREAM_SINK__TYPE": sink, **defaults, **env}, looks=IN_LAMBDA))

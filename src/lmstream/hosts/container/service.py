@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from lmstream.abilities import Checkable, Describable, InGroup
+from lmstream.abilities import Checkable, Describable, Grouped, InGroup, fellows
 from lmstream.aws.asking import PASSING
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
+from lmstream.config.validation import NUMBERS, REPLAY, START, refuse
 from lmstream.delivery import Settled
 from lmstream.errors import LmstreamError
 from lmstream.hosts.container.memory import trimmed
@@ -25,6 +26,7 @@ from lmstream.runtime import Progress
 OFF: Final = "off"
 LAST: Final = 4.0
 """Seconds beyond the grace to commit, close and leave the group: 25 + 4 is below the 30 of a kill."""
+_MEMBERS: Final = 5.0  # seconds to ask for the members of the group
 _log: Final = logging.getLogger("lmstream.run")
 
 
@@ -53,13 +55,20 @@ async def serve(
 
     `source` stands in for the configured one; `on_settled` is told of each record; `worker` is which of several, from
     1; `broken` gets the counts of a run that ends with an error, and the error, before it is raised; `say` gets a line
-    about what a start skips, and of a stop.
+    about what a start skips, and of a stop. Raises ConfigError for all that is wrong, before anything begins.
     """
+    if not worker:  # who starts several has looked before
+        refuse(config, START if source is None else REPLAY)
+        for each in NUMBERS:
+            for error in each.failed(config):
+                say(f"{error.detail}; {error.fix}")
     await _check(config, say)
     # What is read by hand is told of at the end, and lies in a folder beside it.
     told = source is None and not config.finite
     letters = LoggingDeadLetterSink(build_letters(config), time.monotonic) if told else None
     runtime = build_runtime(config, observer, source, on_settled, letters)
+    if not worker:
+        await tell_members(runtime.source, config, say)
     settings = None if config.source is None or source is not None else config.source.settings
     readings = Readings(runtime, group=settings.group if isinstance(settings, InGroup) else None)
     if observer is not None:
@@ -83,6 +92,24 @@ async def serve(
 def _say_what_is_left(readings: Readings, say: Callable[[str], None]) -> None:
     if left := readings.last_words():
         say(left)
+
+
+async def tell_members(source: object, config: Config, say: Callable[[str], None]) -> None:
+    """Say who shares the group of a source that is about to join it. That nobody answers stops no start: the start
+    itself says why."""
+    if not isinstance(source, Grouped):
+        return
+    try:
+        async with asyncio.timeout(_MEMBERS):
+            found = await source.members()
+    except Exception as e:  # noqa: BLE001 - whatever a client raises
+        _log.debug("the members of the group are not known: %s: %s", type(e).__name__, e)
+        return
+    if found:
+        settings = config.need("source").settings
+        group = f"group {settings.group}" if isinstance(settings, InGroup) else "the group"
+        others = f"{len(found)} other member{'s' * (len(found) > 1)}"
+        say(f"{group} has {others}, and divides the topics among all: {fellows(found)}")
 
 
 def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int, stop: Callable[[], None]) -> None:

@@ -21,7 +21,7 @@ from lmstream.kafka.asking import Asked
 from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import Member
 from lmstream.kafka.group.restart_policy import RestartPolicy
-from lmstream.kafka.settings import Settings
+from lmstream.kafka.settings import Settings, group_of
 from lmstream.kafka.tls import Tls
 from lmstream.model import TopicPartition
 
@@ -80,6 +80,7 @@ class Supervisor(Asked):
                 raise self._ended
             if self._member is not None:
                 return
+            group_of(self.settings)
             await self.tls.start()
             member = self._enlist(self)
             try:
