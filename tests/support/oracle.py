@@ -45,7 +45,8 @@ Where the text was silent, these were chosen:
     exemplars, which count rows that were made. device.unknown and datasource.unknown once a data point; enum.name or enum.unknown once a metric with
     data, points or not; metric.empty once a metric without data points, bundle.empty once where there are none at all;
     attribute.empty for every point that uses the value, and for every exemplar that stays in a row.
-15. Under a bad head nothing is noted of points and enums; metric.empty and member.unknown count structure and stay. Of a
+15. Under a bad head nothing is noted of points and enums, and nothing of the enum of a metric whose points are lost;
+    metric.empty and member.unknown count structure and stay. Of a
     point that is point.type or limits.*, attribute.empty of its own attributes and exemplars is not counted.
 16. A part in which points cannot be counted is neither empty nor without points.
 17. Unknown members count once a key of an object, once a field number of a message, whatever the value, null too.
@@ -155,7 +156,7 @@ def judge(verdict: Verdict, record: Any, settings: Any, found: Found) -> None:
 def note_bundle(verdict: Verdict, bundle: Bundle, points: bool) -> None:  # noqa: FBT001 - whether there are any
     """Count what is tolerated above the data points."""
     for resource, scope, metric in bundle.metrics:
-        if metric.enum and not (resource.fault or scope.fault or metric.fault):
+        if metric.enum and not (resource.fault or scope.fault or metric.fault or metric.lost):
             count(verdict.noted, metric.enum)
         if not metric.points and not metric.lost:
             count(verdict.noted, "metric.empty")
