@@ -63,6 +63,7 @@ def test_every_mistake_of_a_file_is_told_at_once_with_its_line(file):
         "source.sesion_timeout_ms is not a setting (from run.toml, line 13); did you mean source.session_timeout_ms?",
         "source.bootstrap is not set and has no default",
         "sink.type: there is no sink 'firehos' (from run.toml, line 19); did you mean 'firehose'?",
+        "engine.format: there is no format 'otlp_jsn' (from run.toml, line 4); did you mean 'otlp_json'?",
     ]
     assert str(error).count("Fix: ") == len(told)
     again = pickle.loads(pickle.dumps(error))

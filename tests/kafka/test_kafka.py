@@ -133,7 +133,7 @@ async def test_addresses_where_no_broker_is(unused_tcp_port, module):
             ({"bootstrap": plain}, "source.unreachable", "if it speaks TLS"),
             ({"bootstrap": plain, "security": "ssl"}, "source.tls", "closed in the handshake: it speaks plaintext"),
         ]:
-            consumer = module.make(Settings(topics=("lm",), **change))
+            consumer = module.make(Settings(topics=("lm",), group="g", **change))
             with pytest.raises(SourceError, match=text) as caught:
                 await consumer.poll(1)
             assert caught.value.reason == reason

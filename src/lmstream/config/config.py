@@ -137,8 +137,7 @@ def load(
         except ConfigError as e:
             wrong += e.errors
             bad.add(name)
-    if "engine" in found:
-        wrong += wrong_format(found["engine"].format, layers)
+    wrong += wrong_format(merged.get("engine"), layers)
     config = Config(**found)
     good = {name for name in names if name not in bad}
     wrong += [error for each in looks if good.issuperset(each.of) for error in each.failed(config)]

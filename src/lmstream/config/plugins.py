@@ -79,10 +79,11 @@ def part_of(what: str, table: Any, layers: Sequence[Layer]) -> Part:
     return Part(str(name), module, convert((what,), settings, module.Settings, layers))
 
 
-def wrong_format(name: str, layers: Sequence[Layer]) -> Sequence[LmstreamError]:
-    """What is wrong with the name of a format: it is `auto`, a codec of lmstream, or the dotted name of any module."""
+def wrong_format(engine: Any, layers: Sequence[Layer]) -> Sequence[LmstreamError]:
+    """What is wrong with the format in the table `engine`: it is `auto`, a codec of lmstream, or any module's name."""
+    name = engine.get("format", AUTO) if isinstance(engine, dict) else AUTO
     try:
-        if name != AUTO:
+        if isinstance(name, str) and name != AUTO:
             _module("format", name, layers)
     except ConfigError as e:
         return e.errors

@@ -91,7 +91,8 @@ def _source(config: Config) -> Iterator[Check]:
     if not said:
         yield Check("source", "ok", name)
     for what in said:
-        yield Check("source", "failed", what, REASONS["source.file"].fix, REASONS["source.file"].code)
+        fix = "name only files and folders that hold bundles, dead letters, or documents of Lambda or Firehose"
+        yield Check("source", "failed", what, fix, REASONS["source.file"].code)
 
 
 def _group(config: Config) -> Iterator[Check]:

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from lmstream.config.convert import Layer, convert
-from lmstream.config.plugins import AUTO, wrong_format
+from lmstream.config.plugins import wrong_format
 from lmstream.deployment.buckets import Bucket, Catalog
 from lmstream.deployment.checks import BROKERS_OF_AN_ALARM, RETRIES, wrong_settings
 from lmstream.deployment.defaults import NEWEST, ROWS_PATH, filled
@@ -272,9 +272,7 @@ def load(path: Path | str) -> Deployment:
     path = Path(path)
     raw = toml_file.read("deployment settings", path)
     layers = [Layer(str(path), raw, path)]
-    engine = raw.get("engine")
-    name = engine.get("format", AUTO) if isinstance(engine, dict) else AUTO
-    wrong = [*wrong_format(name, layers)] if isinstance(name, str) else []
+    wrong = [*wrong_format(raw.get("engine"), layers)]
     try:
         made: Deployment = convert((), filled(raw), Deployment, layers)
     except ConfigError as e:
