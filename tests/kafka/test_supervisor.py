@@ -302,10 +302,5 @@ async def test_other_settings_reach_the_client_and_wrong_ones_are_said():
         kafka.make(kafka.Settings(bootstrap="h:1", topics=("t",), client={"check_crc": False}))
     async with running(confluent, client={"fetch.wait.max.ms": 50}):
         pass
-    async with MockKafka() as mock:
-        source = confluent.make(
-            confluent.Settings(bootstrap=mock.bootstrap, topics=("t",), client={"fetch.wait.max": 50})
-        )
-        with pytest.raises(ConfigError, match=r"fetch\.wait\.max"):
-            await source.start()
-        await source.close()
+    with pytest.raises(ConfigError, match=r"fetch\.wait\.max"):
+        confluent.make(confluent.Settings(bootstrap="h:1", topics=("t",), client={"fetch.wait.max": 50}))

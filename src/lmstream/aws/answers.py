@@ -79,6 +79,7 @@ def _read(raw: Any, what: str, most: int = ANSWER) -> bytes:
         raw.close()
         raise
     except (HTTPError, OSError) as e:
+        raw.close()
         raise HTTPClientError(error=e) from e
 
 

@@ -347,7 +347,9 @@ def test_the_lock_of_the_image_is_all_that_it_needs(tmp_path):
     done = subprocess.run(
         [python, HERE / "entrypoint.py", "validate"],
         cwd=tmp_path,
-        env=PLAIN | settings_of_ecs() | {"LMSTREAM_SOURCE__CERT": ""},
+        env=PLAIN
+        | settings_of_ecs()
+        | {"LMSTREAM_SOURCE__CERT": "", "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"},
         capture_output=True,
         text=True,
         check=False,
