@@ -50,7 +50,7 @@ def settings(ours, module, topic, bootstrap, **more):
 
 
 def validate(ours, topic, bootstrap, mechanism):
-    flags = ["--topic", topic, "--org", "acme", "--landed", "landed", "--dead-letters", "dead"]
+    flags = ["--topic", topic, "--group", topic, "--org", "acme", "--landed", "landed", "--dead-letters", "dead"]
     flags += ["--bootstrap", bootstrap, "--ca", str(ours.certificates.ca), "--sasl", mechanism]
     return main(["validate", "--connect", *flags])
 
