@@ -16,8 +16,11 @@ from lmstream.kafka.admin import admin, committed, retentions
 from lmstream.kafka.settings import Settings, group_of
 from lmstream.kafka.tls import Tls
 from lmstream.model import TopicPartition
+from lmstream.settings import MIB
 
 _LOOK: Final = 64 * 1024  # bytes of a partition fetched to see its oldest unread record; one batch comes in any case
+# Of a batch, inflated. One that swells further is seen closed, by its offset: a run that asks holds one of its own.
+_OPENED: Final = 8 * MIB
 _PATIENCE: Final = 10.0  # seconds for all partitions to answer
 _POLL_MS: Final = 200
 
@@ -91,7 +94,7 @@ async def _oldest(
 
     A fetch, not ListOffsets: it answers with the end too, and with the right one also on brokers whose list is wrong.
     """
-    reader = RecordReader(consumer, settings.batch_bytes, skip=True)
+    reader = RecordReader(consumer, min(settings.batch_bytes, _OPENED), skip=True)
     partitions = list(start)
     consumer.assign(partitions)
     begins = await consumer.beginning_offsets(partitions)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from lmstream.abilities import Looking, Retained
+from lmstream.model import TopicPartition
 from lmstream.observability.readings import Readings
 
 LOOK: Final = 1.0
@@ -40,6 +41,7 @@ async def _look(readings: Readings) -> None:
 
 async def _ask(readings: Readings) -> None:
     asked, unsure = -RETENTION, False
+    stood: dict[TopicPartition, int] = {}
     while True:
         try:
             async with asyncio.timeout(_BOUND):
@@ -48,8 +50,10 @@ async def _ask(readings: Readings) -> None:
                     asked = time.monotonic()
                 # Twice in a row: that nothing is read is an everyday thing for a moment.
                 before, unsure = unsure, readings.unsure
+                last, stood = stood, _positions(readings)
                 if before and unsure:
-                    await ask_ends(readings)
+                    # Not where records are settled: to see the first record its batch is opened, beside the run's own.
+                    await _ends_of(readings, {tp: n for tp, n in stood.items() if last.get(tp, n) == n})
         except Exception as e:  # noqa: BLE001 - whatever a client raises: the run itself says what is wrong with Kafka
             _log.debug("the brokers do not say how much time is left: %s: %s", type(e).__name__, e)
         await asyncio.sleep(ASK)
@@ -57,8 +61,16 @@ async def _ask(readings: Readings) -> None:
 
 async def ask_ends(readings: Readings) -> None:
     """See where partitions begin and end, and what waits first in them. Raises what the source raises."""
-    source, ledger, rebalances = readings.runtime.source, readings.runtime.ledger, readings.rebalances
-    start = {tp: max(each.next or 0, ledger.position(tp) or 0) for tp, each in readings.standings().items()}
+    await _ends_of(readings, _positions(readings))
+
+
+def _positions(readings: Readings) -> dict[TopicPartition, int]:
+    ledger = readings.runtime.ledger
+    return {tp: max(each.next or 0, ledger.position(tp) or 0) for tp, each in readings.standings().items()}
+
+
+async def _ends_of(readings: Readings, start: dict[TopicPartition, int]) -> None:
+    source, rebalances = readings.runtime.source, readings.rebalances
     if start and isinstance(source, Looking):
         readings.looked(await source.look(start), rebalances)
 
