@@ -21,35 +21,32 @@ WORDS = {
     r"\bof ours\b": "our, or lmstream's",
     r"\bnobody knows\b": "unknown",
     r"\bfrom nowhere\b": "unexpected",
-    r"\bgets? on\b(?! the)": "is ready; makes progress",
     r"\bc[ao]mes? round\b": "runs; last ran",
-    r"\b(what|it|as|is|are|was|were|be|been) told\b(?! apart)|\btold (of|otherwise|so)\b|\btells? (of|nothing)\b": "reported",
-    r"\boutlives? us\b": "survives a restart",
     r"\bbrings? (it|them) again\b": "redelivers",
     r"\bgo(es)? on\b|\bgoing on\b|\bwent on\b": "continues",
-    r"\blets? go\b": "releases",
-    r"\btries\b(?! to)": "attempts, retries",
     r"\btried again\b": "retried",
-    r"\btime-outs?\b": "timeout",
     r"\b(burial|graves|knock)\b": "dead-letter writer, queues, connection probe",
     r"\bmade anew\b": "recreated",
     r"\bpass(es|ed)? over\b": "skip",
+    r"\bfor good\b": "permanently",
+    r"\bnot ours\b": "not assigned; not visible",
+}
+"""Not for users, and not in docstrings and comments of the source."""
+FOR_USERS = WORDS | {
+    r"\bgets? on\b(?! the)": "is ready; makes progress",
+    r"\b(what|it|as|is|are|was|were|be|been) told\b(?! apart)|\btold (of|otherwise|so)\b|\btells? (of|nothing)\b": "reported",
+    r"\boutlives? us\b": "survives a restart",
+    r"\blets? go\b": "releases",
+    r"\btries\b(?! to)": "attempts, retries",
+    r"\btime-outs?\b": "timeout",
     r"\bis no (bundle|record|row|number|duration|setting|option|dead letter|JSON object)\b": "is not a ...",
     r"\bby itself\b(?! (a|at|with))": "automatically; without a restart",
-    r"\bfor good\b": "permanently",
     r"\bgiven up\b(?! to)": "revoked; retries used up",
-    r"\bnot ours\b": "not assigned; not visible",
     r"\bhold back\b|\bholds? our\b": "throttle",
 }
-PATTERNS = {re.compile(pattern, re.IGNORECASE): instead for pattern, instead in WORDS.items()}
-IN_CODE = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in WORDS
-    if re.search(
-        r"mend|none|ours|nobody|nowhere|round|continue|go\(es|tried|anew|over|redeliver|brings|good|burial", pattern
-    )
-]
-"""What docstrings and comments of the source keep clear of. The others mean something else there: each by itself."""
+"""Not for users. In a docstring these mean something else: each by itself, a caller that is told."""
+PATTERNS = {re.compile(pattern, re.IGNORECASE): instead for pattern, instead in FOR_USERS.items()}
+IN_CODE = [re.compile(pattern, re.IGNORECASE) for pattern in WORDS]
 ALLOWED = (
     # Names that stay: reasons, alarms and rules; the key of `--json`, and what it was called in Python one version ago.
     "given-up",
