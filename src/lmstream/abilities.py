@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from lmstream.behind import Look, Retention
 from lmstream.errors import LmstreamError
-from lmstream.interfaces import DeadLetterSink, Load, PoisonGuard, Standing
+from lmstream.interfaces import Assign, DeadLetterSink, Load, PoisonGuard, Standing
 from lmstream.model import TopicPartition
 from lmstream.settings import Settings
 
@@ -196,6 +196,20 @@ class Pausable(Protocol):
 
     def pause(self, partitions: Iterable[TopicPartition], /) -> None:
         """Read nothing of these until the next call."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A source that can be told where to read on."""
+
+    on_assign: Assign | None
+    """Set by the runtime; awaited when partitions are assigned, before a record of them is handed out. What it raises
+    ends the member, and the next one asks again."""
+
+    async def seek(self, places: Mapping[TopicPartition, int], /) -> None:
+        """Read these from there on, under a new epoch: what was handed out of them and is not settled is read again.
+        Those that are not ours any more are left out. Raises SourceError."""
         ...
 
 

@@ -112,6 +112,23 @@ class Load(NamedTuple):
 Drain = Callable[[Iterable[TopicPartition]], Awaitable[None]]
 
 
+class Assigned(NamedTuple):
+    """Where a partition stands that the group has just given us."""
+
+    next: int
+    """Offset to read first: the group's commit, or by the source's settings where it has none."""
+    committed: bool
+    """Whether that is the group's commit."""
+    begin: int
+    """The first offset that the partition holds, or will hold."""
+    end: int
+    """The offset behind its last."""
+
+
+Assign = Callable[[Mapping[TopicPartition, Assigned]], Awaitable[Mapping[TopicPartition, int]]]
+"""Told of partitions that were assigned; answers where to begin in those that are to begin elsewhere than at `next`."""
+
+
 class Standing(NamedTuple):
     """Where the group stands in one partition."""
 
@@ -134,6 +151,42 @@ class Source(Protocol):
 
     async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
         """Make these the next offsets to read. Raises when it cannot; nothing is lost by that."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class StoreError(Exception):
+    """An object store did not do what it was asked, or did not say so: nothing is known of the outcome."""
+
+    def __init__(self, failure: Failure) -> None:
+        """`failure` is retryable or fatal-config, never permanent: another object of these rows fares no better."""
+        super().__init__(f"{failure.code}: {failure.message}")
+        self.failure = failure
+
+
+class ObjectStore(Protocol):
+    """Objects that are made once, whole, and never changed: what a lake consists of. Never retries, never sleeps."""
+
+    name: str
+    """For messages: `s3://BUCKET/PREFIX`, or a folder."""
+
+    async def create(self, key: str, data: bytes, meta: Mapping[str, str], /) -> bool:
+        """Make an object, durably; False when there is one of that name already, be it by a lost answer our own.
+        Two who make the same at once: one is told True. Raises StoreError."""
+        ...
+
+    async def get(self, key: str, most: int, /) -> bytes | None:
+        """The object; None when there is none. Raises StoreError, BoundError when it has more than `most` bytes."""
+        ...
+
+    async def stat(self, key: str, /) -> Mapping[str, str] | None:
+        """What `create` was given beside the object, {} where the store keeps no such thing; None when there is no such
+        object. Raises StoreError."""
+        ...
+
+    async def names(self, prefix: str, most: int, /) -> Sequence[str]:
+        """The first keys that begin with this, in the order of their bytes; strongly consistent. Raises StoreError."""
         ...
 
     async def close(self) -> None: ...
