@@ -163,8 +163,8 @@ def test_good_records_in_flight_are_still_delivered_and_revoke_is_not_held_up():
         log = [record(n, bundle(1), partition=1) for n in range(9)] + [record(n, b"junk") for n in range(40)]
         source = ScriptedSource(log, step=49, end=False)
         pipeline, runtime = started(source, sink, ScriptedLetters(), patience=None)
-        attempts = pipeline._sender._attempts
-        pipeline._sender._attempts = attempts._replace(policy=type(attempts.policy)(timeout=60))
+        attempts = pipeline.outlet.way._attempts
+        pipeline.outlet.way._attempts = attempts._replace(policy=type(attempts.policy)(timeout=60))
         running = asyncio.create_task(runtime.run())
         await until(lambda: pipeline.snapshot().tripped is not None)
         began = now()

@@ -183,7 +183,7 @@ def test_a_host_that_pulls_reads_on_while_one_pack_alone_is_refused_and_not_when
         assert list(letters.by_record) == ["t/0/0"]
         sink.down = UNSURE
         pipeline.submit(Batch([record(2, bundle(5)), record(3, bundle(5))]), nobody)
-        await until(lambda: pipeline._sender.fatal and not pipeline._sender.undecided)
+        await until(lambda: pipeline.outlet.way.fatal and not pipeline.outlet.way.undecided)
         assert pipeline.room == 0
         sink.down = None
         await pipeline.drain()

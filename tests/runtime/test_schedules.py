@@ -50,7 +50,7 @@ def unknown_is_success(monkeypatch):
 
 
 def settles_before_the_letter(monkeypatch):
-    monkeypatch.setattr(Settlement, "_dead_letter", lambda self, each: self._settle(each, Status.DEAD_LETTERED))
+    monkeypatch.setattr(Settlement, "dead_letter", lambda self, each: self.settle(each, Status.DEAD_LETTERED))
 
 
 def forgets_nothing_at_a_revoke(monkeypatch):

@@ -20,15 +20,17 @@ acknowledged. Everything else continues in background tasks of one event loop:
 The state is: the queue; `InFlight`, which has every record that is not settled, by number; lines gathered; records that
 wait for an hour; packs and letters in their tasks; the budget, which is told of all bytes and asks nobody.
 
+Stages 2 to 4 of a record are its `Outlet`'s: PackOutlet here, for sinks that take packs; a lake has another one, whose
+records settle by windows. The queue before it, the budget, settling and letters are the same.
+
 These hold at all times; drawn schedules in the tests try to break them:
 
-* A record is acknowledged once, in `Settlement._settle`, when each of its rows was accepted or is in a durable dead
+* A record is acknowledged once, in `Settlement.settle`, when each of its rows was accepted or is in a durable dead
   letter. Stopping early, at any point, repeats work and loses none.
 * The counts add up (see Counts; `balanced`).
 * Lines are made only while `MemoryBudget.free` is positive, but one record may always go: one larger than the budget
   must not wait for ever.
-* Only the Sender, and the DeadLetterWriter for its letters, sleep and retry. Only `_work` makes lines. Only `_launch`
-  starts to send.
+* Only the Sender, and the DeadLetterWriter for its letters, sleep and retry. Only `_work` makes lines.
 * A bug (not bad data, and not a sink) ends in `Tasks.error`: it is raised by `submit`, `tick` and `drain`, nothing more
   is read, and nothing of what it touched is acknowledged.
 
@@ -37,34 +39,30 @@ partitions up or end. Hosts that are called (Lambda) use `process_batch.process`
 which nothing is begun; what is then open is given back (`give_back`), and its source redelivers it.
 """
 
-from collections.abc import Iterable, KeysView
+from collections.abc import Iterable, KeysView, Mapping
 from typing import Final
 
 from lmstream.delivery.active_partitions import ActivePartitions
-from lmstream.delivery.batching import Batcher
 from lmstream.delivery.circuit_breaker import BreakerPolicy, CircuitBreakers
 from lmstream.delivery.counts import Counts
 from lmstream.delivery.dead_letter import bound
 from lmstream.delivery.dead_letter_writer import WRITING, DeadLetterQueues, DeadLetterWriter
 from lmstream.delivery.in_flight import InFlight, InFlightRecord, Settled, Submission
 from lmstream.delivery.memory_budget import BUDGET, RESERVE, MemoryBudget
+from lmstream.delivery.outlet import SENDING, MakeOutlet, Outlet, Parts
+from lmstream.delivery.pack_outlet import PackOutlet
 from lmstream.delivery.record_queue import RecordQueue
 from lmstream.delivery.retry import Attempts, DeliveryPolicy, Random
 from lmstream.delivery.rolling import RollPolicy
-from lmstream.delivery.sender import Sender
 from lmstream.delivery.settlement import Settlement
 from lmstream.delivery.snapshot import Snapshot, taken
 from lmstream.delivery.tasks import Tasks
-from lmstream.delivery.transform import Transform
-from lmstream.delivery.waiting import Waiting
 from lmstream.engine import Engine
 from lmstream.interfaces import Batch, Clock, DeadLetterSink, Load, PoisonGuard, Sink, Sleep
-from lmstream.model import Pack, Record, TopicPartition
+from lmstream.model import Record, TopicPartition
 
 YIELD_BYTES: Final = 256 * 1024
 """Bytes of payload between two pauses for the other tasks: some milliseconds of transforming."""
-
-_SENDING: Final = "sending packs"
 
 
 class Pipeline:
@@ -73,7 +71,7 @@ class Pipeline:
     def __init__(
         self,
         engine: Engine,
-        sink: Sink,
+        sink: Sink | MakeOutlet,
         dead_letters: DeadLetterSink,
         *,
         clock: Clock,
@@ -85,20 +83,18 @@ class Pipeline:
         breaker: BreakerPolicy | None = None,
         guard: PoisonGuard | None = None,
     ) -> None:
+        """`sink` takes packs, or makes an outlet of its own."""
         policy = policy or DeliveryPolicy()
         roll = roll or RollPolicy(total_bytes=min(RollPolicy().total_bytes, max(1, budget // 2)))
-        self._clock, self._sleep = clock, sleep
-        self.settles_within: float = 2 * policy.timeout + (roll.age if sink.limits.by_path else 0.0)
-        """Seconds within which a record settles while the sink answers: two requests, after its lines are gathered."""
+        limits = None if callable(sink) else sink.limits
+        self._clock, self._sleep, self._engine = clock, sleep, engine
         self._tasks = Tasks()
-        self._budget = MemoryBudget(budget, RESERVE if sink.limits.base64 else 0.0)
+        self._budget = MemoryBudget(budget, RESERVE if limits is not None and limits.base64 else 0.0)
         self._flight, self._queue = InFlight(self._budget), RecordQueue(self._budget)
         self.counts: Counts = self._flight.counts
-        self._transform, self._batcher = Transform(engine, sink.limits, guard), Batcher(sink.limits, roll)
-        active = ActivePartitions(policy.partitions, policy.partition_seconds, bounded=sink.limits.partitions)
-        self._waiting = Waiting(active, policy.partition_seconds)
+        bounded = limits is not None and limits.partitions
+        active = ActivePartitions(policy.partitions, policy.partition_seconds, bounded=bounded)
         attempts = Attempts(policy, clock, sleep, random)
-        self._sender = Sender(sink, attempts, self._budget, self.counts)
         self.letters: DeadLetterWriter = DeadLetterWriter(dead_letters, attempts)
         """Writes dead letters; for hosts that have some of their own."""
         self._settlement = Settlement(
@@ -111,13 +107,18 @@ class Pipeline:
             clock=clock,
             changed=self._tasks.changed.set,
         )
+        parts = Parts(engine, guard, self._flight, self._budget, self._tasks, self._settlement, attempts, active)
+        self.outlet: Outlet = sink(parts) if callable(sink) else PackOutlet(parts, sink, roll)
+        """Where records become rows, and are settled."""
+        self.settles_within: float = 2 * policy.timeout + self.outlet.gathers_for
+        """Seconds within which a record settles while the sink answers: two requests, after its lines are gathered."""
         self._working = self._closed = False
 
     @property
     def room(self) -> int:
         """Bytes of payload to read now; 0 or less: read nothing."""
-        sender = self._sender
-        paused = self._settlement.breakers.tripped or (None if sender.undecided else sender.fatal)
+        way = self.outlet.way
+        paused = self._settlement.breakers.tripped or (None if way.undecided else way.fatal)
         return self._budget.room if paused is None and self._tasks.error is None else 0
 
     @property
@@ -128,7 +129,7 @@ class Pipeline:
     @property
     def stalled(self) -> KeysView[TopicPartition]:
         """Partitions of Kafka whose records wait for room among the stream's: nothing more of them need be read."""
-        return self._waiting.partitions.keys()
+        return self.outlet.waiting.partitions.keys()
 
     @property
     def balanced(self) -> bool:
@@ -141,7 +142,8 @@ class Pipeline:
 
     def snapshot(self) -> Snapshot:
         """Where it stands."""
-        return taken(self._flight, self._budget, self._sender, self._settlement, self._waiting, self._clock())
+        outlet = self.outlet
+        return taken(self._flight, self._budget, outlet.way, self._settlement, outlet.waiting, self._clock())
 
     def load(self) -> Load:
         """Bytes in flight, and how many may be."""
@@ -149,7 +151,7 @@ class Pipeline:
 
     def caches(self) -> dict[str, tuple[int, int, int]]:
         """(bytes in use, pieces ever made, pieces asked for) by what the engine keeps."""
-        return self._transform.engine.caches()
+        return self._engine.caches()
 
     def submit(self, batch: Batch, settled: Settled, deadline: float | None = None) -> Submission:
         """Take the records of one batch; `settled` is called for each that may be acknowledged. Transform and delivery
@@ -168,24 +170,24 @@ class Pipeline:
             self._tasks.spawn(self._work(), "transforming records")
         return submission
 
+    def passed(self, places: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int]) -> None:
+        """Take note of offsets behind those submitted, below which no record lies. Raises as `submit`."""
+        self._tasks.raise_error()
+        if not self._closed:
+            for tp, offset in places.items():
+                self.outlet.passed(tp, epochs.get(tp, 0), offset)
+
     def tick(self) -> None:
         """Roll what is old enough. Call it a few times a second, whether or not records come. Raises what went wrong
         unexpectedly."""
         self._tasks.raise_error()
-        if self._closed:
-            return
-        now = self._clock()
-        self._launch(self._batcher.due(now))
-        if self._waiting:
-            for each, cuts in self._waiting.due(now):
-                self._launch(self._batcher.add(each, cuts, now))
-            self._launch(self._batcher.cut())
-            self._tasks.changed.set()
+        if not self._closed:
+            self.outlet.tick(self._clock())
 
     def flush(self) -> None:
         """Send what is gathered by path, whatever its age: its bytes are wanted."""
         if not self._closed:
-            self._launch(self._batcher.flush())
+            self.outlet.flush()
 
     async def drain(self, partitions: Iterable[TopicPartition] | None = None) -> None:
         """Flush, and wait until everything (or everything of some partitions) is settled. Bound it by asyncio.timeout;
@@ -200,8 +202,8 @@ class Pipeline:
                 return
             # While records wait, their rows may still join what is gathered: fewer, larger objects.
             if wanted is not None or not self._queue:
-                self._launch(self._batcher.flush())
-            if not self._tasks and not self._waiting:
+                self.outlet.flush()
+            if not self._tasks and not self.outlet.waiting:
                 return
             await self.changed()
 
@@ -214,8 +216,7 @@ class Pipeline:
         partitions = frozenset(partitions)
         for each in self._queue.remove(partitions):
             self._flight.drop(each)
-        for each in self._waiting.remove(partitions):
-            self._flight.give_back(each)
+        self.outlet.forget(partitions)
         self._tasks.changed.set()
 
     async def give_back(self) -> None:
@@ -225,9 +226,8 @@ class Pipeline:
             self._flight.drop(each)
         for each in list(self._flight.records.values()):
             self._settlement.give_back(each)
-        self._waiting.remove()
         self._settlement.letters.clear()
-        self._batcher.clear()
+        self.outlet.clear()
         self._tasks.error = None
 
     async def close(self) -> None:
@@ -237,26 +237,29 @@ class Pipeline:
         try:
             await self.letters.close()
         finally:
-            await self._sender.close()
-            self._transform.close()
+            await self.outlet.way.close()
+            self.outlet.close()
 
     async def _work(self) -> None:
-        """Transform what waits, never more than the budget holds (but always one record), and launch its packs."""
-        queue, worked = self._queue, 0
+        """Transform what waits, never more than the budget holds (but always one record), and have its rows sent."""
+        queue, outlet, counts, worked = self._queue, self.outlet, self.counts, 0
         try:
             while (first := queue.first) is not None and not self._is_over(first):
-                full = self._budget.free <= 0 or self._transform.suspects(first)
+                full = self._budget.free <= 0 or outlet.suspects(first)
                 if full and len(self._flight.records) > len(queue):
                     if not self._makes_room():
                         break
                     await self.changed()
                     continue
-                self._make(queue.take())
-                worked += first.payload + 1024
+                each = queue.take()
+                counts.records += 1
+                counts.unjudged += 1  # until the outlet knows what it became
+                outlet.make(each)
+                worked += each.payload + 1024
                 if worked >= YIELD_BYTES:
                     worked = 0
                     await self._sleep(0)
-            self._launch(self._batcher.cut())
+            outlet.cut()
         finally:
             self._working = False
 
@@ -266,33 +269,12 @@ class Pipeline:
 
     def _makes_room(self) -> bool:
         """Send what is gathered, so that its bytes come free; whether anything is under way that will free some."""
-        self._launch(self._batcher.cut())
-        if not self._tasks.any_of(_SENDING, WRITING):
+        self.outlet.cut()
+        if not self._tasks.any_of(SENDING, WRITING):
             # All of the budget is gathered lines: only their age would free it.
-            self._launch(self._batcher.flush())
+            self.outlet.flush()
         # Without any, a deadline ended all attempts: what waits is given back.
-        return self._tasks.any_of(_SENDING, WRITING) or bool(self._waiting)
-
-    def _make(self, each: InFlightRecord) -> None:
-        """Make rows of one record, and gather them."""
-        counts = self.counts
-        counts.records += 1
-        counts.unjudged += 1
-        made = self._transform.make(each)
-        counts.unjudged -= 1
-        if made is None:
-            self._settlement.refused(each)
-            return
-        out, cuts = made
-        if self._settlement.transformed(each, out, sum(len(data) for _, data, _ in cuts)):
-            now = self._clock()
-            if not self._waiting.holds(each, cuts, out, now):
-                self._launch(self._batcher.add(each, cuts, now))
-
-    def _launch(self, packs: list[Pack]) -> None:
-        if packs:
-            deadline = self._flight.records[packs[0].spans[0][0]].submission.deadline
-            self._tasks.spawn(self._sender.deliver(packs, self._settlement.judged, deadline), _SENDING)
+        return self._tasks.any_of(SENDING, WRITING) or bool(self.outlet.waiting)
 
     async def _cancel(self) -> None:
         await self._tasks.cancel()

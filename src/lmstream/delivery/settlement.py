@@ -18,7 +18,7 @@ log: Final = logging.getLogger("lmstream.delivery.settlement")
 
 
 class Settlement:
-    """The one way out: whatever is acknowledged, is acknowledged in `_settle`."""
+    """The one way out: whatever is acknowledged, is acknowledged in `settle`."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Settlement:
         if out.rows:
             self.breakers.decoding.saw(refused=False)
         elif out.rejected or out.parts:
-            self._refuse(each)
+            self.refuse(each)
         else:
             # Tombstones, empty bundles, points without a recorded value: no verdict on the engine in either direction.
             # As refusals they would stop a healthy service; as acceptances they would hide that all else is refused.
@@ -55,7 +55,7 @@ class Settlement:
     def refused(self, each: InFlightRecord) -> None:
         """Nothing could be made of a record, for the reason in `why`: it gets its dead letter."""
         self._flight.refused(each)
-        self._refuse(each)
+        self.refuse(each)
 
     def judged(self, pack: Pack, failure: Failure | None) -> None:
         """Take the last word on a pack: delivered, refused permanently, or left pending near its deadline."""
@@ -82,29 +82,30 @@ class Settlement:
     def _complete(self, each: InFlightRecord) -> None:
         """Every row has a final verdict; one letter holds whatever went wrong with the record."""
         if each.why is not None or each.rejected or each.parts:
-            self._dead_letter(each)
+            self.dead_letter(each)
         else:
-            self._settle(each, Status.DELIVERED if each.record.value is not None else Status.TOMBSTONE)
+            self.settle(each, Status.DELIVERED if each.record.value is not None else Status.TOMBSTONE)
         if each.lines:
             why = f"{each.record.coordinates}: {': '.join(cause(each))}" if each.refused else ""
             self.breakers.accepting.saw(refused=each.refused > 0, why=why)
 
-    def _refuse(self, each: InFlightRecord) -> None:
+    def refuse(self, each: InFlightRecord) -> None:
         """No row could be made of a record."""
-        self._dead_letter(each)
+        self.dead_letter(each)
         reason, detail = cause(each)
         self.breakers.decoding.saw(refused=True, why=f"{each.record.coordinates}: {reason}: {detail}")
 
-    def _dead_letter(self, each: InFlightRecord) -> None:
+    def dead_letter(self, each: InFlightRecord) -> None:
+        """Have the letter of a record written; `letters.durable` is told when that is done."""
         # What made the breaker trip gets its letters, what comes after that none. Without them only a slow topic would
         # leave something to read: in a quick one the breaker trips before the first letter is on its way.
         if self.breakers.tripped is None:
             self.letters.add(each)
 
     def _dead_lettered(self, each: InFlightRecord) -> None:
-        self._settle(each, Status.DEAD_LETTERED)
+        self.settle(each, Status.DEAD_LETTERED)
 
-    def _settle(self, each: InFlightRecord, status: Status) -> None:
+    def settle(self, each: InFlightRecord, status: Status) -> None:
         """Everything of a record is durable."""
         counts = self._flight.counts
         if status is Status.DEAD_LETTERED:

@@ -8,7 +8,7 @@ from lmstream.delivery.counts import Counts
 from lmstream.delivery.in_flight import InFlight
 from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.delivery.memory_budget import MemoryBudget
-from lmstream.delivery.sender import Sender
+from lmstream.delivery.outlet import Way
 from lmstream.delivery.settlement import Settlement
 from lmstream.delivery.waiting import Waiting
 from lmstream.model import Failure
@@ -64,7 +64,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 def taken(
-    flight: InFlight, budget: MemoryBudget, sender: Sender, settlement: Settlement, waiting: Waiting, now: float
+    flight: InFlight, budget: MemoryBudget, way: Way, settlement: Settlement, waiting: Waiting, now: float
 ) -> Snapshot:
     """A snapshot of these parts of one pipeline."""
     breakers, letters, active = settlement.breakers, settlement.letters, waiting.active
@@ -75,12 +75,12 @@ def taken(
         in_flight_bytes=budget.held,
         budget=budget.total,
         body_bytes=budget.bodies,
-        fatal=sender.fatal or breakers.tripped,
+        fatal=way.fatal or breakers.tripped,
         tripped=breakers.tripped,
         refusals=breakers.refusals,
-        sink_trouble=sender.trouble,
-        concurrency=sender.concurrency,
-        request_durations=sender.durations,
+        sink_trouble=way.trouble,
+        concurrency=way.concurrency,
+        request_durations=way.durations,
         letters_trouble=letters.writer.trouble,
         letters_waiting=many,
         oldest_letter=oldest,

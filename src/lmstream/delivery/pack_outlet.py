@@ -1,0 +1,85 @@
+"""The outlet of sinks that take packs: lines gathered by batch or by path, sent with retries, settled by verdicts."""
+
+from collections.abc import Container
+
+from lmstream.delivery.batching import Batcher
+from lmstream.delivery.in_flight import InFlightRecord
+from lmstream.delivery.outlet import SENDING, Parts
+from lmstream.delivery.rolling import RollPolicy
+from lmstream.delivery.sender import Sender
+from lmstream.delivery.transform import Transform
+from lmstream.delivery.waiting import Waiting
+from lmstream.interfaces import Sink
+from lmstream.model import Pack, TopicPartition
+
+
+class PackOutlet:
+    """An Outlet of one sink."""
+
+    def __init__(self, parts: Parts, sink: Sink, roll: RollPolicy) -> None:
+        """`roll` is for object sinks."""
+        self._parts = parts
+        self._clock = parts.attempts.clock
+        self._transform = Transform(parts.engine, sink.limits, parts.guard)
+        self._batcher = Batcher(sink.limits, roll)
+        self.waiting: Waiting = Waiting(parts.active, parts.attempts.policy.partition_seconds)
+        self.way: Sender = Sender(sink, parts.attempts, parts.budget, parts.flight.counts)
+        self.gathers_for: float = roll.age if sink.limits.by_path else 0.0
+
+    def suspects(self, each: InFlightRecord) -> bool:
+        """Whether a process died over it: then it is transformed alone."""
+        return self._transform.suspects(each)
+
+    def make(self, each: InFlightRecord) -> None:
+        """Make rows of one record, and gather them unless their hour has to wait."""
+        settlement = self._parts.settlement
+        made = self._transform.make(each)
+        self._parts.flight.counts.unjudged -= 1
+        if made is None:
+            settlement.refused(each)
+            return
+        out, cuts = made
+        if settlement.transformed(each, out, sum(len(data) for _, data, _ in cuts)):
+            now = self._clock()
+            if not self.waiting.holds(each, cuts, out, now):
+                self._launch(self._batcher.add(each, cuts, now))
+
+    def cut(self) -> None:
+        """Send what is not gathered by path."""
+        self._launch(self._batcher.cut())
+
+    def tick(self, now: float) -> None:
+        """Roll what is old enough, and take up what waited."""
+        self._launch(self._batcher.due(now))
+        if self.waiting:
+            for each, cuts in self.waiting.due(now):
+                self._launch(self._batcher.add(each, cuts, now))
+            self._launch(self._batcher.cut())
+            self._parts.tasks.changed.set()
+
+    def flush(self) -> None:
+        """Send what is gathered by path, whatever its age."""
+        self._launch(self._batcher.flush())
+
+    def passed(self, tp: TopicPartition, epoch: int, offset: int) -> None:
+        """Packs know of no offsets."""
+
+    def forget(self, partitions: Container[TopicPartition]) -> None:
+        """Give back what waits; what is gathered is sent, and settles."""
+        for each in self.waiting.remove(partitions):
+            self._parts.flight.give_back(each)
+
+    def clear(self) -> None:
+        """Forget what is gathered and waits."""
+        self.waiting.remove()
+        self._batcher.clear()
+
+    def close(self) -> None:
+        """Leave no mark behind."""
+        self._transform.close()
+
+    def _launch(self, packs: list[Pack]) -> None:
+        if packs:
+            parts = self._parts
+            deadline = parts.flight.records[packs[0].spans[0][0]].submission.deadline
+            parts.tasks.spawn(self.way.deliver(packs, parts.settlement.judged, deadline), SENDING)
