@@ -48,7 +48,8 @@ def blocks(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
     if late := bench.get("latency"):
         head, *rows = latency.table(late)
         made["latency"] = _table(head, rows)
-    made["scale"] = scale.table(scale.steps(scale.rows_per_core()))
+    steps = scale.steps(scale.rows_per_core())
+    made["scale"], made["paths"] = scale.table(steps), scale.paths(steps)
     made["core"] = f"{scale.rows_per_core():,.0f} rows a CPU second"
     if load := runs.get("load"):
         head, *rows = load_table(load)

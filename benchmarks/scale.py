@@ -17,6 +17,7 @@ import msgspec
 from lmstream.deployment import Deployment, load
 from lmstream.deployment.estimate import Estimate, estimate, prices
 from lmstream.deployment.quotas import direct_put_mib
+from lmstream.deployment.ways import Way
 from lmstream.settings import MIB
 
 LAST = Path(__file__).parent / "results" / "bench.json"
@@ -24,6 +25,7 @@ SETTINGS = Path(__file__).parents[1] / "deploy" / "cdk" / "settings.toml"
 DEVICES = (1_000, 10_000, 100_000, 1_000_000)
 FIGURE = "Kafka to Firehose, kafka: rows a CPU second"
 HEADROOM = 0.6  # of a core: the rest catches up after a stop, and carries what is not the average
+NOT_COUNTED = ("MSK", "private CA")  # of the bill: the same on every path
 PARTITION_MIB = 5.0  # read and written a second by one partition without trouble: half of what AWS names for MSK
 
 
@@ -41,6 +43,8 @@ class Step(NamedTuple):
     active_partitions: int
     usd: float
     first_limit: str
+    ways: tuple[Way, ...]
+    """The same load through Firehose and written directly, with the partitions and tasks that it needs."""
 
 
 def rows_per_core(path: Path = LAST) -> float:
@@ -59,7 +63,7 @@ def step(base: Deployment, devices: int, per_core: float, before: Step | None) -
     first = base.stream.mib_per_second or direct_put_mib(base.region)
     stream_mib = first * math.ceil(rows_mib / first)
     partitions = max(members, math.ceil(topic_mib / PARTITION_MIB))
-    had = before or Step(0, 0, 0, 0, 1, 1, first, 0, 0, "")
+    had = before or Step(0, 0, 0, 0, 1, 1, first, 0, 0, "", ())
     used = {
         f"{had.members} members of one core": rows / (had.members * per_core * HEADROOM),
         f"{had.partitions} partitions at {PARTITION_MIB:g} MiB/s": topic_mib / (had.partitions * PARTITION_MIB),
@@ -71,9 +75,17 @@ def step(base: Deployment, devices: int, per_core: float, before: Step | None) -
     limit = f"{name}: {share:.0%}" if share <= 1 else f"{name}: {share:,.1f}x what they carry"
     return Step(
         *(devices, rows, topic_mib, rows_mib, members, partitions, stream_mib, int(deployment.active_partitions)),
-        sum(line.usd for line in found.cost if "MSK" not in line.name and "private CA" not in line.name),
+        sum(line.usd for line in found.cost if line.name not in NOT_COUNTED),
         limit,
+        _ways(deployment, found, partitions),
     )
+
+
+def _ways(deployment: Deployment, found: Estimate, partitions: int) -> tuple[Way, ...]:
+    """Every path, without what the table leaves out; lanes are as many as partitions."""
+    grown = msgspec.structs.replace(deployment, partitions=max(deployment.partitions, partitions))
+    same = sum(line.usd for line in found.cost if line.name in NOT_COUNTED)
+    return tuple(msgspec.structs.replace(way, usd=way.usd - same) for way in estimate(grown, prices()).ways)
 
 
 def steps(per_core: float, settings: Path = SETTINGS, devices: tuple[int, ...] = DEVICES) -> list[Step]:
@@ -98,6 +110,22 @@ def table(found: list[Step]) -> str:
     return "\n".join(lines)
 
 
+def paths(found: list[Step]) -> str:
+    """What each path costs at each step, as Markdown."""
+    lines = [
+        "| devices | path | USD a month | ingest | requests | storage | compute | PUT | KiB | rows land | query |",
+        "|--:|---|--:|--:|--:|--:|--:|--:|--:|---|--:|",
+    ]
+    lines += [
+        f"| {s.devices:,} | {way.name} | {way.usd:,.0f} | {way.ingest:,.0f} | {way.requests:,.0f} | "
+        f"{way.storage:,.0f} | {way.compute:,.0f} | {way.puts:,.0f} | {way.object_kib:,.0f} | "
+        f"{way.window_seconds:,.0f} s ({way.ended_by}) | {way.query_usd:,.2f} |"
+        for s in found
+        for way in s.ways
+    ]
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -106,8 +134,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     flags = parser.parse_args()
     found = steps(flags.rows_per_core or rows_per_core(), flags.settings)
-    whole: list[dict[str, Any]] = [s._asdict() for s in found]
-    print(json.dumps(whole, indent=1) if flags.json else table(found))
+    whole: list[dict[str, Any]] = [s._asdict() | {"ways": msgspec.to_builtins(s.ways)} for s in found]
+    print(json.dumps(whole, indent=1) if flags.json else f"{table(found)}\n\n{paths(found)}")
     return 0
 
 

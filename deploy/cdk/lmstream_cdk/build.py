@@ -7,6 +7,7 @@ from aws_cdk import App, Validations
 from cdk_nag import AwsSolutionsChecks
 
 from lmstream.deployment import Deployment
+from lmstream.errors import ConfigError
 from lmstream_cdk.data import DataStack
 from lmstream_cdk.network import NetworkStack
 from lmstream_cdk.operations import OperationsStack
@@ -29,6 +30,8 @@ def build(app: App, deployment: Deployment, code: Path, *, checked: bool = True)
 
     Without `checked` the rule pack is left out: templates are the same, and made in half the time.
     """
+    if deployment.path == "direct":
+        raise ConfigError("config.invalid", 'deployment, path: "direct" is priced only, and not built yet')
     if checked:
         Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     data = DataStack(app, deployment)

@@ -8,8 +8,13 @@ from msgspec import to_builtins
 from lmstream.cli import terminal
 from lmstream.deployment import load
 from lmstream.deployment.estimate import Estimate, estimate, own, prices
+from lmstream.deployment.ways import choice
 
 OVER = 2
+_PATHS = (
+    *("path (* configured)", "USD a month", "ingest", "requests", "storage", "compute", "network"),
+    *("PUT a month", "object KiB", "rows land after", "USD to query a day"),
+)
 
 
 def run(settings: Path, table: Path | None, *, as_json: bool) -> int:
@@ -37,6 +42,17 @@ def _show(found: Estimate) -> None:
     terminal.table(("quota", "used", "limit", "unit", "verdict"), quotas)
     lines = [(each.name, round(each.usd, 2), each.how) for each in found.cost]
     terminal.table(("cost", "USD a month", "of"), [*lines, ("in all", round(found.total, 2), "")])
+    paths = [
+        (
+            f"{way.name}{' *' if way.configured else ''}",
+            *(round(usd, 2) for usd in (way.usd, way.ingest, way.requests, way.storage, way.compute, way.network)),
+            *(f"{way.puts:,.0f}", f"{way.object_kib:,.0f}", f"{way.window_seconds:,.0f} s, {way.ended_by}"),
+            round(way.query_usd, 4),
+        )
+        for way in found.ways
+    ]
+    terminal.table(_PATHS, paths)
+    print(f"{choice(found.ways)}\n")
     other = [(each.name, round(each.usd, 2), each.how) for each in found.alternatives]
     terminal.table(("alternative", "USD a month", "why"), other)
     since = (

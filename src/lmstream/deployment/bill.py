@@ -19,6 +19,7 @@ JQ_ROWS: Final = 80_000  # rows that a second of jq handles: measured with jq 1.
 EVENT_STEP: Final = 64 * 1024  # aws.amazon.com/eventbridge/pricing: bytes of one billed request of a Pipe
 LOG_BYTES: Final = 1_500  # of an invocation: one line of metrics, about 900 bytes, and Lambda's own
 ALARMS: Final = 17  # beside those of source and brokers
+ALARMS_DIRECT: Final = 7  # the same of the container
 RESTORED_HOURS: Final = 2  # an environment lives about so long before another is started
 _INSTANCE: Final = "kafka.m7g.large"
 
@@ -57,17 +58,19 @@ class Work(Struct, frozen=True, kw_only=True):
 
 
 def bill(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
-    """All lines."""
+    """All lines of the path through Firehose."""
+    through, logs = events(deployment, work) / GB, work.invocations * MONTH * LOG_BYTES / GB
     return [
-        *_delivery(deployment, rates, work),
+        *delivery(deployment, rates, work),
         *_storage(deployment, rates, work),
-        *_function(deployment, rates, work),
-        *_cluster(deployment, rates, work),
-        *_watching(deployment, rates, work),
+        *function(deployment, rates, work),
+        *cluster(deployment, rates, work, "firehose", through),
+        *watching(deployment, rates, "firehose", logs, "the function"),
     ]
 
 
-def _delivery(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
+def delivery(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
+    """What Firehose is paid for."""
     billed = work.billed(deployment.load.row_bytes, work.pack_rows)
     jq_hours = work.rows * MONTH / JQ_ROWS / 3600
     partitioning = (
@@ -134,7 +137,8 @@ def _warm(deployment: Deployment, rates: Rates) -> list[Line]:
     return lines
 
 
-def _function(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
+def function(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
+    """Lambda, and what calls it."""
     transform, invocations = deployment.transform, work.invocations * MONTH
     gb_second = rates.lambda_gb_second_arm64 if transform.architecture == "arm64" else rates.lambda_gb_second_x86_64
     usd = invocations * (work.seconds * transform.memory_mb / 1024 * gb_second + rates.lambda_1m_requests / 1e6)
@@ -161,48 +165,52 @@ def epus(deployment: Deployment, work: Work) -> int:
     return max(pollers, math.ceil(deployment.load.bundle_bytes * work.bundles / EPU_BYTES))
 
 
-def _cluster(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
-    cluster, network = deployment.cluster, deployment.network
+def cluster(deployment: Deployment, rates: Rates, work: Work, path: str, through: float) -> list[Line]:
+    """Brokers, and the network of what reads them: `through` are GB a month that it carries to AWS."""
+    settings, network = deployment.cluster, deployment.network
     crossing = deployment.load.bundle_bytes * work.bundles * MONTH / GB * (1 - 1 / network.zones)
-    how = f"{crossing:,.0f} GB: pollers read from brokers in other zones"
+    how = f"{crossing:,.0f} GB: read from brokers in other zones"
     lines = [Line("cross-zone transfer", crossing * rates.cross_zone_gb, how)]
-    if cluster.arn:
+    if settings.arn:
         return lines
-    brokers = cluster.brokers * (rates.msk_broker_hour * HOURS + cluster.storage_gib * rates.msk_gb_month)
-    priced = "" if cluster.instance == _INSTANCE else f", at the price of {_INSTANCE}"
-    lines.append(Line("MSK", brokers, f"{cluster.brokers} brokers, {cluster.storage_gib} GiB each{priced}"))
-    through = events(deployment, work) / GB
+    brokers = settings.brokers * (rates.msk_broker_hour * HOURS + settings.storage_gib * rates.msk_gb_month)
+    priced = "" if settings.instance == _INSTANCE else f", at the price of {_INSTANCE}"
+    lines.append(Line("MSK", brokers, f"{settings.brokers} brokers, {settings.storage_gib} GiB each{priced}"))
+    number = len(deployment.endpoints_of(path))
     if network.egress == "nat":
         usd = rates.nat_hour * HOURS + through * rates.nat_gb
-        lines.append(Line("NAT gateway", usd, f"1, {through:,.0f} GB to Lambda"))
-    elif deployment.endpoints:
-        number = len(deployment.endpoints)
+        lines.append(Line("NAT gateway", usd, f"1, {through:,.0f} GB through it"))
+    elif number:
         usd = number * network.zones * rates.endpoint_hour * HOURS + through * rates.endpoint_gb
-        lines.append(
-            Line("interface endpoints", usd, f"{number} in {network.zones} zones, {through:,.0f} GB through them")
-        )
-    if cluster.create_ca:
+        how = f"{number} in {network.zones} zones, {through:,.0f} GB through them"
+        lines.append(Line("interface endpoints", usd, how))
+    if settings.create_ca:
         lines.append(Line("private CA", rates.private_ca_month, "general purpose; a fixed price"))
     return lines
 
 
-def alarms(deployment: Deployment) -> int:
-    """How many alarms there are: those of the operations stack, and the brakes of a gradual delivery."""
-    watched, enabled = deployment.watched_brokers > 0, deployment.transform.enabled
-    pipe = deployment.transform.source == "pipe"
+def alarms(deployment: Deployment, path: str = "") -> int:
+    """How many alarms there are: those of the operations stack, the brakes of a gradual delivery, those that scale."""
+    path = path or deployment.path
+    direct = path == "direct"
+    watched = deployment.watched_brokers > 0
+    enabled = deployment.container.enabled if direct else deployment.transform.enabled
     # Without the source: no `silence`. With it: `retention` and `lag`, and `unread` for brokers that are watched.
+    source = (2 + watched if enabled else -1) + 3 * watched
+    if direct:
+        return ALARMS_DIRECT + source + enabled
+    pipe = deployment.transform.source == "pipe"
     brakes = 2 * (deployment.transform.delivery != "at-once")
-    return ALARMS + deployment.keeps_failures + (2 + watched if enabled else -1) + 3 * watched + pipe + brakes
+    return ALARMS + deployment.keeps_failures + source + pipe + brakes
 
 
-def _watching(deployment: Deployment, rates: Rates, work: Work) -> list[Line]:
-    logs = work.invocations * MONTH * LOG_BYTES / GB
+def watching(deployment: Deployment, rates: Rates, path: str, logs: float, whose: str) -> list[Line]:
+    """Logs (GB a month), keys, alarms and metrics."""
     named = sum(bool(metric.emf) for metric in CATALOGUE)
-    small = rates.kms_key_month + rates.secret_month + alarms(deployment) * rates.alarm_month + rates.dashboard_month
+    found = alarms(deployment, path) * rates.alarm_month
+    small = rates.kms_key_month + rates.secret_month + found + rates.dashboard_month
     return [
-        Line(
-            "log ingestion", logs * rates.log_gb, f"{logs:,.1f} GB of the function; flow logs and broker logs are extra"
-        ),
+        Line("log ingestion", logs * rates.log_gb, f"{logs:,.1f} GB of {whose}; flow logs and broker logs are extra"),
         Line(
             "key, secret, alarms, dashboard, metrics",
             small + named * rates.metric_month,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from lmstream.deployment.aws_names import Check, wrong_arns, wrong_networks
 from lmstream.deployment.aws_rules import unbuildable
 from lmstream.deployment.buckets import wrong_storage
+from lmstream.deployment.lake import wrong_lake
 
 if TYPE_CHECKING:
     from lmstream.deployment.settings import Deployment
@@ -86,7 +87,7 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
             "it is of an existing cluster, and cluster.arn names none: brokers of a new cluster have alarms anyway",
         ),
         (
-            deployment.active_partitions > stream.active_partitions,
+            deployment.path == "firehose" and deployment.active_partitions > stream.active_partitions,
             "stream.active_partitions",
             _too_many(deployment),
         ),
@@ -126,6 +127,7 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
             "query results expire and dead letters must not: name another bucket",
         ),
         *wrong_storage(deployment.bucket, engine, old=deployment.defaults == 1),
+        *wrong_lake(deployment),
     ]
 
 

@@ -7,6 +7,8 @@ from lmstream.settings import DEFAULT_PATH
 NEWEST: Final = 2
 ROWS_PATH: Final = f"rows/{DEFAULT_PATH}"
 """Rows below a prefix of their own: no organization's key can then be the name of another prefix of the bucket."""
+LAKE_PATH: Final = f"lake/{DEFAULT_PATH}"
+"""The same for objects that are written without Firehose: a query of the one never meets the other."""
 
 DEFAULTS: Final[dict[int, dict[str, dict[str, Any]]]] = {
     1: {
@@ -27,7 +29,9 @@ def filled(raw: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(age, int) or age not in DEFAULTS:
         return found  # refused with the rest
     made_of_others = _of_the_first(raw) if age == 1 else {}
-    for tables in (DEFAULTS[age], made_of_others):
+    if raw.get("path") == "direct":
+        made_of_others = {"engine": {"path": LAKE_PATH}, **made_of_others}
+    for tables in (made_of_others, DEFAULTS[age]):
         for table, keys in tables.items():
             given = found.get(table, {})
             if isinstance(given, dict):

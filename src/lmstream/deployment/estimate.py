@@ -1,18 +1,29 @@
 """Arithmetic of a deployment before money is spent: rates, quotas, objects, monthly cost of the alternatives."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 from msgspec import Struct, field
 
-from lmstream.deployment.bill import GB, YEAR, Line, Work, alarms, bill, tiering
+from lmstream.deployment.bill import GB, MONTH, YEAR, Line, Work, alarms, bill, tiering
 from lmstream.deployment.checks import EVENT_BYTES
+from lmstream.deployment.direct_bill import direct
 from lmstream.deployment.prices import BASE, Paid, Prices, Rates, own, prices
-from lmstream.deployment.quotas import LARGE_REGIONS, TIERED_BYTES, direct_put_mib, streams
+from lmstream.deployment.quotas import (
+    FARGATE_VCPU,
+    LARGE_REGIONS,
+    S3_PUTS,
+    TIERED_BYTES,
+    direct_put_mib,
+    streams,
+)
 from lmstream.deployment.settings import Deployment, Transform
+from lmstream.deployment.ways import Way, bill_of, ways
+from lmstream.deployment.ways import notes as notes_of_ways
 from lmstream.settings import MIB
 
-__all__ = ["Estimate", "Line", "Prices", "Quota", "alarms", "estimate", "own", "prices"]
+__all__ = ["Estimate", "Line", "Prices", "Quota", "Way", "alarms", "estimate", "own", "prices"]
 
 PACK_ROWS: Final = 500  # docs.aws.amazon.com/firehose: record deaggregation is capped at 500 per record
 PACK_BYTES: Final = 1_024_000
@@ -54,6 +65,8 @@ class Estimate(Struct, frozen=True):
     """What to know of the figures, a sentence each."""
     prices: dict[str, Paid]
     """Each price that was taken, with its region, date and source."""
+    ways: list[Way]
+    """The same load through Firehose and written directly."""
 
     @property
     def total(self) -> float:
@@ -68,9 +81,13 @@ def estimate(deployment: Deployment, table: Prices) -> Estimate:
     rates = Rates(**{name: price.usd for name, price in paid.items()})
     missing = [name for name, price in paid.items() if price.region not in ("", deployment.region)]
     work = _work(deployment)
-    landed = work.gb / load.gzip_ratio
-    objects = work.objects / 30
-    lines = bill(deployment, rates, work)
+    found = ways(deployment, rates, work)
+    here = next(way for way in found if way.configured)
+    landed, number = work.gb / load.gzip_ratio, work.objects
+    if deployment.path == "direct":
+        made = direct(deployment, rates, work, deployment.lake.format)
+        landed, number = made.landed_gb, made.objects + made.edges
+    lines = bill_of(deployment, rates, work)
     figures = {
         "rows_per_second": work.rows,
         "bundles_per_second": work.bundles,
@@ -79,17 +96,18 @@ def estimate(deployment: Deployment, table: Prices) -> Estimate:
         "gb_per_month": work.gb,
         "gb_landed_per_month": landed,
         "active_partitions": float(deployment.active_partitions),
-        "objects_per_day": objects,
-        "object_kib": landed * GB / work.objects / 1024,
+        "objects_per_day": number / 30,
+        "object_kib": here.object_kib,
     }
     return Estimate(
         figures,
-        _quotas(deployment, work),
+        _quotas_direct(deployment, rates, work) if deployment.path == "direct" else _quotas(deployment, work),
         lines,
         _alternatives(deployment, rates, work, lines),
         table.as_of,
-        _notes(deployment, rates, work, missing),
+        [*_notes(deployment, rates, work, missing), *notes_of_ways(deployment, found)],
         paid,
+        found,
     )
 
 
@@ -140,21 +158,60 @@ def _quotas(deployment: Deployment, work: Work) -> list[Quota]:
     ]
 
 
-def _alternatives(deployment: Deployment, rates: Rates, work: Work, lines: list[Line]) -> list[Line]:
-    total = sum(line.usd for line in lines)
-    size, landed = deployment.load.row_bytes, work.gb / deployment.load.gzip_ratio
-    billed, single = work.billed(size, work.pack_rows), work.billed(size, 1)
-    found = [
-        Line("as configured", total, f"{work.pack_rows} rows in a Firehose record: {billed:,.0f} GB billed"),
-        Line(
-            "one row in each record",
-            total + (single - billed) * rates.firehose_gb,
-            f"rounded up to 5 KB a row: {single:,.0f} GB billed",
+def _quotas_direct(deployment: Deployment, rates: Rates, work: Work) -> list[Quota]:
+    made = direct(deployment, rates, work, deployment.lake.format)
+    return [
+        Quota(
+            "S3 PUT of one prefix",
+            made.puts / MONTH,
+            S3_PUTS,
+            "a second",
+            "longer windows, fewer lanes or fewer paths; S3 splits prefixes within an hour, and rows wait until then",
+        ),
+        Quota(
+            "Fargate vCPU",
+            made.tasks * deployment.container.cpu / 1024,
+            FARGATE_VCPU,
+            "of an account",
+            "ask AWS for more",
         ),
     ]
+
+
+def _alternatives(deployment: Deployment, rates: Rates, work: Work, lines: list[Line]) -> list[Line]:
+    total, landed = sum(line.usd for line in lines), work.gb / deployment.load.gzip_ratio
+    if deployment.path == "direct":
+        landed = direct(deployment, rates, work, deployment.lake.format).landed_gb
+        found = [Line("as configured", total, f"objects of {deployment.lake.format}, written by the container")]
+    else:
+        found = _packed(deployment, rates, work, total)
     if not deployment.cluster.arn:
         fixed = sum(line.usd for line in lines if line.name in _FIXED)
         found.append(Line("an existing cluster", total - fixed, "without MSK, its private CA and its network"))
+    if deployment.path == "firehose":
+        found += _sources(deployment, rates, work)
+    kept = sum(line.usd for line in lines if line.name in _KEPT) + rates.kms_key_month + rates.secret_month
+    later = (YEAR - 1) * landed * rates.s3_gb_month
+    found += [
+        Line("after a year of rows", total + later, f"S3 holds {YEAR * landed:,.0f} GB"),
+        Line("after make destroy", kept, "what holds data is kept: cluster, CA, key, secret, and what S3 holds"),
+    ]
+    return found
+
+
+def _packed(deployment: Deployment, rates: Rates, work: Work, total: float) -> list[Line]:
+    """What it costs to put rows into Firehose as they are, and one by one."""
+    size = deployment.load.row_bytes
+    billed, single = work.billed(size, work.pack_rows), work.billed(size, 1)
+    more = (single - billed) * rates.firehose_gb
+    return [
+        Line("as configured", total, f"{work.pack_rows} rows in a Firehose record: {billed:,.0f} GB billed"),
+        Line("one row in each record", total + more, f"rounded up to 5 KB a row: {single:,.0f} GB billed"),
+    ]
+
+
+def _sources(deployment: Deployment, rates: Rates, work: Work) -> Iterator[Line]:
+    """The same with another caller of the function."""
     for name, source, pollers in (
         ("a Pipe", "pipe", 0),
         ("a mapping on demand", "mapping", 0),
@@ -166,14 +223,7 @@ def _alternatives(deployment: Deployment, rates: Rates, work: Work, lines: list[
             other |= {key: getattr(Transform(), key) for key in ("retries", "minimum_pollers") if key in given}
             changed = msgspec.structs.replace(deployment, transform=msgspec.convert(other, Transform))
             usd = sum(line.usd for line in bill(changed, rates, work))
-            found.append(Line(name, usd, "instead of the source that is set"))
-    kept = sum(line.usd for line in lines if line.name in _KEPT) + rates.kms_key_month + rates.secret_month
-    later = (YEAR - 1) * landed * rates.s3_gb_month
-    found += [
-        Line("after a year of rows", total + later, f"S3 holds {YEAR * landed:,.0f} GB"),
-        Line("after make destroy", kept, "what holds data is kept: cluster, CA, key, secret, and what S3 holds"),
-    ]
-    return found
+            yield Line(name, usd, "instead of the source that is set")
 
 
 def _notes(deployment: Deployment, rates: Rates, work: Work, missing: list[str]) -> list[str]:
@@ -184,7 +234,7 @@ def _notes(deployment: Deployment, rates: Rates, work: Work, missing: list[str])
             f"prices of {BASE} stand in for {region}, which the table does not have, in {', '.join(missing)}: "
             "most regions cost more. Put your prices in a copy of the table (--show-prices) and pass it with --prices"
         )
-    if deployment.stream.mib_per_second is None and region not in LARGE_REGIONS:
+    if deployment.path == "firehose" and deployment.stream.mib_per_second is None and region not in LARGE_REGIONS:
         notes.append(
             f"a new delivery stream accepts {direct_put_mib(region):g} MiB/s in {region} "
             f"({direct_put_mib(LARGE_REGIONS[0]):g} in {', '.join(LARGE_REGIONS)}), more once Firehose or AWS raised it"

@@ -40,6 +40,10 @@ class Rates(Struct, frozen=True, kw_only=True):
     snapstart_cache_gb_second: float
     snapstart_restore_gb: float
     epu_hour: float
+    fargate_vcpu_hour_arm64: float
+    fargate_vcpu_hour_x86_64: float
+    fargate_gb_hour_arm64: float
+    fargate_gb_hour_x86_64: float
     pipes_1m_requests: float
     msk_broker_hour: float
     msk_gb_month: float
@@ -50,6 +54,7 @@ class Rates(Struct, frozen=True, kw_only=True):
     endpoint_gb: float
     cross_zone_gb: float
     kms_key_month: float
+    kms_10000_requests: float
     secret_month: float
     alarm_month: float
     dashboard_month: float

@@ -14,6 +14,12 @@ POLLERS_OF_EPU: Final = 10
 """Event pollers of one event poller unit by default: docs.aws.amazon.com/lambda/latest/dg/kafka-scaling-modes.html."""
 EPU_BYTES: Final = 20_000_000
 """Bytes a second that one event poller unit carries; the same page."""
+S3_PUTS: Final = 3_500
+"""PUT requests a second of one partitioned prefix, as least: docs.aws.amazon.com/AmazonS3/latest/userguide/
+optimizing-performance.html."""
+FARGATE_VCPU: Final = 6
+"""vCPU of Fargate that a new account may use at once in a region ("Fargate On-Demand vCPU resource count"):
+docs.aws.amazon.com/general/latest/gr/ecs-service.html. AWS raises it with use: an older account has more."""
 TIERED_BYTES: Final = 128 * 1024
 """Smaller objects are never moved to a colder storage class by default, and Intelligent-Tiering does not watch them:
 docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html."""
