@@ -206,7 +206,11 @@ def alarms(deployment: Deployment, path: str = "") -> int:
 
 def watching(deployment: Deployment, rates: Rates, path: str, logs: float, whose: str) -> list[Line]:
     """Logs (GB a month), keys, alarms and metrics."""
-    named = sum(bool(metric.emf) for metric in CATALOGUE)
+    of_host = path == "direct"
+    named = sum(
+        bool(metric.emf) and (metric.served if of_host else not metric.served or metric.kind != "gauge")
+        for metric in CATALOGUE
+    )
     found = alarms(deployment, path) * rates.alarm_month
     small = rates.kms_key_month + rates.secret_month + found + rates.dashboard_month
     return [

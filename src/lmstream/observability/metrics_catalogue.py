@@ -23,11 +23,11 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     emf: str = ""
-    """Its name in CloudWatch; empty for what Lambda does not have."""
+    """Its name in CloudWatch; empty for what is not told there."""
     unit: Literal["Count", "Bytes", "Seconds"] = "Count"
     labels: tuple[str, ...] = ()
     served: bool = True
-    """Whether the container host serves it to Prometheus."""
+    """Whether the container host has it. The Lambda host has none of the gauges that it has."""
     read: str = ""
     """The field that holds its value: of Counts, of a snapshot of the pipeline or the run, or of the source's health.
     With labels a mapping by label. Empty for what is more than a field."""

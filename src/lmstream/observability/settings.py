@@ -20,3 +20,8 @@ class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, else JSON for log lines and plain text for what a run says of itself. `json`: one
     JSON object for every line, for log collectors."""
+    cloudwatch: str = ""
+    """Namespace of metrics in CloudWatch: once a minute a line in the embedded metric format says what was counted, for
+    a log that CloudWatch takes in. Empty: no such line."""
+    service: str = "lmstream"
+    """Value of their one dimension, `service`."""

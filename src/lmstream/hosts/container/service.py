@@ -19,6 +19,7 @@ from lmstream.hosts.container.memory import trimmed
 from lmstream.hosts.container.signals import heard
 from lmstream.hosts.container.watching import watching
 from lmstream.interfaces import Source
+from lmstream.observability.cloudwatch import telling
 from lmstream.observability.dead_letter_log import LoggingDeadLetterSink
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Progress
@@ -80,7 +81,8 @@ async def serve(
         loop.add_reader(parent.sentinel, _orphaned, loop, parent.sentinel, runtime.stop)
     try:
         with heard(runtime.stop, config.runtime.grace + LAST, say):
-            async with served(config, readings, worker), watching(readings), trimmed(runtime.pipeline):
+            metrics = telling(readings, config.logs.cloudwatch, config.logs.service)
+            async with served(config, readings, worker), watching(readings), trimmed(runtime.pipeline), metrics:
                 with observer or contextlib.nullcontext():
                     return await runtime.run()
     except LmstreamError as e:
