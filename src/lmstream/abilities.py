@@ -3,14 +3,14 @@
 Nothing is registered: an ability is there when the methods or fields of its protocol are, whoever wrote the part.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
 from lmstream.behind import Look, Retention
 from lmstream.errors import LmstreamError
-from lmstream.interfaces import Assign, DeadLetterSink, Load, PoisonGuard, Standing
+from lmstream.interfaces import Assign, Assigned, DeadLetterSink, Load, PoisonGuard, Standing
 from lmstream.model import TopicPartition
 from lmstream.settings import Settings
 
@@ -209,7 +209,23 @@ class Placed(Protocol):
 
     async def seek(self, places: Mapping[TopicPartition, int], /) -> None:
         """Read these from there on, under a new epoch: what was handed out of them and is not settled is read again.
-        Those that are not ours any more are left out. Raises SourceError."""
+        Those that are assigned no longer are left out. Raises SourceError."""
+        ...
+
+
+Seek = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
+"""`Placed.seek`."""
+
+
+@runtime_checkable
+class Placing(Protocol):
+    """An outlet that knows better than the group's commits what has landed, and so where reading begins."""
+
+    seek: Seek | None
+    """Set by the runtime: the source's."""
+
+    async def assigned(self, places: Mapping[TopicPartition, Assigned], /) -> Mapping[TopicPartition, int]:
+        """As `Assign`."""
         ...
 
 

@@ -57,6 +57,8 @@ class Counts(Struct, kw_only=True):
     requests: dict[str, int] = field(default_factory=dict)
     """Requests to the sink by outcome: ok, partial (some packs failed), throttled or error (all did), unknown (the
     outcome of some packs is not known)."""
+    rows_lost: int = 0
+    """Rows of windows that could not be made again, because their records were deleted from the topic."""
     packs: int = 0
     """Packs delivered."""
     bytes: int = 0

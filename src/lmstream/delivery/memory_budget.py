@@ -68,7 +68,12 @@ class MemoryBudget:
         return self.total - self._records - max(self._reserve, self._bodies)
 
     @property
+    def unqueued(self) -> int:
+        """Bytes of payload that may still wait to be transformed."""
+        return self.total // 4 - self._queued
+
+    @property
     def room(self) -> int:
         """Bytes of payload to read now; 0 or less: none. What waits to be transformed may fill a quarter of the budget,
         because lines are several times as large and need the rest."""
-        return min(self.total // 4 - self._queued, self.free)
+        return min(self.unqueued, self.free)

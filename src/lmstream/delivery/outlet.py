@@ -75,6 +75,11 @@ class Outlet(Protocol):
         """Records that wait for an hour; without a task that would end by itself."""
         ...
 
+    @property
+    def hungry(self) -> bool:
+        """Whether it waits for records whose memory is reckoned with already, so that reading must not stop."""
+        ...
+
     def suspects(self, each: InFlightRecord) -> bool:
         """Whether this record must be transformed alone."""
         ...

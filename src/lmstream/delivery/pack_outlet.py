@@ -26,6 +26,11 @@ class PackOutlet:
         self.way: Sender = Sender(sink, parts.attempts, parts.budget, parts.flight.counts)
         self.gathers_for: float = roll.age if sink.limits.by_path else 0.0
 
+    @property
+    def hungry(self) -> bool:
+        """Requests end, and free memory."""
+        return False
+
     def suspects(self, each: InFlightRecord) -> bool:
         """Whether a process died over it: then it is transformed alone."""
         return self._transform.suspects(each)

@@ -112,6 +112,7 @@ class Pipeline:
         """Where records become rows, and are settled."""
         self.settles_within: float = 2 * policy.timeout + self.outlet.gathers_for
         """Seconds within which a record settles while the sink answers: two requests, after its lines are gathered."""
+        self._passed: dict[TopicPartition, tuple[int, int]] = {}  # epoch and offset
         self._working = self._closed = False
 
     @property
@@ -119,7 +120,10 @@ class Pipeline:
         """Bytes of payload to read now; 0 or less: read nothing."""
         way = self.outlet.way
         paused = self._settlement.breakers.tripped or (None if way.undecided else way.fatal)
-        return self._budget.room if paused is None and self._tasks.error is None else 0
+        if paused is not None or self._tasks.error is not None:
+            return 0
+        # What is made again was reckoned with when it began: it must not wait for its own memory.
+        return max(self._budget.room, self._budget.unqueued if self.outlet.hungry else 0)
 
     @property
     def broken(self) -> bool:
@@ -173,15 +177,15 @@ class Pipeline:
     def passed(self, places: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int]) -> None:
         """Take note of offsets behind those submitted, below which no record lies. Raises as `submit`."""
         self._tasks.raise_error()
-        if not self._closed:
-            for tp, offset in places.items():
-                self.outlet.passed(tp, epochs.get(tp, 0), offset)
+        self._passed |= {tp: (epochs.get(tp, 0), offset) for tp, offset in places.items()}
+        self._pass()
 
     def tick(self) -> None:
         """Roll what is old enough. Call it a few times a second, whether or not records come. Raises what went wrong
         unexpectedly."""
         self._tasks.raise_error()
         if not self._closed:
+            self._pass()
             self.outlet.tick(self._clock())
 
     def flush(self) -> None:
@@ -247,10 +251,11 @@ class Pipeline:
             while (first := queue.first) is not None and not self._is_over(first):
                 full = self._budget.free <= 0 or outlet.suspects(first)
                 if full and len(self._flight.records) > len(queue):
-                    if not self._makes_room():
+                    if self._makes_room():
+                        await self.changed()
+                        continue
+                    if not outlet.hungry:
                         break
-                    await self.changed()
-                    continue
                 each = queue.take()
                 counts.records += 1
                 counts.unjudged += 1  # until the outlet knows what it became
@@ -262,6 +267,13 @@ class Pipeline:
             outlet.cut()
         finally:
             self._working = False
+
+    def _pass(self) -> None:
+        """Tell the outlet how far partitions are, of which no record waits."""
+        if self._passed and not self._closed:
+            waiting = self._queue.partitions()
+            for tp in [tp for tp in self._passed if tp not in waiting]:
+                self.outlet.passed(tp, *self._passed.pop(tp))
 
     def _is_over(self, first: InFlightRecord) -> bool:
         """Whether nothing more is to be begun: the deadline is over, or too many records are refused."""

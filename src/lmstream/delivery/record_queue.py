@@ -24,6 +24,10 @@ class RecordQueue:
         """The next to be taken."""
         return self._waiting[0] if self._waiting else None
 
+    def partitions(self) -> set[TopicPartition]:
+        """Those of which records wait."""
+        return {each.tp for each in self._waiting}
+
     def extend(self, records: Iterable[InFlightRecord]) -> None:
         """Put records behind the others."""
         for each in records:

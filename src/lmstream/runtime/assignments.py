@@ -70,6 +70,8 @@ class Assignments:
                 self.ledger.passed(tp, epoch, offset)
         if records:
             self._pipeline.submit(Batch(records, batch.epochs, batch.end), self._settled)
+        if batch.passed:
+            self._pipeline.passed({tp: n for tp, n in batch.passed.items() if tp not in self._revoking}, batch.epochs)
 
     def tick(self, now: float) -> None:
         """Begin a commit when one is due and something is to be committed."""

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from lmstream.abilities import Loaded
+from lmstream.abilities import Loaded, Placed, Placing
 from lmstream.delivery import Pipeline, Settled
 from lmstream.delivery.tasks import end
-from lmstream.errors import SinkError, SourceError, coded
+from lmstream.errors import ConfigError, SinkError, SourceError, coded
 from lmstream.interfaces import Clock, Source
 from lmstream.runtime.assignments import Assignments
 from lmstream.runtime.offset_ledger import OffsetLedger
@@ -55,6 +55,11 @@ class Runtime:
         source.on_revoke = self.assignments.revoke
         if isinstance(source, Loaded):
             source.load = pipeline.load
+        if isinstance(outlet := pipeline.outlet, Placing):
+            if not isinstance(source, Placed):
+                what = "a lake without Firehose needs a source that can be told where to read on"
+                raise ConfigError("config.invalid", what, "use source.type kafka or confluent")
+            source.on_assign, outlet.seek = outlet.assigned, source.seek
 
     @property
     def ledger(self) -> OffsetLedger:

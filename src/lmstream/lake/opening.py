@@ -1,0 +1,94 @@
+"""Where a lane stands when it is assigned: its chain of claims, and which of their windows have to be made again."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from lmstream.errors import SinkError
+from lmstream.interfaces import Assigned
+from lmstream.lake.claims import Claim, Claims, Span, follows, name
+from lmstream.lake.lane import Opening
+
+OPEN: Final = 1_000
+"""Claims of which it may be unknown whether their objects are there. A member has a few of them under way."""
+
+
+async def opened(
+    claims: Claims, topic: str, lane: str, places: Mapping[int, Assigned], layout: str, writer: str
+) -> Opening:
+    """Find the chain of a lane whose partitions stand at `places`, or begin it there. Raises SinkError
+    `lake.incarnation` when the topic is not the one that was claimed, `lake.chain` for a broken chain."""
+    head = await claims.head(topic, lane)
+    if head is None:
+        first = Claim(
+            topic=topic,
+            lane=lane,
+            sequence=0,
+            kind="start",
+            why="the first claim of this lane",
+            spans={partition: Span(start=at.next, end=at.next) for partition, at in places.items()},
+            done=0,
+            layout=layout,
+            writer=writer,
+        )
+        head = await claims.create(first)  # another group may begin at the same moment, elsewhere: its place holds
+    if missing := places.keys() - head.spans.keys():
+        raise SinkError("lake.chain", f"{topic}/{lane}: its claims say nothing of partitions {sorted(missing)}")
+    again = await _not_done(claims, head)
+    return _placed(topic, head, again, places)
+
+
+def _placed(topic: str, head: Claim, again: Sequence[Claim], places: Mapping[int, Assigned]) -> Opening:
+    position: dict[int, int] = {}
+    begins: dict[int, int] = {}
+    jumps: dict[int, tuple[int, str]] = {}
+    marks = {}
+    for partition, at in places.items():
+        span = head.spans[partition]
+        if at.end < span.end:
+            detail = f"{topic}/{partition} ends at {at.end:,}, but records up to {span.end:,} have landed"
+            raise SinkError("lake.incarnation", detail)
+        accepted = not at.committed or at.next >= at.begin  # else the source judges what retention took
+        if at.committed and at.next > span.end:
+            why = "retention took what comes before" if at.next == at.begin else "the group was moved forward"
+            jumps[partition] = at.next, why
+        elif at.begin > span.end and accepted:
+            jumps[partition] = at.begin, "retention took what comes before"
+        if again:
+            position[partition] = start = again[0].spans[partition].start
+            begins[partition] = max(start, at.begin) if accepted else start
+            continue
+        position[partition] = span.end
+        begins[partition] = jumps[partition][0] if partition in jumps else span.end
+        if partition not in jumps and span.last is not None and at.begin <= span.last.offset:
+            marks[partition] = span.last
+            begins[partition] = span.last.offset
+    return Opening(head.sequence + 1, position, again, marks, jumps, begins)
+
+
+async def _not_done(claims: Claims, head: Claim) -> list[Claim]:
+    """The claims from the oldest on whose objects are not all there."""
+    if head.sequence - head.done >= OPEN:
+        detail = f"{head.topic}/{head.lane}: the claims from {head.done} to {head.sequence} are not known to be done"
+        raise SinkError("lake.chain", detail)
+    numbers = range(head.done, head.sequence)
+    chain = [*await asyncio.gather(*(claims.get(head.topic, head.lane, n) for n in numbers)), head]
+    for before, after in zip(chain, chain[1:], strict=False):
+        if wrong := follows(before, after):
+            raise SinkError("lake.chain", f"{head.topic}/{head.lane}: {wrong}")
+    for at, claim in enumerate(chain):
+        if not await _is_there(claims, claim):
+            return chain[at:]
+    return []
+
+
+async def _is_there(claims: Claims, claim: Claim) -> bool:
+    if not claim.objects:
+        return True
+    extension = (await claims.layout(claim.layout)).extension
+    # Some at a time: the first that is missing ends the look, and mostly that is one of the first.
+    for start in range(0, len(claim.objects), 32):
+        keys = [claims.rows + name(claim, entry, extension) for entry in claim.objects[start : start + 32]]
+        if None in await asyncio.gather(*map(claims.requests.stat, keys)):
+            return False
+    return True

@@ -1,0 +1,105 @@
+"""Requests to the object store: repeated until they are answered, as many at a time as the store takes."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from lmstream.delivery.concurrency_limiter import ConcurrencyLimiter
+from lmstream.delivery.counts import Counts
+from lmstream.delivery.latency_histogram import LatencyHistogram
+from lmstream.delivery.memory_budget import MemoryBudget
+from lmstream.delivery.retry import UNKNOWN, Attempts, attempt_once
+from lmstream.delivery.sender import THROTTLING
+from lmstream.interfaces import ObjectStore, StoreError
+from lmstream.model import Failure, Kind
+
+T = TypeVar("T")
+
+
+class Requests:
+    """A Way to one store. Nothing of a claim can become a dead letter, so no failure is final: an operator acts, or it
+    passes."""
+
+    def __init__(self, store: ObjectStore, attempts: Attempts, counts: Counts) -> None:
+        self._store, self._attempts = store, attempts
+        self._limiter = ConcurrencyLimiter(attempts, MemoryBudget())
+        self.counts: Counts = counts
+        self.durations: LatencyHistogram = LatencyHistogram()
+        self.trouble: Failure | None = None
+        self.fatal: Failure | None = None
+        self.undecided: bool = False
+
+    @property
+    def concurrency(self) -> int:
+        """Requests that may be under way at once just now."""
+        return self._limiter.width
+
+    def place(self, key: str) -> str:
+        """A key for people."""
+        return f"{self._store.name.rstrip('/')}/{key}"
+
+    async def create(self, key: str, data: bytes, meta: Mapping[str, str]) -> bool:
+        """Make an object; False when it is there, also by an earlier attempt of this call."""
+        return await self._until_answered(lambda: self._store.create(key, data, meta))
+
+    async def get(self, key: str, most: int) -> bytes | None:
+        """The object; None when there is none. Raises BoundError."""
+        return await self._until_answered(lambda: self._store.get(key, most))
+
+    async def stat(self, key: str) -> Mapping[str, str] | None:
+        """What was kept beside an object; None when there is none."""
+        return await self._until_answered(lambda: self._store.stat(key))
+
+    async def names(self, prefix: str, most: int) -> Sequence[str]:
+        """The first keys below a prefix."""
+        return await self._until_answered(lambda: self._store.names(prefix, most))
+
+    async def close(self) -> None:
+        """Close the store. Raises what it raises."""
+        await self._store.close()
+
+    async def _until_answered(self, request: Callable[[], Awaitable[T]]) -> T:
+        attempt = 0
+        while True:
+            async with self._limiter.acquire(0) as entered:
+                began = self._attempts.clock()
+                # In a tuple: what a store answers is told from the failure of the attempt.
+                answer = await attempt_once(_answered(request), self._attempts.policy.timeout)
+                self.durations.add(self._attempts.clock() - began)
+                failed = self._failed(answer, entered)
+                if failed is None:
+                    assert isinstance(answer, tuple) and not isinstance(answer[0], StoreError)  # noqa: S101, PT018
+                    return answer[0]
+            wait = self._attempts.backoff(attempt)
+            await self._attempts.sleep(self._attempts.policy.backoff_max if failed.kind is Kind.FATAL_CONFIG else wait)
+            attempt += 1
+
+    def _failed(self, answer: "Failure | tuple[object]", entered: int) -> Failure | None:
+        """Count an attempt; answer why it failed."""
+        failure = answer if isinstance(answer, Failure) else None
+        if failure is None and isinstance(answer, tuple) and isinstance(answer[0], StoreError):
+            failure = answer[0].failure
+        outcomes = self.counts.requests
+        self._limiter.on_answer(failed=failure is not None)
+        if failure is None:
+            self._limiter.on_success()
+            self.trouble = self.fatal = None
+            outcomes["ok"] = outcomes.get("ok", 0) + 1
+            return None
+        name = "unknown" if failure.code == UNKNOWN else "error"
+        if failure.code in THROTTLING:
+            name = "throttled"
+            self.counts.throttled += 1
+            self._limiter.on_throttle(entered)
+        outcomes[name] = outcomes.get(name, 0) + 1
+        self.counts.unknown_outcomes += name == "unknown"
+        self.trouble = failure
+        if failure.kind is Kind.FATAL_CONFIG:
+            self.fatal = self.fatal or failure
+        return failure
+
+
+async def _answered(request: Callable[[], Awaitable[T]]) -> tuple[T] | tuple[StoreError]:
+    try:
+        return (await request(),)
+    except StoreError as error:
+        return (error,)
