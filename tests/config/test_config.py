@@ -92,7 +92,7 @@ def test_another_type_of_sink_leaves_the_settings_of_the_first_behind(toml):
         ({"engine.metric_key": "x"}, ["expected one of allow, buckets, metric", 'saw "x"']),
         ({"engine.limits.row_bytes": 1}, ["engine.limits.row_bytes", "saw 1"]),
         ({"sink.type": "firehos"}, ["no sink 'firehos'", "did you mean 'firehose'?"]),
-        ({"sink.type": "letters"}, ["no sink 'letters'", "known: firehose, local, memory, null, stdout"]),
+        ({"sink.type": "letters"}, ["no sink 'letters'", "known: firehose, local, memory, null, s3, stdout"]),
         ({"sink.type": 5}, ["sink.type: expected text", "saw 5"]),
         ({"sink.root": "x"}, ["sink.type is not set", "stdout"]),
         ({"sink": "local"}, ["sink: expected a table"]),

