@@ -39,6 +39,7 @@ _RETRYABLE: Final = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
+_PLAIN: Final = "use a bucket that accepts a plain PutObject with If-None-Match"
 _FIXES: Final[Mapping[str, str]] = {
     "AccessDenied": "grant s3:PutObject, s3:GetObject and s3:ListBucket on the bucket, and kms:GenerateDataKey and "
     "kms:Decrypt on its key; look for a bucket policy that denies",
@@ -49,10 +50,10 @@ _FIXES: Final[Mapping[str, str]] = {
     "IllegalLocationConstraintException": "set sink.region to the region of the bucket",
     "InvalidAccessKeyId": SIGNING,
     "InvalidBucketName": "correct sink.bucket",
-    "InvalidBucketState": "look at the state of the bucket: it takes no such request",
+    "InvalidBucketState": _PLAIN,
     "InvalidObjectState": "restore the object, and let no lifecycle rule move objects to an archive class",
-    "InvalidRequest": "look at the message: the bucket takes no such request",
-    "InvalidArgument": "look at the message: the bucket takes no such request",
+    "InvalidRequest": _PLAIN,
+    "InvalidArgument": _PLAIN,
     "InvalidSecurity": SIGNING,
     "InvalidToken": SIGNING,
     "KeyTooLongError": "shorten sink.prefix or engine.path: a key has 1,024 bytes",
@@ -79,7 +80,7 @@ _FIXES: Final[Mapping[str, str]] = {
     "LoginRefreshRequired": SIGNING,
 }
 _KMS: Final = "enable the bucket's KMS key, and grant kms:GenerateDataKey and kms:Decrypt on it"
-_OTHERS: Final = "look at the message; if this address is a proxy's, let it pass requests to the bucket unchanged"
+_OTHERS: Final = "check sink.endpoint_url, and that no proxy answers in the place of the bucket"
 _STATUSES: Final = frozenset({401, 403, 404, 405, 411, 413, 414, 416, 501})
 """Without a code that is known, these say that no request fares better. 400 does not: a proxy's page, or a code of next
 year, says nothing about the bucket."""
