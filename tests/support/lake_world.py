@@ -70,26 +70,16 @@ class World:
         self.ends = {tp: (some[-1].offset + 1 if some else 0) for tp, some in self.log.items()}
         self.resets = resets
         self.skipped: dict[TopicPartition, list[tuple[int, int]]] = {}
-        self.committed: dict[TopicPartition, int] = {}
         self.buried: dict[str, set[int | None]] = {}
-        self.generation = 0
-        self.members: list[Member] = []
+        self.groups = [Group(self, n) for n in range(draw.choice([1, 1, 2]))]
         self.sleepers: list[Member] = []
-        self._names = 0
+        self.names = 0
         self.broken: list[str] = []
         self.stormy = True
         self.store = ScriptedStore(draw, moods=Moods(slowest=draw.choice([0.05, 0.3, 1.0])))
 
     def note(self, what: str) -> None:
         self.events.append(f"{now():.3f} {what}")
-
-    def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        self.note(f"commit {sorted((tp.partition, n) for tp, n in offsets.items())}")
-        for tp, offset in offsets.items():
-            for each in self.log[tp]:
-                if self.committed.get(tp, 0) <= each.offset < offset and not self.is_durable(each):
-                    self.broken.append(f"commit {offset} of {tp}, but {each.coordinates} is not durable")
-            self.committed[tp] = offset
 
     def rows(self) -> Counter[bytes]:
         """Each row as often as it lies in an object."""
@@ -112,21 +102,43 @@ class World:
             b'"bad": 0, "skipped": 0' in each.value or each.value == VALUES[3] or each.coordinates in self.buried
         )
 
-    def join(self) -> None:
-        self.members.append(Member(self, self._names))
-        self._names += 1
-
     def check(self) -> None:
-        for member in self.members:
-            member.check()
+        for group in self.groups:
+            for member in group.members:
+                member.check()
+
+
+class Group:
+    """A consumer group: what it has committed, and its members."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world, self.number = world, number
+        # Groups may begin at different places: what comes before the first of them nobody asked for.
+        self.committed: dict[TopicPartition, int] = {}
+        self.generation = 0
+        self.members: list[Member] = []
+
+    def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        world = self.world
+        world.note(f"{self.number} commits {sorted((tp.partition, n) for tp, n in offsets.items())}")
+        for tp, offset in offsets.items():
+            for each in world.log[tp]:
+                if self.committed.get(tp, 0) <= each.offset < offset and not world.is_durable(each):
+                    world.broken.append(f"commit {offset} of {tp}, but {each.coordinates} is not durable")
+            self.committed[tp] = offset
+
+    def join(self) -> None:
+        self.members.append(Member(self.world, self, self.world.names))
+        self.world.names += 1
 
     async def rebalance(self) -> None:
         """Stop the world, as eager assignors do: all give up, then all are assigned anew in a new generation."""
+        draw = self.world.draw
         members = [m for m in self.members if m.alive]
         asked = {asyncio.ensure_future(m.source.give_up()): m for m in members}
-        patience = 3.5 if self.draw.random() < 0.8 else 0.5
+        patience = 3.5 if draw.random() < 0.8 else 0.5
         done = (await asyncio.wait(asked, timeout=patience))[0] if asked else ()
-        hasty = self.draw.random() < 0.3
+        hasty = draw.random() < 0.3
         await self.assign([m for each, m in asked.items() if (hasty or each in done) and m.alive])
         if late := [each for each in asked if each not in done]:
             await asyncio.wait(late)
@@ -137,31 +149,32 @@ class World:
 
     async def assign(self, members: "list[Member]") -> None:
         self.generation += 1
-        self.note(f"generation {self.generation} of {[m.name for m in members]}")
-        tps = list(self.log)
-        self.draw.shuffle(tps)
+        self.world.note(f"generation {self.number}.{self.generation} of {[m.name for m in members]}")
+        tps = list(self.world.log)
+        self.world.draw.shuffle(tps)
         waits = [m.source.assigned(tps[at :: len(members)], self.generation) for at, m in enumerate(members)]
         await asyncio.gather(*waits)
 
     def reset(self) -> None:
         """An operator moves the group, which has no member now."""
-        for tp in self.log:
-            where = self.draw.randint(0, self.ends[tp])
-            self.note(f"reset {tp.partition} from {self.committed.get(tp)} to {where}")
+        world = self.world
+        for tp in world.log:
+            where = world.draw.randint(0, world.ends[tp])
+            world.note(f"reset {self.number}: {tp.partition} from {self.committed.get(tp)} to {where}")
             if where > self.committed.get(tp, 0):
-                self.skipped.setdefault(tp, []).append((self.committed.get(tp, 0), where))
+                world.skipped.setdefault(tp, []).append((self.committed.get(tp, 0), where))
             self.committed[tp] = where
 
 
 class SimSource:
     """A member's view of the topic; its commits are fenced by the generation, as brokers fence them."""
 
-    def __init__(self, world: World, member: "Member") -> None:
+    def __init__(self, group: Group, member: "Member") -> None:
         self.on_revoke: Any = None
         self.on_assign: Any = None
         self.owned: dict[TopicPartition, int] = {}
         self.positions: dict[TopicPartition, int] = {}
-        self._world, self._member = world, member
+        self._world, self._group, self._member = group.world, group, member
         self._generation = -1
         self._epoch = 0
         self._giving = False
@@ -182,7 +195,7 @@ class SimSource:
         world = self._world
         places = {}
         for tp in tps:
-            committed = world.committed.get(tp)
+            committed = self._group.committed.get(tp)
             places[tp] = Assigned(committed or 0, committed is not None, 0, world.ends[tp])
         begins = {tp: at.next for tp, at in places.items()}
         self._moved = {}
@@ -231,10 +244,10 @@ class SimSource:
         await asyncio.sleep(draw.choice([0.001, 0.05]))
         if mood < 0.1:
             raise OSError("coordinator is loading")
-        alive = self._member.alive and before == self._generation == self._world.generation
+        alive = self._member.alive and before == self._generation == self._group.generation
         if not alive or not offsets.keys() <= self.owned.keys():
             raise OSError("IllegalGeneration")
-        self._world.commit({tp: n for tp, n in offsets.items() if n > self._world.committed.get(tp, -1)})
+        self._group.commit({tp: n for tp, n in offsets.items() if n > self._group.committed.get(tp, -1)})
         if mood < 0.2:
             raise OSError("taken, but the answer was lost")
 
@@ -296,12 +309,12 @@ class SimLetters:
 class Member:
     """One process: a real runtime over the world's source, store and letters."""
 
-    def __init__(self, world: World, name: int) -> None:
+    def __init__(self, world: World, group: Group, name: int) -> None:
         self.alive = True
         self.awake = asyncio.Event()
         self.awake.set()
         self.name = name
-        self.source = SimSource(world, self)
+        self.source = SimSource(group, self)
         self._world = world
         layout = world.draw.choice(LAYOUTS)
         seconds = world.draw.choice([0.2, 0.7, 2.0])
@@ -401,17 +414,21 @@ def check_chain(world: World) -> None:
 async def storm(world: World) -> None:
     """Members come and go, sleep and wake, partitions move, the store fails: as the seed draws."""
     draw = world.draw
-    for _ in range(draw.randint(1, 2)):
-        world.join()
-    await world.rebalance()
+    if len(world.groups) > 1 and draw.random() < 0.7:
+        world.groups[0].reset()
+    for group in world.groups:
+        for _ in range(draw.randint(1, 2)):
+            group.join()
+    await asyncio.gather(*(group.rebalance() for group in world.groups))
     for _ in range(draw.randint(0, 8)):
         await asyncio.sleep(draw.random() * 1.5)
+        group = draw.choice(world.groups)
         what = draw.choice(["rebalance", "join", "crash", "crash", "freeze", "wake", "stop", "reset", "nothing"])
         world.check()
-        if what == "join" and len(world.members) < 3:
-            world.join()
-        if what in {"crash", "stop", "freeze"} and world.members:
-            gone = world.members.pop(draw.randrange(len(world.members)))
+        if what == "join" and len(group.members) < 3:
+            group.join()
+        if what in {"crash", "stop", "freeze"} and group.members:
+            gone = group.members.pop(draw.randrange(len(group.members)))
             if what == "freeze":
                 gone.freeze()
                 world.sleepers.append(gone)
@@ -422,12 +439,12 @@ async def storm(world: World) -> None:
                 world.note(f"wake {each.name}")
                 each.awake.set()
         if what == "reset" and world.resets:
-            while world.members:
-                await world.members.pop().crash()
-            world.reset()
-            world.join()
+            while group.members:
+                await group.members.pop().crash()
+            group.reset()
+            group.join()
         if what != "nothing":
-            await world.rebalance()
+            await group.rebalance()
 
 
 async def fair_weather(world: World) -> None:
@@ -435,16 +452,19 @@ async def fair_weather(world: World) -> None:
     world.stormy, world.store.moods = False, CALM
     for each in world.sleepers:
         each.awake.set()
-    if not world.members:
-        world.join()
-    await world.rebalance()
     ends = {tp: n for tp, n in world.ends.items() if n}
-    async with asyncio.timeout(200):
-        while {tp: n for tp, n in world.committed.items() if n} != ends:
-            world.check()
-            await asyncio.sleep(0.2)
-    for member in world.members:
-        await member.stop()
+    for group in world.groups:
+        if not group.members:
+            group.join()
+        await group.rebalance()
+    for group in world.groups:
+        async with asyncio.timeout(200):
+            while {tp: n for tp, n in group.committed.items() if n} != ends:
+                world.check()
+                await asyncio.sleep(0.2)
+    for group in world.groups:
+        for member in group.members:
+            await member.stop()
     for each in world.sleepers:
         await each.crash()
 
