@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from lmstream.errors import LmstreamError
-from lmstream.lake import claims, landing, opening, outlet
+from lmstream.lake import claims, landing, lanes, opening, outlet
 from lmstream.lake.lane import Opening
 from lmstream.lake.window import Window
 from support.lake_world import BrokenError, play
@@ -64,7 +64,7 @@ def nobody_looks_for_what_covers_the_offset(monkeypatch):
         at = {partition: place.next for partition, place in places.items()}
         return Opening(found.sequence, at, begins=at)
 
-    monkeypatch.setattr(outlet, "opened", opened)
+    monkeypatch.setattr(lanes, "opened", opened)
 
 
 def claims_are_named_by_their_first_offset(monkeypatch):
@@ -90,10 +90,13 @@ def letters_after_the_claim(monkeypatch):
 
 
 def rows_are_made_again_by_settings_of_its_own(monkeypatch):
-    async def again_by(self, claim):  # noqa: RUF029 - as of the method
-        return self._transforms[self._layout.hash]
+    before = lanes.Lanes._prepare
 
-    monkeypatch.setattr(outlet.LakeOutlet, "_again_by", again_by)
+    async def prepare(self, claim):
+        await before(self, claim)
+        self.transforms[claim.layout] = self.transforms[self._layout.hash]
+
+    monkeypatch.setattr(lanes.Lanes, "_prepare", prepare)
 
 
 def letters_are_judged_anew(monkeypatch):

@@ -19,11 +19,11 @@ import msgspec
 
 from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.errors import SinkError
-from lmstream.interfaces import Assigned, Batch, StoreError
+from lmstream.interfaces import Assigned, Batch
 from lmstream.lake import Claim, Claims, LakeOutlet, Layout, WindowPolicy
 from lmstream.lake.formats import Lines
 from lmstream.lake.requests import Requests
-from lmstream.model import Failure, Kind, TopicPartition
+from lmstream.model import TopicPartition
 from lmstream.runtime import Runtime, RuntimePolicy
 from lmstream.settings import Settings
 from support.doubles import SeededLoop, ToyEngine, bundle, lines_of, now, record, run
@@ -411,7 +411,7 @@ def check_chain(world: World) -> None:
                     raise BrokenError(f"lane {name}: claim {n} does not begin where the one before ends")
 
 
-async def storm(world: World) -> None:
+async def storm(world: World) -> None:  # noqa: C901, PLR0912 - one storm, read top to bottom
     """Members come and go, sleep and wake, partitions move, the store fails: as the seed draws."""
     draw = world.draw
     if len(world.groups) > 1 and draw.random() < 0.7:

@@ -14,6 +14,8 @@ from lmstream.lake.window import Object, Window
 
 log: Final = logging.getLogger("lmstream.lake")
 
+Entries = Mapping[tuple[str, int], Put]
+"""Objects by path and piece."""
 Contested = Callable[[Lane, Claim], Awaitable[None]]
 
 
@@ -127,9 +129,7 @@ class Landing:
             raise other_code(claim, layout, "other rows are made of its records now")
         await self._report_lost(claim, said, made, gone, layout)
 
-    async def _report_lost(
-        self, claim: Claim, said: Mapping[tuple[str, int], Put], made: Mapping[tuple[str, int], Put], gone: int, layout: Layout
-    ) -> None:  # fmt: skip
+    async def _report_lost(self, claim: Claim, said: Entries, made: Entries, gone: int, layout: Layout) -> None:
         """Name the rows that can be made no more: their records are gone from the topic."""
         less = [each for at, each in said.items() if at not in made or made[at].digest != each.digest]
         keys = [self._claims.rows + name(claim, each, layout.extension) for each in less]

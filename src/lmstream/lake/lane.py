@@ -54,8 +54,10 @@ class Lane:
         """Whether another lane of the same partitions took over: of this one only what is claimed continues."""
         self.busy: bool = False
         """Whether a task lands its windows."""
-        self.admitted: bool = True
-        """Whether there is memory to make its windows again."""
+        self.admitted: bool = False
+        """Whether there is memory to make its windows again, or it has none."""
+        self.writing: dict[int, Window] = {}
+        """By number of a record whose letter is not durable yet, the window that waits for it."""
         self.awake: asyncio.Event = asyncio.Event()
 
     @property
@@ -79,7 +81,13 @@ class Lane:
         self.gathering = self.claiming = None
         self.landing.clear()
         self.parked.clear()
+        self.writing.clear()
         self.awake.set()
+
+    @property
+    def makes_again(self) -> bool:
+        """Whether windows of claims are made again."""
+        return bool(self.again) or (self.gathering is not None and self.gathering.claim is not None)
 
     @property
     def again_bytes(self) -> int:

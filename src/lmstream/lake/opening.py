@@ -1,6 +1,7 @@
 """Where a lane stands when it is assigned: its chain of claims, and which of their windows have to be made again."""
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -73,7 +74,7 @@ async def _not_done(claims: Claims, head: Claim) -> list[Claim]:
         raise SinkError("lake.chain", detail)
     numbers = range(head.done, head.sequence)
     chain = [*await asyncio.gather(*(claims.get(head.topic, head.lane, n) for n in numbers)), head]
-    for before, after in zip(chain, chain[1:], strict=False):
+    for before, after in itertools.pairwise(chain):
         if wrong := follows(before, after):
             raise SinkError("lake.chain", f"{head.topic}/{head.lane}: {wrong}")
     for at, claim in enumerate(chain):

@@ -1,41 +1,29 @@
 """The outlet of a lake: records into windows, windows into claims and objects, and then their records settled."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
-
-from msgspec import structs
 
 from lmstream.abilities import Seek
 from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.delivery.outlet import Parts
-from lmstream.delivery.transform import Cut, Transform
+from lmstream.delivery.transform import Cut
 from lmstream.delivery.waiting import Waiting
 from lmstream.engine import Engine, FanOut
 from lmstream.errors import SinkError
-from lmstream.interfaces import Assigned, Limits
+from lmstream.interfaces import Assigned
 from lmstream.lake.claims import Buried, Claim, Claims, Mark, mark
 from lmstream.lake.formats import Format
 from lmstream.lake.landing import Landing, other_code
 from lmstream.lake.lane import Lane
+from lmstream.lake.lanes import LaneOf, Lanes, MakeEngine
 from lmstream.lake.layout import Layout
-from lmstream.lake.opening import opened
 from lmstream.lake.requests import Requests
 from lmstream.lake.window import Window
 from lmstream.lake.window_policy import WindowPolicy
 from lmstream.model import Record, Status, TopicPartition
 
 log: Final = logging.getLogger("lmstream.lake")
-
-LIMITS: Final = Limits(
-    pack_bytes=1 << 62,  # no service's: objects are bounded by WindowPolicy, a record's rows by the engine
-    pack_rows=1 << 62,
-    request_packs=1,
-    request_bytes=1 << 62,
-    by_path=True,
-)
-MakeEngine = Callable[[Layout], Engine]
 
 
 class LakeOutlet:
@@ -51,125 +39,46 @@ class LakeOutlet:
         policy: WindowPolicy,
         *,
         writer: str,
-        lane_of: Callable[[TopicPartition], str] = lambda tp: str(tp.partition),
+        lane_of: LaneOf = lambda tp: str(tp.partition),
         engine: MakeEngine = lambda layout: Engine(layout.settings),
     ) -> None:
         """`writer` tells this process from all others. `engine` makes rows by the settings of a claim."""
         self._parts, self._claims, self._policy = parts, claims, policy
+        self._formats, self._layout = formats, layout
         self.way: Requests = requests
         self.waiting: Waiting = Waiting(parts.active, parts.attempts.policy.partition_seconds)
         self.gathers_for: float = policy.seconds
-        self.seek: Seek | None = None
-        """Set by who owns the source: have it read from elsewhere, under a new epoch."""
-        self._formats, self._layout, self._writer = formats, layout, writer
-        self._lane_of, self._engine = lane_of, engine
-        self._lanes: dict[TopicPartition, Lane] = {}
-        self._landing = Landing(parts, claims, writer, layout, self._reopen)
-        self._transforms = {layout.hash: Transform(parts.engine, LIMITS, parts.guard)}
-        self._writing: dict[int, tuple[Lane, Window]] = {}  # by number of a record whose letter is not durable
-        self._epochs: dict[TopicPartition, int] = {}
+        self._lanes = Lanes(
+            parts,
+            claims,
+            layout,
+            writer=writer,
+            waiting=self.waiting,
+            engine=engine,
+            lane_of=lane_of,
+            began=self._began,
+        )
+        self._landing = Landing(parts, claims, writer, layout, self._lanes.reopen)
         parts.settlement.letters.durable = self._lettered
 
-    # --- partitions come and go ----------------------------------------------------------------------------------
+    @property
+    def seek(self) -> Seek | None:
+        """Set by who owns the source: have it read from elsewhere, under a new epoch."""
+        return self._lanes.seek
+
+    @seek.setter
+    def seek(self, seek: Seek | None) -> None:
+        self._lanes.seek = seek
 
     async def assigned(self, places: Mapping[TopicPartition, Assigned]) -> Mapping[TopicPartition, int]:
         """Open the lanes of partitions that were assigned; answers where to begin to read them. Raises SinkError."""
-        lanes: dict[tuple[str, str], dict[int, Assigned]] = {}
-        for tp, at in places.items():
-            lanes.setdefault((tp.topic, self._lane_of(tp)), {})[tp.partition] = at
-        begins = await asyncio.gather(*(self._open(topic, lane, some) for (topic, lane), some in lanes.items()))
-        return {tp: at for each in begins for tp, at in each.items()}
-
-    async def _open(self, topic: str, name: str, places: Mapping[int, Assigned]) -> dict[TopicPartition, int]:
-        layout = await self._claims.keep(self._layout)
-        opening = await opened(self._claims, topic, name, places, layout, f"{self._writer} opens")
-        for claim in opening.again:
-            if claim.layout not in self._transforms and claim.kind == "window":
-                self._transforms[claim.layout] = await self._again_by(claim)
-            if claim.held > self._parts.budget.total * 3 // 4:
-                detail = f"claim {claim.sequence} of {topic}/{name} has rows of {claim.held:,} bytes"
-                fix = f"set run.budget_bytes to {claim.held * 2:,} or more until this window has landed"
-                raise SinkError("lake.memory", detail, fix)
-        tps = [TopicPartition(topic, partition) for partition in places]
-        lane = Lane(topic, name, places, opening, max((self._epochs.get(tp, -1) for tp in tps), default=-1))
-        for tp in tps:
-            if (before := self._lanes.get(tp)) is not None:
-                self._drop(before)
-            self._lanes[tp] = lane
-        if not opening.again:
-            self._jump(lane)
-        else:
-            lane.admitted = False
-            self._admit()
-            what = ", ".join(str(each.sequence) for each in opening.again[:10])
-            log.info("%s/%s: making the windows of claims %s again", topic, name, what)
-        return {TopicPartition(topic, partition): at for partition, at in opening.begins.items()}
-
-    def _admit(self) -> None:
-        """Let lanes make windows again, as many as half the budget holds, one in any case; the others wait for them."""
-        lanes, busy = self._each(), 0
-        for lane in sorted(lanes, key=lambda lane: not lane.admitted):
-            busy += lane.again_bytes
-            if lane.admitted or (busy > self._parts.budget.total // 2 and busy > lane.again_bytes):
-                continue
-            lane.admitted = True
-            for tp in lane.tps:
-                del self.waiting.partitions[tp]
-            self._unpark(lane)
-        for lane in lanes:
-            if not lane.admitted:
-                self.waiting.partitions.update(
-                    dict.fromkeys(lane.tps, 1) if lane.tps[0] not in self.waiting.partitions else {}
-                )
-
-    async def _again_by(self, claim: Claim) -> Transform:
-        """How to make the rows of a claim of other settings."""
-        layout = await self._claims.layout(claim.layout)
-        # Another version may still make the same rows: their digests tell, before anything of them is put.
-        mine = structs.replace(layout, version=self._layout.version)
-        if mine != Layout.of(layout.settings, layout.format):
-            raise other_code(claim, layout, "its rows are made by other code")
-        return Transform(self._engine(layout), LIMITS, self._parts.guard)
-
-    async def _reopen(self, lane: Lane, theirs: Claim) -> None:
-        """Begin again from the chain: another member claimed where we wanted to, and its claim holds."""
-        if lane.closed:
-            return
-        tps = lane.tps
-        self._drop(lane)
-        log.warning(
-            "%s/%s: claim %d was made by another member, which holds: reading again from there",
-            lane.topic, lane.name, theirs.sequence,
-        )  # fmt: skip
-        if self.seek is None:
-            raise SinkError("lake.contested", f"claim {theirs.sequence} of {lane.topic}/{lane.name}")
-        ends = {partition: span.end for partition, span in theirs.spans.items()}
-        places = {tp.partition: Assigned(0, False, 0, ends[tp.partition] + (1 << 62)) for tp in tps}  # noqa: FBT003 - a tuple
-        begins = await self._open(lane.topic, lane.name, places)
-        await self.seek(begins)
-
-    def _drop(self, lane: Lane) -> None:
-        """Give back everything of a lane whose objects are not being put."""
-        if lane.closed:
-            return
-        lane.closed = True
-        for window in lane.unlanded:
-            for each, _ in window.records:
-                self._writing.pop(each.number, None)
-                if each.number in self._parts.flight.records:
-                    self._parts.settlement.give_back(each)
-            self._parts.budget.release(window.held)
-            window.held = 0
-        for each in lane.parked:
-            self._parts.flight.drop(each)
-        lane.clear()
-        self._parts.tasks.changed.set()
+        return await self._lanes.assigned(places)
 
     # --- records -------------------------------------------------------------------------------------------------
 
     def suspects(self, each: InFlightRecord) -> bool:
         """Whether a process died over it: then it is transformed alone."""
-        return self._transforms[self._layout.hash].suspects(each)
+        return self._lanes.transforms[self._layout.hash].suspects(each)
 
     def make(self, each: InFlightRecord) -> None:
         """Gather the rows of one record in the window that it belongs to."""
@@ -177,21 +86,20 @@ class LakeOutlet:
         lane = self._lanes.get(each.tp)
         if lane is None:
             raise RuntimeError(f"{each.record.coordinates}: its partition was not assigned")
-        self._epochs[each.tp] = max(each.epoch, self._epochs.get(each.tp, -1))
-        if lane.closed or each.epoch <= lane.after:
-            self._unmake(each)
-            parts.flight.drop(each)  # read before the lane began again: it is read once more
+        if not self._lanes.takes(lane, each.tp, each.epoch):
+            self._unmake()
+            parts.flight.drop(each)  # it is read once more
             return
         if (known := lane.marks.get(each.tp.partition)) is not None and each.record.offset >= known.offset:
             self._compare(lane, each.record, known)
         if lane.parked or not lane.admitted or not self._gather(lane, each):
-            self._unmake(each)
+            self._unmake()
             lane.parked.append(each)
 
     def passed(self, tp: TopicPartition, epoch: int, offset: int) -> None:
         """Take note of offsets without a record: a window made again may end with them."""
         lane = self._lanes.get(tp)
-        if lane is None or lane.closed or epoch <= lane.after or lane.skips(tp.partition, offset - 1):
+        if lane is None or not self._lanes.takes(lane, tp, epoch) or lane.skips(tp.partition, offset - 1):
             return
         window = lane.gathering or self._begin(lane)
         end = None if window.claim is None else window.claim.spans[tp.partition].end
@@ -204,7 +112,7 @@ class LakeOutlet:
         partition, offset = each.tp.partition, each.record.offset
         while True:
             if lane.skips(partition, offset):
-                self._unmake(each)
+                self._unmake()
                 self._parts.flight.drop(each)
                 each.settled(Status.DELIVERED)
                 return True
@@ -238,7 +146,7 @@ class LakeOutlet:
             self._lighten(each)
             return
         layout = self._layout.hash if window.claim is None else window.claim.layout
-        made = self._transforms[layout].make(each)
+        made = self._lanes.transforms[layout].make(each)
         counts.unjudged -= 1
         if made is None:
             assert each.why is not None  # noqa: S101 - for the type checker
@@ -282,14 +190,14 @@ class LakeOutlet:
         """Have a letter written before the claim that names it."""
         window.letters.append(letter)
         window.unwritten += 1
-        self._writing[each.number] = (lane, window)
+        lane.writing[each.number] = window
         self._parts.settlement.dead_letter(each)
 
     def _lettered(self, each: InFlightRecord) -> None:
         """The letter of a record is durable."""
-        if (found := self._writing.pop(each.number, None)) is None:
-            return
-        lane, window = found
+        lane = self._lanes.get(each.tp)
+        if lane is None or (window := lane.writing.pop(each.number, None)) is None:
+            return  # given back meanwhile
         window.unwritten -= 1
         self._lighten(each)
         lane.awake.set()
@@ -303,8 +211,8 @@ class LakeOutlet:
             topic=record.topic, partition=record.partition, offset=record.offset, timestamp=record.timestamp, value=None
         )
 
-    def _unmake(self, each: InFlightRecord) -> None:
-        """It was taken up, but nothing is made of it now."""
+    def _unmake(self) -> None:
+        """A record was taken up, but nothing is made of it now."""
         counts = self._parts.flight.counts
         counts.records -= 1
         counts.unjudged -= 1
@@ -360,6 +268,12 @@ class LakeOutlet:
         self._landing.start(lane)
         self._unpark(lane)
 
+    def _began(self, lane: Lane) -> None:
+        """A lane may gather."""
+        if not lane.again:
+            self._jump(lane)
+        self._unpark(lane)
+
     def _unpark(self, lane: Lane) -> None:
         """Gather what waited for a window to end."""
         counts = self._parts.flight.counts
@@ -368,7 +282,7 @@ class LakeOutlet:
             counts.records += 1
             counts.unjudged += 1
             if not self._gather(lane, each):
-                self._unmake(each)
+                self._unmake()
                 lane.parked.insert(0, each)
                 return
 
@@ -377,7 +291,7 @@ class LakeOutlet:
     @property
     def hungry(self) -> bool:
         """Whether a window is made again: only its last record ends it."""
-        return any(lane.admitted and lane.again_bytes for lane in self._each())
+        return any(lane.admitted and lane.makes_again for lane in self._lanes.each())
 
     def cut(self) -> None:
         """Where batches end, nothing ends here."""
@@ -386,46 +300,39 @@ class LakeOutlet:
         """End windows that are old enough, and all of them when memory is short."""
         budget = self._parts.budget
         if short := budget.free <= budget.total // 8:
-            for lane in self._each():
+            for lane in self._lanes.each():
                 if lane.gathering is not None:
                     budget.release(lane.gathering.squeeze())
             short = budget.free <= budget.total // 8
-        for lane in self._each():
+        for lane in self._lanes.each():
             window = lane.gathering
             if window is not None and window.claim is None and (short or now - window.began >= self._policy.seconds):
                 self._end(lane)
-        self._admit()
+        self._lanes.admit()
 
     def flush(self) -> None:
         """End all windows that are our own to end."""
-        for lane in self._each():
+        for lane in self._lanes.each():
             if lane.gathering is not None and lane.gathering.claim is None:
                 self._end(lane)
 
     def forget(self, partitions: Container[TopicPartition]) -> None:
         """Records that are parked are read again by the next owner; what is gathered is claimed and landed."""
-        for lane in self._each():
+        for lane in self._lanes.each():
             if any(tp in partitions for tp in lane.tps):
                 parked, lane.parked = lane.parked, []
                 for each in parked:
                     self._parts.flight.drop(each)
                 if lane.gathering is not None and lane.gathering.claim is not None:
-                    self._drop(lane)  # the rest of a window that is made again will not come any more
+                    self._lanes.drop(lane)  # the rest of a window that is made again will not come any more
 
     def clear(self) -> None:
         """Forget everything: all records were given back."""
-        for lane in self._each():
-            lane.closed = True
-            lane.clear()
         self._lanes.clear()
-        self._writing.clear()
 
     def close(self) -> None:
         """Leave no mark behind."""
-        self._transforms[self._layout.hash].close()
-
-    def _each(self) -> list[Lane]:
-        return [lane for lane in {id(lane): lane for lane in self._lanes.values()}.values() if not lane.closed]
+        self._lanes.transforms[self._layout.hash].close()
 
 
 def _letter(partition: int, offset: int, out: FanOut) -> Buried:

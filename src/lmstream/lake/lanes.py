@@ -1,0 +1,171 @@
+"""The lanes of one process: opened when their partitions are assigned, closed when another claims what they would."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from msgspec import structs
+
+from lmstream.abilities import Seek
+from lmstream.delivery.outlet import Parts
+from lmstream.delivery.transform import Transform
+from lmstream.delivery.waiting import Waiting
+from lmstream.engine import Engine
+from lmstream.errors import SinkError, coded
+from lmstream.interfaces import Assigned, Limits
+from lmstream.lake.claims import Claim, Claims
+from lmstream.lake.landing import other_code
+from lmstream.lake.lane import Lane
+from lmstream.lake.layout import Layout
+from lmstream.lake.opening import opened
+from lmstream.model import TopicPartition
+
+log: Final = logging.getLogger("lmstream.lake")
+
+LIMITS: Final = Limits(
+    pack_bytes=1 << 62,  # no service's: objects are bounded by WindowPolicy, a record's rows by the engine
+    pack_rows=1 << 62,
+    request_packs=1,
+    request_bytes=1 << 62,
+    by_path=True,
+)
+MakeEngine = Callable[[Layout], Engine]
+LaneOf = Callable[[TopicPartition], str]
+
+
+class Lanes:
+    """Lanes by partition, and how the rows of each layout in their claims are made."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        claims: Claims,
+        layout: Layout,
+        *,
+        writer: str,
+        waiting: Waiting,
+        engine: MakeEngine,
+        lane_of: LaneOf,
+        began: Callable[[Lane], None],
+    ) -> None:
+        """`engine` makes rows by the settings of a claim. Partitions of lanes that have to wait are put into `waiting`.
+        `began` is called with a lane that may gather from now on."""
+        self._parts, self._claims, self._layout = parts, claims, layout
+        self._writer, self._waiting, self._engine, self._lane_of = writer, waiting, engine, lane_of
+        self._began = began
+        self.transforms: dict[str, Transform] = {layout.hash: Transform(parts.engine, LIMITS, parts.guard)}
+        """By hash of a layout."""
+        self.seek: Seek | None = None
+        """Have the source read from elsewhere, under a new epoch."""
+        self._lanes: dict[TopicPartition, Lane] = {}
+        self._epochs: dict[TopicPartition, int] = {}
+
+    def get(self, tp: TopicPartition) -> Lane | None:
+        """The lane of a partition that was assigned."""
+        return self._lanes.get(tp)
+
+    def takes(self, lane: Lane, tp: TopicPartition, epoch: int) -> bool:
+        """Whether what was read under this epoch is the lane's; else it was read before the lane began again."""
+        if epoch > self._epochs.get(tp, -1):
+            self._epochs[tp] = epoch
+        return not lane.closed and epoch > lane.after
+
+    def each(self) -> list[Lane]:
+        """Those that are open."""
+        return [lane for lane in {id(lane): lane for lane in self._lanes.values()}.values() if not lane.closed]
+
+    async def assigned(self, places: Mapping[TopicPartition, Assigned]) -> Mapping[TopicPartition, int]:
+        """Open the lanes of partitions that were assigned; answers where to begin to read them. Raises SinkError."""
+        lanes: dict[tuple[str, str], dict[int, Assigned]] = {}
+        for tp, at in places.items():
+            lanes.setdefault((tp.topic, self._lane_of(tp)), {})[tp.partition] = at
+        begins = await asyncio.gather(*(self._open(topic, lane, some) for (topic, lane), some in lanes.items()))
+        return {tp: at for each in begins for tp, at in each.items()}
+
+    async def reopen(self, lane: Lane, theirs: Claim) -> None:
+        """Begin again from the chain: another member claimed where we wanted to, and its claim holds."""
+        if lane.closed:
+            return
+        self.drop(lane)
+        log.warning(
+            "%s/%s: claim %d was made by another member, and holds: its offsets are read again",
+            lane.topic, lane.name, theirs.sequence, extra=coded("lake.contested"),
+        )  # fmt: skip
+        if self.seek is None:
+            raise SinkError("lake.contested", f"claim {theirs.sequence} of {lane.topic}/{lane.name}")
+        far = 1 << 62  # where the log ends, only the source knows; it is not asked, for the lane was opened before
+        places = {partition: Assigned(0, committed=False, begin=0, end=far) for partition in lane.partitions}
+        await self.seek(await self._open(lane.topic, lane.name, places))
+
+    def drop(self, lane: Lane) -> None:
+        """Give back everything of a lane whose objects are not being put, and close it."""
+        if lane.closed:
+            return
+        lane.closed = True
+        for window in lane.unlanded:
+            for each, _ in window.records:
+                if each.number in self._parts.flight.records:
+                    self._parts.settlement.give_back(each)
+            self._parts.budget.release(window.held)
+            window.held = 0
+        for each in lane.parked:
+            self._parts.flight.drop(each)
+        lane.clear()
+        self._parts.tasks.changed.set()
+
+    def clear(self) -> None:
+        """Forget all of them: their records were given back."""
+        for lane in self.each():
+            lane.closed = True
+            lane.clear()
+        self._lanes.clear()
+
+    def admit(self) -> None:
+        """Let lanes make windows again, as many as half the budget holds, one in any case; the others wait."""
+        busy = 0
+        for lane in sorted(self.each(), key=lambda lane: not lane.admitted):
+            busy += lane.again_bytes
+            if lane.admitted:
+                continue
+            if busy > self._parts.budget.total // 2 and busy > lane.again_bytes:
+                self._waiting.partitions |= dict.fromkeys(lane.tps, 1)
+                continue
+            lane.admitted = True
+            for tp in lane.tps:
+                del self._waiting.partitions[tp]
+            self._began(lane)
+
+    async def _open(self, topic: str, name: str, places: Mapping[int, Assigned]) -> dict[TopicPartition, int]:
+        layout = await self._claims.keep(self._layout)
+        opening = await opened(self._claims, topic, name, places, layout, f"{self._writer} opens")
+        for claim in opening.again:
+            await self._prepare(claim)
+        tps = [TopicPartition(topic, partition) for partition in places]
+        lane = Lane(topic, name, places, opening, max((self._epochs.get(tp, -1) for tp in tps), default=-1))
+        for tp in tps:
+            if (before := self._lanes.get(tp)) is not None:
+                self.drop(before)
+            self._lanes[tp] = lane
+        if opening.again:
+            what = ", ".join(str(each.sequence) for each in opening.again[:10])
+            log.info("%s/%s: the windows of claims %s are made again", topic, name, what)
+        self.admit()
+        return {TopicPartition(topic, partition): at for partition, at in opening.begins.items()}
+
+    async def _prepare(self, claim: Claim) -> None:
+        """See that a window can be made again; SinkError when that takes other code, or more memory."""
+        if claim.kind != "window":
+            return
+        if claim.held > self._parts.budget.total * 3 // 4:
+            detail = f"claim {claim.sequence} of {claim.topic}/{claim.lane} has rows of {claim.held:,} bytes"
+            fix = f"set run.budget_bytes to {claim.held * 2:,} or more until this window has landed"
+            raise SinkError("lake.memory", detail, fix)
+        if claim.layout in self.transforms:
+            return
+        layout = await self._claims.layout(claim.layout)
+        # Another version may still make the same rows: their digests tell, before anything of them is put.
+        mine = structs.replace(layout, version=self._layout.version)
+        if mine != Layout.of(layout.settings, layout.format):
+            raise other_code(claim, layout, "its rows are made by other code")
+        self.transforms[claim.layout] = Transform(self._engine(layout), LIMITS, self._parts.guard)
