@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from lmstream.behind import Look, Retention
 from lmstream.errors import LmstreamError
-from lmstream.interfaces import Assign, Assigned, DeadLetterSink, Load, PoisonGuard, Standing
+from lmstream.interfaces import Assign, Assigned, DeadLetterSink, Load, ObjectStore, PoisonGuard, Standing
 from lmstream.model import TopicPartition
 from lmstream.settings import Settings
 
@@ -53,6 +53,10 @@ class Traits(Struct, frozen=True, kw_only=True):
     """Bytes that a source's client takes for one partition whose batches inflate 20,000-fold; 0 when it has a bound."""
     commits: bool = True
     """A source that remembers what is committed, and does not hand it out again; files do not."""
+    claims: bool = False
+    """A sink whose rows land by claims: its source has to be one that can be told where to read on (Placed)."""
+    placed: bool = False
+    """A source that can be."""
     discards: bool = False
     """A sink that keeps nothing: what it took is nowhere afterwards. Sources that commit are refused with it."""
     prints: bool = False
@@ -367,6 +371,16 @@ class Certified(Protocol):
 
 
 # Of sinks
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """A sink that is a place for objects which are made once: rows land there by claims, exactly once."""
+
+    store: ObjectStore
+    settings: Any
+
+    async def close(self) -> None: ...
 
 
 @runtime_checkable

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from lmstream.abilities import InFolder, Journaled, OnCluster
+from lmstream.abilities import InFolder, Journaled, OnCluster, Stored
 from lmstream.aws import asking
 from lmstream.config.config import Config
+from lmstream.config.lake import lake_outlet
 from lmstream.config.plugins import Part
 from lmstream.dead_letters import form, letters
 from lmstream.delivery import Pipeline, RollPolicy, Settled
@@ -28,12 +29,12 @@ def build_source(config: Config) -> Source:
     return source
 
 
-def build_sink(config: Config) -> Sink:
+def build_sink(config: Config) -> Sink | Stored:
     """Make the sink. Nothing connects yet. ConfigError when it keeps nothing of what the source commits."""
     part = config.need("sink")
     if error := unkept(config):
         raise error
-    sink: Sink = part.make()
+    sink: Sink | Stored = part.make()
     return sink
 
 
@@ -41,6 +42,10 @@ def unkept(config: Config, *, letters: bool = False) -> ConfigError | None:
     """Why the sink does not fit what it reads: it keeps no rows, and their offsets would be committed, or the `letters`
     that they are made of deleted. None when it fits, or when that is what is wanted (run.discard)."""
     part = config.need("sink")
+    if part.traits.claims and config.source is not None and not config.source.traits.placed:
+        what = f"sink.type {part.name} lands rows exactly once, for which its source must be able to read again"
+        fix = "use source.type kafka or confluent, or another sink (firehose, local)"
+        return ConfigError("config.invalid", f"{what}; source.type {config.source.name} cannot", fix)
     commits = letters or config.source is None or config.source.traits.commits
     if config.run.discard or not commits or not (part.traits.discards or part.traits.prints):
         return None
@@ -115,12 +120,12 @@ def cluster_of(config: Config) -> str:
 
 
 def build_pipeline(
-    config: Config, sink: Sink, letters: DeadLetterSink, guard: CrashJournal | None, **more: Any
+    config: Config, sink: Sink | Stored, letters: DeadLetterSink, guard: CrashJournal | None, **more: Any
 ) -> Pipeline:
     """Put engine, sink and dead letters together. `more` are what only some hosts set: see Pipeline."""
     return Pipeline(
         Engine(config.engine),
-        sink,
+        lake_outlet(config, sink) if isinstance(sink, Stored) else sink,
         letters,
         clock=time.monotonic,
         sleep=asyncio.sleep,

@@ -255,6 +255,15 @@ def _requests(config: Config) -> Iterator[Check]:
 
 ORGANIZATION: Final = Look(("engine", "source"), _organization)
 GROUP: Final = Look(("source",), _group)
+
+
+def _calls(config: Config) -> Iterator[Check]:
+    """See whether the sink fits a host that is called, and cannot read on."""
+    if config.sink is not None and config.sink.traits.claims:
+        what = f"type {config.sink.name} lands windows of many records, which a function that is called cannot gather"
+        yield Check("sink", "failed", what, "use sink.type firehose here, or land this topic with the container")
+
+
 _SINK: Final = Look(("sink", "source", "run"), _sink)
 _CREDENTIALS: Final = Look(("sink", "dead_letters"), _credentials)
 _TIMES: Final = (Look(("runtime", "delivery", "sink", "source"), _times), Look(("delivery", "sink"), _requests))
@@ -267,7 +276,14 @@ PURGING: Final = (*REPLAY, Look(("sink", "run"), _purged))
 """Of those that are deleted once they are delivered."""
 START: Final = (Look(("source", "engine"), _source), GROUP, *REPLAY)
 """Of a run."""
-IN_LAMBDA: Final = (ORGANIZATION, _SINK, Look(("dead_letters",), _letters_chosen), _CREDENTIALS, *_TIMES)
+IN_LAMBDA: Final = (
+    ORGANIZATION,
+    _SINK,
+    Look(("sink",), _calls),
+    Look(("dead_letters",), _letters_chosen),
+    _CREDENTIALS,
+    *_TIMES,
+)
 """Of the function: its source is what calls it, its memory the function's."""
 READING: Final = (ORGANIZATION, GROUP)
 """Of a topic that is read again beside its group."""

@@ -10,7 +10,7 @@ from lmstream.settings import MIB, Positive
 from lmstream.storage.bucket import Access
 from lmstream.storage.objects_s3 import S3Objects
 
-TRAITS: Final = Traits(service="s3")
+TRAITS: Final = Traits(service="s3", claims=True)
 
 _Folder = Annotated[str, Meta(max_length=256, pattern=r"^(?!/)(?!.*//)(?!(.*/)?\.)[^\x00-\x1f\x7f\\]*$")]
 """Parts of a key: none empty, none that begins with a dot."""

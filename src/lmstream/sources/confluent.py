@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError as _error:
     raise ConfigError("config.extra", "the confluent source needs the extra [confluent]") from _error
 
-TRAITS: Final = Traits(letters=Rereading, unbounded_bytes=PEAK)
+TRAITS: Final = Traits(letters=Rereading, unbounded_bytes=PEAK, placed=True)
 __all__ = ["TRAITS", "Confluent", "Health", "Settings", "make"]
 
 

@@ -1,13 +1,17 @@
 """Read records from Kafka by aiokafka, as a supervised member of a consumer group; fixed ranges for `verify` too."""
 
-from lmstream.abilities import Health
+from typing import Final
+
+from lmstream.abilities import Health, Traits
 from lmstream.kafka.connection import checked
 from lmstream.kafka.group.aiokafka_member import AiokafkaMember
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.range_reader import Range, read_range
 from lmstream.kafka.settings import Settings
 
-__all__ = ["Health", "Kafka", "Range", "Settings", "make", "read_range"]
+__all__ = ["TRAITS", "Health", "Kafka", "Range", "Settings", "make", "read_range"]
+
+TRAITS: Final = Traits(placed=True)
 
 
 class Kafka(Supervisor):
