@@ -95,7 +95,7 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     objects: tuple[Put, ...] = ()
     letters: tuple[Buried, ...] = ()
     writer: str
-    """Who made it: tells a claim of ours whose answer was lost from another's."""
+    """Who made it: tells our claim whose answer was lost from another's."""
     at: int = 0
     """Unix milliseconds, for people."""
 

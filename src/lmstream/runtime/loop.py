@@ -57,7 +57,7 @@ class Runtime:
             source.load = pipeline.load
         if isinstance(outlet := pipeline.outlet, Placing):
             if not isinstance(source, Placed):
-                what = "a lake without Firehose needs a source that can be told where to read on"
+                what = "rows land in this sink exactly once, for which the source must be able to read again"
                 raise ConfigError("config.invalid", what, "use source.type kafka or confluent")
             source.on_assign, outlet.seek = outlet.assigned, source.seek
 
