@@ -192,6 +192,28 @@ class ObjectStore(Protocol):
     async def close(self) -> None: ...
 
 
+class Tagged(NamedTuple):
+    """One version of an object."""
+
+    tag: str
+    """What tells it from the others: S3's ETag."""
+    meta: Mapping[str, str]
+    """As of `stat`."""
+
+
+class ReplacingStore(ObjectStore, Protocol):
+    """An ObjectStore for compaction, which alone puts something else under a name. A sink has no use for it."""
+
+    async def tagged(self, key: str, /) -> Tagged | None:
+        """The version that is there; None when there is no such object. Raises StoreError."""
+        ...
+
+    async def replace(self, key: str, data: bytes, meta: Mapping[str, str], tag: str, /) -> bool:
+        """Put this in the place of the version with that tag; False when another one is there, be it by a lost answer
+        our own, or none. Raises StoreError."""
+        ...
+
+
 # --- what codecs yield -------------------------------------------------------------------------------------------
 
 

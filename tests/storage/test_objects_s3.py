@@ -58,6 +58,8 @@ class Play:
         store = store or self.store
         calls = {
             "create": lambda: store.create(KEY, b"{}", meta or {"rows": "3"}),
+            "replace": lambda: store.replace(KEY, b"{}", meta or {"rows": "0"}, ETAG["ETag"]),
+            "tagged": lambda: store.tagged(KEY),
             "get": lambda: store.get(KEY, most),
             "stat": lambda: store.stat(KEY),
             "names": lambda: store.names("_lmstream/", min(most, 3)),
@@ -126,7 +128,7 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize("verb", ["create", "get", "names"])
+@pytest.mark.parametrize("verb", ["create", "replace", "get", "names"])
 @pytest.mark.parametrize(("status", "code", "kind", "called"), REFUSALS, ids=lambda each: str(each) or "none")
 async def test_refusals_are_told_by_the_code_of_the_service(ask, verb, status, code, kind, called):
     found = await ask(verb, refuse(status, code))
@@ -169,6 +171,27 @@ async def test_only_s3s_own_word_says_that_an_object_is_there(ask):
     assert await ask("create", refuse(412, "PreconditionFailed")) is False
 
 
+async def test_a_replacement_is_one_put_under_the_condition_of_a_version(played):
+    assert await played.ask("replace", lambda r: send(r, b"", **ETAG), meta={"rows": "0"}) is True
+    ((method, path, headers),) = played.seen
+    assert (method, path) == ("PUT", "/lake/_lmstream/claims/%C3%A9%3D1/t/0/7.json")
+    assert (headers["if-match"], headers["x-amz-meta-rows"]) == (ETAG["ETag"], "0")
+    assert "if-none-match" not in headers
+
+
+async def test_another_version_and_none_at_all_are_not_replaced(ask):
+    assert await ask("replace", refuse(412, "PreconditionFailed")) is False
+    assert await ask("replace", refuse(404, "NoSuchKey")) is False
+    assert (await ask("replace", refuse(404, body=PAGE))).kind is F
+    assert (await ask("replace", refuse(412, body=PAGE))).kind is R
+
+
+async def test_a_version_has_its_tag_and_its_metadata(ask):
+    found = await ask("tagged", lambda r: send(r, b"", **ETAG, x_amz_meta_rows="3"))
+    assert (found.tag, found.meta) == (ETAG["ETag"], {"rows": "3"})
+    assert await ask("tagged", refuse(404, "NoSuchKey")) is None
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -208,7 +231,7 @@ NO_ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("verb", ["create", "get", "stat", "names"])
+@pytest.mark.parametrize("verb", ["create", "replace", "get", "stat", "tagged", "names"])
 @pytest.mark.parametrize("answer", NO_ANSWERS)
 async def test_what_is_not_understood_has_an_unknown_outcome(ask, verb, answer):
     found = await ask(verb, NO_ANSWERS[answer])

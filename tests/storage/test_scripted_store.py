@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from lmstream.bounded import BoundError
-from lmstream.interfaces import ObjectStore, StoreError
+from lmstream.interfaces import ObjectStore, ReplacingStore, StoreError
 from lmstream.model import Kind
 from support.doubles import run
 from support.scripted_store import CALM, FAILURES, Moods, ScriptedStore
@@ -31,6 +31,24 @@ def test_objects_are_made_once_and_never_changed():
 
     kept = run(main())
     assert (kept.created, kept.refused) == (["a/b"], ["a/b"])
+
+
+def test_what_is_replaced_is_the_version_that_was_seen():
+    async def main():
+        kept: ReplacingStore = store()
+        await kept.create("k", b"one", {"rows": "1"})
+        seen = await kept.tagged("k")
+        assert seen.meta == {"rows": "1"}
+        assert await kept.replace("k", b"", {"rows": "0"}, seen.tag)
+        assert await kept.stat("k") == {"rows": "0"}
+        assert not await kept.replace("k", b"two", {}, seen.tag)
+        assert not await kept.replace("none", b"two", {}, seen.tag)
+        assert await kept.tagged("none") is None
+        assert await kept.get("k", 9) == b""
+        return kept
+
+    kept = run(main())
+    assert (kept.replaced, kept.refused) == (["k"], ["k", "none"])
 
 
 def test_names_are_in_the_order_of_their_bytes_and_no_more_than_asked_for():

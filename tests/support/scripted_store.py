@@ -3,13 +3,14 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from hashlib import md5
 from random import Random
 from typing import Literal
 
 from msgspec import Struct
 
 from lmstream.bounded import BoundError
-from lmstream.interfaces import StoreError
+from lmstream.interfaces import StoreError, Tagged
 from lmstream.model import Failure, Kind
 
 Fate = Literal["done", "slowdown", "conflict", "broken", "lost", "late", "denied"]
@@ -32,11 +33,11 @@ class Moods(Struct, frozen=True, kw_only=True):
 
     slowdown: float = 0.03
     conflict: float = 0.03
-    """Of `create` only."""
+    """Of `create` and `replace` only."""
     broken: float = 0.03
     lost: float = 0.03
     late: float = 0.03
-    """Of `create` only: nothing else has an effect that can be late."""
+    """Of `create` and `replace` only: nothing else has an effect that can be late."""
     denied: float = 0.0
     slowest: float = 0.3
     """Seconds until the effect, and again until the answer, at most."""
@@ -62,13 +63,15 @@ class ScriptedStore:
         self.created: list[str] = []
         """Every key in the order in which it was made: twice when it was removed between."""
         self.refused: list[str] = []
-        """Every key whose `create` found another one there."""
+        """Every key whose `create` found another one there, and whose `replace` found another version."""
+        self.replaced: list[str] = []
+        """Every key under which something else was put, in order."""
         self.calls: Counter[str] = Counter()
         """By verb, answered or not."""
         self.script: Callable[[str, str], Fate | None] | None = None
         """Asked at each call, with verb and key, before chance is: None leaves it to chance."""
         self.told: Callable[[str, str], None] | None = None
-        """Called at each moment of effect of a `create` that made an object, with verb and key: for tests that stop a
+        """Called at each moment of effect of a `create` or `replace`, with verb and key: for tests that stop a
         member right then."""
         self.closed = 0
 
@@ -86,6 +89,28 @@ class ScriptedStore:
             return True
 
         return await self._call("create", key, effect)
+
+    async def tagged(self, key: str, /) -> Tagged | None:
+        def effect() -> Tagged | None:
+            found = self.objects.get(key)
+            return None if found is None else Tagged(_tag(found[0]), dict(found[1]))
+
+        return await self._call("tagged", key, effect)
+
+    async def replace(self, key: str, data: bytes, meta: dict[str, str], tag: str, /) -> bool:
+        data, kept = bytes(data), dict(meta)
+
+        def effect() -> bool:
+            if key not in self.objects or _tag(self.objects[key][0]) != tag:
+                self.refused.append(key)
+                return False
+            self.objects[key] = data, kept
+            self.replaced.append(key)
+            if self.told is not None:
+                self.told("replace", key)
+            return True
+
+        return await self._call("replace", key, effect)
 
     async def get(self, key: str, most: int, /) -> bytes | None:
         def effect() -> bytes | None:
@@ -150,10 +175,15 @@ class ScriptedStore:
             "lost": moods.lost,
             "denied": moods.denied,
         }
-        if verb == "create":
+        if verb in {"create", "replace"}:
             of |= {"conflict": moods.conflict, "late": moods.late}
         for fate, likely in of.items():
             if chance < likely:
                 return fate
             chance -= likely
         return "done"
+
+
+def _tag(data: bytes) -> str:
+    """As S3 makes ETags: of the content alone, so that the same bytes made again have the same."""
+    return f'"{md5(data, usedforsecurity=False).hexdigest()}"'

@@ -20,6 +20,8 @@ NUMBER: Final = 12
 """Digits of a sequence number in the name of an object, so that names of a lane lie in its order."""
 LAST: Final = 10**19 - 1
 """Sequence numbers are written as what is missing to this, so that the newest claim is the first key of a listing."""
+COMPACTED: Final = "compacted"
+"""Beside an object without rows: which compaction has its rows in a larger one. Its name stays taken."""
 
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Kind = Literal["window", "start", "jump", "renewed"]

@@ -7,7 +7,7 @@ from typing import Final
 
 from lmstream.delivery.outlet import SENDING, Parts
 from lmstream.errors import SinkError, coded
-from lmstream.lake.claims import Claim, Claims, Put, name
+from lmstream.lake.claims import COMPACTED, Claim, Claims, Put, name
 from lmstream.lake.lane import Lane
 from lmstream.lake.layout import Layout
 from lmstream.lake.window import Object, Window
@@ -99,6 +99,8 @@ class Landing:
         if await self._claims.requests.create(key, each.gather.finish(), meta):
             return
         there = await self._claims.requests.stat(key)
+        if there is not None and COMPACTED in there:
+            return  # its rows lie in a larger object by now
         listed = {put.digest for put in claim.objects if (put.path, put.piece) == (entry.path, entry.piece)}
         if there is None or ("digest" in there and there["digest"] not in {entry.digest, *listed}):
             detail = f"{self._claims.requests.place(key)}: its rows are not those of claim {claim.sequence}"

@@ -9,7 +9,7 @@ from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.delivery.memory_budget import MemoryBudget
 from lmstream.delivery.retry import UNKNOWN, Attempts, attempt_once
 from lmstream.delivery.sender import THROTTLING
-from lmstream.interfaces import ObjectStore, StoreError
+from lmstream.interfaces import ObjectStore, ReplacingStore, StoreError, Tagged
 from lmstream.model import Failure, Kind
 
 T = TypeVar("T")
@@ -96,6 +96,23 @@ class Requests:
         if failure.kind is Kind.FATAL_CONFIG:
             self.fatal = self.fatal or failure
         return failure
+
+
+class ReplacingRequests(Requests):
+    """Requests of a compaction."""
+
+    def __init__(self, store: ReplacingStore, attempts: Attempts, counts: Counts) -> None:
+        super().__init__(store, attempts, counts)
+        self._replacing = store
+
+    async def tagged(self, key: str) -> Tagged | None:
+        """The version of an object that is there; None when there is none."""
+        return await self._until_answered(lambda: self._replacing.tagged(key))
+
+    async def replace(self, key: str, data: bytes, meta: Mapping[str, str], tag: str) -> bool:
+        """Put this in the place of the version with that tag; False when another one is there, also by an earlier
+        attempt of this call, or none."""
+        return await self._until_answered(lambda: self._replacing.replace(key, data, meta, tag))
 
 
 async def _answered(request: Callable[[], Awaitable[T]]) -> tuple[T] | tuple[StoreError]:

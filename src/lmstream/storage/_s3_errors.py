@@ -16,7 +16,7 @@ from lmstream.model import Failure, Kind
 
 _R, _F = Kind.RETRYABLE, Kind.FATAL_CONFIG
 TAKEN: Final = "PreconditionFailed"
-"""The only code that says that `If-None-Match: *` found an object of that name (412):
+"""The only code that says that `If-None-Match: *` found an object of that name, or `If-Match` another version (412):
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html. 409 ConditionalRequestConflict does not:
 "in case of concurrent requests ... S3 returns a 409 Conflict", and nothing need be there afterwards."""
 THROTTLED: Final = "throttled"
@@ -185,6 +185,7 @@ _BEGINNINGS: Final = (
     "Object at location {key} already exists: Request precondition failure for path {key}: ",
     "Object at location {key} already exists: Object at location {key} not modified: ",
     "Object at location {key} already exists: ",
+    "Request precondition failure for path {key}: ",
     "Object at location {key} not found: ",
     "The operation lacked the necessary privileges to complete for path {key}: ",
     "The operation lacked valid authentication credentials for path {key}: ",

@@ -6,20 +6,22 @@ parts of keys only, and reads answers without a bound. Reading is rare, so there
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lmstream.aws.answers import body
 from lmstream.aws.threaded import Client
 from lmstream.bounded import BoundError
 from lmstream.delivery.retry import unknown_outcome
 from lmstream.errors import ConfigError
-from lmstream.interfaces import StoreError
+from lmstream.interfaces import StoreError, Tagged
 from lmstream.model import Failure, Kind
 from lmstream.storage import _s3_errors as errors
 from lmstream.storage.bucket import NO_LISTING, Access, is_listing
 from lmstream.storage.object_keys import refuse_improper, refuse_meta
+
+T = TypeVar("T")
 
 _FRESH: Final = timedelta(minutes=10)
 """How long obstore is told that credentials last: it asks again 5 minutes before (measured), so every 5 minutes. The
@@ -44,12 +46,13 @@ _TYPES: Final = {
 
 
 class S3Objects:
-    """An interfaces.ObjectStore of one bucket at any S3 endpoint that honours `If-None-Match: *`.
+    """An interfaces.ReplacingStore of one bucket at any S3 endpoint that honours `If-None-Match: *`, and `If-Match` for
+    what is to be replaced.
 
     Needs s3:PutObject, s3:GetObject and s3:ListBucket. Neither client retries: a retry of obstore's own would make the
     412 of another one's object out of a lost answer, and one of the SDK's would hide throttling.
     A bucket may keep versions: a condition looks at the current version (docs.aws.amazon.com/AmazonS3/latest/userguide/
-    conditional-writes.html), and nothing here deletes or overwrites one.
+    conditional-writes.html), and nothing here deletes one.
     """
 
     def __init__(self, settings: Access, *, client: Any = None) -> None:
@@ -64,17 +67,32 @@ class S3Objects:
         self._making = asyncio.Lock()
 
     async def create(self, key: str, data: bytes, meta: Mapping[str, str], /) -> bool:
+        return await self._write(key, data, meta, "create", {(412, errors.TAKEN)})
+
+    async def tagged(self, key: str, /) -> Tagged | None:
+        return await self._head(key, lambda answer: Tagged(answer["ETag"], dict(answer.get("Metadata") or {})))
+
+    async def replace(self, key: str, data: bytes, meta: Mapping[str, str], tag: str, /) -> bool:
+        # If-Match of an object that is gone is a 404 (docs.aws.amazon.com/AmazonS3/latest/userguide/
+        # conditional-writes.html: "If there's no current object version with the same name").
+        gone = {(412, errors.TAKEN), (404, "NoSuchKey")}
+        return await self._write(key, data, meta, {"e_tag": tag}, gone)
+
+    async def _write(
+        self, key: str, data: bytes, meta: Mapping[str, str], mode: object, refusals: Container[tuple[int, str]]
+    ) -> bool:
+        """One PUT under a condition; False when the answer is that it does not hold."""
         refuse_improper(key)
         refuse_meta(meta)
         writer = await self._opened()
         attributes = {**meta, "Content-Type": _TYPES.get(key.rpartition(".")[2], "application/octet-stream")}
         try:
-            answer = await self._put(writer, key, data, attributes=attributes, mode="create", use_multipart=False)
+            answer = await self._put(writer, key, data, attributes=attributes, mode=mode, use_multipart=False)
         except Exception as error:
             found = errors.of_obstore(error, key)
             if not isinstance(found, errors.Answer):
                 raise StoreError(found) from error
-            if (found.status, found.code) == (412, errors.TAKEN):
+            if (found.status, found.code) in refusals:
                 return False
             raise StoreError(errors.failure(found)) from error
         # A 200 counts with an ETag only: a proxy's page has none, nor has an error that came with status 200.
@@ -99,15 +117,18 @@ class S3Objects:
         return found
 
     async def stat(self, key: str, /) -> Mapping[str, str] | None:
+        return await self._head(key, lambda answer: dict(answer.get("Metadata") or {}))
+
+    async def _head(self, key: str, take: Callable[[Mapping[str, Any]], T]) -> T | None:
         refuse_improper(key)
         place = self.place(key)
 
-        def read(answer: Mapping[str, Any]) -> Mapping[str, str]:
+        def read(answer: Mapping[str, Any]) -> T:
             _refuse_other(answer, place)
-            return dict(answer.get("Metadata") or {})
+            return take(answer)
 
         try:
-            found: Mapping[str, str] = await self._call("head_object", read, Key=key)
+            found: T = await self._call("head_object", read, Key=key)
         except StoreError as error:
             # The answer to a HEAD request has no body: whether the key is missing or the bucket, or what is denied, is
             # in the answer to a GET alone.
