@@ -69,6 +69,7 @@ class World:
             self.log[TopicPartition("t", partition)] = some
         self.ends = {tp: (some[-1].offset + 1 if some else 0) for tp, some in self.log.items()}
         self.resets = resets
+        self.begins = dict.fromkeys(self.log, 0)
         self.skipped: dict[TopicPartition, list[tuple[int, int]]] = {}
         self.buried: dict[str, set[int | None]] = {}
         self.groups = [Group(self, n) for n in range(draw.choice([1, 1, 2]))]
@@ -90,7 +91,14 @@ class World:
         return found
 
     def is_skipped(self, each: Any) -> bool:
-        return any(start <= each.offset < end for start, end in self.skipped.get(each.tp, ()))
+        gone = each.offset < self.begins[each.tp]
+        return gone or any(start <= each.offset < end for start, end in self.skipped.get(each.tp, ()))
+
+    def retention(self) -> None:
+        """The first records of a partition are deleted."""
+        tp = self.draw.choice(list(self.log))
+        self.begins[tp] = self.draw.randint(self.begins[tp], self.ends[tp])
+        self.note(f"retention: {tp.partition} begins at {self.begins[tp]}")
 
     def is_durable(self, each: Any) -> bool:
         if each.value is None or self.is_skipped(each):
@@ -195,8 +203,12 @@ class SimSource:
         world = self._world
         places = {}
         for tp in tps:
-            committed = self._group.committed.get(tp)
-            places[tp] = Assigned(committed or 0, committed is not None, 0, world.ends[tp])
+            begin, committed = world.begins[tp], self._group.committed.get(tp)
+            if committed is not None and committed < begin:  # as on_offset_lost = "earliest" does
+                committed = self._group.committed[tp] = begin
+            places[tp] = Assigned(
+                begin if committed is None else committed, committed is not None, begin, world.ends[tp]
+            )
         begins = {tp: at.next for tp, at in places.items()}
         self._moved = {}
         while self._member.alive:
@@ -229,7 +241,8 @@ class SimSource:
         self._moved = {}
         # A member that missed a rebalance reads on in what it believes to own: its commits are refused then.
         for tp in self.owned:
-            some = [each for each in world.log[tp] if each.offset >= self.positions[tp]][: draw.randint(1, 4)]
+            at = max(self.positions[tp], world.begins[tp])
+            some = [each for each in world.log[tp] if each.offset >= at][: draw.randint(1, 4)]
             if some:
                 self.positions[tp] = some[-1].offset + 1
                 taken += some
@@ -423,7 +436,9 @@ async def storm(world: World) -> None:  # noqa: C901, PLR0912 - one storm, read 
     for _ in range(draw.randint(0, 8)):
         await asyncio.sleep(draw.random() * 1.5)
         group = draw.choice(world.groups)
-        what = draw.choice(["rebalance", "join", "crash", "crash", "freeze", "wake", "stop", "reset", "nothing"])
+        what = draw.choice(
+            ["rebalance", "join", "crash", "crash", "freeze", "wake", "stop", "reset", "retention", "nothing"]
+        )
         world.check()
         if what == "join" and len(group.members) < 3:
             group.join()
@@ -438,6 +453,8 @@ async def storm(world: World) -> None:  # noqa: C901, PLR0912 - one storm, read 
             for each in world.sleepers:
                 world.note(f"wake {each.name}")
                 each.awake.set()
+        if what == "retention" and draw.random() < 0.3:
+            world.retention()
         if what == "reset" and world.resets:
             while group.members:
                 await group.members.pop().crash()
