@@ -104,9 +104,20 @@ class Remarked(Protocol):
 
 @runtime_checkable
 class InFolder(Protocol):
-    """Settings of dead letters in a folder of this machine, which also remembers over which records a process died."""
+    """Settings of rows or dead letters in a folder of this machine. That of dead letters also remembers over which
+    records a process died."""
 
     folder: str
+
+
+@runtime_checkable
+class Walking(Protocol):
+    """Settings of a source that reads folders of this machine."""
+
+    paths: Sequence[str]
+    without: Sequence[str]
+    """Folders below the paths that it leaves out. A run adds those into which it writes: its rows and dead letters are
+    no input."""
 
 
 @runtime_checkable
@@ -168,6 +179,13 @@ class Rebalanced(Protocol):
     heartbeat_interval_ms: int
     rebalance_timeout_ms: int
     drain_timeout_ms: int
+
+
+@runtime_checkable
+class Joining(Rebalanced, Protocol):
+    """Those of a source that joins its group by a request, which is answered when all members have joined."""
+
+    request_timeout_ms: int
 
 
 @runtime_checkable

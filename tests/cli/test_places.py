@@ -265,7 +265,7 @@ def test_without_credentials_that_is_what_is_said(cli, bucket, monkeypatch, tmp_
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     access = ("--endpoint-url", bucket.url, "--region", "us-east-1")
     said = cli("query", "--landed", "s3://lake/data", *access)
-    assert said.code == 1
+    assert said.code == 2
     assert "LMS-5013" in said.err
     assert "AWS_PROFILE" in said.err
 

@@ -66,12 +66,44 @@ def test_every_mistake_of_a_run_is_told_at_once_and_nothing_is_begun(cli):
         assert part in whole
 
 
-def test_numbers_that_contradict_each_other_are_said_at_a_start(cli):
+NUMBERS = ("sink.call_timeout=60", "delivery.concurrency=200", "source.heartbeat_interval_ms=20000")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_numbers_that_contradict_each_other_are_refused_all_at_once(cli, workers):
+    hose = ("--stream", "s", "--region", "us-east-1", "--org", "o", "--dead-letters", "dead", "--workers", workers)
+    said = cli("run", *KAFKA, "--group", "g", *hose, *(word for each in NUMBERS for word in ("--set", each)))
+    assert said.code == 2
+    told = [line.split(" [")[0] for line in said.err.splitlines()]
+    assert told == [
+        "lmstream: LMS-2001 times: not true: sink.call_timeout 60 s is within delivery.timeout 20 s",
+        "lmstream: LMS-2001 requests: delivery.concurrency 200 is above sink.concurrency 8",
+        "lmstream: LMS-2001 times: not true: source.heartbeat_interval_ms 20 s is a third of the session of 45 s, or less",
+    ]
+
+
+def test_letters_are_not_replayed_with_numbers_that_contradict_each_other(cli):
+    Path("dead").mkdir()
+    hose = ("--stream", "s", "--region", "us-east-1", "--org", "o", "--set", "delivery.concurrency=200")
+    # A rehearsal sends nothing; the group's times are of no concern to a replay.
+    assert cli("dlq", "replay", "dead", *hose).code == 0
+    said = cli("dlq", "replay", "dead", *hose, "--yes")
+    assert (said.code, "requests: delivery.concurrency 200 is above sink.concurrency 8" in said.err) == (2, True)
+
+
+def test_what_a_look_at_a_topic_does_not_need_does_not_stop_it(cli):
+    numbers = ("--group", "g", "--set", "delivery.concurrency=200", "--set", "source.heartbeat_interval_ms=20000")
+    for words in (("lag",), ("verify", "--landed", ".", "--org", "o")):
+        said = cli(*words, *KAFKA, *numbers)
+        assert (said.code, "LMS-3001" in said.err) == (1, True), said.err
+
+
+def test_a_grace_longer_than_an_orchestrator_waits_is_said_at_a_start(cli):
     Path("in.json").write_bytes(BUNDLE)
     flags = ("--files", "in.json", "--org", "o", "--landed", "x", "--set", "runtime.grace=28")
     said = cli("run", *flags)
-    assert (said.code, "times: not true: runtime.grace 28 s and 4 s to close" in said.err) == (4, True)
-    assert cli("validate", *flags).code == 2
+    assert (said.code, "times: runtime.grace 28 s and 4 s to close" in said.err) == (4, True)
+    assert cli("validate", *flags).code == 0
 
 
 @pytest.mark.parametrize("verb", ["run", "validate"])
@@ -179,13 +211,19 @@ def test_without_credentials_nothing_is_begun(cli, nobody):
         ("validate", "--group", "g", *KAFKA, *firehose),
         ("dlq", "ls", "s3://bucket/dead"),
         ("verify", "--expected", "in.json", "--landed", "s3://bucket"),
+        ("verify", "--expected", "in.json", "--landed", ".", "--dead-letters", "s3://bucket"),
+        ("query", "--landed", "s3://bucket"),
     ):
         said = cli(*words)
         text = said.err + said.out
         assert "LMS-5013" in text, text
         assert "LMS-4003" not in text
         assert "firehose:PutRecordBatch" not in text
-        assert (words[0] == "verify") or said.code == 2
+        assert said.code == 2
+    said = cli("verify", *KAFKA, "--landed", "s3://bucket/rows", "--dead-letters", "s3://bucket/dead")
+    assert said.code == 2
+    for part in ("--landed s3://bucket/rows/: ", "--dead-letters s3://bucket/dead/: ", "group: ", "organization: "):
+        assert sum(part in line for line in said.err.splitlines()) == 1, said.err
     nobody.setenv("AWS_PROFILE", "nosuch")
     said = cli("run", "--files", "in.json", *firehose)
     assert (said.code, "ProfileNotFound" in said.err) == (2, True)

@@ -13,6 +13,7 @@ import pytest
 
 from lmstream import Engine, Settings
 from lmstream.lab import Fault, FirehoseLab, StreamConfig
+from lmstream.sources import files
 from support.file_records import file_record
 from support.repoison import GOOD
 
@@ -347,3 +348,39 @@ def test_rows_of_two_files_landed_in_one_folder_have_ids_of_their_own(cli, tmp_p
         assert cli("run", "--files", tmp_path / f"{name}.json", *landing).code == 0
     said = cli("query", "select metric from rows order by 1", "--landed", tmp_path / "landed", "--json")
     assert [json.loads(line)["metric"] for line in said.out.splitlines()] == ["a", "b"]
+
+
+def test_a_run_does_not_read_what_it_writes(cli, bundles, monkeypatch):
+    folder, made = bundles(4)
+    (folder / "old").mkdir()
+    (folder / "old/letter.json").write_bytes(b"no bundle")
+    monkeypatch.chdir(folder)
+    flags = ("run", "--files", ".", "--topic", "files", "--org", "acme", "--landed", "lake")
+    for times, apart in ((1, "not read: old ("), (2, "not read: old, lake, ./dead-letters (")):
+        said = cli(*flags, "--set", 'source.without=["old"]')
+        assert (said.code, apart in said.err) == (0, True), said.err
+        # The second time the folder of rows is there, and full.
+        assert lines_below(Path("lake")) == sorted(expected_of(made) * times)
+        assert not [*Path("dead-letters").rglob("*.json")]
+    Path("old/letter.json").unlink()
+    # Letters of the first run are no input of the second, unless their folder is named.
+    Path("bad.json").write_bytes(b"no bundle")
+    for _ in range(2):
+        said = cli(*flags)
+        assert (said.code, "5 records" in said.err) == (0, True), said.err
+    assert len([*Path("dead-letters").rglob("*.json")]) == 1
+    said = cli("run", "--files", "dead-letters", "--org", "acme", "--landed", "lake")
+    assert (said.code, "1 records" in said.err) == (4, True), said.err
+    [share, _] = files.Settings(paths=(".",), without=("old", "lake", "dead-letters")).shares(2)
+    assert share["paths"] == ("./000.json", "./001.json", "./002.json", "./003.json", "./bad.json")
+
+
+def test_a_folder_is_not_read_that_the_rows_go_into(cli, bundles, in_tmp):  # noqa: ARG001 - the folder is where it runs
+    folder, _ = bundles(1)
+    for landed in (folder, f"{folder}/../{folder.name}"):
+        said = cli("run", "--files", folder, "--org", "a", "--landed", landed)
+        assert (said.code, "rows would land in the folder that is read" in said.err) == (2, True)
+    Path("lake/deep").mkdir(parents=True)
+    Path("lake/deep/rows.json").write_bytes(b"{}")
+    said = cli("run", "--files", ".", "--org", "a", "--landed", "lake", "--set", f'source.without=["{folder.name}"]')
+    assert (said.code, "not read: bundles, lake" in said.err) == (2, True)

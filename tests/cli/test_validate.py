@@ -52,11 +52,14 @@ def test_a_good_configuration_is_good_without_a_connection(cli):
     ("variable", "value", "name", "message"),
     [
         ("ENGINE__ORG_ID", "", "organization", "every point is rejected"),
-        ("RUNTIME__GRACE", "28", "times", "runtime.grace 28 s and 4 s to close are less than the 30 s until a kill"),
         ("SINK__CALL_TIMEOUT", "60", "times", "sink.call_timeout 60 s is within delivery.timeout 20 s"),
         ("SOURCE__HEARTBEAT_INTERVAL_MS", "20000", "times", "heartbeat_interval_ms 20 s is a third"),
-        ("SOURCE__REBALANCE_TIMEOUT_MS", "50000", "times", "runtime 45 s < source 55 s < the group's 50 s"),
-        ("DELIVERY__TIMEOUT", "50", "times", "delivery.timeout 50 s fits into runtime.drain_timeout 45 s"),
+        (
+            "SOURCE__REQUEST_TIMEOUT_MS",
+            "60000",
+            "times",
+            "rebalance_timeout_ms 60 s is within source.request_timeout_ms 60",
+        ),
         ("DELIVERY__CONCURRENCY", "200", "requests", "delivery.concurrency 200 is above sink.concurrency"),
         ("DEAD_LETTERS__ROOT", None, "dead letters", "dead_letters.root is not set"),
     ],
@@ -73,15 +76,45 @@ def test_what_contradicts_itself_is_named_with_its_mend(cli, good, variable, val
     assert set(failed(said)) <= {name, "broker 127.0.0.1:1", "topics", "sink"}
     assert message in failed(said)[name]["said"]
     assert failed(said)[name]["mend"]
+    # A start is refused for it too, before it connects.
+    started = cli("run")
+    assert (started.code, message in started.err, "LMS-3001" in started.err) == (2, True, False)
 
 
 def test_more_than_the_containers_memory_is_refused(cli, good, tmp_path):
     limit = tmp_path / "memory.max"
     limit.write_text("209715200\n")
-    good.setattr("lmstream.config.validation._CGROUP", limit)
+    good.setattr("lmstream.config.contradictions._CGROUP", limit)
     said = cli("validate", "--json")
     assert said.code == 2
     assert "the limit of this container is 200 MiB" in failed(said)["memory"]["said"]
+    started = cli("run")
+    assert (started.code, "memory: about " in started.err, "LMS-3001" in started.err) == (2, True, False)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        (
+            "RUNTIME__GRACE",
+            "28",
+            "runtime.grace 28 s and 4 s to close: Kubernetes and Fargate kill after 30 s by default",
+        ),
+        (
+            "SOURCE__REBALANCE_TIMEOUT_MS",
+            "50000",
+            "not true: drains: runtime 45 s < source 55 s < the group's 50 s",
+        ),
+        ("DELIVERY__TIMEOUT", "50", "not true: delivery.timeout 50 s fits into runtime.drain_timeout 45 s"),
+    ],
+)
+def test_what_may_cost_duplicates_is_a_warning_that_a_start_says(cli, good, variable, value, said):
+    good.setenv(f"LMSTREAM_{variable}", value)
+    looked = cli("validate", "--json")
+    assert (looked.code, failed(looked)) == (0, {})
+    assert [each["said"] for each in verdicts(looked) if each["verdict"] == "warning"] == [said]
+    started = cli("run")
+    assert (started.code, f"times: {said}; " in started.err) == (1, True)
 
 
 def test_an_unknown_key_has_a_suggestion(cli, good):

@@ -187,6 +187,20 @@ def test_a_file_keeps_the_defaults_it_was_written_for(tmp_path):
     assert new.transform.pipe_name == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "group"),
+    [
+        ("", "lmstream"),
+        ('name = "second"', "lmstream"),  # as it was deployed: an update must not begin another group
+        ('defaults = 2\nname = "second"', "second"),
+        ("defaults = 2", "lmstream"),
+        ('defaults = 2\nname = "second"\ntransform = {group = "first"}', "first"),
+    ],
+)
+def test_two_deployments_have_two_consumer_groups(tmp_path, text, group):
+    assert loaded(tmp_path, f"{text}\n{GOOD}").transform.group == group
+
+
 def test_what_an_old_file_says_wins_over_the_defaults_of_before(tmp_path):
     made = loaded(
         tmp_path,

@@ -23,7 +23,8 @@ from lmstream.sources._documents import Documents
 from lmstream.sources._frames import FixedFrames, Frames
 from lmstream.sources._framing import Sniffing, sniff
 from lmstream.sources._inflating import Inflating
-from lmstream.sources.files import Files, Settings, left_out
+from lmstream.sources._listing import left_out
+from lmstream.sources.files import Files, Settings
 from support.repoison import GOOD_PROTO
 
 BUNDLE = b'{"resourceMetrics":[]}'

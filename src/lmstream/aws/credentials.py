@@ -3,6 +3,8 @@
 import os
 from typing import Final
 
+from lmstream.errors import ConfigError
+
 UNUSABLE: Final = frozenset(
     {
         "ExpiredToken",
@@ -51,3 +53,9 @@ def missing() -> str:
     except BotoCoreError as e:
         return f"{type(e).__name__}: {e}"
     return "" if found else "neither the environment nor a profile nor a role has any"
+
+
+def need(place: str) -> None:
+    """Raise ConfigError where there are none to reach `place` with: before anything is asked of it."""
+    if why := missing():
+        raise ConfigError(REASON, f"{place}: {why}")

@@ -53,7 +53,7 @@ class Which:
             bucket, _, prefix = where.partition("/")
             access = given({"endpoint_url": self.s3_endpoint_url, "region": self.s3_region})
             settings = Settings(bucket=bucket, prefix=prefix, **access)
-            _need_credentials(target)
+            credentials.need(target)
             return ObjectStore(settings, terminal.say), _kept("letters_s3", settings)
         if slashes and kind == "kafka":
             return self._topic(where, self.broker.overrides()), {}
@@ -67,7 +67,7 @@ class Which:
         part = self.engine.load().dead_letters
         if part is not None and part.traits.store is not None:
             if part.traits.service:
-                _need_credentials(f"dead_letters.type {part.name}")
+                credentials.need(f"dead_letters.type {part.name}")
             return part.traits.store(part.settings, terminal.say), _kept(part.name, part.settings)
         own = None if part is None else part.settings
         if not isinstance(own, InTopic) or not isinstance(own, KafkaConnection):
@@ -84,11 +84,6 @@ class Which:
 
 
 NOTHING: Final = Which()
-
-
-def _need_credentials(place: str) -> None:
-    if why := credentials.missing():
-        raise ConfigError(credentials.REASON, f"{place}: {why}")
 
 
 def _kept(name: str, settings: Any) -> dict[str, Any]:

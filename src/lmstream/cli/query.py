@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from lmstream.aws import credentials
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_S3, Json, S3Flags
 from lmstream.cli.scratch import scratch
@@ -55,6 +56,9 @@ def query(
     raw_csv
         As --csv, but every cell unchanged.
     """
+    for text in (landed, errors):
+        if text is not None and isinstance(place(text, s3), Prefix):
+            credentials.need(text)
     with _here(place(landed, s3), None if errors is None else place(errors, s3)) as (root, left_out):
         _print(root, left_out, sql or SUMMARY, as_json=as_json, as_csv=as_csv, raw_csv=raw_csv)
 

@@ -18,7 +18,7 @@ from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, J
 from lmstream.cli.log_lines import logged
 from lmstream.cli.status import Reporter
 from lmstream.config import Config, build_source, load
-from lmstream.config.validation import START
+from lmstream.config.validation import START, remarks
 from lmstream.delivery import Settled
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.hosts.container.service import serve, tell_members
@@ -144,6 +144,8 @@ def run(
         from lmstream.hosts.container.workers import check, shares, supervise
 
         check(config)
+        for remark in remarks(config):
+            terminal.say(remark)
         told = shares(config, config.run.workers)
         asyncio.run(_tell_members(config))
         return supervise(worked, (engine.config, engine.over(overrides), as_json), told, terminal.say)

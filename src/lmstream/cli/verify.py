@@ -1,7 +1,7 @@
 """`lmstream verify`: what was published, or what the topic holds, against what landed."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import Parameter
 
 from lmstream import verification as library
+from lmstream.aws import credentials
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ROWS, NO_S3, BrokerFlags, EngineFlags, Json, RowFlags, S3Flags, given
 from lmstream.cli.settling import interval, wait
@@ -18,8 +19,8 @@ from lmstream.cli.verdict import show
 from lmstream.config import Config, load
 from lmstream.config.validation import READING
 from lmstream.dead_letters.filters import moment
-from lmstream.errors import ConfigError
-from lmstream.storage.objects import Place, S3Access, place
+from lmstream.errors import ConfigError, LmstreamError, refuse
+from lmstream.storage.objects import Place, Prefix, place
 from lmstream.verification import Expected, Judged, Topics, log_entries
 from lmstream.verification.report_html import page
 
@@ -100,20 +101,27 @@ def verify(
     """
     ranged = [*from_, *to, *(each for each in (group, since) if each)]
     _fit(expected, topic, ranged, settle, html)
-    rows, letters, failed = (
-        _place("--landed", landed, s3),
-        _place("--dead-letters", dead_letters, s3),
-        _place("--errors", errors, s3),
-    )
-    assert rows is not None  # noqa: S101 - for the type checker
-    flags, others = _configurations(config, engine)
-    if others and not topic:
-        raise ConfigError("config.invalid", "--config FILE@TOPIC needs --topic: a log says itself what must land")
+    named = {"--landed": landed, "--dead-letters": dead_letters, "--errors": errors}
+    places = {flag: place(text, s3) for flag, text in named.items() if text is not None}
+    wrong = _unreachable(places)
+    try:
+        flags, others = _configurations(config, engine)
+        loaded = _loaded(flags, broker, topic, group)
+    except ConfigError as e:
+        refuse([*wrong, *e.errors])
+        raise
+    refuse(wrong)
+    for flag, there in places.items():
+        if not there.exists():
+            raise ConfigError("config.invalid", f"{flag} {there.name}: no such folder")
+    rows, letters, failed = places["--landed"], places.get("--dead-letters"), places.get("--errors")
     entries: Topics | Iterable[Expected]
     if topic:
-        loaded, entries = _topics(flags, broker, topic, group, others, from_, to, since)
+        entries = _topics(loaded, topic, others, from_, to, since)
     else:
-        loaded, entries = flags.load(), chain.from_iterable(log_entries(path, terminal.say) for path in expected)
+        if others:
+            raise ConfigError("config.invalid", "--config FILE@TOPIC needs --topic: a log says itself what must land")
+        entries = chain.from_iterable(log_entries(path, terminal.say) for path in expected)
     if settle is None:
         settle = interval(loaded, landed) if topic else 0.0
     report = library.verify(
@@ -149,21 +157,38 @@ def verify(
     return NOT_VERIFIED if not report.ok else 0 if report.settled else NOT_SETTLED
 
 
+def _unreachable(places: Mapping[str, Place]) -> list[LmstreamError]:
+    """Why places cannot be reached, as far as it is known without asking them."""
+    wrong: list[LmstreamError] = []
+    for flag, there in places.items():
+        try:
+            if isinstance(there, Prefix):
+                credentials.need(f"{flag} {there.name}")
+        except ConfigError as e:
+            wrong += e.errors
+    return wrong
+
+
+def _loaded(flags: EngineFlags, broker: BrokerFlags, topics: Sequence[str], group: str | None) -> Config:
+    if not topics:
+        return flags.load()
+    from lmstream.cli.kafka import client_overrides
+
+    return flags.load(client_overrides(broker, *topics) | given({"source.group": group}), READING)
+
+
 def _topics(
-    flags: EngineFlags,
-    broker: BrokerFlags,
+    loaded: Config,
     topics: Sequence[str],
-    group: str | None,
     others: Sequence[Judged],
     from_: Sequence[str],
     to: Sequence[str],
     since: str | None,
-) -> tuple[Config, Topics]:
-    from lmstream.cli.kafka import client_overrides, settings_of
+) -> Topics:
+    from lmstream.cli.kafka import settings_of
 
-    loaded = flags.load(client_overrides(broker, *topics) | given({"source.group": group}), READING)
     earliest = moment("--since", since)
-    made = Topics(
+    return Topics(
         settings_of(loaded),
         loaded.engine,
         others,
@@ -172,7 +197,6 @@ def _topics(
         since=None if earliest is None else int(earliest.timestamp() * 1000),
         counted=partial(terminal.counted, "records read"),
     )
-    return loaded, made
 
 
 def _fit(
@@ -216,13 +240,6 @@ def _configurations(texts: Sequence[str], engine: RowFlags) -> tuple[EngineFlags
                 )
             )
     return EngineFlags(config=Path(today[0]) if today else None, **vars(engine)), others
-
-
-def _place(flag: str, text: str | None, s3: S3Access) -> Place | None:
-    found = None if text is None else place(text, s3)
-    if found is not None and not found.exists():
-        raise ConfigError("config.invalid", f"{flag} {text}: no such folder")
-    return found
 
 
 def offsets(flag: str, texts: Sequence[str], topics: Sequence[str]) -> dict[tuple[str, int], int]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from lmstream.abilities import InFolder, Journaled, OnCluster, Stored
 from lmstream.aws import asking
-from lmstream.config.config import Config
+from lmstream.config.config import LETTERS, Config
 from lmstream.config.lake import lake_outlet
 from lmstream.config.plugins import Part
 from lmstream.dead_letters import form, letters
@@ -75,7 +75,7 @@ def build_letters(config: Config) -> DeadLetterSink:
 def letters_part(config: Config) -> Part | None:
     """Answer where dead letters go: for files a folder here, unless the configuration says more."""
     if config.dead_letters is None and config.finite:
-        return Part("letters", letters, letters.Settings(root="./dead-letters"))
+        return Part("letters", letters, letters.Settings(root=LETTERS))
     return config.dead_letters
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
+from lmstream.abilities import InFolder, Walking
 from lmstream.config.convert import convert, unknown
 from lmstream.config.layers import layers_of, merge
 from lmstream.config.plugins import PARTS, Part, known, part_of, wrong_format
@@ -106,6 +107,8 @@ TABLES: Final[dict[str, type[Struct]]] = {
     "logs": LogSettings,
     "lambda": Function,
 }
+LETTERS: Final = "./dead-letters"
+"""Folder of dead letters of a run of files, when no place is chosen."""
 FIELDS: Final = {"lambda": "function"}
 """Fields of Config that are not called like their table."""
 
@@ -138,8 +141,24 @@ def load(
             wrong += e.errors
             bad.add(name)
     wrong += wrong_format(merged.get("engine"), layers)
-    config = Config(**found)
+    config = _apart(Config(**found))
     good = {name for name in names if name not in bad}
     wrong += [error for each in looks if good.issuperset(each.of) for error in each.failed(config)]
     refuse(wrong)
     return config
+
+
+def _apart(config: Config) -> Config:
+    """The configuration with a source that does not read what the run itself writes."""
+    source = config.source
+    settings: Any = None if source is None else source.settings
+    if source is None or not isinstance(settings, Walking):
+        return config
+    parts = [part.settings for part in (config.sink, config.dead_letters) if part is not None]
+    own = [each.folder for each in parts if isinstance(each, InFolder)]
+    if config.dead_letters is None:
+        own.append(LETTERS)
+    own += [config.run.state_dir] if config.run.state_dir else []
+    without = (*settings.without, *(each for each in own if each not in settings.without))
+    replaced: Any = structs.replace(settings, without=without)  # type: ignore[type-var]  # settings are structs
+    return structs.replace(config, source=source._replace(settings=replaced))

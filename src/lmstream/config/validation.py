@@ -7,27 +7,19 @@ from typing import Final, NamedTuple
 from lmstream.abilities import (
     GROUP_FIX,
     NO_GROUP,
-    Buffering,
     Check,
     Examinable,
+    InFolder,
     InGroup,
     OnTopics,
-    Pooled,
-    Rebalanced,
-    Timed,
+    Walking,
 )
 from lmstream.aws import credentials
+from lmstream.config import contradictions
 from lmstream.config.build import build_letters, build_source, unkept
 from lmstream.config.config import Config
 from lmstream.errors import REASONS, ConfigError, LmstreamError
 from lmstream.errors import refuse as refuse_all
-from lmstream.settings import MIB
-
-_MEMORY: Final = 2  # times the budget, with the gaps between what comes and goes
-_OWN: Final = 80 * MIB  # of a process that has read nothing yet
-_KILL: Final = 30.0  # seconds after which Fargate and Kubernetes kill
-_AFTER: Final = 4.0  # seconds that a stop takes beyond the grace
-_CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
 
 
 class Look(NamedTuple):
@@ -44,13 +36,19 @@ class Look(NamedTuple):
 
 def arithmetic(config: Config) -> Iterator[Check]:
     """All that can be seen without a connection."""
-    for each in (*START, *NUMBERS):
+    for each in START:
         yield from each.look(config)
 
 
 def refuse(config: Config, looks: Sequence[Look]) -> None:
     """Raise ConfigError for all that is wrong, before anything is begun."""
     refuse_all([error for each in looks for error in each.failed(config)])
+
+
+def remarks(config: Config) -> list[str]:
+    """What a start says before it continues: warnings, a sentence each with what to do about it."""
+    found = [check for each in (*_CALLS, *_MEMBER) for check in each.look(config) if check.verdict == "warning"]
+    return [f"{check.name}: {check.said}; {check.fix}" for check in found]
 
 
 def _error(check: Check) -> ConfigError:
@@ -87,12 +85,25 @@ def _source(config: Config) -> Iterator[Check]:
     except LmstreamError as e:
         yield _of("source", e)
         return
-    said = [] if part is None or not isinstance(part.settings, Examinable) else part.settings.mistakes(config.engine)
+    said = (
+        [] if part is None or not isinstance(part.settings, Examinable) else list(part.settings.mistakes(config.engine))
+    )
+    said += _own_rows(config)
     if not said:
         yield Check("source", "ok", name)
     for what in said:
         fix = "name only files and folders that hold bundles, dead letters, or documents of Lambda or Firehose"
         yield Check("source", "failed", what, fix, REASONS["source.file"].code)
+
+
+def _own_rows(config: Config) -> Iterator[str]:
+    """Folders that are read and into which the rows of the same run would go."""
+    source = None if config.source is None else config.source.settings
+    sink = None if config.sink is None else config.sink.settings
+    if isinstance(source, Walking) and isinstance(sink, InFolder):
+        for path in source.paths:
+            if Path(path).is_dir() and Path(path).resolve() == Path(sink.folder).resolve():
+                yield f"{path}: rows would land in the folder that is read, and the next run would read them"
 
 
 def _group(config: Config) -> Iterator[Check]:
@@ -160,104 +171,11 @@ def _of(name: str, error: LmstreamError) -> Check:
     return Check(name, "failed", error.detail, error.fix, error.code)
 
 
-def _memory(config: Config) -> Iterator[Check]:
-    budget = config.run.budget_bytes
-    source = None if config.source is None else config.source.settings
-    fetched = source.fetch_bytes if isinstance(source, Buffering) else 0
-    needed = _OWN + _MEMORY * budget + config.engine.limits.cache_bytes + fetched
-    said = f"about {needed / MIB:,.0f} MiB for each of {config.run.workers} processes at full load"
-    limit = _limit()
-    if limit is not None and needed * config.run.workers > limit:
-        what = f"{said}, and the limit of this container is {limit / MIB:,.0f} MiB"
-        yield Check("memory", "failed", what, "raise the container's memory, or lower run.budget_bytes or run.workers")
-    else:
-        yield Check("memory", "ok", said + ("" if limit is None else f" of {limit / MIB:,.0f} MiB"))
-
-
-def _bombs(config: Config) -> Iterator[Check]:
-    """How much memory batches may take that inflate a thousandfold, where that has no bound."""
-    peak = 0 if config.source is None else config.source.traits.unbounded_bytes
-    if not peak:
-        return
-    limit = _limit()
-    said = (
-        f"its client decompresses whole fetches: {peak / MIB:,.0f} MiB with one partition whose batches inflate "
-        "20,000-fold (measured), and the same for each further one; after a death the guarded reader reads them"
-    )
-    if limit is not None and limit < peak * config.run.workers:
-        what = f"{said}; the limit of this container is {limit / MIB:,.0f} MiB"
-        yield Check("batches", "warning", what, 'use source.type = "kafka" for producers that you do not trust')
-    else:
-        yield Check("batches", "ok", said)
-
-
-def _limit() -> int | None:
-    try:
-        text = _CGROUP.read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
-
-
-def _times(config: Config) -> Iterator[Check]:
-    source = None if config.source is None else config.source.settings
-    sink = None if config.sink is None else config.sink.settings
-    runtime, delivery = config.runtime, config.delivery
-    rules: list[tuple[bool, str, str]] = [
-        (
-            runtime.grace + _AFTER <= _KILL,
-            f"runtime.grace {runtime.grace:g} s and {_AFTER:g} s to close are less than the {_KILL:g} s until a kill",
-            "lower runtime.grace, or raise the orchestrator's grace period above it",
-        ),
-    ]
-    if isinstance(sink, Timed):
-        call = sink.call_timeout
-        rules.append(
-            (
-                call <= delivery.timeout,
-                f"sink.call_timeout {call:g} s is within delivery.timeout {delivery.timeout:g} s",
-                "raise delivery.timeout: a request that is cancelled while it runs has an unknown outcome",
-            )
-        )
-    if isinstance(source, Rebalanced):
-        session, beat = source.session_timeout_ms / 1000, source.heartbeat_interval_ms / 1000
-        rebalance, drain = source.rebalance_timeout_ms / 1000, source.drain_timeout_ms / 1000
-        rules += [
-            (
-                3 * beat <= session,
-                f"source.heartbeat_interval_ms {beat:g} s is a third of the session of {session:g} s, or less",
-                "lower source.heartbeat_interval_ms: one lost heartbeat must not lose the partitions",
-            ),
-            (
-                runtime.drain_timeout < drain < rebalance,
-                f"drains: runtime {runtime.drain_timeout:g} s < source {drain:g} s < the group's {rebalance:g} s",
-                "keep runtime.drain_timeout < source.drain_timeout_ms < source.rebalance_timeout_ms",
-            ),
-            (
-                delivery.timeout < runtime.drain_timeout,
-                f"delivery.timeout {delivery.timeout:g} s fits into runtime.drain_timeout {runtime.drain_timeout:g} s",
-                "lower delivery.timeout: requests must end before partitions are revoked",
-            ),
-        ]
-    for good, said, fix in rules:
-        yield Check("times", "ok", said) if good else Check("times", "failed", f"not true: {said}", fix)
-
-
-def _requests(config: Config) -> Iterator[Check]:
-    sink = None if config.sink is None else config.sink.settings
-    if isinstance(sink, Pooled) and config.delivery.concurrency > sink.concurrency:
-        what = f"delivery.concurrency {config.delivery.concurrency} is above sink.concurrency {sink.concurrency}"
-        fix = "raise sink.concurrency: requests that wait in the client's pool may outlive their signature"
-        yield Check("requests", "failed", what, fix)
-    else:
-        yield Check("requests", "ok", f"{config.delivery.concurrency} at once")
-
-
 ORGANIZATION: Final = Look(("engine", "source"), _organization)
 GROUP: Final = Look(("source",), _group)
 
 
-def _calls(config: Config) -> Iterator[Check]:
+def _gathers(config: Config) -> Iterator[Check]:
     """See whether the sink fits a host that is called, and cannot read on."""
     if config.sink is not None and config.sink.traits.claims:
         what = f"type {config.sink.name} lands windows of many records, which a function that is called cannot gather"
@@ -266,24 +184,36 @@ def _calls(config: Config) -> Iterator[Check]:
 
 _SINK: Final = Look(("sink", "source", "run"), _sink)
 _CREDENTIALS: Final = Look(("sink", "dead_letters"), _credentials)
-_TIMES: Final = (Look(("runtime", "delivery", "sink", "source"), _times), Look(("delivery", "sink"), _requests))
-NUMBERS: Final = (Look(("run", "source", "engine"), _memory), Look(("run", "source"), _bombs), *_TIMES)
-"""What contradicts itself or the machine, and may cost duplicates or a restart, but no row: `validate` fails for it, a
-start says it and continues."""
-REPLAY: Final = (ORGANIZATION, _SINK, Look(("dead_letters", "source", "engine"), _letters), _CREDENTIALS)
+_CALLS: Final = (
+    Look(("run", "source", "engine"), contradictions.memory),
+    Look(("runtime",), contradictions.grace),
+    Look(("delivery", "sink"), contradictions.calls),
+    Look(("delivery", "sink"), contradictions.requests),
+)
+"""Numbers of whatever delivers rows from a process of its own."""
+_MEMBER: Final = (
+    Look(("run", "source"), contradictions.bombs),
+    Look(("source",), contradictions.heartbeat),
+    Look(("source",), contradictions.joining),
+    Look(("runtime", "source"), contradictions.drains),
+    Look(("delivery", "runtime", "source"), contradictions.requests_and_drain),
+)
+"""Numbers of a member of a group."""
+_ROWS: Final = (ORGANIZATION, _SINK, Look(("dead_letters", "source", "engine"), _letters), _CREDENTIALS)
+REPLAY: Final = (*_ROWS, *_CALLS)
 """Of dead letters that go through the engine again."""
 PURGING: Final = (*REPLAY, Look(("sink", "run"), _purged))
 """Of those that are deleted once they are delivered."""
-START: Final = (Look(("source", "engine"), _source), GROUP, *REPLAY)
+START: Final = (Look(("source", "engine"), _source), GROUP, *_ROWS, *_CALLS, *_MEMBER)
 """Of a run."""
 IN_LAMBDA: Final = (
     ORGANIZATION,
     _SINK,
-    Look(("sink",), _calls),
+    Look(("sink",), _gathers),
     Look(("dead_letters",), _letters_chosen),
     _CREDENTIALS,
-    *_TIMES,
+    *_CALLS[2:],
 )
-"""Of the function: its source is what calls it, its memory the function's."""
+"""Of the function: its source is what calls it, its memory and its end the function's."""
 READING: Final = (ORGANIZATION, GROUP)
-"""Of a topic that is read again beside its group."""
+"""Of a topic that is read again beside its group: nothing of it waits, is sent or is drained."""

@@ -5,6 +5,8 @@ from typing import Any, Final
 from lmstream.settings import DEFAULT_PATH
 
 NEWEST: Final = 2
+NAME: Final = "lmstream"
+"""Of a deployment that has no other."""
 ROWS_PATH: Final = f"rows/{DEFAULT_PATH}"
 """Rows below a prefix of their own: no organization's key can then be the name of another prefix of the bucket."""
 LAKE_PATH: Final = f"lake/{DEFAULT_PATH}"
@@ -28,7 +30,7 @@ def filled(raw: dict[str, Any]) -> dict[str, Any]:
     found = {**raw, "defaults": age}
     if not isinstance(age, int) or age not in DEFAULTS:
         return found  # refused with the rest
-    made_of_others = _of_the_first(raw) if age == 1 else {}
+    made_of_others = _of_the_first(raw) if age == 1 else {"transform": {"group": raw.get("name", NAME)}}
     if raw.get("path") == "direct":
         made_of_others = {"engine": {"path": LAKE_PATH}, **made_of_others}
     for tables in (made_of_others, DEFAULTS[age]):
@@ -41,8 +43,8 @@ def filled(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _of_the_first(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Defaults of age 1 that were made of other settings: zones by letter, the Pipe named like the deployment, results
-    of queries in the landing bucket."""
-    found: dict[str, dict[str, Any]] = {"transform": {"pipe_name": raw.get("name", "lmstream")}}
+    of queries in the landing bucket. Its group was `lmstream` whatever the deployment was called."""
+    found: dict[str, dict[str, Any]] = {"transform": {"pipe_name": raw.get("name", NAME), "group": NAME}}
     if isinstance(bucket := raw.get("bucket", {}), dict):
         found["bucket"] = {"results": bucket.get("name", DEFAULTS[1]["bucket"]["name"])}
     network, cluster = raw.get("network", {}), raw.get("cluster", {})

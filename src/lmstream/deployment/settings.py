@@ -9,7 +9,7 @@ from lmstream.config.convert import Layer, convert
 from lmstream.config.plugins import wrong_format
 from lmstream.deployment.buckets import Bucket, Catalog, rows_prefix
 from lmstream.deployment.checks import BROKERS_OF_AN_ALARM, RETRIES, wrong_settings
-from lmstream.deployment.defaults import NEWEST, ROWS_PATH, filled
+from lmstream.deployment.defaults import NAME, NEWEST, ROWS_PATH, filled
 from lmstream.deployment.lake import Container, Lake
 from lmstream.errors import ConfigError, refuse
 from lmstream.partitioning import firehose_prefix
@@ -101,7 +101,10 @@ class Transform(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_size: Annotated[int, Meta(ge=1, le=10_000)] = 100
     window_seconds: Annotated[int, Meta(ge=0, le=300)] = 5
     starting_position: Literal["TRIM_HORIZON", "LATEST"] = "TRIM_HORIZON"
-    group: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9/*:_+=.@-]{1,200}$")] = "lmstream"
+    group: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9/*:_+=.@-]{1,200}$")] = NAME
+    """Consumer group. A settings file that leaves it out gets the deployment's name, which no other deployment of the
+    account and region has: members of one group share the topic. AWS would make up a new group for each Pipe and
+    mapping, and a replacement would not continue where the one before it was."""
     pipe_name: Annotated[str, Meta(pattern=r"^[.A-Za-z0-9_-]{0,64}$")] = ""
     """A fixed name of the Pipe. Empty: made of what AWS cannot change in a Pipe (cluster, topic, group, start), so that
     a change of these makes another Pipe instead of failing."""

@@ -36,6 +36,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """gzip level. Level 1 costs a third of the time of level 6 for objects about half as large again. With the extra
     [gzip], levels 1 and 2 are isal's: a sixth of that time once more."""
 
+    @property
+    def folder(self) -> str:
+        """The same as `root`."""
+        return self.root
+
 
 class Local:
     """Sink of one landing folder. A pack becomes `<root>/<path>part-<run>-<counter>.ndjson.gz`.

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import io
 import os
 import select
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
@@ -21,25 +20,18 @@ from lmstream.interfaces import Batch, Drain
 from lmstream.model import Record, TopicPartition
 from lmstream.settings import KIB, Limits
 from lmstream.settings import Settings as Engine
-from lmstream.sources._framing import Named, Sniffing
+from lmstream.sources import _listing
+from lmstream.sources._framing import Sniffing
 from lmstream.sources._identities import Identities
 from lmstream.sources._inflating import Inflating
+from lmstream.sources._listing import SUFFIXES, apart, left_out, listing, suffix
 from lmstream.sources._unfit import COORDINATES, says_nothing, unfit
 
-STDIN: Final = "-"
-SUFFIXES: Final[Mapping[str, Named]] = {
-    ".json": "json",
-    ".jsonl": "lines",
-    ".ndjson": "lines",
-    ".pb": "frames",
-    ".binpb": "frames",
-}
-"""Names that are read in a folder, each also with .gz or .zst behind it. How a file is cut its bytes say."""
+STDIN: Final = _listing.STDIN
 _CHUNK: Final = 256 * KIB
 _POLL_RECORDS: Final = 5_000  # of tiny bundles: one poll must not become the whole run
 _WAIT: Final = 0.2  # seconds one poll waits for standard input, so that a run can be stopped
 _PROBLEMS: Final = 5  # damaged files named in one message
-_ENDINGS: Final = 10  # endings of file names in one message
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +49,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What row ids are made of. `content`: of what a record holds, so that other content under the same name never
     has the same ids, and the same content under another name has. `name`: of the file's name, or its place in the
     listing when `topic` is set, as in row contract 1.0: for a folder whose rows landed under such ids."""
+    without: tuple[str, ...] = ()
+    """Folders below those of `paths` that are not read. A run adds its own: the folders of its rows, its dead letters
+    and its memory of deaths. A folder that is named in `paths` itself is read."""
     share: tuple[int, int] = (0, 1)
     """(which, of how many): of n processes over the same paths, this one reads every n-th file, and counts copies of
     one content for itself. `--workers` sets it."""
@@ -71,7 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         number a file that arrives meanwhile differently, and give two files the same row ids. Raises ConfigError."""
         if STDIN in self.paths:
             raise ConfigError("config.invalid", "run.workers: standard input is read by one process")
-        listed = tuple(listing(self.paths))
+        listed = tuple(listing(self.paths, self.without))
         return [{"paths": listed, "share": (number, count)} for number in range(count)]
 
     def mistakes(self, engine: Engine, /) -> list[str]:
@@ -79,16 +74,19 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         found = []
         for name in self.paths:
             try:
-                files = [] if name == STDIN else listing([name])
-                found.append(unfit(name, files, lambda file: SUFFIXES.get(_suffix(file)), engine))
+                files = [] if name == STDIN else listing([name], self.without)
+                found.append(unfit(name, files, lambda file: SUFFIXES.get(suffix(file)), engine))
             except SourceError as e:
                 found.append(e.detail)
         return [each for each in found if each]
 
     def remark(self) -> str:
         """What is skipped in folders, so that nobody takes a part for the whole."""
-        passed = left_out(self.paths)
-        return f"{passed}; a file that is named itself is read whatever its name" if passed else ""
+        passed = left_out(self.paths, self.without)
+        said = [f"{passed}; a file that is named itself is read whatever its name"] if passed else []
+        if own := apart(self.paths, self.without):
+            said.append(f"not read: {', '.join(own)} (source.without, or where this run puts rows and dead letters)")
+        return "; ".join(said)
 
 
 TRAITS: Final = Traits(finite=True, commits=False, takes=("limits",))
@@ -162,7 +160,7 @@ class Files:
 
     def _take(self, room: int) -> tuple[list[Record], bool]:
         if self._reading is None:
-            self._reading = self._records(listing(self._settings.paths))
+            self._reading = self._records(listing(self._settings.paths, self._settings.without))
         taken: list[Record] = []
         size = 0
         while len(taken) < _POLL_RECORDS:
@@ -191,7 +189,7 @@ class Files:
 
     def _of_file(self, topic: str, partition: int, name: str) -> Iterator[Record | None]:
         inflating, bound = Inflating(), max(self._bound, lambda_failures.LARGEST)
-        cutter = Sniffing(SUFFIXES.get(_suffix(name)), bound)
+        cutter = Sniffing(SUFFIXES.get(suffix(name)), bound)
         offset = 0
         for value in self._values(name, inflating, cutter):
             if value is None:
@@ -231,69 +229,8 @@ class Files:
         return Record(topic=topic, partition=partition, offset=offset, value=value, identity=identity)
 
 
-def listing(paths: Sequence[str]) -> list[str]:
-    """Every input in order. Raises SourceError for a path that was named and is not there."""
-    listed: list[str] = []
-    for name in paths:
-        if name == STDIN:
-            listed.append(name)
-        elif Path(name).is_dir():
-            found = sorted(_walk(Path(name)))
-            if not found:
-                known = f"no files with a known name ({' '.join(SUFFIXES)}, each also .gz or .zst)"
-                raise SourceError("source.file", "; ".join(filter(None, (f"{name}: {known}", left_out([name])))))
-            listed += found
-        elif Path(name).exists():
-            listed.append(name)
-        else:
-            raise SourceError("source.file", f"{name}: no such file or folder")
-    if not listed:
-        raise SourceError("source.file", "no paths to read")
-    return listed
-
-
 def _topic_of(name: str) -> str:
     return "stdin" if name == STDIN else Path(name).as_posix()
-
-
-def left_out(paths: Sequence[str]) -> str:
-    """How many files of the folders among the paths are skipped for their names, and which endings they have. Empty
-    when there are none; hidden files are not counted."""
-    endings: set[str] = set()
-    count = 0
-    for root in paths:
-        if root != STDIN and Path(root).is_dir():
-            for name in _walk(Path(root), wanted=False):
-                count += 1
-                endings.add(_suffix(name) or "(without an ending)")
-    if not count:
-        return ""
-    named = " ".join(sorted(endings)[:_ENDINGS]) + (" ..." if len(endings) > _ENDINGS else "")
-    return f"{count:,} file{'s' * (count > 1)} left out: {named}"
-
-
-def _suffix(name: str) -> str:
-    return Path(name.lower().removesuffix(".gz").removesuffix(".zst")).suffix
-
-
-def _walk(root: Path, *, wanted: bool = True) -> Iterator[str]:
-    for folder, below, names in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(".")]
-        for name in names:
-            read = _suffix(name) in SUFFIXES or _is_document(Path(folder, name))
-            if not name.startswith(".") and read is wanted:
-                yield f"{folder}/{name}"
-
-
-def _is_document(path: Path) -> bool:
-    """Whether a file is one of Lambda's or Firehose's failures: their names end in nothing that says so."""
-    try:
-        with path.open("rb") if path.is_file() else io.BytesIO() as file:
-            inflating = Inflating()
-            head = b"".join(inflating.feed(file.read(lambda_failures.HEAD)))
-    except (OSError, ConfigError):  # as any other file that lmstream did not write; zstd without its library
-        return False
-    return lambda_failures.begins(head) or firehose_failures.begins(head)
 
 
 def _complaints(document: lambda_failures.Document) -> Iterator[str]:

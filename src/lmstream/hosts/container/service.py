@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from lmstream.abilities import Checkable, Describable, Grouped, InGroup, fellows
 from lmstream.aws.asking import PASSING
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
-from lmstream.config.validation import NUMBERS, REPLAY, START, refuse
+from lmstream.config.validation import REPLAY, START, refuse, remarks
 from lmstream.delivery import Settled
 from lmstream.errors import LmstreamError
 from lmstream.hosts.container.memory import trimmed
@@ -60,9 +60,8 @@ async def serve(
     """
     if not worker:  # who starts several has looked before
         refuse(config, START if source is None else REPLAY)
-        for each in NUMBERS:
-            for error in each.failed(config):
-                say(f"{error.detail}; {error.fix}")
+        for remark in remarks(config):
+            say(remark)
     await _check(config, say)
     # What is read by hand is told of at the end, and lies in a folder beside it.
     told = source is None and not config.finite
