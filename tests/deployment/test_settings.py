@@ -201,6 +201,10 @@ def test_two_deployments_have_two_consumer_groups(tmp_path, text, group):
     assert loaded(tmp_path, f"{text}\n{GOOD}").transform.group == group
 
 
+def test_a_container_of_aws_has_a_group_of_its_deployment_too(tmp_path):
+    assert loaded(tmp_path, f'defaults = 2\nname = "second"\n{GOOD}').container.group == "second"
+
+
 def test_what_an_old_file_says_wins_over_the_defaults_of_before(tmp_path):
     made = loaded(
         tmp_path,

@@ -30,7 +30,8 @@ def filled(raw: dict[str, Any]) -> dict[str, Any]:
     found = {**raw, "defaults": age}
     if not isinstance(age, int) or age not in DEFAULTS:
         return found  # refused with the rest
-    made_of_others = _of_the_first(raw) if age == 1 else {"transform": {"group": raw.get("name", NAME)}}
+    group = {"group": raw.get("name", NAME)}
+    made_of_others = {"container": group, **(_of_the_first(raw) if age == 1 else {"transform": group})}
     if raw.get("path") == "direct":
         made_of_others = {"engine": {"path": LAKE_PATH}, **made_of_others}
     for tables in (made_of_others, DEFAULTS[age]):
