@@ -469,14 +469,14 @@ async def fair_weather(world: World) -> None:
     world.stormy, world.store.moods = False, CALM
     for each in world.sleepers:
         each.awake.set()
-    ends = {tp: n for tp, n in world.ends.items() if n}
+    ends = {tp: n for tp, n in world.ends.items() if n > world.begins[tp]}  # of an empty one nothing is committed
     for group in world.groups:
         if not group.members:
             group.join()
         await group.rebalance()
     for group in world.groups:
         async with asyncio.timeout(200):
-            while {tp: n for tp, n in group.committed.items() if n} != ends:
+            while any(group.committed.get(tp) != n for tp, n in ends.items()):
                 world.check()
                 await asyncio.sleep(0.2)
     for group in world.groups:
