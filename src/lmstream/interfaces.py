@@ -237,6 +237,8 @@ class Scope(Struct, frozen=True, gc=False):
     """Scope attribute epoch, decimal digits of ms, for points without a time of their own; empty when there is none."""
     noted: dict[str, int]
     """What each of its points notes: datasource.unknown, attribute.empty."""
+    frame: bytes = b""
+    """The piece with zeros for the 13 digits of its epoch, when the codec knows it: the same for every poll."""
 
 
 class Metric(Struct, frozen=True):

@@ -180,15 +180,29 @@ def _first(attributes: dict[str, str], names: tuple[str, ...]) -> str:
     return ""
 
 
-def resource(attributes: dict[str, str], settings: Settings) -> tuple[Resource, int]:
-    """A resource's part of the row."""
-    device = _first(attributes, _DEVICE_ID)
-    name = _first(attributes, _DEVICE_NAME)
-    piece = b'"deviceId":' + encode(device or "unknown") + b","
+def resource_piece(device: str, name: str | None, attributes: dict[str, str]) -> bytes:
+    """The members that rows of one resource share."""
+    piece = b'"deviceId":' + encode(device) + b","
     if name:
         piece += b'"deviceName":' + encode(name) + b","
     if attributes:
         piece += b'"resource":' + encode(attributes) + b","
+    return piece
+
+
+def scope_piece(datasource: str, attributes: dict[str, str]) -> bytes:
+    """The members that rows of one scope share."""
+    piece = b'"datasource":' + encode(datasource) + b","
+    if attributes:
+        piece += b'"scope":' + encode(attributes) + b","
+    return piece
+
+
+def resource(attributes: dict[str, str], settings: Settings) -> tuple[Resource, int]:
+    """A resource's part of the row."""
+    device = _first(attributes, _DEVICE_ID)
+    name = _first(attributes, _DEVICE_NAME)
+    piece = resource_piece(device or "unknown", name, attributes)
     notes = {} if device and type(attributes) is dict else _notes("" if device else "device.unknown", attributes)
     return Resource(piece, _first(attributes, settings.org_attributes), notes), len(piece)
 
@@ -199,9 +213,7 @@ def scope(name: str, version: str, attributes: dict[str, str]) -> tuple[Scope, i
     if version:
         named["version"] = version
     merged = named | attributes | named
-    piece = b'"datasource":' + encode(name or "unknown") + b","
-    if merged:
-        piece += b'"scope":' + encode(merged) + b","
+    piece = scope_piece(name or "unknown", merged)
     epoch = attributes.get("epoch", "")
     notes = {} if name and type(attributes) is dict else _notes("" if name else "datasource.unknown", attributes)
     return Scope(piece, epoch if _INTEGER.fullmatch(epoch) else "", notes), len(piece)
@@ -212,15 +224,18 @@ NO_SCOPE: Final = Scope(b"", "", {})
 """Keep the place of what was refused: its points make no rows."""
 
 
+def tail_piece(instance: str | None, attributes: dict[str, str]) -> bytes:
+    """What closes the line of a point."""
+    if instance:
+        return b"".join((b',"instance":', encode(instance), b',"attributes":', encode(attributes), b"}\n"))
+    return b',"attributes":' + encode(attributes) + b"}\n" if attributes else b"}\n"
+
+
 def tail(attributes: dict[str, str]) -> tuple[bytes, int]:
     """A point's attributes, the brace that closes the row, and the newline."""
     if not attributes:
         return b"}\n", 2
-    instance = attributes.get("dataSourceInstanceName") or attributes.get("wildValue")
-    if instance:
-        piece = b"".join((b',"instance":', encode(instance), b',"attributes":', encode(attributes), b"}\n"))
-    else:
-        piece = b',"attributes":' + encode(attributes) + b"}\n"
+    piece = tail_piece(attributes.get("dataSourceInstanceName") or attributes.get("wildValue"), attributes)
     if type(attributes) is not dict and isinstance(attributes, PartlyRead):
         piece = Counted(piece)
         piece.empty = attributes.empty
@@ -246,6 +261,16 @@ _KIND_PIECES: Final = {
 }
 
 
+def metric_piece(name: str, key: str, unit: str | None, kind: str, temporality: int, monotonic: bool) -> bytes:  # noqa: FBT001 - as Heads has them
+    """The members that rows of one metric share."""
+    encoded = encode(name)
+    unit_piece = b',"unit":' + encode(unit) if unit else b""
+    kind_piece = _KIND_PIECES[kind, temporality, monotonic]
+    return b"".join(
+        (b'"metric":', encoded, b',"metricKey":', encoded if key == name else encode(key), unit_piece, kind_piece)
+    )
+
+
 class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
     """From (name, unit, type, temporality, monotonic) to the metric's part of the row, bounded like a PieceCache."""
 
@@ -266,12 +291,7 @@ class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
         name, unit, kind, temporality, monotonic = head
         name = name or ""
         key = self._key(name)
-        encoded = encode(name)
-        unit_piece = b',"unit":' + encode(unit) if unit else b""
-        kind_piece = _KIND_PIECES[kind, temporality if temporality in _KNOWN else 0, monotonic is True]
-        piece = b"".join(
-            (b'"metric":', encoded, b',"metricKey":', encoded if key == name else encode(key), unit_piece, kind_piece)
-        )
+        piece = metric_piece(name, key, unit, kind, temporality if temporality in _KNOWN else 0, monotonic is True)
         metric = Metric(piece, key)
         size = len(piece)
         if size > self.largest:  # noqa: PLR1730 - as above

@@ -20,6 +20,7 @@ class _Polled(Struct, frozen=True):
     before: bytes
     behind: bytes
     noted: dict[str, int]
+    frame: bytes = b""
 
 
 class Scopes:
@@ -63,7 +64,7 @@ class Scopes:
             if epoch.isdigit() and len(epoch) == _DIGITS:
                 polled = self._polled[b"".join((raw[:start], _NO_EPOCH, raw[stop:]))]
                 if polled.before:
-                    return Scope(b"".join((polled.before, epoch, polled.behind)), epoch, polled.noted)
+                    return Scope(b"".join((polled.before, epoch, polled.behind)), epoch, polled.noted, polled.frame)
         return self._whole[raw]
 
     def _make_polled(self, key: bytes) -> tuple[_Polled, int]:
@@ -77,4 +78,4 @@ class Scopes:
         before, _, behind = scope.piece.partition(probe.encode())
         if scope.epoch != probe or probe.encode() in behind:
             return _Polled(b"", b"", {}), 0
-        return _Polled(before, behind, scope.noted), size
+        return _Polled(before, behind, scope.noted, b"".join((before, _NO_EPOCH, behind))), 2 * size
