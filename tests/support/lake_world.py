@@ -342,6 +342,7 @@ class Member:
                 layout,
                 WindowPolicy(seconds=seconds, object_bytes=world.draw.choice([30, 100, 1000])),
                 writer=f"member {name}",
+                wall=lambda: int(now() * 1000),
                 engine=LaidOutEngine,  # type: ignore[arg-type]
             )
             return self.outlet

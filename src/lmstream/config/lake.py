@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+import time
 from functools import partial
 
 from lmstream.abilities import Stored
@@ -14,12 +15,17 @@ from lmstream.model import TopicPartition
 from lmstream.storage.compression import gzip
 
 
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def lake_outlet(config: Config, sink: Stored) -> MakeOutlet:
     """How a pipeline gets the outlet of this sink. Nothing connects yet."""
     settings = sink.settings
     layout = Layout.of(config.engine, settings.format)
     policy = WindowPolicy(
         seconds=settings.window_seconds,
+        longest=settings.window_max_seconds,
         rows=settings.window_rows,
         bytes=settings.window_bytes,
         object_bytes=settings.object_bytes,
@@ -33,6 +39,6 @@ def lake_outlet(config: Config, sink: Stored) -> MakeOutlet:
         requests = Requests(sink.store, parts.attempts, parts.flight.counts)
         claims = Claims(requests, settings.claims, config.engine.source_id, settings.rows)
         writer = f"{socket.gethostname()} {secrets.token_hex(8)}"
-        return LakeOutlet(parts, requests, claims, formats, layout, policy, writer=writer, lane_of=lane_of)
+        return LakeOutlet(parts, requests, claims, formats, layout, policy, writer=writer, wall=_now, lane_of=lane_of)
 
     return make

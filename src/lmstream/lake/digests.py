@@ -1,19 +1,13 @@
-"""The digest of rows: one sum for any set of them, in any order."""
+"""The digest of an object's rows while they are gathered, a record after the other."""
 
-from hashlib import blake2b
+from lmstream.engine.row_digest import MODULUS, of_run, text
 
 Digest = int
-_SPACE = 1 << 128
 
 
-def add(digest: Digest, data: bytes, rows: int) -> Digest:  # noqa: ARG001 - as of the face
-    """Add rows to a digest."""
-    total = digest
-    for line in data.splitlines():
-        total += int.from_bytes(blake2b(line, digest_size=16).digest())
-    return total % _SPACE
+def add(digest: Digest, data: bytes) -> Digest:
+    """Add the rows that one record has in an object."""
+    return (digest + of_run(data)) % MODULUS
 
 
-def hexadecimal(digest: Digest) -> str:
-    """As a claim has it."""
-    return f"{digest:032x}"
+hexadecimal = text

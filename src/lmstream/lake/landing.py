@@ -22,10 +22,12 @@ Contested = Callable[[Lane, Claim], Awaitable[None]]
 class Landing:
     """Lands the windows of all lanes: claims of one lane one after the other, objects side by side."""
 
-    def __init__(self, parts: Parts, claims: Claims, writer: str, layout: Layout, contested: Contested) -> None:
+    def __init__(
+        self, parts: Parts, claims: Claims, writer: str, layout: Layout, wall: Callable[[], int], contested: Contested
+    ) -> None:
         """`contested` is awaited when the claim of another member is where ours was to be."""
         self._parts, self._claims = parts, claims
-        self._writer, self._layout, self._contested = writer, layout, contested
+        self._writer, self._layout, self._wall, self._contested = writer, layout, wall, contested
         self._windows = 0
 
     def start(self, lane: Lane) -> None:
@@ -52,6 +54,7 @@ class Landing:
                         return
                     lane.sequence = claim.sequence + 1
                     lane.undone.add(claim.sequence)
+                    lane.claimed_at = claim.at
                 if self._gone(lane):
                     return
                 lane.claiming = None
@@ -70,7 +73,7 @@ class Landing:
             topic=lane.topic,
             lane=lane.name,
             sequence=lane.sequence,
-            kind="jump" if window.why else "window",
+            kind=window.kind,
             why=window.why,
             spans=window.spans(),
             done=lane.done,
@@ -80,6 +83,7 @@ class Landing:
             objects=tuple(each.entry for each in objects),
             letters=tuple(window.letters),
             writer=f"{self._writer} {self._windows}",
+            at=self._wall(),
         )
 
     async def _put(self, lane: Lane, window: Window, claim: Claim, objects: list[Object]) -> None:

@@ -26,6 +26,10 @@ class Opening(NamedTuple):
     """By partition, an offset behind the end of the chain that reading is to continue at, and why."""
     begins: Mapping[int, int] = {}
     """By partition, the first offset to read."""
+    lasts: Mapping[int, Mark] = {}
+    """By partition, the last record that has a claim."""
+    at: int = 0
+    """When the newest claim was made, Unix milliseconds."""
 
 
 class Lane:
@@ -41,6 +45,10 @@ class Lane:
         """By partition, where the next window begins."""
         self.again: deque[Claim] = deque(opening.again)
         self.marks: dict[int, Mark] = dict(opening.marks)
+        self.lasts: dict[int, Mark] = dict(opening.lasts)
+        """By partition, the last record that has a claim."""
+        self.claimed_at: int = opening.at
+        """When the newest claim was made, Unix milliseconds."""
         self.jumps: dict[int, tuple[int, str]] = dict(opening.jumps)
         self.undone: set[int] = {each.sequence for each in opening.again}
         """Sequence numbers whose objects are not all known to be there."""
@@ -83,6 +91,11 @@ class Lane:
         self.parked.clear()
         self.writing.clear()
         self.awake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is under way."""
+        return not (self.gathering or self.landing or self.claiming or self.again or self.parked or self.undone)
 
     @property
     def makes_again(self) -> bool:

@@ -32,6 +32,8 @@ LIMITS: Final = Limits(
 )
 MakeEngine = Callable[[Layout], Engine]
 LaneOf = Callable[[TopicPartition], str]
+Wall = Callable[[], int]
+"""Unix milliseconds."""
 
 
 class Lanes:
@@ -47,13 +49,14 @@ class Lanes:
         waiting: Waiting,
         engine: MakeEngine,
         lane_of: LaneOf,
+        wall: Wall,
         began: Callable[[Lane], None],
     ) -> None:
         """`engine` makes rows by the settings of a claim. Partitions of lanes that have to wait are put into `waiting`.
         `began` is called with a lane that may gather from now on."""
         self._parts, self._claims, self._layout = parts, claims, layout
         self._writer, self._waiting, self._engine, self._lane_of = writer, waiting, engine, lane_of
-        self._began = began
+        self._wall, self._began = wall, began
         self.transforms: dict[str, Transform] = {layout.hash: Transform(parts.engine, LIMITS, parts.guard)}
         """By hash of a layout."""
         self.seek: Seek | None = None
@@ -138,7 +141,7 @@ class Lanes:
 
     async def _open(self, topic: str, name: str, places: Mapping[int, Assigned]) -> dict[TopicPartition, int]:
         layout = await self._claims.keep(self._layout)
-        opening = await opened(self._claims, topic, name, places, layout, f"{self._writer} opens")
+        opening = await opened(self._claims, topic, name, places, layout, f"{self._writer} opens", self._wall())
         for claim in opening.again:
             await self._prepare(claim)
         tps = [TopicPartition(topic, partition) for partition in places]

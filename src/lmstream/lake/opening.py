@@ -15,10 +15,12 @@ OPEN: Final = 1_000
 
 
 async def opened(
-    claims: Claims, topic: str, lane: str, places: Mapping[int, Assigned], layout: str, writer: str
+    claims: Claims, topic: str, lane: str, places: Mapping[int, Assigned], layout: str, writer: str, now: int
 ) -> Opening:
-    """Find the chain of a lane whose partitions stand at `places`, or begin it there. Raises SinkError
-    `lake.incarnation` when the topic is not the one that was claimed, `lake.chain` for a broken chain."""
+    """Find the chain of a lane whose partitions stand at `places`, or begin it there, at `now` (Unix milliseconds).
+
+    Raises SinkError `lake.incarnation` when the topic is not the one that was claimed, `lake.chain` for a broken chain.
+    """
     head = await claims.head(topic, lane)
     if head is None:
         first = Claim(
@@ -31,6 +33,7 @@ async def opened(
             done=0,
             layout=layout,
             writer=writer,
+            at=now,
         )
         head = await claims.create(first)  # another group may begin at the same moment, elsewhere: its place holds
     if missing := places.keys() - head.spans.keys():
@@ -64,7 +67,8 @@ def _placed(topic: str, head: Claim, again: Sequence[Claim], places: Mapping[int
         if partition not in jumps and span.last is not None and at.begin <= span.last.offset:
             marks[partition] = span.last
             begins[partition] = span.last.offset
-    return Opening(head.sequence + 1, position, again, marks, jumps, begins)
+    lasts = {partition: span.last for partition, span in head.spans.items() if span.last is not None}
+    return Opening(head.sequence + 1, position, again, marks, jumps, begins, lasts, head.at)
 
 
 async def _not_done(claims: Claims, head: Claim) -> list[Claim]:

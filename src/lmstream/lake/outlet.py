@@ -16,12 +16,16 @@ from lmstream.lake.claims import Buried, Claim, Claims, Mark, mark
 from lmstream.lake.formats import Format
 from lmstream.lake.landing import Landing, other_code
 from lmstream.lake.lane import Lane
-from lmstream.lake.lanes import LaneOf, Lanes, MakeEngine
+from lmstream.lake.lanes import LaneOf, Lanes, MakeEngine, Wall
 from lmstream.lake.layout import Layout
 from lmstream.lake.requests import Requests
 from lmstream.lake.window import Window
 from lmstream.lake.window_policy import WindowPolicy
 from lmstream.model import Record, Status, TopicPartition
+
+RENEWAL: Final = 7 * 86_400_000 // 2
+"""Milliseconds after which the newest claim of a quiet lane is made once more. Lifecycle rules keep claims for as long
+as the topic keeps records, and 7 days more (`validate --connect`): so the newest of a lane in use is never removed."""
 
 log: Final = logging.getLogger("lmstream.lake")
 
@@ -39,15 +43,17 @@ class LakeOutlet:
         policy: WindowPolicy,
         *,
         writer: str,
+        wall: Wall,
         lane_of: LaneOf = lambda tp: str(tp.partition),
         engine: MakeEngine = lambda layout: Engine(layout.settings),
     ) -> None:
-        """`writer` tells this process from all others. `engine` makes rows by the settings of a claim."""
+        """`writer` tells this process from all others. `wall` gives Unix milliseconds, for people, and for when a lane
+        that is quiet renews its newest claim. `engine` makes rows by the settings of a claim."""
         self._parts, self._claims, self._policy = parts, claims, policy
-        self._formats, self._layout = formats, layout
+        self._formats, self._layout, self._wall = formats, layout, wall
         self.way: Requests = requests
         self.waiting: Waiting = Waiting(parts.active, parts.attempts.policy.partition_seconds)
-        self.gathers_for: float = policy.seconds
+        self.gathers_for: float = policy.longest if policy.dollars else policy.seconds
         self._lanes = Lanes(
             parts,
             claims,
@@ -56,9 +62,10 @@ class LakeOutlet:
             waiting=self.waiting,
             engine=engine,
             lane_of=lane_of,
+            wall=wall,
             began=self._began,
         )
-        self._landing = Landing(parts, claims, writer, layout, self._lanes.reopen)
+        self._landing = Landing(parts, claims, writer, layout, wall, self._lanes.reopen)
         parts.settlement.letters.durable = self._lettered
 
     @property
@@ -240,7 +247,9 @@ class LakeOutlet:
             lane.position |= {partition: span.end for partition, span in claim.spans.items()}
         if lane.jumps:
             self._jump(lane)
-        lane.gathering = Window(self._formats[self._layout.format], now, lane.position, self._policy.object_bytes)
+        lane.gathering = Window(
+            self._formats[self._layout.format], now, lane.position, self._policy.object_bytes, lasts=lane.lasts
+        )
         return lane.gathering
 
     def _jump(self, lane: Lane) -> None:
@@ -250,12 +259,21 @@ class LakeOutlet:
         window = Window(self._formats[self._layout.format], 0.0, lane.position, 1)
         for partition, (to, why) in lane.jumps.items():
             window.reached(partition, to)
-            window.why = why
+            window.kind, window.why = "jump", why
             log.warning(
                 "%s/%d: rows continue at offset %d, not at %d: %s",
                 lane.topic, partition, to, lane.position[partition], why,
             )  # fmt: skip
         lane.jumps.clear()
+        lane.lasts.clear()  # they lie before a gap that nobody reads
+        lane.gathering = window
+        self._end(lane)
+
+    def _renew(self, lane: Lane) -> None:
+        """Claim once more where the lane stands, so that a lifecycle rule does not remove the newest claim."""
+        window = Window(self._formats[self._layout.format], 0.0, lane.position, 1, lasts=lane.lasts)
+        window.kind, window.why = "renewed", "nothing came for days"
+        lane.claimed_at = self._wall()
         lane.gathering = window
         self._end(lane)
 
@@ -264,6 +282,7 @@ class LakeOutlet:
         window, lane.gathering = lane.gathering, None
         assert window is not None  # noqa: S101 - for the type checker
         lane.position = dict(window.position)
+        lane.lasts |= window.lasts()
         lane.landing.append(window)
         self._landing.start(lane)
         self._unpark(lane)
@@ -306,7 +325,10 @@ class LakeOutlet:
             short = budget.free <= budget.total // 8
         for lane in self._lanes.each():
             window = lane.gathering
-            if window is not None and window.claim is None and (short or now - window.began >= self._policy.seconds):
+            if window is None:
+                if lane.idle and lane.admitted and self._wall() - lane.claimed_at > RENEWAL:
+                    self._renew(lane)
+            elif window.claim is None and (short or self._policy.is_due(now - window.began, window.paths)):
                 self._end(lane)
         self._lanes.admit()
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.delivery.transform import Cut
-from lmstream.lake.claims import Buried, Claim, Put, Span, mark
+from lmstream.lake.claims import Buried, Claim, Kind, Mark, Put, Span, mark
 from lmstream.lake.digests import Digest, add, hexadecimal
 from lmstream.lake.formats import Format, Gather
 from lmstream.model import Record, Status
@@ -40,15 +40,18 @@ class Window:
         position: Mapping[int, int],
         object_bytes: int,
         claim: Claim | None = None,
+        lasts: Mapping[int, Mark] | None = None,
     ) -> None:
-        """`position` is where each partition of the lane stands. With a `claim` its window is made again, cut as its
-        manifest says."""
+        """`position` is where each partition of the lane stands, `lasts` the last record before it. With a `claim` its
+        window is made again, cut as its manifest says."""
+        self._lasts = lasts or {}
         self.began: float = began
         self.claim: Claim | None = claim
         self.records: list[tuple[InFlightRecord, Status]] = []
         self.rows = self.lines = self.held = 0
+        self.kind: Kind = "window"
         self.why: str = ""
-        """Of a claim without rows: why the lane moves."""
+        """Of a claim without rows: why it is made."""
         self.letters: list[Buried] = []
         self.unwritten: int = 0
         """Letters that are not durable yet."""
@@ -74,6 +77,11 @@ class Window:
     def moved(self) -> bool:
         """Whether there is anything in it that has to be claimed."""
         return self.position != self._start
+
+    @property
+    def paths(self) -> int:
+        """Paths with rows in it: as many objects it becomes, at least."""
+        return len(self._paths)
 
     @property
     def complete(self) -> bool:
@@ -111,7 +119,7 @@ class Window:
                 self._cut_before(at, partition, offset)
                 gather, before = at.gather, at.gather.held
             gather.add(cut)
-            at.digest = add(at.digest, data, rows)
+            at.digest = add(at.digest, data)
             self.rows += rows
             self.lines += len(data)
             self.held += gather.held - before
@@ -148,6 +156,10 @@ class Window:
                     made.append(Object(entry, gather))
         return made
 
+    def lasts(self) -> dict[int, Mark]:
+        """By partition, its last record."""
+        return {partition: mark(record) for partition, record in self._last.items()}
+
     def spans(self) -> dict[int, Span]:
         """What a claim says of its ranges."""
         return {
@@ -155,7 +167,7 @@ class Window:
                 start=start,
                 end=self.position[partition],
                 first=mark(self._first[partition]) if partition in self._first else None,
-                last=mark(self._last[partition]) if partition in self._last else None,
+                last=mark(self._last[partition]) if partition in self._last else self._lasts.get(partition),
                 records=self._records.get(partition, 0),
             )
             for partition, start in self._start.items()

@@ -1,10 +1,14 @@
 """When a window ends."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 MIB = 1 << 20
+PUT: Final = 0.005 / 1000
+"""US dollars of a PUT request to S3 Standard in most regions, https://aws.amazon.com/s3/pricing/. A store of another
+price makes windows longer or shorter than wanted, and changes nothing else."""
+MONTH: Final = 30 * 86_400.0
 
 
 class WindowPolicy(Struct, frozen=True, kw_only=True):
@@ -12,9 +16,22 @@ class WindowPolicy(Struct, frozen=True, kw_only=True):
 
     seconds: Annotated[float, Meta(gt=0)] = 60.0
     """After its first record: how late a row may land, and how much a crash reads again."""
+    longest: Annotated[float, Meta(gt=0)] = 900.0
+    """Seconds to which `dollars` may stretch it."""
+    dollars: Annotated[float, Meta(gt=0)] | None = None
+    """US dollars a month for the requests of one lane: a window continues while it would cost more than its share."""
     rows: Annotated[int, Meta(ge=1)] = 5_000_000
     bytes: Annotated[int, Meta(ge=1)] = 1024 * MIB
     """Of lines, before compression."""
     object_bytes: Annotated[int, Meta(ge=1)] = 64 * MIB
     """Of lines in one object, before compression: gzip cannot be split, and readers hold a piece of it. The last record
     of an object is whole, so that it may be larger by one record."""
+
+    def is_due(self, age: float, objects: int) -> bool:
+        """Whether a window of so many seconds ends, that would become so many objects."""
+        if age < self.seconds:
+            return False
+        if self.dollars is None or age >= self.longest:
+            return True
+        # Its objects, and its claim.
+        return (objects + 1) * PUT <= self.dollars * age / MONTH
