@@ -12,7 +12,8 @@ from lmstream.kafka.lag import lag
 from lmstream.lab.generator import Generator
 from lmstream.model import TopicPartition
 from lmstream.sources import kafka
-from support.kafka_scenarios import settings
+from support.kafka_scenarios import settings, source
+from support.places import Reading
 
 BUNDLES = itertools.islice(Generator(instances=1, start_ms=1_700_000_000_000).bundles(), 20)
 PAYLOADS = [bundle.payload for bundle in BUNDLES]
@@ -84,6 +85,33 @@ async def test_the_commit_stands_behind_the_markers_and_nothing_is_said_to_be_lo
         await asyncio.to_thread(sender.send, topic, PAYLOADS[:3])
         await run.until(lambda: len(source.standings()) == 1 and len(run.sink.lines) > 0, 20, "it reads on")
         assert source.health.lost_by_retention == 0
+
+
+async def test_what_is_passed_after_a_place_or_a_seek_begins_there(cluster, topic, module):
+    """Records at 0 to 9, a marker, aborted records at 11 to 30, a marker: what is read ends at 32."""
+    await cluster.create_topic(topic)
+    sender = await asyncio.to_thread(Sender, cluster, f"tx-{topic}")
+    await asyncio.to_thread(sender.send, topic, PAYLOADS[:10])
+    await asyncio.to_thread(sender.send, topic, PAYLOADS[:20], "abort")
+    tp = TopicPartition(topic, 0)
+
+    async def on_assign(stands):
+        assert (stands[tp].next, stands[tp].begin, stands[tp].end) == (0, 0, 32)
+        return {tp: 5}
+
+    async with source(cluster, module, topic) as consumer:
+        consumer.on_assign = on_assign
+        reading = Reading(consumer)
+        for place in (None, 3, 15, 10):
+            if place is not None:
+                await consumer.seek({tp: place})
+            await reading.until(lambda: (tp, consumer.assignment.get(tp)) in reading.passed)
+            assert reading.latest(tp) == list(range(5 if place is None else place, 10))
+            assert reading.passed[tp, consumer.assignment[tp]] == 32
+        await consumer.seek({tp: 32})
+        await reading.nothing(1)
+        await asyncio.to_thread(sender.send, topic, PAYLOADS[:2])
+        assert await reading.read(33, tp) == [32, 33]
 
 
 async def test_lag_behind_an_old_commit_passes_over_markers(cluster, topic):

@@ -194,6 +194,35 @@ async def latest_skips_what_was_there_and_is_pinned_at_once(lab, lm, module):
 
 
 @scenario
+async def a_partition_begins_where_it_is_told_and_is_sought(lab, lm, module):
+    await lab.create_topic(lm)
+    await produce(lab, lm, [b"%d" % n for n in range(12)])
+    tp, told, read = TopicPartition(lm, 0), [], {}
+
+    async def until(consumer, offsets):
+        async with asyncio.timeout(20):
+            while read.get(consumer.assignment.get(tp)) != offsets:
+                batch = await consumer.poll(3)
+                for record in batch.records:
+                    read.setdefault(batch.epochs[tp], []).append(record.offset)
+
+    async def on_assign(stands):
+        told.append(dict(stands))
+        return {tp: 4}
+
+    for place in (2, 9):  # before where it begins, and behind it
+        async with source(lab, module, lm) as consumer:
+            consumer.on_assign = on_assign
+            await until(consumer, list(range(4, 12)))
+            await consumer.commit({tp: 7})
+            await consumer.seek({tp: place})
+            await until(consumer, list(range(place, 12)))
+            assert await committed(lab, lm, lm) == 7
+    assert [(each[tp].next, each[tp].committed, each[tp].begin) for each in told] == [(0, False, 0), (7, True, 0)]
+    assert {offsets[0] for offsets in read.values()} == {4, 2, 9}
+
+
+@scenario
 async def a_range_that_does_not_exist_is_named_and_one_past_the_end_ends(lab, lm, module):
     await lab.create_topic(lm)
     await produce(lab, lm, [b"v"] * 3)

@@ -65,6 +65,13 @@ def fence(consumer: AIOKafkaConsumer, expected: Callable[[], int]) -> None:
     coordinator._do_commit_offsets = guarded  # noqa: SLF001 - as above
 
 
+def heartbeat(consumer: AIOKafkaConsumer) -> None:
+    """Let heartbeats begin now, within the listener that is told of partitions: aiokafka begins them when it returns,
+    and a listener that takes longer than the session would lose the membership.
+    """
+    consumer._coordinator._start_heartbeat_task()  # noqa: SLF001 - there is no public way to it
+
+
 def pause_only(consumer: AIOKafkaConsumer, wanted: Collection[KafkaPartition]) -> None:
     """Let these partitions be paused, of those that are assigned, and no others."""
     stopped, already = consumer.assignment() & set(wanted), consumer.paused()

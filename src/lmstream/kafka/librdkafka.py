@@ -51,6 +51,13 @@ UNREADABLE: Final = (
 """What librdkafka says of batches that it cannot open. It skips some of them, so nothing behind them counts."""
 
 
+UNSETTLED: Final = (
+    KafkaError._STATE,  # noqa: SLF001 - the names of librdkafka's own codes begin like this
+    KafkaError._PREV_IN_PROGRESS,  # noqa: SLF001 - as above
+)
+"""How a seek is refused in a partition that was assigned a moment ago, and is not being fetched yet."""
+
+
 class Passed(NamedTuple):
     """The next offset to read of a partition: all records below it were taken before."""
 
@@ -151,6 +158,13 @@ def secured(tls: Tls, files: contextlib.ExitStack) -> dict[str, Any]:
 def placed_at(offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
     """The offsets as librdkafka takes them."""
     return [KafkaPartition(tp.topic, tp.partition, n) for tp, n in offsets.items()]
+
+
+def committed(consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
+    """Commit, and wait for the answer. Raises KafkaException."""
+    answers = consumer.commit(offsets=placed_at(offsets), asynchronous=False)
+    if failed := next((each.error for each in answers if each.error is not None), None):
+        raise KafkaException(failed)
 
 
 def lost_by(error: KafkaError, place: str) -> LostError | None:

@@ -1,20 +1,23 @@
 """A member of the consumer group by aiokafka, and the ways in which that client dies without saying so."""
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from lmstream.errors import LmstreamError, coded
+from lmstream.interfaces import Assigned
 from lmstream.kafka import connection
-from lmstream.kafka._aiokafka_internals import fence, generation, pause_only, positions
+from lmstream.kafka._aiokafka_internals import fence, generation, heartbeat, pause_only, positions
 from lmstream.kafka._record_reader import RecordReader
 from lmstream.kafka.group.guarded_reader import reader_for
 from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import Member, OffsetsGoneError
+from lmstream.kafka.group.placement import final
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.model import Record, TopicPartition
 
@@ -72,7 +75,7 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
         consumer, reader = self._running
         # Paused and resumed only between two getmany(): one that meets a paused partition throws away what was fetched
         # of it, and it is fetched again.
-        some = {KafkaPartition(*tp) for tp in self._paused | reader.held}
+        some = {KafkaPartition(*tp) for tp in self._paused | reader.held | self._placement.partitions}
         pause_only(consumer, some if room else consumer.assignment())
         fetcher = consumer._fetcher  # noqa: SLF001 - getmany() does not say when its background task has died
         if fetcher.error_future.done():
@@ -93,8 +96,11 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
 
     def _hold(self, answer: Answer) -> None:
         owned, taken = answer
-        if owned is self.owned and not self._revoking:  # else never handed out: the new owner reads them again
-            self._held.extend(taken)
+        # Revoked or sought meanwhile: never handed out, for the new owner, or the new epoch, reads them again.
+        if owned is not self.owned or self._revoking:
+            stale = {tp for tp in owned if owned[tp] != self.owned.get(tp)} | self._revoking
+            taken = [record for record in taken if record.tp not in stale]
+        self._held.extend(taken)
 
     def _passed(self, last: Mapping[TopicPartition, Record]) -> Mapping[TopicPartition, int]:
         self._handed.update({tp: record.offset + 1 for tp, record in last.items()})
@@ -119,6 +125,16 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
         begins, ends = await consumer.beginning_offsets(asked), await consumer.end_offsets(asked)
         return {TopicPartition(*tp): (begins[tp], ends[tp]) for tp in asked}
 
+    def _seek(self, places: Mapping[TopicPartition, int]) -> None:
+        consumer, reader = self._running
+        reader.forget(*places)
+        for tp, offset in places.items():
+            # Without an assignment in the client, because the topics have changed: it assigns these anew, and until
+            # then hands out nothing of them.
+            with contextlib.suppress(IllegalStateError):
+                consumer.seek(KafkaPartition(*tp), offset)
+        self._handed.update(places)
+
     def _end_of(self, tp: TopicPartition) -> int | None:
         consumer, kafka = self._running[0], KafkaPartition(*tp)
         end: int | None = consumer.highwater(kafka) if kafka in consumer.assignment() else None
@@ -135,15 +151,18 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
         self.owned, self._handed = {}, {}
         self._own([TopicPartition(*tp) for tp in assigned])
         self._generation = -1 if self._consumer is None else generation(self._consumer)
+        self._placement.begin(self.owned)
+        if self._consumer is not None and self._placement.partitions:
+            self._consumer.pause(*assigned)
+            heartbeat(self._consumer)
         self._forget()
         try:
-            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
-                await self._place(list(assigned))
-        except (KafkaError, TimeoutError, LmstreamError) as error:
-            log.warning(
-                "partitions were assigned but their start offsets cannot be set: %r", error, extra=coded("source.stuck")
-            )
-            self._fail(connection.lost(error))
+            await self._place(list(assigned))
+        except (KafkaError, TimeoutError, LmstreamError, LostError) as error:
+            if not self.closed:
+                what = "partitions were assigned but their start offsets cannot be set: %r"
+                log.warning(what, error, extra=coded("source.stuck"))
+            self._fail(error if final(error) else connection.lost(error))
 
     def _forget(self) -> None:
         self._held.clear()
@@ -152,10 +171,24 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
             self._reader.forget()
 
     async def _place(self, partitions: list[KafkaPartition]) -> None:
-        """Put partitions for which the group has no commit where the settings say."""
+        """Put partitions where the settings say, where the group has no commit, and then where `on_assign` says."""
+        async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+            bare = await self._usual(partitions)
+            begins = bare | self._committed
+            bounds = await self._bounds(begins) if self._placement.wanted and not self.closed else {}
+        self._handed = begins | self._handed
+        if bounds:
+            stands = {tp: Assigned(begins[tp], tp not in bare, *bound) for tp, bound in bounds.items()}
+            places = await self._placement.ask(stands)
+            self._asked = self._loop.time()  # that was not the client's time
+            if places and not self.closed:
+                self._seek(places)
+
+    async def _usual(self, partitions: list[KafkaPartition]) -> dict[TopicPartition, int]:
+        """Put partitions for which the group has no commit where the settings say; answer where these begin."""
         consumer = self._consumer
         if consumer is None:
-            return  # closed meanwhile
+            return {}  # closed meanwhile
         offsets = await asyncio.gather(*(consumer.committed(tp) for tp in partitions))
         self._committed = {TopicPartition(*tp): n for tp, n in zip(partitions, offsets, strict=True) if n is not None}
         bare = [tp for tp, n in zip(partitions, offsets, strict=True) if n is None]
@@ -170,5 +203,4 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
             await consumer.seek_to_end(*latest)
             # Committed at once: a restart before the first real commit must not skip what came in between.
             await self.commit({TopicPartition(*tp): await consumer.position(tp) for tp in latest})
-        begins = {TopicPartition(*tp): await consumer.position(tp) for tp in bare} | self._committed
-        self._handed = begins | self._handed
+        return {TopicPartition(*tp): await consumer.position(tp) for tp in bare}

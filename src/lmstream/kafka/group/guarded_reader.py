@@ -50,6 +50,7 @@ class GuardedReader:
     def __init__(self, source: Supervisor) -> None:
         self._source, self._settings = source, source.settings
         self._parts: dict[TopicPartition, _Part] = {}
+        self._assigned: Mapping[TopicPartition, _Part] = {}  # as the consumer was told: one begun anew is not yet
         self._consumer: AIOKafkaConsumer | None = None
         self._reader: RecordReader | None = None
         self._connecting: asyncio.Task[AIOKafkaConsumer] | None = None
@@ -62,7 +63,9 @@ class GuardedReader:
         return self._parts.keys()
 
     def begin(self, tp: TopicPartition, epoch: int, offset: int) -> None:
-        """Read a partition here from an offset on (negative: its beginning), up to the end it has by now."""
+        """Read a partition here from an offset on (negative: its beginning), up to the end it has by now; once more
+        where it is read here already.
+        """
         self._parts[tp] = _Part(epoch, offset)
         self._changed = True
 
@@ -85,19 +88,25 @@ class GuardedReader:
             records = await reader.take(room, _WAIT)
         except OffsetOutOfRangeError as error:
             for tp, offset in error.args[0].items():  # the client's to judge
-                self._parts[TopicPartition(*tp)].until = self._parts[TopicPartition(*tp)].next = offset
+                if (part := self._current(TopicPartition(*tp))) is not None:
+                    part.until = part.next = offset
             return []
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             raise LostError("client", f"the guarded reader: {type(error).__name__}: {error}") from error
         found = []
         for record in records:
-            part = self._parts[record.tp]
-            part.next = record.offset + 1
-            found.append((part.epoch, record))
+            if (part := self._current(record.tp)) is not None:
+                part.next = record.offset + 1
+                found.append((part.epoch, record))
         return found
 
-    def done(self) -> Mapping[TopicPartition, int]:
-        """Release what was read to its end; answer where the client continues."""
+    def _current(self, tp: TopicPartition) -> _Part | None:
+        """What the consumer reads of a partition; None when it was revoked or begun anew while that was awaited."""
+        part = self._assigned.get(tp)
+        return part if part is not None and self._parts.get(tp) is part else None
+
+    def done(self) -> Mapping[TopicPartition, tuple[int, int]]:
+        """Release what was read to its end; answer the epoch, and where the client continues."""
         consumer, reader = self._consumer, self._reader
         if consumer is None or reader is None:
             return {}
@@ -111,7 +120,7 @@ class GuardedReader:
                 continue
             at = max(part.next, stands.get(tp, -1))
             if at >= part.until:
-                done[tp] = at
+                done[tp] = part.epoch, at
         self.drop(done)
         return done
 
@@ -145,7 +154,7 @@ class GuardedReader:
 
     async def _assign(self, consumer: AIOKafkaConsumer, reader: RecordReader) -> None:
         """Begin anew behind what was taken of each: assigning throws away what was fetched."""
-        self._changed = False
+        self._changed, self._assigned = False, dict(self._parts)
         reader.forget()
         consumer.assign([KafkaPartition(*tp) for tp in self._parts])
         for tp, part in self._parts.items():

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 from lmstream.errors import LmstreamError, SourceError, refuse
 from lmstream.kafka import connection
 from lmstream.kafka.group.guarded_reader import GuardedReader
+from lmstream.kafka.group.librdkafka_places import Placed
 from lmstream.kafka.group.librdkafka_thread import ClientThread
 from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import BUSY_WAIT, WAIT, Member
@@ -138,25 +139,39 @@ class LibrdkafkaMember(Member):
     async def _bounds(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, tuple[int, int]]:
         return await self._client.bounds(partitions)
 
+    def _seek(self, places: Mapping[TopicPartition, int]) -> None:
+        at = {tp: (self.owned[tp], offset) for tp, offset in places.items()}
+        for tp in places.keys() & self._guarded.partitions:
+            self._guarded.begin(tp, *at.pop(tp))
+        self._client.seek(at)
+
     def _end_of(self, tp: TopicPartition) -> int | None:
         return self._client.end_of(tp)
 
     # --- the group, while the client's thread waits --------------------------------------------------------------
 
-    async def took(self, places: Mapping[TopicPartition, int], pinned: Collection[TopicPartition]) -> None:
-        """Take partitions, to be read from these offsets on (negative: their beginning). Of those in `pinned` the group
-        has to be told.
+    async def took(self, usual: Placed) -> Mapping[TopicPartition, tuple[int, int]]:
+        """Take partitions; answer the epoch of each, and where it is read from (negative: its beginning).
+
+        Raises RuntimeError when they cannot be pinned, and as `Placement.ask`.
         """
+        places, pinned = dict(usual.places), usual.pinned
+        self._placement.begin(usual.stands)
         self._own(places.keys())
+        epochs = self.owned
         self._committed |= {tp: n for tp, n in places.items() if n >= 0 and tp not in pinned}
-        if self._source.wary:
-            for tp, n in places.items():
-                self._guarded.begin(tp, self.owned[tp], n)
         if pinned:
             try:  # at once: a restart before the first real commit must not skip what came in between
                 await self.commit({tp: places[tp] for tp in pinned})
             except SourceError as error:
                 raise RuntimeError(str(error)) from error
+        if usual.stands:
+            places |= await self._placement.ask(usual.stands)
+            self._asked = self._loop.time()  # that was not the client's time
+        if usual.aside:
+            for tp, n in places.items():
+                self._guarded.begin(tp, epochs[tp], n)
+        return {tp: (epochs[tp], n) for tp, n in places.items()}
 
     def _release(self, partitions: Collection[TopicPartition]) -> None:
         self._guarded.drop(partitions)

@@ -2,24 +2,29 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+import time
+from collections.abc import Collection, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from lmstream.errors import SourceError, coded
+from lmstream.errors import LmstreamError, SourceError, coded
+from lmstream.kafka.group.librdkafka_places import placed
 from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import OffsetsGoneError
+from lmstream.kafka.group.placement import final
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.group.thread_worker import Worker
 from lmstream.kafka.librdkafka import (
     DENIED,
     UNKNOWN,
     UNREADABLE,
+    UNSETTLED,
     Barred,
     Passed,
     Taken,
+    committed,
     consumer_of,
     fatal,
     is_fatal,
@@ -38,7 +43,7 @@ if TYPE_CHECKING:
 STOP: Final = 5.0
 """Seconds for a consumer to leave its group, and for the event loop to end what the thread waits for."""
 _RECORDS: Final = 2_000  # records taken from the client at a time
-OnLoop = Coroutine[Any, Any, None]
+T = TypeVar("T")
 
 
 class ClientThread:
@@ -56,6 +61,10 @@ class ClientThread:
         self._logger = logger()
         self._committing: tuple[Mapping[TopicPartition, int], asyncio.Future[None]] | None = None  # of the loop
         self._next: dict[TopicPartition, int] = {}  # of the thread: the offset that comes next
+        # Of the thread: the epoch of what the client hands out of each partition. That of the member is ahead of it
+        # while a seek waits for its turn, and what the client hands out until then is of no use.
+        self._epochs: dict[TopicPartition, int] = {}
+        self._sought: Mapping[TopicPartition, tuple[int, int, float]] = {}  # of the loop: epoch, offset, until when
         self._paused: frozenset[TopicPartition] = frozenset()  # of the thread: what the client was told
         self._barred: set[TopicPartition] = set()  # of the thread: read aside, so paused here
         self._dead = False  # set by the thread, once: a fatal error, after which the client does nothing any more
@@ -117,7 +126,7 @@ class ClientThread:
     def commit_and_wait(self, offsets: Mapping[TopicPartition, int]) -> asyncio.Future[None]:
         """Commit before the client does anything else. Raises as `commit`."""
         consumer = self._running
-        return self._worker.call(lambda: _commit(consumer, offsets))
+        return self._worker.call(lambda: committed(consumer, offsets))
 
     def bounds(self, partitions: Collection[TopicPartition]) -> asyncio.Future[dict[TopicPartition, tuple[int, int]]]:
         """Ask the brokers for the first offset of each, and the one behind the last. Raises what the client raises."""
@@ -127,9 +136,17 @@ class ClientThread:
             lambda: {tp: consumer.get_watermark_offsets(each, timeout=timeout) for tp, each in asked.items()}
         )
 
-    def back(self, places: Mapping[TopicPartition, int]) -> asyncio.Future[None]:
-        """Read these again from their offsets on. Raises what the client raises."""
+    def back(self, places: Mapping[TopicPartition, tuple[int, int]]) -> asyncio.Future[None]:
+        """Read these again in their epochs, from their offsets on. Raises what the client raises."""
         return self._worker.call(lambda: self._back(places))
+
+    def seek(self, places: Mapping[TopicPartition, tuple[int, int]]) -> None:
+        """Read these in new epochs from their offsets on, before the client is asked for records again. Nobody waits
+        for the thread: it may itself be waiting for who calls this.
+        """
+        owned, until = self._member.owned, time.monotonic() + self._settings.commit_timeout_ms / 1000
+        waiting = {tp: each for tp, each in self._sought.items() if owned.get(tp) == each[0]}
+        self._sought = {**waiting, **{tp: (*place, until) for tp, place in places.items()}}
 
     def end_of(self, tp: TopicPartition) -> int | None:
         """Answer the end of a partition, as of the last fetch: no request is made."""
@@ -167,6 +184,7 @@ class ClientThread:
         consumer = self._consumer
         if consumer is None:
             return []
+        self._seek(consumer)
         self._pause(consumer, pauses | (self._barred & self._member.owned.keys()))
         taken: list[Taken] = []
         message = consumer.poll(wait)
@@ -177,20 +195,20 @@ class ClientThread:
                 pass  # fetched before: it is read again, aside
             elif error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
                 taken += self._at_end(tp, message)
-            elif error is not None and error.code() in UNREADABLE and tp in self._member.owned:
+            elif error is not None and error.code() in UNREADABLE and tp in self._epochs:
                 log.warning(
                     "%s/%d is read by the guarded reader for a while: librdkafka cannot read it: %s %s",
                     *(*tp, error.name(), error.str()),
                     extra=coded("source.unreadable"),
                 )
                 self._bar(consumer, [tp])
-                taken.append((self._member.owned[tp], Barred(tp, self._next.get(tp, int(message.offset() or -1)))))
+                taken.append((self._epochs[tp], Barred(tp, self._next.get(tp, int(message.offset() or -1)))))
             elif error is not None:
                 self._judge(message, error)
             else:
                 record = record_of(message)
                 self._source.health.headers_unread += is_unread(record.headers)
-                if (epoch := self._member.owned.get(record.tp)) is not None:
+                if (epoch := self._epochs.get(record.tp)) is not None:
                     self._next[record.tp] = record.offset + 1
                     taken.append((epoch, record))
                     room -= record.size
@@ -201,7 +219,7 @@ class ClientThread:
 
     def _at_end(self, tp: TopicPartition, message: Message) -> list[Taken]:
         """How far the client is, when offsets without a record lie behind the last one taken."""
-        epoch, offset = self._member.owned.get(tp), int(message.offset() or 0)
+        epoch, offset = self._epochs.get(tp), int(message.offset() or 0)
         if epoch is None or offset <= self._next.setdefault(tp, offset):
             return []
         self._next[tp] = offset
@@ -212,13 +230,26 @@ class ClientThread:
         consumer.pause([KafkaPartition(*tp) for tp in partitions])
         self._paused |= {*partitions}
 
-    def _back(self, places: Mapping[TopicPartition, int]) -> None:
-        consumer = self._consumer
-        for tp, offset in places.items():
-            if consumer is not None and tp in self._barred and tp in self._member.owned:
-                consumer.seek(KafkaPartition(tp.topic, tp.partition, offset))
-                self._next[tp] = offset
-            self._barred.discard(tp)
+    def _back(self, places: Mapping[TopicPartition, tuple[int, int]]) -> None:
+        for tp, (epoch, offset) in places.items():
+            # Else it was sought or assigned anew meanwhile: whoever did that has said where it is read.
+            if self._consumer is not None and tp in self._barred and self._member.owned.get(tp) == epoch:
+                self._read_on(self._consumer, tp, epoch, offset)
+
+    def _seek(self, consumer: Consumer) -> None:
+        for tp, (epoch, offset, until) in self._sought.items():
+            if self._member.owned.get(tp) != epoch or self._epochs.get(tp) in (epoch, None):
+                continue  # no longer wanted, or done
+            try:
+                self._read_on(consumer, tp, epoch, offset)
+            except KafkaException as error:
+                if error.args[0].code() not in UNSETTLED or time.monotonic() >= until:
+                    raise
+
+    def _read_on(self, consumer: Consumer, tp: TopicPartition, epoch: int, offset: int) -> None:
+        consumer.seek(KafkaPartition(tp.topic, tp.partition, offset))
+        self._epochs[tp], self._next[tp] = epoch, offset
+        self._barred.discard(tp)
 
     def _pause(self, consumer: Consumer, wanted: frozenset[TopicPartition]) -> None:
         already = self._paused & self._member.owned.keys()
@@ -256,7 +287,7 @@ class ClientThread:
     def _commit_here(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
         error: KafkaError | None = None
         try:
-            _commit(consumer, offsets)
+            committed(consumer, offsets)
         except KafkaException as caught:
             error = caught.args[0]
         self._say_committed(offsets, error)
@@ -270,48 +301,32 @@ class ClientThread:
             self._loop.call_soon_threadsafe(self._has_committed, offsets, error)
 
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
-        placed: dict[TopicPartition, int] = {}
+        places: Mapping[TopicPartition, tuple[int, int]] = {}
+        aside = self._source.wary
         try:
             if not self._member.closed:
-                placed, pinned = self._placed(consumer, partitions)
-                self._on_loop(self._member.took(placed, pinned))
-        except (KafkaException, RuntimeError, TimeoutError) as error:
-            log.warning(
-                "partitions were assigned but their start offsets cannot be set: %r", error, extra=coded("source.stuck")
-            )
-            self._member.failure = LostError("client", f"start offsets of partitions cannot be set: {error!r}")
-            placed = {}  # without a place nothing may be read
+                told, known = self._source.on_assign is not None, self._source.known(set())
+                usual = placed(consumer, partitions, self._settings, known, told=told, aside=aside)
+                places = self._on_loop(self._member.took(usual), self._settings.commit_timeout_ms / 1000)
+        except (KafkaException, RuntimeError, TimeoutError, LostError, LmstreamError) as error:
+            # Without a place nothing may be read.
+            what = "start offsets of partitions cannot be set"
+            if not self._member.closed:
+                log.warning("partitions were assigned but their %s: %r", what, error, extra=coded("source.stuck"))
+            ours = isinstance(error, LostError) or final(error)
+            self._member.failure = error if ours else LostError("client", f"{what}: {error!r}")
+        starts = {tp: offset for tp, (_, offset) in places.items()}
+        self._epochs |= {tp: epoch for tp, (epoch, _) in places.items()}
+        self._next = {tp: n for tp, n in self._next.items() if tp not in starts} | {
+            tp: n for tp, n in starts.items() if n >= 0
+        }
         if self._incremental:
-            consumer.incremental_assign(placed_at(placed))
+            consumer.incremental_assign(placed_at(starts))
         else:
-            consumer.assign(placed_at(placed))
-        self._barred -= placed.keys()
-        if placed and self._source.wary:
-            self._bar(consumer, placed.keys())  # before anything is fetched: `took` has them read aside
-
-    def _placed(
-        self, consumer: Consumer, partitions: Sequence[KafkaPartition]
-    ) -> tuple[dict[TopicPartition, int], list[TopicPartition]]:
-        """Answer the partitions with the offsets to begin at, and which of them the group has to be told."""
-        timeout = min(self._settings.request_timeout_ms, self._settings.rebalance_timeout_ms) / 1000
-        known = self._source.known(set())
-        placed: dict[TopicPartition, int] = {}
-        pinned = []
-        for found in consumer.committed(list(partitions), timeout=timeout) if partitions else ():
-            if found.error is not None:
-                raise KafkaException(found.error)
-            tp, offset = TopicPartition(found.topic, found.partition), found.offset
-            if offset < 0:
-                # A partition added while we run is read from its beginning, else what came before would be missed.
-                offset = OFFSET_BEGINNING
-                if self._settings.start_from == "latest" and tp in known:
-                    _, offset = consumer.get_watermark_offsets(KafkaPartition(*tp), timeout=timeout)
-                    pinned.append(tp)
-            self._next.pop(tp, None)
-            if offset >= 0:
-                self._next[tp] = offset
-            placed[tp] = offset
-        return placed, pinned
+            consumer.assign(placed_at(starts))
+        self._barred -= starts.keys()
+        if starts and aside:
+            self._bar(consumer, starts.keys())  # before anything is fetched: `took` has them read aside
 
     def _on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         if not self._member.closed:
@@ -319,17 +334,12 @@ class ClientThread:
                 self._on_loop(self._member.revoked([TopicPartition(each.topic, each.partition) for each in partitions]))
             except (RuntimeError, TimeoutError) as error:
                 self._member.failure = LostError("client", f"partitions could not be revoked in order: {error!r}")
+        for each in partitions:
+            self._epochs.pop(TopicPartition(each.topic, each.partition), None)
         if self._incremental:
             consumer.incremental_unassign(partitions)
         else:
             consumer.unassign()
 
-    def _on_loop(self, work: OnLoop) -> None:
-        self._worker.wait_for(work, self._settings.drain_timeout_ms / 1000 + STOP)
-
-
-def _commit(consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
-    """Commit, and wait for the answer. Raises KafkaException."""
-    answers = consumer.commit(offsets=placed_at(offsets), asynchronous=False)
-    if failed := next((each.error for each in answers if each.error is not None), None):
-        raise KafkaException(failed)
+    def _on_loop(self, work: Coroutine[Any, Any, T], more: float = 0.0) -> T:
+        return self._worker.wait_for(work, self._settings.drain_timeout_ms / 1000 + more + STOP)

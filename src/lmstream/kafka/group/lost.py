@@ -6,9 +6,10 @@ from typing import Final, Literal
 
 log: Final = logging.getLogger("lmstream.sources.kafka")
 
-Cause = Literal["client", "silent", "denied", "fenced", "offset", "renewed", "start"]
+Cause = Literal["client", "silent", "denied", "fenced", "offset", "place", "renewed", "start"]
 """Why a member was replaced: an error of its client, no answer in time, missing rights, another member under the same
-instance id, an offset that is gone, a renewed certificate that only a new client takes, or no start."""
+instance id, an offset that is gone, no answer where its partitions begin, a renewed certificate that only a new client
+takes, or no start."""
 
 _EPOCHS: Final = itertools.count(1)  # of the process: a new source must not use those of the one before
 

@@ -16,6 +16,7 @@ from lmstream.errors import LmstreamError, SourceError
 from lmstream.interfaces import Batch, Standing
 from lmstream.kafka.connection import lost
 from lmstream.kafka.group.lost import LostError, next_epoch
+from lmstream.kafka.group.placement import Placement
 from lmstream.kafka.topics import TopicWatch
 from lmstream.model import Record, TopicPartition
 
@@ -67,6 +68,8 @@ class Member(ABC):
         self._paused: frozenset[TopicPartition] = frozenset()
         self._revoking: frozenset[TopicPartition] = frozenset()
         self._committed: dict[TopicPartition, int] = {}
+        self._since: Mapping[TopicPartition, int] = {}  # the epoch in which each partition was last assigned
+        self._placement = Placement(source)
 
     # --- what each client does in its own way --------------------------------------------------------------------
 
@@ -107,6 +110,10 @@ class Member(ABC):
         """The offset behind the last of a partition as far as the client knows without asking."""
 
     @abstractmethod
+    def _seek(self, places: Mapping[TopicPartition, int]) -> None:
+        """Let the client read these from there on: what it takes of them before that has another epoch, or is gone."""
+
+    @abstractmethod
     async def _disconnect(self) -> None:
         """Leave the group. Never raises."""
 
@@ -136,13 +143,29 @@ class Member(ABC):
 
     async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
         """Commit these of partitions that are ours and not committed further. Raises SourceError `source.commit`."""
-        owned = self.owned
-        mine = {tp: n for tp, n in offsets.items() if tp in owned and n > self._committed.get(tp, -1)}
+        since = self._since
+        mine = {tp: n for tp, n in offsets.items() if tp in self.owned and n > self._committed.get(tp, -1)}
         if self.closed or not mine:
             return
         async with self._committing(mine):
             await self._commit(mine)
-        self._committed.update({tp: n for tp, n in mine.items() if self.owned.get(tp) == owned[tp]})
+        # Of those that were ours all the time: a seek meanwhile changes nothing about what the group has.
+        still = {tp for tp in mine if tp in self.owned and self._since[tp] == since[tp]}
+        self._committed.update({tp: max(mine[tp], self._committed.get(tp, -1)) for tp in still})
+
+    def seek(self, places: Mapping[TopicPartition, int]) -> None:
+        """Read these from there on, under a new epoch; those that are assigned, and not being revoked or placed."""
+        if wrong := {tp: n for tp, n in places.items() if n < 0}:
+            raise ValueError(f"no offsets to read from: {wrong}")
+        busy = self._revoking | self._placement.partitions
+        mine = {tp: n for tp, n in places.items() if tp in self.owned and tp not in busy}
+        if not mine:
+            return
+        self.owned = {**self.owned, **{tp: next_epoch() for tp in mine}}
+        self._held = deque(each for each in self._held if each.tp not in mine)
+        for tp in mine:
+            self._source.health.unreadable.pop(tp, None)
+        self._seek(mine)
 
     def standings(self) -> Mapping[TopicPartition, Standing]:
         """Where the group stands in each partition that is ours, as far as the client knows without asking."""
@@ -155,6 +178,7 @@ class Member(ABC):
     async def close(self) -> None:
         """Never raises."""
         self._topics.stop()
+        self._placement.close()
         self.closed, self.owned = True, {}
         self._held.clear()
         if self._call is not None:
@@ -216,7 +240,7 @@ class Member(ABC):
 
     def _check_patience(self) -> None:
         patience = (self._settings.rebalance_timeout_ms + self._settings.stuck_timeout_ms) / 1000
-        if self._revoking:
+        if self._revoking or self._placement.partitions:
             patience += self._settings.drain_timeout_ms / 1000  # ours, and bounded by itself
         if self._loop.time() - self._asked > patience:
             raise self._fail(LostError("silent", f"no response from the client or its group for {patience:.0f} s"))
@@ -289,7 +313,8 @@ class Member(ABC):
 
     def _own(self, partitions: Collection[TopicPartition]) -> None:
         """Take partitions as ours from now on, under a new epoch."""
-        self.owned = {**self.owned, **dict.fromkeys(partitions, next_epoch())}
+        epochs = dict.fromkeys(partitions, next_epoch())
+        self.owned, self._since = {**self.owned, **epochs}, {**self._since, **epochs}
         stay = self.owned.keys() - set(partitions)
         self._committed = {tp: n for tp, n in self._committed.items() if tp in stay}
         self.joined = True

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from lmstream.abilities import Health
 from lmstream.errors import LmstreamError, RestartError, SourceError, coded
-from lmstream.interfaces import Batch, Drain, Load, Standing
+from lmstream.interfaces import Assign, Batch, Drain, Load, Standing
 from lmstream.kafka.asking import Asked
 from lmstream.kafka.group.lost import LostError, log
 from lmstream.kafka.group.member import Member
@@ -40,6 +40,9 @@ class Supervisor(Asked):
     def __init__(self, settings: Settings, enlist: Callable[["Supervisor"], Member]) -> None:
         """`enlist` makes a member; nothing connects before `start` or the first `poll`."""
         self.on_revoke: Drain | None = None
+        self.on_assign: Assign | None = None
+        """Awaited for the drain timeout at most (`Placement`). SinkError and ConfigError end the run; after any other
+        error, or none in time, another member asks again, for as long as that takes."""
         self.health: Health = Health()
         self.settings: Settings = settings
         self.tls: Tls = Tls(settings)
@@ -119,6 +122,17 @@ class Supervisor(Asked):
         if self._member is None:
             raise SourceError("source.commit", "this process is not in the consumer group at the moment")
         await self._member.commit(offsets)
+
+    async def seek(self, places: Mapping[TopicPartition, int], /) -> None:
+        """Read these from there on, under a new epoch; those that are not assigned, or are being revoked or placed, are
+        left out. Raises SourceError while there is no member: `on_assign` says where the next one begins.
+
+        It waits for nothing. Each later batch has the new epoch, and no record or passed offset of before. An offset
+        that the topic does not have is judged by a later poll (`on_offset_lost`).
+        """
+        if self._member is None or self._member.failure is not None:
+            raise SourceError("source.unreachable", "this process is not in the consumer group at the moment")
+        self._member.seek(places)
 
     def pause(self, partitions: Collection[TopicPartition], /) -> None:
         """Read nothing of these partitions until the next call says otherwise; others continue."""
@@ -286,7 +300,8 @@ class Supervisor(Asked):
             raise self._end(SourceError("source.topic", lost.detail)) from lost
         if lost.cause == "fenced":
             raise self._end(RestartError("source.fenced", lost.detail)) from lost
-        if not self._restarts.lost(loop.time(), assigned=bool(self.health.rebalances)):
+        # Whoever knows where to begin may be away for long, as brokers may: a new process would not fix that.
+        if lost.cause != "place" and not self._restarts.lost(loop.time(), assigned=bool(self.health.rebalances)):
             raise self._no_help(lost) from lost
         try:
             seconds = min(_LAST_DRAIN, self.settings.drain_timeout_ms / 1000)

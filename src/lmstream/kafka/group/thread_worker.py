@@ -38,17 +38,18 @@ class Worker:
         self._meanwhile.put(function)
         return True
 
-    def wait_for(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
-        """In the thread: run a coroutine on the event loop and wait for it, but not for ever: the loop may be ending.
+    def wait_for(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """In the thread: run a coroutine on the event loop and wait for its answer, but not for ever: the loop may be
+        ending.
 
         Raises what it raises, TimeoutError when it takes longer, and RuntimeError when the loop is closed.
         """
         until = time.monotonic() + seconds
         calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
-        async def ending() -> None:
+        async def ending() -> T:
             try:
-                await work
+                return await work
             finally:
                 # On the loop, where calls come from: none is put into a queue that nobody empties any more.
                 self._meanwhile = None
@@ -70,7 +71,7 @@ class Worker:
             raise TimeoutError("the event loop did not answer") from None
         finally:
             self._meanwhile = None
-        future.result(_RETURN)
+        return future.result(_RETURN)
 
     def close(self) -> None:
         """End the thread after what it has to do; does not wait."""
