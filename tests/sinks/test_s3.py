@@ -7,6 +7,8 @@ from lmstream.config import load
 from lmstream.config.plugins import extra_missing
 from lmstream.errors import ConfigError
 from lmstream.sinks import s3
+from support.buckets import S3
+from support.evil import PAGE, Evil, send
 
 LAKE = {"type": "s3", "bucket": "lake"}
 
@@ -74,3 +76,47 @@ async def test_it_is_made_without_a_connection_and_closed_twice():
 def test_the_extra_that_brings_a_package_is_known():
     assert "lmstream[lake]" in str(extra_missing(ImportError("no", name="obstore"), "sink 's3'"))
     assert "lmstream[parquet]" in str(extra_missing(ImportError("no", name="pyarrow"), "format"))
+
+
+@pytest.fixture
+def keys(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+
+@pytest.mark.usefixtures("keys")
+async def test_a_start_asks_everything_and_tells_all_that_is_wrong_at_once():
+    bucket = S3(bucket="lake")
+    lake = s3.make(s3.Settings(bucket="lake", region="us-east-1", endpoint_url=bucket.url))
+    try:
+        assert [(each.name, each.verdict) for each in await lake.questions(1)] == [
+            ("listing", "ok"),
+            ("conditional writes", "ok"),
+            ("bucket key", "ok"),
+            ("lifecycle of claims", "ok"),
+        ]
+        await lake.check()
+        rules = {"Rules": [{"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 3}}]}
+        kms = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]}
+        sdk = await lake.store._reader.made()
+        sdk.put_bucket_lifecycle_configuration(Bucket="lake", LifecycleConfiguration=rules)
+        sdk.put_bucket_encryption(Bucket="lake", ServerSideEncryptionConfiguration=kms)
+        with pytest.raises(ConfigError) as caught:
+            await lake.check()
+        assert [each.reason for each in caught.value.errors] == ["lake.bucket_key", "lake.lifecycle"]
+    finally:
+        await lake.close()
+        bucket.close()
+
+
+@pytest.mark.usefixtures("keys")
+async def test_a_bucket_that_is_not_there_and_a_page_of_a_proxy_are_one_message():
+    bucket = S3(bucket="another")
+    with Evil(lambda request: send(request, PAGE)) as proxy:
+        for url, reason in ((bucket.url, "place.missing"), (proxy.url, "place.unreachable")):
+            lake = s3.make(s3.Settings(bucket="lake", region="us-east-1", endpoint_url=url))
+            with pytest.raises(ConfigError) as caught:
+                await lake.check()
+            assert [each.reason for each in caught.value.errors] == [reason]
+            await lake.close()
+    bucket.close()

@@ -1,15 +1,20 @@
 """A lake in S3 without Firehose: settings, and the bucket that objects are made in, each once."""
 
+import asyncio
+import logging
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from lmstream.abilities import Traits
-from lmstream.interfaces import ObjectStore
+from lmstream.abilities import Check, Traits
 from lmstream.settings import MIB, Positive
+from lmstream.storage import bucket_questions
 from lmstream.storage.bucket import Access
 from lmstream.storage.objects_s3 import S3Objects
+from lmstream.storage.store_probe import probe, refuse_failed
 
+log: Final = logging.getLogger("lmstream.lake")
 TRAITS: Final = Traits(service="s3", claims=True)
 
 _Folder = Annotated[str, Meta(max_length=256, pattern=r"^(?!/)(?!.*//)(?!(.*/)?\.)[^\x00-\x1f\x7f\\]*$")]
@@ -82,7 +87,28 @@ class Lake:
         """`client` is an aws.threaded.Client, and stays the caller's to close; without one, an own is made. Nothing
         connects yet."""
         self.settings = settings
-        self.store: ObjectStore = S3Objects(settings, client=client)
+        self.store: S3Objects = S3Objects(settings, client=client)
+        self.keep_seconds: float | None = 0.0
+        """How long the topic holds a record at most, retention.ms + segment.ms; None for ever. Set by who knows the
+        topic, before questions are asked."""
+
+    async def questions(self, workers: int = 1, /) -> Sequence[Check]:  # noqa: ARG002 - each worker asks the same
+        """What the bucket answers, all at once: whether it lists, makes objects once, keeps claims, has a bucket key.
+        Raises nothing."""
+        claims = self.settings.claims
+        probed, asked = await asyncio.gather(
+            probe(self.store, claims), bucket_questions.questions(self.store, claims, self.keep_seconds)
+        )
+        # A place that does not answer as a bucket is told once.
+        return probed if len(probed) == 1 else [*probed, *asked]
+
+    async def check(self) -> None:
+        """Ask the same before a start. Raises ConfigError for all that failed; what is not known is logged."""
+        checks = await self.questions()
+        refuse_failed(checks, self.store.name)
+        for each in checks:
+            if each.verdict == "warning":
+                log.warning("%s: %s: %s. Fix: %s", self.store.name, each.name, each.said, each.fix)
 
     async def close(self) -> None:
         """Close the clients. Safe to call twice."""

@@ -11,7 +11,6 @@ from lmstream.aws.clock import CLOCK, is_clock
 from lmstream.aws.credentials import UNUSABLE
 from lmstream.delivery.retry import unknown_outcome
 from lmstream.delivery.sender import THROTTLING
-from lmstream.errors import REASONS
 from lmstream.model import Failure, Kind
 
 _R, _F = Kind.RETRYABLE, Kind.FATAL_CONFIG
@@ -232,20 +231,3 @@ def parsed(body: str) -> tuple[str, str]:
         return "", " ".join(body.split())[:200] or "an answer without a body"
     message = _MESSAGE.search(body)
     return code[1], message[1] if message else ""
-
-
-def reason_of(failure: Failure) -> str:
-    """The key of errors.REASONS under which a failure stops a start."""
-    if failure.code in REASONS:
-        return failure.code
-    if failure.code in UNUSABLE:
-        return "place.credentials"
-    if failure.code == "NoSuchBucket":
-        return "place.missing"
-    if failure.kind is _F:
-        return "place.denied" if failure.code in {"AccessDenied", "AllAccessDisabled", "http_403"} else "config.invalid"
-    if failure.code in {THROTTLED, "SlowDown", "ServiceUnavailable", "InternalError"} or failure.code.startswith(
-        "http_5"
-    ):
-        return "sink.busy"
-    return "place.unreachable"
