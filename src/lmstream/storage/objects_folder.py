@@ -1,0 +1,338 @@
+"""Objects in a folder that are made once: a hidden file, fsync, a hard link to its name, fsync of the folder.
+
+The link is the moment at which an object is made: it fails when there is one of that name, whoever made it, and it
+gives the name to a file that is whole. A rename would replace, and opening with O_EXCL would show half a file.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import heapq
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from lmstream.bounded import BoundError
+from lmstream.errors import ConfigError
+from lmstream.interfaces import StoreError
+from lmstream.model import Failure, Kind
+from lmstream.storage import durable_files
+from lmstream.storage.object_keys import refuse_improper, refuse_meta
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Not blocking: of a named pipe that somebody planted, opening would wait for a writer.
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_TRIES: Final = 3  # of an object whose draft was taken for a leftover
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What link(2) answers where a file system has no hard links: https://man7.org/linux/man-pages/man2/link.2.html."""
+_LINKS: Final = "use a folder on a file system with hard links (ext4, XFS, Btrfs, ZFS, APFS, NFS), not FAT or exFAT"
+_CASE: Final = "use a file system that tells upper case from lower, or an engine.path without the metric"
+_CHECK: Final = ".lmstream-check-"  # durable_files.sweep knows it
+_CHUNK: Final = 1_000
+"""Entries of a folder that are in memory at once while it is listed."""
+_KNOWN: Final = 100_000
+"""Folders of which we remember that they are durable in the folder above; then all are forgotten."""
+
+
+class FolderObjects:
+    """An interfaces.ObjectStore of one folder. Durable means: the file, its folder and all folders above are synced.
+
+    What is there is synced before it is said to be there, also when another process made it and died before its fsync:
+    whoever hears so commits offsets. Links below the root are not followed: one that was planted there would carry rows
+    out of it.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        """The folder is made when it is needed."""
+        self._root = Path(root)
+        self.name = str(root)
+        self._writes = durable_files.Writes[bool]()
+        self._durable: set[tuple[int, int]] = set()
+        self._folds: bool | None = None
+        self._rooted = False
+
+    async def check(self) -> None:
+        """Make the folder and try it, before a start. Raises ConfigError `sink.disk` when it cannot be written or has
+        no hard links, SinkError `sink.full` for want of room."""
+        await asyncio.to_thread(durable_files.check, self._root, self.name)
+        await asyncio.to_thread(self._try_links)
+
+    async def create(self, key: str, data: bytes, meta: Mapping[str, str], /) -> bool:
+        refuse_improper(key)
+        refuse_meta(meta)
+        return await self._writes.run(self._create, key, data)
+
+    async def get(self, key: str, most: int, /) -> bytes | None:
+        refuse_improper(key)
+        return await asyncio.to_thread(self._get, key, most)
+
+    async def stat(self, key: str, /) -> Mapping[str, str] | None:
+        """{} for every object: files have no metadata that all file systems keep."""
+        refuse_improper(key)
+        return None if await asyncio.to_thread(self._get, key, None) is None else {}
+
+    async def names(self, prefix: str, most: int, /) -> Sequence[str]:
+        return await asyncio.to_thread(self._names, prefix, most)
+
+    async def close(self) -> None:
+        """Wait for what is being written."""
+        await self._writes.close()
+
+    # --- one object ------------------------------------------------------------------------------------------------
+
+    def _create(self, key: str, data: bytes) -> bool:
+        *folders, name = key.split("/")
+        for tries in range(_TRIES):
+            try:
+                with (
+                    durable_files.folder(self._root, ()) as root,
+                    self._below(root, (durable_files.DRAFTS,)) as drafts,
+                    self._below(root, folders) as at,
+                ):
+                    self._sync_above()
+                    made = self._place(at, name, data, drafts)
+                    if not made:
+                        self._refuse_folded(root, [*folders, name])
+                    os.fsync(at)  # also of what another one made: its maker may have died before that
+                    return made
+            except FileNotFoundError as error:  # another process swept our draft away
+                if tries == _TRIES - 1:
+                    raise StoreError(durable_files.failure(error)) from error
+            except OSError as error:
+                raise StoreError(_failure(error)) from error
+        raise AssertionError  # pragma: no cover - the last try has answered
+
+    def _sync_above(self) -> None:
+        """Sync the folders above the root, once: the root itself may have been made a moment ago."""
+        if not self._rooted:
+            for each in self._root.absolute().parents:
+                with contextlib.suppress(PermissionError):  # then it was not we who made the one below
+                    at = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                    try:
+                        os.fsync(at)
+                    finally:
+                        os.close(at)
+            self._rooted = True
+
+    def _place(self, at: int, name: str, data: bytes, drafts: int) -> bool:
+        """Whether the object is ours. Raises OSError, and then it was not made, or not by us."""
+        try:
+            return _linked(at, name, data, drafts)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            return _linked(at, name, data, at)  # a disk of its own below the root
+
+    def _get(self, key: str, most: int | None) -> bytes | None:
+        """The object; b"" of one that is only looked for, with `most` None."""
+        *folders, name = key.split("/")
+        try:
+            with durable_files.folder(self._root, ()) as root, self._below(root, folders, make=False) as at:
+                file = os.open(name, _READ, dir_fd=at)
+                try:
+                    if not stat.S_ISREG(os.fstat(file).st_mode):
+                        raise OSError(errno.ELOOP, "is no regular file", name)
+                    self._refuse_folded(root, [*folders, name])
+                    os.fsync(at)
+                    return b"" if most is None else _read(file, most, f"{self.name}/{key}")
+                finally:
+                    os.close(file)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(_failure(error)) from error
+
+    @contextlib.contextmanager
+    def _below(self, root: int, folders: Sequence[str], *, make: bool = True) -> Iterator[int]:
+        """Open a folder below the root; those that are missing are made, and all are durable. Raises OSError."""
+        at = os.dup(root)
+        try:
+            for each in folders:
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(each, 0o755, dir_fd=at)
+                try:
+                    below = os.open(each, _FOLDER, dir_fd=at)
+                except NotADirectoryError:
+                    if not make and (file := _found(at, each)) and stat.S_ISREG(file.st_mode):
+                        raise FileNotFoundError(errno.ENOENT, "there is an object of that name", each) from None
+                    raise
+                try:
+                    found = os.fstat(below)
+                    if make and (one := (found.st_dev, found.st_ino)) not in self._durable:
+                        os.fsync(at)  # not only of those that we made: their maker may have died before its fsync
+                        if len(self._durable) >= _KNOWN:
+                            self._durable.clear()
+                        self._durable.add(one)
+                except BaseException:
+                    os.close(below)
+                    raise
+                os.close(at)
+                at = below
+            yield at
+        finally:
+            os.close(at)
+
+    def _refuse_folded(self, root: int, parts: Sequence[str]) -> None:
+        """Raise StoreError where the file system takes another name for this one: `CPU` for `cpu`. Rows of two paths
+        would have one object, and one of them would be lost."""
+        if self._folds is None:
+            self._folds = _folds(root)
+        if not self._folds:
+            return
+        at = os.dup(root)
+        try:
+            for each in parts:
+                with os.scandir(at) as entries:
+                    if not any(entry.name == each for entry in entries):
+                        said = f"{'/'.join(parts)}: the file system has another name for {each!r}. Fix: {_CASE}"
+                        raise StoreError(Failure(Kind.FATAL_CONFIG, "sink.disk", said))
+                if each is not parts[-1]:
+                    below = os.open(each, _FOLDER, dir_fd=at)
+                    os.close(at)
+                    at = below
+        finally:
+            os.close(at)
+
+    def _try_links(self) -> None:
+        try:
+            with durable_files.folder(self._root, ()) as root, self._below(root, (durable_files.DRAFTS,)) as drafts:
+                name = f".{secrets.token_hex(6)}.tmp"
+                file = os.open(name, _CREATE, 0o644, dir_fd=drafts)
+                try:
+                    os.link(name, f"{name}.tmp", src_dir_fd=drafts, dst_dir_fd=drafts, follow_symlinks=False)
+                    os.unlink(f"{name}.tmp", dir_fd=drafts)
+                finally:
+                    os.close(file)
+                    os.unlink(name, dir_fd=drafts)
+                self._folds = _folds(root)
+        except OSError as error:
+            what = f"{self.name}: {error.strerror or error}"
+            if error.errno in _NO_LINKS:
+                raise ConfigError("sink.disk", f"{what}: it has no hard links", _LINKS) from error
+            raise ConfigError("sink.disk", what) from error
+
+    # --- names -----------------------------------------------------------------------------------------------------
+
+    def _names(self, prefix: str, most: int) -> list[str]:
+        *folders, begins = prefix.split("/")
+        if any(not each or each.startswith(".") for each in folders):
+            return []
+        above = "".join(f"{each}/" for each in folders)
+        try:
+            with durable_files.folder(self._root, ()) as root, self._below(root, folders, make=False) as at:
+                return list(islice(_walked(at, above, begins), most))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(_failure(error)) from error
+
+
+def _walked(at: int, above: str, begins: str = "") -> Iterator[str]:
+    """Keys below a folder in the order of their bytes: a folder `a` stands where `a/` does, behind `a-b` and `a.b`."""
+    last = b""
+    while chunk := heapq.nsmallest(_CHUNK, _entries(at, begins, last)):
+        for sign, name in chunk:
+            if not sign.endswith(b"/"):
+                yield f"{above}{name}"
+                continue
+            try:
+                below = os.open(name, _FOLDER, dir_fd=at)
+            except FileNotFoundError:
+                continue  # folders are nobody's to keep: one may be removed meanwhile
+            try:
+                yield from _walked(below, f"{above}{name}/")
+            finally:
+                os.close(below)
+        last = chunk[-1][0]
+
+
+def _entries(at: int, begins: str, last: bytes) -> Iterator[tuple[bytes, str]]:
+    """Objects and folders behind `last`, each by the bytes that its keys have; nothing hidden, and no links."""
+    with os.scandir(at) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith(".") or not name.startswith(begins):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                sign = os.fsencode(name) + b"/"
+            elif entry.is_file(follow_symlinks=False):
+                sign = os.fsencode(name)
+            else:
+                continue
+            if sign > last:
+                yield sign, name
+
+
+def _linked(at: int, name: str, data: bytes, drafts: int) -> bool:
+    hidden = f".{secrets.token_hex(12)}.tmp"  # not the process number: containers on one volume are all 1
+    file = os.open(hidden, _CREATE, 0o644, dir_fd=drafts)
+    try:
+        try:
+            with contextlib.suppress(OSError):  # a disk without locks; see durable_files.sweep
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+            try:
+                os.link(hidden, name, src_dir_fd=drafts, dst_dir_fd=at, follow_symlinks=False)
+            except OSError as error:
+                # Network disks repeat a call whose answer was lost: then EEXIST is our own link, and so may be EIO.
+                if (found := _found(at, name)) is None:
+                    raise
+                mine = os.fstat(file)
+                if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
+                    return True
+                if error.errno != errno.EEXIST:
+                    raise
+                if not stat.S_ISREG(found.st_mode):
+                    raise OSError(errno.ELOOP, "something that is no object has its name", name) from error
+                return False
+            return True
+        finally:
+            os.close(file)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(hidden, dir_fd=drafts)
+
+
+def _found(at: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _read(file: int, most: int, what: str) -> bytes:
+    data = b""
+    while len(data) <= most and (piece := os.read(file, most + 1 - len(data))):
+        data += piece
+    if len(data) > most:
+        raise BoundError(what, f"more than {most:,} bytes")
+    return data
+
+
+def _folds(at: int) -> bool:
+    """Whether the file system takes one name for another, as that of macOS does with upper and lower case."""
+    name = f"{_CHECK}{secrets.token_hex(6)}"
+    try:
+        os.close(os.open(name, _CREATE, 0o644, dir_fd=at))
+    except OSError:  # nothing can be made there, so nothing was taken for something else
+        return False
+    try:
+        return _found(at, name.upper()) is not None
+    finally:
+        os.unlink(name, dir_fd=at)
+
+
+def _failure(error: OSError) -> Failure:
+    if error.errno in _NO_LINKS:
+        return Failure(Kind.FATAL_CONFIG, "sink.disk", f"{error}. Fix: {_LINKS}")
+    return durable_files.failure(error)
