@@ -183,6 +183,7 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
             self._asked = self._loop.time()  # that was not the client's time
             if places and not self.closed:
                 self._seek(places)
+                await self._tell(places, stands)
 
     async def _usual(self, partitions: list[KafkaPartition]) -> dict[TopicPartition, int]:
         """Put partitions for which the group has no commit where the settings say; answer where these begin."""

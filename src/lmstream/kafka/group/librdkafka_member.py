@@ -166,8 +166,10 @@ class LibrdkafkaMember(Member):
             except SourceError as error:
                 raise RuntimeError(str(error)) from error
         if usual.stands:
-            places |= await self._placement.ask(usual.stands)
+            better = await self._placement.ask(usual.stands)
             self._asked = self._loop.time()  # that was not the client's time
+            await self._tell(better, usual.stands)
+            places |= better
         if usual.aside:
             for tp, n in places.items():
                 self._guarded.begin(tp, epochs[tp], n)

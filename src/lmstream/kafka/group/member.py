@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lmstream.delivery.tasks import end
 from lmstream.errors import LmstreamError, SourceError
-from lmstream.interfaces import Batch, Standing
+from lmstream.interfaces import Assigned, Batch, Standing
 from lmstream.kafka.connection import lost
 from lmstream.kafka.group.lost import LostError, next_epoch
 from lmstream.kafka.group.placement import Placement
@@ -285,6 +285,13 @@ class Member(ABC):
         except self.client_errors as error:
             what = ", ".join(f"{tp.topic}/{tp.partition}={n}" for tp, n in list(offsets.items())[:3])
             raise SourceError("source.commit", f"{what}: {type(error).__name__} {error}".rstrip()) from error
+
+    async def _tell(self, places: Mapping[TopicPartition, int], stands: Mapping[TopicPartition, Assigned]) -> None:
+        """Commit places beyond those of the group: what lies before them is settled, and where nothing follows, no
+        later commit would say so. Nothing is lost when it fails: the next commit, or the next assignment, covers it."""
+        if ahead := {tp: n for tp, n in places.items() if n > stands[tp].next}:
+            with contextlib.suppress(SourceError):
+                await self.commit(ahead)
 
     async def _lost_offsets(self, places: Mapping[TopicPartition, int]) -> LostError:
         """Find where to continue when offsets are gone, make that the group's, and let a new member begin there.
