@@ -238,12 +238,19 @@ def test_every_test_that_the_fault_list_names_exists():
         assert re.search(rf"^((async )?def|class) {name}\b|^{name} = ", source, re.MULTILINE), f"{file}::{name}"
 
 
-def test_every_promise_names_what_would_fail_if_it_were_broken():
+def test_every_sentence_of_the_promises_names_what_would_fail_if_it_were_broken():
     promises = DELIVERY.partition("\n## What is promised\n")[2].partition("\nRecords from files")[0]
     found = re.split(r"^\d\. ", promises, flags=re.MULTILINE)[1:]
     assert len(found) >= 6
     for promise in found:
-        assert "::" in promise.partition("*Tested:*")[2], promise
+        title, *sentences = re.split(r"^   - ", promise, flags=re.MULTILINE)
+        assert ("*Tested:*" in title) is not bool(sentences), title
+        for each in sentences or [title]:
+            sentence, *tested = each.split("*Tested:*")
+            assert len(tested) == 1, each
+            assert "::" in tested[0], each
+            text = re.sub(r"`[^`]*`|\([^()]*\)", "", sentence).strip().removeprefix("**").removesuffix("**")
+            assert len(re.findall(r"[.;](?=\s|$)", text.replace("**", ""))) == 1, f"more than one sentence: {sentence}"
 
 
 def test_every_fault_is_marked():

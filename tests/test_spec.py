@@ -123,3 +123,21 @@ def test_projection_follows_the_path_template(path, columns, template):
     assert all(f"projection.{column}.type" in properties for column in columns)
     assert not {column["Name"] for column in found} & {column["Name"] for column in spec.glue_columns()}
     assert template in spec.athena_ddl(Settings(path=path), "s3://bucket/")
+
+
+def test_the_view_keeps_one_row_of_each_id():
+    """The query as Athena gets it; DuckDB knows the same window function and the same names."""
+    duckdb = pytest.importorskip("duckdb")
+    partitions = [column["Name"] for column in spec.partition_columns(Settings())[0]]
+    columns = [*(column["Name"] for column in spec.glue_columns()), *partitions]
+    connection = duckdb.connect()
+    connection.execute("create schema lmstream")
+    fields = ", ".join(f'"{name}" varchar' for name in columns)
+    connection.execute(f"create table lmstream.landed ({fields})")
+    for row_id, copies in (("ab:0", 3), ("ab:1", 1), ("cd:0", 2)):
+        values = [{"rowid": row_id, "tsunixms": "1"}.get(name, "x") for name in columns]
+        for _ in range(copies):
+            connection.execute(f"insert into lmstream.landed values ({', '.join('?' * len(columns))})", values)
+    connection.execute(f"create view lmstream.rows as {spec.view_query()}")
+    assert connection.sql("select rowid from lmstream.rows order by 1").fetchall() == [("ab:0",), ("ab:1",), ("cd:0",)]
+    assert spec.view_query() in spec.athena_ddl(location="s3://b/")

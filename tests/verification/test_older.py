@@ -44,7 +44,7 @@ def judged(rows, letters=VERDICT["rejected"], expected=EXPECTED, **more):
 
 
 def test_the_corpus_is_what_1_0_skipped():
-    assert EXPECTED.older == OLDER
+    assert expectation(ENGINE, RECORD, "").older == EXPECTED.older == OLDER
     skipped = {*range(EXPECTED.points)} - {*OLD} - {n for n, _ in VERDICT["rejected"]}
     assert skipped - {8} == {*OLDER}  # a value of NaN is skipped today too
     assert len(skipped) == sum(VERDICT["skipped"].values())
@@ -66,6 +66,26 @@ def test_a_row_with_the_time_of_its_record_was_skipped_too():
     record = msgspec.structs.replace(RECORD, timestamp=1_715_263_558_360)
     entry = expectation(Engine(Settings(org_id="acme", time_fallback="record")), record, "")
     assert (entry.older, entry.rejected) == (OLDER, ())
+
+
+@pytest.mark.parametrize(
+    ("point", "older"),
+    [
+        ({"asInt": 1}, (0,)),  # no time
+        ({"timeUnixNano": "1715263558360000000", "asInt": 1}, ()),
+        ({"timeUnixNano": "5", "asInt": 1}, ()),  # a time out of range: 1.0 rejected it, too
+        ({"timeUnixNano": "1715263558360000000", "asDouble": "NaN"}, ()),  # skipped by both
+        ({"asInt": 1, "exemplars": [{"asInt": 1}]}, (0,)),
+        ({"asInt": 1, "exemplars": [{"asDouble": "NaN"}]}, ()),  # for its exemplar 1.0 rejected it
+    ],
+)
+def test_only_what_1_0_skipped_is_older(point, older):
+    metrics = [{"name": "m", "gauge": {"dataPoints": [point]}}]
+    value = json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}).encode()
+    for exemplars in (True, False):
+        engine = Engine(Settings(org_id="acme", exemplars=exemplars))
+        record = msgspec.structs.replace(RECORD, value=value, timestamp=-1)
+        assert expectation(engine, record, "").older == older
 
 
 @pytest.mark.parametrize(

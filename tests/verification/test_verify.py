@@ -11,6 +11,7 @@ import pytest
 from lmstream import Engine, Record, Settings
 from lmstream.dead_letters.form import encode
 from lmstream.delivery import Sums
+from lmstream.engine import bundle_id
 from lmstream.errors import ConfigError, DecodeError, SourceError
 from lmstream.interfaces import PARTS
 from lmstream.lab.generator import Generator
@@ -259,7 +260,61 @@ def test_each_record_is_in_one_place_of_the_sum_and_a_dead_letter_is_one_record(
 def test_more_parts_than_a_letter_names_make_the_record_undecodable_as_in_a_run():
     part = b'{"name":"x","gauge":{"dataPoints":5}}'
     good = b'{"name":"m","gauge":{"dataPoints":[{"timeUnixNano":"1715263558360000000","asInt":1}]}}'
-    for count, poison in ((PARTS, ""), (PARTS + 1, "decode.type")):
+    for count, poison in ((0, ""), (1, ""), (PARTS, ""), (PARTS + 1, "decode.type")):
         value = b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[%b]}]}]}' % b",".join([good, *[part] * count])
         entry = expectation(Engine(Settings(org_id="acme")), Record(topic="t", partition=0, offset=0, value=value), "")
         assert (entry.poison, entry.points) == (poison, 0 if poison else 1)
+        assert entry.bundle_id == bundle_id("", "t", 0, 0, -1)
+        assert len(entry.parts) == (0 if poison else count)
+
+
+def test_a_point_that_is_rejected_behind_all_rows_is_owed_and_counted():
+    bad = {"timeUnixNano": "1715263558360000000", "asInt": 1, "asDouble": 2}
+    good = {"timeUnixNano": "1715263558360000000", "asInt": 1}
+    for points, rejected in (([good, bad], (1,)), ([bad], (0,)), ([bad, good, bad], (0, 2))):
+        metrics = [{"name": "m", "gauge": {"dataPoints": points}}]
+        value = json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}).encode()
+        entry = expectation(Engine(Settings(org_id="acme")), Record(topic="t", partition=0, offset=0, value=value), "")
+        assert (entry.points, entry.absent, entry.rejected) == (len(points), rejected, rejected)
+
+
+@pytest.mark.parametrize(
+    ("odd", "match"),
+    [
+        ({"points": 1, "absent": (1,)}, "ordinal 1 of 1 points"),
+        ({"points": 0, "older": (1,)}, "ordinal 1 of 0 points"),
+        ({"points": 2, "absent": (0, 0)}, "^an ordinal is absent twice, or rejected and not absent$"),
+    ],
+)
+def test_ordinals_that_no_point_has_are_refused(odd, match):
+    common = {"topic": "t", "partition": 0, "offset": 0, "timestamp": 1, "bundle_id": "b"}
+    with pytest.raises(ValueError, match=match):
+        Expected(**common, **odd)
+    Expected(**common, points=2, absent=(0, 1), rejected=(1,), older=(1,))
+    Expected(**common, points=0, older=(0,))
+
+
+ENTRY = b'{"topic":"t","partition":0,"offset":%d,"timestamp":5,"bundleId":"b%d","points":1}\n'
+
+
+def test_a_log_is_read_to_its_end_and_a_last_line_that_was_cut_is_told(tmp_path):
+    log, said = tmp_path / "log", []
+    log.write_bytes(ENTRY % (0, 0) + ENTRY % (1, 1) + (ENTRY % (2, 2))[:30])
+    assert [each.offset for each in log_entries(log, said.append)] == [0, 1]
+    assert said == [f"{log}: the last line is cut and was left out"]
+    log.write_bytes(ENTRY % (0, 0) + b"{}\n" + ENTRY % (1, 1))
+    with pytest.raises(
+        SourceError, match=rf"{re.escape(str(log))} line 2 is no entry of `publish --verifiable`: "
+    ) as e:
+        list(log_entries(log, said.append))
+    assert e.value.reason == "source.file"
+    log.write_bytes(b"{}\n")  # nothing but a broken line is no log
+    with pytest.raises(
+        SourceError, match=rf"{re.escape(str(log))} line 1 is no entry of `publish --verifiable`: "
+    ) as e:
+        list(log_entries(log, said.append))
+    assert e.value.reason == "source.file"
+    for nothing in (b"", ENTRY % (0, 0)):
+        log.write_bytes(nothing)
+        assert len(list(log_entries(log, said.append))) == bool(nothing)
+    assert len(said) == 1

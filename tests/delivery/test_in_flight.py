@@ -1,0 +1,120 @@
+"""What is on its way: the oldest of each partition, what is given back, and that its books balance."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from lmstream.delivery.in_flight import InFlight, Submission
+from lmstream.interfaces import Batch
+from lmstream.model import Failure, Kind, Status
+from support.doubles import ScriptedLetters, ScriptedSink, bundle, make, nobody, record, run
+
+
+def test_the_oldest_of_each_partition_is_the_one_that_came_first():
+    flight = InFlight()
+    assert flight.oldest() == {}
+    records = [record(5, b"a"), record(3, b"b", partition=1), record(6, b"c"), record(4, b"d", partition=1)]
+    tracked = [flight.track(each, Submission(nobody)) for each in records]
+    assert flight.oldest() == {records[0].tp: records[0], records[1].tp: records[1]}
+    flight.drop(tracked[0])
+    assert flight.oldest() == {records[2].tp: records[2], records[1].tp: records[1]}
+    flight.drop(tracked[2])
+    assert flight.oldest() == {records[1].tp: records[1]}
+    assert not flight.holds(records[0].tp)
+    assert flight.holds(records[1].tp)
+
+
+def test_why_records_are_left_is_one_failure_of_each_code():
+    submission = Submission(nobody)
+    first, other = Failure(Kind.RETRYABLE, "a", "x"), Failure(Kind.RETRYABLE, "b", "y")
+    for each in (first, other, Failure(Kind.RETRYABLE, "a", "later")):
+        submission.gave_up(each)
+    assert submission.failures == {"a": first, "b": other}
+
+
+@pytest.mark.parametrize("wrong", ["records", "rows", "points"])
+def test_books_that_do_not_balance_are_told(wrong):
+    flight = InFlight()
+    assert flight.balanced(0)
+    flight.track(record(0, b"a"), Submission(nobody))
+    assert flight.balanced(1)
+    assert not flight.balanced(0)
+    flight.counts.records += 1
+    flight.counts.unjudged += 1
+    assert flight.balanced(0)
+    setattr(flight.counts, wrong, getattr(flight.counts, wrong) + 1)
+    assert not flight.balanced(0)
+
+
+def test_a_record_that_is_given_back_takes_its_refused_rows_along():
+    flight = InFlight()
+    each = flight.track(record(0, b"a"), Submission(nobody))
+    flight.counts.records += 1
+    each.remaining, each.refused = 5, 2
+    flight.give_back(each)
+    assert (flight.counts.given_back, flight.counts.rows_given_back, flight.records) == (1, 7, {})
+
+
+def judged(**of):
+    """The counts of one record that made no row."""
+    flight = InFlight()
+    each = flight.track(record(0, b"a"), Submission(nobody))
+    out = {"rows": 0, "points": 0, "skipped": {}, "noted": {}, "rejected": (), "parts": (), "unknown": ()} | of
+    flight.encoded(each, SimpleNamespace(**out), 0)
+    c = flight.counts
+    return c.understood, c.all_skipped, c.undecodable, c.empty, c.topic_without_row
+
+
+@pytest.mark.parametrize(
+    ("of", "wanted"),
+    [
+        ({}, (0, 0, 0, 1)),
+        ({"points": 3, "skipped": {"value.nan": 3}}, (1, 1, 0, 0)),
+        ({"points": 1, "rejected": ((0, "value.two"),)}, (1, 0, 0, 0)),
+        ({"rejected": ((0, "value.two"),)}, (1, 0, 0, 0)),  # a replay of one point
+        ({"skipped": {"value.nan": 1}}, (1, 1, 0, 0)),
+        ({"points": 1}, (1, 1, 0, 0)),
+    ],
+)
+def test_a_record_without_a_row_is_in_one_place_of_the_sum(of, wanted):
+    *found, topics = judged(**of)
+    assert tuple(found) == wanted
+    assert list(topics.values()) == [1]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_deaths_of_a_record_are_forgotten_when_it_is_settled(caplog, full):
+    forgotten, settled = [], []
+
+    class Guard:
+        def deaths(self, each):
+            return each.offset == 1
+
+        def enter(self, _):
+            pass
+
+        def leave(self):
+            pass
+
+        def close(self):
+            pass
+
+        def forget(self, each):
+            forgotten.append(each.offset)
+            if full:
+                raise OSError(28, "No space left on device")
+
+    async def scenario():
+        pipeline = make(ScriptedSink(), ScriptedLetters(), guard=Guard())
+        pipeline.submit(Batch([record(n, bundle(1)) for n in range(3)]), lambda *each: settled.append(each[2:]))
+        await pipeline.drain()
+        await pipeline.close()
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario())
+    assert forgotten == [1]
+    assert sorted(settled) == [(n, Status.DELIVERED) for n in range(3)]
+    told = [(each.getMessage(), getattr(each, "code", None)) for each in caplog.records]
+    what = "t/0/1 is settled, but the crash journal cannot be written: [Errno 28] No space left on device"
+    assert told == ([(what, "LMS-4005")] if full else [])
