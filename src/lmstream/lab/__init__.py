@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lmstream.lab.mtls import MtlsProxy as MtlsProxy
     from lmstream.lab.quota import Quota as Quota
     from lmstream.lab.runtime_api import Function as Function
+    from lmstream.lab.s3 import S3Lab as S3Lab
     from lmstream.lab.stores import FolderStore as FolderStore
     from lmstream.lab.stores import ObjectStore as ObjectStore
     from lmstream.lab.stores import S3Store as S3Store
@@ -50,6 +51,7 @@ _HOMES = {
     "Pipe": "invokers",
     "Policy": "invokers",
     "Quota": "quota",
+    "S3Lab": "s3",
     "S3Store": "stores",
     "StreamConfig": "firehose_config",
     "TcpFaults": "tcp",

@@ -26,6 +26,8 @@ class Opening(NamedTuple):
     """By partition, an offset behind the end of the chain that reading is to continue at, and why."""
     begins: Mapping[int, int] = {}
     """By partition, the first offset to read."""
+    ends: Mapping[int, int] = {}
+    """By partition, where the chain ends."""
     lasts: Mapping[int, Mark] = {}
     """By partition, the last record that has a claim."""
     at: int = 0

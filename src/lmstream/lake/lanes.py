@@ -12,11 +12,11 @@ from lmstream.delivery.outlet import Parts
 from lmstream.delivery.transform import Transform
 from lmstream.delivery.waiting import Waiting
 from lmstream.engine import Engine
-from lmstream.errors import SinkError, coded
+from lmstream.errors import SinkError, SourceError, coded
 from lmstream.interfaces import Assigned, Limits
 from lmstream.lake.claims import Claim, Claims
 from lmstream.lake.landing import other_code
-from lmstream.lake.lane import Lane
+from lmstream.lake.lane import Lane, Opening
 from lmstream.lake.layout import Layout
 from lmstream.lake.opening import opened
 from lmstream.model import TopicPartition
@@ -62,6 +62,7 @@ class Lanes:
         self.seek: Seek | None = None
         """Have the source read from elsewhere, under a new epoch."""
         self._lanes: dict[TopicPartition, Lane] = {}
+        self._ahead: dict[TopicPartition, int] = {}  # ends of chains that were beyond the end of the log
         self._epochs: dict[TopicPartition, int] = {}
 
     def get(self, tp: TopicPartition) -> Lane | None:
@@ -142,6 +143,7 @@ class Lanes:
     async def _open(self, topic: str, name: str, places: Mapping[int, Assigned]) -> dict[TopicPartition, int]:
         layout = await self._claims.keep(self._layout)
         opening = await opened(self._claims, topic, name, places, layout, f"{self._writer} opens", self._wall())
+        self._refuse_shorter(topic, places, opening)
         for claim in opening.again:
             await self._prepare(claim)
         tps = [TopicPartition(topic, partition) for partition in places]
@@ -155,6 +157,20 @@ class Lanes:
             log.info("%s/%s: the windows of claims %s are made again", topic, name, what)
         self.admit()
         return {TopicPartition(topic, partition): at for partition, at in opening.begins.items()}
+
+    def _refuse_shorter(self, topic: str, places: Mapping[int, Assigned], opening: Opening) -> None:
+        """Raise SinkError when the log ends before what has landed; SourceError when that may have been so only because
+        the log grew after its end was asked, and another member landed that: whoever asks once more knows."""
+        for partition, end in opening.ends.items():
+            tp, known = TopicPartition(topic, partition), places[partition].end
+            if known >= end:
+                self._ahead.pop(tp, None)
+                continue
+            detail = f"{topic}/{partition} ends at {known:,}, but records up to {end:,} have landed"
+            before, self._ahead[tp] = self._ahead.get(tp), end
+            if before is not None and known < before:
+                raise SinkError("lake.incarnation", detail)
+            raise SourceError("source.offset", f"{detail}: its end is asked once more")
 
     async def _prepare(self, claim: Claim) -> None:
         """See that a window can be made again; SinkError when that takes other code, or more memory."""

@@ -19,7 +19,7 @@ async def opened(
 ) -> Opening:
     """Find the chain of a lane whose partitions stand at `places`, or begin it there, at `now` (Unix milliseconds).
 
-    Raises SinkError `lake.incarnation` when the topic is not the one that was claimed, `lake.chain` for a broken chain.
+    Raises SinkError `lake.chain` for a broken chain.
     """
     head = await claims.head(topic, lane)
     if head is None:
@@ -39,19 +39,16 @@ async def opened(
     if missing := places.keys() - head.spans.keys():
         raise SinkError("lake.chain", f"{topic}/{lane}: its claims say nothing of partitions {sorted(missing)}")
     again = await _not_done(claims, head)
-    return _placed(topic, head, again, places)
+    return _placed(head, again, places)
 
 
-def _placed(topic: str, head: Claim, again: Sequence[Claim], places: Mapping[int, Assigned]) -> Opening:
+def _placed(head: Claim, again: Sequence[Claim], places: Mapping[int, Assigned]) -> Opening:
     position: dict[int, int] = {}
     begins: dict[int, int] = {}
     jumps: dict[int, tuple[int, str]] = {}
     marks = {}
     for partition, at in places.items():
         span = head.spans[partition]
-        if at.end < span.end:
-            detail = f"{topic}/{partition} ends at {at.end:,}, but records up to {span.end:,} have landed"
-            raise SinkError("lake.incarnation", detail)
         accepted = not at.committed or at.next >= at.begin  # else the source judges what retention took
         if at.committed and at.next > span.end:
             why = "retention took what comes before" if at.next == at.begin else "the group was moved forward"
@@ -67,8 +64,9 @@ def _placed(topic: str, head: Claim, again: Sequence[Claim], places: Mapping[int
         if partition not in jumps and span.last is not None and at.begin <= span.last.offset:
             marks[partition] = span.last
             begins[partition] = span.last.offset
+    ends = {partition: head.spans[partition].end for partition in places}
     lasts = {partition: span.last for partition, span in head.spans.items() if span.last is not None}
-    return Opening(head.sequence + 1, position, again, marks, jumps, begins, lasts, head.at)
+    return Opening(head.sequence + 1, position, again, marks, jumps, begins, ends, lasts, head.at)
 
 
 async def _not_done(claims: Claims, head: Claim) -> list[Claim]:

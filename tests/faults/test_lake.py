@@ -1,0 +1,66 @@
+"""Members of a lake killed, frozen and moved while they land: `lmstream run` processes, a real broker, S3 over HTTP."""
+
+import asyncio
+import random
+import signal
+
+import pytest
+
+from support.checking import seed_of
+from support.lake_scene import SESSION, LakeScene
+from support.wait import until
+
+pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them
+
+
+async def storm(scene, draw, rounds, members):
+    """Kill one, or stop it until its partitions have another owner, and let it continue."""
+    for _ in range(rounds):
+        await asyncio.sleep(draw.random() * 2)
+        at = draw.randrange(len(members))
+        if draw.random() < 0.6:
+            await members[at].kill()
+            members[at] = await scene.join()
+        else:
+            members[at].send(signal.SIGSTOP)
+            await asyncio.sleep(SESSION + 1 + draw.random())
+            members[at].send(signal.SIGCONT)
+    for at, member in enumerate(members):
+        if not member.alive:
+            members[at] = await scene.join()
+
+
+@pytest.mark.parametrize("client", ["kafka", "confluent"])
+async def test_no_row_is_lost_or_there_twice_after_kills_and_members_that_slept(tmp_path, client):
+    draw = random.Random(seed_of())
+    async with LakeScene(tmp_path, client=client) as scene:
+        members = [await scene.join() for _ in range(2)]
+        publishing = asyncio.create_task(scene.publish(900, rate=40))
+        await until(lambda: bool(scene.objects), 40, "the first object")
+        await storm(scene, draw, 8, members)
+        await publishing
+        await scene.settled()
+        for member in members:
+            assert await member.stop() == 0, member.said()
+        rows, duplicate, lost = await scene.judge()
+        print(f"{rows} rows in {len(scene.objects)} objects")
+        assert (duplicate, lost) == (0, 0)
+        assert rows > 1000
+
+
+async def test_a_group_that_is_moved_back_lands_nothing_twice(tmp_path):
+    async with LakeScene(tmp_path) as scene:
+        await scene.publish(200)
+        member = await scene.join()
+        await scene.settled()
+        assert await member.stop() == 0
+        before = dict(scene.objects)
+        again = await scene.join("--group", "another")  # begins at the beginning, beside the chain of the first
+        await asyncio.sleep(4)
+        await scene.publish(50, seed=2)
+        await until(lambda: len(scene.objects) > len(before) + 4, 40, "rows of the other group")
+        assert await again.stop() == 0, again.said()
+        rows, duplicate, lost = await scene.judge()
+        assert (duplicate, lost) == (0, 0)
+        assert before.items() <= scene.objects.items()
+        assert rows > 1000
