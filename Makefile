@@ -90,7 +90,7 @@ test: lint types contracts test-python test-infra ## Everything that must hold a
 test-python: $(DEV) ## The Python tests alone, without the slow ones (ARGS="-k name" to choose)
 	@$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL) $(ARGS)
 
-test-faults: $(DEV) ## The slow tests: kills, zombies, outages, rebalances, on the embedded broker
+test-faults: $(DEV) $(STAGE) ## The slow tests: kills, zombies, outages, rebalances, on the embedded broker
 	@$(BIN)/python -m pytest -q -m slow $(PARALLEL) $(ARGS)
 
 test-kafka: $(DEV) ## The Kafka suites on a real Apache Kafka with mTLS (needs Java 17 and mvn, or LMSTREAM_TEST_BOOTSTRAP)

@@ -411,6 +411,14 @@ class Checkable(Protocol):
 
 
 @runtime_checkable
+class Outliving(Protocol):
+    """A sink that keeps what it knows of landed records, and has to keep it for longer than their topics keep them."""
+
+    retention: Retention | None
+    """Of the topic that keeps records longest; None while that is not known. Set before the sink is asked or tried."""
+
+
+@runtime_checkable
 class Describable(Protocol):
     """A sink whose service can be asked how it is set up, by a right of its own."""
 

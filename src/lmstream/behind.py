@@ -31,6 +31,16 @@ class Retention(NamedTuple):
     """None: no limit of time."""
     bytes: int | None = None
     """Of one partition; None: no limit of size."""
+    segment: float = 7 * 86_400.0
+    """Seconds after which a segment is closed, segment.ms, here its default: a record stays so much longer at most, for
+    it goes with the newest one of its segment."""
+
+
+def longest(kept: Iterable[Retention]) -> Retention | None:
+    """The one under which a record may stay longest; None of none."""
+    return max(
+        kept, key=lambda each: float("inf") if each.seconds is None else each.seconds + each.segment, default=None
+    )
 
 
 class Look(NamedTuple):

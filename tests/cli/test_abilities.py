@@ -20,6 +20,7 @@ from lmstream.abilities import (
     Healthy,
     Loaded,
     Looking,
+    Outliving,
     Pausable,
     Positions,
     Retained,
@@ -253,7 +254,7 @@ async def test_their_sink_gets_a_client_of_the_runtime_in_lambda(monkeypatch):
 
 def test_abilities_are_had_by_having_their_methods():
     class Able:
-        load = certificate_expiry = None
+        load = certificate_expiry = retention = None
         health = Health(state="suspect", last_error="their broker is away")
 
         def pause(self, partitions, /): ...
@@ -270,7 +271,19 @@ def test_abilities_are_had_by_having_their_methods():
 
         async def retentions(self): ...
 
-    abilities = (Pausable, Positions, Loaded, Healthy, Certified, Shared, Describable, Askable, Looking, Retained)
+    abilities = (
+        Pausable,
+        Positions,
+        Loaded,
+        Healthy,
+        Certified,
+        Shared,
+        Describable,
+        Askable,
+        Looking,
+        Retained,
+        Outliving,
+    )
     for ability in abilities:
         assert isinstance(Able(), ability)
         assert not isinstance(object(), ability)

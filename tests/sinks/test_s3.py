@@ -1,12 +1,20 @@
 """Settings of the lake: what can be set, and what does not go together."""
 
-import pytest
+import sys
+from http.client import HTTPConnection
+from types import SimpleNamespace
 
-from lmstream.abilities import OnAws, Pooled
-from lmstream.config import load
+import pytest
+from msgspec import Struct
+
+from lmstream.abilities import OnAws, Pooled, Traits
+from lmstream.behind import Retention
+from lmstream.config import build_sink, load
 from lmstream.config.plugins import extra_missing
+from lmstream.config.questions import tell_retention
 from lmstream.errors import ConfigError
 from lmstream.sinks import s3
+from lmstream.storage import store_probe
 from support.buckets import S3
 from support.evil import PAGE, Evil, send
 
@@ -120,3 +128,112 @@ async def test_a_bucket_that_is_not_there_and_a_page_of_a_proxy_are_one_message(
             assert [each.reason for each in caught.value.errors] == [reason]
             await lake.close()
     bucket.close()
+
+
+def source_that_keeps(monkeypatch, kept):
+    class Source:
+        on_revoke = None
+
+        async def retentions(self):
+            if isinstance(kept, Exception):
+                raise kept
+            return kept
+
+        async def close(self): ...
+
+    class Nothing(Struct, frozen=True): ...
+
+    module = SimpleNamespace(Settings=Nothing, make=lambda _settings: Source(), TRAITS=Traits(placed=True))
+    monkeypatch.setitem(sys.modules, "acme", SimpleNamespace(kept=module))
+    monkeypatch.setitem(sys.modules, "acme.kept", module)
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize(
+    ("kept", "told", "verdict"),
+    [
+        ({"a": Retention(DAY, segment=DAY), "b": Retention(30 * DAY, segment=DAY)}, 30 * DAY, "failed"),
+        ({"a": Retention(DAY, segment=DAY), "b": Retention(None)}, None, "failed"),
+        ({"a": Retention(DAY, segment=DAY)}, DAY, "ok"),
+        ({}, "unknown", "warning"),
+        (OSError("no broker"), "unknown", "warning"),
+    ],
+)
+async def test_validate_asks_the_topic_how_long_claims_are_needed_and_a_start_too(monkeypatch, kept, told, verdict):
+    source_that_keeps(monkeypatch, kept)
+    with Evil(lifecycle) as bucket:
+        config = load(
+            env={},
+            overrides={
+                "engine.org_id": "o",
+                "source.type": "acme.kept",
+                "sink": {**LAKE, "region": "us-east-1", "endpoint_url": bucket.url, "read_timeout": 2.0},
+            },
+        )
+        sink = build_sink(config)
+        await tell_retention(config, sink)
+        assert (sink.retention.seconds if sink.retention else "unknown") == told
+        found = {each.name: each.verdict for each in await sink.questions(1)}
+        assert found["lifecycle of claims"] == verdict
+        await sink.close()
+
+
+def lifecycle(request):
+    """A bucket with one rule, that lists nothing, and has nothing but that."""
+    if "?lifecycle" in request.path:
+        rule = b"<Rule><ID>old</ID><Status>Enabled</Status><Filter/><Expiration><Days>20</Days></Expiration></Rule>"
+        send(request, b"<LifecycleConfiguration>" + rule + b"</LifecycleConfiguration>")
+    elif "list-type" in request.path:
+        send(request, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+    else:
+        send(request, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>", 403)
+
+
+class Proxy:
+    """Stands before a bucket and takes something away from each request, or from each response."""
+
+    def __init__(self, url, lie):
+        self.url, self.lie = url.removeprefix("http://"), lie
+
+    def __call__(self, request):
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "connection"}
+        if self.lie == "condition":
+            headers = {name: value for name, value in headers.items() if name.lower() != "if-none-match"}
+        connection = HTTPConnection(self.url)
+        connection.request(request.command, request.path, request.body, headers)
+        answer = connection.getresponse()
+        data, status = answer.read(), answer.status
+        kept = {name: value for name, value in answer.headers.items() if name.lower() in {"etag", "x-amz-meta-probe"}}
+        connection.close()
+        if self.lie == "success" and status == 412:
+            data, status, kept = b"", 200, {"ETag": '"0"'}
+        if self.lie == "body" and status == 412:
+            data = b"<html>412 Precondition Failed</html>"
+        send(request, data, status, **kept)
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        ("nothing", ""),
+        ("condition", " of 16 writers of one object succeeded"),
+        ("success", "16 of 16 writers of one object succeeded"),
+        ("body", "not answered: http_412"),
+    ],
+)
+async def test_a_proxy_that_lies_is_found_before_a_start(lie, said, monkeypatch):
+    monkeypatch.setattr(store_probe, "WAITS", (0.01,))
+    bucket = S3(bucket="lake")
+    with Evil(Proxy(bucket.url, lie)) as proxy:
+        lake = s3.make(s3.Settings(bucket="lake", region="us-east-1", endpoint_url=proxy.url))
+        try:
+            found = {each.name: each for each in await lake.questions(1)}["conditional writes"]
+            assert found.verdict == ("failed" if said else "ok"), found
+            assert said in found.said
+        finally:
+            await lake.close()
+            bucket.close()

@@ -5,6 +5,7 @@ import datetime as dt
 import boto3
 import pytest
 
+from lmstream.behind import Retention
 from lmstream.errors import REASONS
 from lmstream.storage.bucket import Access
 from lmstream.storage.bucket_questions import KEYS, LIFECYCLE, questions
@@ -43,8 +44,8 @@ def store(server):
     return S3Objects(Access(bucket="lake", region="us-east-1", endpoint_url=server.url))
 
 
-async def ask(store, keep=7 * DAY):
-    return {each.name: each for each in await questions(store, PREFIX, keep)}
+async def ask(store, keep=7 * DAY, segment=0.0):
+    return {each.name: each for each in await questions(store, PREFIX, Retention(keep, segment=segment))}
 
 
 def rule(**more):
@@ -87,6 +88,23 @@ async def test_a_lifecycle_must_leave_claims_longer_than_the_topic_leaves_record
     if verdict == "failed":
         assert check.code == REASONS["lake.lifecycle"].code
         assert "rule 'old'" in check.said
+
+
+async def test_a_record_stays_as_long_as_its_segment_is_open_too(store, sdk):
+    sdk.put_bucket_lifecycle_configuration(Bucket="lake", LifecycleConfiguration={"Rules": [rule(**EXPIRE)]})
+    assert (await ask(store, 3 * DAY, segment=3 * DAY))[LIFECYCLE].verdict == "ok"
+    assert (await ask(store, 3 * DAY, segment=4 * DAY))[LIFECYCLE].verdict == "failed"
+
+
+async def test_while_the_retention_is_not_known_only_what_is_too_short_for_any_is_refused(store, sdk):
+    for days, verdict in ((7, "failed"), (8, "warning"), (3650, "warning")):
+        rules = {"Rules": [rule(Expiration={"Days": days})]}
+        sdk.put_bucket_lifecycle_configuration(Bucket="lake", LifecycleConfiguration=rules)
+        _, check = await questions(store, PREFIX, None)
+        assert check.verdict == verdict
+    sdk.delete_bucket_lifecycle(Bucket="lake")
+    _, check = await questions(store, PREFIX, None)
+    assert check.verdict == "ok"
 
 
 async def test_the_shortest_of_several_rules_counts_and_the_fix_names_the_days(store, sdk):

@@ -12,6 +12,7 @@ from lmstream.delivery.sender import THROTTLING
 from lmstream.errors import ConfigError
 from lmstream.interfaces import StoreError
 from lmstream.model import Kind
+from lmstream.storage import objects_s3
 from lmstream.storage.bucket import Access
 from lmstream.storage.objects_s3 import S3Objects, place_of
 from support.evil import LISTING, PAGE, Evil, send
@@ -417,8 +418,6 @@ def test_where_the_bucket_is():
 
 
 async def test_credentials_are_asked_for_anew_every_few_minutes_and_not_for_each_object(monkeypatch):
-    from lmstream.storage import objects_s3
-
     asked = []
     fetch = objects_s3._Keys._fetch
     monkeypatch.setattr(objects_s3._Keys, "_fetch", lambda self: (asked.append(1), fetch(self))[1])
@@ -439,3 +438,40 @@ async def test_without_the_extra_it_names_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "obstore", None)
     with pytest.raises(ConfigError, match=r"lmstream\[lake\]"):
         await S3Objects(Access(bucket="b")).create("k", b"", {})
+
+
+async def test_credentials_that_end_are_renewed_before_they_do(monkeypatch, tmp_path):
+    """By the SDK's chain, here a program: web identity, containers, SSO and instances are renewed by the same class."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    program = tmp_path / "keys"
+    program.write_text(
+        "#!/bin/sh\n"
+        f"n=$(cat {tmp_path}/n 2>/dev/null || echo 0); n=$((n + 1)); echo $n > {tmp_path}/n\n"
+        'end=$(date -u -d "+$(cat ' + f"{tmp_path}/minutes" + ') minutes" +%Y-%m-%dT%H:%M:%SZ)\n'
+        'echo "{\\"Version\\": 1, \\"AccessKeyId\\": \\"AKIA$n\\", \\"SecretAccessKey\\": \\"s\\", '
+        '\\"SessionToken\\": \\"token$n\\", \\"Expiration\\": \\"$end\\"}"\n'
+    )
+    program.chmod(0o700)
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    (tmp_path / "minutes").write_text("60")
+    keys = objects_s3._Keys()
+    first = await keys()
+    assert (first["access_key_id"], first["token"]) == ("AKIA1", "token1")
+    assert (await keys())["access_key_id"] == "AKIA1"  # an hour is left of them
+    (tmp_path / "minutes").write_text("5")
+    ending = objects_s3._Keys()
+    assert len({(await ending())["access_key_id"] for _ in range(3)}) == 3  # no ten minutes are left of any
+    with Evil(lambda r: send(r, b"", **ETAG)) as evil:
+        seen = []
+        play = evil.server.RequestHandlerClass
+        monkeypatch.setattr(
+            play, "do_PUT", lambda self: (seen.append(self.headers["x-amz-security-token"]), play._any(self))
+        )
+        store = S3Objects(Access(bucket="lake", endpoint_url=evil.url, region="eu-west-1"))
+        assert await store.create("k", b"", {}) is True
+        await store.close()
+    assert seen
+    assert seen[0].startswith("token")

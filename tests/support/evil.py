@@ -21,7 +21,7 @@ class Evil:
 
             def _any(self):
                 length = int(self.headers.get("Content-Length") or 0)
-                self.rfile.read(length)
+                self.body = self.rfile.read(length)
                 with contextlib.suppress(OSError):
                     answer(self)
                 self.close_connection = True

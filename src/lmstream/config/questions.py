@@ -1,15 +1,21 @@
 """Check what a configuration names by asking it: brokers, topics, group, stream, dead letters. Reads no record."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from lmstream.abilities import Askable, Check, Checkable, Describable
+from lmstream.abilities import Askable, Check, Checkable, Describable, Outliving, Retained
 from lmstream.aws.asking import PASSING
+from lmstream.behind import longest
 from lmstream.config.build import build_sink, build_source, check_letters
 from lmstream.config.config import Config
 from lmstream.errors import LmstreamError
 from lmstream.partitioning import firehose_prefix, jq_query
+
+_log: Final = logging.getLogger("lmstream.run")
+_PATIENCE: Final = 30.0
+"""Seconds for brokers to say how long topics keep records."""
 
 
 async def live(config: Config) -> list[Check]:
@@ -36,6 +42,9 @@ async def _sink(config: Config) -> list[Check]:
         return [Check.refused("sink", e)]
     name = config.need("sink").name
     try:
+        if isinstance(sink, Askable):
+            await tell_retention(config, sink)
+            return list(await sink.questions(config.run.workers))
         if isinstance(sink, Describable):
             described = await sink.describe()
             return [
@@ -50,6 +59,21 @@ async def _sink(config: Config) -> list[Check]:
     finally:
         await sink.close()
     return [Check(f"sink {name}", "ok", "nothing to ask")]
+
+
+async def tell_retention(config: Config, sink: object) -> None:
+    """Tell a sink that has to know how long the topics keep records, where brokers say. Raises nothing of theirs."""
+    if not isinstance(sink, Outliving) or config.source is None:
+        return
+    source = build_source(config)
+    try:
+        if isinstance(source, Retained):
+            async with asyncio.timeout(_PATIENCE):
+                sink.retention = longest((await source.retentions()).values())
+    except Exception as e:  # noqa: BLE001 - whatever a client raises: the source's own checks say what is wrong with it
+        _log.debug("retention is not known: %s: %s", type(e).__name__, e)
+    finally:
+        await source.close()
 
 
 def _refused(error: LmstreamError) -> Check:

@@ -19,7 +19,7 @@ from lmstream.kafka.tls import Tls
 _LONGEST_MS: Final = 30_000  # for one request: a question is not worth the wait that a JoinGroup is
 _PATIENCE: Final = 10.0  # seconds for a new cluster to make its topic of offsets, before which no group has commits
 _AGAIN: Final = 0.2
-_TIME, _SIZE, _POLICY = "retention.ms", "retention.bytes", "cleanup.policy"
+_TIME, _SIZE, _POLICY, _SEGMENT = "retention.ms", "retention.bytes", "cleanup.policy", "segment.ms"
 
 
 @contextlib.asynccontextmanager
@@ -97,7 +97,7 @@ async def topic_settings(client: AIOKafkaAdminClient, topics: Iterable[str], *na
 
 async def retentions(client: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, Retention]:
     """How long each topic keeps records; no topic where brokers do not say."""
-    found = await topic_settings(client, topics, _TIME, _SIZE, _POLICY)
+    found = await topic_settings(client, topics, _TIME, _SIZE, _POLICY, _SEGMENT)
     return {topic: _retention(values) for topic, values in found.items() if _TIME in values}
 
 
@@ -107,4 +107,5 @@ def _retention(values: Mapping[str, str]) -> Retention:
     if "delete" not in values.get(_POLICY, "delete"):
         return Retention(None)
     ms, size = int(values[_TIME]), int(values.get(_SIZE, -1))
-    return Retention(ms / 1000 if ms >= 0 else None, size if size >= 0 else None)
+    kept = Retention(ms / 1000 if ms >= 0 else None, size if size >= 0 else None)
+    return kept._replace(segment=int(values[_SEGMENT]) / 1000) if _SEGMENT in values else kept

@@ -151,7 +151,7 @@ def _placed(commits: Mapping[Any, int]) -> str:
 def _kept(kept: Mapping[str, Retention], topic: str) -> str:
     if topic not in kept:
         return "unknown: the brokers do not report it (grant DESCRIBE_CONFIGS on the topic)"
-    seconds, size = kept[topic]
+    seconds, size, _ = kept[topic]
     by_size = "" if size is None else f", or {size:,} bytes of a partition if that is sooner"
     return (
         f"no limit of time{by_size}" if seconds is None else f"{human(seconds)}{by_size}: how long an outage may last"

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta
 
 from lmstream.abilities import Check, Traits
+from lmstream.behind import Retention
 from lmstream.settings import MIB, Positive
 from lmstream.storage import bucket_questions
 from lmstream.storage.bucket import Access
@@ -88,16 +89,15 @@ class Lake:
         connects yet."""
         self.settings = settings
         self.store: S3Objects = S3Objects(settings, client=client)
-        self.keep_seconds: float | None = 0.0
-        """How long the topic holds a record at most, retention.ms + segment.ms; None for ever. Set by who knows the
-        topic, before questions are asked."""
+        self.retention: Retention | None = None
+        """Of the topic that keeps records longest: see abilities.Outliving."""
 
     async def questions(self, workers: int = 1, /) -> Sequence[Check]:  # noqa: ARG002 - each worker asks the same
         """What the bucket answers, all at once: whether it lists, makes objects once, keeps claims, has a bucket key.
         Raises nothing."""
         claims = self.settings.claims
         probed, asked = await asyncio.gather(
-            probe(self.store, claims), bucket_questions.questions(self.store, claims, self.keep_seconds)
+            probe(self.store, claims), bucket_questions.questions(self.store, claims, self.retention)
         )
         # A place that does not answer as a bucket is told once.
         return probed if len(probed) == 1 else [*probed, *asked]

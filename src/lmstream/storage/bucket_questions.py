@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from lmstream.abilities import Check
+from lmstream.behind import Retention
 from lmstream.settings import human
 from lmstream.storage import _s3_errors as errors
 from lmstream.storage.objects_s3 import S3Objects
@@ -27,10 +28,10 @@ _NONE: Final = frozenset({"NoSuchLifecycleConfiguration", "ServerSideEncryptionC
 _UNKNOWN_TO_IT: Final = frozenset({"NotImplemented", "MethodNotAllowed"})
 
 
-async def questions(store: S3Objects, claims_prefix: str, keep_seconds: float | None) -> list[Check]:
-    """Both questions. `keep_seconds`: how long the topic holds a record at most, retention.ms + segment.ms; None for
-    ever. What may not be asked is a warning: a role that only lands objects is a good role."""
-    return list(await asyncio.gather(_keys(store), _lifecycle(store, claims_prefix, keep_seconds)))
+async def questions(store: S3Objects, claims_prefix: str, retention: Retention | None) -> list[Check]:
+    """Both questions. `retention` is that of the topic that keeps records longest; None while it is not known. What may
+    not be asked is a warning: a role that only lands objects is a good role."""
+    return list(await asyncio.gather(_keys(store), _lifecycle(store, claims_prefix, retention)))
 
 
 async def _keys(store: S3Objects) -> Check:
@@ -52,7 +53,7 @@ async def _keys(store: S3Objects) -> Check:
     return Check(KEYS, "ok", "objects cost no requests to KMS of their own")
 
 
-async def _lifecycle(store: S3Objects, claims_prefix: str, keep_seconds: float | None) -> Check:
+async def _lifecycle(store: S3Objects, claims_prefix: str, retention: Retention | None) -> Check:
     """See GetBucketLifecycleConfiguration, right s3:GetLifecycleConfiguration."""
     found = await _asked(store, LIFECYCLE, "get_bucket_lifecycle_configuration", "s3:GetLifecycleConfiguration")
     if isinstance(found, Check):
@@ -61,14 +62,16 @@ async def _lifecycle(store: S3Objects, claims_prefix: str, keep_seconds: float |
     if not ends:
         return Check(LIFECYCLE, "ok", "no rule deletes or archives claims")
     days, what = ends[0]
-    if keep_seconds is None:
-        return failed(
-            LIFECYCLE, "lake.lifecycle", f"{what}; the topic keeps records for ever, and claims are needed as long"
-        )
-    needed = keep_seconds + MARGIN
+    if retention is not None and retention.seconds is None:
+        said = f"{what}; the topic keeps records for ever, and claims are needed as long"
+        return failed(LIFECYCLE, "lake.lifecycle", said)
+    needed = MARGIN + (0.0 if retention is None else (retention.seconds or 0.0) + retention.segment)
     if days * _DAY <= needed:
-        said = f"{what}; claims are needed {human(needed)}: as long as the topic keeps records, and 7 days more"
+        said = f"{what}; claims are needed {human(needed)}: retention.ms + segment.ms of the topic, and 7 days more"
         return failed(LIFECYCLE, "lake.lifecycle", said, _fix(claims_prefix, int(needed // _DAY) + 1))
+    if retention is None:
+        said = f"{what}, and how long the topic keeps records is not known"
+        return Check(LIFECYCLE, "warning", said, "grant DescribeConfigs on the topic, or compare the two yourself")
     return Check(LIFECYCLE, "ok", f"{what}, and they are needed {human(needed)}")
 
 

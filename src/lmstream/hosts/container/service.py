@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from lmstream.abilities import Checkable, Describable, Grouped, InGroup, fellows
 from lmstream.aws.asking import PASSING
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
+from lmstream.config.questions import tell_retention
 from lmstream.config.validation import REPLAY, START, refuse, remarks
 from lmstream.delivery import Settled
 from lmstream.errors import LmstreamError
@@ -125,6 +126,7 @@ async def _check(config: Config, say: Callable[[str], None]) -> None:
     sink = build_sink(config)
     try:
         if isinstance(sink, Checkable):
+            await tell_retention(config, sink)
             await _passing(say, "the sink cannot be written at the moment", sink.check())
         elif isinstance(sink, Describable):
             # A role that may put and not describe is a good role.
