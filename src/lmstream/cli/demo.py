@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from cyclopts import Parameter, validators
 
-from lmstream.cli import demo_lambda, terminal
+from lmstream.cli import demo_lake, demo_lambda, terminal
 from lmstream.cli.verify import NOT_VERIFIED
 from lmstream.config import Config, build_runtime, load
 from lmstream.errors import ConfigError, LmstreamError
@@ -56,6 +56,7 @@ def demo(
     seed: int = 1,
     no_faults: bool = False,
     host: Host = "container",
+    lake: bool = False,
 ) -> int:
     """Run the whole pipeline on this machine: no Kafka, no AWS, no configuration. Exit 3 if the verification fails.
 
@@ -75,15 +76,23 @@ def demo(
         Let Firehose accept every request. Without it some requests are throttled, partly rejected, or reset.
     host
         What runs the engine: the consumer, or AWS's own Lambda client behind a Pipe or an event source mapping.
+    lake
+        Land in a bucket without Firehose, exactly once: two members, of which some are killed on the way.
     """
+    if lake and host != "container":
+        raise ConfigError("config.invalid", "--lake needs members that can read again: leave --host out")
     if host != "container":
         demo_lambda.need()
+    if lake:
+        demo_lake.need()
     began = time.monotonic()
     _prepare(folder)
+    work = _lake if lake else partial(_work, host=host)
     with _alone():
-        told = asyncio.run(_work(folder, Bundles(bundles, seed), host, faults=not no_faults))
-    report = verify(log_entries(folder / "published.jsonl"), folder / "landed", folder / "dead-letters")
-    _show(folder, told, report, time.monotonic() - began)
+        told = asyncio.run(work(folder, Bundles(bundles, seed), faults=not no_faults))
+    landed = folder / (f"bucket/{demo_lake.BUCKET}" if lake else "landed")
+    report = verify(log_entries(folder / "published.jsonl"), landed, folder / "dead-letters")
+    _show(folder, landed, told, report, time.monotonic() - began)
     return 0 if report.ok else NOT_VERIFIED
 
 
@@ -119,6 +128,26 @@ def _alone() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+async def _lake(folder: Path, bundles: Bundles, *, faults: bool) -> str:
+    from lmstream.lab import KafkaLab, S3Lab
+
+    terminal.say(f"starting a Kafka broker, an mTLS proxy and a strict local S3 in {folder}")
+    async with (
+        KafkaLab(folder / "certificates", mtls=True) as kafka,
+        S3Lab(demo_lake.BUCKET, folder=folder / "bucket") as s3,
+    ):
+        await kafka.create_topic(TOPIC, PARTITIONS)
+        if faults:
+            s3.faults.extend(["", "", "SlowDown", "", "lost", "InternalError", "", "cut", "ConditionalRequestConflict"])
+        path = folder / "lmstream.toml"
+        path.write_text(demo_lake.written(demo_lake.settings(folder, kafka, s3.endpoint_url)), encoding="utf-8")
+        demo_lake.environment()
+        config = load(env={}, path=path)
+        # Slow enough that members die in the middle of it.
+        publish = partial(_publish, config, folder, bundles, bundles.number / 10 if faults else 0.0)
+        return await demo_lake.work(folder, config, publish, _PATIENCE, bundles.seed, faults=faults)
 
 
 async def _work(folder: Path, bundles: Bundles, host: Host, *, faults: bool) -> str:
@@ -176,7 +205,7 @@ def _configuration(folder: Path, kafka: Any, endpoint_url: str) -> Config:
     return load(env={}, overrides=overrides)
 
 
-async def _publish(config: Config, folder: Path, bundles: Bundles) -> int:
+async def _publish(config: Config, folder: Path, bundles: Bundles, rate: float = 0.0) -> int:
     """Publish with a log of what was acknowledged; answers how many bundles that are."""
     from lmstream.cli.kafka import settings_of
     from lmstream.lab.generator import Generator
@@ -196,7 +225,7 @@ async def _publish(config: Config, folder: Path, bundles: Bundles) -> int:
         terminal.Progress("bundles published", bundles.number) as progress,
     ):
         sender = Publisher(settings_of(config), log, config.engine, progress.advance)
-        await sender.send(islice(generator.bundles(), bundles.number))
+        await sender.send(islice(generator.bundles(), bundles.number), rate=rate)
     terminal.say(f"{sender.acknowledged:,} bundles are in the topic over mTLS ({sender.bytes / 1e6:.1f} MB); consuming")
     return sender.acknowledged
 
@@ -234,9 +263,9 @@ def _sentence(summary: Summary) -> str:
     )
 
 
-def _show(folder: Path, told: str, report: Report, seconds: float) -> None:
+def _show(folder: Path, landed_in: Path, told: str, report: Report, seconds: float) -> None:
     try:
-        headers, rows = run_sql(connect(folder / "landed"), _SUMMARY)
+        headers, rows = run_sql(connect(landed_in), _SUMMARY)
         terminal.table(headers, rows, title="Landed rows in DuckDB (view `rows`, without duplicates):")
     except LmstreamError as e:
         if e.reason != "config.extra":
@@ -250,8 +279,8 @@ def _show(folder: Path, told: str, report: Report, seconds: float) -> None:
     # One with refused points, if there is any: its other points are rows to look at.
     letter = next((one for one in letters if b'"rejected"' in one.read_bytes()), letters[0] if letters else None)
     sql = "select metric, count(*) from rows group by all order by all limit 5"
-    names = ("published.jsonl", "landed", "dead-letters")
-    published, landed, dead_letters = (shlex.quote(str(folder / name)) for name in names)
+    places = (folder / "published.jsonl", landed_in, folder / "dead-letters")
+    published, landed, dead_letters = (shlex.quote(str(each)) for each in places)
     print(f'  {command} query "{sql}" --landed {landed}')
     print(f"  {command} verify --expected {published} --landed {landed} --dead-letters {dead_letters}")
     print(f"  {command} inspect {shlex.quote(str(letter)) if letter else published} --rows --org acme")
