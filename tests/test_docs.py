@@ -199,7 +199,8 @@ def test_the_runbook_has_no_section_of_a_code_or_a_group_that_is_not():
 
 
 def test_every_alarm_has_a_section_and_points_there():
-    made = (ROOT / "deploy/cdk/tests/snapshots/operations.json").read_text("utf-8")
+    snapshots = ("operations.json", "lake-operations.json")
+    made = "".join((ROOT / "deploy/cdk/tests/snapshots" / each).read_text("utf-8") for each in snapshots)
     named = set(re.findall(r"Runbook: docs/runbook\.md#([a-z-]+)\"", made))
     alarms = {each.name: each for each in runbook.alarms()}
     # The snapshot is of a Pipe that is not enabled: a batch is given up by a mapping only, and nothing is read yet.

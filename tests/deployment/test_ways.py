@@ -183,7 +183,6 @@ def test_bucket_keys_of_a_bucket_that_exists_are_asked_for():
         ({"container": {"budget_mib": 1025}}, r"container\.budget_mib"),
         ({"container": {"cpu": 4096}}, r"container\.memory_mb: 2048 MiB; for .* Fargate offers 8,192 to 30,720"),
         ({"container": {"max_tasks": 7}}, r"container\.max_tasks: 1 to 7 tasks, and the topic has 6 partitions"),
-        ({"container": {"enabled": True, "bootstrap": "b:1"}}, r"container\.image: no image to run"),
         ({"container": {"enabled": True, "image": "x"}}, r"container\.bootstrap: no brokers to read from"),
         ({"container": {"security_group": "mine"}}, r"container\.security_group: expected an id as in sg-"),
         ({"container": {"kafka": "iam"}}, r"container\.kafka: a new cluster has mTLS only"),

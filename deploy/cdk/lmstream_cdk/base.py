@@ -22,10 +22,12 @@ from lmstream.deployment import Deployment
 
 T = TypeVar("T", bound=IConstruct)
 RULES = "AwsSolutions"
+KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
+"""What a writer of encrypted objects may do with the key."""
 KEEP = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
 """For what holds data, or costs much to make again. A create that is rolled back takes it along, or the next try would
 meet names that are taken: docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html."""
-PARTS = ("data", "network", "streaming", "transform", "operations")
+PARTS = ("data", "network", "streaming", "transform", "container", "operations")
 """Ends of the stacks' names, in the order in which they are deployed."""
 FLAGS = {
     "@aws-cdk/aws-iam:minimizePolicies": True,

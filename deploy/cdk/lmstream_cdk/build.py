@@ -7,10 +7,12 @@ from aws_cdk import App, Validations
 from cdk_nag import AwsSolutionsChecks
 
 from lmstream.deployment import Deployment
-from lmstream.errors import ConfigError
+from lmstream_cdk.container import ContainerStack
+from lmstream_cdk.container_path import ContainerPath
 from lmstream_cdk.data import DataStack
+from lmstream_cdk.firehose_path import FirehosePath
 from lmstream_cdk.network import NetworkStack
-from lmstream_cdk.operations import OperationsStack
+from lmstream_cdk.operations import OperationsStack, PathView
 from lmstream_cdk.streaming import StreamingStack
 from lmstream_cdk.transform import TransformStack
 
@@ -21,7 +23,8 @@ class Stacks(NamedTuple):
     data: DataStack
     network: NetworkStack | None
     streaming: StreamingStack | None
-    transform: TransformStack
+    transform: TransformStack | None
+    container: ContainerStack | None
     operations: OperationsStack
 
 
@@ -30,17 +33,23 @@ def build(app: App, deployment: Deployment, code: Path, *, checked: bool = True)
 
     Without `checked` the rule pack is left out: templates are the same, and made in half the time.
     """
-    if deployment.path == "direct":
-        raise ConfigError("config.invalid", 'deployment, path: "direct" is priced only, and not built yet')
     if checked:
         Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     data = DataStack(app, deployment)
     network = None if deployment.cluster.arn else NetworkStack(app, deployment, data)
     cluster_arn, secret_arn, streaming = deployment.cluster.arn, deployment.certificate_secret, None
-    if not (cluster_arn and secret_arn):
+    by_role = deployment.path == "direct" and deployment.container.kafka == "iam"
+    if not (cluster_arn and (secret_arn or by_role)):
         streaming = StreamingStack(app, deployment, data, network)
         cluster_arn, secret_arn = streaming.cluster_arn, streaming.secret_arn
-    zipped = code / f"lmstream-lambda-{deployment.transform.architecture}.zip"
-    transform = TransformStack(app, deployment, data, cluster_arn, secret_arn, zipped)
-    operations = OperationsStack(app, deployment, data, transform)
-    return Stacks(data, network, streaming, transform, operations)
+    transform = container = None
+    path: PathView
+    if deployment.path == "direct":
+        container = ContainerStack(app, deployment, data, network, cluster_arn, secret_arn)
+        path = ContainerPath(container)
+    else:
+        zipped = code / f"lmstream-lambda-{deployment.transform.architecture}.zip"
+        transform = TransformStack(app, deployment, data, cluster_arn, secret_arn, zipped)
+        path = FirehosePath(transform)
+    operations = OperationsStack(app, deployment, data, path)
+    return Stacks(data, network, streaming, transform, container, operations)

@@ -16,26 +16,32 @@ TABLE, VIEW = "landed", "rows"
 _PRESTO = {"string": "varchar"}
 
 
-def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> tuple[glue.CfnDatabase, glue.CfnTable]:
-    """Database, table and view of one deployment, from the engine's own contract."""
-    catalog = scope.account  # type: ignore[attr-defined]
+def add_database(scope: Construct, deployment: Deployment) -> str:
+    """The database of one deployment, by its name."""
     name = deployment.name.replace("-", "_").lower()
     database = pin(
         glue.CfnDatabase(
             scope,
             "Database",
-            catalog_id=catalog,
+            catalog_id=scope.account,  # type: ignore[attr-defined]
             database_input=glue.CfnDatabase.DatabaseInputProperty(name=name, description="Rows of lmstream"),
         ),
         "Database",
     )
     database.apply_removal_policy(KEEP)
+    return name
+
+
+def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> None:
+    """Database, table and view of one deployment, from the engine's own contract."""
+    catalog = scope.account  # type: ignore[attr-defined]
+    name = add_database(scope, deployment)
     partitions, properties, template = partition_columns(deployment.engine)
     root = f"s3://{bucket_name}/"
     properties["storage.location.template"] = root + template
     # Below the prefix of rows, when they have one: readers without projection then meet neither errors nor results.
     location = root + rows_prefix(deployment.engine.path)
-    columns = [_column(each) for each in glue_columns()]
+    columns = [column(each) for each in glue_columns()]
     table = pin(
         glue.CfnTable(
             scope,
@@ -47,7 +53,7 @@ def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> t
                 description="Rows as they landed, duplicates included; ask with p_org and p_metric",
                 table_type="EXTERNAL_TABLE",
                 parameters={"EXTERNAL": "TRUE", "classification": "json", **properties},
-                partition_keys=[_column(each) for each in partitions],
+                partition_keys=[column(each) for each in partitions],
                 storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
                     columns=columns,
                     location=location,
@@ -63,7 +69,7 @@ def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> t
         ),
         "LandedTable",
     )
-    table.add_resource_dependency(database)
+    table.add_resource_dependency(scope.node.find_child("Database"))  # type: ignore[arg-type]
     view = glue.CfnTable(
         scope,
         "View",
@@ -77,14 +83,13 @@ def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> t
             view_original_text=_presto_view(deployment, name),
             view_expanded_text="/* Presto View */",
             storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
-                columns=[*columns, *(_column(each) for each in partitions)],
+                columns=[*columns, *(column(each) for each in partitions)],
                 serde_info=glue.CfnTable.SerdeInfoProperty(),
             ),
         ),
     )
     pin(view, "RowsView")
     view.add_resource_dependency(table)
-    return database, table
 
 
 def presto_type(glue_type: str) -> str:
@@ -125,5 +130,6 @@ def _presto_view(deployment: Deployment, database: str) -> str:
     return f"/* Presto View: {base64.b64encode(json.dumps(view).encode()).decode()} */"
 
 
-def _column(each: dict[str, str]) -> glue.CfnTable.ColumnProperty:
+def column(each: dict[str, str]) -> glue.CfnTable.ColumnProperty:
+    """A column of the contract."""
     return glue.CfnTable.ColumnProperty(name=each["Name"], type=each["Type"], comment=each.get("Comment") or None)

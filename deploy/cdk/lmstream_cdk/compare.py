@@ -58,6 +58,7 @@ def compare(before: Mapping[str, Template], after: Mapping[str, Template], regio
     """Templates by stack name, deployed and synthesized. What is not deployed yet can only be made."""
     plan = Plan()
     before, after = (settled(side, region, account) for side in (before, after))
+    plan.refused += _other_path(before, after)
     shared = [name for name in after if name in before]
     replaced = _replaced(before, after, shared, region)
     plan.refused += _replacements(before, after, replaced, region)
@@ -80,6 +81,18 @@ def compare(before: Mapping[str, Template], after: Mapping[str, Template], regio
         moved = {(each.stack, each.logical_id) for each in replaced}
         plan.first, plan.refused = Order(before, after, moved).first()
     return plan
+
+
+def _other_path(before: Mapping[str, Template], after: Mapping[str, Template]) -> Iterator[str]:
+    """Between Firehose and objects of its own a deployment cannot change: the table's rows and the group's members
+    would be of both kinds for a while, and what the other path has would go or stay by chance."""
+    for stack, kept in (("transform", "firehose"), ("container", "direct")):
+        for name in before:
+            if name.endswith(f"-{stack}") and name not in after and f"{name.rpartition('-')[0]}-data" in after:
+                yield (
+                    f'path: "{kept}" is deployed, and a deployment keeps its path: set it back, and make another '
+                    "deployment beside it, with a name and a group of its own (docs/deploy.md, From Firehose to a lake)"
+                )
 
 
 def _resources(template: Template) -> dict[str, Any]:

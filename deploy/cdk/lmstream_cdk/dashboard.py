@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 def add_dashboard(stack: "OperationsStack", alarms: list[cloudwatch.Alarm]) -> None:
     """The dashboard: what to look at after an alarm."""
-
-    def graph(title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
-        return cloudwatch.GraphWidget(title=title, left=list(metrics), width=8, height=6)
-
-    function, deployment = stack.function, stack.deployment
+    deployment, graph = stack.deployment, stack.graph
     brokers = []
     if deployment.watched_brokers:
         disk = worst(of_brokers(deployment, "KafkaDataLogsDiskUsed"), "fullest data volume, %")
         brokers = [graph("Brokers: fullest data volume, %", disk)]
+    undelivered = "Undelivered, dead-lettered or without a row"
+    failed = [stack.ours("lmstream_records_undelivered_total")]
+    if deployment.path == "direct":  # a container has no invocation that could leave records behind
+        undelivered, failed = "Dead-lettered or without a row", []
+    to_bucket, runs = stack.path.graphs(stack)
     cloudwatch.Dashboard(
         stack,
         "Dashboard",
@@ -34,44 +35,19 @@ def add_dashboard(stack: "OperationsStack", alarms: list[cloudwatch.Alarm]) -> N
                 graph("Records", stack.ours("lmstream_bundles_consumed_total")),
                 graph("Rows", stack.ours("lmstream_rows_decoded_total"), stack.ours("lmstream_rows_accepted_total")),
                 graph(
-                    "Undelivered, dead-lettered or without a row",
-                    stack.ours("lmstream_records_undelivered_total"),
+                    undelivered,
+                    *failed,
                     stack.ours("lmstream_dead_letters_total"),
                     stack.ours("lmstream_points_rejected_total"),
                     stack.ours("lmstream_records_without_row_total"),
                 ),
             ],
-            [
-                graph(
-                    "Requests to Firehose",
-                    stack.ours("lmstream_sink_requests_total"),
-                    stack.ours("lmstream_sink_throttled_total"),
-                    stack.ours("lmstream_sink_unknown_outcomes_total"),
-                ),
-                graph("Firehose to S3: oldest row, s", stack.firehose("DeliveryToS3.DataFreshness", "Maximum")),
-                graph(
-                    "Active partitions",
-                    stack.firehose("PartitionCount", "Maximum"),
-                    stack.firehose("ActivePartitionsLimit", "Maximum"),
-                ),
-            ],
+            to_bucket,
             [
                 graph("Consumer lag, s", lag(deployment)),
                 graph("Consumer lag, records", lag(deployment, "SumOffsetLag")),
                 *brokers,
             ],
-            [
-                graph(
-                    "Function: duration, ms",
-                    function.metric_duration(statistic="p50"),
-                    function.metric_duration(statistic="p99"),
-                ),
-                graph("Function: errors, throttles", function.metric_errors(), function.metric_throttles()),
-                graph(
-                    "Bytes into Firehose",
-                    stack.firehose("IncomingBytes"),
-                    stack.firehose("BytesPerSecondLimit", "Maximum"),
-                ),
-            ],
+            runs,
         ],
     )

@@ -3,7 +3,6 @@
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_athena as athena
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kinesisfirehose as firehose
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
@@ -11,19 +10,18 @@ from constructs import Construct
 
 from lmstream.deployment import Deployment
 from lmstream.deployment.buckets import ERRORS, RESULTS, results_expire, rows_prefix
-from lmstream.partitioning import firehose_prefix, jq_query
-from lmstream_cdk.base import KEEP, LmstreamStack, acknowledge, cfn, pin
+from lmstream_cdk.base import KEEP, KEYS, LmstreamStack, acknowledge, cfn, pin
 from lmstream_cdk.catalog import add_catalog
+from lmstream_cdk.firehose import add_stream
+from lmstream_cdk.lake import add_images, add_lake_table, claim_rules, only_new_objects
 
-ERROR_PREFIX = ERRORS + "!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/"
+__all__ = ["ERRORS", "LETTERS", "DataStack"]
+
 LETTERS = "dead-letters/"
 LOGS = "logs/"
-LOG_STREAM = "delivery"
 RESULT_DAYS = 14
-JQ_ENGINE = "JQ-1.6"
-_KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
 _PAIRS = ["kms:GenerateDataKeyPair", "kms:GenerateDataKeyPairWithoutPlaintext", "kms:GenerateDataKeyWithoutPlaintext"]
-_LOG_KEYS = [*_KEYS, *_PAIRS, "kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey"]
+_LOG_KEYS = [*KEYS, *_PAIRS, "kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey"]
 """What docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html gives, its wildcards written out."""
 
 
@@ -31,7 +29,9 @@ class DataStack(LmstreamStack):
     """Deployable by itself: rows can be put into the stream by any host of lmstream."""
 
     def __init__(self, scope: Construct, deployment: Deployment) -> None:
-        super().__init__(scope, "data", deployment, "key, buckets, Firehose, Glue and Athena")
+        self.direct = deployment.path == "direct"
+        what = "key, buckets, Glue and Athena" if self.direct else "key, buckets, Firehose, Glue and Athena"
+        super().__init__(scope, "data", deployment, what)
         self.key = self._key()
         self.logs_bucket = self._bucket("Logs", self.bucket_name("logs"), days=90)
         landing = self.bucket_name("metrics")
@@ -46,12 +46,21 @@ class DataStack(LmstreamStack):
         results = self.bucket_name("results")
         apart = results != self.bucket_name("metrics")
         self.results = self._bucket("Results", results, days=RESULT_DAYS) if apart else self.landing
-        self.stream = self._stream()
-        self.database, self.table = add_catalog(self, deployment, self.landing.bucket_name)
+        self.stream = None if self.direct else add_stream(self)
+        if self.direct:
+            add_lake_table(self, deployment, self.landing.bucket_name)
+        else:
+            add_catalog(self, deployment, self.landing.bucket_name)
         self.workgroup = self._workgroup()
         name = deployment.name
-        self.function_logs = self.log_group("FunctionLogs", f"/{name}/function")
-        self.pipe_logs = self.log_group("PipeLogs", f"/aws/vendedlogs/pipes/{name}")
+        if self.direct:
+            self.images = add_images(self)
+            self.container_logs = self.log_group("ContainerLogs", f"/{name}/container")
+            if self.deployment.lake.enforce and isinstance(self.landing, s3.Bucket):
+                only_new_objects(self.landing, rows_prefix(deployment.engine.path))
+        else:
+            self.function_logs = self.log_group("FunctionLogs", f"/{name}/function")
+            self.pipe_logs = self.log_group("PipeLogs", f"/aws/vendedlogs/pipes/{name}")
         self.flow_logs = self.log_group("FlowLogs", f"/{name}/vpc-flow")
         self.broker_logs = self.log_group("BrokerLogs", f"/{name}/brokers")
         self._offer()
@@ -62,20 +71,21 @@ class DataStack(LmstreamStack):
         CloudFormation refuses to drop an export that a deployed stack still imports, and this stack is updated first: a
         change of the source, or to another cluster, would end there. Empty log groups cost nothing.
         """
-        groups = (self.function_logs, self.pipe_logs, self.flow_logs, self.broker_logs)
+        ours = (self.container_logs,) if self.direct else (self.function_logs, self.pipe_logs)
+        groups = (*ours, self.flow_logs, self.broker_logs)
         for value in (
             *([] if self.deployment.key_arn else [self.key.key_arn]),
             *([] if self.deployment.bucket.existing else [self.landing.bucket_name]),
             self.dead_letters.bucket_name,
             self.dead_letters.bucket_arn,
-            self.stream.attr_arn,
+            *([] if self.stream is None else [self.stream.attr_arn]),
             *(group.log_group_arn for group in groups),
             *(group.log_group_name for group in groups),
         ):
             self.export_value(value)
 
     @property
-    def _landing_named(self) -> str:
+    def landing_named(self) -> str:
         """The landing bucket's ARN as the rule pack writes it."""
         existing = self.deployment.bucket.existing
         return f"arn:{self.partition}:s3:::{self.deployment.bucket.name}" if existing else "<LandingBucket.Arn>"
@@ -115,8 +125,8 @@ class DataStack(LmstreamStack):
         ours = {"StringEquals": {"aws:SourceAccount": self.account}}
         for service, actions, condition in (
             (f"logs.{self.region}", _LOG_KEYS, {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": group}}),
-            ("cloudwatch", _KEYS, ours),
-            ("budgets", _KEYS, ours),
+            ("cloudwatch", KEYS, ours),
+            ("budgets", KEYS, ours),
         ):
             key.add_to_resource_policy(
                 iam.PolicyStatement(
@@ -163,7 +173,9 @@ class DataStack(LmstreamStack):
             ),
             f"{logical_id}Bucket",
         )
-        if logical_id == "Landing" or (logical_id == "DeadLetters" and self.deployment.keeps_failures):
+        if (logical_id == "Landing" and not self.direct) or (
+            logical_id == "DeadLetters" and self.deployment.keeps_failures
+        ):
             # The L2 switch for this would deploy a function of its own.
             cfn(bucket).add_property_override(
                 "NotificationConfiguration.EventBridgeConfiguration.EventBridgeEnabled", value=True
@@ -190,96 +202,17 @@ class DataStack(LmstreamStack):
                 id="versions",
                 noncurrent_version_expiration=Duration.days(30),
                 abort_incomplete_multipart_upload_after=Duration.days(7),
+                # What is left of claims that expired, once their versions are gone.
+                expired_object_delete_marker=True if self.direct else None,
             )
         ]
+        if self.direct:
+            rules += claim_rules(self.deployment)
         if colder:
             rules.append(s3.LifecycleRule(id="rows", prefix=rows or None, transitions=colder))
         if self.bucket_name("results") == self.bucket_name("metrics") and results_expire(self.deployment.engine):
             rules.append(s3.LifecycleRule(id="query-results", prefix=RESULTS, expiration=Duration.days(RESULT_DAYS)))
         return rules
-
-    def _stream(self) -> firehose.CfnDeliveryStream:
-        deployment, settings = self.deployment, self.deployment.stream
-        group_name = f"/{deployment.name}/firehose"
-        group = self.log_group("FirehoseLogs", group_name)
-        log_stream = logs.LogStream(
-            self, "FirehoseLogStream", log_group=group, log_stream_name=LOG_STREAM, removal_policy=RemovalPolicy.DESTROY
-        )
-        role = iam.Role(
-            self,
-            "FirehoseRole",
-            assumed_by=iam.ServicePrincipal(
-                "firehose.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
-            ),
-            description="Firehose writes rows and errors into the landing bucket",
-        )
-        policy = iam.Policy(self, "FirehosePolicy", roles=[role])
-        bucket = self.landing.bucket_arn
-        objects = f"{bucket}/*"
-        bucket_actions = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
-        policy.add_statements(
-            iam.PolicyStatement(actions=bucket_actions, resources=[bucket]),
-            iam.PolicyStatement(
-                actions=["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], resources=[objects]
-            ),
-            iam.PolicyStatement(actions=_KEYS, resources=[self.key.key_arn]),
-            iam.PolicyStatement(actions=["logs:PutLogEvents"], resources=[self.log_stream(group_name, LOG_STREAM)]),
-        )
-        acknowledge(
-            policy,
-            f"IAM5[Resource::{self._landing_named}/*]",
-            reason="Prefixes are the data's: organization, metric and hour",
-        )
-        stream = pin(
-            firehose.CfnDeliveryStream(
-                self,
-                "Stream",
-                delivery_stream_name=settings.name,
-                delivery_stream_type="DirectPut",
-                delivery_stream_encryption_configuration_input=firehose.CfnDeliveryStream.DeliveryStreamEncryptionConfigurationInputProperty(
-                    key_type="CUSTOMER_MANAGED_CMK", key_arn=self.key.key_arn
-                ),
-                extended_s3_destination_configuration=firehose.CfnDeliveryStream.ExtendedS3DestinationConfigurationProperty(
-                    bucket_arn=bucket,
-                    role_arn=role.role_arn,
-                    prefix=firehose_prefix(deployment.engine),
-                    error_output_prefix=ERROR_PREFIX,
-                    file_extension=".json.gz",
-                    compression_format="GZIP",
-                    buffering_hints=firehose.CfnDeliveryStream.BufferingHintsProperty(
-                        size_in_m_bs=settings.buffer_mib, interval_in_seconds=settings.buffer_seconds
-                    ),
-                    encryption_configuration=firehose.CfnDeliveryStream.EncryptionConfigurationProperty(
-                        kms_encryption_config=firehose.CfnDeliveryStream.KMSEncryptionConfigProperty(
-                            awskms_key_arn=self.key.key_arn
-                        )
-                    ),
-                    dynamic_partitioning_configuration=firehose.CfnDeliveryStream.DynamicPartitioningConfigurationProperty(
-                        enabled=True,
-                        retry_options=firehose.CfnDeliveryStream.RetryOptionsProperty(duration_in_seconds=3600),
-                    ),
-                    processing_configuration=firehose.CfnDeliveryStream.ProcessingConfigurationProperty(
-                        enabled=True,
-                        processors=[
-                            _processor("RecordDeAggregation", SubRecordType="JSON"),
-                            _processor(
-                                "MetadataExtraction",
-                                MetadataExtractionQuery=jq_query(deployment.engine),
-                                JsonParsingEngine=JQ_ENGINE,
-                            ),
-                            _processor("AppendDelimiterToRecord", Delimiter="\\n"),
-                        ],
-                    ),
-                    cloud_watch_logging_options=firehose.CfnDeliveryStream.CloudWatchLoggingOptionsProperty(
-                        enabled=True, log_group_name=group.log_group_name, log_stream_name=log_stream.log_stream_name
-                    ),
-                ),
-            ),
-            "DeliveryStream",
-        )
-        stream.apply_removal_policy(KEEP)
-        stream.node.add_dependency(policy)
-        return stream
 
     def _workgroup(self) -> athena.CfnWorkGroup:
         results = athena.CfnWorkGroup.ResultConfigurationProperty(
@@ -301,11 +234,3 @@ class DataStack(LmstreamStack):
                 result_configuration=results,
             ),
         )
-
-
-def _processor(kind: str, **parameters: str) -> firehose.CfnDeliveryStream.ProcessorProperty:
-    listed = [
-        firehose.CfnDeliveryStream.ProcessorParameterProperty(parameter_name=name, parameter_value=value)
-        for name, value in parameters.items()
-    ]
-    return firehose.CfnDeliveryStream.ProcessorProperty(type=kind, parameters=listed)

@@ -1,4 +1,4 @@
-"""The VPC of a new cluster: private subnets, and a way for pollers to the APIs that they call."""
+"""The VPC of a new cluster: private subnets, and a way for what reads the topic to the APIs that it calls."""
 
 from aws_cdk import Acknowledgment, Validations
 from aws_cdk import aws_ec2 as ec2
@@ -10,13 +10,21 @@ from lmstream_cdk.base import LmstreamStack
 from lmstream_cdk.data import DataStack
 
 KAFKA_PORT = 9094
+IAM_PORT = 9098
+"""docs.aws.amazon.com/msk/latest/developerguide/port-info.html: TLS and mTLS, and IAM."""
 HTTPS = 443
 ENDPOINTS = {
     "lambda": ("Lambda", ec2.InterfaceVpcEndpointAwsService.LAMBDA_),
     "sts": ("Sts", ec2.InterfaceVpcEndpointAwsService.STS),
     "secretsmanager": ("Secrets", ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER),
     "pipes-data": ("Pipes", ec2.InterfaceVpcEndpointAwsService.PIPES_DATA),
+    "ecr.api": ("Ecr", ec2.InterfaceVpcEndpointAwsService.ECR),
+    "ecr.dkr": ("EcrImages", ec2.InterfaceVpcEndpointAwsService.ECR_DOCKER),
+    "logs": ("CloudWatchLogs", ec2.InterfaceVpcEndpointAwsService.CLOUDWATCH_LOGS),
 }
+LAYERS = "arn:{partition}:s3:::prod-{region}-starport-layer-bucket/*"
+"""Where ECR keeps layers of images, in buckets of AWS's own: docs.aws.amazon.com/AmazonECR/latest/userguide/
+vpc-endpoints.html, minimum Amazon S3 bucket permissions for Amazon ECR."""
 
 
 class NetworkStack(LmstreamStack):
@@ -35,17 +43,27 @@ class NetworkStack(LmstreamStack):
         self.brokers = ec2.SecurityGroup(
             self, "Brokers", vpc=self.vpc, description="Brokers, and the pollers beside them", allow_all_outbound=False
         )
-        # Pipes and mappings poll from interfaces in the cluster's own security groups.
-        self.brokers.add_ingress_rule(self.brokers, ec2.Port.tcp(KAFKA_PORT), "pollers to brokers, mTLS")
-        self.brokers.add_egress_rule(self.brokers, ec2.Port.tcp(KAFKA_PORT), "pollers to brokers, mTLS")
+        # Pipes and mappings poll from interfaces in the cluster's own security groups; tasks have a group of their own.
+        self.readers, who = self.brokers, "pollers"
+        if deployment.path == "direct":
+            self.readers, who = tasks_group(self, self.vpc), "tasks"
+        self.brokers.add_ingress_rule(self.readers, ec2.Port.tcp(KAFKA_PORT), f"{who} to brokers, mTLS")
+        self.readers.add_egress_rule(self.brokers, ec2.Port.tcp(KAFKA_PORT), f"{who} to brokers, mTLS")
         for cidr in deployment.cluster.collector_cidrs:
             self.brokers.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(KAFKA_PORT), "collectors, mTLS")
         if settings.egress == "nat" or settings.vpc_id:
             way = "VPC's way out" if settings.vpc_id else "NAT gateway"
-            self.brokers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), f"AWS APIs through the {way}")
+            self.readers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), f"AWS APIs through the {way}")
         if deployment.endpoints:
-            self._endpoints(deployment.endpoints)
-        if deployment.keeps_failures and settings.egress != "nat" and not settings.vpc_id:
+            self._endpoints(deployment.endpoints, who)
+        if deployment.path == "direct" and not settings.vpc_id:
+            self._bucket_of_rows()
+        elif (
+            deployment.path == "firehose"
+            and deployment.keeps_failures
+            and settings.egress != "nat"
+            and not settings.vpc_id
+        ):
             self._bucket_of_failures()
 
     def _own(self, data: DataStack) -> None:
@@ -79,6 +97,21 @@ class NetworkStack(LmstreamStack):
         """A way to S3 for what a mapping gave up. AWS: "You must deploy a VPC endpoint for your on-failure destination
         service inside your Kafka cluster VPC" (docs.aws.amazon.com/lambda/latest/dg/kafka-on-failure.html), also where
         pollers need no other. One of this kind costs nothing."""
+        self._gateway()
+        # S3 has no addresses that a template could name; these subnets have no route to any other.
+        self.brokers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "what a mapping gave up to S3")
+
+    def _bucket_of_rows(self) -> None:
+        """A free way to S3, also beside a NAT gateway, which charges each GB; and to the image's layers."""
+        layers = LAYERS.format(partition=self.partition, region=self.region)
+        self._gateway().add_to_policy(
+            iam.PolicyStatement(principals=[iam.AnyPrincipal()], actions=["s3:GetObject"], resources=[layers])
+        )
+        if self.deployment.network.egress != "nat":
+            self.readers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "objects and image layers in S3")
+
+    def _gateway(self) -> ec2.GatewayVpcEndpoint:
+        """The endpoint of S3 for buckets of this account."""
         endpoint = self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
         endpoint.add_to_policy(
             iam.PolicyStatement(
@@ -88,15 +121,14 @@ class NetworkStack(LmstreamStack):
                 conditions={"StringEquals": {"aws:ResourceAccount": self.account}},
             )
         )
-        # S3 has no addresses that a template could name; these subnets have no route to any other.
-        self.brokers.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "what a mapping gave up to S3")
+        return endpoint
 
-    def _endpoints(self, services: tuple[str, ...]) -> None:
+    def _endpoints(self, services: tuple[str, ...], who: str) -> None:
         group = ec2.SecurityGroup(
             self, "Endpoints", vpc=self.vpc, description="Interface endpoints", allow_all_outbound=False
         )
-        group.add_ingress_rule(self.brokers, ec2.Port.tcp(HTTPS), "pollers to AWS APIs")
-        self.brokers.add_egress_rule(group, ec2.Port.tcp(HTTPS), "pollers to AWS APIs")
+        group.add_ingress_rule(self.readers, ec2.Port.tcp(HTTPS), f"{who} to AWS APIs")
+        self.readers.add_egress_rule(group, ec2.Port.tcp(HTTPS), f"{who} to AWS APIs")
         for name, service in (ENDPOINTS[each] for each in services):
             self.vpc.add_interface_endpoint(
                 name,
@@ -106,3 +138,8 @@ class NetworkStack(LmstreamStack):
                 open=False,
                 private_dns_enabled=True,
             )
+
+
+def tasks_group(scope: Construct, vpc: ec2.IVpc) -> ec2.SecurityGroup:
+    """The security group of tasks: nothing comes in, and what may go out is added by who makes it."""
+    return ec2.SecurityGroup(scope, "Tasks", vpc=vpc, description="Tasks of lmstream", allow_all_outbound=False)

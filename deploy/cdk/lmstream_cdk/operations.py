@@ -1,5 +1,7 @@
 """Dashboard, alarms with their runbook, a rule for Firehose's error prefix, and the budget."""
 
+from typing import Protocol
+
 from aws_cdk import Duration
 from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -19,25 +21,38 @@ from lmstream_cdk.base import LmstreamStack
 from lmstream_cdk.dashboard import add_dashboard
 from lmstream_cdk.data import ERRORS, LETTERS, DataStack
 from lmstream_cdk.source_alarms import source_alarms
-from lmstream_cdk.transform import TransformStack
+
+
+class PathView(Protocol):
+    """What only one path has: function and Firehose, or container."""
+
+    pipe_name: str
+    """Of the Pipe; empty without one."""
+
+    def alarms(self, stack: "OperationsStack", /) -> list[Alarm]:
+        """Alarms of this path alone."""
+        ...
+
+    def graphs(self, stack: "OperationsStack", /) -> tuple[list[cloudwatch.GraphWidget], list[cloudwatch.GraphWidget]]:
+        """Two rows of the dashboard: what goes to the bucket, and what runs."""
+        ...
 
 
 class OperationsStack(LmstreamStack):
     """What wakes somebody, and what they look at then."""
 
-    def __init__(self, scope: Construct, deployment: Deployment, data: DataStack, transform: TransformStack) -> None:
+    def __init__(self, scope: Construct, deployment: Deployment, data: DataStack, path: PathView) -> None:
         super().__init__(scope, "operations", deployment, "dashboard, alarms and budget")
-        self.data, self.function, self.pipe_name = data, transform.function, transform.pipe_name
+        self.data, self.path = data, path
         self.topic = self._topic()
-        self._publisher = self._role()
         self.rules: list[str] = []
-        self._error_prefix()
+        if deployment.path == "firehose":
+            self._publisher = self._role()
+            self._error_prefix()
         if deployment.keeps_failures:
             self._given_up()
-        listed = [
-            *self._alarms(),
-            *source_alarms(deployment, self.ours("lmstream_rows_accepted_total"), self.pipe_name),
-        ]
+        rows = self.ours("lmstream_rows_accepted_total")
+        listed = [*self._alarms(), *source_alarms(deployment, rows, path.pipe_name)]
         alarms = [self._alarm(alarm) for alarm in listed]
         add_dashboard(self, alarms)
         self._budget()
@@ -83,7 +98,7 @@ class OperationsStack(LmstreamStack):
         return role
 
     def ours(self, name: str, statistic: str = "Sum") -> cloudwatch.Metric:
-        """A metric of the function, by its name in lmstream's catalogue."""
+        """A metric of function or container, by its name in lmstream's catalogue."""
         return cloudwatch.Metric(
             namespace=self.deployment.name,
             metric_name=BY_NAME[name].emf,
@@ -92,12 +107,12 @@ class OperationsStack(LmstreamStack):
             period=MINUTES_5,
         )
 
-    def firehose(self, name: str, statistic: str = "Sum") -> cloudwatch.Metric:
-        """A metric of the delivery stream."""
-        return metric("AWS/Firehose", name, statistic, DeliveryStreamName=self.deployment.stream.name)
+    def graph(self, title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
+        """A third of a row of the dashboard."""
+        return cloudwatch.GraphWidget(title=title, left=list(metrics), width=8, height=6)
 
     def _alarms(self) -> list[Alarm]:
-        settings, stream = self.deployment.operations, self.deployment.stream
+        """Those of either path; the rest is the path's own."""
         letters, consumed = self.ours("lmstream_dead_letters_total"), self.ours("lmstream_bundles_consumed_total")
         ratio = cloudwatch.MathExpression(
             expression="100 * letters / IF(consumed > 0, consumed, 1)",
@@ -115,82 +130,15 @@ class OperationsStack(LmstreamStack):
             label="records while there are no rows",
             period=Duration.minutes(15),
         )
-        fresh = 2 * stream.buffer_seconds + 600  # Firehose may take half as long again as its buffer
-        silence = Alarm(
-            "silence",
-            consumed,
-            1,
-            max(1, settings.silence_minutes // 5),
-            f"no record arrived for {settings.silence_minutes} minutes",
-            UNDER,
-            BREACHING,
-        )
+        minutes = self.deployment.operations.silence_minutes
+        what = f"no record arrived for {minutes} minutes"
+        silence = Alarm("silence", consumed, 1, max(1, minutes // 5), what, UNDER, BREACHING)
         return [
-            Alarm(
-                "undelivered",
-                self.ours("lmstream_records_undelivered_total"),
-                0,
-                3,
-                "records were not delivered for 15 minutes: a partition is blocked",
-            ),
             Alarm("dead-letters", ratio, 0.1, 2, "more than 0.1 % of the records are dead-lettered"),
-            Alarm(
-                "unknown-outcomes",
-                self.ours("lmstream_sink_unknown_outcomes_total"),
-                0,
-                2,
-                "requests to Firehose ended without a response: rows may be stored twice",
-            ),
             Alarm("no-rows", rowless, 0, 2, "records arrive, and none produced a row for 30 minutes"),
-            Alarm(
-                "errors",
-                self.function.metric_errors(period=MINUTES_5),
-                0,
-                3,
-                "the function fails, or dies without a response",
-            ),
-            Alarm(
-                "throttles",
-                self.function.metric_throttles(period=MINUTES_5),
-                0,
-                3,
-                "the function is throttled: more concurrent invocations than its reserved concurrency",
-            ),
-            Alarm(
-                "slow",
-                self.function.metric_duration(statistic="p99", period=MINUTES_5),
-                0.8 * 1000 * self.deployment.transform.timeout_seconds,
-                3,
-                "invocations take 80 % of the timeout",
-            ),
-            Alarm(
-                "stale",
-                self.firehose("DeliveryToS3.DataFreshness", "Maximum"),
-                fresh,
-                3,
-                f"the oldest row in Firehose has waited more than {fresh} s for S3",
-            ),
-            Alarm(
-                "delivery",
-                self.firehose("DeliveryToS3.Success", "Average"),
-                1,
-                3,
-                "Firehose cannot write to S3; after 24 hours rows are lost",
-                UNDER,
-            ),
-            *self._locked(),
-            Alarm(
-                "throttled", self.firehose("ThrottledRecords"), 0, 3, "the stream is throttled: its quota is reached"
-            ),
-            Alarm(
-                "partitions",
-                self.firehose("PartitionCountExceeded", "Maximum"),
-                0,
-                1,
-                "more active partitions than the quota: rows go to the error prefix",
-            ),
+            *self.path.alarms(self),
             *self._unheard(),
-            *([silence] if self.deployment.transform.enabled else []),
+            *([silence] if self.deployment.enabled else []),
         ]
 
     def _unheard(self) -> list[Alarm]:
@@ -205,18 +153,6 @@ class OperationsStack(LmstreamStack):
                 page="rules",
             )
             for name in self.rules
-        ]
-
-    def _locked(self) -> list[Alarm]:
-        """What Firehose counts when it cannot decrypt: docs.aws.amazon.com/firehose/latest/dev/encryption.html.
-
-        One for each cause: what never happened has no metric.
-        """
-        causes = {"denied": "AccessDenied", "disabled": "Disabled", "state": "InvalidState", "missing": "NotFound"}
-        meaning = "Firehose cannot use the KMS key; after 24 hours rows are lost"
-        return [
-            Alarm(f"key-{name}", self.firehose(f"KMSKey{cause}"), 0, 1, meaning, page="key")
-            for name, cause in causes.items()
         ]
 
     def _alarm(self, alarm: Alarm) -> cloudwatch.Alarm:

@@ -1,4 +1,4 @@
-"""Alarms on what comes before the function: consumer lag, brokers, the Pipe."""
+"""Alarms on what comes before function or container: consumer lag, brokers, the Pipe."""
 
 from collections.abc import Iterator
 
@@ -8,13 +8,15 @@ from lmstream.deployment import Deployment
 from lmstream_cdk.alarm import BREACHING, MINUTES_5, Alarm, metric, of_brokers, of_cluster, worst
 
 BEHIND_SECONDS = 900
+"""Beside what a window of the direct path may take by itself: its offsets are committed when it is written."""
 DISK_PERCENT = 85
 """Of a broker's data volume: docs.aws.amazon.com/msk/latest/developerguide/bestpractices.html."""
 
 
 def source_alarms(deployment: Deployment, rows: cloudwatch.Metric, pipe_name: str) -> Iterator[Alarm]:
-    """Alarms of one deployment; `rows` counts rows that Firehose took, `pipe_name` is empty for a mapping."""
-    if deployment.transform.enabled:
+    """Alarms of one deployment; `rows` counts rows that landed or that Firehose took, `pipe_name` is empty without a
+    Pipe."""
+    if deployment.enabled:
         yield from _reading(deployment, rows)
     if deployment.watched_brokers:
         yield from _brokers(deployment)
@@ -25,7 +27,12 @@ def source_alarms(deployment: Deployment, rows: cloudwatch.Metric, pipe_name: st
 
 def lag(deployment: Deployment, name: str = "EstimatedMaxTimeLag") -> cloudwatch.Metric:
     """A lag of the consumer group: there is none before the group has joined."""
-    return of_cluster(deployment, name, Consumer_Group=deployment.transform.group, Topic=deployment.topic)
+    return of_cluster(deployment, name, Consumer_Group=deployment.group, Topic=deployment.topic)
+
+
+def behind_seconds(deployment: Deployment) -> float:
+    """Seconds of lag that are more than a window explains."""
+    return BEHIND_SECONDS + (deployment.lake.window_max_seconds if deployment.path == "direct" else 0)
 
 
 def _reading(deployment: Deployment, rows: cloudwatch.Metric) -> Iterator[Alarm]:
@@ -39,7 +46,8 @@ def _reading(deployment: Deployment, rows: cloudwatch.Metric) -> Iterator[Alarm]
         f"the oldest unread record has waited a quarter of the retention ({hours} h), or nothing consumes the topic",
         missing=BREACHING,
     )
-    yield Alarm("lag", lag(deployment), BEHIND_SECONDS, 3, "consumer lag is above 15 minutes")
+    behind = behind_seconds(deployment)
+    yield Alarm("lag", lag(deployment), behind, 3, f"consumer lag is above {behind / 60:g} minutes")
     if not deployment.watched_brokers:
         return  # an existing cluster: how many brokers it has is not known here
     came = {
@@ -52,9 +60,9 @@ def _reading(deployment: Deployment, rows: cloudwatch.Metric) -> Iterator[Alarm]
         label="records arrive, no rows leave",
         period=MINUTES_5,
     )
-    yield Alarm(
-        "unread", unread, 0, 6, "records arrive in the topic, and Firehose got no row for 30 minutes", missing=BREACHING
-    )
+    where = "no row landed" if deployment.path == "direct" else "Firehose got no row"
+    what = f"records arrive in the topic, and {where} for 30 minutes"
+    yield Alarm("unread", unread, 0, 6, what, missing=BREACHING)
 
 
 def _brokers(deployment: Deployment) -> Iterator[Alarm]:

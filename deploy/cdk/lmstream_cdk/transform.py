@@ -1,7 +1,6 @@
 """The function, what calls it, and the roles of both."""
 
 import hashlib
-import json
 from pathlib import Path
 
 from aws_cdk import Duration
@@ -12,12 +11,12 @@ from constructs import Construct
 
 from lmstream.deployment import Deployment
 from lmstream.errors import ConfigError
-from lmstream_cdk.base import LmstreamStack, acknowledge, pin
+from lmstream_cdk.base import KEYS, LmstreamStack, acknowledge, pin
 from lmstream_cdk.data import LETTERS, DataStack
+from lmstream_cdk.engine import engine_variables
 from lmstream_cdk.live import TRACED, add_live
 
 HANDLERS = {"pipe": "lmstream_lambda.pipe_handler", "mapping": "lmstream_lambda.esm_handler"}
-_KEYS = ["kms:Decrypt", "kms:GenerateDataKey"]
 _POLL = ["kafka:DescribeCluster", "kafka:DescribeClusterV2", "kafka:GetBootstrapBrokers"]
 _LOOK = [
     "ec2:DescribeNetworkInterfaces",
@@ -65,22 +64,12 @@ class TransformStack(LmstreamStack):
             "LMSTREAM_DEAD_LETTERS__PREFIX": LETTERS.removesuffix("/"),
             "LMSTREAM_LAMBDA__PARTIAL_FAILURES": str(deployment.partial_failures).lower(),
             "LMSTREAM_LAMBDA__PATIENCE": str(deployment.transform.timeout_seconds),
-            "LMSTREAM_ENGINE__PATH": engine.path,
-            "LMSTREAM_ENGINE__METRIC_KEY": engine.metric_key,
             "POWERTOOLS_SERVICE_NAME": deployment.name,
             "POWERTOOLS_METRICS_NAMESPACE": deployment.name,
         }
-        optional = {
-            "ORG_ID": engine.org_id,
-            "ORG_BY_TOPIC": to_json(engine.org_by_topic),
-            "ORG_ATTRIBUTES": ",".join(engine.org_attributes),
-            "SOURCE_ID": engine.source_id,
-            "METRIC_ALLOW": ",".join(engine.metric_allow) if engine.metric_key == "allow" else "",
-            "METRIC_BUCKETS": str(engine.metric_buckets) if engine.metric_key == "buckets" else "",
-        }
         if deployment.transform.adot_layer:
             found["AWS_LAMBDA_EXEC_WRAPPER"] = "/opt/otel-instrument"
-        return found | {f"LMSTREAM_ENGINE__{name}": text for name, text in optional.items() if text}
+        return found | engine_variables(engine)
 
     def _function(self, code: Path) -> lambda_.Function:
         deployment, settings, data = self.deployment, self.deployment.transform, self.data
@@ -92,6 +81,7 @@ class TransformStack(LmstreamStack):
         )
         letters = f"arn:{self.partition}:s3:::{data.bucket_name('dead-letters')}/{LETTERS}*"
         streams = data.log_stream(f"/{deployment.name}/function")
+        assert data.stream is not None  # noqa: S101 - for the type checker: this path has one
         policy = iam.Policy(
             self,
             "FunctionPolicy",
@@ -99,7 +89,7 @@ class TransformStack(LmstreamStack):
             statements=[
                 iam.PolicyStatement(actions=["firehose:PutRecordBatch"], resources=[data.stream.attr_arn]),
                 iam.PolicyStatement(actions=["s3:GetObject", "s3:PutObject"], resources=[letters]),
-                iam.PolicyStatement(actions=_KEYS, resources=[data.key.key_arn]),
+                iam.PolicyStatement(actions=KEYS, resources=[data.key.key_arn]),
                 iam.PolicyStatement(actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[streams]),
             ],
         )
@@ -269,8 +259,3 @@ class TransformStack(LmstreamStack):
         )
         pin(mapping, "Mapping")
         mapping.node.add_dependency(policy)
-
-
-def to_json(mapping: dict[str, str]) -> str:
-    """JSON of a table of settings; empty when it is."""
-    return json.dumps(mapping, sort_keys=True) if mapping else ""

@@ -11,7 +11,7 @@ import pytest
 from aws_cdk import App
 
 from lmstream.deployment import Deployment, load
-from lmstream.settings import HIVE_PATH
+from lmstream.settings import DEFAULT_PATH, HIVE_PATH
 from lmstream_cdk.base import FLAGS
 from lmstream_cdk.build import build
 
@@ -95,6 +95,40 @@ def other(tmp_path_factory):
         account="111122223333",
     )
     return synthesized(deployment, tmp_path_factory.mktemp("other"))
+
+
+IMAGE = "111122223333.dkr.ecr.us-west-2.amazonaws.com/theirs/lmstream@sha256:" + "0" * 64
+LAKE = {
+    "path": "direct",
+    "engine": {"path": "lake/" + DEFAULT_PATH},
+    "container": {"enabled": True, "bootstrap": "b-1.example.internal:9094", "image": IMAGE},
+}
+"""The direct path beside a new cluster, reading."""
+
+
+@pytest.fixture(scope="session")
+def lake(default, tmp_path_factory):
+    return synthesized(changed(default.deployment, **LAKE), tmp_path_factory.mktemp("lake"))
+
+
+@pytest.fixture(scope="session")
+def beside(default, tmp_path_factory):
+    """The direct path beside an existing cluster with IAM, in somebody's VPC and bucket, as lines of JSON."""
+    deployment = changed(
+        default.deployment,
+        path="direct",
+        cluster=EXISTING,
+        network={
+            "vpc_id": "vpc-0123456789abcdef0",
+            "subnet_ids": tuple(f"subnet-0123456789abcdef{n}" for n in range(3)),
+        },
+        bucket={"name": "their-metrics", "existing": True},
+        engine={"path": "lake/" + DEFAULT_PATH, "metric_key": "buckets", "exemplars": False},
+        lake={"format": "gzip", "lanes": 2, "monthly_dollars": 40.0, "window_rows": 1_000_000},
+        container={"kafka": "iam", "architecture": "x86_64", "cpu": 4096, "memory_mb": 8192, "max_tasks": 1},
+        account="111122223333",
+    )
+    return synthesized(deployment, tmp_path_factory.mktemp("beside"))
 
 
 @pytest.fixture(params=["default", "other"])

@@ -550,9 +550,9 @@ def test_the_rule_pack_finds_nothing_and_each_acknowledgement_has_its_reason(eac
         assert len(json.dumps(one)) > 20
 
 
-def test_cfn_lint_has_nothing_to_say(default, other):
-    files = [path for each in (default, other) for path in sorted(each.folder.glob("*.template.json"))]
-    assert len(files) >= 8
+def linted(*made):
+    files = [path for each in made for path in sorted(each.folder.glob("*.template.json"))]
+    assert len(files) >= 7
     # W3010: zones by name, acknowledged in the network stack. W3045: the log bucket is written by S3 itself.
     run = subprocess.run(
         [CFN_LINT, "--ignore-checks", "W3010", "W3045", "W3005", "--", *files],
@@ -563,9 +563,12 @@ def test_cfn_lint_has_nothing_to_say(default, other):
     assert (run.returncode, run.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["data", "network", "operations", "streaming", "transform"])
-def test_templates_are_as_reviewed(default, name, request):
-    text = json.dumps(default.templates[name], indent=1, sort_keys=True)
+def test_cfn_lint_has_nothing_to_say(default, other):
+    linted(default, other)
+
+
+def reviewed(template, name, request):
+    text = json.dumps(template, indent=1, sort_keys=True)
     text = re.sub(r"[0-9a-f]{64}(?=\.zip)", "<asset>", text) + "\n"
     path = HERE / "snapshots" / f"{name}.json"
     if request.config.getoption("--accept"):
@@ -574,6 +577,11 @@ def test_templates_are_as_reviewed(default, name, request):
     assert path.read_text() == text, (
         f'if that is meant: make test-infra ARGS="--accept", and read the diff of {path.name}'
     )
+
+
+@pytest.mark.parametrize("name", ["data", "network", "operations", "streaming", "transform"])
+def test_templates_are_as_reviewed(default, name, request):
+    reviewed(default.templates[name], name, request)
 
 
 NAMES = (

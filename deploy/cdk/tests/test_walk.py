@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import CDK, EXISTING, changed, synthesized
+from conftest import CDK, EXISTING, LAKE, changed, synthesized
 from lmstream.deployment import load
 from lmstream.settings import HIVE_PATH
 from lmstream_cdk.compare import compare, settled
@@ -58,6 +58,17 @@ CLUSTERS = {
     "kafka 4": {"cluster": {"kafka_version": "4.0.x.kraft"}},
 }
 """Each deploys over the default; back only where MSK and Kafka have a way, and not two at a time."""
+DIRECT = {
+    "direct": {"path": "direct"},
+    "direct that reads": LAKE,
+    "direct of lines": {
+        **LAKE,
+        "container": {**LAKE["container"], "group": "second", "cpu": 512, "memory_mb": 1024, "budget_mib": 256},
+        "lake": {"format": "gzip", "lanes": 2, "claim_days": 30},
+        "network": {"egress": "nat"},
+    },
+}
+"""Each deploys over each other, and over none of the path through Firehose."""
 NO_WAY_BACK = {"more partitions", "more storage", "more brokers", "kafka 4"}
 NEVER = {
     "zookeeper": ({"cluster": {"kafka_version": "3.9.x"}}, "cluster.kafka_version: 3.9.x.kraft is deployed"),
@@ -80,7 +91,7 @@ def templates(made):
 @pytest.fixture(scope="session")
 def variants(default, tmp_path_factory):
     base = default.deployment
-    every = FREE | MAPPINGS | CLUSTERS | {name: tables for name, (tables, _) in NEVER.items()}
+    every = FREE | MAPPINGS | CLUSTERS | DIRECT | {name: tables for name, (tables, _) in NEVER.items()}
     return {
         name: templates(
             synthesized(changed(base, **tables), tmp_path_factory.mktemp("walk"), checked=False) if tables else default
@@ -99,6 +110,8 @@ def expected(before, after):
     never = both & set(NEVER)
     if before == after:
         refused = False
+    elif both & set(DIRECT):
+        refused = not both <= set(DIRECT)
     elif never:  # with somebody else's cluster only what is in the data stack is left to be replaced
         refused = not theirs or bool(never & {"bucket", "stream"})
     elif both <= set(MAPPINGS):
@@ -130,6 +143,12 @@ def test_what_cannot_be_is_refused_in_one_sentence_that_names_the_setting(varian
         assert len(refused) == 1, (name, refused)
         assert refused[0].startswith(message), (name, refused)
         assert "\n" not in refused[0]
+
+
+def test_a_deployment_keeps_its_path(variants):
+    for before, after, kept in (("default", "direct", "firehose"), ("direct", "default", "direct")):
+        refused = plan(variants[before], variants[after]).refused
+        assert refused[0].startswith(f'path: "{kept}" is deployed, and a deployment keeps its path'), refused
 
 
 def test_a_way_back_that_msk_does_not_have_names_its_setting(variants):

@@ -194,11 +194,13 @@ def alarms(deployment: Deployment, path: str = "") -> int:
     path = path or deployment.path
     direct = path == "direct"
     watched = deployment.watched_brokers > 0
-    enabled = deployment.container.enabled if direct else deployment.transform.enabled
+    enabled = deployment.container.enabled if direct else deployment.transform.enabled  # of either path, for its price
     # Without the source: no `silence`. With it: `retention` and `lag`, and `unread` for brokers that are watched.
     source = (2 + watched if enabled else -1) + 3 * watched
     if direct:
-        return ALARMS_DIRECT + source + enabled
+        container = deployment.container
+        scales = enabled and (container.max_tasks or deployment.partitions) > container.tasks
+        return ALARMS_DIRECT + source + enabled + 2 * scales
     pipe = deployment.transform.source == "pipe"
     brakes = 2 * (deployment.transform.delivery != "at-once")
     return ALARMS + deployment.keeps_failures + source + pipe + brakes

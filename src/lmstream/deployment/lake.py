@@ -63,7 +63,8 @@ class Container(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether tasks run: false for the first deploy, until the secret holds a certificate and `bootstrap` is known."""
     image: str = ""
     """URI of the image, best with its digest: `…dkr.ecr.REGION.amazonaws.com/lmstream@sha256:…`. "build": made from
-    this repository when it is deployed, which needs Docker there."""
+    this repository when it is deployed, which needs Docker there. Empty: this version in the repository of images that
+    the data stack makes, to which you push it."""
     bootstrap: str = ""
     """Brokers as `host:port`, comma-separated: `aws kafka get-bootstrap-brokers` tells them once the cluster exists."""
     kafka: Literal["mtls", "iam"] = "mtls"
@@ -140,8 +141,6 @@ def _wrong_container(deployment: "Deployment") -> Iterator[Check]:
     most = container.max_tasks or deployment.partitions
     what = f"{container.tasks} to {most} tasks, and the topic has {deployment.partitions} partitions: more are idle"
     yield container.tasks > most or most > deployment.partitions, "container.max_tasks", what
-    what = 'no image to run: push one (docs/deploy.md) and set its URI, or "build" where Docker is'
-    yield container.enabled and not container.image, "container.image", what
     what = "no brokers to read from: `aws kafka get-bootstrap-brokers --cluster-arn ARN` tells them"
     yield container.enabled and not container.bootstrap, "container.bootstrap", what
     group = container.security_group

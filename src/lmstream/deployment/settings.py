@@ -237,6 +237,16 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.cluster.arn.split("/")[1] if self.cluster.arn else self.cluster.name
 
     @property
+    def enabled(self) -> bool:
+        """Whether the topic is read."""
+        return self.container.enabled if self.path == "direct" else self.transform.enabled
+
+    @property
+    def group(self) -> str:
+        """The consumer group."""
+        return self.container.group if self.path == "direct" else self.transform.group
+
+    @property
     def watched_brokers(self) -> int:
         """How many brokers have alarms: those of a new cluster, or of an existing one as far as the settings say."""
         return self.cluster.brokers_watched if self.cluster.arn else self.cluster.brokers
@@ -269,7 +279,7 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def keeps_failures(self) -> bool:
         """Whether the mapping hands what it gave up over to the bucket of dead letters."""
-        return self.partial_failures and self.transform.retries >= 0
+        return self.path == "firehose" and self.partial_failures and self.transform.retries >= 0
 
     @property
     def metric_keys(self) -> int:
