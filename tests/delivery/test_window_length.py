@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstream.delivery.window_length import MONTH, PIECE_BYTES, Bounds, Flow, window
+from lmstream.delivery.window_length import MONTH, Bounds, Flow, window
 
-FLOW = Flow(rows=1_000.0, landed_bytes=40.0, held_bytes=50.0, paths=250)
+FLOW = Flow(rows=1_000.0, line_bytes=800.0, landed_bytes=40.0, held_bytes=50.0, paths=250)
 
 
 @pytest.mark.parametrize(
@@ -14,9 +14,9 @@ FLOW = Flow(rows=1_000.0, landed_bytes=40.0, held_bytes=50.0, paths=250)
     [
         (Bounds(), 60, "age"),
         (Bounds(rows=30_000), 30, "rows"),
-        (Bounds(bytes=400_000), 10, "bytes"),
+        (Bounds(bytes=8_000_000), 10, "bytes"),
         (Bounds(memory=1_000_000), 20, "memory"),
-        (Bounds(rows=30_000, bytes=400_000, memory=1_000_000), 10, "bytes"),
+        (Bounds(rows=30_000, bytes=8_000_000, memory=1_000_000), 10, "bytes"),
         (Bounds(seconds=300, max_seconds=120), 120, "age"),
         # 251 requests of $0.005 a thousand: $0.001255 a window. $10 a month are a window of 325.3 s.
         (Bounds(dollars=10.0), MONTH * 251 * 0.005 / 1000 / 10, "cost"),
@@ -40,22 +40,26 @@ def test_requests_are_paths_and_a_claim_for_each_window():
 
 
 def test_a_path_without_rows_in_the_window_is_no_object():
-    quiet = Flow(rows=0.5, landed_bytes=40, held_bytes=50, paths=250)
+    quiet = Flow(rows=0.5, line_bytes=800, landed_bytes=40, held_bytes=50, paths=250)
     assert window(quiet, Bounds()).objects == 30
-    silent = window(Flow(rows=0.0, landed_bytes=40, held_bytes=50, paths=250), Bounds(memory=1, rows=1, bytes=1))
+    silent = window(
+        Flow(rows=0.0, line_bytes=800, landed_bytes=40, held_bytes=50, paths=250), Bounds(memory=1, rows=1, bytes=1)
+    )
     assert (silent.seconds, silent.ended_by, silent.objects, silent.object_bytes) == (60, "age", 0, 0)
 
 
 def test_a_window_is_not_stretched_once_its_objects_are_cut_into_pieces():
-    large = Flow(rows=1e6, landed_bytes=40.0, held_bytes=50.0, paths=2)
+    large = Flow(rows=1e6, line_bytes=800.0, landed_bytes=40.0, held_bytes=50.0, paths=2)
     found = window(large, Bounds(seconds=1, dollars=0.01))
-    assert found.object_bytes == pytest.approx(PIECE_BYTES)
+    assert found.rows * 800 / found.objects == pytest.approx(64 << 20)
+    assert found.object_bytes == pytest.approx((64 << 20) / 20)
     assert found.seconds < 900
 
 
 flows = st.builds(
     Flow,
     rows=st.floats(0, 1e6),
+    line_bytes=st.floats(100, 2_000),
     landed_bytes=st.floats(1, 200),
     held_bytes=st.floats(1, 400),
     paths=st.integers(1, 5_000),
@@ -66,6 +70,7 @@ bounds = st.builds(
     max_seconds=st.floats(1, 3_600),
     rows=st.none() | st.integers(1, 10_000_000),
     bytes=st.none() | st.integers(1, 1 << 32),
+    object_bytes=st.integers(1 << 20, 1 << 30),
     memory=st.none() | st.integers(1, 1 << 32),
     dollars=st.none() | st.floats(0.01, 1e5),
 )
@@ -78,9 +83,9 @@ def test_no_bound_is_passed(flow, limits):
     assert 0 < found.seconds <= limits.max_seconds * slack
     rows = flow.rows * found.seconds
     assert found.rows == pytest.approx(rows)
-    for most, size in ((limits.rows, 1), (limits.bytes, flow.landed_bytes), (limits.memory, flow.held_bytes)):
+    for most, size in ((limits.rows, 1), (limits.bytes, flow.line_bytes), (limits.memory, flow.held_bytes)):
         assert most is None or rows * size <= most * slack
-    assert found.objects >= rows * flow.landed_bytes / PIECE_BYTES / slack
+    assert found.objects >= rows * flow.line_bytes / limits.object_bytes / slack
 
 
 @given(flows, bounds)
@@ -88,9 +93,8 @@ def test_money_is_spent_only_where_no_longer_window_is_allowed_or_would_help(flo
     found = window(flow, limits)
     if limits.dollars is not None and found.ended_by == "cost":
         single = found.objects <= min(flow.paths, found.rows) * (1 + 1e-6)
-        assert (
-            found.usd_a_month <= limits.dollars * (1 + 1e-6) or not single or found.object_bytes >= PIECE_BYTES * 0.99
-        )
+        full = found.rows * flow.line_bytes / found.objects >= limits.object_bytes * 0.99
+        assert found.usd_a_month <= limits.dollars * (1 + 1e-6) or not single or full
     if limits.dollars is None:
         assert found.seconds <= limits.seconds * (1 + 1e-9)
         assert found.ended_by != "cost"

@@ -10,8 +10,10 @@ from lmstream.cli import main
 from lmstream.deployment import Deployment, load
 from lmstream.deployment.bill import GB, MONTH
 from lmstream.deployment.estimate import estimate, prices
+from lmstream.deployment.lake import Lake
 from lmstream.deployment.ways import choice
 from lmstream.errors import ConfigError
+from lmstream.sinks.s3 import Settings as Sink
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ROOT / "deploy/cdk/settings.toml"
@@ -74,7 +76,9 @@ def test_requests_are_lanes_by_paths_by_windows(lanes, seconds, objects, claims)
 
 def test_fewer_paths_of_a_day_have_no_edge_of_an_hour():
     ways = found(load=MILLION, engine={"path": "lake/{orgKey}/{yyyy}/{MM}/{dd}/"}, container={"memory_mb": 8192})
-    assert ways["direct gzip"].puts == 6 * (1 + 1) * MONTH / 300
+    # Six lanes, one path of 2,778 rows a second each: 715 MiB of lines are more than eleven objects of 64.
+    pieces = 1e6 / 60 / 6 * 900 * 300 / 2**26
+    assert ways["direct gzip"].puts == pytest.approx(6 * (pieces + 1) * MONTH / 300)
 
 
 def test_memory_ends_the_window_that_does_not_fit_and_it_is_said():
@@ -213,6 +217,24 @@ def test_a_settings_file_of_the_direct_path_has_a_prefix_of_its_own(tmp_path):
     assert load(path).engine.path == "lake/{orgKey}/{metricKey}/{yyyy}/{MM}/{dd}/{HH}/"
     assert load(path).rows_prefix == "lake/"
     assert load(SETTINGS).rows_prefix == "rows/"
+
+
+def test_what_the_settings_leave_out_is_what_the_sink_would_take():
+    ours, theirs = Lake(), Sink(bucket="a-bucket")
+    for name in ("window_max_seconds", "object_bytes", "lanes", "monthly_dollars"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+
+
+def test_a_window_of_many_rows_ends_by_bytes_and_paths_get_further_objects():
+    much = changed(
+        path="direct",
+        load=MILLION,
+        lake={"window_bytes": 2**30, "lanes": 1},
+        container={"budget_mib": 4096, "memory_mb": 8192},
+    )
+    here = next(way for way in estimate(much, prices()).ways if way.configured)
+    assert here.ended_by == "bytes"
+    assert here.window_seconds == pytest.approx(2**30 / (1e6 / 60 * 900))
 
 
 def test_gb_are_those_of_the_table():

@@ -66,6 +66,8 @@ LIFECYCLES = [
     (rule(Filter={"Prefix": PREFIX}, **EXPIRE), 30 * DAY, "failed"),
     (rule(Filter={"Prefix": "_lm"}, **EXPIRE), 30 * DAY, "failed"),
     (rule(Filter={"Prefix": "_lmstream/claims/x/"}, **EXPIRE), 30 * DAY, "failed"),
+    (rule(Filter={"Prefix": "_lmstream/settings/"}, **EXPIRE), 30 * DAY, "failed"),
+    (rule(Filter={"Prefix": "_lmstream/probe/"}, Expiration={"Days": 1}), 30 * DAY, "ok"),
     (rule(Filter={"Prefix": "rows/"}, **EXPIRE), 30 * DAY, "ok"),
     (rule(Filter={"Tag": {"Key": "a", "Value": "b"}}, **EXPIRE), 30 * DAY, "ok"),
     (rule(Filter={"And": {"Prefix": "", "Tags": [{"Key": "a", "Value": "b"}]}}, **EXPIRE), 30 * DAY, "ok"),

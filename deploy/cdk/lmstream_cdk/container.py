@@ -32,7 +32,7 @@ _ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([
 _PULL = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
 _GROUP = ["kafka-cluster:AlterGroup", "kafka-cluster:DescribeGroup"]
 _TOPIC = ["kafka-cluster:DescribeTopic", "kafka-cluster:DescribeTopicDynamicConfiguration", "kafka-cluster:ReadData"]
-_ASKED = ["s3:GetBucketVersioning", "s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration", "s3:ListBucket"]
+_ASKED = ["s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration", "s3:ListBucket"]
 """What a start asks of the bucket. Without s3:ListBucket S3 answers 403 for an object that is not there:
 docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html."""
 

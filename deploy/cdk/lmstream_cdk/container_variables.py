@@ -22,6 +22,9 @@ def variables(deployment: Deployment, landing: str, letters: str, secret_arn: st
         "SINK__FORMAT": lake.format,
         "SINK__WINDOW_SECONDS": f"{lake.window_seconds:g}",
         "SINK__WINDOW_MAX_SECONDS": f"{lake.window_max_seconds:g}",
+        "SINK__WINDOW_ROWS": str(lake.window_rows),
+        "SINK__WINDOW_BYTES": str(lake.window_bytes),
+        "SINK__OBJECT_BYTES": str(lake.object_bytes),
         "DEAD_LETTERS__TYPE": "letters_s3",
         "DEAD_LETTERS__BUCKET": letters,
         "DEAD_LETTERS__PREFIX": LETTERS.removesuffix("/"),
@@ -38,8 +41,6 @@ def variables(deployment: Deployment, landing: str, letters: str, secret_arn: st
     else:
         found |= {"SOURCE__SECURITY": "ssl", "SOURCE__CERT": f"awssm:{secret_arn}"}
     optional = {
-        "SINK__WINDOW_ROWS": lake.window_rows,
-        "SINK__WINDOW_BYTES": lake.window_bytes,
         "SINK__MONTHLY_DOLLARS": lake.monthly_dollars,
         "SINK__LANES": lake.lanes,
         "RUN__WORKERS": container.processes if container.processes > 1 else None,

@@ -10,19 +10,19 @@ from test_templates import KEPT, KEYS, linted, listed, reviewed, statements, vio
 from conftest import CDK, IMAGE, changed, synthesized
 from lmstream import __version__
 from lmstream.config import load
-from lmstream.config.plugins import known
+from lmstream.config.validation import START, refuse, remarks
 from lmstream.deployment import load as deployment
 from lmstream.deployment.bill import alarms as alarms_of
 from lmstream.observability.cloudwatch import TOLD
 from lmstream.observability.metrics_catalogue import BY_NAME
 from lmstream.settings import MIB
 from lmstream.spec import glue_columns, partition_columns, serde_properties
-from lmstream_cdk.lake import CLAIMS
+from lmstream_cdk.lake import CLAIMS, PROTOCOL
 
 ROOT = CDK.parents[1]
 LANDING = "arn:aws:s3:::lmstream-"
 S3 = ["s3:GetObject", "s3:PutObject"]
-ASK = ["s3:GetBucketVersioning", "s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration", "s3:ListBucket"]
+ASK = ["s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration", "s3:ListBucket"]
 PULL = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
 LOG = (["logs:CreateLogStream", "logs:PutLogEvents"], "ContainerLogs")
 TOPIC = ["kafka-cluster:DescribeTopic", "kafka-cluster:DescribeTopicDynamicConfiguration", "kafka-cluster:ReadData"]
@@ -235,13 +235,15 @@ def test_the_image_can_be_built_from_the_repository_without_docker_here(lake, tm
 # Its configuration
 
 
-def test_the_container_gets_settings_that_lmstream_reads(direct):
+def test_the_container_gets_settings_that_lmstream_reads_and_would_start_with(direct, monkeypatch):
     variables, settings = environment(direct), direct.deployment
-    if "s3" not in known("sink"):
-        # The sink's own keys are compared below; all others are read by lmstream itself.
-        variables = {name: text for name, text in variables.items() if not name.startswith("LMSTREAM_SINK__")}
-        variables |= {"LMSTREAM_SINK__TYPE": "local", "LMSTREAM_SINK__ROOT": "/landed"}
     config = load(env=variables)
+    sink, lake = config.need("sink"), settings.lake
+    assert (sink.name, sink.settings.claims) == ("s3", PROTOCOL)
+    assert sink.settings.bucket == variables["LMSTREAM_SINK__BUCKET"]
+    for name in ("format", "window_seconds", "window_max_seconds", "window_rows", "window_bytes", "object_bytes"):
+        assert getattr(sink.settings, name) == getattr(lake, name), name
+    assert (sink.settings.lanes, sink.settings.monthly_dollars) == (lake.lanes, lake.monthly_dollars)
     for name in ("org_id", "path", "metric_key", "exemplars", "limits"):
         assert getattr(config.engine, name) == getattr(settings.engine, name), name
     source = config.need("source").settings
@@ -252,6 +254,10 @@ def test_the_container_gets_settings_that_lmstream_reads(direct):
     assert config.run.workers == settings.container.processes
     assert (config.logs.cloudwatch, config.logs.service) == (settings.name, settings.name)
     assert config.endpoints.address == "127.0.0.1:9464"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    refuse(config, START)  # raises what a start would end with
+    assert remarks(config) == []
 
 
 def test_the_sink_is_the_lake_of_the_settings(lake, beside):
@@ -263,6 +269,9 @@ def test_the_sink_is_the_lake_of_the_settings(lake, beside):
         "FORMAT": "parquet",
         "WINDOW_SECONDS": "300",
         "WINDOW_MAX_SECONDS": "900",
+        "WINDOW_ROWS": "100000000",
+        "WINDOW_BYTES": str(64 * 1024 * MIB),
+        "OBJECT_BYTES": str(64 * MIB),
     }
     found = {k.removeprefix("LMSTREAM_SINK__"): v for k, v in environment(beside).items() if "_SINK__" in k}
     assert found.items() >= {"FORMAT": "gzip", "LANES": "2", "MONTHLY_DOLLARS": "40", "WINDOW_ROWS": "1000000"}.items()

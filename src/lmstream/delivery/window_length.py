@@ -10,8 +10,6 @@ from msgspec import Struct
 
 MONTH: Final = 30 * 86_400
 """Seconds of the month that prices and budgets are for."""
-PIECE_BYTES: Final = 64 << 20
-"""Bytes of an object at most: what is larger is cut into pieces, each a request."""
 CLAIM_PUTS: Final = 1
 """Requests of a window beside its objects: the claim."""
 
@@ -23,6 +21,8 @@ class Flow(Struct, frozen=True, kw_only=True):
 
     rows: float
     """A second."""
+    line_bytes: float
+    """Of a row as a line, before compression."""
     landed_bytes: float
     """Of a row in its object, compressed."""
     held_bytes: float
@@ -40,7 +40,9 @@ class Bounds(Struct, frozen=True, kw_only=True):
     """Age at which it ends at the latest, whatever requests cost."""
     rows: int | None = None
     bytes: int | None = None
-    """As they land, compressed; of the whole window."""
+    """Of all lines of the window, before compression."""
+    object_bytes: int = 64 << 20
+    """Of the lines of one object, before compression: what is larger is cut into pieces, each a request."""
     memory: int | None = None
     """Bytes that this lane may hold: its share of the memory budget."""
     dollars: float | None = None
@@ -73,7 +75,7 @@ def window(flow: Flow, bounds: Bounds) -> Window:
     if flow.rows > 0:
         by_size: tuple[tuple[int | None, float, Limit], ...] = (
             (bounds.rows, 1.0, "rows"),
-            (bounds.bytes, flow.landed_bytes, "bytes"),
+            (bounds.bytes, flow.line_bytes, "bytes"),
             (bounds.memory, flow.held_bytes, "memory"),
         )
         limits += [(most / (flow.rows * size), name) for most, size, name in by_size if most is not None and size > 0]
@@ -90,7 +92,8 @@ def _stretched(flow: Flow, bounds: Bounds, age: float) -> float:
     if bounds.dollars is None or _made(flow, bounds, low, "age").usd_a_month <= bounds.dollars:
         return low
     if _made(flow, bounds, high, "age").usd_a_month > bounds.dollars:
-        whole = PIECE_BYTES * min(flow.paths, max(1.0, flow.rows * high)) / max(1e-9, flow.rows * flow.landed_bytes)
+        lines = max(1e-9, flow.rows * flow.line_bytes)
+        whole = bounds.object_bytes * min(flow.paths, max(1.0, flow.rows * high)) / lines
         return max(low, min(high, whole))
     for _ in range(60):  # the cost falls with the length: halving finds it to a fraction of a second
         middle = (low + high) / 2
@@ -102,7 +105,7 @@ def _stretched(flow: Flow, bounds: Bounds, age: float) -> float:
 def _made(flow: Flow, bounds: Bounds, seconds: float, ended_by: Limit) -> Window:
     rows = flow.rows * seconds
     paths = min(float(flow.paths), rows)  # a path without a row in the window is no object
-    objects = max(paths, rows * flow.landed_bytes / PIECE_BYTES)
+    objects = max(paths, rows * flow.line_bytes / bounds.object_bytes)
     puts = (objects + CLAIM_PUTS) * MONTH / seconds
     size = rows * flow.landed_bytes / objects if objects else 0.0
     return Window(seconds, ended_by, rows, objects, puts, puts * bounds.put_usd, size)

@@ -56,16 +56,24 @@ class Direct(Struct, frozen=True, kw_only=True):
 def direct(deployment: Deployment, rates: Rates, work: Work, kind: Format) -> Direct:
     """Work a format out: its windows, objects, tasks."""
     lanes, container, settings = deployment.lanes, deployment.container, deployment.lake
-    row = deployment.load.row_bytes / ratio(deployment, kind)
+    line = deployment.load.row_bytes
+    row = line / ratio(deployment, kind)
     cores = work.rows / (ROWS_PER_CPU_SECOND[kind] * HEADROOM)
     tasks = max(container.tasks, math.ceil(cores / min(container.processes, container.cpu / 1024)))
     held = container.budget_mib * MIB * container.processes * tasks // lanes
-    flow = Flow(rows=work.rows / lanes, landed_bytes=row, held_bytes=row * HELD[kind], paths=deployment.paths)
+    flow = Flow(
+        rows=work.rows / lanes,
+        line_bytes=line,
+        landed_bytes=row,
+        held_bytes=row * HELD[kind],
+        paths=deployment.paths,
+    )
     bounds = Bounds(
         seconds=settings.window_seconds,
         max_seconds=settings.window_max_seconds,
         rows=settings.window_rows,
         bytes=settings.window_bytes,
+        object_bytes=settings.object_bytes,
         memory=held,
         dollars=settings.monthly_dollars / lanes if settings.monthly_dollars else None,
         put_usd=rates.s3_1000_puts / 1000,

@@ -103,13 +103,15 @@ def _ends(rule: Mapping[str, Any], claims_prefix: str) -> Iterator[tuple[float, 
 
 
 def _covers(rule: Mapping[str, Any], claims_prefix: str) -> bool:
-    """Whether a rule may be about claims. One that asks for a tag is not: they have none."""
+    """Whether a rule may be about claims or the settings that they name. One that asks for a tag is not: they have
+    none. Nor is one about what starts leave below `probe/`."""
     of = rule.get("Filter") or {}
     of = of.get("And") or of
     if of.get("Tags") or of.get("Tag"):
         return False
     prefix = str(of.get("Prefix") or rule.get("Prefix") or "")
-    return prefix.startswith(claims_prefix) or claims_prefix.startswith(prefix)
+    kept = (f"{claims_prefix}{each}/" for each in ("claims", "settings"))
+    return any(prefix.startswith(each) or each.startswith(prefix) for each in kept)
 
 
 async def _asked(store: S3Objects, name: str, call: str, right: str) -> Mapping[str, Any] | Check:
