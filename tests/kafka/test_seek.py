@@ -8,13 +8,11 @@ import pytest
 
 from lmstream.abilities import Placed
 from lmstream.errors import SourceError
-from lmstream.kafka import _record_reader
 from lmstream.kafka.group.aiokafka_member import AiokafkaMember
 from lmstream.kafka.group.librdkafka_member import LibrdkafkaMember
-from lmstream.kafka.librdkafka import Barred
 from lmstream.lab import KafkaLab
 from lmstream.model import Record, TopicPartition
-from lmstream.sources import confluent, kafka
+from lmstream.sources import kafka
 from support import kafka_scenarios
 from support.mock_kafka import MockKafka
 from support.places import ROOM, TP, Reading, Teller, cluster, commit, committed, each, produce, source
@@ -91,16 +89,23 @@ async def test_a_seek_while_a_poll_is_under_way(module):
 
 
 @each
-async def test_what_a_call_has_brought_is_not_of_the_new_epoch_and_other_partitions_keep_theirs(module, monkeypatch):
-    """A seek between the end of a call of the client and the poll that takes up what it brought."""
+@pytest.mark.parametrize("held", [False, True])
+async def test_what_a_call_has_brought_is_not_of_the_new_epoch_and_other_partitions_keep_theirs(
+    module, held, monkeypatch
+):
+    """A seek between the end of a call of the client and the poll that takes up what it brought, or hands it out."""
     kind, sought = AiokafkaMember if module is kafka else LibrdkafkaMember, []
     inner = kind._hold
 
     def hold(self, answer):
-        if not sought and brought(answer):
+        now = not sought and brought(answer)
+        if held:
+            inner(self, answer)
+        if now:
             sought.append(True)
             self.seek({TP: 6})
-        inner(self, answer)
+        if not held:
+            inner(self, answer)
 
     monkeypatch.setattr(kind, "_hold", hold)
     async with cluster(2, records=40) as mock, source(mock, module) as consumer:
@@ -301,93 +306,3 @@ async def test_a_run_that_is_sought_again_and_again_loses_nothing_and_no_commit_
         assert all(before <= after for offsets in sent.values() for before, after in itertools.pairwise(offsets))
         assert run.source.health.recreations == {}
         assert run.duplicates()
-
-
-# Partitions that are read beside the client
-
-
-class Wary:
-    """A journal that knows of a death in a fetch: all that waits is read through the guarded reader first."""
-
-    wary = True
-
-    def opening(self, *_):
-        return 0
-
-    def opened(self):
-        pass
-
-    def fetching(self):
-        pass
-
-    def well(self):
-        self.wary = False
-
-
-@pytest.mark.parametrize("place", [0, 4, 11, 40])
-async def test_what_is_read_aside_is_read_aside_from_the_place_on(place):
-    async with cluster(records=40) as mock, source(mock, confluent) as consumer:
-        consumer.journal = Wary()
-        reading = Reading(consumer)
-        await reading.until(lambda: len(reading.latest()) >= 10, room=1)
-        assert consumer._member._guarded.partitions
-        await consumer.seek({TP: place})
-        if place < 40:
-            assert await reading.read(39) == list(range(place, 40))
-        await reading.until(lambda: not consumer.journal.wary)
-        await produce(mock, 3)
-        assert await reading.read(42) == list(range(place, 43))
-        await consumer.seek({TP: 1})
-        assert await reading.read(42) == list(range(1, 43))
-        assert consumer.health.recreations == {}
-
-
-async def test_records_that_the_guarded_reader_was_waiting_for_are_not_those_of_the_new_epoch(monkeypatch):
-    inner, sought = _record_reader.RecordReader.take, []
-
-    async def take(self, *arguments):
-        records = await inner(self, *arguments)
-        if len(records) > 2 and len(sought) < 3:
-            sought.append(records[0].offset)
-            await consumer.seek({TP: 5})
-        return records
-
-    monkeypatch.setattr(_record_reader.RecordReader, "take", take)
-    async with cluster(records=40) as mock, source(mock, confluent) as consumer:
-        consumer.journal = Wary()
-        reading = Reading(consumer)
-        await reading.until(lambda: len(sought) == 3)
-        assert await reading.read(39) == list(range(5, 40))
-        assert all(offsets[0] == 5 for offsets in reading.offsets.values())
-
-
-async def test_what_the_client_said_about_a_batch_before_a_seek_says_nothing_about_what_comes_after_it(monkeypatch):
-    """librdkafka has met a damaged batch, and is sought before the guarded reader is told of it."""
-    inner, sought = LibrdkafkaMember._hold, []
-
-    def hold(self, answer):
-        if not sought and any(isinstance(each, Barred) for _, each in answer):
-            sought.append(True)
-            self.seek({TP: 0})
-        inner(self, answer)
-
-    monkeypatch.setattr(LibrdkafkaMember, "_hold", hold)
-    broken = bytearray(batch(4, [b"c"] * 3))
-    broken[-1] ^= 1
-    async with MockKafka() as mock:
-        mock.create_topic(TOPIC, 1)
-        await publish(mock.bootstrap, TOPIC, batch(0, [b"a", b"b"]), bytes(broken), batch(0, [b"f"]))
-        async with source(mock, confluent, on_unreadable="skip") as consumer:
-            reading = Lenient(consumer)
-            await reading.until(lambda: sought and reading.latest()[-1:] == [5])
-            assert reading.latest() == [0, 1, 4, 5]  # the damaged one is a letter, at its last offset
-
-
-class Lenient(Reading):
-    """A batch that is skipped is one record, at its last offset."""
-
-    async def poll(self, room=ROOM):
-        batch = await self.consumer.poll(room)
-        for record in batch.records:
-            self.offsets.setdefault((record.tp, batch.epochs[record.tp]), []).append(record.offset)
-        return batch
