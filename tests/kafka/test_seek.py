@@ -207,12 +207,14 @@ async def test_revoked_right_after_a_seek_and_a_seek_while_it_is_revoked(module)
         tps = [TopicPartition("lm", n) for n in (0, 1)]
         async with kafka_scenarios.source(lab, module, "lm") as one, kafka_scenarios.source(lab, module, "lm") as two:
             readings = Reading(one), Reading(two)
-            took = []
+            took, checked = [], []
 
             async def drain(partitions):
-                begin = asyncio.get_running_loop().time()
+                begin, was = asyncio.get_running_loop().time(), dict(one.assignment)
                 await one.seek(dict.fromkeys(tps, 4))
                 took.append((set(partitions), asyncio.get_running_loop().time() - begin, dict(one.assignment)))
+                assert {tp for tp in was if one.assignment[tp] == was[tp]} == set(partitions)
+                checked.append(True)
 
             one.on_revoke = drain
             for tp in tps:
@@ -228,6 +230,7 @@ async def test_revoked_right_after_a_seek_and_a_seek_while_it_is_revoked(module)
                 await reading.read(29, tp)
             gone, seconds, during = took[0]
             assert gone
+            assert len(checked) == len(took)
             assert seconds < 0.5
             assert before.keys() == during.keys()
             for (tp, epoch), offsets in readings[0].offsets.items():
