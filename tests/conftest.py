@@ -4,7 +4,7 @@ LMSTREAM_HYPOTHESIS chooses."""
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
     "dev", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -13,4 +13,8 @@ settings.register_profile(
     "ci", max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("night", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# That a property fails is all that is asked there: the smallest example costs most of the time.
+settings.register_profile(
+    "mutants", settings.get_profile("dev"), phases=[Phase.explicit, Phase.generate], print_blob=False
+)
 settings.load_profile(os.environ.get("LMSTREAM_HYPOTHESIS", "dev"))

@@ -240,7 +240,7 @@ def test_a_log_with_a_cut_last_line_counts_up_to_it(cli, landed):
     assert said.code == 0
     assert "last line is cut" in said.err
     log.write_bytes(b"{}\n" + log.read_bytes())
-    assert cli(*landed).code == 1
+    assert cli(*landed).code == 2
 
 
 @pytest.mark.parametrize(
@@ -280,3 +280,17 @@ def test_the_expectation_of_poison_is_a_letter():
     expected = expectation(engine, poison, "")
     assert (expected.points, expected.bundle_id) == (0, ident(1))
     assert expected.poison.startswith("decode.")
+
+
+def test_a_log_that_is_none_is_refused_before_anything_is_read(cli, tmp_path):
+    (tmp_path / "landed").mkdir()
+    (tmp_path / "empty").touch()
+    (tmp_path / "other").write_text("no log\n")
+    for name, what in (
+        ("landed", "is a folder"),
+        ("none", "no such file"),
+        ("empty", "it is empty, so nothing can be verified by it"),
+        ("other", "line 1 is no entry of `publish --verifiable`"),
+    ):
+        said = cli("verify", "--expected", tmp_path / name, "--landed", tmp_path / "landed")
+        assert (said.code, what in said.err, said.out) == (2, True, ""), said.err

@@ -68,6 +68,16 @@ def test_a_row_with_the_time_of_its_record_was_skipped_too():
     assert (entry.older, entry.rejected) == (OLDER, ())
 
 
+def test_every_reason_of_1_0_at_once_is_one_skipped_point():
+    point = {"count": "2", "sum": "NaN", "max": "Infinity", "bucketCounts": ["2"]}
+    metrics = [{"name": "m", "histogram": {"aggregationTemporality": 2, "dataPoints": [point]}}]
+    value = json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}).encode()
+    engine = Engine(Settings(org_id="acme", time_fallback="record"))
+    record = msgspec.structs.replace(RECORD, value=value, timestamp=1_715_263_558_360)
+    assert {*engine.fan_out(record).left_out[0]} == {"part.nan", "part.infinite", "time.record"}
+    assert expectation(engine, record, "").older == (0,)
+
+
 @pytest.mark.parametrize(
     ("point", "older"),
     [

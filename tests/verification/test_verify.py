@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 from itertools import islice
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from lmstream import Engine, Record, Settings
 from lmstream.dead_letters.form import encode
 from lmstream.delivery import Sums
 from lmstream.engine import bundle_id
+from lmstream.engine.output import LostPart
 from lmstream.errors import ConfigError, DecodeError, SourceError
 from lmstream.interfaces import PARTS
 from lmstream.lab.generator import Generator
@@ -304,13 +306,13 @@ def test_a_log_is_read_to_its_end_and_a_last_line_that_was_cut_is_told(tmp_path)
     assert said == [f"{log}: the last line is cut and was left out"]
     log.write_bytes(ENTRY % (0, 0) + b"{}\n" + ENTRY % (1, 1))
     with pytest.raises(
-        SourceError, match=rf"{re.escape(str(log))} line 2 is no entry of `publish --verifiable`: "
+        ConfigError, match=rf"{re.escape(str(log))} line 2 is no entry of `publish --verifiable`: "
     ) as e:
         list(log_entries(log, said.append))
     assert e.value.reason == "source.file"
     log.write_bytes(b"{}\n")  # nothing but a broken line is no log
     with pytest.raises(
-        SourceError, match=rf"{re.escape(str(log))} line 1 is no entry of `publish --verifiable`: "
+        ConfigError, match=rf"{re.escape(str(log))} line 1 is no entry of `publish --verifiable`: "
     ) as e:
         list(log_entries(log, said.append))
     assert e.value.reason == "source.file"
@@ -318,3 +320,10 @@ def test_a_log_is_read_to_its_end_and_a_last_line_that_was_cut_is_told(tmp_path)
         log.write_bytes(nothing)
         assert len(list(log_entries(log, said.append))) == bool(nothing)
     assert len(said) == 1
+
+
+def test_more_parts_of_a_codec_of_somebody_elses_make_the_record_undecodable_too():
+    parts = tuple(LostPart(f"$.x[{n}]", f"reason.{n}", "why") for n in range(PARTS + 1))
+    engine = SimpleNamespace(fan_out=lambda _: SimpleNamespace(parts=parts))
+    entry = expectation(engine, Record(topic="t", partition=0, offset=0, value=b"x"), "")
+    assert (entry.poison, entry.points, entry.topic) == ("reason.0", 0, "t")

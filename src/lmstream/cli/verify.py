@@ -1,5 +1,6 @@
 """`lmstream verify`: what was published, or what the topic holds, against what landed."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -207,6 +208,12 @@ def _fit(
         raise ConfigError("config.invalid", "verify needs --expected LOG, or --topic TOPIC with --bootstrap")
     if expected and ranged:
         raise ConfigError("config.invalid", "--group, --since, --from and --to are for --topic: a log is judged whole")
+    for path in expected:
+        if path.is_dir() or not os.access(path, os.R_OK):
+            what = "is a folder" if path.is_dir() else "cannot be read" if path.exists() else "no such file"
+            raise ConfigError("source.file", f"--expected {path}: {what}")
+    if expected and all(path.is_file() and not path.stat().st_size for path in expected):
+        raise ConfigError("source.file", f"--expected {expected[0]}: it is empty, so nothing can be verified by it")
     if settle is not None and not 0 <= settle <= _MOST_SETTLE:
         raise ConfigError("config.invalid", f"--settle {settle:g}: expected seconds, {_MOST_SETTLE:,} at most")
     if html is not None:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from lmstream.engine import Engine, bundle_id
-from lmstream.errors import DecodeError, SourceError
+from lmstream.errors import ConfigError, DecodeError
 from lmstream.interfaces import PARTS
 from lmstream.model import Record
 from lmstream.storage.line_files import lines_of
@@ -104,18 +104,18 @@ def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
 
 def log_entries(path: Path, say: Callable[[str], None] = log.warning) -> Iterator[Expected]:
     """Entries of a log of `publish --verifiable`. A last line that was cut by a crash is left out, and said
-    to `say`. Raises SourceError."""
+    to `say`. Raises ConfigError for what is no such log, SourceError for what cannot be read."""
     decoder = msgspec.json.Decoder(Expected)
     number = 0
     broken: str | None = None
     for number, line in enumerate(lines_of(path), 1):
         if broken is not None:
-            raise SourceError("source.file", broken)
+            raise ConfigError("source.file", broken)
         try:
             yield decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             broken = f"{path} line {number} is no entry of `publish --verifiable`: {e}"
     if broken is not None and number == 1:
-        raise SourceError("source.file", broken)
+        raise ConfigError("source.file", broken)
     if broken is not None:
         say(f"{path}: the last line is cut and was left out")
