@@ -78,6 +78,25 @@ def glue_columns() -> list[dict[str, str]]:
     return columns
 
 
+INTEGER: Final = "valueint"
+"""Column of Parquet beside a value that is a double or an integer: the integer, exactly; null for doubles."""
+
+
+def parquet_columns() -> list[dict[str, str]]:
+    """Columns of a Parquet file, and of a Glue table over such files. Lower case, in structs too: Glue folds names, and
+    some readers look for names as they are. Beside each value that may be an integer, in structs too, stands
+    `valueint`: a double holds integers up to 2^53 only."""
+    columns = []
+    for field in _struct_fields():
+        _, meta = _unwrap(field.type)
+        comment = meta.get("description", "").replace("`", "")
+        columns.append({"Name": field.encode_name.lower(), "Type": _parquet_type(field.type), "Comment": comment[:255]})
+        if _is_either(field.type):
+            said = "asInt exactly; absent for asDouble"
+            columns.append({"Name": INTEGER, "Type": "bigint", "Comment": said})
+    return columns
+
+
 def serde_properties(map_keys: str = AS_WRITTEN) -> dict[str, str]:
     """Properties of the OpenX JSON SerDe (docs.aws.amazon.com/athena/latest/ug/openx-json-serde.html). With
     case.insensitive it folds keys of maps too: two that differ in case end the query, or one of them is lost. Without,
@@ -268,6 +287,28 @@ def _glue_type(of_type: inspect.Type) -> str:
     if isinstance(of_type, inspect.StructType):
         return f"struct<{','.join(f'{f.encode_name.lower()}:{_glue_type(f.type)}' for f in of_type.fields)}>"
     return {"integer": "bigint", "number": "double", "boolean": "boolean"}.get(_name_of(of_type), "string")
+
+
+def _parquet_type(of_type: inspect.Type) -> str:
+    of_type, _ = _unwrap(of_type)
+    if isinstance(of_type, inspect.ListType):
+        return f"array<{_parquet_type(of_type.item_type)}>"
+    if isinstance(of_type, inspect.StructType):
+        members = []
+        for field in of_type.fields:
+            members.append(f"{field.encode_name.lower()}:{_parquet_type(field.type)}")
+            if _is_either(field.type):
+                members.append(f"{INTEGER}:bigint")
+        return f"struct<{','.join(members)}>"
+    return _glue_type(of_type)
+
+
+def _is_either(of_type: inspect.Type) -> bool:
+    """Whether it is an integer or a double."""
+    if isinstance(of_type, inspect.Metadata):
+        of_type = of_type.type
+    found = {type(item) for item in of_type.types} if isinstance(of_type, inspect.UnionType) else set()
+    return {inspect.IntType, inspect.FloatType} <= found
 
 
 def _read_table(path: Path) -> list[Field]:

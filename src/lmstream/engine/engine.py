@@ -18,6 +18,7 @@ from lmstream.engine.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, j
 from lmstream.engine.landed_again import rows_again
 from lmstream.engine.output import PIECES, FanOut
 from lmstream.engine.row_ids import COORDINATES, bundle_id, bundle_seed
+from lmstream.engine.row_pieces import org_piece
 from lmstream.engine.timestamps import HOUR, TimePieces, time_piece
 from lmstream.errors import REASONS, DecodeError
 from lmstream.interfaces import Bundle, Codec, LostPart, Place
@@ -126,11 +127,13 @@ class Engine:
             row_id = bundle_id(self.settings.source_id, *record.identity).encode()
         begins: list[bytes] = []
         org_keys: list[str] = []
+        orgs: list[bytes] = []
         for series in bundle.series:
             resource, scope, points = series.resource, series.scope, series.stop - series.start
             org = fixed or resource.org
             org_piece, org_key = self._orgs.get(org) or self._org(org)
             org_keys.append(org_key)
+            orgs.append(org_piece)
             begins += [b"".join((org_piece, resource.piece, scope.piece, b'"rowId":"', row_id, b":"))] * points
             if resource.noted or scope.noted:
                 for what, each in (*resource.noted.items(), *scope.noted.items()):
@@ -176,8 +179,9 @@ class Engine:
         if bundle.left_out:
             note_parts(bundle.left_out, faults, noted)
         of = bundle, org_keys, times, faults
+        made = row_id, orgs, ordinals
         if not faults:
-            return FanOut(n, noted, pieces, self._paths_of, of, n, bundle.lost, bundle.unknown)
+            return FanOut(n, noted, pieces, self._paths_of, of, n, bundle.lost, bundle.unknown, _made=made)
         ordinals = ordinals or range(n)
         rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]
         if record.below and rejected:
@@ -194,6 +198,7 @@ class Engine:
             dict(Counter(reason for reason in faults.values() if reason in SKIPS)),
             tuple((ordinals[at], faults[at]) for at in rejected),
             partial(self._why, codec, record.value, rejected, faults, ordinals, {}) if rejected else None,
+            made,
         )
 
     def _select(
@@ -305,7 +310,7 @@ class Engine:
     def _org(self, org: str) -> tuple[bytes, str]:
         """How a line begins, and orgKey; the key is empty when there is no organization."""
         key = token(org) if org else ""
-        piece = b'{"orgId":%b,"orgKey":%b,' % (encode(org), encode(key))
+        piece = org_piece(org, key)
         self._largest_org = max(self._largest_org, len(piece))
         if len(self._orgs) >= _SMALL:
             self._orgs.clear()

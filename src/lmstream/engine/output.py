@@ -5,6 +5,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from lmstream.engine.columns import Columns
+from lmstream.engine.columns_of import columns_again, columns_of, selected
 from lmstream.engine.timestamps import HOUR
 from lmstream.interfaces import LostPart
 
@@ -70,6 +72,9 @@ class FanOut(Struct, eq=False, gc=False):
     rejected: tuple[tuple[int, str], ...] = ()
     """(ordinal, reason) of data points that are wrong; they belong into a dead letter."""
     _why: Callable[[int], str] | None = None
+    _made: tuple[bytes, list[bytes], Sequence[int]] | None = None
+    """Id of the bundle, how the lines of each series begin, and the ordinals of a replay; None of rows that were made
+    before."""
 
     def why(self, ordinal: int) -> str:
         """Where a rejected point is and what is wrong with it: metric, path, member, what was seen. Decodes again:
@@ -138,6 +143,26 @@ class FanOut(Struct, eq=False, gc=False):
             rows = sum(where.stop - where.start for where in found) // PIECES
             groups.append(Group(path, parts[0] if len(parts) == 1 else b"".join(parts), rows))
         return groups
+
+    def columns(self) -> list[Columns]:
+        """The rows as columns, one Columns for each partition path, paths in order of first appearance. No line is
+        made for them: see engine.columns."""
+        at: dict[str, list[range]] = {}
+        start = 0
+        for path, rows in self._paths(*self._of):
+            at.setdefault(path, []).append(range(start, start + rows))
+            start += rows
+        if not at:
+            return []
+        if self._made is None:
+            whole = columns_again(self._pieces)
+        else:
+            bundle, _, _, faults = self._of
+            whole = columns_of(self._pieces, bundle, faults, *self._made)
+        if len(at) == 1:
+            whole.path = next(iter(at))
+            return [whole]
+        return [selected(whole, path, ranges) for path, ranges in at.items()]
 
     def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
         """Lines in document order as (data, rows), each within both bounds. A single line over `max_bytes` comes by

@@ -1,0 +1,121 @@
+"""From the pieces of one record's lines to its columns, and from the columns of a record to those of one path."""
+
+from collections.abc import Sequence
+from itertools import chain, compress
+from operator import itemgetter
+from typing import Any, Final
+
+import msgspec
+
+from lmstream.engine.columns import Columns, Series, Value
+from lmstream.engine.row_pieces import pieces_of
+from lmstream.engine.timestamps import NS_PER_MS, time_piece
+from lmstream.interfaces import Bundle, Scope
+from lmstream.model import RowEvent
+
+_PIECES: Final = 6
+_ROW: Final = msgspec.json.Decoder(RowEvent)
+_Pieces = list[bytes]
+
+
+def columns_of(
+    pieces: _Pieces, bundle: Bundle, faults: dict[int, str], row_id: bytes, orgs: list[bytes], numbered: Sequence[int]
+) -> Columns:
+    """All rows of a record. `numbered` is empty when ordinals count all points in order."""
+    prefix = row_id.decode()
+    values: list[Value] = bundle.values
+    if faults:
+        kept = [at not in faults for at in range(len(values))]
+        counts = [sum(kept[each.start : each.stop]) for each in bundle.series]
+        values = list(compress(values, kept))
+    else:
+        counts = [each.stop - each.start for each in bundle.series]
+    ordinals: Sequence[int] = range(len(values))
+    if faults or numbered:
+        ordinals = [int(piece[:-2]) for piece in pieces[1::_PIECES]]
+    series = [
+        Series(prefix, org, each.resource.piece, each.scope, rows)
+        for each, org, rows in zip(bundle.series, orgs, counts, strict=True)
+        if rows
+    ]
+    bodies = pieces[4::_PIECES]
+    odd: dict[int, bytes] = {}
+    if bundle.odd:
+        alive = range(len(bundle.values)) if not faults else compress(range(len(bundle.values)), kept)
+        odd = {at: bodies[at] for at, ordinal in enumerate(alive) if ordinal in bundle.odd}
+        values = [None if at in odd else value for at, value in enumerate(values)]
+    return Columns(
+        "", series, ordinals, pieces[2::_PIECES], pieces[3::_PIECES], values, pieces[5::_PIECES], odd, pieces
+    )
+
+
+def columns_again(pieces: _Pieces) -> Columns:
+    """Rows that were made before, each from its line."""
+    series, ordinals, metrics, times, values, tails = [], [], [], [], [], []
+    odd: dict[int, bytes] = {}
+    for at, line in enumerate(pieces[::_PIECES]):
+        row = _ROW.decode(line)
+        made = pieces_of(row)
+        bundle, _, ordinal = row.row_id.partition(":")
+        series.append(Series(bundle, made.org, made.resource, Scope(made.scope, "", {}), 1))
+        ordinals.append(int(ordinal))
+        metrics.append(made.metric)
+        start = row.start_ts_unix_ms
+        times.append(time_piece(row.ts_unix_ms * NS_PER_MS, None if start is None else start * NS_PER_MS))
+        if made.body.startswith(b'"value":') and row.exemplars is None:
+            values.append(row.value)
+        else:
+            values.append(None)
+            odd[at] = made.body
+        tails.append(made.tail)
+    return Columns("", series, ordinals, metrics, times, values, tails, odd, pieces)
+
+
+def selected(whole: Columns, path: str, ranges: list[range]) -> Columns:
+    """The rows in these ranges, which are in order."""
+    rows = list(chain.from_iterable(ranges)) if len(ranges) > 1 else ranges[0]
+    series = []
+    each = iter(whole.series)
+    one, stop, taken = next(each), 0, 0
+    stop = one.rows
+    for part in ranges:
+        start = part.start
+        while start < part.stop:
+            if start >= stop:
+                if taken:
+                    series.append(one._replace(rows=taken))
+                one, taken = next(each), 0
+                stop += one.rows
+                continue
+            upto = min(stop, part.stop)
+            taken += upto - start
+            start = upto
+    series.append(one._replace(rows=taken))
+    pieces = whole._pieces  # noqa: SLF001 - of the same class
+    if len(rows) == 1:
+        at = rows[0]
+
+        def take(column: Any) -> Any:
+            return [column[at]]
+    elif len(ranges) == 1:
+        only = slice(ranges[0].start, ranges[0].stop)
+
+        def take(column: Any) -> Any:
+            return column[only]
+    else:
+        get = itemgetter(*rows)
+
+        def take(column: Any) -> Any:
+            return list(get(column))
+
+    return Columns(
+        path,
+        series,
+        take(whole.ordinals),
+        take(whole.metrics),
+        take(whole.times),
+        take(whole.values),
+        take(whole.tails),
+        {new: whole.odd[old] for new, old in enumerate(rows) if old in whole.odd} if whole.odd else {},
+        list(chain.from_iterable(pieces[_PIECES * part.start : _PIECES * part.stop] for part in ranges)),
+    )

@@ -1,0 +1,220 @@
+"""Rows as Parquet: from pools of distinct pieces to Arrow, and to the bytes of a file. Pure, but for the library.
+
+What repeats is made once for each distinct piece, and taken by index. Keys and values of maps are dictionaries, so that
+taking a map copies four bytes for a text, and writing it looks no text up. Nulls stand in indices, never in a
+dictionary, which Parquet cannot hold.
+"""
+
+import io
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+
+from lmstream.engine import pool_values
+from lmstream.engine.columns import Pools
+from lmstream.storage.parquet_schema import pyarrow, schema
+
+ROW_GROUP: Final = 1 << 20
+"""Rows of a row group, at most: one for nearly every object."""
+_PLAIN: Final = {
+    "rowid": "DELTA_BYTE_ARRAY",
+    "tsunixms": "DELTA_BINARY_PACKED",
+    "starttsunixms": "DELTA_BINARY_PACKED",
+    "value": "PLAIN",
+    "valueint": "DELTA_BINARY_PACKED",
+}
+"""Columns without a dictionary: their values hardly repeat. Encodings by measured bytes."""
+
+
+def write(pools: Pools, *, sort: bool = True) -> bytes:
+    """The bytes of a Parquet file with these rows. `sort`: by metric, device and time, which lets a reader skip rows
+    and makes files smaller; else in the order they came."""
+    return encoded(table(pools, sort=sort))
+
+
+def encoded(rows: Any) -> bytes:
+    """The bytes of a Parquet file with the rows of a pyarrow.Table of `table`."""
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    leaves = [name for name in _leaves(schema()) if name not in _PLAIN]
+    pq.write_table(
+        rows,
+        file,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=leaves,
+        column_encoding=_PLAIN,
+        store_schema=False,
+    )
+    return file.getvalue()
+
+
+def table(pools: Pools, *, sort: bool = False) -> Any:
+    """The rows as a pyarrow.Table, with the columns of `schema`; texts and maps that repeat are dictionaries."""
+    pa = pyarrow()
+    import pyarrow.compute as pc
+
+    series_of, metric_of = _integers(pools.series_of), _integers(pools.metric_of)
+    time_of, tail_of = _integers(pools.time_of), _integers(pools.tail_of)
+    bundles, org_of, device_of, scope_of, epochs = zip(*pools.series, strict=True) if pools.series else ([],) * 5
+    orgs, devices = pool_values.orgs(pools.orgs), pool_values.devices(pools.resources)
+    scopes, metrics = pool_values.scopes(pools.scopes), pool_values.metrics(pools.metrics)
+    tails, times = pool_values.points(pools.tails), pool_values.times(pools.times)
+    device_of_row = pa.array(device_of, pa.int32()).take(series_of)
+    org_of_row = pa.array(org_of, pa.int32()).take(series_of)
+    ms = pa.array([each[1] for each in times], pa.int64()).take(time_of)
+
+    def text(values: Iterable[str | None], of: Any) -> Any:
+        return pa.array(values, pa.string()).dictionary_encode().take(of)
+
+    found = {
+        "rowid": pc.binary_join_element_wise(
+            pa.array(bundles, pa.string()).take(series_of), _integers(pools.ordinals).cast(pa.string()), ":"
+        ),
+        "orgid": text([each.org_id for each in orgs], org_of_row),
+        "orgkey": text([each.org_key for each in orgs], org_of_row),
+        "deviceid": text([each.device_id for each in devices], device_of_row),
+        "devicename": text([each.device_name for each in devices], device_of_row),
+        "datasource": text([each.datasource for each in scopes], pa.array(scope_of, pa.int32()).take(series_of)),
+        "instance": text([each.instance for each in tails], tail_of),
+        "metric": text([each.metric for each in metrics], metric_of),
+        "metrickey": text([each.metric_key for each in metrics], metric_of),
+        "unit": text([each.unit for each in metrics], metric_of),
+        "type": text([each.type for each in metrics], metric_of),
+        "ts": text([each[0] for each in times], time_of),
+        "tsunixms": ms,
+        "starttsunixms": pa.array([each[2] for each in times], pa.int64()).take(time_of),
+        "temporality": text([each.temporality for each in metrics], metric_of),
+        "monotonic": pa.array([each.monotonic for each in metrics], pa.bool_()).take(metric_of),
+        "attributes": _maps([each.attributes for each in tails]).take(tail_of),
+        "resource": _maps([each.resource for each in devices]).take(device_of_row),
+        "scope": _scopes([each.scope for each in scopes], scope_of, epochs).take(series_of),
+        **_values(pools),
+    }
+    made = pa.table({name: found[name] for name in schema().names})
+    if not sort or made.num_rows < 2:  # noqa: PLR2004 - one row is in order
+        return made
+    keys = pa.table(
+        {
+            "metric": _ranks([each.metric for each in metrics]).take(metric_of),
+            "device": _ranks([each.device_id for each in devices]).take(device_of_row),
+            "ms": ms,
+        }
+    )
+    return made.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]))
+
+
+def _integers(values: "array[int]") -> Any:
+    """Without a copy."""
+    pa = pyarrow()
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
+
+
+def _ranks(names: Sequence[str]) -> Any:
+    """For each name its place among the sorted ones."""
+    pa = pyarrow()
+    ranks = {name: rank for rank, name in enumerate(sorted(set(names)))}
+    return pa.array([ranks[name] for name in names], pa.int32())
+
+
+def _maps(found: Sequence[dict[str, str]]) -> Any:
+    """A map for each; null for an empty one, as a row leaves it out."""
+    pa = pyarrow()
+    keys = pa.array(list(chain.from_iterable(found)), pa.string()).dictionary_encode()
+    items = pa.array(list(chain.from_iterable(map(dict.values, found))), pa.string()).dictionary_encode()
+    return _map_array(list(map(len, found)), keys, items)
+
+
+def _map_array(sizes: Sequence[int], keys: Any, items: Any) -> Any:
+    pa = pyarrow()
+    offsets, stop = array("i", [0]), 0
+    for size in sizes:
+        stop += size
+        offsets.append(stop)
+    made = pa.MapArray.from_arrays(_integers(offsets), keys, items)
+    if 0 not in sizes:
+        return made
+    return made.take(pa.array([at if size else None for at, size in enumerate(sizes)], pa.int32()))
+
+
+def _scopes(found: Sequence[dict[str, str]], of: Sequence[int], epochs: Sequence[str | None]) -> Any:
+    """The map of each series: that of its scope, with the time of its poll. LMDP's scopes are new at every poll, but
+    for those digits they are few."""
+    pa = pyarrow()
+    import pyarrow.compute as pc
+
+    frames = _maps(found).take(pa.array(of, pa.int32()))
+    polled = [epoch if epoch is not None else found[at].get("epoch") for at, epoch in zip(of, epochs, strict=True)]
+    polled = [epoch for at, epoch in zip(of, polled, strict=True) if "epoch" in found[at]]
+    if not polled:
+        return frames
+    keys, items = frames.keys, frames.items
+    at = keys.dictionary.index("epoch").as_py()
+    texts = pa.array(polled, pa.string()).dictionary_encode()
+    known = len(items.dictionary)
+    indices = pc.replace_with_mask(
+        items.indices, pc.equal(keys.indices, at), pc.add(texts.indices, known).cast(pa.int32())
+    )
+    dictionary = pa.concat_arrays([items.dictionary, texts.dictionary])
+    sizes = [len(found[each]) for each in of]
+    return _map_array(sizes, keys, pa.DictionaryArray.from_arrays(indices, dictionary))
+
+
+def _values(pools: Pools) -> dict[str, Any]:
+    """The value, or what stands in its place."""
+    pa = pyarrow()
+    n = pools.rows
+    integers = [value if type(value) is int else None for value in pools.values]
+    doubles = pa.Array.from_buffers(pa.float64(), n, [None, pa.py_buffer(bytes(pools.doubles))])
+    names = [field.encode_name.lower() for field in pool_values.ODD]
+    kinds = {field.name: field.type for field in schema()}
+    if not pools.odd:
+        return {
+            **{name: pa.nulls(n, kinds[name]) for name in names},
+            "value": doubles,
+            "valueint": pa.array(integers, pa.int64()),
+        }
+    values: list[Any] = list(pools.values)
+    columns: dict[str, list[Any]] = {name: [None] * n for name in names}
+    for at, body in pools.odd.items():
+        for name, value in msgspec.to_builtins(pool_values.odd(body)).items():
+            if value is not None:
+                columns[name.lower()][at] = _plain(value)
+        values[at] = columns["value"][at]
+        integers[at] = values[at] if type(values[at]) is int else None
+    columns["value"] = [None if value is None else float(value) for value in values]
+    return {name: pa.array(column, kinds[name]) for name, column in columns.items()} | {
+        "valueint": pa.array(integers, pa.int64())
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Members of structs in lower case, an exemplar's integer beside its value, maps as pairs."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found: dict[str, Any] = {}
+    for name, member in value.items():
+        if name == "attributes":
+            found[name] = list(member.items()) or None
+        elif name == "value":
+            found |= {"value": float(member), "valueint": member if type(member) is int else None}
+        else:
+            found[name.lower()] = _plain(member)
+    return found
+
+
+def _leaves(of: Any) -> list[str]:
+    """Names of the columns in the file that texts and numbers lie in."""
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(of.empty_table(), file)
+    made = pq.ParquetFile(file).schema
+    return [made.column(at).path for at in range(len(made))]
