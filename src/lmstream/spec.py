@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct, inspect
@@ -82,6 +82,15 @@ INTEGER: Final = "valueint"
 """Column of Parquet beside a value that is a double or an integer: the integer, exactly; null for doubles."""
 
 
+Form = Literal["ndjson", "parquet"]
+"""How rows lie in the objects of a table."""
+
+
+def columns_of(form: Form) -> list[dict[str, str]]:
+    """Columns of a Glue table over objects of this form."""
+    return parquet_columns() if form == "parquet" else glue_columns()
+
+
 def parquet_columns() -> list[dict[str, str]]:
     """Columns of a Parquet file, and of a Glue table over such files. Lower case, in structs too: Glue folds names, and
     some readers look for names as they are. Beside each value that may be an integer, in structs too, stands
@@ -151,25 +160,27 @@ def athena_ddl(
     location: str = "s3://BUCKET/",
     database: str = "lmstream",
     map_keys: str = AS_WRITTEN,
+    form: Form = "ndjson",
 ) -> str:
     """DDL of the landed table with partition projection, and of the view without duplicates. A query must name p_org
-    and p_metric: they are injected columns.
+    and p_metric: they are injected columns. A table has one form; `ndjson` may be compressed as gzip or zstd, each
+    object by its name's ending.
     """
     partitions, properties, template = partition_columns(settings or Settings())
-    body = ",\n".join(f"  `{column['Name']}` {column['Type']}" for column in glue_columns())
+    body = ",\n".join(f"  `{column['Name']}` {column['Type']}" for column in columns_of(form))
     keys = ", ".join(f"`{column['Name']}` string" for column in partitions)
     properties["storage.location.template"] = location + template
-    serde = ",\n".join(f"  '{key}' = '{value}'" for key, value in serde_properties(map_keys).items())
+    stored = "STORED AS PARQUET"
+    if form == "ndjson":
+        serde = ",\n".join(f"  '{key}' = '{value}'" for key, value in serde_properties(map_keys).items())
+        stored = f"ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'\nWITH SERDEPROPERTIES (\n{serde}\n)"
     table_properties = ",\n".join(f"  '{key}' = '{value}'" for key, value in properties.items())
     return f"""\
 CREATE EXTERNAL TABLE IF NOT EXISTS `{database}`.`landed` (
 {body}
 )
 PARTITIONED BY ({keys})
-ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'
-WITH SERDEPROPERTIES (
-{serde}
-)
+{stored}
 LOCATION '{location}'
 TBLPROPERTIES (
 {table_properties}
@@ -177,17 +188,17 @@ TBLPROPERTIES (
 
 -- Delivery is at least once; a row's id is the same in every copy, and copies share a partition.
 CREATE OR REPLACE VIEW {database}.rows AS
-{view_query(settings, database)};
+{view_query(settings, database, form)};
 """
 
 
-def view_query(settings: Settings | None = None, database: str = "lmstream") -> str:
+def view_query(settings: Settings | None = None, database: str = "lmstream", form: Form = "ndjson") -> str:
     """The query of the view without duplicates. Its window names the partition columns, though copies share them: only
     then does Athena push a query's conditions on them below the window, and injected columns need a condition.
     """
     partitions, _, _ = partition_columns(settings or Settings())
     names = [column["Name"] for column in partitions]
-    columns = ", ".join(f'"{name}"' for name in [*(column["Name"] for column in glue_columns()), *names])
+    columns = ", ".join(f'"{name}"' for name in [*(column["Name"] for column in columns_of(form)), *names])
     return f"""\
 SELECT {columns} FROM (
   SELECT *, row_number() OVER (PARTITION BY {", ".join(names)}, rowid ORDER BY tsunixms) AS copy

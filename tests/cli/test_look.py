@@ -22,6 +22,8 @@ def rows_of(payload, org="acme"):
 def test_schema_prints_the_contract_in_every_form(cli):
     assert json.loads(cli("schema").out) == spec.json_schema()
     assert json.loads(cli("schema", "glue").out) == spec.glue_columns()
+    assert json.loads(cli("schema", "glue", "--format", "parquet").out) == spec.parquet_columns()
+    assert "STORED AS PARQUET" in cli("schema", "sql", "--format", "parquet").out
     assert (
         cli("schema", "sql", "--location", "s3://mine/").out.rstrip() == spec.athena_ddl(location="s3://mine/").rstrip()
     )

@@ -39,7 +39,9 @@ def query(
     raw_csv: bool = False,
     s3: S3Flags = NO_S3,
 ) -> None:
-    """Query landed rows. Views: `landed` has every copy, `rows` one row per rowId.
+    """Query landed rows: lines of JSON, plain, gzip or zstd, and Parquet, also mixed.
+
+    Views: `landed` has every copy, `rows` one row per rowId.
 
     Parameters
     ----------

@@ -1,8 +1,16 @@
-"""gzip for objects: isal where it is installed and pays, else zlib. Readers see the same content from either."""
+"""gzip and zstd for objects. What they make may lie one behind another, and is then read as one.
+
+gzip is isal's where that is installed and pays, else zlib's: readers see the same content, though not the same bytes.
+"""
 
 import zlib
 from collections.abc import Callable
-from typing import Final
+from functools import cache, partial
+from typing import Any, Final, Literal
+
+from lmstream.codecs.inflating import zstandard
+
+Compression = Literal["gzip", "zstd"]
 
 Compress = Callable[[bytes, int, int], bytes]
 
@@ -23,3 +31,21 @@ def gzip(data: bytes, level: int) -> bytes:
     """One gzip member of the data. `level` is zlib's, 0 to 9."""
     made = _isal if _isal is not None and level in _ISAL_LEVELS else zlib.compress
     return made(data, level, _GZIP)
+
+
+def zstd(data: bytes, level: int) -> bytes:
+    """One zstd frame of the data, with its size and a checksum. `level` is zstd's, 1 to 22. Raises ConfigError without
+    the extra [lake]."""
+    made: bytes = _zstd(level).compress(data)
+    return made
+
+
+@cache
+def _zstd(level: int) -> Any:
+    # One for all: a compressor holds the tables of its level, megabytes above the lowest ones.
+    return zstandard().ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
+
+
+def compressor(kind: Compression, level: int = 1) -> Callable[[bytes], bytes]:
+    """What compresses rows that lie together."""
+    return partial(gzip if kind == "gzip" else zstd, level=level)

@@ -1,15 +1,18 @@
-"""Ask DuckDB what landed in a folder, locked into it: views `landed` (every row) and `rows` (one row an id)."""
+"""Ask DuckDB what landed in a folder, locked into it: views `landed` (every row) and `rows` (one row an id).
+
+Lines of JSON, plain or compressed, and Parquet may lie side by side: what a file is its first bytes say."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.inspect import StructType
 
 from lmstream.errors import ConfigError, LmstreamError
 from lmstream.model import RowEvent
 from lmstream.settings import MIB
-from lmstream.storage.line_files import is_gzip, landed_files
+from lmstream.storage.line_files import Form, form_of, landed_files
 from lmstream.verification.selects import reading
 
 _SCALARS: Final[dict[type, str]] = {
@@ -18,6 +21,9 @@ _SCALARS: Final[dict[type, str]] = {
     msgspec.inspect.BoolType: "BOOLEAN",
     msgspec.inspect.DictType: "MAP(VARCHAR, VARCHAR)",
 }
+
+
+_COMPRESSIONS: Final[dict[Form, str]] = {"plain": "none", "gzip": "gzip", "zstd": "zstd"}
 
 
 def connect(root: Path, errors: Path | None = None) -> Any:
@@ -37,14 +43,19 @@ def connect(root: Path, errors: Path | None = None) -> Any:
             "python_enable_replacements": "false",  # a name in SQL is not a Python variable
         },
     )
-    plain: list[str] = []
-    zipped: list[str] = []
+    found: dict[Form, list[str]] = {}
     for path in landed_files(root.resolve(), without=[errors or root / "errors"]):
-        (zipped if is_gzip(path) else plain).append(str(path))
-    columns = {f.encode_name: _duckdb_type(msgspec.inspect.type_info(f.type)) for f in msgspec.structs.fields(RowEvent)}
-    parts = [_select(files, columns, kind) for files, kind in ((zipped, "gzip"), (plain, "none")) if files]
+        found.setdefault(form_of(path), []).append(str(path))
+    fields = {f.encode_name: msgspec.inspect.type_info(f.type) for f in msgspec.structs.fields(RowEvent)}
+    columns = {name: _duckdb_type(of) for name, of in fields.items()}
+    parts = [_lines(files, columns, _COMPRESSIONS[form]) for form, files in found.items() if form != "parquet"]
+    if "parquet" in found:
+        parts.append(_parquet(found["parquet"], fields))
     empty = "select " + ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items()) + " where false"
-    connection.execute(f"create view landed as {' union all '.join(parts) or empty}")
+    try:
+        connection.execute(f"create view landed as {' union all '.join(parts) or empty}")
+    except duckdb.Error as e:  # a file of Parquet that is damaged, or has other columns
+        raise ConfigError("config.invalid", f"--landed {root}: {e}") from e
     connection.execute(
         "create view rows as select * from landed qualify row_number() over (partition by rowId order by rowId) = 1"
     )
@@ -81,12 +92,38 @@ def _sql_error(e: Exception) -> LmstreamError:
     return ConfigError("config.invalid", f"query: {e}")
 
 
-def _select(files: list[str], columns: dict[str, str], compression: str) -> str:
+def _lines(files: list[str], columns: dict[str, str], compression: str) -> str:
     typed = ", ".join(f"{_quoted(name)}: {_quoted(kind)}" for name, kind in columns.items())
     return (
         f"select * from read_json([{', '.join(map(_quoted, files))}], format='newline_delimited', "  # noqa: S608 - file names are quoted, the rest is ours
         f"compression='{compression}', maximum_object_size={16 * MIB}, columns={{{typed}}})"
     )
+
+
+def _parquet(files: list[str], fields: dict[str, msgspec.inspect.Type]) -> str:
+    """The same columns, of the same names and types."""
+    columns = ", ".join(f'{_as_row(name.lower(), of)} as "{name}"' for name, of in fields.items())
+    return f"select {columns} from read_parquet([{', '.join(map(_quoted, files))}])"  # noqa: S608 - as above
+
+
+def _as_row(value: str, of: msgspec.inspect.Type) -> str:
+    """An expression for a field of Parquet as a line has it: members of structs in its case, and no others."""
+    of = _unwrapped(of)
+    if isinstance(of, msgspec.inspect.ListType) and isinstance(inner := _unwrapped(of.item_type), StructType):
+        return f"list_transform({value}, lambda x: {_as_row('x', inner)})"
+    if isinstance(of, StructType):
+        members = ", ".join(f'"{f.encode_name}" := {value}.{f.encode_name.lower()}' for f in of.fields)
+        return f"case when {value} is null then null else struct_pack({members}) end"
+    return value
+
+
+def _unwrapped(of: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    """A type without its annotations and None."""
+    if isinstance(of, msgspec.inspect.Metadata):
+        return _unwrapped(of.type)
+    if isinstance(of, msgspec.inspect.UnionType):
+        return _unwrapped(next(each for each in of.types if not isinstance(each, msgspec.inspect.NoneType)))
+    return of
 
 
 def _quoted(text: str) -> str:
