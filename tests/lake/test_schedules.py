@@ -9,6 +9,7 @@ from msgspec import structs
 from lmstream.errors import LmstreamError
 from lmstream.lake import claims, landing, lanes, opening, outlet
 from lmstream.lake.lane import Opening
+from lmstream.lake.objects import put
 from lmstream.lake.window import Window
 from support.lake_world import BrokenError, play
 
@@ -40,7 +41,7 @@ def objects_before_the_claim(monkeypatch):
     async def claim(self, lane, window, objects):
         made = await before(self, lane, window, objects)
         for each in objects:
-            await self._object(made, each, self._layout)
+            await put(self._claims, made, each, self._layout)
         return made
 
     monkeypatch.setattr(landing.Landing, "_claim", claim)

@@ -69,6 +69,7 @@ class World:
             self.log[TopicPartition("t", partition)] = some
         self.ends = {tp: (some[-1].offset + 1 if some else 0) for tp, some in self.log.items()}
         self.resets = resets
+        self.layouts = LAYOUTS
         self.begins = dict.fromkeys(self.log, 0)
         self.skipped: dict[TopicPartition, list[tuple[int, int]]] = {}
         self.buried: dict[str, set[int | None]] = {}
@@ -109,6 +110,9 @@ class World:
         return good and (
             b'"bad": 0, "skipped": 0' in each.value or each.value == VALUES[3] or each.coordinates in self.buried
         )
+
+    def bury(self, letter: Any) -> None:
+        self.buried.setdefault(letter.record().coordinates, set()).update(n for n, _ in letter.rejected)
 
     def check(self) -> None:
         for group in self.groups:
@@ -292,6 +296,14 @@ class SimStore:
         await self._begin()
         return await self._world.store.stat(key)
 
+    async def tagged(self, key: str, /) -> Any:
+        await self._begin()
+        return await self._world.store.tagged(key)
+
+    async def replace(self, key: str, data: bytes, meta: Any, tag: str, /) -> bool:
+        await self._begin()
+        return await self._world.store.replace(key, data, meta, tag)
+
     async def names(self, prefix: str, most: int, /) -> Any:
         await self._begin()
         return await self._world.store.names(prefix, most)
@@ -313,7 +325,7 @@ class SimLetters:
         if not self._member.alive or (self._world.stormy and self._world.draw.random() < 0.3):
             raise OSError(28, "No space left on device")
         for each in letters:
-            self._world.buried.setdefault(each.record().coordinates, set()).update(n for n, _ in each.rejected)
+            self._world.bury(each)
 
     async def close(self) -> None:
         await asyncio.sleep(0.01)
@@ -329,7 +341,7 @@ class Member:
         self.name = name
         self.source = SimSource(group, self)
         self._world = world
-        layout = world.draw.choice(LAYOUTS)
+        layout = world.draw.choice(world.layouts)
         seconds = world.draw.choice([0.2, 0.7, 2.0])
 
         def outlet(parts: Any) -> LakeOutlet:

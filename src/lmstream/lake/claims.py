@@ -102,9 +102,10 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Unix milliseconds, for people."""
 
 
-def name(claim: Claim, entry: Put, extension: str) -> str:
-    """The key of an object below where rows land."""
-    return f"{entry.path}{claim.topic}-{claim.lane}-{claim.sequence:0{NUMBER}d}-{entry.piece:03d}.{extension}"
+def name(claim: Claim, entry: Put, extension: str, supplement: int = 0) -> str:
+    """The key of an object below where rows land; of one of its supplements, which have rows that it lacks."""
+    piece = f"{entry.piece:03d}" + (f"s{supplement}" if supplement else "")
+    return f"{entry.path}{claim.topic}-{claim.lane}-{claim.sequence:0{NUMBER}d}-{piece}.{extension}"
 
 
 _decoder: Final = msgspec.json.Decoder(Claim)
@@ -132,13 +133,15 @@ class Claims:
         self.requests: Requests = requests
         self.rows: str = rows
         self._layouts_at = f"{prefix}settings/"
-        self._claims_at = f"{prefix}claims/{source_id or '_'}/"
+        self.claims_at: str = f"{prefix}claims/{source_id or '_'}/"
+        self.replays_at: str = f"{prefix}replays/{source_id or '_'}/"
+        self.compactions_at: str = f"{prefix}compactions/{source_id or '_'}/"
         self.known: dict[str, Layout] = {}
         """Layouts that were made or read, by hash."""
 
     def place(self, topic: str, lane: str, sequence: int | None = None) -> str:
         """The key of a claim, or the prefix of all keys of a lane."""
-        at = f"{self._claims_at}{topic}/{lane}/"
+        at = f"{self.claims_at}{topic}/{lane}/"
         return at if sequence is None else f"{at}{LAST - sequence:0{DIGITS}d}.json"
 
     async def head(self, topic: str, lane: str) -> Claim | None:

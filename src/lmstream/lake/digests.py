@@ -1,5 +1,7 @@
 """The digest of an object's rows while they are gathered, a record after the other."""
 
+from collections.abc import Iterable
+
 from lmstream.engine.row_digest import MODULUS, of_run, text
 
 Digest = int
@@ -8,6 +10,16 @@ Digest = int
 def add(digest: Digest, data: bytes) -> Digest:
     """Add the rows that one record has in an object."""
     return (digest + of_run(data)) % MODULUS
+
+
+def join(digests: Iterable[Digest]) -> Digest:
+    """The digest of several objects together, of which no two have rows of one record."""
+    return sum(digests) % MODULUS
+
+
+def of_text(digest: str) -> Digest:
+    """What `hexadecimal` wrote."""
+    return int(digest, 16)
 
 
 hexadecimal = text

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec import structs
-
 from lmstream.abilities import Seek
 from lmstream.delivery.outlet import Parts
 from lmstream.delivery.transform import Transform
@@ -15,9 +13,9 @@ from lmstream.engine import Engine
 from lmstream.errors import SinkError, SourceError, coded
 from lmstream.interfaces import Assigned, Limits
 from lmstream.lake.claims import Claim, Claims
-from lmstream.lake.landing import other_code
 from lmstream.lake.lane import Lane, Opening
 from lmstream.lake.layout import Layout
+from lmstream.lake.objects import is_made_here, other_code
 from lmstream.lake.opening import opened
 from lmstream.model import TopicPartition
 
@@ -183,8 +181,6 @@ class Lanes:
         if claim.layout in self.transforms:
             return
         layout = await self._claims.layout(claim.layout)
-        # Another version may still make the same rows: their digests tell, before anything of them is put.
-        mine = structs.replace(layout, version=self._layout.version)
-        if mine != Layout.of(layout.settings, layout.format):
+        if not is_made_here(layout):
             raise other_code(claim, layout, "its rows are made by other code")
         self.transforms[claim.layout] = Transform(self._engine(layout), LIMITS, self._parts.guard)

@@ -14,10 +14,11 @@ from lmstream.errors import SinkError
 from lmstream.interfaces import Assigned
 from lmstream.lake.claims import Buried, Claim, Claims, Mark, mark
 from lmstream.lake.formats import Format
-from lmstream.lake.landing import Landing, other_code
+from lmstream.lake.landing import Landing
 from lmstream.lake.lane import Lane
 from lmstream.lake.lanes import LaneOf, Lanes, MakeEngine, Wall
 from lmstream.lake.layout import Layout
+from lmstream.lake.objects import other_code
 from lmstream.lake.requests import Requests
 from lmstream.lake.window import Window
 from lmstream.lake.window_policy import WindowPolicy

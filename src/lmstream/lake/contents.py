@@ -1,0 +1,78 @@
+"""What lies in an object: its rows counted, named, put together and left out. For verbs that read objects again."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from lmstream.engine.row_digest import of_lines
+from lmstream.lake.digests import Digest
+
+
+class Contents(Protocol):
+    """Objects of one format. Raises ValueError for bytes that are no such object."""
+
+    empty: bytes
+    """An object without a row, which every reader of the format takes."""
+
+    def count(self, data: bytes, /) -> tuple[int, Digest]:
+        """How many rows an object has, and their digest."""
+        ...
+
+    def ids(self, data: bytes, /) -> set[str]:
+        """Ids of its rows."""
+        ...
+
+    def merge(self, objects: Sequence[bytes], /) -> bytes:
+        """One object with the rows of all of these, in their order."""
+        ...
+
+    def without(self, data: bytes, ids: Collection[str], /) -> bytes:
+        """The same object without the rows of these ids."""
+        ...
+
+
+class LineContents:
+    """Contents of compressed lines."""
+
+    def __init__(
+        self,
+        compress: Callable[[bytes], bytes],
+        decompress: Callable[[bytes], bytes],
+        id_of: Callable[[bytes], str] | None = None,
+        digest: Callable[[Iterable[bytes]], Digest] = of_lines,
+    ) -> None:
+        """What `compress` makes may lie behind another one of its kind, and `decompress` reads all of them, or raises
+        ValueError. `id_of` says the id of a row in a line."""
+        self._compress, self._decompress, self._id_of, self._digest = compress, decompress, id_of or _id_of, digest
+        self.empty: bytes = compress(b"")
+
+    def count(self, data: bytes, /) -> tuple[int, Digest]:
+        lines = self._decompress(data)
+        return lines.count(b"\n"), self._digest(lines.splitlines(keepends=True))
+
+    def ids(self, data: bytes, /) -> set[str]:
+        return set(map(self._id_of, self._decompress(data).splitlines()))
+
+    def merge(self, objects: Sequence[bytes], /) -> bytes:
+        # Members of gzip and frames of zstd, one behind the other, are read as one: nothing is compressed again.
+        return b"".join(objects)
+
+    def without(self, data: bytes, ids: Collection[str], /) -> bytes:
+        lines = self._decompress(data).splitlines(keepends=True)
+        return self._compress(b"".join(line for line in lines if self._id_of(line) not in ids))
+
+
+class _Row(Struct, rename="camel"):
+    row_id: str
+
+
+_row = msgspec.json.Decoder(_Row)
+
+
+def _id_of(line: bytes) -> str:
+    try:
+        return _row.decode(line).row_id
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"a line that is not a row: {error}") from error

@@ -1,0 +1,155 @@
+"""Objects of claims that are missing, or have less rows than their claim says, are made again from the topic.
+
+Nothing is put before the window that was made again has the digests of the manifest, nothing that is there is touched,
+and everything is made only once. So two repairs at once, or one beside a member that lands the same window, make each
+row once.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from lmstream.errors import SinkError, coded
+from lmstream.lake.again import Maker, Read
+from lmstream.lake.chains import Chains
+from lmstream.lake.claims import COMPACTED, Claim, Claims, Put, name
+from lmstream.lake.compacting import OBJECT
+from lmstream.lake.compactions import Compactions
+from lmstream.lake.contents import Contents
+from lmstream.lake.digests import hexadecimal
+from lmstream.lake.layout import Layout
+from lmstream.lake.objects import SHORT, about, compare, put
+from lmstream.lake.window import Object
+
+log: Final = logging.getLogger("lmstream.lake")
+
+_SUPPLEMENTS: Final = 100
+"""Of one object: each is of a repair that found more records than the one before."""
+_STATS: Final = 32
+
+
+class Repaired(Struct, kw_only=True):
+    """What a repair of one claim found and did."""
+
+    topic: str
+    lane: str
+    sequence: int
+    objects: int
+    """That its manifest has."""
+    missing: int = 0
+    """Of these, that were not there."""
+    short: int = 0
+    """Of these, that had less rows than the manifest says."""
+    made: int = 0
+    """Objects that were put now."""
+    rows: int = 0
+    """In them."""
+    lost: int = 0
+    """Rows that can be made no more."""
+
+
+class Repair:
+    """Repairs the claims of one lake."""
+
+    def __init__(
+        self, claims: Claims, maker: Maker, contents: Mapping[str, Contents], read: Read, *, budget: int
+    ) -> None:
+        """`contents` are by extension. A window that took more than `budget` bytes in memory is refused."""
+        self._claims, self._maker, self._contents, self._read = claims, maker, contents, read
+        self._budget = budget
+        self._compactions = Compactions(claims)
+
+    async def all(self, chains: Chains, lanes: Iterable[tuple[str, str]], *, dry: bool) -> AsyncIterator[Repaired]:
+        """Repair each claim of these lanes that needs it; with `dry` only say which do."""
+        for topic, lane in lanes:
+            async for claim in chains.claims(topic, lane):
+                done = await self.claim(claim, dry=dry)
+                if done.missing or done.short:
+                    yield done
+
+    async def claim(self, claim: Claim, *, dry: bool = False) -> Repaired:
+        """Repair one claim. Raises SinkError: see `Maker.window`, and `lake.object` for an object of someone else."""
+        done = Repaired(topic=claim.topic, lane=claim.lane, sequence=claim.sequence, objects=len(claim.objects))
+        layout = await self._claims.layout(claim.layout)
+        missing, short = await self._looked(claim, layout)
+        done.missing, done.short = len(missing), len(short)
+        if dry or not (missing or short):
+            return done
+        if claim.held > self._budget:
+            detail = f"claim {claim.sequence} of {claim.topic}/{claim.lane} has rows of {claim.held:,} bytes"
+            raise SinkError("lake.memory", detail, f"set run.budget_bytes to {claim.held:,} or more for this repair")
+        window = await self._maker.window(claim, layout, self._read)
+        objects = window.objects()
+        done.lost = await compare(self._claims, window, claim, objects, layout)
+        for each in objects:
+            entry = each.entry
+            if (entry.path, entry.piece) in missing and await put(self._claims, claim, each, layout):
+                done.made, done.rows = done.made + 1, done.rows + entry.rows
+        made = {(each.entry.path, each.entry.piece): each for each in objects}
+        for at, listed in short.items():
+            await self._supplement(claim, listed, made.get(at), layout, done)
+        return done
+
+    async def _looked(
+        self, claim: Claim, layout: Layout
+    ) -> tuple[dict[tuple[str, int], Put], dict[tuple[str, int], Put]]:
+        """Objects that are missing, and those that have other rows than the manifest says."""
+        missing: dict[tuple[str, int], Put] = {}
+        short: dict[tuple[str, int], Put] = {}
+        for start in range(0, len(claim.objects), _STATS):
+            some = claim.objects[start : start + _STATS]
+            names = [name(claim, each, layout.extension) for each in some]
+            stats = await asyncio.gather(*(self._claims.requests.stat(self._claims.rows + key) for key in names))
+            for each, key, stat in zip(some, names, stats, strict=True):
+                at = each.path, each.piece
+                if stat is None:
+                    # Somebody removed the object without rows that keeps its name: its rows are there all the same.
+                    if await self._compactions.replacing(each.path, key) is None:
+                        missing[at] = each
+                elif COMPACTED not in stat and stat.get("digest") != each.digest:
+                    short[at] = each
+        return missing, short
+
+    async def _supplement(self, claim: Claim, listed: Put, made: Object | None, layout: Layout, done: Repaired) -> None:
+        """Put the rows that an object and its supplements lack into one more, and never a second copy of a row."""
+        contents, requests = self._contents[layout.extension], self._claims.requests
+        data = b"" if made is None else made.gather.finish()
+        mine = contents.ids(data) if data else set[str]()
+        there: set[str] = set()
+        for number in range(_SUPPLEMENTS):
+            key = self._claims.rows + name(claim, listed, layout.extension, number)
+            found = await requests.get(key, OBJECT)
+            if found is None:
+                if number == 0:
+                    raise SinkError("lake.object", f"{requests.place(key)}: it was removed while it was repaired")
+                if not mine - there:
+                    break
+                rest = contents.without(data, there)
+                rows, digest = contents.count(rest)
+                entry = Put(path=listed.path, piece=listed.piece, rows=rows, digest=hexadecimal(digest))
+                if await requests.create(key, rest, about(entry)):
+                    done.made, done.rows = done.made + 1, done.rows + rows
+                    there |= mine
+                    break
+                found = await requests.get(key, OBJECT) or b""
+            ids = contents.ids(found)
+            if number == 0 and not await self._is_ours(key, ids, mine, listed):
+                detail = f"{requests.place(key)}: it has rows that are not of claim {claim.sequence}"
+                raise SinkError("lake.object", detail)
+            there |= ids
+        if (lost := listed.rows - len(there)) > 0:
+            done.lost += lost
+            log.error(
+                "%s/%s: claim %d: %d rows of %s are lost: their records were deleted from the topic",
+                claim.topic, claim.lane, claim.sequence, lost, name(claim, listed, layout.extension),
+                extra=coded("lake.lost"),
+            )  # fmt: skip
+
+    async def _is_ours(self, key: str, ids: set[str], mine: set[str], listed: Put) -> bool:
+        """Whether an object has rows of its claim alone. When records are gone only what lies beside it can say so."""
+        if ids <= mine:
+            return True
+        return len(mine) < listed.rows and SHORT in (await self._claims.requests.stat(key) or {})
