@@ -12,7 +12,7 @@ from lmstream.lake import again, compacting, compactions, repair, replaying, rep
 from lmstream.lake.contents import LineContents
 from support.lake_tools_world import REPLAYS, BrokenError, play
 
-SCHEDULES = 150
+SCHEDULES = 80
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +174,6 @@ BUGS = [
 def test_a_planted_bug_is_found(bug, monkeypatch):
     bug(monkeypatch)
     with pytest.raises((BrokenError, LmstreamError, TimeoutError, ValueError, RuntimeError)) as caught:  # noqa: PT012 - the first seeds may not meet it
-        for seed in range(1, 5 * SCHEDULES):
+        for seed in range(1, 10 * SCHEDULES):
             play(seed)
     assert "LMSTREAM_SEED=" in "".join(caught.value.__notes__)
