@@ -37,7 +37,7 @@ MINUTES = 16  # of the corpus: seconds of CPU for each run
 WARM_SHARE = 8  # the first eighth of the records is not timed
 
 
-def _config(bootstrap: str, endpoint: str, client: str, folder: str, tls: dict[str, str]) -> Any:
+def _config(bootstrap: str, sink: dict[str, Any], client: str, folder: str, tls: dict[str, str]) -> Any:
     from lmstream.config import load
 
     source: dict[str, Any] = {
@@ -50,16 +50,24 @@ def _config(bootstrap: str, endpoint: str, client: str, folder: str, tls: dict[s
         "heartbeat_interval_ms": 1_000,
         **tls,
     }
-    sink = {"type": "firehose", "stream": "rows", "region": "us-west-2", "endpoint_url": endpoint}
+    engine = {
+        f"engine.{name.removeprefix('engine.')}": sink.pop(name) for name in list(sink) if name.startswith("engine.")
+    }
     return load(
         env={},
         overrides={
             "engine.org_id": "acme",
+            **engine,
             "dead_letters.root": f"{folder}/letters",
             **{f"source.{name}": value for name, value in source.items()},
             **{f"sink.{name}": value for name, value in sink.items()},
         },
     )
+
+
+def firehose(url: str) -> dict[str, Any]:
+    """Settings of the sink for the responder."""
+    return {"type": "firehose", "stream": "rows", "region": "us-west-2", "endpoint_url": url}
 
 
 async def _run(config: Any, records: int, rows: int) -> dict[str, Any]:
@@ -109,8 +117,8 @@ async def _nothing(_: object) -> None:
 def _child(told: Connection, work: Callable[..., Any], where: tuple[Any, ...], records: int, rows: int) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
-            bootstrap, endpoint, client, tls = where
-            found = asyncio.run(work(_config(bootstrap, endpoint, client, folder, tls), records, rows))
+            bootstrap, sink, client, tls = where
+            found = asyncio.run(work(_config(bootstrap, dict(sink), client, folder, tls), records, rows))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         told.send(found | {"peak_mib": peak})
     except BaseException as error:
@@ -169,7 +177,7 @@ async def measure(size: str, rounds: int, clients: tuple[str, ...], *, mtls: boo
             for _ in range(rounds):
                 for client in clients:
                     for kind, work in (("runs", _run), ("alone", _read)):
-                        where = (kafka.bootstrap, url, client, tls)
+                        where = (kafka.bootstrap, firehose(url), client, tls)
                         run = await asyncio.to_thread(consume, work, where, found["records"], found["rows"])
                         found[kind][client].append(run)
     return found
