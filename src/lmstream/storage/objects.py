@@ -4,10 +4,11 @@ import contextlib
 import io
 import re
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Protocol
 
 from lmstream import bounded
@@ -41,6 +42,21 @@ class S3Access:
 
 
 NO_S3: Final = S3Access()
+
+
+class Asked:
+    """Requests that were made to a place, by any thread. Of a folder they cost nothing and are counted all the same."""
+
+    def __init__(self) -> None:
+        self.lists = self.gets = self.bytes = 0
+        self._lock = Lock()
+
+    def add(self, *, lists: int = 0, gets: int = 0, read: int = 0) -> None:
+        """Count LIST requests, GET and HEAD requests (they have one price), and bytes that were read."""
+        with self._lock:
+            self.lists += lists
+            self.gets += gets
+            self.bytes += read
 
 
 class Place(Protocol):
@@ -89,6 +105,7 @@ class Prefix:
         self.bucket = bucket
         self.prefix: str = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.name: str = f"{SCHEME}{bucket}/{self.prefix}"
+        self.asked = Asked()
         self._access = access
         self._made = client
 
@@ -117,17 +134,23 @@ class Prefix:
     def _listed(self, without: Sequence[Place]) -> Iterator[tuple[str, int]]:
         """Keys and sizes, a page of a thousand at a time."""
         skip = tuple(each.prefix for each in without if isinstance(each, Prefix) and each.bucket == self.bucket)
+        for page in self.pages():
+            for each in page:
+                key: str = each["Key"]
+                name = key.rsplit("/", 1)[-1]
+                if name and not name.startswith((".", "_")) and not (skip and key.startswith(skip)):
+                    yield key, each["Size"]
+
+    def pages(self, below: str = "") -> Iterator[Sequence[Mapping[str, Any]]]:
+        """What lies below, a page of a thousand at a time, each object as S3 tells it. Raises SourceError."""
         client = self._client
         with self._explained():
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{self.prefix}{below}")
             for page in pages:
                 if not is_listing(page):
                     raise SourceError("place.unreachable", f"{self.name}: {NO_LISTING}")
-                for each in page.get("Contents", ()):
-                    key: str = each["Key"]
-                    name = key.rsplit("/", 1)[-1]
-                    if name and not name.startswith((".", "_")) and not (skip and key.startswith(skip)):
-                        yield key, each["Size"]
+                self.asked.add(lists=1)
+                yield page.get("Contents", ())
 
     def objects(
         self, without: Sequence[Place] = (), most: int = bounded.ROW_LINE, seen: Collection[str] = ()
@@ -177,9 +200,16 @@ class Prefix:
                     "place.unreachable", f"{place}: asked for a part, the store answers as if for the whole"
                 )
             data, size = body(answer, _PIECE, place), int(told[2])
+            self.asked.add(gets=1, read=len(data))
             if not data and start < size:
                 raise SourceError("place.unreachable", f"{place}: nothing came of {size - start:,} bytes that are left")
             return data, size, str(answer["ETag"])
+
+    def meta(self, key: str) -> dict[str, str]:
+        """What was kept beside an object. Raises SourceError."""
+        with self._explained(key):
+            self.asked.add(gets=1)
+            return dict(self._client.head_object(Bucket=self.bucket, Key=key).get("Metadata") or {})
 
     def _lines(self, key: str, data: "Future[bytes] | None", most: int) -> tuple[str, Iterator[bytes]]:
         name = f"{SCHEME}{self.bucket}/{key}"

@@ -5,6 +5,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from lmstream.delivery import Sums
+from lmstream.verification.lake_sums import Lake
 
 SAMPLES: Final = 20
 """Rows named in a report, of each kind."""
@@ -105,6 +106,8 @@ class Report(Struct, kw_only=True, rename="camel"):
     """Some of what was expected has no digests: bytes and paths of its rows were not compared."""
     malformed: int = 0
     """Landed lines without a row id."""
+    lake: Lake | None = None
+    """Of a lake: what was seen of its claims and objects."""
 
     @property
     def verdict(self) -> str:
@@ -115,8 +118,13 @@ class Report(Struct, kw_only=True, rename="camel"):
             word = "not settled"
         elif self.ok:
             word = "ids only (bytes and paths not compared)" if self.ids_only else "verified"
+        if self.lake is not None and self.ok and self.lake.alone:
+            word = f"{word} (proved from the bucket alone)"
         some = ("dead_lettered", "older_contract", "older_skipped", "buffered", "in_flight", "not_read", "outside")
         more = "".join(f" {name}={count}" for name in some if (count := getattr(t, name)))
+        if self.lake is not None:
+            more += f" claims={self.lake.claims} objects={self.lake.objects} open={self.lake.open}"
+            more += f" chain_faults={self.lake.chain_faults} unexpected_objects={self.lake.objects_unexpected}"
         return (
             f"{word}: lost={t.lost} phantom={t.phantom} changed={t.changed} misplaced={t.misplaced} "
             f"duplicate={t.duplicate} error_prefix={t.in_error_prefix} "

@@ -1,0 +1,147 @@
+"""Judge what was seen of the objects that claims name: landed, lost, changed, or under another name."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from lmstream.lake.claims import Claim, Put
+from lmstream.verification.lake.object_rows import Seen
+from lmstream.verification.lake_sums import Lake
+from lmstream.verification.report import SAMPLES, Tally
+
+_MOST: Final = 100_000
+"""Objects in trouble that are told apart, for whether their rows lie somewhere else."""
+
+Owed = Mapping[tuple[str, int], tuple[int, str]]
+"""What the topic owes a window: by path and piece, rows and digest."""
+
+
+class Trouble(NamedTuple):
+    """An object that is not there, or that has other rows than its claim says."""
+
+    lane: str
+    sequence: int
+    key: str
+    entry: Put
+    seen: Seen | None
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.lane} claim {self.sequence}: {self.key} ({self.entry.rows:,} rows)"
+
+
+class Judgement:
+    """Counts of all lanes, and what is in trouble."""
+
+    def __init__(self) -> None:
+        self.sums = Lake()
+        self.tallies: dict[str, Tally] = {}
+        self.lost: list[str] = []
+        self.changed: list[str] = []
+        self.misplaced: list[str] = []
+        self.phantom: list[str] = []
+        self.letters_missing: list[str] = []
+        self._troubles: dict[str, Trouble] = {}
+        self._wanted: set[str] = set()  # digests of what is in trouble
+        self._found: dict[str, str] = {}  # by digest, where rows were seen that do not belong there
+
+    def tally(self, lane: str) -> Tally:
+        """The counts of a lane."""
+        return self.tallies.setdefault(lane, Tally())
+
+    def entry(self, lane: str, claim: Claim, key: str, entry: Put, seen: Seen | None, owed: Owed | None) -> None:
+        """Judge one object of a claim, by what the claim says, and by what the topic owes where that is known."""
+        tally = self.tally(lane)
+        tally.expected += entry.rows
+        self.sums.objects += 1
+        trouble = Trouble(lane, claim.sequence, key, entry, seen)
+        if seen is not None:
+            tally.phantom += seen.malformed
+        if seen is None or (seen.rows, seen.digest) != (entry.rows, entry.digest):
+            if len(self._troubles) < _MOST:
+                self._troubles[key] = trouble
+                self._wanted.add(entry.digest)
+            else:
+                self._count(trouble, "")
+            if seen is not None and seen.digest:
+                self._found.setdefault(seen.digest, key)
+        elif owed is not None and owed.get((entry.path, entry.piece)) != (entry.rows, entry.digest):
+            tally.changed += entry.rows
+            self.sums.objects_changed += 1
+            sample(self.changed, f"{trouble.text}: its rows are those of the claim, but not those that the topic owes")
+        else:
+            tally.landed += entry.rows
+
+    def waits(self, lane: str, entry: Put) -> None:
+        """An object that is not there yet."""
+        tally = self.tally(lane)
+        tally.expected += entry.rows
+        tally.buffered += entry.rows
+        self.sums.objects += 1
+
+    def owes(self, lane: str, claim: Claim, at: tuple[str, int], rows: int) -> None:
+        """Rows that the topic owes a window, for an object that its claim does not name."""
+        tally = self.tally(lane)
+        tally.expected += rows
+        tally.lost += rows
+        sample(
+            self.lost, f"{lane} claim {claim.sequence}: {at[0]} piece {at[1]} ({rows:,} rows) is not in its manifest"
+        )
+
+    def found(self, key: str, seen: Seen, copies: int) -> None:
+        """Judge an object that no claim names; so many of its rows are of records that landed."""
+        self.sums.objects_unexpected += 1
+        if seen.digest in self._wanted:
+            self._found[seen.digest] = key
+            sample(self.sums.unexpected, f"{key}: {seen.rows:,} rows, which belong under another name")
+            return
+        tally = self.tally("no claim")
+        tally.duplicate += copies
+        tally.phantom += seen.rows - copies + (not seen.digest)
+        what = f"{seen.rows:,} rows, {copies:,} of records that landed" if seen.digest else seen.why
+        sample(self.sums.unexpected, f"{key}: {what}")
+        if seen.rows > copies or not seen.digest:
+            sample(self.phantom, f"{key}, which no claim names: {what}")
+
+    def end(self, own: Mapping[str, Mapping[str, str]]) -> None:
+        """Judge what is in trouble, now that all objects were seen. `own` is what the store keeps beside objects that
+        have too few rows, by key."""
+        for trouble in self._troubles.values():
+            where = self._found.get(trouble.entry.digest, "")
+            self._count(trouble, where if where != trouble.key else "", own.get(trouble.key, {}))
+        self._troubles.clear()
+
+    @property
+    def short(self) -> list[str]:
+        """Keys of objects with fewer rows than their claim says."""
+        some = self._troubles.values()
+        return [each.key for each in some if each.seen is not None and 0 < each.seen.rows < each.entry.rows]
+
+    def _count(self, trouble: Trouble, where: str, meta: Mapping[str, str] | None = None) -> None:
+        tally, entry, seen = self.tally(trouble.lane), trouble.entry, trouble.seen
+        if where:
+            tally.misplaced += entry.rows
+            self.sums.objects_misplaced += 1
+            sample(self.misplaced, f"{trouble.text}: its rows lie in {where}")
+        elif seen is None:
+            tally.lost += entry.rows
+            self.sums.objects_lost += 1
+            sample(self.lost, f"{trouble.text} is not there")
+        elif meta and seen.digest and meta.get("digest") == seen.digest:
+            # Whoever made it wrote it so: of the records of its window some were gone from the topic by then.
+            tally.landed += seen.rows
+            tally.lost += entry.rows - seen.rows
+            self.sums.objects_lost += 1
+            why = "it was made when records of its window had been deleted from the topic (LMS-4025 lake.lost)"
+            sample(self.lost, f"{trouble.text} has {seen.rows:,} rows: {why}")
+        else:
+            tally.changed += entry.rows
+            self.sums.objects_changed += 1
+            why = seen.why or f"it has {seen.rows:,} rows, and their digest is {seen.digest}, not {entry.digest}"
+            sample(self.changed, f"{trouble.text}: {why}")
+
+
+def sample(samples: list[str], text: str) -> None:
+    """Keep the first SAMPLES texts."""
+    if len(samples) < SAMPLES:
+        samples.append(text)

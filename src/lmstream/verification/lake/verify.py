@@ -1,0 +1,98 @@
+"""The verdict on a lake: one report, in the words of every other `verify`."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from lmstream.lake.claims import Buried
+from lmstream.model import DeadLetter
+from lmstream.storage.by_key import Keyed
+from lmstream.verification.lake.judgement import Judgement, sample
+from lmstream.verification.lake.remade import Remade
+from lmstream.verification.lake.walk import Walk, Watch
+from lmstream.verification.report import BAD, SAMPLES, Report, Tally
+
+
+def verify_lake(
+    rows: Keyed,
+    claims: Keyed,
+    topic: Remade | None = None,
+    letters: Iterable[DeadLetter] | None = None,
+    *,
+    since: float = 0.0,
+    settle: float = 0.0,
+    wait: Callable[[float], None] | None = None,
+    without: Sequence[str] = (),
+    watch: Watch = iter,
+) -> Report:
+    """Compare the objects at `rows` with the claims at `claims`, and both with the topic if there is one.
+
+    Claims written before `since` (seconds since 1970) are left out. Windows at the head of a lane whose objects are not
+    all there are in flight; after `settle` seconds, for which `wait` is called, what is missing of them is lost.
+    Without `letters`, missing ones are not judged. Keys that begin with one of `without` are no rows. `watch` passes
+    the objects through, for a progress bar.
+
+    Raises ConfigError where there is no claim, SourceError for what cannot be read, BoundError for what is too large.
+    """
+    walk = Walk(rows, claims, topic, watch)
+    if topic is not None:
+        topic.layouts = walk.reader.layout
+    lanes = walk.claimed(since)
+    walk.finish(settle, wait)
+    walk.unexpected(without)
+    judgement = walk.judgement
+    if topic is not None:
+        topic.finish(lanes, judgement)
+    if letters is not None:
+        _letters(walk.buried, letters, judgement)
+    judgement.end({key: rows.meta(key) or {} for key in judgement.short})
+    sums = judgement.sums
+    sums.chain_faults = walk.faults.count + (topic.faults.count if topic else 0)
+    sums.chain = [*walk.faults.named, *(topic.faults.named if topic else ())][:SAMPLES]
+    sums.alone = topic is None
+    sums.records_told_apart = walk.told_apart
+    asked = {id(each.asked): each.asked for each in (rows, claims)}.values()
+    sums.bytes = sum(each.bytes for each in asked)
+    sums.get_requests = sum(each.gets for each in asked)
+    sums.list_requests = sum(each.lists for each in asked)
+    return _report(judgement, letters_checked=letters is not None)
+
+
+def _report(judgement: Judgement, *, letters_checked: bool) -> Report:
+    tallies = judgement.tallies
+    total = Tally(**{f: sum(getattr(t, f) for t in tallies.values()) for f in Tally.__struct_fields__})
+    # A lake promises each row once: a copy is a broken promise here, and not what a view takes care of.
+    good = judgement.sums.ok and not total.duplicate and not any(getattr(total, name) for name in BAD)
+    return Report(
+        ok=good,
+        total=total,
+        sums=total.sums,
+        partitions=tallies,
+        lost=judgement.lost,
+        phantom=judgement.phantom,
+        changed=judgement.changed,
+        misplaced=judgement.misplaced,
+        letters_missing=judgement.letters_missing,
+        letters_checked=letters_checked,
+        settled=not judgement.sums.open,
+        lake=judgement.sums,
+    )
+
+
+def _letters(buried: Sequence[tuple[str, str, Buried]], letters: Iterable[DeadLetter], judgement: Judgement) -> None:
+    """See that each letter which a claim lists is there."""
+    owed: dict[tuple[str, int, int], tuple[str, set[object]]] = {}
+    for topic, lane, each in buried:
+        what: set[object] = {*each.parts, *(each.ordinals or ())} or {"whole"}
+        owed[topic, each.partition, each.offset] = lane, what
+    for letter in letters:
+        at = letter.topic, letter.partition, letter.offset
+        if (found := owed.get(at)) is None:
+            continue
+        lane, what = found
+        whole = not letter.rejected and not letter.parts
+        what -= what if whole else {n for n, _ in letter.rejected} | {path for path, _ in letter.parts}
+        if not what:
+            del owed[at]
+            judgement.tally(lane).letters += 1
+    for (topic, partition, offset), (lane, what) in sorted(owed.items()):
+        judgement.tally(lane).letters_missing += len(what)
+        sample(judgement.letters_missing, f"{topic}/{partition}/{offset}: {', '.join(map(str, what))}")
