@@ -126,7 +126,7 @@ def record(offset: int, value: bytes | None, *, partition: int = 0, **more: Any)
 def lines_of(each: Record) -> list[bytes]:
     """The rows a record becomes, by the rule of the toy engine."""
     what = json.loads(each.value or b'{"rows":0}')
-    return [b'{"id":"%b:%d"}\n' % (each.coordinates.encode(), n) for n in range(what.get("rows", 0))]
+    return [b'{"rowId":"%b:%d"}\n' % (each.coordinates.encode(), n) for n in range(what.get("rows", 0))]
 
 
 class ToyEngine:

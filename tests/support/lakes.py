@@ -56,13 +56,14 @@ class _Source:
         self._log, self._pause = log, pause
         self._left: list[Record] | None = None
 
-    async def poll(self, room: int, /) -> Batch:
+    async def poll(self, room: int, /) -> Batch:  # noqa: ARG002 - as of the face
         if self._left is None:
             tps = {each.tp for each in self._log} | set(self.committed)
             ends = {tp: max((each.offset + 1 for each in self._log if each.tp == tp), default=0) for tp in tps}
             firsts = {tp: min((each.offset for each in self._log if each.tp == tp), default=0) for tp in tps}
             places = {
-                tp: Assigned(self.committed.get(tp, firsts[tp]), tp in self.committed, firsts[tp], ends[tp]) for tp in tps
+                tp: Assigned(self.committed.get(tp, firsts[tp]), tp in self.committed, firsts[tp], ends[tp])
+                for tp in tps
             }
             begins = {tp: at.next for tp, at in places.items()} | dict(await self.on_assign(places))
             self._left = [each for each in self._log if each.offset >= begins[each.tp]]

@@ -58,7 +58,7 @@ class Run:
     def landed(self, partition, offset):
         if partition == 0 and offset in self.gone:
             return True
-        return self.sink.lines[b'{"id":"%b:0"}\n' % f"{TOPIC}/{partition}/{offset}".encode()]
+        return self.sink.lines[b'{"rowId":"%b:0"}\n' % f"{TOPIC}/{partition}/{offset}".encode()]
 
     async def produce(self, count, partition=0):
         async with asyncio.timeout(10):

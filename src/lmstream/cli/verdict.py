@@ -3,12 +3,14 @@
 from lmstream.cli import terminal
 from lmstream.errors import REASONS, more
 from lmstream.verification import Report
+from lmstream.verification.lake_sums import Lake
 from lmstream.verification.report import FIELDS
 
 
 def show(report: Report) -> None:
     """Print the report for people: a line a partition, the verdict, the first lost rows."""
-    fields = {name: label for name, label in FIELDS.items() if name not in {"dead_letters", "letters_missing"}}
+    some = {"dead_letters", "letters_missing"} | ({"dead_lettered", "in_error_prefix"} if report.lake else set())
+    fields = {name: label for name, label in FIELDS.items() if name not in some}
     lines = [*sorted(report.partitions.items()), ("total", report.total)]
     terminal.table(
         ("partition", *fields.values()), [(name, *(getattr(tally, f) for f in fields)) for name, tally in lines]
@@ -25,12 +27,31 @@ def show(report: Report) -> None:
             print(f"{kind}: {terminal.clean(name)}")
         if count > len(names) > 0:
             print(f"{kind}: and {count - len(names):,} more")
-    for line in report.sums.lines:
-        print(line)
+    if report.lake is not None:
+        _show_lake(report.lake)
+    if report.lake is None or not report.lake.alone:
+        for line in report.sums.lines:
+            print(line)
     print(report.verdict)
     if not report.ok:
         terminal.say(more(REASONS["verify.failed"].code))
     _explain(report)
+
+
+def _show_lake(lake: Lake) -> None:
+    """Print what is wrong with the chains of a lake, where they moved, and what was walked."""
+    for kind, names, count in (
+        ("chain", lake.chain, lake.chain_faults),
+        ("unexpected object", lake.unexpected, lake.objects_unexpected),
+        ("twice", lake.copies, len(lake.copies)),
+        ("moved", lake.jumps, sum(lake.jumped.values())),
+    ):
+        for name in names:
+            print(f"{kind}: {terminal.clean(name)}")
+        if count > len(names) > 0:
+            print(f"{kind}: and {count - len(names):,} more")
+    for line in lake.lines:
+        print(line)
 
 
 def _explain(report: Report) -> None:
@@ -41,7 +62,13 @@ def _explain(report: Report) -> None:
             f"{t.in_error_prefix:,} rows are in the error prefix and did not land: fix the cause, then send them again"
             " (lmstream dlq replay)"
         )
-    if t.buffered:
+    if report.lake is not None and report.lake.open:
+        terminal.say(
+            f"{report.lake.open:,} of the newest windows are claimed, and {t.buffered:,} of their rows are in objects"
+            " that are not all there yet: the member that owns the lane is landing them. --settle SECONDS waits, and"
+            " calls what is missing then lost"
+        )
+    elif t.buffered:
         terminal.say(
             f"{t.buffered:,} committed rows have not landed, and Firehose may still buffer them: leave out --no-wait"
         )

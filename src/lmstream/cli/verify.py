@@ -17,14 +17,16 @@ from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ROWS, NO_S3, BrokerFlags, EngineFlags, Json, RowFlags, S3Flags, given
 from lmstream.cli.settling import interval, wait
 from lmstream.cli.verdict import show
+from lmstream.cli.verify_lake import claims_of, lake_report
 from lmstream.config import Config, load
 from lmstream.config.validation import READING
 from lmstream.dead_letters.filters import moment
 from lmstream.errors import ConfigError, LmstreamError, refuse
 from lmstream.storage.objects import Place, Prefix, place
-from lmstream.verification import Expected, Judged, Topics, log_entries
+from lmstream.verification import Expected, Judged, Report, Topics, log_entries
 from lmstream.verification.report_html import page
 
+NEEDS: Final = "verify needs --expected LOG, or --topic TOPIC with --bootstrap"
 NOT_VERIFIED = 3
 NOT_SETTLED = 5
 _MOST_SETTLE: Final = 86_400
@@ -44,6 +46,7 @@ def verify(
     expected: tuple[Path, ...] = (),
     topic: tuple[str, ...] = (),
     group: str | None = None,
+    claims: str | None = None,
     since: str | None = None,
     from_: Annotated[tuple[str, ...], Parameter(name="--from")] = (),
     to: tuple[str, ...] = (),
@@ -59,10 +62,11 @@ def verify(
     engine: RowFlags = NO_ROWS,
 ) -> int:
     """Prove that every expected row landed, byte for byte and under its own path. Exit 3 when rows are lost, changed,
-    misplaced or unexpected, 5 when rows are missing that Firehose may still buffer.
+    misplaced or unexpected, 5 when rows are missing that Firehose may still buffer, or that a lake is still landing.
 
     Expected rows come from the log of `publish --verifiable`, or from the topic, read again with the same engine.
-    Duplicates do not fail it: the view `rows` of `query` and the SQL of `schema` remove them.
+    A lake (sink.type s3) is proved by its claims: alone, or with --topic against the topic too, by the settings that
+    each claim names. Duplicates do not fail it, except in a lake: the view `rows` of `query` removes them.
 
     Parameters
     ----------
@@ -75,8 +79,12 @@ def verify(
         topics whose rows land there.
     group
         Consumer group of the run: what it has committed must be there. Default: source.group.
+    claims
+        Where the claims of a lake lie: a folder, or s3://BUCKET/PREFIX. Default: sink.claims_prefix, else _lmstream
+        below LANDED or at the root of its bucket.
     since
-        Judge records from this time on: 2024-05-09T14:00Z, or 2h for two hours ago.
+        Judge records from this time on: 2024-05-09T14:00Z, or 2h for two hours ago. Of a lake without --topic: windows
+        that were claimed since then.
     from_
         First offset of a partition, as PARTITION=OFFSET or TOPIC/PARTITION=OFFSET; may be repeated. With ranges, only
         the partitions named are judged. Default: the earliest.
@@ -88,7 +96,7 @@ def verify(
         Error prefix of Firehose; LANDED/errors if that exists.
     settle
         Seconds after which a committed row that is missing is lost. Default: the buffer interval of the stream and a
-        minute; 0 for a folder.
+        minute; 0 for a folder and for a lake, whose newest windows may be under way.
     no_wait
         Do not wait for that: missing rows are buffered, and the exit code is 5.
     as_json
@@ -102,7 +110,7 @@ def verify(
     """
     ranged = [*from_, *to, *(each for each in (group, since) if each)]
     _fit(expected, topic, ranged, settle, html)
-    named = {"--landed": landed, "--dead-letters": dead_letters, "--errors": errors}
+    named = {"--landed": landed, "--claims": claims, "--dead-letters": dead_letters, "--errors": errors}
     places = {flag: place(text, s3) for flag, text in named.items() if text is not None}
     wrong = _unreachable(places)
     try:
@@ -112,50 +120,72 @@ def verify(
         refuse([*wrong, *e.errors])
         raise
     refuse(wrong)
-    for flag, there in places.items():
-        if not there.exists():
-            raise ConfigError("config.invalid", f"{flag} {there.name}: no such folder")
+    _refuse_missing(places)
     rows, letters, failed = places["--landed"], places.get("--dead-letters"), places.get("--errors")
-    entries: Topics | Iterable[Expected]
-    if topic:
-        entries = _topics(loaded, topic, others, from_, to, since)
+    lake = None if expected else claims_of(rows, places.get("--claims"), loaded)
+    if not topic and others:
+        raise ConfigError("config.invalid", "--config FILE@TOPIC needs --topic: a log says itself what must land")
+    if lake is not None:
+        topics = _topics(loaded, topic, (), from_, to, since, committed=False) if topic else None
+        report = lake_report(
+            rows,
+            lake,
+            loaded,
+            topics,
+            letters,
+            failed,
+            since=None if topic else moment("--since", since),
+            settle=settle or 0.0,
+            no_wait=no_wait,
+            region=s3.region,
+        )
+    elif not topic and not expected:
+        raise ConfigError("config.invalid", f"{NEEDS}; no claims of a lake lie at {rows.name} (--claims)")
     else:
-        if others:
-            raise ConfigError("config.invalid", "--config FILE@TOPIC needs --topic: a log says itself what must land")
-        entries = chain.from_iterable(log_entries(path, terminal.say) for path in expected)
-    if settle is None:
-        settle = interval(loaded, landed) if topic else 0.0
-    report = library.verify(
-        entries,
-        rows,
-        letters,
-        failed,
-        source_ids=sorted({loaded.engine.source_id, *(each.settings.source_id for each in others)}),
-        settle=settle,
-        wait=None if no_wait else wait,
-        say=terminal.say,
-        watch=partial(terminal.counted, "objects read"),
-    )
+        entries: Topics | Iterable[Expected]
+        if topic:
+            entries = _topics(loaded, topic, others, from_, to, since)
+        else:
+            entries = chain.from_iterable(log_entries(path, terminal.say) for path in expected)
+        if settle is None:
+            settle = interval(loaded, landed) if topic else 0.0
+        report = library.verify(
+            entries,
+            rows,
+            letters,
+            failed,
+            source_ids=sorted({loaded.engine.source_id, *(each.settings.source_id for each in others)}),
+            settle=settle,
+            wait=None if no_wait else wait,
+            say=terminal.say,
+            watch=partial(terminal.counted, "objects read"),
+        )
+    spans = [*(f"--from {text}" for text in from_), *(f"--to {text}" for text in to)]
+    spans += [f"--since {since}"] if since else []
+    what = {
+        "expected": " ".join(["topic", *topic, *spans]) if topic else ", ".join(map(str, expected)),
+        "claims": lake.name if lake is not None else "",
+        "landed": rows.name,
+        "dead letters": letters.name if letters is not None else "",
+    }
+    _tell(report, {name: text for name, text in what.items() if text}, html, as_json=as_json)
+    return NOT_VERIFIED if not report.ok else 0 if report.settled else NOT_SETTLED
+
+
+def _tell(report: Report, what: dict[str, str], html: Path | None, *, as_json: bool) -> None:
+    """Print the report, and write the page; `what` says what was compared."""
     with terminal.read_or_not():
         if as_json:
             terminal.print_json(msgspec.to_builtins(report))
         else:
             show(report)
     if html is not None:
-        spans = [*(f"--from {text}" for text in from_), *(f"--to {text}" for text in to)]
-        spans += [f"--since {since}"] if since else []
-        what = {
-            "expected": " ".join(["topic", *topic, *spans]) if topic else ", ".join(map(str, expected)),
-            "landed": rows.name,
-            "dead letters": letters.name if letters is not None else "",
-        }
         try:
-            html.write_text(page(report, {name: text for name, text in what.items() if text}), encoding="utf-8")
+            html.write_text(page(report, what), encoding="utf-8")
             terminal.say(f"the report is in {html}")
         except OSError as e:
             # The verdict is said, and its exit code is worth more than the page.
             terminal.say(f"--html {html}: {e.strerror}: the page was not written")
-    return NOT_VERIFIED if not report.ok else 0 if report.settled else NOT_SETTLED
 
 
 def _unreachable(places: Mapping[str, Place]) -> list[LmstreamError]:
@@ -168,6 +198,12 @@ def _unreachable(places: Mapping[str, Place]) -> list[LmstreamError]:
         except ConfigError as e:
             wrong += e.errors
     return wrong
+
+
+def _refuse_missing(places: Mapping[str, Place]) -> None:
+    for flag, there in places.items():
+        if not there.exists():
+            raise ConfigError("config.invalid", f"{flag} {there.name}: no such folder")
 
 
 def _loaded(flags: EngineFlags, broker: BrokerFlags, topics: Sequence[str], group: str | None) -> Config:
@@ -185,6 +221,8 @@ def _topics(
     from_: Sequence[str],
     to: Sequence[str],
     since: str | None,
+    *,
+    committed: bool = True,
 ) -> Topics:
     from lmstream.cli.kafka import settings_of
 
@@ -197,6 +235,7 @@ def _topics(
         stop=offsets("--to", to, topics),
         since=None if earliest is None else int(earliest.timestamp() * 1000),
         counted=partial(terminal.counted, "records read"),
+        committed=committed,
     )
 
 
@@ -204,8 +243,8 @@ def _fit(
     expected: Sequence[Path], topic: Sequence[str], ranged: Sequence[str], settle: float | None, html: Path | None
 ) -> None:
     """Raise ConfigError for flags that do not fit, before anything long begins."""
-    if bool(expected) == bool(topic):
-        raise ConfigError("config.invalid", "verify needs --expected LOG, or --topic TOPIC with --bootstrap")
+    if expected and topic:
+        raise ConfigError("config.invalid", f"{NEEDS}, and not both")
     if expected and ranged:
         raise ConfigError("config.invalid", "--group, --since, --from and --to are for --topic: a log is judged whole")
     for path in expected:

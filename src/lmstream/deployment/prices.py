@@ -25,6 +25,7 @@ class Rates(Struct, frozen=True, kw_only=True):
     partitioning_jq_hour: float
     s3_gb_month: float
     s3_1000_puts: float
+    s3_1000_gets: float
     s3_ia_gb_month: float
     s3_instant_gb_month: float
     s3_flexible_gb_month: float

@@ -127,6 +127,10 @@ class Prefix:
     def below(self, name: str) -> "Prefix":
         return Prefix(self.bucket, f"{self.prefix}{name}", self._access, self._client)
 
+    def at(self, prefix: str) -> "Prefix":
+        """Another prefix of the same bucket."""
+        return Prefix(self.bucket, prefix, self._access, self._client)
+
     def keys(self, without: Sequence[Place] = ()) -> Iterator[str]:
         """Keys in the order of the store."""
         return (key for key, _ in self._listed(without))

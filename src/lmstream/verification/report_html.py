@@ -16,6 +16,7 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
     if good:
         word = "Nothing is lost, by ids only" if report.ids_only else "Nothing is lost"
         word = word if report.settled else "Not settled"
+        word += ", proved from the bucket alone" if report.lake is not None and report.lake.alone else ""
     bad = (
         f", {total.dead_letters:,} records are in dead letters ({total.undecodable:,} undecodable, with"
         f" {total.rejected:,} points rejected)"
@@ -42,6 +43,7 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
             ("Rows under another path", report.misplaced, total.misplaced),
             ("Unexpected rows (phantom)", report.phantom, total.phantom),
             ("Dead letters that are missing", report.letters_missing, total.letters_missing),
+            *_of_lake(report),
         )
     )
     compared = "".join(f"<li>{escape(name)}: <code>{escape(value)}</code></li>" for name, value in what.items())
@@ -52,14 +54,22 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
         for count, what in (
             (total.in_flight, "are of records that the group has read and not committed"),
             (total.not_read, "are of records that the group has not read yet"),
-            (total.buffered, "are committed and have not landed; Firehose may still buffer them"),
+            (
+                total.buffered,
+                "are committed and have not landed; Firehose may still buffer them"
+                if report.lake is None
+                else "are of claimed windows whose objects are not all there yet: in flight",
+            ),
             (total.outside, "are of records outside the range, or older than what the topic still has"),
             (total.older_contract, "are as an older row contract writes them"),
             (total.older_skipped, "were points that an older row contract skipped: no reason to act"),
         )
         if count
     )
-    letters += "".join(f"<li>{line[0].upper()}{line[1:]}.</li>" for line in report.sums.lines)
+    if report.lake is not None:
+        letters += "".join(f"<li>{escape(line[0].upper() + line[1:])}.</li>" for line in report.lake.lines)
+    if report.lake is None or not report.lake.alone:
+        letters += "".join(f"<li>{line[0].upper()}{line[1:]}.</li>" for line in report.sums.lines)
     at = at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     style = Path(__file__).with_name("report.css").read_text("utf-8")
     return f"""<!doctype html>
@@ -74,6 +84,19 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
 <code>rows</code> leaves them out.
 </footer></main></body></html>
 """
+
+
+def _of_lake(report: Report) -> list[tuple[str, list[str], int]]:
+    """Lists that only a lake has."""
+    lake = report.lake
+    if lake is None:
+        return []
+    return [
+        ("Faults of the chains of claims", lake.chain, lake.chain_faults),
+        ("Objects that no claim names", lake.unexpected, lake.objects_unexpected),
+        ("Rows that landed twice", lake.copies, len(lake.copies)),
+        ("Where lanes moved without rows", lake.jumps, sum(lake.jumped.values())),
+    ]
 
 
 def _card(total: Tally, name: str, label: str) -> str:

@@ -1,7 +1,7 @@
 """Say what must land of live topics: what the group has committed, and what came since."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -56,10 +56,12 @@ class Topics:
         stop: Mapping[Place, int] | None = None,
         since: int | None = None,
         counted: Callable[[Iterator[Expected]], Iterable[Expected]] = iter,
+        committed: bool = True,
     ) -> None:
         """`source` names topics and group. Records are judged by the settings of the first of `others` that has them,
         else by `engine`. Ranges default to all that the log has; `since` is in ms since 1970;
-        `counted` passes the entries of the ranges through, for a progress bar.
+        `counted` passes the entries of the ranges through, for a progress bar. `committed`: whether nothing but commits
+        of the group says what must be there.
 
         Raises ConfigError for ranges that the topics do not have, and for a group that has committed nothing where no
         `stop` says what to judge; SourceError for brokers that do not answer.
@@ -72,7 +74,7 @@ class Topics:
         """Whether rows of records outside the range may be among those that landed."""
         self._bounds = {topic: asyncio.run(self._look(topic, since)) for topic in source.topics}
         self._commits = any(each.committed is not None for found in self._bounds.values() for each in found.values())
-        self._check()
+        self._check(committed=committed)
         if named := {*self._start, *self._stop}:  # the others are not asked about
             self._bounds = {
                 topic: {p: each for p, each in found.items() if (topic, p) in named}
@@ -87,7 +89,7 @@ class Topics:
     def _of(self, topic: str) -> "kafka.Settings":
         return msgspec.structs.replace(self._source, topics=(topic,))
 
-    def _check(self) -> None:
+    def _check(self, *, committed: bool) -> None:
         for flag, ranges in (("--from", self._start), ("--to", self._stop)):
             for topic, partition in ranges:
                 if partition not in self._bounds.get(topic, {}):
@@ -100,7 +102,7 @@ class Topics:
             if first < begin:
                 what = f"the log of {topic}/{partition} begins at {begin} today: earlier records are gone"
                 raise ConfigError("config.invalid", f"{where}: {what}")
-        if not self._commits and not self._stop:
+        if committed and not self._commits and not self._stop:
             what = f"the group {self._source.group} has committed nothing in {', '.join(self._source.topics)}"
             raise ConfigError(
                 "config.invalid",
@@ -130,11 +132,22 @@ class Topics:
         for topic, found in self._bounds.items():
             yield from self._read(topic, {p: (ends.get((topic, p), each.begin), None) for p, each in found.items()})
 
-    def _read(self, topic: str, ranges: Mapping[int, tuple[int | None, int | None]]) -> Iterator[Expected]:
+    def bounds(self) -> Iterator[tuple[str, int, int, int | None, int | None]]:
+        """Of each partition: topic, number, the first offset to judge, the one to stop before, and what the group has
+        committed."""
+        for topic, found in self._bounds.items():
+            for p, each in found.items():
+                yield topic, p, self._start.get((topic, p), each.begin), self._stop.get((topic, p)), each.committed
+
+    def records(self, topic: str, ranges: Mapping[int, tuple[int | None, int | None]]) -> AsyncIterator[Record]:
+        """Records of these offsets. Raises SourceError."""
         from lmstream.kafka.range_reader import read_range
 
+        return read_range(self._of(topic), topic, ranges)
+
+    def _read(self, topic: str, ranges: Mapping[int, tuple[int | None, int | None]]) -> Iterator[Expected]:
         async def reading() -> AsyncGenerator[Record]:
-            async for record in read_range(self._of(topic), topic, ranges):
+            async for record in self.records(topic, ranges):
                 yield record
 
         records = reading()

@@ -20,6 +20,8 @@ Object = tuple[str, Iterator[bytes]]
 """Name and lines of an object."""
 
 
+CLAIMS: Final = "_lmstream"
+"""Where claims of a lake lie below its rows, by default: they are no rows."""
 _AN_HOUR: Final = 3_600_000  # ms; where retention took records, those next to it may be a little out of order
 
 
@@ -96,7 +98,9 @@ class _Comparison:
 
     def look(self, *, ranged: bool, settled: bool) -> Report:
         """Read what landed since the last look, and judge."""
-        for name, lines in self._watch(self._rows.objects(without=[self._failed], seen=self._seen)):
+        for name, lines in self._watch(
+            self._rows.objects(without=[self._failed, self._rows.below(CLAIMS)], seen=self._seen)
+        ):
             if self._again:
                 self._seen.add(name)
             path = path_digest(name.removeprefix(self._rows.name).rpartition("/")[0])
@@ -104,7 +108,7 @@ class _Comparison:
                 self._checker.found(line, path, name)
         for line in failed_lines(self._failed):
             self._checker.failed(line)
-        for letter in _letters(self._letters, self._say) if self._letters is not None else ():
+        for letter in letters_in(self._letters, self._say) if self._letters is not None else ():
             for source_id in self._source_ids:
                 self._checker.dead(letter, bundle_id(source_id, *letter.identified))
         if self._topics is not None and self._checker.strangers and not self._topics.ranged:
@@ -122,7 +126,8 @@ def _place(named: Place | Path | str) -> Place:
     return place(named) if isinstance(named, Path | str) else named
 
 
-def _letters(root: Place, say: Callable[[str], None]) -> Iterator[DeadLetter]:
+def letters_in(root: Place, say: Callable[[str], None]) -> Iterator[DeadLetter]:
+    """The dead letters that lie at a place; `say` gets what is left out."""
     for name, lines in root.objects(most=LETTER_LINE):
         for line in lines:
             if (letter := decode_or_none(line)) is not None:

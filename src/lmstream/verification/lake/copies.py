@@ -6,7 +6,7 @@ from typing import Final
 from lmstream.verification.lake.object_rows import Id
 
 _ORDINALS: Final = 10_000_000
-"""Of one record: more than any has; a row that says more is not one of ours."""
+"""Of one record: more than any has; lmstream wrote no row that says more."""
 _MOST: Final = 32_000_000
 """Records that are told apart across windows: 512 MiB, and some days of a million rows a minute."""
 
