@@ -125,7 +125,16 @@ class Landed:
                 requests = Requests(self.store, parts.attempts, parts.flight.counts)
                 claims = Claims(requests, self.claims, settings.source_id, self.prefix)
                 policy = WindowPolicy(seconds=0.7, object_bytes=object_bytes)
-                return LakeOutlet(parts, requests, claims, FORMATS, layout, policy, writer=f"member {now()}")
+                return LakeOutlet(
+                    parts,
+                    requests,
+                    claims,
+                    FORMATS,
+                    layout,
+                    policy,
+                    writer=f"member {now()}",
+                    wall=lambda: int(now() * 1000),
+                )
 
             pipeline = Pipeline(
                 Engine(settings),

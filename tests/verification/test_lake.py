@@ -160,7 +160,9 @@ def test_an_object_that_no_claim_names_is_unexpected_and_its_rows_are_told(lake)
     assert not report.ok
     assert balanced(report)
     assert (report.lake.objects_unexpected, report.total.phantom) == (1, 2)
-    assert report.lake.unexpected == ["acme/theirs.json: 2 rows, 0 of records that landed"]
+    assert report.lake.unexpected == [
+        "acme/theirs.json: 2 rows, 0 of records that landed; 1 of its lines have no row id"
+    ]
 
 
 def test_a_copy_of_an_object_is_a_duplicate_and_fails_a_lake(lake):

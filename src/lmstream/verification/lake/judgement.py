@@ -55,8 +55,6 @@ class Judgement:
         tally.expected += entry.rows
         self.sums.objects += 1
         trouble = Trouble(lane, claim.sequence, key, entry, seen)
-        if seen is not None:
-            tally.phantom += seen.malformed
         if seen is None or (seen.rows, seen.digest) != (entry.rows, entry.digest):
             if len(self._troubles) < _MOST:
                 self._troubles[key] = trouble
@@ -97,8 +95,8 @@ class Judgement:
             return
         tally = self.tally("no claim")
         tally.duplicate += copies
-        tally.phantom += seen.rows - copies + (not seen.digest)
-        what = f"{seen.rows:,} rows, {copies:,} of records that landed" if seen.digest else seen.why
+        tally.phantom += max(seen.rows - copies, 0 if seen.rows or seen.digest else 1)
+        what = f"{seen.rows:,} rows, {copies:,} of records that landed{seen.why and f'; {seen.why}'}"
         sample(self.sums.unexpected, f"{key}: {what}")
         if seen.rows > copies or not seen.digest:
             sample(self.phantom, f"{key}, which no claim names: {what}")

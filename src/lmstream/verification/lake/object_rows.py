@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from lmstream.bounded import INFLATED, ROW_LINE, Bound, BoundError
+from lmstream.engine.row_digest import of_lines
 from lmstream.errors import ConfigError, SourceError
 from lmstream.lake.digests import add, hexadecimal
-from lmstream.settings import KIB
+from lmstream.settings import KIB, MIB
 from lmstream.verification.landed import row_id
 
 _CHUNK: Final = 256 * KIB
@@ -20,6 +21,9 @@ _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _PARQUET: Final = b"PAR1"
 _IDS: Final = re.compile(rb'"rowId":"([^":\\]{1,64}):(0|[1-9][0-9]{0,9})"')
+
+_SORTED: Final = 1024 * MIB
+"""Bytes of lines that are held at once to digest an object in which rows of one record do not lie together."""
 
 Id = tuple[bytes, int]
 """Bundle id and ordinal of a row."""
@@ -31,29 +35,86 @@ class Seen(NamedTuple):
 
     rows: int
     digest: str
-    """Of its rows; empty when they cannot be read."""
-    malformed: int = 0
-    """Rows without an id."""
+    """Of its rows; empty when there is none."""
     why: str = ""
-    """Why its rows cannot be read."""
+    """Why its rows have no digest."""
+    scattered: bool = False
+    """Rows of one record do not lie together: `scattered` has to read it."""
 
 
 def seen(stream: BufferedReader, name: str, noted: Noted) -> Seen:
     """Read an object to its end. `noted` gets the ids of its rows. What is damaged is told by the answer; SourceError
     and BoundError are raised for a place that cannot be read."""
-    rows = malformed = 0
-    digest = 0
+    rows = 0
+    runs = _Runs()
     try:
         for chunk in _lines(stream, name):
-            count = chunk.count(b"\n")
-            ids = _ids(chunk, count)
-            noted(ids)
-            malformed += count - len(ids)
-            rows += count
-            digest = add(digest, chunk, count)
-    except (OSError, EOFError, zlib.error, ValueError, ArithmeticError, msgspec.MsgspecError, _DamagedError) as error:
-        return Seen(rows, "", malformed, f"its rows cannot be read: {error}")
-    return Seen(rows, hexadecimal(digest), malformed)
+            lines = chunk.splitlines(keepends=True)
+            ids = _ids(chunk, lines)
+            noted([each for each in ids if each is not None])
+            rows += len(lines)
+            runs.add(ids, lines)
+        digest = runs.end()
+    except _DAMAGE as error:
+        return Seen(rows, "", f"its rows cannot be read: {error}")
+    if runs.nameless:
+        return Seen(rows, "", f"{runs.nameless:,} of its lines have no row id")
+    return Seen(rows, hexadecimal(digest), scattered=runs.scattered)
+
+
+def scattered(stream: BufferedReader, name: str) -> Seen:
+    """Read an object whose rows lie in any order: all of them are held. Raises BoundError for more than _SORTED."""
+    lines: list[bytes] = []
+    size = 0
+    try:
+        for chunk in _lines(stream, name):
+            lines += chunk.splitlines(keepends=True)
+            size += len(chunk)
+            if size > _SORTED:
+                raise BoundError(name, f"its rows are not in the order of records, and more than {_SORTED:,} bytes")
+        return Seen(len(lines), hexadecimal(of_lines(lines)))
+    except _DAMAGE as error:
+        return Seen(len(lines), "", f"its rows cannot be read: {error}")
+
+
+class _Runs:
+    """Digests the rows of an object, run by run: lines of one record that lie together."""
+
+    def __init__(self) -> None:
+        self.nameless = 0
+        """Rows without an id."""
+        self.scattered = False
+        self._digest = 0
+        self._bundle = b""
+        self._run: list[tuple[int, bytes]] = []
+        self._seen: set[int] = set()
+
+    def add(self, ids: list[Id | None], lines: list[bytes]) -> None:
+        """Take the next lines."""
+        for each, line in zip(ids, lines, strict=True):
+            if each is None:
+                self.nameless += 1
+                continue
+            bundle, ordinal = each
+            if bundle != self._bundle:
+                self._close()
+                self._bundle = bundle
+            self._run.append((ordinal, line))
+
+    def end(self) -> int:
+        """The digest of all."""
+        self._close()
+        return self._digest
+
+    def _close(self) -> None:
+        if not self._run:
+            return
+        number = hash(self._bundle)
+        self.scattered = self.scattered or number in self._seen
+        self._seen.add(number)
+        self._run.sort()
+        self._digest = add(self._digest, b"".join([line for _, line in self._run]))
+        self._run = []
 
 
 class _DamagedError(Exception):
@@ -95,6 +156,9 @@ def _opened(stream: BufferedReader, name: str) -> Any:
     return stream
 
 
+_DAMAGE: Final = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, msgspec.MsgspecError, _DamagedError)
+
+
 class _Zstd:
     """A stream whose errors are those of this module."""
 
@@ -109,10 +173,9 @@ class _Zstd:
         return data
 
 
-def _ids(chunk: bytes, count: int) -> list[Id]:
+def _ids(chunk: bytes, lines: list[bytes]) -> list[Id | None]:
     found = _IDS.findall(chunk)
-    if len(found) == count:
+    if len(found) == len(lines):
         return [(bundle, int(ordinal)) for bundle, ordinal in found]
     # An attribute may be called rowId as well: then each line is decoded, which takes several times as long.
-    ids = map(row_id, chunk.splitlines())
-    return [(bundle, int(ordinal)) for bundle, ordinal in ids if bundle]
+    return [(bundle, int(ordinal)) if bundle else None for bundle, ordinal in map(row_id, lines)]

@@ -207,7 +207,7 @@ class _Made:
         for group in out.groups:
             at = group.path, self._piece(group.path, record)
             rows, digest = self._sums.get(at, (0, 0))
-            self._sums[at] = rows + group.rows, add(digest, group.data, group.rows)
+            self._sums[at] = rows + group.rows, add(digest, group.data)
         return [n for n, _ in out.rejected], [part.path for part in out.parts]
 
     def _piece(self, path: str, record: Record) -> int:

@@ -11,7 +11,7 @@ from lmstream.storage.by_key import Keyed, ahead
 from lmstream.verification.lake.chain import Faults, Lane, Reader, lanes, refuse_none
 from lmstream.verification.lake.copies import Copies, Numbers
 from lmstream.verification.lake.judgement import Judgement, Owed, sample
-from lmstream.verification.lake.object_rows import Id, Seen, seen
+from lmstream.verification.lake.object_rows import Id, Seen, scattered, seen
 
 _MOST: Final = 64_000_000
 """Objects that are told from unexpected ones: 1 GiB, and half a year of a hundred a minute."""
@@ -156,7 +156,16 @@ class Walk:
         if opened is None:
             return None
         with opened:
-            return seen(opened, f"{self._rows.name}{key}", self._copies.note)
+            found = seen(opened, f"{self._rows.name}{key}", self._copies.note)
+        return self._again(key) if found.scattered else found
+
+    def _again(self, key: str) -> Seen | None:
+        """Read an object in which rows of one record do not lie together."""
+        opened = self._rows.open(key)
+        if opened is None:
+            return None
+        with opened:
+            return scattered(opened, f"{self._rows.name}{key}")
 
     def finish(self, settle: float, wait: Callable[[float], None] | None) -> None:
         """Judge the windows at the heads. Those that are not complete are lost after `settle` seconds, for which
@@ -216,7 +225,10 @@ class Walk:
             copies += sum(hash(bundle) in self._copies.records for bundle, _ in ids)
 
         with opened:
-            self.judgement.found(key, seen(opened, f"{self._rows.name}{key}", note), copies)
+            found = seen(opened, f"{self._rows.name}{key}", note)
+        again = self._again(key) if found.scattered else found
+        if again is not None:
+            self.judgement.found(key, again, copies)
 
     def _newer(self, lane: Lane, sequence: int) -> frozenset[str]:
         """Keys of the objects of a window, if it was claimed since the walk began."""
