@@ -1,6 +1,7 @@
 """Reading on elsewhere with librdkafka: while its thread takes records, and in partitions that are read beside it."""
 
 import asyncio
+import time
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -52,6 +53,35 @@ async def test_a_seek_that_comes_before_fetching_begins_is_made_again_for_a_whil
         await consumer.seek({TP: 5})
         assert await reading.read(39) == list(range(0 if lost else 5, 40))
         assert (consumer.health.recreations, len(refused) >= min(often, 3)) == (lost, True)
+
+
+async def test_where_partitions_stand_is_told_at_once_during_polls_and_during_a_drain():
+    """librdkafka's Python client lets a question wait for the poll that is under way, and so for its callback."""
+    longest, drained = 0.0, []
+
+    async def ask(times):
+        nonlocal longest
+        for _ in range(times):
+            await asyncio.sleep(0.03)
+            begin = time.monotonic()
+            standing = consumer.standings()[TP]
+            longest = max(longest, time.monotonic() - begin)
+        return standing
+
+    async def drain(partitions):
+        drained.append((partitions, await ask(3)))
+
+    async with cluster() as mock, source(mock, confluent, topics=("^t$",), topics_refresh_ms=200) as consumer:
+        consumer.on_revoke = drain
+        reading = Reading(consumer)
+        await reading.read(19)
+        asking = asyncio.create_task(ask(20))
+        await reading.until(asking.done)
+        assert asking.result().end == 20
+        mock.delete_topic(TOPIC)
+        await reading.until(lambda: drained and not consumer.assignment)
+        assert (drained[0][1].end, consumer.health.recreations) == (20, {})
+        assert longest < 0.1
 
 
 class Wary:

@@ -146,9 +146,7 @@ class LibrdkafkaMember(Member):
         self._client.seek(at)
 
     def _end_of(self, tp: TopicPartition) -> int | None:
-        # While the client waits for places in its callback, even what it knows is not to be had: the call waits for the
-        # end of the callback, and with it the event loop that the callback waits for.
-        return None if self._placement.partitions else self._client.end_of(tp)
+        return self._client.end_of(tp)
 
     # --- the group, while the client's thread waits --------------------------------------------------------------
 

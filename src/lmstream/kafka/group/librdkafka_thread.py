@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 STOP: Final = 5.0
 """Seconds for a consumer to leave its group, and for the event loop to end what the thread waits for."""
 _RECORDS: Final = 2_000  # records taken from the client at a time
+_ENDS: Final = 0.1  # seconds between two looks at where partitions end, while records come
 T = TypeVar("T")
 
 
@@ -64,6 +65,8 @@ class ClientThread:
         # Of the thread: the epoch of what the client hands out of each partition. That of the member is ahead of it
         # while a seek waits for its turn, and what the client hands out until then is of no use.
         self._epochs: dict[TopicPartition, int] = {}
+        self._ends: Mapping[TopicPartition, int] = {}  # of the thread, replaced as a whole
+        self._ends_at = 0.0
         self._sought: Mapping[TopicPartition, tuple[int, int, float]] = {}  # of the loop: epoch, offset, until when
         self._paused: frozenset[TopicPartition] = frozenset()  # of the thread: what the client was told
         self._barred: set[TopicPartition] = set()  # of the thread: read aside, so paused here
@@ -149,11 +152,8 @@ class ClientThread:
         self._sought = {**waiting, **{tp: (*place, until) for tp, place in places.items()}}
 
     def end_of(self, tp: TopicPartition) -> int | None:
-        """Answer the end of a partition, as of the last fetch: no request is made."""
-        if self._consumer is None:
-            return None
-        ends = self._consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
-        return ends[1] if ends is not None and ends[1] >= 0 else None
+        """Answer the end of a partition, as of the last fetch. The client is not asked: it answers after its poll."""
+        return self._ends.get(tp)
 
     async def close(self) -> None:
         """Leave the group, in a bounded time."""
@@ -215,6 +215,10 @@ class ClientThread:
             if room <= 0 or len(taken) >= _RECORDS:
                 break
             message = consumer.poll(0)
+        if not taken or time.monotonic() - self._ends_at > _ENDS:
+            self._ends_at = time.monotonic()
+            found = {tp: consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True) for tp in self._epochs}
+            self._ends = {tp: ends[1] for tp, ends in found.items() if ends is not None and ends[1] >= 0}
         return taken
 
     def _at_end(self, tp: TopicPartition, message: Message) -> list[Taken]:
@@ -222,7 +226,7 @@ class ClientThread:
         epoch, offset = self._epochs.get(tp), int(message.offset() or 0)
         if epoch is None or offset <= self._next.setdefault(tp, offset):
             return []
-        self._next[tp] = offset
+        self._next[tp], self._ends_at = offset, 0.0
         return [(epoch, Passed(tp, offset))]
 
     def _bar(self, consumer: Consumer, partitions: Collection[TopicPartition]) -> None:
