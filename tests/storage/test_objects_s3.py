@@ -1,9 +1,11 @@
 """Each answer that a bucket, or what stands before it, can give, over HTTP: only what is understood counts."""
 
 import asyncio
+import ssl
 import time
 
 import pytest
+import trustme
 
 from lmstream.aws.clock import CLOCK
 from lmstream.bounded import BoundError
@@ -12,9 +14,10 @@ from lmstream.delivery.sender import THROTTLING
 from lmstream.errors import ConfigError
 from lmstream.interfaces import StoreError
 from lmstream.model import Kind
-from lmstream.storage import objects_s3
+from lmstream.storage import _s3_writer
+from lmstream.storage._s3_writer import place_of
 from lmstream.storage.bucket import Access
-from lmstream.storage.objects_s3 import S3Objects, place_of
+from lmstream.storage.objects_s3 import S3Objects
 from support.evil import LISTING, PAGE, Evil, send
 
 R, F = Kind.RETRYABLE, Kind.FATAL_CONFIG
@@ -419,14 +422,14 @@ def test_where_the_bucket_is():
 
 async def test_credentials_are_asked_for_anew_every_few_minutes_and_not_for_each_object(monkeypatch):
     asked = []
-    fetch = objects_s3._Keys._fetch
-    monkeypatch.setattr(objects_s3._Keys, "_fetch", lambda self: (asked.append(1), fetch(self))[1])
+    fetch = _s3_writer.Keys._fetch
+    monkeypatch.setattr(_s3_writer.Keys, "_fetch", lambda self: (asked.append(1), fetch(self))[1])
     with Evil(lambda r: send(r, b"", **ETAG)) as evil:
         store = S3Objects(Access(bucket="lake", endpoint_url=evil.url, region="eu-west-1"))
         await asyncio.gather(*(store.create(f"k{n}", b"", {}) for n in range(20)))
         assert len(asked) == 1
         # obstore renews what ends within 5 minutes: with less left than that, it asks each time.
-        monkeypatch.setattr(objects_s3, "_FRESH", objects_s3._FRESH / 2 - objects_s3.timedelta(seconds=1))
+        monkeypatch.setattr(_s3_writer, "_FRESH", _s3_writer._FRESH / 2 - _s3_writer.timedelta(seconds=1))
         await store.close()
         for n in range(3):
             await store.create(f"l{n}", b"", {})
@@ -457,12 +460,12 @@ async def test_credentials_that_end_are_renewed_before_they_do(monkeypatch, tmp_
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     (tmp_path / "minutes").write_text("60")
-    keys = objects_s3._Keys()
+    keys = _s3_writer.Keys()
     first = await keys()
     assert (first["access_key_id"], first["token"]) == ("AKIA1", "token1")
     assert (await keys())["access_key_id"] == "AKIA1"  # an hour is left of them
     (tmp_path / "minutes").write_text("5")
-    ending = objects_s3._Keys()
+    ending = _s3_writer.Keys()
     assert len({(await ending())["access_key_id"] for _ in range(3)}) == 3  # no ten minutes are left of any
     with Evil(lambda r: send(r, b"", **ETAG)) as evil:
         seen = []
@@ -475,3 +478,29 @@ async def test_credentials_that_end_are_renewed_before_they_do(monkeypatch, tmp_
         await store.close()
     assert seen
     assert seen[0].startswith("token")
+
+
+async def test_an_authority_of_ones_own_is_trusted_where_the_sdk_is_told_so(monkeypatch, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with Evil(lambda r: send(r, b"", **ETAG)) as evil:
+        evil.server.socket = context.wrap_socket(evil.server.socket, server_side=True)
+        settings = Access(bucket="lake", endpoint_url=evil.url.replace("http:", "https:"), region="eu-west-1")
+
+        async def attempt():
+            store = S3Objects(settings)
+            try:
+                return await store.create("k", b"", {})
+            except StoreError as error:
+                return error.failure
+            finally:
+                await store.close()
+
+        assert (await attempt()).kind is R
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        assert await attempt() is True
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
+        with pytest.raises(ConfigError, match="AWS_CA_BUNDLE"):
+            await attempt()

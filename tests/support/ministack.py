@@ -1,4 +1,4 @@
-"""MiniStack, a second S3 of another maker, on loopback: from the environment that `make rehearsal` makes, or LMSTREAM_MINISTACK."""
+"""MiniStack, a second S3 of another maker, on loopback: from the environment that `make rehearsal` makes, or LMSTREAM_TEST_MINISTACK."""
 
 import contextlib
 import os
@@ -17,13 +17,15 @@ _PATIENCE = 60
 
 
 def _program():
-    return Path(os.environ.get("LMSTREAM_MINISTACK") or _HERE)
+    return Path(os.environ.get("LMSTREAM_TEST_MINISTACK") or _HERE)
 
 
 def missing():
     """Why it cannot run; empty when it can."""
     return (
-        "" if _program().exists() else f"{_program()} is not installed: make .venv-rehearsal, or set LMSTREAM_MINISTACK"
+        ""
+        if _program().exists()
+        else f"{_program()} is not installed: make .venv-rehearsal, or set LMSTREAM_TEST_MINISTACK"
     )
 
 

@@ -7,7 +7,6 @@ parts of keys only, and reads answers without a bound. Reading is rare, so there
 
 import asyncio
 from collections.abc import Callable, Container, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from lmstream.aws.answers import body
@@ -18,25 +17,14 @@ from lmstream.errors import ConfigError
 from lmstream.interfaces import StoreError, Tagged
 from lmstream.model import Failure, Kind
 from lmstream.storage import _s3_errors as errors
+from lmstream.storage._s3_writer import opened
 from lmstream.storage.bucket import NO_LISTING, Access, is_listing
 from lmstream.storage.object_keys import refuse_improper, refuse_meta
 
 T = TypeVar("T")
 
-_FRESH: Final = timedelta(minutes=10)
-"""How long obstore is told that credentials last: it asks again 5 minutes before (measured), so every 5 minutes. The
-SDK never hands out any that end within 10 minutes, if it can help it (botocore.credentials), so what is used is valid.
-"""
-_IDLE: Final = "15s"
-"""A connection that waited longer is not used again: S3 closes idle ones, and a PUT that meets that has an unknown
-outcome."""
-_WHOLE: Final = "300s"
-"""For one request in all. Below the 15 minutes of a signature, docs.aws.amazon.com/AmazonS3/latest/API/
-sig-v4-authenticating-requests.html, so that none arrives after they are over."""
 _PAGE: Final = 1000  # keys: docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 _EMPTY_PAGES: Final = 10
-_ANYWHERE: Final = "us-east-1"
-"""Region of signatures for a store at an endpoint of its own, where none is set."""
 _TYPES: Final = {
     "json": "application/json",
     "gz": "application/gzip",
@@ -202,99 +190,15 @@ class S3Objects:
         if self._writer is None:
             async with self._making:
                 if self._writer is None:
-                    self._put, self._writer = await self._open()
+                    # The SDK says where the bucket is, so that both clients mean the same one.
+                    try:
+                        sdk = await self._reader.made()
+                    except ConfigError:
+                        raise
+                    except Exception as error:
+                        raise StoreError(errors.of_boto(error)) from error
+                    self._put, self._writer = await opened(self.settings, sdk.meta)
         return self._writer
-
-    async def _open(self) -> tuple[Any, Any]:
-        try:
-            from obstore import put_async
-            from obstore.store import S3Store
-        except ImportError as error:
-            raise ConfigError(
-                "config.extra", f"a lake in S3 needs {error.name}: pip install 'lmstream[lake]'"
-            ) from error
-        # The SDK says where the bucket is, so that both clients mean the same one, whatever file or variable names it.
-        try:
-            sdk = await self._reader.made()
-        except ConfigError:
-            raise
-        except Exception as error:
-            raise StoreError(errors.of_boto(error)) from error
-        settings = self.settings
-        options = {
-            "allow_http": str(sdk.meta.endpoint_url).startswith("http:"),
-            "connect_timeout": f"{settings.connect_timeout:f}s",
-            "read_timeout": f"{settings.read_timeout:f}s",
-            "timeout": _WHOLE,
-            "pool_idle_timeout": _IDLE,
-            "pool_max_idle_per_host": str(settings.concurrency),
-        }
-        where = place_of(settings, sdk.meta.endpoint_url, sdk.meta.region_name)
-        make: Any = S3Store  # its types name every setting, and ours come from a table
-        return put_async, make(
-            settings.bucket,
-            config=where,
-            client_options=options,
-            retry_config={"max_retries": 0},
-            credential_provider=_Keys(),
-        )
-
-
-def place_of(settings: Access, endpoint: str, region: str | None) -> Mapping[str, Any]:
-    """The configuration of obstore for a bucket at the SDK's endpoint. Every line that a variable of the environment
-    could set otherwise is here: obstore prefers AWS_ENDPOINT_URL_S3 to the endpoint that it is given.
-
-    Raises ConfigError when no region is known.
-    """
-    if region in {None, "", "aws-global"}:
-        if not settings.endpoint_url:
-            raise ConfigError(
-                "config.invalid", "sink.region is not set, and the environment names none", "set sink.region"
-            )
-        region = _ANYWHERE
-    scheme, _, host = endpoint.partition("://")
-    by_path = bool(settings.endpoint_url) or "." in settings.bucket
-    url = endpoint if by_path else f"{scheme}://{settings.bucket}.{host}"
-    where = {
-        "aws_endpoint_url_s3": url.rstrip("/"),
-        "endpoint": url.rstrip("/"),
-        "region": region,
-        "virtual_hosted_style_request": not by_path,
-        "skip_signature": False,
-        "unsigned_payload": False,
-        "conditional_put": "etag",
-        "request_payer": False,
-        "s3_express": False,
-    }
-    # With a checksum S3 keeps one beside the object, and takes it where Object Lock is on; not every other store knows
-    # the header. What is sent is safe without: the signature covers the bytes.
-    return where if settings.endpoint_url else {**where, "checksum_algorithm": "SHA256"}
-
-
-class _Keys:
-    """Credentials of the SDK's usual chain, for obstore: profile, SSO, web identity, container, instance."""
-
-    def __init__(self) -> None:
-        self._found: Any = None
-
-    async def __call__(self) -> Mapping[str, Any]:
-        return await asyncio.to_thread(self._fetch)
-
-    def _fetch(self) -> Mapping[str, Any]:
-        from botocore.exceptions import NoCredentialsError
-        from botocore.session import Session
-
-        if self._found is None:
-            self._found = Session().get_credentials()
-        if self._found is None:
-            raise NoCredentialsError
-        keys = self._found.get_frozen_credentials()  # renews what ends soon
-        return {
-            "access_key_id": keys.access_key,
-            "secret_access_key": keys.secret_key,
-            "token": keys.token,
-            "expires_at": datetime.now(UTC) + _FRESH,
-        }
 
 
 def _refuse_other(answer: object, place: str) -> None:
