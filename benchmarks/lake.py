@@ -110,7 +110,7 @@ async def alone(url: str, rows_an_object: int, rounds: int) -> dict[str, Any]:
     try:
         for turn in range(rounds + 1):
             start = time.process_time()
-            window = Window(Lines("ndjson.gz", "", partial(gzip, level=1)), 0.0, {0: 0}, 64 << 20)
+            window = Window(Lines("ndjson.gz", partial(gzip, level=1)), 0.0, {0: 0}, 64 << 20)
             for each, cuts in made:
                 window.saw(each.record)
                 window.add(each, 0, cuts)

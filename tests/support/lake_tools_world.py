@@ -43,7 +43,7 @@ def digest(lines: Any) -> int:
 
 
 CONTENTS = {EXTENSION: LineContents(bytes, bytes, lambda line: line.strip().decode(), digest)}
-FORMATS = {"gzip": Lines(EXTENSION, "", bytes)}
+FORMATS = {"gzip": Lines(EXTENSION, bytes)}
 REPLAYS = [
     Layout.of(Settings(org_id=org), "gzip") for org in ("again.strict", "again.half", "again.good", "other.good")
 ]

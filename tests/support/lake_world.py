@@ -350,7 +350,7 @@ class Member:
                 parts,
                 requests,
                 Claims(requests, "_lmstream/", ""),
-                {"gzip": Lines("ndjson.gz", "", bytes)},
+                {"gzip": Lines("ndjson.gz", bytes)},
                 layout,
                 WindowPolicy(seconds=seconds, object_bytes=world.draw.choice([30, 100, 1000])),
                 writer=f"member {name}",

@@ -26,8 +26,8 @@ from support.lake_world import DELIVERY, POLICY
 from support.scripted_store import CALM, ScriptedStore
 
 FORMATS = {
-    "gzip": Lines("ndjson.gz", "application/gzip", partial(gzip, level=1)),
-    "zstd": Lines("ndjson.zst", "application/zstd", zstandard.ZstdCompressor().compress),
+    "gzip": Lines("ndjson.gz", partial(gzip, level=1)),
+    "zstd": Lines("ndjson.zst", zstandard.ZstdCompressor().compress),
 }
 
 

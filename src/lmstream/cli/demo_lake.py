@@ -32,7 +32,7 @@ def need() -> None:
 
 def form() -> str:
     """What objects are: Parquet where it can be written here."""
-    return "gzip"
+    return "parquet" if importlib.util.find_spec("pyarrow") is not None else "gzip"
 
 
 def settings(folder: Path, kafka: Any, endpoint_url: str) -> dict[str, dict[str, Any]]:

@@ -3,16 +3,28 @@
 import secrets
 import socket
 import time
-from functools import partial
+from collections.abc import Mapping
 
 from lmstream.abilities import Stored
 from lmstream.config.config import Config
 from lmstream.delivery.outlet import MakeOutlet, Parts
 from lmstream.lake import Claims, LakeOutlet, Layout, WindowPolicy
-from lmstream.lake.formats import Lines
+from lmstream.lake.formats import Format, Lines
+from lmstream.lake.layout import EXTENSIONS
 from lmstream.lake.requests import Requests
 from lmstream.model import TopicPartition
-from lmstream.storage.compression import gzip
+from lmstream.storage.compression import compressor
+from lmstream.storage.parquet_format import ParquetFormat
+from lmstream.storage.parquet_schema import pyarrow
+
+
+def formats_of() -> Mapping[str, Format]:
+    """How objects of each format are made: also of those that this process does not land, but may make again."""
+    return {
+        "gzip": Lines(EXTENSIONS["gzip"], compressor("gzip")),
+        "zstd": Lines(EXTENSIONS["zstd"], compressor("zstd")),
+        "parquet": ParquetFormat(EXTENSIONS["parquet"]),
+    }
 
 
 def _now() -> int:
@@ -22,6 +34,8 @@ def _now() -> int:
 def lake_outlet(config: Config, sink: Stored) -> MakeOutlet:
     """How a pipeline gets the outlet of this sink. Nothing connects yet."""
     settings = sink.settings
+    if settings.format == "parquet":
+        pyarrow()
     layout = Layout.of(config.engine, settings.format)
     policy = WindowPolicy(
         seconds=settings.window_seconds,
@@ -30,7 +44,7 @@ def lake_outlet(config: Config, sink: Stored) -> MakeOutlet:
         bytes=settings.window_bytes,
         object_bytes=settings.object_bytes,
     )
-    formats = {"gzip": Lines("ndjson.gz", "application/gzip", partial(gzip, level=1))}
+    formats = formats_of()
 
     def lane_of(tp: TopicPartition) -> str:
         return f"{settings.incarnation}.{tp.partition}" if settings.incarnation else str(tp.partition)

@@ -71,7 +71,7 @@ class Maker:
         now = left_over(record, out)
         if (now and (now.ordinals, now.parts)) != (listed and (listed.ordinals, listed.parts)):
             raise other_code(claim, layout, f"other points of {record.coordinates} are refused now")
-        window.add(each, out.points, cuts)
+        window.add(each, out, cuts)
 
 
 def left_over(record: Record, out: FanOut) -> Buried | None:

@@ -1,9 +1,11 @@
 """What the rows of one path become while they are gathered, and the object in the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from lmstream.delivery.transform import Cut
+from lmstream.engine import FanOut
+from lmstream.engine.columns import Columns
 
 CHUNK: Final = 64 * 1024
 """Bytes of lines that are compressed together: a compressor for each open path would take more memory than the rows.
@@ -21,8 +23,8 @@ class Gather(Protocol):
     held: int
     """Bytes it takes in memory."""
 
-    def add(self, cut: Cut, /) -> None:
-        """Take the rows of one record."""
+    def add(self, cut: Cut, columns: Columns | None, /) -> None:
+        """Take the rows of one record, with their columns where the format wants any."""
         ...
 
     def squeeze(self) -> None:
@@ -39,18 +41,28 @@ class Format(Protocol):
 
     extension: str
     """Of the objects' names."""
-    content_type: str
+    columns: bool
+    """Whether it wants the columns of rows, beside their lines."""
+    slow: bool
+    """Whether making an object takes so long that it belongs into a thread."""
 
     def gather(self) -> Gather: ...
+
+
+def wanted(form: Format, out: FanOut) -> Mapping[str, Columns]:
+    """By path, the columns of a record's rows, as far as the format wants them."""
+    return {each.path: each for each in out.columns()} if form.columns else {}
 
 
 class Lines:
     """A Format of compressed lines."""
 
-    def __init__(self, extension: str, content_type: str, compress: Callable[[bytes], bytes]) -> None:
+    columns: bool = False
+    slow: bool = False
+
+    def __init__(self, extension: str, compress: Callable[[bytes], bytes]) -> None:
         """`compress` makes what may lie behind another one of its kind."""
         self.extension: str = extension
-        self.content_type: str = content_type
         self._compress = compress
 
     def gather(self) -> Gather:
@@ -66,7 +78,7 @@ class _Lines:
         self._open: list[bytes] = []
         self._size = 0  # of what is open
 
-    def add(self, cut: Cut, /) -> None:
+    def add(self, cut: Cut, columns: Columns | None, /) -> None:  # noqa: ARG002 - as of the protocol
         _, data, rows = cut
         self.rows += rows
         self.lines += len(data)

@@ -1,6 +1,7 @@
 """The lanes of one process: opened when their partitions are assigned, closed when another claims what they would."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -60,7 +61,7 @@ class Lanes:
         self.seek: Seek | None = None
         """Have the source read from elsewhere, under a new epoch."""
         self._lanes: dict[TopicPartition, Lane] = {}
-        self._ahead: dict[TopicPartition, int] = {}  # ends of chains that were beyond the end of the log
+        self._sent: dict[TopicPartition, int] = {}  # where each was to be read from
         self._epochs: dict[TopicPartition, int] = {}
 
     def get(self, tp: TopicPartition) -> Lane | None:
@@ -98,7 +99,9 @@ class Lanes:
             raise SinkError("lake.contested", f"claim {theirs.sequence} of {lane.topic}/{lane.name}")
         far = 1 << 62  # where the log ends, only the source knows; it is not asked, for the lane was opened before
         places = {partition: Assigned(0, committed=False, begin=0, end=far) for partition in lane.partitions}
-        await self.seek(await self._open(lane.topic, lane.name, places))
+        begins = await self._open(lane.topic, lane.name, places)
+        with contextlib.suppress(SourceError):  # not in the group at the moment: the next assignment asks again
+            await self.seek(begins)
 
     def drop(self, lane: Lane) -> None:
         """Give back everything of a lane whose objects are not being put, and close it."""
@@ -142,6 +145,7 @@ class Lanes:
         layout = await self._claims.keep(self._layout)
         opening = await opened(self._claims, topic, name, places, layout, f"{self._writer} opens", self._wall())
         self._refuse_shorter(topic, places, opening)
+        self._sent |= {TopicPartition(topic, partition): at for partition, at in opening.begins.items()}
         for claim in opening.again:
             await self._prepare(claim)
         tps = [TopicPartition(topic, partition) for partition in places]
@@ -157,18 +161,16 @@ class Lanes:
         return {TopicPartition(topic, partition): at for partition, at in opening.begins.items()}
 
     def _refuse_shorter(self, topic: str, places: Mapping[int, Assigned], opening: Opening) -> None:
-        """Raise SinkError when the log ends before what has landed; SourceError when that may have been so only because
-        the log grew after its end was asked, and another member landed that: whoever asks once more knows."""
+        """Raise SinkError when the log is not the one that was claimed, for it does not have what has landed.
+
+        Its end alone does not say so: it was asked before the claims were, and brokers exist that answer it wrongly.
+        But a partition that was sent to its last record and comes back at the beginning was refused there.
+        """
         for partition, end in opening.ends.items():
-            tp, known = TopicPartition(topic, partition), places[partition].end
-            if known >= end:
-                self._ahead.pop(tp, None)
-                continue
-            detail = f"{topic}/{partition} ends at {known:,}, but records up to {end:,} have landed"
-            before, self._ahead[tp] = self._ahead.get(tp), end
-            if before is not None and known < before:
+            tp, at = TopicPartition(topic, partition), places[partition]
+            if at.end < end and at.next == at.begin < self._sent.get(tp, -1):
+                detail = f"{topic}/{partition} ends at {at.end:,}, but records up to {end:,} have landed"
                 raise SinkError("lake.incarnation", detail)
-            raise SourceError("source.offset", f"{detail}: its end is asked once more")
 
     async def _prepare(self, claim: Claim) -> None:
         """See that a window can be made again; SinkError when that takes other code, or more memory."""

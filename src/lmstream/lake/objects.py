@@ -9,6 +9,7 @@ from msgspec import structs
 
 from lmstream.errors import SinkError, coded
 from lmstream.lake.claims import COMPACTED, Claim, Claims, Put, name
+from lmstream.lake.formats import Format, Gather
 from lmstream.lake.layout import Layout
 from lmstream.lake.window import Object, Window
 
@@ -19,6 +20,11 @@ SHORT: Final = "short"
 
 Entries = Mapping[tuple[str, int], Put]
 """Objects by path and piece."""
+
+
+async def made_of(form: Format, gather: Gather) -> bytes:
+    """The object. What takes long is done in a thread, so that heartbeats and requests continue."""
+    return await asyncio.to_thread(gather.finish) if form.slow else gather.finish()
 
 
 def about(entry: Put, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -33,7 +39,7 @@ async def put(claims: Claims, claim: Claim, each: Object, layout: Layout) -> boo
     listed = next((said for said in claim.objects if (said.path, said.piece) == (entry.path, entry.piece)), entry)
     short = listed.rows - entry.rows if entry.digest != listed.digest else 0
     meta = about(entry, {SHORT: str(short)} if short else None)
-    if await claims.requests.create(key, each.gather.finish(), meta):
+    if await claims.requests.create(key, await made_of(each.form, each.gather), meta):
         return True
     there = await claims.requests.stat(key)
     if there is not None and COMPACTED in there:

@@ -191,7 +191,7 @@ class LakeOutlet:
 
     def _add(self, window: Window, each: InFlightRecord, out: FanOut, cuts: Iterable[Cut]) -> None:
         before = window.held
-        window.add(each, out.points, cuts)
+        window.add(each, out, cuts)
         self._parts.budget.hold(window.held - before)
 
     def _bury(self, lane: Lane, window: Window, each: InFlightRecord, letter: Buried) -> None:

@@ -18,10 +18,10 @@ from lmstream.lake.chains import Chains
 from lmstream.lake.claims import COMPACTED, Buried, Claim, Claims, Put
 from lmstream.lake.compactions import Compactions
 from lmstream.lake.digests import add, hexadecimal
-from lmstream.lake.formats import Gather
+from lmstream.lake.formats import Gather, wanted
 from lmstream.lake.lanes import LaneOf
 from lmstream.lake.layout import Layout
-from lmstream.lake.objects import about, needs_code
+from lmstream.lake.objects import about, made_of, needs_code
 from lmstream.lake.replays import Replay, Replays, name
 from lmstream.model import Record, Status
 
@@ -89,7 +89,7 @@ class Replaying:
         status = Status.DEAD_LETTERED if left else Status.DELIVERED
         if not out.rows:
             return Replayed(status)
-        objects = self._objects(cuts, self._layout)
+        objects = self._objects(out, cuts, self._layout)
         self._number += 1
         mine = Replay(
             topic=record.topic,
@@ -132,7 +132,7 @@ class Replaying:
         if missing:
             what = f"{record.coordinates}: its replay"
             _, made = self._maker.rows(record, layout, what)
-            objects = [] if made is None else self._objects(made[1], layout)
+            objects = [] if made is None else self._objects(*made, layout)
             if [entry for entry, _ in objects] != list(replay.objects):
                 raise needs_code(what, layout, "other rows are made of it now")
             put = await self._put(replay, layout, [each for each in objects if each[0].path in missing])
@@ -141,12 +141,13 @@ class Replaying:
         )
         return Replayed(Status.DEAD_LETTERED if replay.letter else Status.DELIVERED, put, said)
 
-    def _objects(self, cuts: Sequence[Cut], layout: Layout) -> list[tuple[Put, Gather]]:
-        objects = []
+    def _objects(self, out: FanOut, cuts: Sequence[Cut], layout: Layout) -> list[tuple[Put, Gather]]:
+        form, objects = self._maker.form(layout), []
+        columns = wanted(form, out)
         for cut in sorted(cuts, key=lambda each: each[0]):
             path, data, rows = cut
-            gather = self._maker.form(layout).gather()
-            gather.add(cut)
+            gather = form.gather()
+            gather.add(cut, columns.get(path))
             objects.append((Put(path=path, piece=0, rows=rows, digest=hexadecimal(add(0, data))), gather))
         return objects
 
@@ -155,7 +156,7 @@ class Replaying:
         requests, rows = self._claims.requests, 0
         for entry, gather in objects:
             key = self._claims.rows + name(replay, entry, layout.extension)
-            if await requests.create(key, gather.finish(), about(entry)):
+            if await requests.create(key, await made_of(self._maker.form(layout), gather), about(entry)):
                 rows += entry.rows
                 continue
             there = await requests.stat(key)

@@ -9,6 +9,7 @@ from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.delivery.memory_budget import MemoryBudget
 from lmstream.delivery.retry import UNKNOWN, Attempts, attempt_once
 from lmstream.delivery.sender import THROTTLING
+from lmstream.errors import LmstreamError
 from lmstream.interfaces import ObjectStore, ReplacingStore, StoreError, Tagged
 from lmstream.model import Failure, Kind
 
@@ -68,6 +69,8 @@ class Requests:
                 failed = self._failed(answer, entered)
                 if failed is None:
                     assert isinstance(answer, tuple) and not isinstance(answer[0], StoreError)  # noqa: S101, PT018
+                    if isinstance(answer[0], LmstreamError):
+                        raise answer[0]
                     return answer[0]
             wait = self._attempts.backoff(attempt)
             await self._attempts.sleep(self._attempts.policy.backoff_max if failed.kind is Kind.FATAL_CONFIG else wait)
@@ -115,8 +118,8 @@ class ReplacingRequests(Requests):
         return await self._until_answered(lambda: self._replacing.replace(key, data, meta, tag))
 
 
-async def _answered(request: Callable[[], Awaitable[T]]) -> tuple[T] | tuple[StoreError]:
+async def _answered(request: Callable[[], Awaitable[T]]) -> tuple[T] | tuple[StoreError | LmstreamError]:
     try:
         return (await request(),)
-    except StoreError as error:
+    except (StoreError, LmstreamError) as error:  # the latter no attempt would change
         return (error,)

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.delivery.transform import Cut
+from lmstream.engine import FanOut
 from lmstream.lake.claims import Buried, Claim, Kind, Mark, Put, Span, mark
 from lmstream.lake.digests import Digest, add, hexadecimal
-from lmstream.lake.formats import Format, Gather
+from lmstream.lake.formats import Format, Gather, wanted
 from lmstream.model import Record, Status
 
 
@@ -16,6 +17,7 @@ class Object(NamedTuple):
 
     entry: Put
     gather: Gather
+    form: Format
 
 
 class _Path:
@@ -58,7 +60,8 @@ class Window:
         self.position: dict[int, int] = dict(position)
         """By partition, the offset behind the last that is in it."""
         self._start = dict(position)
-        self._form, self._object_bytes = form, object_bytes
+        self.form: Format = form
+        self._object_bytes = object_bytes
         self._paths: dict[str, _Path] = {}
         # Two records a partition are kept whole for their marks: which is the last one is known at the end alone.
         self._first: dict[int, Record] = {}
@@ -105,27 +108,28 @@ class Window:
         """Note that everything of a partition below this offset is in it."""
         self.position[partition] = max(offset, self.position.get(partition, 0))
 
-    def add(self, each: InFlightRecord, points: int, cuts: Iterable[Cut]) -> None:
-        """Gather the rows of one record, of `points` data points."""
+    def add(self, each: InFlightRecord, out: FanOut, cuts: Iterable[Cut]) -> None:
+        """Gather the rows of one record."""
+        columns = wanted(self.form, out)
         partition, offset = each.tp.partition, each.record.offset
         for cut in cuts:
             path, data, rows = cut
             at = self._paths.get(path)
             if at is None:
-                at = self._paths[path] = _Path(self._form.gather(), self._cuts.get(path, ()))
+                at = self._paths[path] = _Path(self.form.gather(), self._cuts.get(path, ()))
             gather = at.gather
             before = gather.held
             if at.cuts:
                 self._cut_before(at, partition, offset)
                 gather, before = at.gather, at.gather.held
-            gather.add(cut)
+            gather.add(cut, columns.get(path))
             at.digest = add(at.digest, data)
             self.rows += rows
             self.lines += len(data)
             self.held += gather.held - before
             if not self._is_again and gather.lines >= self._object_bytes:
-                at.pieces.append((gather, at.digest, (partition, offset, max(0, points - 1))))
-                at.gather, at.digest = self._form.gather(), 0
+                at.pieces.append((gather, at.digest, (partition, offset, max(0, out.points - 1))))
+                at.gather, at.digest = self.form.gather(), 0
 
     def squeeze(self) -> int:
         """Take less memory; answers how many bytes came free."""
@@ -153,7 +157,7 @@ class Window:
                         digest=hexadecimal(digest),
                         until=None if last else until,
                     )
-                    made.append(Object(entry, gather))
+                    made.append(Object(entry, gather, self.form))
         return made
 
     def lasts(self) -> dict[int, Mark]:
@@ -184,4 +188,4 @@ class Window:
             if until is None or (partition, offset) <= until[:2]:
                 return
             at.pieces.append((at.gather, at.digest, until))
-            at.gather, at.digest = self._form.gather(), 0
+            at.gather, at.digest = self.form.gather(), 0
