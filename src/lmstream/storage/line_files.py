@@ -25,6 +25,10 @@ _LARGEST: Final = 512 * MIB
 """Bytes of a Parquet file that is read from a stream: it is held as a whole, for its index is at its end."""
 
 
+CLAIMS: Final = "_lmstream"
+"""Folder or prefix below the place of rows where a lake keeps its claims, which are no rows."""
+
+
 def landed_files(root: Path, *, without: Iterable[Path] = ()) -> Iterator[Path]:
     """Files of rows below `root`, sorted; hidden ones (and what object stores call hidden) and `without` left out."""
     skip = {path.resolve() for path in without}
@@ -34,7 +38,11 @@ def landed_files(root: Path, *, without: Iterable[Path] = ()) -> Iterator[Path]:
 
     for folder, folders, files in os.walk(root, onerror=fail):
         here = Path(folder)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() not in skip)
+        folders[:] = sorted(
+            f
+            for f in folders
+            if not f.startswith(".") and not (here == root and f == CLAIMS) and (here / f).resolve() not in skip
+        )
         # A leading underscore hides a file from Athena and Hive too; folders such as _other are partitions of lmstream.
         # And what is no file (a pipe that somebody planted) would be read for ever.
         yield from (here / f for f in sorted(files) if not f.startswith((".", "_")) and (here / f).is_file())
