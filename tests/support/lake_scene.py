@@ -111,6 +111,7 @@ class LakeScene:
             "dead_letters": {"root": str(self.folder / "dead")},
             "delivery": {"backoff_max": 1.0},
             "runtime": {"commit_interval": 0.2, "drain_timeout": 3.0, "grace": 10.0},
+            "endpoints": {"address": "off"},
         }
         lines = []
         for table, settings in tables.items():
@@ -168,6 +169,16 @@ class LakeScene:
         """Those with rows, by key."""
         made = self.s3.buckets[BUCKET].items()
         return {key: each.data for key, each in made if not key.startswith("_lmstream/")}
+
+    @property
+    def claims(self) -> int:
+        """Claims of all lanes."""
+        return sum(key.startswith("_lmstream/claims/") for key in self.s3.buckets[BUCKET])
+
+    @property
+    def contested(self) -> int:
+        """How often a member found its claim made by another."""
+        return sum(member.log.read_text(errors="replace").count("LMS-4026") for member in self.members)
 
     def rows(self) -> Counter:
         """Each row id as often as it lies in an object."""
