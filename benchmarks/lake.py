@@ -84,7 +84,7 @@ class _Each:
         self.record, self.tp = record, record.tp
 
 
-def cuts_of(rows_an_object: int) -> tuple[list[tuple[Any, list[Any]]], int, int]:
+def cuts_of(rows_an_object: int) -> tuple[list[tuple[Any, Any, list[Any]]], int, int]:
     """Records with their rows by path, so that an object has about so many; and how many rows and bytes in all."""
     mine = engine()
     made, rows, size, path_rows = [], 0, 0, 0
@@ -97,7 +97,7 @@ def cuts_of(rows_an_object: int) -> tuple[list[tuple[Any, list[Any]]], int, int]
             if path_rows >= rows_an_object:
                 path, path_rows = path + 1, 0
             each = _Each(Record(topic=TOPIC, partition=0, offset=offset, timestamp=0, value=None))
-            made.append((each, [(f"acme/p{path}/2026/01/01/00/", data, out.rows)]))
+            made.append((each, out, [(f"acme/p{path}/2026/01/01/00/", data, out.rows)]))
             rows, size, path_rows, offset = rows + out.rows, size + len(data), path_rows + out.rows, offset + 1
     return made, rows, size
 
@@ -111,9 +111,9 @@ async def alone(url: str, rows_an_object: int, rounds: int) -> dict[str, Any]:
         for turn in range(rounds + 1):
             start = time.process_time()
             window = Window(Lines("ndjson.gz", partial(gzip, level=1)), 0.0, {0: 0}, 64 << 20)
-            for each, cuts in made:
+            for each, out, cuts in made:
                 window.saw(each.record)
-                window.add(each, 0, cuts)
+                window.add(each, out, cuts)
             spans = window.spans()
             some = window.objects()
             for at in range(0, len(some), 32):

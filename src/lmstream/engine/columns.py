@@ -62,8 +62,12 @@ class Columns(Struct, gc=False):
 class _Pool(dict[bytes, int]):
     """From a piece to its index; a piece that is new gets the next one."""
 
+    size = 0
+    """Bytes of its pieces."""
+
     def __missing__(self, piece: bytes) -> int:
         index = self[piece] = len(self)
+        self.size += len(piece) + _ENTRY
         return index
 
 
@@ -72,6 +76,9 @@ def _packed(rows: int) -> Packed:
     return Packed(f"<{rows}d")
 
 
+_ENTRY: Final = 150  # bytes of a piece's head, its index and its slot in a table
+_ROW: Final = 72  # five indices, a double, and the number in a list
+_SERIES: Final = 56  # three indices, an epoch, and the bundle, whose text its other series and paths share
 _SHAPES: Final = 8192  # lists of pieces that are remembered together
 _KEPT: Final = 1024  # rows of a record for which there is a packer
 
@@ -88,8 +95,14 @@ class Pools:
         self.metrics: _Pool = _Pool()
         self.times: _Pool = _Pool()
         self.tails: _Pool = _Pool()
-        self.series: list[tuple[str, int, int, int, str | None]] = []
-        """(bundle, org, resource, scope, epoch to put into the scope)."""
+        self.bundles: list[str] = []
+        """Of each series."""
+        self.org_of: array[int] = array("i")
+        """Of each series, as the next three."""
+        self.resource_of: array[int] = array("i")
+        self.scope_of: array[int] = array("i")
+        self.epochs: array[int] = array("q")
+        """What to put into the scope, as 13 digits; -1 when it is whole."""
         self.series_of: array[int] = array("i")
         """For each row its series."""
         self.metric_of: array[int] = array("i")
@@ -100,21 +113,26 @@ class Pools:
         """Values as float64, rounded where an integer is larger; 0.0 of odd points."""
         self.values: list[Value] = []
         self.odd: dict[int, bytes] = {}
+        self._odd = 0
         self._shapes: dict[tuple[bytes, ...], array[int]] = {}
         self._heads: dict[tuple[bytes, ...], array[int]] = {}
+
+    @property
+    def held(self) -> int:
+        """Bytes it takes in memory, about."""
+        pools = (self.orgs, self.resources, self.scopes, self.metrics, self.times, self.tails)
+        return sum(pool.size for pool in pools) + self.rows * _ROW + len(self.bundles) * _SERIES + self._odd
 
     def add(self, columns: Columns) -> None:
         """Gather the rows of one record."""
         n = columns.rows
-        number = len(self.series)
+        number = len(self.bundles)
         for bundle, org, resource, scope, rows in columns.series:
-            framed = scope.frame
-            epoch = str(scope.epoch, "ascii") if framed and isinstance(scope.epoch, bytes) else None
-            if framed and epoch is None:
-                framed = b""
-            self.series.append(
-                (bundle, self.orgs[org], self.resources[resource], self.scopes[framed or scope.piece], epoch)
-            )
+            self.bundles.append(bundle)
+            self.org_of.append(self.orgs[org])
+            self.resource_of.append(self.resources[resource])
+            self.scope_of.append(self.scopes[scope.frame or scope.piece])
+            self.epochs.append(int(scope.epoch) if scope.frame else -1)
             self.series_of.extend([number] * rows)
             number += 1
         self.metric_of += _indices(self._heads, self.metrics, columns.metrics)
@@ -127,6 +145,7 @@ class Pools:
         self.ordinals.extend(columns.ordinals)
         values = columns.values
         if columns.odd:
+            self._odd += sum(map(len, columns.odd.values())) + _ENTRY * len(columns.odd)
             self.odd.update({self.rows + at: body for at, body in columns.odd.items()})
             values = [0.0 if value is None else value for value in values]
         self.doubles += _packed(n).pack(*values) if n <= _KEPT else Packed(f"<{n}d").pack(*values)

@@ -61,12 +61,11 @@ def table(pools: Pools, *, sort: bool = False) -> Any:
 
     series_of, metric_of = _integers(pools.series_of), _integers(pools.metric_of)
     time_of, tail_of = _integers(pools.time_of), _integers(pools.tail_of)
-    bundles, org_of, device_of, scope_of, epochs = zip(*pools.series, strict=True) if pools.series else ([],) * 5
     orgs, devices = pool_values.orgs(pools.orgs), pool_values.devices(pools.resources)
     scopes, metrics = pool_values.scopes(pools.scopes), pool_values.metrics(pools.metrics)
     tails, times = pool_values.points(pools.tails), pool_values.times(pools.times)
-    device_of_row = pa.array(device_of, pa.int32()).take(series_of)
-    org_of_row = pa.array(org_of, pa.int32()).take(series_of)
+    device_of_row = _integers(pools.resource_of).take(series_of)
+    org_of_row = _integers(pools.org_of).take(series_of)
     ms = pa.array([each[1] for each in times], pa.int64()).take(time_of)
 
     def text(values: Iterable[str | None], of: Any) -> Any:
@@ -74,13 +73,13 @@ def table(pools: Pools, *, sort: bool = False) -> Any:
 
     found = {
         "rowid": pc.binary_join_element_wise(
-            pa.array(bundles, pa.string()).take(series_of), _integers(pools.ordinals).cast(pa.string()), ":"
+            pa.array(pools.bundles, pa.string()).take(series_of), _integers(pools.ordinals).cast(pa.string()), ":"
         ),
         "orgid": text([each.org_id for each in orgs], org_of_row),
         "orgkey": text([each.org_key for each in orgs], org_of_row),
         "deviceid": text([each.device_id for each in devices], device_of_row),
         "devicename": text([each.device_name for each in devices], device_of_row),
-        "datasource": text([each.datasource for each in scopes], pa.array(scope_of, pa.int32()).take(series_of)),
+        "datasource": text([each.datasource for each in scopes], _integers(pools.scope_of).take(series_of)),
         "instance": text([each.instance for each in tails], tail_of),
         "metric": text([each.metric for each in metrics], metric_of),
         "metrickey": text([each.metric_key for each in metrics], metric_of),
@@ -93,7 +92,7 @@ def table(pools: Pools, *, sort: bool = False) -> Any:
         "monotonic": pa.array([each.monotonic for each in metrics], pa.bool_()).take(metric_of),
         "attributes": _maps([each.attributes for each in tails]).take(tail_of),
         "resource": _maps([each.resource for each in devices]).take(device_of_row),
-        "scope": _scopes([each.scope for each in scopes], scope_of, epochs).take(series_of),
+        "scope": _scopes([each.scope for each in scopes], pools).take(series_of),
         **_values(pools),
     }
     made = pa.table({name: found[name] for name in schema().names})
@@ -142,15 +141,18 @@ def _map_array(sizes: Sequence[int], keys: Any, items: Any) -> Any:
     return made.take(pa.array([at if size else None for at, size in enumerate(sizes)], pa.int32()))
 
 
-def _scopes(found: Sequence[dict[str, str]], of: Sequence[int], epochs: Sequence[str | None]) -> Any:
+def _scopes(found: Sequence[dict[str, str]], pools: Pools) -> Any:
     """The map of each series: that of its scope, with the time of its poll. LMDP's scopes are new at every poll, but
     for those digits they are few."""
     pa = pyarrow()
     import pyarrow.compute as pc
 
-    frames = _maps(found).take(pa.array(of, pa.int32()))
-    polled = [epoch if epoch is not None else found[at].get("epoch") for at, epoch in zip(of, epochs, strict=True)]
-    polled = [epoch for at, epoch in zip(of, polled, strict=True) if "epoch" in found[at]]
+    of, epochs = pools.scope_of, pools.epochs
+    frames = _maps(found).take(_integers(of))
+    own = [scope.get("epoch") for scope in found]
+    polled = [
+        f"{epoch:013d}" if epoch >= 0 else own[at] for at, epoch in zip(of, epochs, strict=True) if own[at] is not None
+    ]
     if not polled:
         return frames
     keys, items = frames.keys, frames.items

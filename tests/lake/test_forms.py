@@ -1,0 +1,59 @@
+"""A window lands the same rows in every format, under the digest that its claim has of them."""
+
+import io
+import itertools
+
+import pytest
+
+from lmstream import Engine, Settings
+from lmstream.config.lake import formats_of
+from lmstream.engine.row_digest import of_lines, text
+from lmstream.lab.generator import Generator
+from lmstream.lake.window import Window
+from lmstream.storage.line_files import lines
+from support.judging import record
+
+ENGINE = Engine(Settings(org_id="acme"))
+
+
+class Each:
+    def __init__(self, one):
+        self.record, self.tp = one, one.tp
+
+
+def gathered(form, records):
+    window = Window(form, 0.0, {0: 0}, 64 << 20)
+    rows = {}
+    for one in records:
+        out = ENGINE.fan_out(one)
+        window.saw(one)
+        window.add(Each(one), out, [(group.path, group.data, group.rows) for group in out.groups])
+        for group in out.groups:
+            rows.setdefault(group.path, []).extend(group.data.splitlines())
+    return window, rows
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd", "parquet"])
+def test_objects_hold_the_rows_of_their_digest(name):
+    bundles = itertools.islice(Generator(devices=3, instances=2, chaos=0.2).bundles(), 30)
+    records = [record(each.payload, offset=offset) for offset, each in enumerate(bundles)]
+    window, rows = gathered(formats_of()[name], records)
+    assert window.rows == sum(map(len, rows.values()))
+    assert window.held > 0
+    made = {each.entry.path: each for each in window.objects()}
+    assert made.keys() == rows.keys()
+    for path, each in made.items():
+        found = list(lines(io.BufferedReader(io.BytesIO(each.gather.finish())), 1 << 20, path))
+        assert sorted(found) == sorted(rows[path])
+        assert text(of_lines(found)) == each.entry.digest
+        assert len(found) == each.entry.rows
+
+
+def test_columns_are_counted_while_they_are_held():
+    form = formats_of()["parquet"]
+    bundles = itertools.islice(Generator(devices=10).bundles(), 160)
+    records = [record(each.payload, offset=offset) for offset, each in enumerate(bundles)]
+    once, _ = gathered(form, records[:80])
+    twice, _ = gathered(form, records)
+    assert 0 < once.held < twice.held
+    assert twice.held - once.held < (twice.lines - once.lines) / 4, "a second poll repeats all but numbers"
