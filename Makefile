@@ -179,8 +179,9 @@ synth: $(CDK) $(ZIPS) ## The AWS path as CloudFormation templates in deploy/cdk/
 test-infra: $(CDK) ## The CDK app: assertions, rule pack, cfn-lint, snapshots, a strict Firehose from its template
 	@$(CDKRUN) python -m pytest -q -c deploy/cdk/pytest.ini --numprocesses 2 --dist loadfile --no-loadscope-reorder deploy/cdk/tests/test_walk.py deploy/cdk/tests $(ARGS)
 
-rehearsal: $(CDKCLI) $(STAGE) ## Deploy the data and transform stacks into an AWS on this machine (MiniStack), and call the function
+rehearsal: $(CDKCLI) $(STAGE) $(DEMO) ## Deploy both paths into an AWS on this machine (MiniStack): call the function, run the container's task
 	@cd deploy/cdk && $(CDKRUN) python rehearsal.py $(CURDIR)/.venv-rehearsal/bin/ministack
+	@cd deploy/cdk && $(CDKRUN) python rehearsal_direct.py $(CURDIR)/.venv-rehearsal/bin/ministack $(CURDIR)/$(BIN)/python
 
 # The program runs on .venv, which has the command line; CDK runs on its own environment, found by PATH.
 SMOKE = cd deploy/cdk && $(CDKRUN) CDK_CLI_PATH="$(CURDIR)/$(CDKCLI)" $(CURDIR)/$(BIN)/python -m smoke

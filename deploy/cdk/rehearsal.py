@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import boto3
@@ -75,12 +75,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def ministack(folder: Path, program: str) -> Iterator[str]:
-    """Run MiniStack on loopback; gives its URL, and ends it and what it started."""
+def ministack(folder: Path, program: str, **settings: str) -> Iterator[str]:
+    """Run MiniStack on loopback; gives its URL, and ends it and what it started. With PERSIST_STATE it may end by
+    itself first, for it writes then."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     # IOT_MTLS_ENABLED: its MQTT port would listen on all interfaces.
     env = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "IOT_MTLS_ENABLED": "0", "LAMBDA_EXECUTOR": "local"}
+    env |= settings
     with (folder / "ministack.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own arguments
             [program],
@@ -105,7 +107,12 @@ def ministack(folder: Path, program: str) -> Iterator[str]:
                 break
         yield url
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        if "PERSIST_STATE" in settings:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

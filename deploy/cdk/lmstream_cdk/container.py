@@ -2,7 +2,7 @@
 
 import re
 
-from aws_cdk import CfnOutput, Duration
+from aws_cdk import Acknowledgment, CfnOutput, Duration, Validations
 from aws_cdk import aws_applicationautoscaling as scaling
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
@@ -27,6 +27,7 @@ COOLDOWN = Duration.minutes(10)
 """Each change of the number of tasks is a rebalance, and windows that are open begin again."""
 INSIGHTS = "Container Insights is paid by metric; alarms read ECS's own metrics, MSK's, and those of the log"
 PLAIN = "Settings, and no secret: the certificate is read from Secrets Manager by the process itself"
+NO_ROUTES = "Subnets of the settings: their routes are their owner's, and nothing here asks for them"
 ANY_REGISTRY = "ECR gives tokens for a registry, not for a repository: ecr:GetAuthorizationToken has no resource"
 _ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([a-z0-9._/-]+)(?:[:@].*)?")
 _PULL = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
@@ -82,6 +83,9 @@ class ContainerStack(LmstreamStack):
             self, "Vpc", vpc_id=settings.vpc_id, availability_zones=self.availability_zones
         )
         subnets = [ec2.Subnet.from_subnet_id(self, f"Subnet{n}", each) for n, each in enumerate(settings.subnet_ids)]
+        for each in subnets:
+            told = Acknowledgment(id="Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId", reason=NO_ROUTES)
+            Validations.of(each).acknowledge(told)
         if self.network is not None:
             return vpc, subnets, self.network.readers
         if container.security_group:
