@@ -47,7 +47,6 @@ zones = 2
 vpc_id = "{vpc}"
 subnet_ids = {subnets}
 [lake]
-format = "gzip"
 window_seconds = 3
 [container]
 enabled = true

@@ -12,7 +12,7 @@ from constructs import Construct
 from lmstream.deployment import Deployment
 from lmstream.deployment.buckets import rows_prefix
 from lmstream.deployment.lake import claim_days
-from lmstream.spec import glue_columns, partition_columns, serde_properties
+from lmstream.spec import columns_of, partition_columns, serde_properties
 from lmstream_cdk.base import pin
 from lmstream_cdk.catalog import VIEW, add_database, column
 
@@ -42,8 +42,8 @@ by the objects' names: compression-formats.html."""
 
 
 def add_lake_table(scope: Construct, deployment: Deployment, bucket_name: str) -> None:
-    """Database and table of one deployment: the same name and columns as the view of landed rows has, and no view, for
-    each row lies there once."""
+    """Database and table of one deployment: called like the view of landed rows, with its columns (and `valueint` in
+    Parquet), and without a view, for each row lies there once."""
     name = add_database(scope, deployment)
     partitions, properties, template = partition_columns(deployment.engine)
     properties["storage.location.template"] = f"s3://{bucket_name}/{template}"
@@ -62,7 +62,7 @@ def add_lake_table(scope: Construct, deployment: Deployment, bucket_name: str) -
             parameters={"EXTERNAL": "TRUE", "classification": kind, **properties},
             partition_keys=[column(each) for each in partitions],
             storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
-                columns=[column(each) for each in glue_columns()],
+                columns=[column(each) for each in columns_of("parquet" if kind == "parquet" else "ndjson")],
                 # Below the rows' own prefix: readers without projection then never meet a claim.
                 location=f"s3://{bucket_name}/{rows_prefix(deployment.engine.path)}",
                 input_format=input_format,

@@ -16,7 +16,7 @@ from lmstream.deployment.bill import alarms as alarms_of
 from lmstream.observability.cloudwatch import TOLD
 from lmstream.observability.metrics_catalogue import BY_NAME
 from lmstream.settings import MIB
-from lmstream.spec import glue_columns, partition_columns, serde_properties
+from lmstream.spec import columns_of, partition_columns, serde_properties
 from lmstream_cdk.lake import CLAIMS, PROTOCOL
 
 ROOT = CDK.parents[1]
@@ -424,7 +424,8 @@ def test_the_table_is_the_contracts_over_parquet_or_lines(lake, beside):
     for made in (lake, beside):
         found, engine = table(made), made.deployment.engine
         partitions, properties, template = partition_columns(engine)
-        columns = [{k: v for k, v in column.items() if v} for column in glue_columns()]
+        form = "parquet" if made.deployment.lake.format == "parquet" else "ndjson"
+        columns = [{k: v for k, v in column.items() if v} for column in columns_of(form)]
         assert found["Name"] == "rows", "as the view is called on the other path"
         assert found["StorageDescriptor"]["Columns"] == columns
         assert found["PartitionKeys"] == partitions
