@@ -19,7 +19,7 @@ OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes: done; a run-time error; usage or configuration; rows lost or phantom; some records were dead-lettered
 and --strict was given; stopped by the keyboard."""
 
-_ACTS: Final = ("run", "publish", "skip", "topic", "acls", "dlq replay", "dlq purge")
+_ACTS: Final = ("run", "publish", "skip", "topic", "acls", "dlq replay", "dlq purge", "lake")
 """Verbs that change something. Who reads what they print has no say in whether it was done."""
 
 

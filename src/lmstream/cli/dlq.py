@@ -11,6 +11,7 @@ from lmstream.cli import terminal
 from lmstream.cli.ending import conclude
 from lmstream.cli.flags import EngineFlags, Json
 from lmstream.cli.letters import NOTHING, Letters, Which
+from lmstream.cli.letters_into_lake import LandedLetters, replay_into_lake, told
 from lmstream.cli.refusals import refusals
 from lmstream.cli.run import NO_SINK, SinkFlags, execute
 from lmstream.config.validation import ORGANIZATION, PURGING, REPLAY
@@ -134,6 +135,8 @@ def replay(
     Batches in the on-failure destination of a Kafka event source mapping are read like letters, from Lambda's documents
     in a folder or bucket. Such a document is deleted only when all of its records were delivered.
 
+    Into a lake (sink.type s3) a letter is replayed once: only one that a claim lists, and only what has not landed.
+
     Parameters
     ----------
     yes
@@ -151,14 +154,20 @@ def replay(
     if not kept and sink.dead_letters is None:
         raise ConfigError("config.invalid", "records that are refused again need a place: give --dead-letters FOLDER")
     summaries: list[Progress] = []
+    landed: list[LandedLetters] = []
+
+    into_lake = config.need("sink").traits.claims
 
     async def run(source: Source, on_settled: Settled) -> None:
-        summaries.append(await execute(config, source, on_settled))
+        if into_lake:
+            landed.append(await replay_into_lake(config, source, on_settled, terminal.say))
+        else:
+            summaries.append(await execute(config, source, on_settled))
 
     removed = asyncio.run(again(store, which.filters, run, purge=purge_delivered, say=terminal.say))
     if purge_delivered:
         terminal.say(f"{removed:,} letters removed")
-    return conclude(summaries[0], config)
+    return told(landed[0]) if into_lake else conclude(summaries[0], config)
 
 
 def purge(

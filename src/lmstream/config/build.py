@@ -32,20 +32,26 @@ def build_source(config: Config) -> Source:
 def build_sink(config: Config) -> Sink | Stored:
     """Make the sink. Nothing connects yet. ConfigError when it keeps nothing of what the source commits."""
     part = config.need("sink")
-    if error := unkept(config):
+    if error := unkept(config) or unplaced(config):
         raise error
     sink: Sink | Stored = part.make()
     return sink
+
+
+def unplaced(config: Config) -> ConfigError | None:
+    """Why the sink does not fit the source: rows land exactly once only if records can be read again."""
+    part = config.need("sink")
+    if not part.traits.claims or config.source is None or config.source.traits.placed:
+        return None
+    what = f"sink.type {part.name} lands rows exactly once, for which its source must be able to read again"
+    fix = "use source.type kafka or confluent, or another sink (firehose, local)"
+    return ConfigError("config.invalid", f"{what}; source.type {config.source.name} cannot", fix)
 
 
 def unkept(config: Config, *, letters: bool = False) -> ConfigError | None:
     """Why the sink does not fit what it reads: it keeps no rows, and their offsets would be committed, or the `letters`
     that they are made of deleted. None when it fits, or when that is what is wanted (run.discard)."""
     part = config.need("sink")
-    if part.traits.claims and config.source is not None and not config.source.traits.placed:
-        what = f"sink.type {part.name} lands rows exactly once, for which its source must be able to read again"
-        fix = "use source.type kafka or confluent, or another sink (firehose, local)"
-        return ConfigError("config.invalid", f"{what}; source.type {config.source.name} cannot", fix)
     commits = letters or config.source is None or config.source.traits.commits
     if config.run.discard or not commits or not (part.traits.discards or part.traits.prints):
         return None

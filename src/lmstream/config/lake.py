@@ -4,12 +4,14 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from lmstream.abilities import Stored
 from lmstream.config.config import Config
 from lmstream.delivery.outlet import MakeOutlet, Parts
 from lmstream.lake import Claims, LakeOutlet, Layout, WindowPolicy
 from lmstream.lake.formats import Format, Lines
+from lmstream.lake.lanes import LaneOf
 from lmstream.lake.layout import EXTENSIONS
 from lmstream.lake.requests import Requests
 from lmstream.model import TopicPartition
@@ -27,8 +29,23 @@ def formats_of() -> Mapping[str, Format]:
     }
 
 
-def _now() -> int:
+def now_ms() -> int:
+    """Unix milliseconds, for people."""
     return time.time_ns() // 1_000_000
+
+
+def lanes_of(settings: Any) -> LaneOf:
+    """The lane of a partition."""
+
+    def lane_of(tp: TopicPartition) -> str:
+        return f"{settings.incarnation}.{tp.partition}" if settings.incarnation else str(tp.partition)
+
+    return lane_of
+
+
+def writer_of() -> str:
+    """What tells this process from all others, and people where it ran."""
+    return f"{socket.gethostname()} {secrets.token_hex(8)}"
 
 
 def lake_outlet(config: Config, sink: Stored) -> MakeOutlet:
@@ -44,15 +61,12 @@ def lake_outlet(config: Config, sink: Stored) -> MakeOutlet:
         bytes=settings.window_bytes,
         object_bytes=settings.object_bytes,
     )
-    formats = formats_of()
-
-    def lane_of(tp: TopicPartition) -> str:
-        return f"{settings.incarnation}.{tp.partition}" if settings.incarnation else str(tp.partition)
+    formats, lane_of = formats_of(), lanes_of(settings)
 
     def make(parts: Parts) -> LakeOutlet:
         requests = Requests(sink.store, parts.attempts, parts.flight.counts)
         claims = Claims(requests, settings.claims, config.engine.source_id, settings.rows)
-        writer = f"{socket.gethostname()} {secrets.token_hex(8)}"
-        return LakeOutlet(parts, requests, claims, formats, layout, policy, writer=writer, wall=_now, lane_of=lane_of)
+        writer = writer_of()
+        return LakeOutlet(parts, requests, claims, formats, layout, policy, writer=writer, wall=now_ms, lane_of=lane_of)
 
     return make

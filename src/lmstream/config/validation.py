@@ -16,7 +16,7 @@ from lmstream.abilities import (
 )
 from lmstream.aws import credentials
 from lmstream.config import contradictions
-from lmstream.config.build import build_letters, build_source, unkept
+from lmstream.config.build import build_letters, build_source, unkept, unplaced
 from lmstream.config.config import Config
 from lmstream.errors import REASONS, ConfigError, LmstreamError
 from lmstream.errors import refuse as refuse_all
@@ -128,6 +128,12 @@ def _sink(config: Config) -> Iterator[Check]:
         yield Check("sink", "ok", name)
 
 
+def _placed(config: Config) -> Iterator[Check]:
+    """See whether the source can be told where to read on, where the sink needs that. Letters cannot, and need not."""
+    if config.sink is not None and (error := unplaced(config)):
+        yield _of("sink", error)
+
+
 def _purged(config: Config) -> Iterator[Check]:
     if config.sink is not None and (error := unkept(config, letters=True)):
         yield _of("sink", error)
@@ -204,7 +210,14 @@ REPLAY: Final = (*_ROWS, *_CALLS)
 """Of dead letters that go through the engine again."""
 PURGING: Final = (*REPLAY, Look(("sink", "run"), _purged))
 """Of those that are deleted once they are delivered."""
-START: Final = (Look(("source", "engine"), _source), GROUP, *_ROWS, *_CALLS, *_MEMBER)
+START: Final = (
+    Look(("source", "engine"), _source),
+    GROUP,
+    Look(("sink", "source"), _placed),
+    *_ROWS,
+    *_CALLS,
+    *_MEMBER,
+)
 """Of a run."""
 IN_LAMBDA: Final = (
     ORGANIZATION,

@@ -13,8 +13,10 @@ from lmstream.lake.digests import Digest
 class Contents(Protocol):
     """Objects of one format. Raises ValueError for bytes that are no such object."""
 
-    empty: bytes
-    """An object without a row, which every reader of the format takes."""
+    @property
+    def empty(self) -> bytes:
+        """An object without a row, which every reader of the format takes."""
+        ...
 
     def count(self, data: bytes, /) -> tuple[int, Digest]:
         """How many rows an object has, and their digest."""
@@ -46,7 +48,10 @@ class LineContents:
         """What `compress` makes may lie behind another one of its kind, and `decompress` reads all of them, or raises
         ValueError. `id_of` says the id of a row in a line."""
         self._compress, self._decompress, self._id_of, self._digest = compress, decompress, id_of or _id_of, digest
-        self.empty: bytes = compress(b"")
+
+    @property
+    def empty(self) -> bytes:
+        return self._compress(b"")
 
     def count(self, data: bytes, /) -> tuple[int, Digest]:
         lines = self._decompress(data)

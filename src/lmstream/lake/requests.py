@@ -1,7 +1,7 @@
 """Requests to the object store: repeated until they are answered, as many at a time as the store takes."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from lmstream.delivery.concurrency_limiter import ConcurrencyLimiter
 from lmstream.delivery.counts import Counts
@@ -9,7 +9,7 @@ from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.delivery.memory_budget import MemoryBudget
 from lmstream.delivery.retry import UNKNOWN, Attempts, attempt_once
 from lmstream.delivery.sender import THROTTLING
-from lmstream.errors import LmstreamError
+from lmstream.errors import REASONS, LmstreamError, SinkError
 from lmstream.interfaces import ObjectStore, ReplacingStore, StoreError, Tagged
 from lmstream.model import Failure, Kind
 
@@ -116,6 +116,33 @@ class ReplacingRequests(Requests):
         """Put this in the place of the version with that tag; False when another one is there, also by an earlier
         attempt of this call, or none."""
         return await self._until_answered(lambda: self._replacing.replace(key, data, meta, tag))
+
+
+class Impatient(ReplacingRequests):
+    """Requests of a verb, for which somebody waits. Raises SinkError for what an operator has to change, and when the
+    store has failed many times in a row."""
+
+    def __init__(self, store: ReplacingStore, attempts: Attempts, counts: Counts, most: int = 12) -> None:
+        """`most` are failures in a row."""
+        super().__init__(store, attempts, counts)
+        self._most, self._row = most, 0
+
+    def _failed(self, answer: "Failure | tuple[object]", entered: int) -> Failure | None:
+        failure = super()._failed(answer, entered)
+        self._row = 0 if failure is None else self._row + 1
+        if failure is None:
+            return None
+        detail, _, fix = f"{self._store.name}: {failure.code}: {failure.message}".partition(". Fix: ")
+        if failure.kind is Kind.FATAL_CONFIG:
+            reason = failure.code if failure.code in REASONS else _WRONG.get(failure.code, "config.invalid")
+            raise SinkError(reason, detail, fix)
+        if self._row >= self._most:
+            raise SinkError("place.unreachable", f"{detail} ({self._row} failures in a row)")
+        return failure
+
+
+_WRONG: Final = {"AccessDenied": "place.denied", "NoSuchBucket": "place.missing", "http_403": "place.denied"}
+"""Reasons of failures that are not about settings."""
 
 
 async def _answered(request: Callable[[], Awaitable[T]]) -> tuple[T] | tuple[StoreError | LmstreamError]:

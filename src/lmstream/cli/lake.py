@@ -1,0 +1,137 @@
+"""`lmstream lake`: objects of a lake that are missing made again, and small ones made large."""
+
+import asyncio
+import re
+from typing import Annotated, Any, Final
+
+import msgspec
+from cyclopts import Parameter, validators
+
+from lmstream.cli import terminal
+from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, FileFlags, Json
+from lmstream.cli.kafka import settings_of
+from lmstream.config import Config
+from lmstream.config.lake_tools import LakeTools, lake_tools
+from lmstream.errors import ConfigError
+from lmstream.kafka.claimed_offsets import ClaimedOffsets
+from lmstream.lake.paths import MOST, TooManyError, compactable
+from lmstream.lake.repair import Repaired
+from lmstream.settings import MIB
+
+PARTIAL: Final = 4
+_CLAIM: Final = re.compile(r"([A-Za-z0-9._-]{1,249})/([A-Za-z0-9._-]{1,200})/(\d{1,19})")
+_NO_FILE: Final = FileFlags()
+
+
+def repair(
+    *,
+    claim: tuple[str, ...] = (),
+    yes: bool = False,
+    as_json: Json = False,
+    cluster: ClusterFlags = NO_CLUSTER,
+) -> int:
+    """Make objects again that a claim names and that are missing or short; without --yes only show which.
+
+    Their records are read from the topic again, by the offsets and the settings of the claim. What is there is left
+    alone, and no row is written twice, also while members run. Exit 4 if rows are lost: their records are gone.
+
+    Parameters
+    ----------
+    claim
+        Claim to repair, as TOPIC/LANE/NUMBER; may be repeated. Default: all of the lake.
+    yes
+        Repair them.
+    as_json
+        Print one JSON object per claim.
+    """
+    config = cluster.load(cluster.overrides())
+    found = asyncio.run(_repair(config, [_claim(each) for each in claim], dry=not yes))
+    if as_json:
+        terminal.print_lines(map(msgspec.to_builtins, found))
+    else:
+        heads = ("topic", "lane", "sequence", "objects", "missing", "short", "made", "rows", "lost")
+        terminal.table(heads, [[getattr(each, name) for name in heads] for each in found])
+    if not yes and found:
+        terminal.say(f"{len(found):,} claims would be repaired; give --yes to repair them")
+    return PARTIAL if any(each.lost for each in found) else 0
+
+
+def compact(
+    path: str = "",
+    /,
+    *,
+    size: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=512))] = 64,
+    yes: bool = False,
+    as_json: Json = False,
+    file: FileFlags = _NO_FILE,
+) -> int:
+    """Put small objects of one path together; without --yes only show which.
+
+    Their names stay taken, by objects without rows. While a path is compacted a query may read rows twice, never
+    miss any: compact hours that are over. What was begun and not finished is finished first. Exit 4 if
+    objects were left alone because their rows are not those of their claim.
+
+    Parameters
+    ----------
+    path
+        Beginning of the paths, as in acme/2026-11-29. Default: all of the lake.
+    size
+        Largest object that is made, in MiB.
+    yes
+        Compact them.
+    as_json
+        Print one JSON object per path.
+    """
+    found = asyncio.run(_compact(file.load(), path, size * MIB, dry=not yes))
+    heads = ("path", "objects", "rows", "replaced", "made", "left")
+    if as_json:
+        terminal.print_lines(found)
+    else:
+        terminal.table(heads, [[each[name] for name in heads] for each in found])
+    if not yes and found:
+        terminal.say(f"{len(found):,} paths have several objects; give --yes to compact them")
+    return PARTIAL if any(each["left"] for each in found) else 0
+
+
+def _claim(text: str) -> tuple[str, str, int]:
+    if not (found := _CLAIM.fullmatch(text)):
+        raise ConfigError("config.invalid", f"--claim {text}: expected TOPIC/LANE/NUMBER, as in lm.metrics.otlp/0/17")
+    return found[1], found[2], int(found[3])
+
+
+async def _repair(config: Config, claims: list[tuple[str, str, int]], *, dry: bool) -> list[Repaired]:
+    async with lake_tools(config) as lake:
+        repair = lake.repair(ClaimedOffsets(settings_of(config)))
+        if claims:
+            return [await repair.claim(await lake.claims.get(*each), dry=dry) for each in claims]
+        return [each async for each in repair.all(lake.chains, await lake.chains.lanes(), dry=dry)]
+
+
+async def _compact(config: Config, prefix: str, size: int, *, dry: bool) -> list[dict[str, Any]]:
+    async with lake_tools(config) as lake:
+        work = lake.compacting(size)
+        try:
+            paths = await compactable(lake.claims, lake.chains, prefix)
+        except TooManyError:
+            what = f"more than {MOST:,} objects lie below {prefix or 'all paths'}"
+            raise ConfigError("config.invalid", what, "name a longer beginning of the paths") from None
+        found = []
+        for (path, extension), landed in sorted(paths.items()):
+            gone = await _gone(lake, path)
+            some = [each for each in landed if each.key not in gone]
+            line: dict[str, Any] = {"path": path, "objects": len(some), "rows": sum(each.rows for each in some)}
+            line |= {"replaced": 0, "made": 0, "left": 0}
+            if not dry:
+                done = await work.path(path, extension, landed)
+                line |= {"replaced": done.replaced, "made": done.made, "left": len(done.left)}
+                for key in done.left:
+                    terminal.say(
+                        f"{lake.requests.place(lake.claims.rows + key)}: left alone, it has not the rows of its claim"
+                    )
+            if len(some) > 1 or line["replaced"] or line["left"]:
+                found.append(line)
+        return found
+
+
+async def _gone(lake: LakeTools, path: str) -> set[str]:
+    return {each.key for compaction in await lake.compactions.chain(path) for each in compaction.replaces}
