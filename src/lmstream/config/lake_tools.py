@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import io
 import random
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final, cast
 
 from lmstream.abilities import Stored
@@ -57,18 +56,31 @@ def _gunzip(data: bytes) -> bytes:
 
 
 def _unzstd(data: bytes) -> bytes:
-    """All frames of a zstd. Raises ValueError."""
+    """All frames of a zstd, each of which says its size as ours do. Raises ValueError."""
     library = zstandard()
     found, size = [], 0
     try:
-        with library.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True) as reader:
-            while part := reader.read(MIB):
-                found.append(part)
-                if (size := size + len(part)) > _INFLATED:
-                    raise ValueError(f"more than {_INFLATED:,} bytes of lines")
+        while data:
+            size += (said := library.frame_content_size(data))
+            if said < 0 or size > _INFLATED:
+                raise ValueError(f"a frame of an unknown size, or more than {_INFLATED:,} bytes of lines")
+            frame = library.ZstdDecompressor().decompressobj()
+            found.append(frame.decompress(data))
+            if not frame.eof:
+                raise ValueError("a zstd that is cut")
+            data = frame.unused_data
     except library.ZstdError as error:
         raise ValueError(f"not zstd: {error}") from error
     return b"".join(found)
+
+
+def contents_of() -> Mapping[str, Contents]:
+    """How objects are read again, by extension."""
+    return {
+        EXTENSIONS["gzip"]: LineContents(compressor("gzip"), _gunzip),
+        EXTENSIONS["zstd"]: LineContents(compressor("zstd"), _unzstd),
+        EXTENSIONS["parquet"]: ParquetContents(),
+    }
 
 
 class LakeTools:
@@ -85,11 +97,7 @@ class LakeTools:
         self.claims: Claims = Claims(self.requests, settings.claims, config.engine.source_id, settings.rows)
         self.chains: Chains = Chains(self.claims)
         self.compactions: Compactions = Compactions(self.claims)
-        self.contents: dict[str, Contents] = {
-            EXTENSIONS["gzip"]: LineContents(compressor("gzip"), _gunzip),
-            EXTENSIONS["zstd"]: LineContents(compressor("zstd"), _unzstd),
-            EXTENSIONS["parquet"]: ParquetContents(),
-        }
+        self.contents: Mapping[str, Contents] = contents_of()
         self._maker = Maker(formats_of())
         self._writer = writer_of()
 
