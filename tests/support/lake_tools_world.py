@@ -19,8 +19,9 @@ from lmstream.delivery.counts import Counts
 from lmstream.delivery.dead_letter import letter as letter_of
 from lmstream.delivery.retry import Attempts
 from lmstream.engine.output import LostPart
+from lmstream.engine.row_digest import of_lines, text
 from lmstream.errors import DecodeError
-from lmstream.lake import Claim, Claims, Layout, again, compacting, digests, objects, repair, replaying
+from lmstream.lake import Claim, Claims, Layout, again, compacting, objects, repair, replaying
 from lmstream.lake.chains import Chains
 from lmstream.lake.compactions import Compaction, Compactions, Replaced
 from lmstream.lake.contents import LineContents
@@ -33,16 +34,7 @@ from support.lake_world import CALM, DELIVERY, LAYOUTS, BrokenError, LaidOutEngi
 EXTENSION = "ndjson.gz"
 
 
-def digest(lines: Any) -> int:
-    """As engine.row_digest.of_lines, of toy rows."""
-    runs: dict[str, list[tuple[int, bytes]]] = {}
-    for line in lines:
-        record, _, ordinal = json.loads(line)["id"].rpartition(":")
-        runs.setdefault(record, []).append((int(ordinal), line))
-    return digests.join(digests.add(0, b"".join(line for _, line in sorted(run))) for run in runs.values())
-
-
-CONTENTS = {EXTENSION: LineContents(bytes, bytes, lambda line: line.strip().decode(), digest)}
+CONTENTS = {EXTENSION: LineContents(bytes, bytes)}
 FORMATS = {"gzip": Lines(EXTENSION, bytes)}
 REPLAYS = [
     Layout.of(Settings(org_id=org), "gzip") for org in ("again.strict", "again.half", "again.good", "other.good")
@@ -58,7 +50,7 @@ def points_of(each: Any) -> dict[int, bytes]:
     else:
         what = json.loads(each.value or b'{"rows":0,"bad":0,"parts":0}')
         ordinals = [what["rows"] + n for n in range(what["bad"] + what["parts"])]
-    return {n: b'{"id":"%b:%d"}\n' % (each.coordinates.encode(), n) for n in ordinals}
+    return {n: b'{"rowId":"%b:%d"}\n' % (each.coordinates.encode(), n) for n in ordinals}
 
 
 class ReplayEngine(LaidOutEngine):
@@ -239,7 +231,7 @@ def damage(world: ToolsWorld) -> None:
             world.store.remove(key)
         elif len(rows) > 1 and "compacted" not in meta and draw.random() < 0.3:
             world.note(f"shorten {key}")
-            meta = {"digest": digests.hexadecimal(digest(rows[1:])), "rows": str(len(rows) - 1), objects.SHORT: "1"}
+            meta = {"digest": text(of_lines(rows[1:])), "rows": str(len(rows) - 1), objects.SHORT: "1"}
             world.store.objects[key] = b"".join(rows[1:]), meta
 
 

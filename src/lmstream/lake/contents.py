@@ -1,6 +1,6 @@
 """What lies in an object: its rows counted, named, put together and left out. For verbs that read objects again."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -42,12 +42,10 @@ class LineContents:
         self,
         compress: Callable[[bytes], bytes],
         decompress: Callable[[bytes], bytes],
-        id_of: Callable[[bytes], str] | None = None,
-        digest: Callable[[Iterable[bytes]], Digest] = of_lines,
     ) -> None:
         """What `compress` makes may lie behind another one of its kind, and `decompress` reads all of them, or raises
-        ValueError. `id_of` says the id of a row in a line."""
-        self._compress, self._decompress, self._id_of, self._digest = compress, decompress, id_of or _id_of, digest
+        ValueError."""
+        self._compress, self._decompress = compress, decompress
 
     @property
     def empty(self) -> bytes:
@@ -55,10 +53,13 @@ class LineContents:
 
     def count(self, data: bytes, /) -> tuple[int, Digest]:
         lines = self._decompress(data)
-        return lines.count(b"\n"), self._digest(lines.splitlines(keepends=True))
+        try:
+            return lines.count(b"\n"), of_lines(lines.splitlines(keepends=True))
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"a line that is not a row: {error}") from error
 
     def ids(self, data: bytes, /) -> set[str]:
-        return set(map(self._id_of, self._decompress(data).splitlines()))
+        return set(map(_id_of, self._decompress(data).splitlines()))
 
     def merge(self, objects: Sequence[bytes], /) -> bytes:
         # Members of gzip and frames of zstd, one behind the other, are read as one: nothing is compressed again.
@@ -66,7 +67,7 @@ class LineContents:
 
     def without(self, data: bytes, ids: Collection[str], /) -> bytes:
         lines = self._decompress(data).splitlines(keepends=True)
-        return self._compress(b"".join(line for line in lines if self._id_of(line) not in ids))
+        return self._compress(b"".join(line for line in lines if _id_of(line) not in ids))
 
 
 class _Row(Struct, rename="camel"):
