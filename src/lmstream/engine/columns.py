@@ -48,6 +48,9 @@ class Columns(Struct, gc=False):
     odd: dict[int, bytes]
     """By row, the members that stand in place of a value: histograms, summaries, values with exemplars."""
     _pieces: list[bytes]
+    """Of the lines of the whole record."""
+    _ranges: Sequence[range] = ()
+    """Which of its rows these are; all when empty."""
 
     @property
     def rows(self) -> int:
@@ -56,7 +59,9 @@ class Columns(Struct, gc=False):
 
     def lines(self) -> bytes:
         """The rows as lines, as the digest of rows wants them (engine.row_digest)."""
-        return b"".join(self._pieces)
+        if not self._ranges:
+            return b"".join(self._pieces)
+        return b"".join([b"".join(self._pieces[6 * part.start : 6 * part.stop]) for part in self._ranges])
 
 
 class _Pool(dict[bytes, int]):
@@ -127,14 +132,17 @@ class Pools:
         """Gather the rows of one record."""
         n = columns.rows
         number = len(self.bundles)
-        for bundle, org, resource, scope, rows in columns.series:
-            self.bundles.append(bundle)
-            self.org_of.append(self.orgs[org])
-            self.resource_of.append(self.resources[resource])
-            self.scope_of.append(self.scopes[scope.frame or scope.piece])
-            self.epochs.append(int(scope.epoch) if scope.frame else -1)
-            self.series_of.extend([number] * rows)
-            number += 1
+        bundles, orgs, resources, scopes, rows = zip(*columns.series, strict=True)
+        self.bundles += bundles
+        self.org_of.extend(map(self.orgs.__getitem__, orgs))
+        self.resource_of.extend(map(self.resources.__getitem__, resources))
+        self.scope_of.extend([self.scopes[scope.frame or scope.piece] for scope in scopes])
+        self.epochs.extend([int(scope.epoch) if scope.frame else -1 for scope in scopes])
+        if n == len(bundles):  # one row each
+            self.series_of.extend(range(number, number + n))
+        else:
+            for each, count in enumerate(rows, number):
+                self.series_of.extend([each] * count)
         self.metric_of += _indices(self._heads, self.metrics, columns.metrics)
         self.tail_of += _indices(self._shapes, self.tails, columns.tails)
         times = columns.times

@@ -83,15 +83,14 @@ def selected(whole: Columns, path: str, ranges: list[range]) -> Columns:
         while start < part.stop:
             if start >= stop:
                 if taken:
-                    series.append(one._replace(rows=taken))
+                    series.append(one if taken == one.rows else Series(*one[:4], taken))
                 one, taken = next(each), 0
                 stop += one.rows
                 continue
             upto = min(stop, part.stop)
             taken += upto - start
             start = upto
-    series.append(one._replace(rows=taken))
-    pieces = whole._pieces  # noqa: SLF001 - of the same class
+    series.append(one if taken == one.rows else Series(*one[:4], taken))
     if len(rows) == 1:
         at = rows[0]
 
@@ -117,5 +116,6 @@ def selected(whole: Columns, path: str, ranges: list[range]) -> Columns:
         take(whole.values),
         take(whole.tails),
         {new: whole.odd[old] for new, old in enumerate(rows) if old in whole.odd} if whole.odd else {},
-        list(chain.from_iterable(pieces[_PIECES * part.start : _PIECES * part.stop] for part in ranges)),
+        whole._pieces,  # noqa: SLF001 - of the same class
+        ranges,
     )

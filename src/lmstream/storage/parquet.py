@@ -8,7 +8,8 @@ dictionary, which Parquet cannot hold.
 import io
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from functools import cache
+from itertools import accumulate, chain
 from typing import Any, Final
 
 import msgspec
@@ -40,14 +41,13 @@ def encoded(rows: Any) -> bytes:
     import pyarrow.parquet as pq
 
     file = io.BytesIO()
-    leaves = [name for name in _leaves(schema()) if name not in _PLAIN]
     pq.write_table(
         rows,
         file,
         row_group_size=ROW_GROUP,
         compression="zstd",
         compression_level=1,
-        use_dictionary=leaves,
+        use_dictionary=_leaves(),
         column_encoding=_PLAIN,
         store_schema=False,
     )
@@ -131,11 +131,7 @@ def _maps(found: Sequence[dict[str, str]]) -> Any:
 
 def _map_array(sizes: Sequence[int], keys: Any, items: Any) -> Any:
     pa = pyarrow()
-    offsets, stop = array("i", [0]), 0
-    for size in sizes:
-        stop += size
-        offsets.append(stop)
-    made = pa.MapArray.from_arrays(_integers(offsets), keys, items)
+    made = pa.MapArray.from_arrays(_integers(array("i", accumulate(sizes, initial=0))), keys, items)
     if 0 not in sizes:
         return made
     return made.take(pa.array([at if size else None for at, size in enumerate(sizes)], pa.int32()))
@@ -150,14 +146,22 @@ def _scopes(found: Sequence[dict[str, str]], pools: Pools) -> Any:
     of, epochs = pools.scope_of, pools.epochs
     frames = _maps(found).take(_integers(of))
     own = [scope.get("epoch") for scope in found]
-    polled = [
-        f"{epoch:013d}" if epoch >= 0 else own[at] for at, epoch in zip(of, epochs, strict=True) if own[at] is not None
-    ]
-    if not polled:
+    if not any(each is not None for each in own):
         return frames
+    if all(epoch >= 0 for epoch, at in zip(epochs, of, strict=True) if own[at] is not None):
+        numbers = pa.Array.from_buffers(pa.int64(), len(epochs), [None, pa.py_buffer(epochs)])
+        numbers = numbers.filter(pc.greater_equal(numbers, 0)).dictionary_encode()
+        dictionary = pc.utf8_lpad(numbers.dictionary.cast(pa.string()), 13, "0")
+        texts = pa.DictionaryArray.from_arrays(numbers.indices, dictionary)
+    else:
+        told = [
+            f"{epoch:013d}" if epoch >= 0 else own[at]
+            for at, epoch in zip(of, epochs, strict=True)
+            if own[at] is not None
+        ]
+        texts = pa.array(told, pa.string()).dictionary_encode()
     keys, items = frames.keys, frames.items
     at = keys.dictionary.index("epoch").as_py()
-    texts = pa.array(polled, pa.string()).dictionary_encode()
     known = len(items.dictionary)
     indices = pc.replace_with_mask(
         items.indices, pc.equal(keys.indices, at), pc.add(texts.indices, known).cast(pa.int32())
@@ -212,11 +216,12 @@ def _plain(value: Any) -> Any:
     return found
 
 
-def _leaves(of: Any) -> list[str]:
-    """Names of the columns in the file that texts and numbers lie in."""
+@cache
+def _leaves() -> list[str]:
+    """Names of the columns in a file that have a dictionary."""
     import pyarrow.parquet as pq
 
     file = io.BytesIO()
-    pq.write_table(of.empty_table(), file)
+    pq.write_table(schema().empty_table(), file)
     made = pq.ParquetFile(file).schema
-    return [made.column(at).path for at in range(len(made))]
+    return [path for path in (made.column(at).path for at in range(len(made))) if path not in _PLAIN]
