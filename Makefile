@@ -105,7 +105,7 @@ test-kafka: $(DEV) ## The Kafka suites on a real Apache Kafka with mTLS (needs J
 
 fuzz: $(DEV) ## Files and answers that verbs read, codecs against the oracle: looks long, and elsewhere each time (EXAMPLES=500)
 	@LMSTREAM_FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q tests/fuzz $(PARALLEL) $(ARGS)
-	@LMSTREAM_HYPOTHESIS=night $(BIN)/python -m pytest -q tests/codecs tests/engine tests/test_partitioning.py $(PARALLEL) $(ARGS)
+	@LMSTREAM_TEST_HYPOTHESIS=night $(BIN)/python -m pytest -q tests/codecs tests/engine tests/test_partitioning.py $(PARALLEL) $(ARGS)
 
 mutants: $(MUTANTS) ## Change ledger, pipeline, verification and answers in 1,800 small ways: do tests notice? (an hour; nightly)
 	@.venv-mutants/bin/python tests/mutants/run.py $(ARGS)

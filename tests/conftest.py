@@ -1,6 +1,6 @@
 """Hypothesis profiles: `dev` is quick and the same every time, `ci` looks longer, `night` looks elsewhere each time.
 
-LMSTREAM_HYPOTHESIS chooses."""
+LMSTREAM_TEST_HYPOTHESIS chooses."""
 
 import os
 
@@ -17,4 +17,4 @@ settings.register_profile("night", max_examples=2000, deadline=None, suppress_he
 settings.register_profile(
     "mutants", settings.get_profile("dev"), phases=[Phase.explicit, Phase.generate], print_blob=False
 )
-settings.load_profile(os.environ.get("LMSTREAM_HYPOTHESIS", "dev"))
+settings.load_profile(os.environ.get("LMSTREAM_TEST_HYPOTHESIS", "dev"))

@@ -70,7 +70,7 @@ def sections(changes: Iterable[Change]) -> str:
 def main(names: list[str]) -> int:
     """Exit code: 0 when the page has them all, 1 when it has not."""
     shown = None if sys.stderr.isatty() else subprocess.DEVNULL
-    env = {**os.environ, "LMSTREAM_HYPOTHESIS": "mutants"}
+    env = {**os.environ, "LMSTREAM_TEST_HYPOTHESIS": "mutants"}
     subprocess.run([sys.executable, "-m", "mutmut", "run", *names], cwd=ROOT, check=True, stdout=shown, env=env)
     verdicts = re.findall(r"^\s*(\S+): (.+)$", mutmut("results", "--all", "true"), re.MULTILINE)
     unnoticed = {change(name, mutmut("show", name)) for name, verdict in verdicts if verdict in UNNOTICED}

@@ -106,7 +106,6 @@ def log_entries(path: Path, say: Callable[[str], None] = log.warning) -> Iterato
     """Entries of a log of `publish --verifiable`. A last line that was cut by a crash is left out, and said
     to `say`. Raises ConfigError for what is no such log, SourceError for what cannot be read."""
     decoder = msgspec.json.Decoder(Expected)
-    number = 0
     broken: str | None = None
     for number, line in enumerate(lines_of(path), 1):
         if broken is not None:
