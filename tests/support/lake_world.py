@@ -334,15 +334,27 @@ class SimLetters:
 class Member:
     """One process: a real runtime over the world's source, store and letters."""
 
-    def __init__(self, world: World, group: Group, name: int) -> None:
+    def __init__(
+        self,
+        world: World,
+        group: Group,
+        name: int,
+        *,
+        layout: Layout | None = None,
+        budget: int = 0,
+        policy: WindowPolicy | None = None,
+    ) -> None:
+        """What is not given is drawn."""
         self.alive = True
         self.awake = asyncio.Event()
         self.awake.set()
         self.name = name
         self.source = SimSource(group, self)
         self._world = world
-        layout = world.draw.choice(world.layouts)
-        seconds = world.draw.choice([0.2, 0.7, 2.0])
+        drawn = world.draw.choice(world.layouts)
+        layout = layout or drawn
+        seconds, size = world.draw.choice([0.2, 0.7, 2.0]), world.draw.choice([30, 100, 1000])
+        policy = policy or WindowPolicy(seconds=seconds, object_bytes=size)
 
         def outlet(parts: Any) -> LakeOutlet:
             requests = Requests(SimStore(world, self), parts.attempts, parts.flight.counts)
@@ -352,7 +364,7 @@ class Member:
                 Claims(requests, "_lmstream/", ""),
                 {"gzip": Lines("ndjson.gz", bytes)},
                 layout,
-                WindowPolicy(seconds=seconds, object_bytes=world.draw.choice([30, 100, 1000])),
+                policy,
                 writer=f"member {name}",
                 wall=lambda: int(now() * 1000),
                 engine=LaidOutEngine,  # type: ignore[arg-type]
@@ -367,7 +379,7 @@ class Member:
             sleep=asyncio.sleep,
             random=world.draw.random,
             policy=DELIVERY,
-            budget=world.draw.choice([8_000, 40_000, 10**6]),
+            budget=budget or world.draw.choice([8_000, 40_000, 10**6]),
         )
         self.runtime = Runtime(self.source, self.pipeline, clock=now, policy=POLICY)
         self.task = asyncio.ensure_future(self.runtime.run())

@@ -1,0 +1,252 @@
+"""What a lake does in each case that can be told apart: what it refuses, what it names, what it waits for."""
+
+import asyncio
+import contextlib
+import sys
+
+import msgspec
+import pytest
+from msgspec import structs
+
+from lmstream.errors import SinkError
+from lmstream.lake import Claim, Layout, WindowPolicy, outlet
+from lmstream.model import TopicPartition
+from lmstream.settings import Settings
+from support.doubles import bundle, record, run
+from support.lake_world import LAYOUTS, Group, Member, World
+from support.scripted_store import CALM
+
+TP = TopicPartition("t", 0)
+QUICK = WindowPolicy(seconds=0.5, object_bytes=10_000)
+
+
+class Calm(World):
+    """One partition with ten records of two rows, and no weather but what a test makes."""
+
+    def __init__(self) -> None:
+        super().__init__(7)
+        self.fill(10)
+        self.groups = [Group(self, 0)]
+        self.stormy, self.store.moods = False, CALM
+
+    def fill(self, count, *, key=None):
+        self.log = {TP: [record(n, bundle(2), key=key) for n in range(count)]}
+        self.ends, self.begins = {TP: count}, {TP: 0}
+
+    async def join(self, **more):
+        group = self.groups[0]
+        member = Member(self, group, self.names, **({"layout": LAYOUTS[0], "budget": 10**6, "policy": QUICK} | more))
+        self.names += 1
+        group.members = [member]
+        await group.assign([member])
+        return member
+
+    async def leave(self, member):
+        self.groups[0].members.remove(member)
+        await member.crash()
+
+    def claims(self):
+        """Of the only lane, the oldest first."""
+        keys = sorted((key for key in self.store.objects if key.startswith("_lmstream/claims/")), reverse=True)
+        return [msgspec.json.decode(self.store.objects[key][0], type=Claim) for key in keys]
+
+    async def claimed(self, count, **more):
+        """Wait for so many claims, and no object of the last: its member is then killed."""
+        member = await self.join(**more)
+        self.store.script = lambda verb, key: "broken" if verb == "create" and not key.startswith("_") else None
+        while len(self.claims()) < count:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.05)
+        await self.leave(member)
+        self.store.script = None
+
+    async def settled(self, member):
+        async with asyncio.timeout(60):
+            while self.groups[0].committed.get(TP) != self.ends[TP]:
+                if member.task.done():
+                    await member.task
+                await asyncio.sleep(0.1)
+
+    async def ended(self, member):
+        """What ends a run that is refused."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(30):
+                await asyncio.wait({member.task})
+        assert member.task.done()
+        return member.task.exception()
+
+
+def test_rows_that_retention_took_before_they_landed_are_named_and_the_rest_lands(caplog):
+    async def scenario():
+        world = Calm()
+        await world.claimed(2)
+        assert world.claims()[1].rows == 20
+        world.begins[TP] = 4
+        member = await world.join()
+        await world.settled(member)
+        assert sum(world.rows().values()) == 12
+        assert member.pipeline.counts.rows_lost == 8
+        assert "t/0: claim 1: 8 rows are lost" in caplog.text
+        assert [each.code for each in caplog.records if each.levelname == "ERROR"] == ["LMS-4025"]
+        assert member.pipeline.balanced
+
+    run(scenario())
+
+
+def test_a_topic_that_was_made_again_under_its_name_is_refused_before_a_row_of_it_lands():
+    async def scenario():
+        world = Calm()
+        member = await world.join()
+        await world.settled(member)
+        await member.stop()
+        before = dict(world.store.objects)
+        world.fill(20, key=b"another")
+        again = await world.join()
+        error = await world.ended(again)
+        assert isinstance(error, SinkError)
+        assert error.reason == "lake.incarnation"
+        assert "t/0/9 is another record" in str(error)
+        assert world.store.objects == before
+
+    run(scenario())
+
+
+def test_a_topic_that_was_made_again_and_is_shorter_is_refused_where_it_cannot_be_read():
+    async def scenario():
+        world = Calm()
+        member = await world.join()
+        await world.settled(member)
+        # Sent to its last record, it was out of range there: the source has moved the group to the beginning.
+        world.fill(3, key=b"another")
+        world.groups[0].committed[TP] = 0
+        assert await member.outlet.assigned({TP: _place(world)}) == {TP: 9}
+        with pytest.raises(SinkError) as caught:
+            await member.outlet.assigned({TP: _place(world)})
+        assert caught.value.reason == "lake.incarnation"
+        assert "ends at 3, but records up to 10 have landed" in str(caught.value)
+
+    run(scenario())
+
+
+def _place(world):
+    from lmstream.interfaces import Assigned
+
+    return Assigned(world.groups[0].committed[TP], committed=True, begin=0, end=world.ends[TP])
+
+
+def test_a_window_larger_than_the_memory_of_its_next_owner_is_refused_by_its_size():
+    async def scenario():
+        world = Calm()
+        await world.claimed(2)
+        held = world.claims()[1].held
+        member = Member(world, world.groups[0], 99, layout=LAYOUTS[0], budget=held, policy=QUICK)
+        with pytest.raises(SinkError) as caught:
+            await member.outlet.assigned({TP: _place_new(world)})
+        assert caught.value.reason == "lake.memory"
+        assert f"run.budget_bytes to {2 * held:,}" in caught.value.fix
+        await member.crash()
+
+    run(scenario())
+
+
+def _place_new(world):
+    from lmstream.interfaces import Assigned
+
+    return Assigned(0, committed=False, begin=0, end=world.ends[TP])
+
+
+def test_other_rows_than_the_claim_says_stop_before_anything_of_the_window_is_put():
+    async def scenario():
+        world = Calm()
+        await world.claimed(2)
+        before = set(world.store.objects)
+        # The same settings and version, but the records become other rows now: code that was changed in its place.
+        world.log[TP] = [record(n, bundle(3)) for n in range(10)]
+        member = await world.join()
+        error = await world.ended(member)
+        assert isinstance(error, SinkError)
+        assert error.reason == "lake.code"
+        assert "claim 1 was made by lmstream" in error.detail
+        assert set(world.store.objects) == before
+
+    run(scenario())
+
+
+def test_rows_of_another_version_are_refused_by_name():
+    async def scenario():
+        world = Calm()
+        await world.claimed(2, layout=structs.replace(LAYOUTS[0], rows=0, version="0.0.9"))
+        member = Member(world, world.groups[0], 99, layout=LAYOUTS[0], budget=10**6, policy=QUICK)
+        with pytest.raises(SinkError) as caught:
+            await member.outlet.assigned({TP: _place_new(world)})
+        assert caught.value.reason == "lake.code"
+        assert "run lmstream 0.0.9" in caught.value.fix
+        await member.crash()
+
+    run(scenario())
+
+
+def test_the_code_of_a_dotted_module_is_part_of_a_layout(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "made_codec.py"
+    settings = Settings(org_id="acme", format="made_codec.of")
+    (tmp_path / "made_codec").mkdir()
+    module = tmp_path / "made_codec" / "of.py"
+    (tmp_path / "made_codec" / "__init__.py").write_text("")
+    hashes = []
+    for text in ("A = 1\n", "A = 1\n", "A = 2\n"):
+        module.write_text(text)
+        hashes.append(Layout.of(settings, "gzip").hash)
+    assert hashes[0] == hashes[1] != hashes[2]
+    sys.modules.pop("made_codec", None)
+
+
+def test_the_newest_claim_of_a_quiet_lane_is_renewed_before_a_lifecycle_rule_removes_it(monkeypatch):
+    assert outlet.RENEWAL == 7 * 86_400_000 // 2
+    monkeypatch.setattr(outlet, "RENEWAL", 20_000)
+
+    async def scenario():
+        world = Calm()
+        member = await world.join()
+        await world.settled(member)
+        await asyncio.sleep(15)
+        assert world.claims()[-1].kind == "window"
+        await asyncio.sleep(10)
+        renewed, window = world.claims()[-1], world.claims()[-2]
+        assert renewed.spans[0].start == renewed.spans[0].end == window.spans[0].end == 10
+        # The next owner still compares the last record that landed.
+        assert renewed.spans[0].last == window.spans[0].last
+        await member.stop()
+        again = await world.join()
+        await asyncio.sleep(5)
+        assert not again.task.done()
+        assert sum(world.rows().values()) == 20
+
+    run(scenario())
+
+
+def test_a_store_that_denies_pauses_the_run_and_nothing_becomes_a_letter():
+    async def scenario():
+        world = Calm()
+        member = await world.join()
+        world.store.script = lambda verb, key: "denied" if verb == "create" and not key.startswith("_") else None
+        while member.outlet.way.fatal is None:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.1)
+        assert member.outlet.way.fatal.code == "AccessDenied"
+        assert member.pipeline.room == 0
+        world.store.script = None
+        await world.settled(member)
+        assert member.outlet.way.fatal is None
+        assert not world.buried
+        assert sum(world.rows().values()) == 20
+        await member.stop()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("age", "objects", "due"), [(10, 1, False), (60, 10, True), (60, 10_000, False), (900, 10_000, True)]
+)
+def test_a_window_is_stretched_while_its_objects_would_cost_more_than_their_share(age, objects, due):
+    # Ten dollars a month are 2 million requests, 46 a minute.
+    assert WindowPolicy(seconds=60, longest=900, dollars=10.0).is_due(age, objects) is due
+    assert WindowPolicy(seconds=60).is_due(age, objects) is (age >= 60)
