@@ -60,10 +60,22 @@ def table(pools: Pools, *, sort: bool = False) -> Any:
     import pyarrow.compute as pc
 
     series_of, metric_of = _integers(pools.series_of), _integers(pools.metric_of)
-    time_of, tail_of = _integers(pools.time_of), _integers(pools.tail_of)
+    time_of, tail_of, ordinals = _integers(pools.time_of), _integers(pools.tail_of), _integers(pools.ordinals)
     orgs, devices = pool_values.orgs(pools.orgs), pool_values.devices(pools.resources)
     scopes, metrics = pool_values.scopes(pools.scopes), pool_values.metrics(pools.metrics)
     tails, times = pool_values.points(pools.tails), pool_values.times(pools.times)
+    values = _values(pools)
+    if sort and pools.rows > 1:
+        # Indices are put in order, before anything is taken by them.
+        ranks = (
+            (_ranks([each.metric for each in metrics]), metric_of),
+            (_ranks([each.device_id for each in devices]), _integers(pools.resource_of).take(series_of)),
+            (_ranks([each[1] for each in times]), time_of),
+        )
+        order = _order(ranks)
+        series_of, metric_of = series_of.take(order), metric_of.take(order)
+        time_of, tail_of, ordinals = time_of.take(order), tail_of.take(order), ordinals.take(order)
+        values = {name: each if each.null_count == len(each) else each.take(order) for name, each in values.items()}
     device_of_row = _integers(pools.resource_of).take(series_of)
     org_of_row = _integers(pools.org_of).take(series_of)
     ms = pa.array([each[1] for each in times], pa.int64()).take(time_of)
@@ -73,7 +85,7 @@ def table(pools: Pools, *, sort: bool = False) -> Any:
 
     found = {
         "rowid": pc.binary_join_element_wise(
-            pa.array(pools.bundles, pa.string()).take(series_of), _integers(pools.ordinals).cast(pa.string()), ":"
+            pa.array(pools.bundles, pa.string()).take(series_of), ordinals.cast(pa.string()), ":"
         ),
         "orgid": text([each.org_id for each in orgs], org_of_row),
         "orgkey": text([each.org_key for each in orgs], org_of_row),
@@ -93,19 +105,9 @@ def table(pools: Pools, *, sort: bool = False) -> Any:
         "attributes": _maps([each.attributes for each in tails]).take(tail_of),
         "resource": _maps([each.resource for each in devices]).take(device_of_row),
         "scope": _scopes([each.scope for each in scopes], pools).take(series_of),
-        **_values(pools),
+        **values,
     }
-    made = pa.table({name: found[name] for name in schema().names})
-    if not sort or made.num_rows < 2:  # noqa: PLR2004 - one row is in order
-        return made
-    keys = pa.table(
-        {
-            "metric": _ranks([each.metric for each in metrics]).take(metric_of),
-            "device": _ranks([each.device_id for each in devices]).take(device_of_row),
-            "ms": ms,
-        }
-    )
-    return made.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]))
+    return pa.table({name: found[name] for name in schema().names})
 
 
 def _integers(values: "array[int]") -> Any:
@@ -114,11 +116,23 @@ def _integers(values: "array[int]") -> Any:
     return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
 
 
-def _ranks(names: Sequence[str]) -> Any:
-    """For each name its place among the sorted ones."""
+def _ranks(names: Sequence[Any]) -> Any:
+    """For each its place among the distinct ones in order."""
     pa = pyarrow()
     ranks = {name: rank for rank, name in enumerate(sorted(set(names)))}
-    return pa.array([ranks[name] for name in names], pa.int32())
+    return pa.array([ranks[name] for name in names], pa.int64())
+
+
+def _order(keys: Iterable[tuple[Any, Any]]) -> Any:
+    """The order of rows by the ranks of their keys, the first key first: as one number a row, which is sorted in a
+    third of the time that three columns take."""
+    import pyarrow.compute as pc
+
+    number: Any = None
+    for ranks, of in keys:
+        rank = ranks.take(of)
+        number = rank if number is None else pc.add(pc.multiply(number, len(ranks)), rank)
+    return pc.sort_indices(number)
 
 
 def _maps(found: Sequence[dict[str, str]]) -> Any:
