@@ -47,7 +47,7 @@ from lmstream.delivery.circuit_breaker import BreakerPolicy, CircuitBreakers
 from lmstream.delivery.counts import Counts
 from lmstream.delivery.dead_letter import bound
 from lmstream.delivery.dead_letter_writer import WRITING, DeadLetterQueues, DeadLetterWriter
-from lmstream.delivery.in_flight import InFlight, InFlightRecord, Settled, Submission
+from lmstream.delivery.in_flight import OVERHEAD, InFlight, InFlightRecord, Settled, Submission
 from lmstream.delivery.memory_budget import BUDGET, RESERVE, MemoryBudget
 from lmstream.delivery.outlet import SENDING, MakeOutlet, Outlet, Parts
 from lmstream.delivery.pack_outlet import PackOutlet
@@ -112,6 +112,9 @@ class Pipeline:
         """Where records become rows, and are settled."""
         self.settles_within: float = 2 * policy.timeout + self.outlet.gathers_for
         """Seconds within which a record settles while the sink answers: two requests, after its lines are gathered."""
+        self.offsets: int = 4 * budget // OVERHEAD if self.outlet.gathers_for else 0
+        """Records that may be unsettled at once because their rows are gathered for long; 0 for an outlet that sends
+        them soon. So many do not fit: the budget ends what is gathered long before."""
         self._passed: dict[TopicPartition, tuple[int, int]] = {}  # epoch and offset
         self._working = self._closed = False
 

@@ -43,7 +43,7 @@ class Assignments:
     @property
     def room(self) -> int:
         """Bytes to read now. Pauses what is stalled by itself, long before all reading has to stop because of it."""
-        most = self._policy.held_offsets
+        most = max(self._policy.held_offsets, self._pipeline.offsets)
         crowded = self.ledger.crowded(most // 2) | self._pipeline.stalled
         if self._pausable is not None and crowded != self.paused:
             self.paused = crowded
