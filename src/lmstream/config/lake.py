@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmstream.abilities import Stored
+from lmstream.codecs.inflating import zstandard
 from lmstream.config.config import Config
 from lmstream.delivery.outlet import MakeOutlet, Parts
+from lmstream.engine.row_digest import of_run
 from lmstream.lake import Claims, LakeOutlet, Layout, WindowPolicy
 from lmstream.lake.formats import Format, Lines
 from lmstream.lake.lanes import LaneOf
@@ -53,6 +55,9 @@ def lake_outlet(config: Config, sink: Stored) -> MakeOutlet:
     settings = sink.settings
     if settings.format == "parquet":
         pyarrow()
+    of_run(b"")  # with what the extra [lake] brings, before anything is read
+    if settings.format == "zstd":
+        zstandard()
     layout = Layout.of(config.engine, settings.format)
     policy = WindowPolicy(
         seconds=settings.window_seconds,

