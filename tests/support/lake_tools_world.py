@@ -82,7 +82,23 @@ class ToolsWorld(World):
         super().__init__(seed)
         self.letters: dict[Any, Any] = {}
         self.tools: list[Tool] = []
+        self.store.told = self.half_way
         self.layouts = self.draw.choice([LAYOUTS, LAYOUTS[:1], LAYOUTS[:1]])
+
+    def half_way(self, verb: str, key: str) -> None:
+        """Kill a verb right after it has said what it means to do, or while it empties."""
+        if not self.stormy or self.draw.random() > 0.15:
+            return
+        busy = [each for each in self.tools if each.alive and not each.task.done()]
+        if key.startswith(("_lmstream/replays/", "_lmstream/compactions/")):
+            writer = json.loads(self.store.objects[key][0])["writer"].rpartition(" ")[0]
+            busy = [each for each in busy if each.name == writer]
+        else:
+            busy = [each for each in busy if verb == "replace" and each.what == "compact"]
+        for each in busy[:1]:
+            self.note(f"{each.name} is killed by {verb} {key}")
+            each.alive = False
+            asyncio.get_running_loop().call_soon(each.task.cancel)
 
     def bury(self, letter: Any) -> None:
         super().bury(letter)
