@@ -2,7 +2,6 @@
 
 A failure prints its seed, and LMSTREAM_SEED replays it."""
 
-import contextlib
 import logging
 import os
 
@@ -40,14 +39,7 @@ def test_a_seed_replays_its_schedule():
         assert play(seed).events == play(seed).events
 
 
-# --- compaction ---
-
-
-def small_objects_are_deleted(monkeypatch):
-    async def empty(self, _compaction, each):
-        self._requests._store._world.store.objects.pop(self._rows + each.key, None)
-
-    monkeypatch.setattr(compacting.Compacting, "_empty", empty)
+# --- compaction; that it must not delete is in test_compaction.py ---
 
 
 def the_loser_keeps_its_own_plan(monkeypatch):
@@ -165,12 +157,3 @@ def test_a_planted_bug_is_found(bug, monkeypatch):
         for seed in range(1, 10 * SCHEDULES):
             play(seed)
     assert "LMSTREAM_SEED=" in "".join(caught.value.__notes__)
-
-
-def test_members_that_sleep_write_again_what_compaction_deletes(monkeypatch):
-    """So that names have to stay taken."""
-    small_objects_are_deleted(monkeypatch)
-    with pytest.raises(BrokenError, match="duplicate"):  # noqa: PT012 - the first seeds may not meet it
-        for seed in range(1, 10 * SCHEDULES):
-            with contextlib.suppress(LmstreamError):
-                play(seed)

@@ -198,6 +198,10 @@ async def _some_at_once(work: Iterable[Awaitable[None]]) -> None:
         for each in todo:
             await each
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_AT_ONCE):
-            group.create_task(worker())
+    tasks = [asyncio.ensure_future(worker()) for _ in range(_AT_ONCE)]
+    try:
+        await asyncio.gather(*tasks)  # the first error as it is, not a group of them
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
