@@ -110,6 +110,8 @@ def verify(
     """
     ranged = [*from_, *to, *(each for each in (group, since) if each)]
     _fit(expected, topic, ranged, settle, html)
+    if not topic and (from_ or to or group):
+        raise ConfigError("config.invalid", "--group, --from and --to are for --topic; a lake takes --since as well")
     named = {"--landed": landed, "--claims": claims, "--dead-letters": dead_letters, "--errors": errors}
     places = {flag: place(text, s3) for flag, text in named.items() if text is not None}
     wrong = _unreachable(places)

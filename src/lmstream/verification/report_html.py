@@ -30,6 +30,9 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
         f" unexpected, {total.in_error_prefix:,} in the error prefix, {total.letters_missing:,} dead letters missing"
         " (LMS-5001). What to do: lmstream explain LMS-5001"
     )
+    if not good and report.lake is not None:
+        faults = f"{report.lake.chain_faults:,} faults of the chains of claims, {total.duplicate:,} rows twice"
+        sentence = f"{faults}, {sentence}"
     cards = "".join(_card(total, name, label) for name, label in FIELDS.items())
     rows = "".join(_row(name, tally) for name, tally in sorted(report.partitions.items())) + _row(
         "total", total, "total"

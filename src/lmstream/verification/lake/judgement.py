@@ -86,17 +86,18 @@ class Judgement:
             self.lost, f"{lane} claim {claim.sequence}: {at[0]} piece {at[1]} ({rows:,} rows) is not in its manifest"
         )
 
-    def found(self, key: str, seen: Seen, copies: int) -> None:
-        """Judge an object that no claim names; so many of its rows are of records that landed."""
+    def found(self, key: str, seen: Seen, copies: int, of: str = "") -> None:
+        """Judge an object that no claim names; so many of its rows are of records that landed. `of` is what its name
+        says."""
         self.sums.objects_unexpected += 1
         if seen.digest in self._wanted:
             self._found[seen.digest] = key
-            sample(self.sums.unexpected, f"{key}: {seen.rows:,} rows, which belong under another name")
+            sample(self.sums.unexpected, f"{key}: {of}{seen.rows:,} rows, which belong under another name")
             return
         tally = self.tally("no claim")
         tally.duplicate += copies
         tally.phantom += max(seen.rows - copies, 0 if seen.rows or seen.digest else 1)
-        what = f"{seen.rows:,} rows, {copies:,} of records that landed{seen.why and f'; {seen.why}'}"
+        what = f"{of}{seen.rows:,} rows, {copies:,} of records that landed{seen.why and f'; {seen.why}'}"
         sample(self.sums.unexpected, f"{key}: {what}")
         if seen.rows > copies or not seen.digest:
             sample(self.phantom, f"{key}, which no claim names: {what}")

@@ -212,9 +212,9 @@ class Walk:
             elif any(key in self._newer(lane, sequence) for lane in some):
                 sums.objects_newer += 1
             elif not self._named.full:
-                self._found(key)
+                self._found(key, f"by its name of claim {sequence} of {some[0].name}: " if some else "")
 
-    def _found(self, key: str) -> None:
+    def _found(self, key: str, of: str) -> None:
         opened = self._rows.open(key)
         if opened is None:
             return  # it is gone again
@@ -228,7 +228,7 @@ class Walk:
             found = seen(opened, f"{self._rows.name}{key}", note)
         again = self._again(key) if found.scattered else found
         if again is not None:
-            self.judgement.found(key, again, copies)
+            self.judgement.found(key, again, copies, of)
 
     def _newer(self, lane: Lane, sequence: int) -> frozenset[str]:
         """Keys of the objects of a window, if it was claimed since the walk began."""
