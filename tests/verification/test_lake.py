@@ -15,6 +15,7 @@ from lmstream.settings import Settings
 from lmstream.storage.by_key import keyed
 from lmstream.storage.objects import Folder
 from lmstream.verification import verify_lake
+from support import lake_tools_world
 from support.lake_world import play
 from support.lakes import Landed, records
 
@@ -411,3 +412,28 @@ def test_every_schedule_of_members_that_die_and_sleep_makes_a_lake_that_is_prove
             broken = check(folder)
             assert broken.total.lost + broken.total.buffered > 0, seed
             assert balanced(broken), seed
+
+
+def test_every_schedule_with_repair_compaction_and_replay_is_proved(tmp_path):
+    made = {"replays": 0, "compactions": 0}
+    for seed in range(1, 13):
+        world = lake_tools_world.play(seed)
+        folder = tmp_path / str(seed)
+        for key, (data, _) in world.store.objects.items():
+            (folder / key).parent.mkdir(parents=True, exist_ok=True)
+            (folder / key).write_bytes(data)
+        report = check(folder)
+        assert report.ok, (seed, report.verdict, report.lake.chain, report.lake.copies, report.lake.unexpected)
+        assert report.settled, seed
+        assert balanced(report), seed
+        assert report.total.landed == sum(world.rows().values())
+        made["replays"] += report.lake.replays
+        made["compactions"] += report.lake.compactions
+        for larger in folder.rglob("compacted-*"):
+            if larger.stat().st_size:
+                larger.unlink()
+                broken = check(folder)
+                assert not broken.ok, seed
+                assert balanced(broken), seed
+                break
+    assert all(made.values())

@@ -28,6 +28,9 @@ class Lake(Struct, kw_only=True, rename="camel"):
     chain_faults: int = 0
     chain: list[str] = field(default_factory=list)
     """The first of them, in words."""
+    replays: int = 0
+    """Dead letters that were replayed into it."""
+    compactions: int = 0
     open: int = 0
     """Windows at the head whose objects are not all there yet: in flight."""
     jumps: list[str] = field(default_factory=list)
@@ -73,6 +76,7 @@ class Lake(Struct, kw_only=True, rename="camel"):
         more = "".join(f", {count:,} {what}" for count, what in some if count)
         cost = "" if self.dollars is None else f", about ${self.dollars:,.4f}"
         chain = f"{self.lanes:,} lanes, {self.claims:,} claims, {self.windows:,} windows, {self.open:,} open"
+        chain += f", {self.replays:,} replays, {self.compactions:,} compactions"
         lines = [
             f"chain: {chain}, {self.chain_faults:,} faults",
             f"objects: {self.objects:,} named by claims{more}",

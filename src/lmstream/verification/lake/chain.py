@@ -132,9 +132,10 @@ class Reader:
         except (msgspec.MsgspecError, RecursionError, BoundError) as error:
             return f"this version cannot read the settings of a claim: {error}"
 
-    def extension(self, claim: Claim) -> str:
-        """Of the names of a claim's objects. That of the default where the settings are gone, which is a fault."""
-        layout = self.layout(claim.layout)
+    def extension_of(self, digest: str) -> str:
+        """Of the names of objects, by the hash of their settings. That of the default where these are gone, which is a
+        fault."""
+        layout = self.layout(digest)
         return EXTENSIONS["gzip"] if layout is None else layout.extension
 
     def head(self, lane: Lane) -> Claim | None:

@@ -87,10 +87,11 @@ class Copies:
                     self._odd.append(f"{bundle.decode('utf-8', 'replace')}:{ordinal}")
             bits[at] |= bit
 
-    def end(self) -> tuple[int, list[str]]:
-        """End the window: how many of its rows are copies of others, and some of their names."""
+    def end(self, *, across: bool = True) -> tuple[int, list[str]]:
+        """End the window: how many of its rows are copies of others, and some of their names. Rows of one record lie in
+        one window; unless this is `across` windows, they may lie in others too."""
         twice, names = self._twice, self._odd
-        for bundle in self._window:
+        for bundle in self._window if across else ():
             number = hash(bundle)
             if number in self.records:
                 twice += self._rows[bundle]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from lmstream.lake.claims import Claim, Put
+from lmstream.verification.lake.copies import Numbers
 from lmstream.verification.lake.object_rows import Seen
 from lmstream.verification.lake_sums import Lake
 from lmstream.verification.report import SAMPLES, Tally
@@ -42,6 +43,9 @@ class Judgement:
         self.phantom: list[str] = []
         self.letters_missing: list[str] = []
         self._troubles: dict[str, Trouble] = {}
+        self._emptied = Numbers(640 * _MOST)
+        self._empty: dict[int, Trouble] = {}  # the first of them
+        self._empty_rows: dict[str, int] = {}
         self._wanted: set[str] = set()  # digests of what is in trouble
         self._found: dict[str, str] = {}  # by digest, where rows were seen that do not belong there
 
@@ -49,13 +53,20 @@ class Judgement:
         """The counts of a lane."""
         return self.tallies.setdefault(lane, Tally())
 
-    def entry(self, lane: str, claim: Claim, key: str, entry: Put, seen: Seen | None, owed: Owed | None) -> None:
+    def entry(self, lane: str, sequence: int, key: str, entry: Put, seen: Seen | None, owed: Owed | None) -> None:
         """Judge one object of a claim, by what the claim says, and by what the topic owes where that is known."""
         tally = self.tally(lane)
         tally.expected += entry.rows
         self.sums.objects += 1
-        trouble = Trouble(lane, claim.sequence, key, entry, seen)
-        if seen is None or (seen.rows, seen.digest) != (entry.rows, entry.digest):
+        trouble = Trouble(lane, sequence, key, entry, seen)
+        if seen is not None and not seen.rows and seen.digest:
+            # As compaction leaves it: a manifest has to say where its rows lie.
+            token = hash((key, entry.rows, entry.digest))
+            self._emptied.add(token)
+            self._empty_rows[lane] = self._empty_rows.get(lane, 0) + entry.rows
+            if len(self._empty) < _MOST:
+                self._empty[token] = trouble
+        elif seen is None or (seen.rows, seen.digest) != (entry.rows, entry.digest):
             if len(self._troubles) < _MOST:
                 self._troubles[key] = trouble
                 self._wanted.add(entry.digest)
@@ -102,12 +113,38 @@ class Judgement:
         if seen.rows > copies or not seen.digest:
             sample(self.phantom, f"{key}, which no claim names: {what}")
 
+    def covered(self, token: int, key: str, rows: int, lane: str) -> bool:
+        """Note that a compaction has the rows of this object; whether the object itself has none."""
+        trouble = self._troubles.get(key)
+        if token in self._emptied:
+            self._empty_rows[lane] = self._empty_rows.get(lane, 0) - rows
+            self._empty.pop(token, None)
+        elif trouble is not None and trouble.seen is None:
+            del self._troubles[key]
+        else:
+            return False
+        self.tally(lane).landed += rows
+        return True
+
+    def spoilt(self, manifest: str, key: str, rows: int, seen: Seen) -> None:
+        """An object that a compaction made and that has other rows: what it replaced is judged without it."""
+        self.sums.objects_changed += 1
+        tally = self.tally("compactions")
+        tally.phantom += max(1, seen.rows)
+        why = seen.why or f"it has {seen.rows:,} rows"
+        sample(self.phantom, f"{key}: its rows are not the {rows:,} that {manifest} says: {why}")
+
     def end(self, own: Mapping[str, Mapping[str, str]]) -> None:
         """Judge what is in trouble, now that all objects were seen. `own` is what the store keeps beside objects that
         have too few rows, by key."""
         for trouble in self._troubles.values():
             where = self._found.get(trouble.entry.digest, "")
             self._count(trouble, where if where != trouble.key else "", own.get(trouble.key, {}))
+        for lane, rows in self._empty_rows.items():
+            self.tally(lane).changed += rows
+        for trouble in self._empty.values():
+            self.sums.objects_changed += 1
+            sample(self.changed, f"{trouble.text} has no rows, and no compaction has them")
         self._troubles.clear()
 
     @property

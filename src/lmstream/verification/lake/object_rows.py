@@ -3,23 +3,26 @@
 import gzip
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from io import BufferedReader
+from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader, BytesIO
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from lmstream.bounded import INFLATED, ROW_LINE, Bound, BoundError
+from lmstream.bounded import INFLATED, ROW_LINE, Bound, BoundError, read
 from lmstream.engine.row_digest import of_lines
 from lmstream.errors import ConfigError, SourceError
 from lmstream.lake.digests import add, hexadecimal
 from lmstream.settings import KIB, MIB
+from lmstream.storage.line_files import PARQUET
+from lmstream.storage.parquet_rows import lines as parquet_lines
 from lmstream.verification.landed import row_id
 
 _CHUNK: Final = 256 * KIB
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_PARQUET: Final = b"PAR1"
+_LARGEST: Final = 512 * MIB
+"""Bytes of a Parquet file; its rows as lines are bounded by _SORTED."""
 _IDS: Final = re.compile(rb'"rowId":"([^":\\]{1,64}):(0|[1-9][0-9]{0,9})"')
 
 _SORTED: Final = 1024 * MIB
@@ -48,6 +51,8 @@ def seen(stream: BufferedReader, name: str, noted: Noted) -> Seen:
     rows = 0
     runs = _Runs()
     try:
+        if stream.peek(4)[:4] == PARQUET:
+            return _columns(stream, name, noted)
         for chunk in _lines(stream, name):
             lines = chunk.splitlines(keepends=True)
             ids = _ids(chunk, lines)
@@ -62,16 +67,28 @@ def seen(stream: BufferedReader, name: str, noted: Noted) -> Seen:
     return Seen(rows, hexadecimal(digest), scattered=runs.scattered)
 
 
-def scattered(stream: BufferedReader, name: str) -> Seen:
-    """Read an object whose rows lie in any order: all of them are held. Raises BoundError for more than _SORTED."""
+def _columns(stream: BufferedReader, name: str, noted: Noted) -> Seen:
+    """Read an object of Parquet. Its rows lie sorted, not by records."""
+    lines = list(_lines(stream, name))
+    noted([each for line in lines if (each := _ids(line, [line])[0]) is not None])
+    return Seen(len(lines), hexadecimal(of_lines(lines)))
+
+
+def scattered(objects: Iterable[tuple[str, BufferedReader | None]]) -> Seen:
+    """Read the rows of objects together, in whatever order they lie: all of them are held. Each object is given as its
+    name and its bytes. Raises BoundError for more than _SORTED bytes."""
     lines: list[bytes] = []
     size = 0
     try:
-        for chunk in _lines(stream, name):
-            lines += chunk.splitlines(keepends=True)
-            size += len(chunk)
-            if size > _SORTED:
-                raise BoundError(name, f"its rows are not in the order of records, and more than {_SORTED:,} bytes")
+        for name, stream in objects:
+            if stream is None:
+                continue  # it is gone since it was first read: the digest is another then
+            with stream:
+                for chunk in _lines(stream, name):
+                    lines += chunk.splitlines(keepends=True)
+                    size += len(chunk)
+                    if size > _SORTED:
+                        raise BoundError(name, f"rows that are not in order of records, of more than {_SORTED:,} bytes")
         return Seen(len(lines), hexadecimal(of_lines(lines)))
     except _DAMAGE as error:
         return Seen(len(lines), "", f"its rows cannot be read: {error}")
@@ -123,6 +140,14 @@ class _DamagedError(Exception):
 
 def _lines(stream: BufferedReader, name: str) -> Iterator[bytes]:
     """The lines of an object, whole ones, some at a time, each with its newline."""
+    if stream.peek(4)[:4] == PARQUET:
+        # Its index is at its end, so the file is held as a whole; a line a row.
+        data = read(stream, _LARGEST, name, seconds=None)
+        try:
+            yield from parquet_lines(BytesIO(data), name)
+        except SourceError as error:
+            raise _DamagedError(str(error)) from error
+        return
     bound = Bound(name, INFLATED, seconds=None)
     opened = _opened(stream, name)
     rest: list[bytes] = []
@@ -151,12 +176,18 @@ def _opened(stream: BufferedReader, name: str) -> Any:
         except ImportError as error:
             raise ConfigError("config.extra", f"{name} is zstd, which needs: pip install zstandard") from error
         return _Zstd(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True), zstandard.ZstdError)
-    if start == _PARQUET:
-        raise SourceError("source.file", f"{name}: this version cannot verify Parquet")
     return stream
 
 
-_DAMAGE: Final = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, msgspec.MsgspecError, _DamagedError)
+_DAMAGE: Final = (
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    ArithmeticError,
+    msgspec.MsgspecError,
+    _DamagedError,
+)
 
 
 class _Zstd:

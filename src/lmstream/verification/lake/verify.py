@@ -37,6 +37,7 @@ def verify_lake(
         topic.layouts = walk.reader.layout
     lanes = walk.claimed(since)
     walk.finish(settle, wait)
+    walk.beside(settle, wait)
     inside = claims.name.startswith(rows.name)
     walk.unexpected([*without, *([claims.name.removeprefix(rows.name)] if inside else [])])
     judgement = walk.judgement

@@ -8,14 +8,15 @@ from typing import Final, Protocol
 
 from lmstream.lake.claims import NUMBER, Buried, Claim, Put, name
 from lmstream.storage.by_key import Keyed, ahead
+from lmstream.verification.lake.beside import Beside
 from lmstream.verification.lake.chain import Faults, Lane, Reader, lanes, refuse_none
 from lmstream.verification.lake.copies import Copies, Numbers
 from lmstream.verification.lake.judgement import Judgement, Owed, sample
-from lmstream.verification.lake.object_rows import Id, Seen, scattered, seen
+from lmstream.verification.lake.object_rows import Id, Noted, Seen, scattered, seen
 
 _MOST: Final = 64_000_000
 """Objects that are told from unexpected ones: 1 GiB, and half a year of a hundred a minute."""
-_NAME: Final = re.compile(rf"(.+)-([0-9]{{{NUMBER},19}})-[0-9]{{3,}}\.")
+_NAME: Final = re.compile(rf"(.+)-([0-9]{{{NUMBER},19}})-[0-9]{{3,}}(?:s[0-9]+)?\.")
 _STEP: Final = 5.0
 """Seconds between two looks at windows that are open."""
 
@@ -101,7 +102,7 @@ class Walk:
         return self._against is None or self._against.wants(lane, claim)
 
     def _keys(self, claim: Claim) -> Iterator[tuple[str, Put]]:
-        extension = self.reader.extension(claim) if claim.objects else ""
+        extension = self.reader.extension_of(claim.layout) if claim.objects else ""
         return ((name(claim, entry, extension), entry) for entry in claim.objects)
 
     def _note(self, lane: Lane, claim: Claim) -> None:
@@ -142,7 +143,7 @@ class Walk:
         owed = None if self._against is None else self._against.owed(lane, claim)
         for (_, key, entry), opened in objects:
             if entry is not None:
-                self.judgement.entry(lane.name, claim, key, entry, self._seen(key, opened), owed)
+                self.judgement.entry(lane.name, claim.sequence, key, entry, self._whole(key, entry, opened), owed)
         twice, names = self._copies.end()
         self.judgement.tally(lane.name).duplicate += twice
         for each in names:
@@ -152,20 +153,34 @@ class Walk:
             if at not in listed:
                 self.judgement.owes(lane.name, claim, at, rows)
 
-    def _seen(self, key: str, opened: BufferedReader | None) -> Seen | None:
-        if opened is None:
-            return None
-        with opened:
-            found = seen(opened, f"{self._rows.name}{key}", self._copies.note)
-        return self._again(key) if found.scattered else found
+    def _whole(self, key: str, entry: Put, opened: BufferedReader | None) -> Seen | None:
+        """What an object and its supplements hold."""
+        found = self._seen(key, opened, self._copies.note)
+        if found is None or not 0 < found.rows < entry.rows:
+            return found
+        keys = [key]
+        path, _, last = key.rpartition("/")
+        stem, _, extension = last.partition(".")
+        while (opened := self._rows.open(at := f"{path}/{stem}s{len(keys)}.{extension}")) is not None:
+            self._named.add(hash(at))
+            self._seen(at, opened, self._copies.note)
+            keys.append(at)
+        return found if len(keys) == 1 else self._together(keys)
 
-    def _again(self, key: str) -> Seen | None:
-        """Read an object in which rows of one record do not lie together."""
-        opened = self._rows.open(key)
+    def look(self, key: str, noted: Noted) -> Seen | None:
+        """What one object holds; None when it is not there."""
+        return self._seen(key, self._rows.open(key), noted)
+
+    def _seen(self, key: str, opened: BufferedReader | None, noted: Noted) -> Seen | None:
         if opened is None:
             return None
         with opened:
-            return scattered(opened, f"{self._rows.name}{key}")
+            found = seen(opened, f"{self._rows.name}{key}", noted)
+        # Rows of one record do not lie together.
+        return self._together([key]) if found.scattered else found
+
+    def _together(self, keys: Sequence[str]) -> Seen:
+        return scattered((f"{self._rows.name}{key}", self._rows.open(key)) for key in keys)
 
     def finish(self, settle: float, wait: Callable[[float], None] | None) -> None:
         """Judge the windows at the heads. Those that are not complete are lost after `settle` seconds, for which
@@ -195,6 +210,17 @@ class Walk:
                     what = f"offsets {after[0]} to {min(before[1], after[1]) - 1} of {topic}/{partition}"
                     self.faults.add(f"{what} are in the chains of {before[2]} and of {after[2]}")
 
+    def beside(self, settle: float, wait: Callable[[float], None] | None) -> None:
+        """Judge replays and compactions, after the windows."""
+        judge = Beside(self._rows, self.reader, self.judgement, self._named, self._copies, self.faults, self.look)
+        judge.replays(settled=bool(settle) and wait is not None)
+        judge.compactions(self._lane_of)
+
+    def _lane_of(self, key: str) -> str:
+        named = _NAME.match(key.rpartition("/")[2])
+        some = self._stems.get(named[1], ()) if named else ()
+        return some[0].name if some else "replays"
+
     # --- what no claim names -------------------------------------------------------------------------------------
 
     def unexpected(self, without: Sequence[str]) -> None:
@@ -215,20 +241,14 @@ class Walk:
                 self._found(key, f"by its name of claim {sequence} of {some[0].name}: " if some else "")
 
     def _found(self, key: str, of: str) -> None:
-        opened = self._rows.open(key)
-        if opened is None:
-            return  # it is gone again
         copies = 0
 
         def note(ids: list[Id]) -> None:
             nonlocal copies
             copies += sum(hash(bundle) in self._copies.records for bundle, _ in ids)
 
-        with opened:
-            found = seen(opened, f"{self._rows.name}{key}", note)
-        again = self._again(key) if found.scattered else found
-        if again is not None:
-            self.judgement.found(key, again, copies, of)
+        if (found := self.look(key, note)) is not None:  # else it is gone again
+            self.judgement.found(key, found, copies, of)
 
     def _newer(self, lane: Lane, sequence: int) -> frozenset[str]:
         """Keys of the objects of a window, if it was claimed since the walk began."""
