@@ -2,33 +2,24 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import zstandard
-
 from lmstream import Engine
+from lmstream.config.lake import formats_of
 from lmstream.delivery import Pipeline
 from lmstream.interfaces import Assigned, Batch
 from lmstream.lab.generator import Generator
 from lmstream.lake import Claims, LakeOutlet, Layout, WindowPolicy
-from lmstream.lake.formats import Lines
 from lmstream.lake.requests import Requests
 from lmstream.model import Record, TopicPartition
 from lmstream.runtime import Runtime
 from lmstream.settings import Settings
-from lmstream.storage.compression import gzip
 from support.doubles import now, run
 from support.lake_world import DELIVERY, POLICY
 from support.scripted_store import CALM, ScriptedStore
-
-FORMATS = {
-    "gzip": Lines("ndjson.gz", partial(gzip, level=1)),
-    "zstd": Lines("ndjson.zst", zstandard.ZstdCompressor().compress),
-}
 
 
 def records(count: int, *, partition: int = 0, start: int = 0, bad: Sequence[int] = ()) -> list[Record]:
@@ -117,6 +108,8 @@ class Landed:
         settings = settings or Settings(org_id="acme")
         layout = Layout.of(settings, form)  # type: ignore[arg-type] - of a test
         self.store.script = fate
+        formats = formats_of()
+        formats["parquet"].slow = False  # no thread in virtual time
 
         async def running() -> None:
             source = _Source(log, self.committed, 0.4)
@@ -129,7 +122,7 @@ class Landed:
                     parts,
                     requests,
                     claims,
-                    FORMATS,
+                    formats,
                     layout,
                     policy,
                     writer=f"member {now()}",

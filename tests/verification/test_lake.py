@@ -68,7 +68,7 @@ def balanced(report):
     return t.expected == t.landed + t.lost + t.changed + t.misplaced + t.buffered
 
 
-@pytest.mark.parametrize("form", ["gzip", "zstd"])
+@pytest.mark.parametrize("form", ["gzip", "zstd", "parquet"])
 def test_what_the_outlet_landed_is_proved_from_the_bucket_alone(tmp_path, form):
     log = records(9, bad=[3]) + records(6, partition=1, start=5)
     lake = Landed().land(log, Settings(org_id="acme", path="{orgKey}/{yyyy}/{MM}/{dd}/"), form=form, object_bytes=4_000)
@@ -185,6 +185,17 @@ def test_an_object_with_the_rows_of_another_in_it_has_them_twice(lake):
     assert balanced(report)
     assert report.total.duplicate == len(gzip.decompress(other.read_bytes()).splitlines())
     assert report.lake.objects_changed == 1
+
+
+@pytest.mark.parametrize("left", [1, 40, -9])
+def test_a_file_of_parquet_that_was_cut_is_changed_and_says_why(tmp_path, left):
+    lake = Landed().land(records(5), form="parquet").write(tmp_path)
+    path = min(lake.rglob("*.parquet"))
+    path.write_bytes(path.read_bytes()[:left])
+    report = check(lake)
+    assert report.total.changed > 0
+    assert balanced(report)
+    assert path.name in report.changed[0]
 
 
 @pytest.mark.parametrize("left", [0, 1, 40, -4])

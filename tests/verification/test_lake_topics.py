@@ -67,6 +67,13 @@ def test_each_window_is_judged_by_the_settings_of_its_claim(lake):
     assert report.sums.undecodable == 1
 
 
+def test_windows_of_several_formats_are_judged_together(tmp_path):
+    lake = Landed().land([each for each in LOG if each.offset < 9], ONE).land(LOG, TWO, form="parquet")
+    report = check(lake.write(tmp_path), topic())
+    assert report.ok, report.verdict
+    assert report.lake.compared == report.lake.windows > 3
+
+
 def test_rows_that_the_topic_does_not_owe_are_changed_although_claim_and_object_agree(lake):
     odd = [msgspec.structs.replace(each, value=LOG[1].value) if each.offset == 12 else each for each in LOG]
     report = check(lake, topic(odd))
