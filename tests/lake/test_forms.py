@@ -22,7 +22,7 @@ class Each:
 
 
 def gathered(form, records):
-    window = Window(form, 0.0, {0: 0}, 64 << 20)
+    window = Window(form, 0.0, {one.partition: 0 for one in records}, 64 << 20)
     rows = {}
     for one in records:
         out = ENGINE.fan_out(one)
@@ -33,10 +33,20 @@ def gathered(form, records):
     return window, rows
 
 
+def in_order(records, path):
+    """The rows of a path by partition and offset."""
+    some = sorted(records, key=lambda one: (one.partition, one.offset))
+    groups = [group for one in some for group in ENGINE.fan_out(one).groups if group.path == path]
+    return [line for group in groups for line in group.data.splitlines()]
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
 @pytest.mark.parametrize("name", ["gzip", "zstd", "parquet"])
-def test_objects_hold_the_rows_of_their_digest(name):
+def test_objects_hold_the_rows_of_their_digest(name, partitions):
     bundles = itertools.islice(Generator(devices=3, instances=2, chaos=0.2).bundles(), 30)
-    records = [record(each.payload, offset=offset) for offset, each in enumerate(bundles)]
+    records = [
+        record(each.payload, offset=offset, partition=offset % partitions) for offset, each in enumerate(bundles)
+    ]
     window, rows = gathered(formats_of()[name], records)
     assert window.rows == sum(map(len, rows.values()))
     assert window.held > 0
@@ -45,6 +55,8 @@ def test_objects_hold_the_rows_of_their_digest(name):
     for path, each in made.items():
         found = list(lines(io.BufferedReader(io.BytesIO(each.gather.finish())), 1 << 20, path))
         assert sorted(found) == sorted(rows[path])
+        if name != "parquet":
+            assert found == in_order(records, path)
         assert text(of_lines(found)) == each.entry.digest
         assert len(found) == each.entry.rows
 

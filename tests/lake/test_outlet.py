@@ -25,6 +25,7 @@ class Calm(World):
 
     def __init__(self) -> None:
         super().__init__(7)
+        self.lanes = None
         self.fill(10)
         self.groups = [Group(self, 0)]
         self.stormy, self.store.moods = False, CALM

@@ -7,11 +7,11 @@ import pytest
 from msgspec import structs
 
 from lmstream.errors import LmstreamError
-from lmstream.lake import claims, landing, lanes, opening, outlet
+from lmstream.lake import claims, landing, lane, lanes, making, opening
 from lmstream.lake.lane import Opening
 from lmstream.lake.objects import put
 from lmstream.lake.window import Window
-from support.lake_world import BrokenError, play
+from support.lake_world import BrokenError, World, play
 
 SCHEDULES = 250
 
@@ -81,13 +81,13 @@ def claims_are_named_by_their_first_offset(monkeypatch):
 
 
 def letters_after_the_claim(monkeypatch):
-    before = outlet.LakeOutlet._bury
+    before = making.Making._bury
 
     def bury(self, lane, window, each, letter):
         before(self, lane, window, each, letter)
         window.unwritten = 0
 
-    monkeypatch.setattr(outlet.LakeOutlet, "_bury", bury)
+    monkeypatch.setattr(making.Making, "_bury", bury)
 
 
 def rows_are_made_again_by_settings_of_its_own(monkeypatch):
@@ -138,6 +138,23 @@ def records_settle_with_their_claim(monkeypatch):
     monkeypatch.setattr(landing.Landing, "_put", put)
 
 
+def lanes_are_assigned_in_part(monkeypatch):
+    monkeypatch.setattr(World, "units", lambda self: [[tp] for tp in self.log])
+
+
+def rows_lie_as_they_arrive(monkeypatch):
+    before = Window._part
+
+    def part(self, at, partition, offset):
+        return before(self, at, partition if at.cuts else 0, offset)
+
+    monkeypatch.setattr(Window, "_part", part)
+
+
+def what_waits_is_overtaken(monkeypatch):
+    monkeypatch.setattr(lane.Lane, "unparking", property(lambda _: False, lambda *_: None), raising=False)
+
+
 BUGS = [
     objects_before_the_claim,
     the_loser_keeps_its_own_end,
@@ -149,13 +166,16 @@ BUGS = [
     pieces_are_cut_anew,
     a_claim_is_done_when_it_is_made,
     records_settle_with_their_claim,
+    lanes_are_assigned_in_part,
+    rows_lie_as_they_arrive,
+    what_waits_is_overtaken,
 ]
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda f: f.__name__)
 def test_a_planted_bug_is_found(bug, monkeypatch):
     bug(monkeypatch)
-    with pytest.raises((BrokenError, LmstreamError, TimeoutError, ValueError, RuntimeError)) as caught:  # noqa: PT012 - the first seeds may not meet it
+    with pytest.raises((BrokenError, LmstreamError, TimeoutError, ValueError, LookupError, RuntimeError)) as caught:  # noqa: PT012 - the first seeds may not meet it
         for seed in range(1, 5 * SCHEDULES):
             play(seed)
     assert "LMSTREAM_SEED=" in "".join(caught.value.__notes__)

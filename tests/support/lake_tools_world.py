@@ -171,7 +171,7 @@ class Tool:
             self.maker,
             self.layout,
             self._bury,
-            lane_of=lambda tp: str(tp.partition),
+            lane_of=self.world.lane_of,
             writer=self.name,
         )
         for letter in list(self.world.letters.values()):

@@ -61,7 +61,8 @@ class World:
         self.draw = draw = Random(seed)
         self.events: list[str] = []
         self.log: dict[TopicPartition, list[Any]] = {}
-        for partition in range(draw.randint(1, 3)):
+        self.lanes: int | None = draw.choice([None, 1, 2])
+        for partition in range(draw.randint(1, 4)):
             offset, some = draw.choice([0, 0, 7]), []
             for _ in range(draw.randint(0, 12)):
                 some.append(record(offset, draw.choice(VALUES), partition=partition))
@@ -79,6 +80,16 @@ class World:
         self.broken: list[str] = []
         self.stormy = True
         self.store = ScriptedStore(draw, moods=Moods(slowest=draw.choice([0.05, 0.3, 1.0])))
+
+    def lane_of(self, tp: TopicPartition) -> str:
+        return str(tp.partition) if self.lanes is None else f"{tp.partition % self.lanes}of{self.lanes}"
+
+    def units(self) -> list[list[TopicPartition]]:
+        """What is assigned whole."""
+        lanes: dict[str, list[TopicPartition]] = {}
+        for tp in self.log:
+            lanes.setdefault(self.lane_of(tp), []).append(tp)
+        return list(lanes.values())
 
     def note(self, what: str) -> None:
         self.events.append(f"{now():.3f} {what}")
@@ -162,9 +173,12 @@ class Group:
     async def assign(self, members: "list[Member]") -> None:
         self.generation += 1
         self.world.note(f"generation {self.number}.{self.generation} of {[m.name for m in members]}")
-        tps = list(self.world.log)
-        self.world.draw.shuffle(tps)
-        waits = [m.source.assigned(tps[at :: len(members)], self.generation) for at, m in enumerate(members)]
+        units = self.world.units()
+        self.world.draw.shuffle(units)
+        waits = [
+            m.source.assigned([tp for unit in units[at :: len(members)] for tp in unit], self.generation)
+            for at, m in enumerate(members)
+        ]
         await asyncio.gather(*waits)
 
     def reset(self) -> None:
@@ -367,6 +381,7 @@ class Member:
                 policy,
                 writer=f"member {name}",
                 wall=lambda: int(now() * 1000),
+                lane_of=world.lane_of,
                 engine=LaidOutEngine,  # type: ignore[arg-type]
             )
             return self.outlet
@@ -431,6 +446,26 @@ async def schedule(world: World) -> None:
             if not world.is_durable(each):
                 raise BrokenError(f"lost: {each.coordinates}")
     check_chain(world)
+    check_order(world)
+
+
+def check_order(world: World) -> None:
+    """Rows of an object lie by partition, offset and ordinal, and so do the objects of a path in a window."""
+    places = {
+        line: (tp.partition, each.offset, n)
+        for tp, some in world.log.items()
+        for each in some
+        if each.value != b"junk"
+        for n, line in enumerate(lines_of(each))
+    }
+    pieces: dict[str, list[tuple[int, int, int]]] = {}
+    for key in sorted(world.store.objects):
+        if not key.startswith("_lmstream/"):
+            found = [places[line] for line in world.store.objects[key][0].splitlines(keepends=True)]
+            pieces.setdefault(key.rpartition("-")[0], []).extend(found)
+    for window, found in pieces.items():
+        if found != sorted(found):
+            raise BrokenError(f"{window}: rows are not in the order of records")
 
 
 def check_chain(world: World) -> None:

@@ -160,6 +160,30 @@ class Pools:
         self.values += columns.values
         self.rows += n
 
+    def append(self, other: "Pools") -> None:
+        """Take the rows of other pools behind these."""
+        number = len(self.bundles)
+        self.bundles += other.bundles
+        self.epochs += other.epochs
+        self.ordinals += other.ordinals
+        self.doubles += other.doubles
+        self.values += other.values
+        self.series_of.extend(number + at for at in other.series_of)
+        for pool, of in (
+            ("orgs", "org_of"),
+            ("resources", "resource_of"),
+            ("scopes", "scope_of"),
+            ("metrics", "metric_of"),
+            ("times", "time_of"),
+            ("tails", "tail_of"),
+        ):
+            mine: _Pool = getattr(self, pool)
+            now = [mine[piece] for piece in getattr(other, pool)]
+            getattr(self, of).extend(map(now.__getitem__, getattr(other, of)))
+        self.odd.update({self.rows + at: body for at, body in other.odd.items()})
+        self._odd += sum(map(len, other.odd.values())) + _ENTRY * len(other.odd)
+        self.rows += other.rows
+
 
 def _indices(known: dict[tuple[bytes, ...], "array[int]"], pool: _Pool, pieces: list[bytes]) -> "array[int]":
     """The index of each piece. The records of a datasource have the same ones, on all its devices."""

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from lmstream.errors import SinkError
 from lmstream.lake.claims import LAST, Claim, Claims
 
 MOST: Final = 10_000_000
@@ -52,11 +51,10 @@ class Chains:
             middle = (low + high) // 2
             claim = await self._claims.get(topic, lane, numbers[middle])
             span = claim.spans.get(partition)
-            if span is None:
-                raise SinkError("lake.chain", f"{topic}/{lane}: claim {claim.sequence} has no partition {partition}")
-            if span.start <= offset < span.end:
+            if span is not None and span.start <= offset < span.end:
                 return claim
-            low, high = (low, middle) if offset < span.start else (middle + 1, high)
+            # Without the partition: it was added to the topic later.
+            low, high = (low, middle) if span is not None and offset < span.start else (middle + 1, high)
         return None
 
 

@@ -1,7 +1,7 @@
 """What the rows of one path become while they are gathered, and the object in the end."""
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from lmstream.delivery.transform import Cut
 from lmstream.engine import FanOut
@@ -29,6 +29,10 @@ class Gather(Protocol):
 
     def squeeze(self) -> None:
         """Take less memory, if that can be had."""
+        ...
+
+    def append(self, other: Self, /) -> None:
+        """Take the rows of another one of its format behind its own; that one is not used any more."""
         ...
 
     def finish(self) -> bytes:
@@ -91,6 +95,24 @@ class _Lines:
     def squeeze(self) -> None:
         if self._size >= SMALLEST:
             self._close()
+
+    def append(self, other: "_Lines", /) -> None:
+        self.rows += other.rows
+        self.lines += other.lines
+        self.held += other.held
+        done, left = other.taken
+        if done and self._open:
+            self._close()
+        self._done += done
+        self._open += left
+        self._size += sum(map(len, left))
+        if self._size >= CHUNK:
+            self._close()
+
+    @property
+    def taken(self) -> tuple[list[bytes], list[bytes]]:
+        """What is compressed, and the lines behind it that are not."""
+        return self._done, self._open
 
     def finish(self) -> bytes:
         if self._open:

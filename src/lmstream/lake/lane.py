@@ -43,6 +43,8 @@ class Lane:
         self.partitions: frozenset[int] = frozenset(partitions)
         self.after: int = after
         self.sequence: int = opening.sequence
+        self.begins: dict[int, int] = dict(opening.begins)
+        """By partition, where reading began."""
         self.position: dict[int, int] = dict(opening.position)
         """By partition, where the next window begins."""
         self.again: deque[Claim] = deque(opening.again)
@@ -58,8 +60,11 @@ class Lane:
         self.landing: deque[Window] = deque()
         """Windows that have ended and are not claimed yet, in order."""
         self.claiming: Window | None = None
-        self.parked: list[InFlightRecord] = []
-        """Records that wait for a window to end before theirs can begin."""
+        self.parked: dict[int, deque[InFlightRecord | int]] = {}
+        """By partition, what waits for a window to end before its own can begin: records, and offsets below which no
+        further one lies."""
+        self.unparking: bool = False
+        """Whether what is parked is being gathered."""
         self.closed: bool = False
         """Whether another lane of the same partitions took over: of this one only what is claimed continues."""
         self.busy: bool = False
@@ -109,6 +114,19 @@ class Lane:
         """What its windows that are to be made again take in memory."""
         made = self.gathering.claim if self.gathering is not None else None
         return sum(each.held for each in self.again) + (made.held if made is not None else 0)
+
+    def park(self, partition: int, what: "InFlightRecord | int") -> None:
+        """Let this wait for a window to end: a record, or an offset below which no further one lies."""
+        parked = self.parked.setdefault(partition, deque())
+        if isinstance(what, int) and parked and isinstance(parked[-1], int):
+            parked.pop()
+        parked.append(what)
+
+    def unparked(self) -> list[InFlightRecord]:
+        """Take out all records that wait."""
+        records = [each for parked in self.parked.values() for each in parked if not isinstance(each, int)]
+        self.parked.clear()
+        return records
 
     def skips(self, partition: int, offset: int) -> bool:
         """Whether this record lies before what is to be gathered next: it has landed, or was left out on purpose."""

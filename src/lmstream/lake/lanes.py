@@ -98,7 +98,7 @@ class Lanes:
         if self.seek is None:
             raise SinkError("lake.contested", f"claim {theirs.sequence} of {lane.topic}/{lane.name}")
         far = 1 << 62  # where the log ends, only the source knows; it is not asked, for the lane was opened before
-        places = {partition: Assigned(0, committed=False, begin=0, end=far) for partition in lane.partitions}
+        places = {partition: Assigned(at, committed=False, begin=0, end=far) for partition, at in lane.begins.items()}
         begins = await self._open(lane.topic, lane.name, places)
         with contextlib.suppress(SourceError):  # not in the group at the moment: the next assignment asks again
             await self.seek(begins)
@@ -114,10 +114,18 @@ class Lanes:
                     self._parts.settlement.give_back(each)
             self._parts.budget.release(window.held)
             window.held = 0
-        for each in lane.parked:
-            self._parts.flight.drop(each)
+        self.unpark(lane)
         lane.clear()
+        self.pause(lane)
         self._parts.tasks.changed.set()
+
+    def unpark(self, lane: Lane) -> None:
+        """Forget what waits: it is read again."""
+        flight = self._parts.flight
+        for each in lane.unparked():
+            flight.counts.records -= 1
+            flight.counts.unjudged -= 1
+            flight.drop(each)
 
     def clear(self) -> None:
         """Forget all of them: their records were given back."""
@@ -134,12 +142,21 @@ class Lanes:
             if lane.admitted:
                 continue
             if busy > self._parts.budget.total // 2 and busy > lane.again_bytes:
-                self._waiting.partitions |= dict.fromkeys(lane.tps, 1)
+                self.pause(lane)
                 continue
             lane.admitted = True
-            for tp in lane.tps:
-                del self._waiting.partitions[tp]
+            self.pause(lane)
             self._began(lane)
+
+    def pause(self, lane: Lane) -> None:
+        """Have nothing read of its partitions that could not be gathered now, and all others of it."""
+        for tp in lane.tps:
+            if self._lanes.get(tp) is not lane:
+                continue
+            if not lane.closed and (not lane.admitted or tp.partition in lane.parked):
+                self._waiting.partitions[tp] = 1
+            else:
+                del self._waiting.partitions[tp]
 
     async def _open(self, topic: str, name: str, places: Mapping[int, Assigned]) -> dict[TopicPartition, int]:
         layout = await self._claims.keep(self._layout)

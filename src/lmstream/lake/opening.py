@@ -36,8 +36,10 @@ async def opened(
             at=now,
         )
         head = await claims.create(first)  # another group may begin at the same moment, elsewhere: its place holds
-    if missing := places.keys() - head.spans.keys():
-        raise SinkError("lake.chain", f"{topic}/{lane}: its claims say nothing of partitions {sorted(missing)}")
+    if absent := head.spans.keys() - places.keys():
+        raise SinkError(
+            "lake.lanes", f"{topic}/{lane}: its partitions {sorted(absent)} were not assigned with the others"
+        )
     again = await _not_done(claims, head)
     return _placed(head, again, places)
 
@@ -48,7 +50,10 @@ def _placed(head: Claim, again: Sequence[Claim], places: Mapping[int, Assigned])
     jumps: dict[int, tuple[int, str]] = {}
     marks = {}
     for partition, at in places.items():
-        span = head.spans[partition]
+        span = head.spans.get(partition)
+        if span is None:  # added to the topic since: the next claim has it
+            position[partition] = begins[partition] = at.next
+            continue
         accepted = not at.committed or at.next >= at.begin  # else the source judges what retention took
         if at.committed and at.next > span.end:
             why = "retention took what comes before" if at.next == at.begin else "the group was moved forward"
@@ -56,7 +61,7 @@ def _placed(head: Claim, again: Sequence[Claim], places: Mapping[int, Assigned])
         elif at.begin > span.end and accepted:
             jumps[partition] = at.begin, "retention took what comes before"
         if again:
-            position[partition] = start = again[0].spans[partition].start
+            position[partition] = start = _first(again, partition)
             begins[partition] = max(start, at.begin) if accepted else start
             continue
         position[partition] = span.end
@@ -64,9 +69,14 @@ def _placed(head: Claim, again: Sequence[Claim], places: Mapping[int, Assigned])
         if partition not in jumps and span.last is not None and at.begin <= span.last.offset:
             marks[partition] = span.last
             begins[partition] = span.last.offset
-    ends = {partition: head.spans[partition].end for partition in places}
+    ends = {partition: span.end for partition, span in head.spans.items()}
     lasts = {partition: span.last for partition, span in head.spans.items() if span.last is not None}
     return Opening(head.sequence + 1, position, again, marks, jumps, begins, ends, lasts, head.at)
+
+
+def _first(claims: Sequence[Claim], partition: int) -> int:
+    """Where a partition begins in the first of these claims that has it."""
+    return next(claim.spans[partition].start for claim in claims if partition in claim.spans)
 
 
 async def _not_done(claims: Claims, head: Claim) -> list[Claim]:

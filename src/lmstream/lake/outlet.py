@@ -1,28 +1,26 @@
 """The outlet of a lake: records into windows, windows into claims and objects, and then their records settled."""
 
 import logging
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 from lmstream.abilities import Seek
 from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.delivery.outlet import Parts
-from lmstream.delivery.transform import Cut
 from lmstream.delivery.waiting import Waiting
-from lmstream.engine import Engine, FanOut
-from lmstream.errors import SinkError
+from lmstream.engine import Engine
 from lmstream.interfaces import Assigned
-from lmstream.lake.claims import Buried, Claim, Claims, Mark, mark
+from lmstream.lake.claims import Claim, Claims
 from lmstream.lake.formats import Format
 from lmstream.lake.landing import Landing
 from lmstream.lake.lane import Lane
 from lmstream.lake.lanes import LaneOf, Lanes, MakeEngine, Wall
 from lmstream.lake.layout import Layout
-from lmstream.lake.objects import other_code
+from lmstream.lake.making import Making
 from lmstream.lake.requests import Requests
 from lmstream.lake.window import Window
 from lmstream.lake.window_policy import WindowPolicy
-from lmstream.model import Record, Status, TopicPartition
+from lmstream.model import Status, TopicPartition
 
 RENEWAL: Final = 7 * 86_400_000 // 2
 """Milliseconds after which the newest claim of a quiet lane is made once more. Lifecycle rules keep claims for as long
@@ -67,7 +65,8 @@ class LakeOutlet:
             began=self._began,
         )
         self._landing = Landing(parts, claims, writer, layout, wall, self._lanes.reopen)
-        parts.settlement.letters.durable = self._lettered
+        self._making = Making(parts, claims, layout, self._lanes)
+        parts.settlement.letters.durable = self._making.lettered
 
     @property
     def seek(self) -> Seek | None:
@@ -99,21 +98,41 @@ class LakeOutlet:
             parts.flight.drop(each)  # it is read once more
             return
         if (known := lane.marks.get(each.tp.partition)) is not None and each.record.offset >= known.offset:
-            self._compare(lane, each.record, known)
-        if lane.parked or not lane.admitted or not self._gather(lane, each):
-            self._unmake()
-            lane.parked.append(each)
+            self._making.compare(lane, each.record, known)
+        if each.tp.partition in lane.parked or not lane.admitted or not self._gather(lane, each):
+            lane.park(each.tp.partition, each)
+            self._lanes.pause(lane)
 
     def passed(self, tp: TopicPartition, epoch: int, offset: int) -> None:
         """Take note of offsets without a record: a window made again may end with them."""
         lane = self._lanes.get(tp)
-        if lane is None or not self._lanes.takes(lane, tp, epoch) or lane.skips(tp.partition, offset - 1):
+        if lane is None or not self._lanes.takes(lane, tp, epoch):
             return
-        window = lane.gathering or self._begin(lane)
-        end = None if window.claim is None else window.claim.spans[tp.partition].end
-        window.reached(tp.partition, offset if end is None else min(end, offset))
-        if window.claim is not None and window.complete:
+        if tp.partition in lane.parked or not lane.admitted or not self._reach(lane, tp.partition, offset):
+            lane.park(tp.partition, offset)
+            self._lanes.pause(lane)
+
+    def _reach(self, lane: Lane, partition: int, offset: int) -> bool:
+        """Note that no further record lies below an offset; False when its window cannot begin yet."""
+        while not lane.skips(partition, offset - 1):
+            window = lane.gathering or self._begin(lane)
+            if window.claim is None:
+                window.reached(partition, offset)
+                return True
+            if not self._passes(lane, window, partition, offset):
+                return False
+        return True
+
+    def _passes(self, lane: Lane, window: Window, partition: int, offset: int) -> bool:
+        """Whether a window that is made again has ended, now that its lane is at this offset of a partition."""
+        assert window.claim is not None  # noqa: S101 - for the type checker
+        span = window.claim.spans.get(partition)  # none of a partition that was added to the topic after it
+        if span is not None:
+            window.reached(partition, min(span.end, offset))
+        if window.complete:
             self._end(lane)
+            return True
+        return False
 
     def _gather(self, lane: Lane, each: InFlightRecord) -> bool:
         """Gather one record; False when its window cannot begin yet."""
@@ -127,14 +146,12 @@ class LakeOutlet:
             window = lane.gathering or self._begin(lane)
             if lane.skips(partition, offset):
                 continue  # a claim without rows has moved the lane
-            if window.claim is None or offset < window.claim.spans[partition].end:
+            if window.claim is None or self._holds(window.claim, partition, offset):
                 break
-            window.reached(partition, window.claim.spans[partition].end)
-            if not window.complete:
+            if not self._passes(lane, window, partition, offset):
                 return False
-            self._end(lane)
         window.saw(each.record)
-        self._transformed(lane, window, each)
+        self._making.add(lane, window, each)
         if window.claim is not None:
             if window.complete:
                 self._end(lane)
@@ -142,96 +159,16 @@ class LakeOutlet:
             self._end(lane)
         return True
 
-    def _transformed(self, lane: Lane, window: Window, each: InFlightRecord) -> None:
-        parts, counts = self._parts, self._parts.flight.counts
-        partition, offset = each.tp.partition, each.record.offset
-        listed = window.buried.get((partition, offset))
-        if listed is not None and listed.ordinals is None and not listed.parts:
-            counts.unjudged -= 1
-            each.why = (listed.reason, "")
-            parts.flight.refused(each)
-            window.keep(each, Status.DEAD_LETTERED)
-            self._lighten(each)
-            return
-        layout = self._layout.hash if window.claim is None else window.claim.layout
-        made = self._lanes.transforms[layout].make(each)
-        counts.unjudged -= 1
-        if made is None:
-            assert each.why is not None  # noqa: S101 - for the type checker
-            if window.claim is not None:
-                raise self._other(window.claim, f"{each.record.coordinates} is refused now: {each.why[0]}")
-            parts.flight.refused(each)
-            window.keep(each, Status.DEAD_LETTERED)
-            self._bury(lane, window, each, Buried(partition=partition, offset=offset, reason=each.why[0]))
-            parts.settlement.breakers.decoding.saw(
-                refused=True, why=f"{each.record.coordinates}: {': '.join(each.why)}"
-            )
-            return
-        out, cuts = made
-        parts.flight.encoded(each, out, 0)
-        if out.rows:
-            parts.settlement.breakers.decoding.saw(refused=False)
-        self._add(window, each, out, cuts)
-        if out.rejected or out.parts:
-            letter = _letter(partition, offset, out)
-            window.keep(each, Status.DEAD_LETTERED)
-            if window.claim is None:
-                self._bury(lane, window, each, letter)
-                return
-            if listed is None or (listed.ordinals, listed.parts) != (letter.ordinals, letter.parts):
-                raise self._other(window.claim, f"other points of {each.record.coordinates} are refused now")
-        else:
-            if listed is not None and window.claim is not None:
-                raise self._other(window.claim, f"{each.record.coordinates} has a dead letter, and becomes rows now")
-            window.keep(each, Status.TOMBSTONE if each.record.value is None else Status.DELIVERED)
-        self._lighten(each)
-
-    def _other(self, claim: Claim, why: str) -> SinkError:
-        return other_code(claim, self._claims.known[claim.layout], why)
-
-    def _add(self, window: Window, each: InFlightRecord, out: FanOut, cuts: Iterable[Cut]) -> None:
-        before = window.held
-        window.add(each, out, cuts)
-        self._parts.budget.hold(window.held - before)
-
-    def _bury(self, lane: Lane, window: Window, each: InFlightRecord, letter: Buried) -> None:
-        """Have a letter written before the claim that names it."""
-        window.letters.append(letter)
-        window.unwritten += 1
-        lane.writing[each.number] = window
-        self._parts.settlement.dead_letter(each)
-
-    def _lettered(self, each: InFlightRecord) -> None:
-        """The letter of a record is durable."""
-        lane = self._lanes.get(each.tp)
-        if lane is None or (window := lane.writing.pop(each.number, None)) is None:
-            return  # given back meanwhile
-        window.unwritten -= 1
-        self._lighten(each)
-        lane.awake.set()
-
-    def _lighten(self, each: InFlightRecord) -> None:
-        """Hold nothing of a record but its place: its rows and its letter are held elsewhere."""
-        record = each.record
-        self._parts.budget.release(each.payload)
-        each.payload = 0
-        each.record = Record(
-            topic=record.topic, partition=record.partition, offset=record.offset, timestamp=record.timestamp, value=None
-        )
+    @staticmethod
+    def _holds(claim: Claim, partition: int, offset: int) -> bool:
+        span = claim.spans.get(partition)
+        return span is not None and offset < span.end
 
     def _unmake(self) -> None:
         """A record was taken up, but nothing is made of it now."""
         counts = self._parts.flight.counts
         counts.records -= 1
         counts.unjudged -= 1
-
-    def _compare(self, lane: Lane, record: Record, known: Mark) -> None:
-        """See that the log holds what it held when its rows landed."""
-        del lane.marks[record.partition]
-        if record.offset == known.offset and mark(record) != known:
-            raise SinkError(
-                "lake.incarnation", f"{record.coordinates} is another record than the one whose rows landed"
-            )
 
     # --- windows -------------------------------------------------------------------------------------------------
 
@@ -242,7 +179,8 @@ class LakeOutlet:
             claim = lane.again.popleft()
             if claim.kind == "window":
                 form = self._formats[self._claims.known[claim.layout].format]
-                lane.gathering = Window(form, now, lane.position, self._policy.object_bytes, claim)
+                starts = {partition: lane.position[partition] for partition in claim.spans}
+                lane.gathering = Window(form, now, starts, self._policy.object_bytes, claim)
                 return lane.gathering
             lane.undone.discard(claim.sequence)
             lane.position |= {partition: span.end for partition, span in claim.spans.items()}
@@ -257,7 +195,9 @@ class LakeOutlet:
         """Claim that the lane continues elsewhere, without rows."""
         if not lane.jumps:
             return
-        window = Window(self._formats[self._layout.format], 0.0, lane.position, 1)
+        for partition in lane.jumps:
+            lane.lasts.pop(partition, None)  # it lies before a gap that nobody reads
+        window = Window(self._formats[self._layout.format], 0.0, lane.position, 1, lasts=lane.lasts)
         for partition, (to, why) in lane.jumps.items():
             window.reached(partition, to)
             window.kind, window.why = "jump", why
@@ -266,7 +206,6 @@ class LakeOutlet:
                 lane.topic, partition, to, lane.position[partition], why,
             )  # fmt: skip
         lane.jumps.clear()
-        lane.lasts.clear()  # they lie before a gap that nobody reads
         lane.gathering = window
         self._end(lane)
 
@@ -282,7 +221,7 @@ class LakeOutlet:
         """End the window that is gathered; it lands behind those before it."""
         window, lane.gathering = lane.gathering, None
         assert window is not None  # noqa: S101 - for the type checker
-        lane.position = dict(window.position)
+        lane.position |= window.position
         lane.lasts |= window.lasts()
         lane.landing.append(window)
         self._landing.start(lane)
@@ -295,16 +234,30 @@ class LakeOutlet:
         self._unpark(lane)
 
     def _unpark(self, lane: Lane) -> None:
-        """Gather what waited for a window to end."""
-        counts = self._parts.flight.counts
-        while lane.parked and not lane.closed:
-            each = lane.parked.pop(0)
-            counts.records += 1
-            counts.unjudged += 1
-            if not self._gather(lane, each):
-                self._unmake()
-                lane.parked.insert(0, each)
-                return
+        """Gather what waited for a window to end. What is gathered may end the next one, which then lets go of more:
+        all of it by the one call that is under way, so that nothing overtakes what waits before it."""
+        if lane.unparking or not lane.parked:
+            return
+        lane.unparking = True
+        try:
+            while any(self._unpark_of(lane, partition) for partition in sorted(lane.parked)):
+                pass
+        finally:
+            lane.unparking = False
+        self._lanes.pause(lane)
+
+    def _unpark_of(self, lane: Lane, partition: int) -> bool:
+        """Whether anything of a partition could be gathered."""
+        parked = lane.parked[partition]
+        taken = False
+        while parked:
+            what = parked[0]
+            if not (self._reach(lane, partition, what) if isinstance(what, int) else self._gather(lane, what)):
+                return taken
+            parked.popleft()
+            taken = True
+        del lane.parked[partition]
+        return True
 
     # --- what a pipeline calls -----------------------------------------------------------------------------------
 
@@ -343,10 +296,8 @@ class LakeOutlet:
         """Records that are parked are read again by the next owner; what is gathered is claimed and landed."""
         for lane in self._lanes.each():
             if any(tp in partitions for tp in lane.tps):
-                parked, lane.parked = lane.parked, []
-                for each in parked:
-                    self._parts.flight.drop(each)
-                if lane.gathering is not None and lane.gathering.claim is not None:
+                self._lanes.unpark(lane)
+                if lane.makes_again or not lane.admitted:
                     self._lanes.drop(lane)  # the rest of a window that is made again will not come any more
 
     def clear(self) -> None:
@@ -356,13 +307,3 @@ class LakeOutlet:
     def close(self) -> None:
         """Leave no mark behind."""
         self._lanes.transforms[self._layout.hash].close()
-
-
-def _letter(partition: int, offset: int, out: FanOut) -> Buried:
-    return Buried(
-        partition=partition,
-        offset=offset,
-        reason=out.rejected[0][1] if out.rejected else out.parts[0].reason,
-        ordinals=tuple(ordinal for ordinal, _ in out.rejected),
-        parts=tuple(part.path for part in out.parts),
-    )

@@ -7,9 +7,12 @@ from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.delivery.transform import Cut
 from lmstream.engine import FanOut
 from lmstream.lake.claims import Buried, Claim, Kind, Mark, Put, Span, mark
-from lmstream.lake.digests import Digest, add, hexadecimal
+from lmstream.lake.digests import Digest, add, hexadecimal, join
 from lmstream.lake.formats import Format, Gather, wanted
 from lmstream.model import Record, Status
+
+Until = tuple[int, int, int]
+"""As in `Put`."""
 
 
 class Object(NamedTuple):
@@ -20,16 +23,27 @@ class Object(NamedTuple):
     form: Format
 
 
-class _Path:
-    """What is gathered for one path: pieces that are full, and the one that is not."""
+class _Part:
+    """Rows of one partition in one piece of a path."""
 
-    __slots__ = ("cuts", "digest", "gather", "pieces")
+    __slots__ = ("digest", "gather", "until")
 
-    def __init__(self, gather: Gather, cuts: Sequence[tuple[int, int, int] | None]) -> None:
+    def __init__(self, gather: Gather) -> None:
         self.gather = gather
         self.digest: Digest = 0
-        self.pieces: list[tuple[Gather, Digest, tuple[int, int, int] | None]] = []
+        self.until = (0, 0, 0)  # its last point, as of `Put`
+
+
+class _Path:
+    """What is gathered for one path. Partitions are kept apart until the window ends: which rows come next in the order
+    of records is known only then."""
+
+    __slots__ = ("cuts", "parts", "pieces")
+
+    def __init__(self, cuts: Sequence[Until | None]) -> None:
         self.cuts = cuts  # of a claim: where each piece ends
+        self.pieces: dict[int, int] = {}  # by partition: which of its pieces is not full
+        self.parts: dict[tuple[int, int], _Part] = {}  # by partition and piece
 
 
 class Window:
@@ -67,7 +81,7 @@ class Window:
         self._first: dict[int, Record] = {}
         self._last: dict[int, Record] = {}
         self._records: dict[int, int] = {}
-        self._cuts: dict[str, list[tuple[int, int, int] | None]] = {}
+        self._cuts: dict[str, list[Until | None]] = {}
         if claim is not None:
             for each in claim.objects:
                 self._cuts.setdefault(each.path, []).append(each.until)
@@ -112,53 +126,78 @@ class Window:
         """Gather the rows of one record."""
         columns = wanted(self.form, out)
         partition, offset = each.tp.partition, each.record.offset
+        until = (partition, offset, max(0, out.points - 1))
         for cut in cuts:
             path, data, rows = cut
             at = self._paths.get(path)
             if at is None:
-                at = self._paths[path] = _Path(self.form.gather(), self._cuts.get(path, ()))
-            gather = at.gather
-            before = gather.held
-            if at.cuts:
-                self._cut_before(at, partition, offset)
-                gather, before = at.gather, at.gather.held
-            gather.add(cut, columns.get(path))
-            at.digest = add(at.digest, data)
+                at = self._paths[path] = _Path(self._cuts.get(path, ()))
+            part = self._part(at, partition, offset)
+            before = part.gather.held
+            part.gather.add(cut, columns.get(path))
+            part.digest = add(part.digest, data)
+            part.until = until
             self.rows += rows
             self.lines += len(data)
-            self.held += gather.held - before
-            if not self._is_again and gather.lines >= self._object_bytes:
-                at.pieces.append((gather, at.digest, (partition, offset, max(0, out.points - 1))))
-                at.gather, at.digest = self.form.gather(), 0
+            self.held += part.gather.held - before
 
     def squeeze(self) -> int:
         """Take less memory; answers how many bytes came free."""
         before = self.held
         for at in self._paths.values():
-            held = at.gather.held
-            at.gather.squeeze()
-            self.held += at.gather.held - held
+            for part in at.parts.values():
+                held = part.gather.held
+                part.gather.squeeze()
+                self.held += part.gather.held - held
         return before - self.held
 
     def objects(self) -> list[Object]:
-        """What its rows become, paths in the order of their names."""
+        """What its rows become, paths in the order of their names. To be asked once, when all is gathered."""
         made = []
         for path in sorted(self._paths):
             at = self._paths[path]
-            pieces = [*at.pieces, (at.gather, at.digest, None)]
-            whole = [each for each in pieces if each[0].rows]
-            for number, (gather, digest, until) in enumerate(whole if not self._is_again else pieces):
-                last = not self._is_again and number == len(whole) - 1
-                if gather.rows:
-                    entry = Put(
-                        path=path,
-                        piece=number,
-                        rows=gather.rows,
-                        digest=hexadecimal(digest),
-                        until=None if last else until,
-                    )
-                    made.append(Object(entry, gather, self.form))
+            pieces = self._claimed(at) if self._is_again else self._joined(at)
+            for number, piece in pieces:
+                digest = hexadecimal(piece.digest)
+                until = at.cuts[number] if at.cuts else None if number == len(pieces) - 1 else piece.until
+                entry = Put(path=path, piece=number, rows=piece.gather.rows, digest=digest, until=until)
+                made.append(Object(entry, piece.gather, self.form))
         return made
+
+    def _part(self, at: _Path, partition: int, offset: int) -> _Part:
+        """Where the rows of a record are gathered."""
+        if at.cuts:
+            piece = next(n for n, until in enumerate(at.cuts) if until is None or (partition, offset) <= until[:2])
+        else:
+            piece = at.pieces.get(partition, 0)
+            full = at.parts.get((partition, piece))
+            if full is not None and full.gather.lines >= self._object_bytes and not self._is_again:
+                piece = at.pieces[partition] = piece + 1
+        part = at.parts.get((partition, piece))
+        if part is None:
+            part = at.parts[partition, piece] = _Part(self.form.gather())
+        return part
+
+    def _joined(self, at: _Path) -> list[tuple[int, _Part]]:
+        """Pieces of our own: partitions one behind the other, as long as an object may be."""
+        pieces: list[_Part] = []
+        for _, part in sorted(at.parts.items()):
+            if pieces and pieces[-1].gather.lines + part.gather.lines <= self._object_bytes:
+                _append(pieces[-1], part)
+            else:
+                pieces.append(part)
+        return list(enumerate(pieces))
+
+    @staticmethod
+    def _claimed(at: _Path) -> list[tuple[int, _Part]]:
+        """Pieces of a claim; one whose records are all gone is not among them."""
+        pieces: dict[int, _Part] = {}
+        for (_, number), part in sorted(at.parts.items()):
+            if number in pieces:
+                _append(pieces[number], part)
+            else:
+                pieces[number] = part
+        return sorted(pieces.items())
 
     def lasts(self) -> dict[int, Mark]:
         """By partition, its last record."""
@@ -181,11 +220,9 @@ class Window:
     def _is_again(self) -> bool:
         return self.claim is not None
 
-    def _cut_before(self, at: _Path, partition: int, offset: int) -> None:
-        """End pieces that a claim ends before this record."""
-        while len(at.pieces) < len(at.cuts) - 1:
-            until = at.cuts[len(at.pieces)]
-            if until is None or (partition, offset) <= until[:2]:
-                return
-            at.pieces.append((at.gather, at.digest, until))
-            at.gather, at.digest = self.form.gather(), 0
+
+def _append(to: _Part, part: _Part) -> None:
+    """Let one follow the other."""
+    to.gather.append(part.gather)
+    to.digest = join((to.digest, part.digest))
+    to.until = part.until

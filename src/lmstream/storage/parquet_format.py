@@ -32,6 +32,17 @@ class _Pooled:
         self.lines += len(cut[1])
         self.held = self._pools.held
 
+    def append(self, other: "_Pooled", /) -> None:
+        self._pools.append(other.pools)
+        self.rows += other.rows
+        self.lines += other.lines
+        self.held = self._pools.held
+
+    @property
+    def pools(self) -> Pools:
+        """What is gathered."""
+        return self._pools
+
     def squeeze(self) -> None:
         """Pools are as small as they get."""
 
