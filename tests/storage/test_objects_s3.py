@@ -299,6 +299,15 @@ async def test_a_missing_object_is_missing_in_s3s_own_word_only(ask):
     assert (await ask("stat", refuse(404, body=PAGE))).kind is F
 
 
+@pytest.mark.parametrize("status", [403, 404])
+async def test_an_object_that_is_made_between_two_questions_is_asked_about_again(ask, status):
+    def answer(request):
+        send(request, b"", status) if request.command == "HEAD" else send(request, b"x", **ETAG)
+
+    for verb in ("stat", "tagged"):
+        assert (await ask(verb, answer)).kind is R
+
+
 async def test_an_object_larger_than_it_may_be_is_not_read(ask):
     with pytest.raises(BoundError):
         await ask("get", lambda request: send(request, b"a" * 100, **ETAG), most=99)

@@ -169,7 +169,8 @@ class S3Objects:
             if _is_missing(error):
                 return
             raise
-        raise first  # it is there now: what the HEAD request met has passed
+        # It is there now: what the HEAD request met has passed, such as that another was just making it.
+        raise StoreError(Failure(Kind.RETRYABLE, first.failure.code, f"{self.place(key)}: made meanwhile")) from first
 
     async def _call(self, name: str, after: Any, /, **request: Any) -> Any:
         try:
