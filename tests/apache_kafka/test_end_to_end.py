@@ -24,9 +24,14 @@ def start(*args):
 
 
 async def call(*args):
+    """Run a command to its end. A slow publish takes 25 seconds by its rate, and twice that on a busy machine."""
     process = await start(*args)
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
+    try:
+        async with asyncio.timeout(180):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     return process.returncode, out.decode(), err.decode()
 
 

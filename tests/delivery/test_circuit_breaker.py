@@ -218,3 +218,46 @@ def test_a_dead_letter_sink_that_is_down_is_announced_with_coordinates_and_its_r
     down, back = [r.message for r in caplog.records if r.name == "lmstream.runtime.loop"]
     assert "dead letters cannot be written, t/0/3 and 1 more wait" in down
     assert back == "dead letters are durable again"
+
+
+def stopped_by(values, *, down=None):
+    """What a host that is called is told of the records that stopped it, and how many letters were written."""
+
+    async def scenario():
+        sink, letters = ScriptedSink(), ScriptedLetters()
+        sink.down = down
+        pipeline = make(sink, letters, breaker=TEN)
+        for n, value in enumerate(values):
+            await process(pipeline, Batch([record(n, value)]))
+        tripped = pipeline.snapshot().tripped
+        return (tripped.message if tripped else ""), len(letters.letters)
+
+    return run(scenario())
+
+
+def test_the_message_quotes_the_last_refusal_if_a_refusal_stopped_it():
+    said, letters = stopped_by([bundle(1)] * 4 + [b"junk"] * 8)
+    assert (said, letters) == (
+        "no row could be made from 6 of the last 10 records, the last is t/0/9: decode.json: line 1",
+        6,
+    )
+    said, letters = stopped_by([b"junk"] * 6 + [bundle(1)] * 4)
+    assert (said, letters) == ("no row could be made from 6 of the last 10 records", 6)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_sink_that_refuses_is_quoted_too_however_few_rows_a_record_has(rows):
+    said, letters = stopped_by([bundle(rows)] * 12, down=REFUSED)
+    why = "t/0/9: sink.permanent: InvalidArgumentException: never"
+    assert (said, letters) == (f"the sink refused 10 of the last 10 records, the last is {why}", 10)
+
+
+def test_a_full_window_that_ends_with_a_row_taken_says_no_more_than_how_many_were_refused():
+    async def scenario():
+        sink = ScriptedSink([REFUSED] * 6)
+        pipeline = make(sink, breaker=TEN)
+        for n in range(10):
+            await process(pipeline, Batch([record(n, bundle(1))]))
+        return pipeline.snapshot().tripped.message
+
+    assert run(scenario()) == "the sink refused 6 of the last 10 records"

@@ -35,6 +35,17 @@ def test_why_records_are_left_is_one_failure_of_each_code():
     assert submission.failures == {"a": first, "b": other}
 
 
+def test_a_submission_is_over_from_its_deadline_on_and_never_without_one():
+    assert [Submission(nobody, 5.0).is_over(lambda at=at: at) for at in (4.9, 5.0, 5.1)] == [False, True, True]
+    assert not Submission(nobody).is_over(lambda: 1e9)
+
+
+def test_a_record_begins_with_nothing_found_in_it():
+    each = InFlight().track(record(0, b"a"), Submission(nobody))
+    assert (each.points, each.lines, each.remaining, each.refused) == (0, 0, 0, 0)
+    assert (each.rejected, each.parts, each.names, each.detail, each.why, each.epoch) == ((), (), "otlp", "", None, 0)
+
+
 @pytest.mark.parametrize("wrong", ["records", "rows", "points"])
 def test_books_that_do_not_balance_are_told(wrong):
     flight = InFlight()

@@ -11,7 +11,7 @@ from lmstream.delivery.memory_budget import RESERVE
 from lmstream.delivery.pack_outlet import PackOutlet
 from lmstream.delivery.pipeline import YIELD_BYTES
 from lmstream.interfaces import Batch, Load
-from lmstream.model import Status, TopicPartition
+from lmstream.model import KILLS, Status, TopicPartition
 from support.doubles import (
     BODIES,
     DOWN,
@@ -116,10 +116,27 @@ def test_gathered_lines_are_not_sent_early_while_something_else_is_about_to_make
         pipeline.submit(Batch([record(n, bundle(1)) for n in (2, 3)]), nobody)
         await asyncio.sleep(0)
         assert (pipeline._budget.free < 0, len(pipeline._queue)) == (True, 2)
-        await until(lambda: pipeline.snapshot().in_flight < 4)
-        await asyncio.sleep(1)
-        await pipeline.drain()
+        await pipeline.drain()  # what waits may still join what is gathered
         assert rows(sink) == ([1, 3] if first == "sending" else [3])
+
+    run(main())
+
+
+def test_who_drains_a_partition_does_not_wait_for_records_of_others_for_which_there_is_no_room():
+    async def main():
+        sink = ScriptedSink(["hang"], limits=WIDE)
+        pipeline = make(sink, roll=LATE, budget=4 * OVERHEAD + 300)
+        pipeline.submit(one(0, partition=1), nobody)
+        await asyncio.sleep(0)
+        pipeline.flush()
+        pipeline.submit(one(0), nobody)
+        await asyncio.sleep(0)
+        pipeline.submit(Batch([record(n, bundle(1), partition=1) for n in (1, 2)]), nobody)
+        await asyncio.sleep(0)
+        assert (pipeline._budget.free < 0, len(pipeline._queue)) == (True, 2)
+        await asyncio.wait_for(pipeline.drain([at(0)]), 1)
+        assert list(sink.lines) == lines_of(record(0, bundle(1)))
+        await pipeline.close()
 
     run(main())
 
@@ -201,24 +218,41 @@ def test_memory_that_is_full_before_a_deadline_has_everything_given_back_and_not
     run(main())
 
 
-def test_a_long_batch_pauses_for_the_others_each_time_so_many_bytes_were_transformed():
+@pytest.mark.parametrize(
+    ("short", "pauses"), [([], [4, 8, 12]), ([3, 8], [5, 10])], ids=["to the byte", "a byte short"]
+)
+def test_a_long_batch_pauses_for_the_others_each_time_so_many_bytes_were_transformed(short, pauses):
     async def main():
-        pauses = []
+        paused = []
 
         async def sleep(seconds):
-            pauses.append((seconds, pipeline.counts.records))
+            paused.append((seconds, pipeline.counts.records))
             await asyncio.sleep(seconds)
 
         pipeline = Pipeline(
             ToyEngine(), ScriptedSink(), ScriptedLetters(), clock=now, sleep=sleep, random=lambda: 0.5, budget=10**9
         )
-        quarter = record(0, bundle(1).ljust(YIELD_BYTES // 4 - 1024))
-        assert quarter.size == YIELD_BYTES // 4 - 1024
-        many = [record(n, quarter.value) for n in range(13)]
+        size = YIELD_BYTES // 4 - 1024
+        many = [record(n, bundle(1).ljust(size - (n in short))) for n in range(13)]
+        assert many[0].size == size
         pipeline.submit(Batch(many), nobody)
         await pipeline.drain()
-        assert pauses == [(0, 4), (0, 8), (0, 12)]
+        assert paused == [(0, n) for n in pauses]
         assert pipeline.counts.delivered == 13
+
+    run(main())
+
+
+@pytest.mark.parametrize(("over", "requests"), [(0, [1, 1]), (1, [2])])
+def test_lines_are_made_until_the_budget_is_full_to_the_byte(over, requests):
+    async def main():
+        sink = ScriptedSink()
+        two = [record(n, bundle(1)) for n in range(2)]
+        held = sum(each.size + OVERHEAD for each in two) + len(lines_of(two[0])[0])
+        pipeline = make(sink, budget=held + over)
+        pipeline.submit(Batch(two), nobody)
+        await pipeline.drain()
+        assert rows(sink) == requests
 
     run(main())
 
@@ -257,14 +291,13 @@ def test_an_outlet_is_told_of_passed_offsets_once_no_record_of_the_partition_wai
         pipeline.passed({at(0): 5, at(1): 9}, {at(0): 3})
         assert told == [(1, 0, 9)]
         pipeline.passed({at(0): 8}, {at(0): 4})  # the later word counts
+        pipeline.passed({at(2): 1}, {at(2): 7})
         pipeline.tick()
-        assert told == [(1, 0, 9)]
+        assert told == [(1, 0, 9), (2, 7, 1)]
         await pipeline.drain()
         pipeline.tick()
         pipeline.tick()
-        assert told == [(1, 0, 9), (0, 4, 8)]
-        pipeline.passed({at(2): 1}, {at(2): 7})
-        assert told[2:] == [(2, 7, 1)]
+        assert told == [(1, 0, 9), (2, 7, 1), (0, 4, 8)]
         await pipeline.close()
         pipeline.passed({at(3): 1}, {})
         assert len(told) == 3
@@ -347,5 +380,67 @@ def test_who_drains_a_partition_that_is_forgotten_meanwhile_waits_no_longer():
         await asyncio.wait_for(drained, 1)
         assert pipeline.snapshot().in_flight == 3
         await pipeline.close()
+
+    run(main())
+
+
+def test_records_are_unjudged_until_the_outlet_knows_what_they_became():
+    class Later(PackOutlet):
+        def make(self, each):
+            pass
+
+    async def main():
+        pipeline = make(lambda parts: Later(parts, ScriptedSink(), RollPolicy()))
+        pipeline.submit(Batch([record(n, bundle(1)) for n in range(3)]), nobody)
+        await asyncio.sleep(1)
+        assert (pipeline.counts.records, pipeline.counts.unjudged, pipeline.balanced) == (3, 3, True)
+        await pipeline.give_back()
+        await pipeline.close()
+
+    run(main())
+
+
+class Watch:
+    """A guard that knows of the deaths over each offset, and notes what it sees."""
+
+    def __init__(self, deaths, sees):
+        self.by, self.sees, self.seen = deaths, sees, []
+
+    def deaths(self, each):
+        return self.by.get(each.offset, 0)
+
+    def enter(self, each):
+        self.seen.append((each.offset, self.sees()))
+
+    def leave(self):
+        self.seen.append("left")
+
+    def forget(self, each):
+        self.seen.append(("forgotten", each.offset))
+
+    def close(self):
+        self.seen.append("closed")
+
+
+def test_a_record_over_which_a_process_died_is_transformed_alone_and_after_three_deaths_not_at_all():
+    async def main():
+        sink, letters = ScriptedSink(latency=lambda: 1.0), ScriptedLetters()
+        guard = Watch({1: 2, 3: 3, 5: 4}, lambda: sum(sink.lines.values()))
+        pipeline = make(sink, letters, guard=guard)
+        pipeline.submit(Batch([record(n, bundle(1)) for n in range(6)]), nobody)
+        await pipeline.drain()
+        await pipeline.close()
+        # Record 1 begins when all before it has landed.
+        assert [each for each in guard.seen if each not in ("left", "closed")][:3] == [(0, 0), (1, 1), (2, 1)]
+        assert [each[0] for each in guard.seen if each != "left" and isinstance(each[0], int)] == [0, 1, 2, 4]
+        assert guard.seen.count("left") == 4
+        assert {("forgotten", 1), ("forgotten", 3)} <= {*guard.seen}
+        assert guard.seen[-1] == "closed"
+        assert [(each.offset, each.reason, each.value) for each in letters.letters] == [
+            (3, KILLS, None),
+            (5, KILLS, None),
+        ]
+        assert (pipeline.counts.killers, pipeline.counts.topic_without_row, pipeline.balanced) == (2, {"t": 2}, True)
+        assert sum(sink.lines.values()) == 4
 
     run(main())

@@ -211,6 +211,31 @@ def test_waiting_records_hold_their_partition_of_kafka_and_are_given_up_with_it(
     run(main())
 
 
+def test_of_the_records_that_wait_only_those_of_a_partition_that_goes_are_given_up():
+    async def main():
+        sink = ScriptedSink(limits=PARTITIONED)
+        pipeline = bounded(sink)
+        settled = []
+
+        def told(tp, _, offset, __):
+            settled.append((tp.partition, offset))
+
+        pipeline.submit(Batch([of_hour(0, 1 + n, 8, partition=n) for n in range(3)]), told)
+        await until(lambda: settled == [(0, 0)])
+        assert {tp.partition for tp in pipeline.stalled} == {1, 2}
+        pipeline.forget([TopicPartition("t", 1)])
+        assert list(pipeline.stalled) == [TopicPartition("t", 2)]
+        assert pipeline.counts.given_back == 1
+        while len(settled) < 2:
+            pipeline.tick()
+            await asyncio.sleep(1)
+            assert now() < 1000 + 2 * 60
+        assert settled[1:] == [(2, 0)]
+        assert pipeline.balanced
+
+    run(main())
+
+
 def test_a_full_budget_of_waiting_records_goes_on_when_there_is_room():
     async def main():
         pipeline = bounded(ScriptedSink(limits=PARTITIONED), budget=6_000)
