@@ -57,6 +57,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     """A sink whose rows land by claims: its source has to be one that can be told where to read on (Placed)."""
     placed: bool = False
     """A source that can be."""
+    lanes: bool = False
+    """A source that can be (see Laned)."""
     discards: bool = False
     """A sink that keeps nothing: what it took is nowhere afterwards. Sources that commit are refused with it."""
     prints: bool = False
@@ -237,6 +239,15 @@ class Placed(Protocol):
 
 Seek = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
 """`Placed.seek`."""
+
+
+@runtime_checkable
+class Laned(Protocol):
+    """A source whose group can assign partitions together."""
+
+    lanes: int | None
+    """Set before `start`: the partitions of a topic whose numbers are the same mod `lanes` go to one member. None: each
+    goes anywhere."""
 
 
 @runtime_checkable

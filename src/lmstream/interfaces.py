@@ -1,6 +1,7 @@
 """The seams of lmstream: protocols of one to four methods. A module that has them is a codec, a source or a sink."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct, field
@@ -123,6 +124,8 @@ class Assigned(NamedTuple):
     """The first offset that the partition holds, or will hold."""
     end: int
     """The offset behind its last."""
+    topics: Mapping[str, int] = MappingProxyType({})
+    """How many partitions each topic has that the group reads; empty when that is not known."""
 
 
 Assign = Callable[[Mapping[TopicPartition, Assigned]], Awaitable[Mapping[TopicPartition, int]]]

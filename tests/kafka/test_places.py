@@ -36,6 +36,7 @@ async def test_a_partition_begins_where_it_is_told_and_the_commit_follows_forwar
             else:
                 assert await reading.read(19) == list(range(start, 20))
             assert teller.asked == [{TP: Assigned(begin, commit_at is not None, 3, 20)}]
+            assert teller.topics == [{TOPIC: 1}]
             assert not reading.passed
             # Where nothing follows, only this says that what lies before is settled.
             told = place if place is not None and place > begin else commit_at
@@ -93,8 +94,8 @@ async def test_a_new_group_that_starts_at_the_end_is_pinned_before_anybody_is_as
             await produce(mock, 1)
             assert await Reading(consumer).read(20) == [20]
         assert seen == [
-            ({TP: Assigned(20, committed=False, begin=0, end=20)}, 20),
-            ({TP: Assigned(20, committed=True, begin=0, end=21)}, 20),
+            ({TP: Assigned(20, committed=False, begin=0, end=20, topics={TOPIC: 1})}, 20),
+            ({TP: Assigned(20, committed=True, begin=0, end=21, topics={TOPIC: 1})}, 20),
         ]
 
 

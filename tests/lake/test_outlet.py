@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from lmstream.errors import SinkError
+from lmstream.errors import SinkError, SourceError
 from lmstream.lake import Claim, Layout, WindowPolicy, outlet
 from lmstream.model import TopicPartition
 from lmstream.settings import Settings
@@ -244,10 +244,46 @@ def test_a_store_that_denies_pauses_the_run_and_nothing_becomes_a_letter():
     run(scenario())
 
 
+def test_another_number_of_lanes_is_refused_by_name():
+    async def scenario():
+        world = Calm()
+        member = await world.join()
+        await world.settled(member)
+        await member.stop()
+        for lanes, said in ((2, "2 lanes"), (1, "1 lanes")):
+            world.lanes = lanes
+            await world.leave(await world.join())
+            detail = f"t is landed in a lane for each partition, and this process has {said}"
+            assert detail in world.broken.pop()
+        assert sum(world.rows().values()) == 20, "nothing was read"
+        world.lanes = None
+        member = await world.join()
+        await world.settled(member)
+        await member.stop()
+
+    run(scenario())
+
+
+def test_a_lane_of_which_a_part_is_assigned_is_refused_by_name():
+    async def scenario():
+        world = Calm()
+        world.lanes = 2
+        world.log |= {TopicPartition("t", n): [] for n in range(1, 5)}
+        world.ends, world.begins = dict.fromkeys(world.log, 0), dict.fromkeys(world.log, 0)
+        member = Member(world, world.groups[0], 0, layout=LAYOUTS[0], budget=10**6, policy=QUICK)
+        with pytest.raises(SourceError, match=r"t/0of2: its partitions \[4\] were not assigned with the others"):
+            await member.source.assigned([TP, TopicPartition("t", 2)], 1)
+        assert not world.store.objects, "nothing was claimed"
+        await member.crash()
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("age", "objects", "due"), [(10, 1, False), (60, 10, True), (60, 10_000, False), (900, 10_000, True)]
 )
 def test_a_window_is_stretched_while_its_objects_would_cost_more_than_their_share(age, objects, due):
     # Ten dollars a month are 2 million requests, 46 a minute.
-    assert WindowPolicy(seconds=60, longest=900, dollars=10.0).is_due(age, objects) is due
-    assert WindowPolicy(seconds=60).is_due(age, objects) is (age >= 60)
+    assert WindowPolicy(seconds=60, longest=900, dollars=10.0).is_due(age, objects, 1) is due
+    assert WindowPolicy(seconds=60, longest=900, dollars=80.0).is_due(age, objects, 8) is due, "for all lanes together"
+    assert WindowPolicy(seconds=60).is_due(age, objects, 1) is (age >= 60)

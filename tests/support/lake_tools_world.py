@@ -171,7 +171,7 @@ class Tool:
             self.maker,
             self.layout,
             self._bury,
-            lane_of=self.world.lane_of,
+            lane_of=self.world.division.lane_of,
             writer=self.name,
         )
         for letter in list(self.world.letters.values()):

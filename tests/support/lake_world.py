@@ -21,6 +21,7 @@ from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.errors import SinkError
 from lmstream.interfaces import Assigned, Batch
 from lmstream.lake import Claim, Claims, LakeOutlet, Layout, WindowPolicy
+from lmstream.lake.division import Division
 from lmstream.lake.formats import Lines
 from lmstream.lake.requests import Requests
 from lmstream.model import TopicPartition
@@ -81,14 +82,15 @@ class World:
         self.stormy = True
         self.store = ScriptedStore(draw, moods=Moods(slowest=draw.choice([0.05, 0.3, 1.0])))
 
-    def lane_of(self, tp: TopicPartition) -> str:
-        return str(tp.partition) if self.lanes is None else f"{tp.partition % self.lanes}of{self.lanes}"
+    @property
+    def division(self) -> Division:
+        return Division(lanes=self.lanes)
 
     def units(self) -> list[list[TopicPartition]]:
         """What is assigned whole."""
         lanes: dict[str, list[TopicPartition]] = {}
         for tp in self.log:
-            lanes.setdefault(self.lane_of(tp), []).append(tp)
+            lanes.setdefault(self.division.lane_of(tp), []).append(tp)
         return list(lanes.values())
 
     def note(self, what: str) -> None:
@@ -225,7 +227,11 @@ class SimSource:
             if committed is not None and committed < begin:  # as on_offset_lost = "earliest" does
                 committed = self._group.committed[tp] = begin
             places[tp] = Assigned(
-                begin if committed is None else committed, committed is not None, begin, world.ends[tp]
+                begin if committed is None else committed,
+                committed is not None,
+                begin,
+                world.ends[tp],
+                {"t": len(world.log)},
             )
         begins = {tp: at.next for tp, at in places.items()}
         self._moved = {}
@@ -381,7 +387,7 @@ class Member:
                 policy,
                 writer=f"member {name}",
                 wall=lambda: int(now() * 1000),
-                lane_of=world.lane_of,
+                division=world.division,
                 engine=LaidOutEngine,  # type: ignore[arg-type]
             )
             return self.outlet

@@ -68,7 +68,8 @@ class Teller:
         self.answers, self.asked, self.told = list(answers), [], 0
 
     async def __call__(self, stands):
-        self.asked.append(dict(stands))
+        self.topics = [at.topics for at in stands.values()]
+        self.asked.append({tp: at._replace(topics={}) for tp, at in stands.items()})
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer

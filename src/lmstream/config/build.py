@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from lmstream.abilities import InFolder, Journaled, OnCluster, Stored
+from lmstream.abilities import InFolder, Journaled, Laned, OnCluster, Stored
 from lmstream.aws import asking
 from lmstream.config.config import LETTERS, Config
 from lmstream.config.lake import lake_outlet
@@ -26,7 +26,17 @@ log: Final = logging.getLogger("lmstream.run")
 def build_source(config: Config) -> Source:
     """Make the source. Nothing connects yet."""
     source: Source = config.need("source").make(limits=config.engine.limits)
+    if isinstance(source, Laned):
+        source.lanes = lanes_in(config)
     return source
+
+
+def lanes_in(config: Config) -> int | None:
+    """The lanes that a topic is divided into; None when each partition is one, or nothing has lanes."""
+    if config.sink is None or not config.sink.traits.claims:
+        return None
+    lanes: int | None = config.sink.settings.lanes
+    return lanes
 
 
 def build_sink(config: Config) -> Sink | Stored:
@@ -41,11 +51,20 @@ def build_sink(config: Config) -> Sink | Stored:
 def unplaced(config: Config) -> ConfigError | None:
     """Why the sink does not fit the source: rows land exactly once only if records can be read again."""
     part = config.need("sink")
-    if not part.traits.claims or config.source is None or config.source.traits.placed:
+    if not part.traits.claims or config.source is None:
         return None
+    if config.source.traits.placed:
+        return _laneless(config.source, lanes_in(config))
     what = f"sink.type {part.name} lands rows exactly once, for which its source must be able to read again"
     fix = "use source.type kafka or confluent, or another sink (firehose, local)"
     return ConfigError("config.invalid", f"{what}; source.type {config.source.name} cannot", fix)
+
+
+def _laneless(source: Part, lanes: int | None) -> ConfigError | None:
+    if lanes is None or source.traits.lanes:
+        return None
+    what = f"sink.lanes = {lanes} needs a group that assigns whole lanes, which source.type {source.name} cannot"
+    return ConfigError("config.invalid", what, "use source.type kafka, or leave sink.lanes out")
 
 
 def unkept(config: Config, *, letters: bool = False) -> ConfigError | None:

@@ -12,11 +12,10 @@ from lmstream.config.config import Config
 from lmstream.delivery.outlet import MakeOutlet, Parts
 from lmstream.engine.row_digest import of_run
 from lmstream.lake import Claims, LakeOutlet, Layout, WindowPolicy
+from lmstream.lake.division import Division
 from lmstream.lake.formats import Format, Lines
-from lmstream.lake.lanes import LaneOf
 from lmstream.lake.layout import EXTENSIONS
 from lmstream.lake.requests import Requests
-from lmstream.model import TopicPartition
 from lmstream.storage.compression import compressor
 from lmstream.storage.parquet_format import ParquetFormat
 from lmstream.storage.parquet_schema import pyarrow
@@ -36,13 +35,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def lanes_of(settings: Any) -> LaneOf:
-    """The lane of a partition."""
-
-    def lane_of(tp: TopicPartition) -> str:
-        return f"{settings.incarnation}.{tp.partition}" if settings.incarnation else str(tp.partition)
-
-    return lane_of
+def division_of(settings: Any) -> Division:
+    """How topics are divided into lanes."""
+    return Division(lanes=settings.lanes, incarnation=settings.incarnation)
 
 
 def writer_of() -> str:
@@ -65,13 +60,16 @@ def lake_outlet(config: Config, sink: Stored) -> MakeOutlet:
         rows=settings.window_rows,
         bytes=settings.window_bytes,
         object_bytes=settings.object_bytes,
+        dollars=settings.monthly_dollars,
     )
-    formats, lane_of = formats_of(), lanes_of(settings)
+    formats, division = formats_of(), division_of(settings)
 
     def make(parts: Parts) -> LakeOutlet:
         requests = Requests(sink.store, parts.attempts, parts.flight.counts)
         claims = Claims(requests, settings.claims, config.engine.source_id, settings.rows)
         writer = writer_of()
-        return LakeOutlet(parts, requests, claims, formats, layout, policy, writer=writer, wall=now_ms, lane_of=lane_of)
+        return LakeOutlet(
+            parts, requests, claims, formats, layout, policy, writer=writer, wall=now_ms, division=division
+        )
 
     return make

@@ -11,7 +11,7 @@ from typing import Final, cast
 from lmstream.abilities import Stored
 from lmstream.codecs.inflating import zstandard
 from lmstream.config.config import Config
-from lmstream.config.lake import formats_of, lanes_of, now_ms, writer_of
+from lmstream.config.lake import division_of, formats_of, now_ms, writer_of
 from lmstream.delivery import DeliveryPolicy
 from lmstream.delivery.counts import Counts
 from lmstream.delivery.dead_letter import bound, letter
@@ -128,7 +128,7 @@ class LakeTools:
 
         settings = self.sink.settings
         layout = Layout.of(self.config.engine, settings.format)
-        lane_of = lanes_of(settings)
+        lane_of = division_of(settings).lane_of
         return Replaying(
             self.claims, self.chains, self._maker, layout, bury, lane_of=lane_of, writer=self._writer, now=now_ms
         )

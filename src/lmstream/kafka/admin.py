@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -61,12 +61,22 @@ async def members(client: AIOKafkaAdminClient, group: str) -> list[Fellow]:
 
     Groups of the newer protocol (KIP-848) show nobody here: lmstream's own members are of the classic one.
     """
+    _, found = await _described(client, group)
+    return [Fellow(client=name, host=host, reads=_reads(metadata, given)) for _, name, host, metadata, given in found]
+
+
+async def assignor(client: AIOKafkaAdminClient, group: str) -> str:
+    """How its members divide partitions: the name of their assignor; empty while it has none. Raises KafkaError."""
+    return (await _described(client, group))[0]
+
+
+async def _described(client: AIOKafkaAdminClient, group: str) -> tuple[str, list[tuple[Any, ...]]]:
     (answer,) = await client.describe_consumer_groups([group])
     # docs: kafka.apache.org/protocol, DescribeGroups: error, group, state, protocol type, protocol, members.
-    ((code, _group, _state, _type, _protocol, found, *_more),) = answer.groups
+    ((code, _group, _state, _type, protocol, found, *_more),) = answer.groups
     if code:
         raise for_code(code)(group)
-    return [Fellow(client=name, host=host, reads=_reads(metadata, given)) for _, name, host, metadata, given in found]
+    return protocol or "", found
 
 
 def _reads(metadata: bytes, assignment: bytes) -> dict[str, tuple[int, ...]]:

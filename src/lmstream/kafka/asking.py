@@ -26,6 +26,8 @@ class Asked:
     join no group."""
 
     settings: Settings
+    lanes: int | None
+    """See abilities.Laned."""
 
     def standings(self) -> Mapping[TopicPartition, Standing]:
         """Where the group stands in each partition that is ours."""
@@ -81,7 +83,7 @@ class Asked:
             what = f"{workers} workers share {few} partitions"
             checks.append(Check("workers", "warning", what, "the others are idle: lower run.workers"))
         places = [(topic, partition) for topic, count in counts.items() for partition in range(count)]
-        return [*checks, *await _group(settings, tls, topics, places)]
+        return [*checks, *await _group(settings, tls, topics, places, self.lanes)]
 
 
 async def _broker(settings: Settings, tls: Tls, host: str, port: int) -> Check:
@@ -99,11 +101,13 @@ async def _broker(settings: Settings, tls: Tls, host: str, port: int) -> Check:
     return Check(f"broker {host}:{port}", "ok", "answers" + (" over TLS" if tls.context else "") + known)
 
 
-async def _group(settings: Settings, tls: Tls, topics: tuple[str, ...], places: list[tuple[str, int]]) -> list[Check]:
+async def _group(
+    settings: Settings, tls: Tls, topics: tuple[str, ...], places: list[tuple[str, int]], lanes: int | None
+) -> list[Check]:
     from aiokafka import TopicPartition as KafkaPartition  # noqa: PLC0415 - an extra
     from aiokafka.errors import KafkaError  # noqa: PLC0415 - an extra
 
-    from lmstream.kafka.admin import admin, committed, members, retentions  # noqa: PLC0415 - as above
+    from lmstream.kafka.admin import admin, assignor, committed, members, retentions  # noqa: PLC0415 - as above
 
     name = f"group {settings.group or FORMER_GROUP}"
     partitions = [KafkaPartition(*place) for place in places]
@@ -116,6 +120,7 @@ async def _group(settings: Settings, tls: Tls, topics: tuple[str, ...], places: 
                 with contextlib.suppress(KafkaError):  # an ACL need not name that group
                     former = await committed(client, FORMER_GROUP, partitions)
             others = await members(client, group)
+            divided = await assignor(client, group) if others else ""
             kept = await retentions(client, topics)
     except Exception as e:  # noqa: BLE001 - whatever the client raises is the answer
         fix = "grant READ and DESCRIBE on group and topics, and DESCRIBE_CONFIGS on topics"
@@ -126,9 +131,27 @@ async def _group(settings: Settings, tls: Tls, topics: tuple[str, ...], places: 
         what = f"{len(others)} now: {fellows(others)}"
         fix = "if they are not of this deployment, name another source.group: members of one group divide the topics"
         checks.append(Check(f"members of {name}", "warning", what, fix))
+        checks += _lanes(name, divided, lanes)
     else:
         checks.append(Check(f"members of {name}", "ok", "none now"))
     return [*checks, *(Check(f"retention of {topic}", "ok", _kept(kept, topic)) for topic in topics)]
+
+
+def _lanes(name: str, divided: str, lanes: int | None) -> list[Check]:
+    """Whether this process can share the group with the members that it has now."""
+    from lmstream.kafka.lane_assignor import NAME  # noqa: PLC0415 - as above
+
+    ours = "" if lanes is None else f"{NAME}{lanes}"
+    # Empty while the group divides them anew, and of brokers that do not say.
+    if divided in {"", ours} or not (ours or divided.startswith(NAME)):
+        return []
+    code = REASONS["lake.lanes"].code
+    theirs = f"{divided.removeprefix(NAME)} lanes" if divided.startswith(NAME) else f"no lanes ({divided})"
+    said = f"{code} its members have {theirs}, and this process has {'none' if lanes is None else lanes}"
+    fix = (
+        "stop all members in order, then start them with the same sink.lanes: the brokers let no others into the group"
+    )
+    return [Check(f"lanes of {name}", "failed", said, fix, code)]
 
 
 def _commits(group: str, commits: Mapping[Any, int], former: Mapping[Any, int]) -> Check:

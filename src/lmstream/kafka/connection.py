@@ -24,6 +24,7 @@ from lmstream.errors import ConfigError, LmstreamError, SourceError, refuse
 from lmstream.kafka._response_bound import ResponseBound
 from lmstream.kafka.connection_probe import any_of, probe
 from lmstream.kafka.group.lost import LostError
+from lmstream.kafka.lane_assignor import lane_assignor
 from lmstream.kafka.sasl_probe import probe_sasl_any
 from lmstream.kafka.settings import Settings, addresses, client_settings
 from lmstream.kafka.tls import Tls
@@ -45,19 +46,25 @@ _STOP: Final = 5.0  # seconds for a consumer to leave its group
 
 
 async def connect(
-    settings: Settings, *, group: bool, tls: Tls | None = None, uncommitted: bool = False
+    settings: Settings,
+    *,
+    group: bool,
+    tls: Tls | None = None,
+    uncommitted: bool = False,
+    lanes: int | None = None,
 ) -> AIOKafkaConsumer:
     """Start a consumer that reads nothing yet, in the group or without one. All topics are there then.
 
     `tls` is that of a source that renews its certificate; without one, it is loaded here and stays as it is.
     `uncommitted` reads records of open and aborted transactions too: to look at them, never to make rows of them.
+    `lanes` has the group assign whole lanes (`LaneAssignor`).
     Raises ConfigError or SourceError (unreachable, tls, topic) within about the start-up timeout, or twice that where
     names take as long to look up: the client looks them up again.
     """
     ResponseBound.allow(settings.fetch_bytes, settings.batch_bytes)
     tls = tls or Tls(settings)
     async with reached(settings, tls):
-        return await _started(settings, tls, group=group, uncommitted=uncommitted)
+        return await _started(settings, tls, group=group, uncommitted=uncommitted, lanes=lanes)
 
 
 @contextlib.asynccontextmanager
@@ -94,7 +101,9 @@ async def reached(settings: Settings, tls: Tls) -> AsyncIterator[None]:
         raise SourceError("source.unreachable", f"{settings.bootstrap}: no connection before the timeout") from error
 
 
-async def _started(settings: Settings, tls: Tls, *, group: bool, uncommitted: bool) -> AIOKafkaConsumer:
+async def _started(
+    settings: Settings, tls: Tls, *, group: bool, uncommitted: bool, lanes: int | None
+) -> AIOKafkaConsumer:
     options: dict[str, Any] = {
         "client_id": "lmstream",
         "metadata_max_age_ms": settings.topics_refresh_ms,
@@ -116,6 +125,8 @@ async def _started(settings: Settings, tls: Tls, *, group: bool, uncommitted: bo
         **tls.options,
         "client_rack": settings.client_rack or None,
     }
+    if lanes is not None:
+        options["partition_assignment_strategy"] = (lane_assignor(lanes),)
     if not group:
         options.pop("group_instance_id", None)
     try:

@@ -134,6 +134,7 @@ class Claims:
         self.rows: str = rows
         self._layouts_at = f"{prefix}settings/"
         self.claims_at: str = f"{prefix}claims/{source_id or '_'}/"
+        self.lanes_at: str = f"{prefix}lanes/{source_id or '_'}/"
         self.replays_at: str = f"{prefix}replays/{source_id or '_'}/"
         self.compactions_at: str = f"{prefix}compactions/{source_id or '_'}/"
         self.known: dict[str, Layout] = {}

@@ -14,6 +14,7 @@ from lmstream.engine import Engine
 from lmstream.errors import SinkError, SourceError, coded
 from lmstream.interfaces import Assigned, Limits
 from lmstream.lake.claims import Claim, Claims
+from lmstream.lake.division import Division
 from lmstream.lake.lane import Lane, Opening
 from lmstream.lake.layout import Layout
 from lmstream.lake.objects import is_made_here, other_code
@@ -30,7 +31,6 @@ LIMITS: Final = Limits(
     by_path=True,
 )
 MakeEngine = Callable[[Layout], Engine]
-LaneOf = Callable[[TopicPartition], str]
 Wall = Callable[[], int]
 """Unix milliseconds."""
 
@@ -47,14 +47,14 @@ class Lanes:
         writer: str,
         waiting: Waiting,
         engine: MakeEngine,
-        lane_of: LaneOf,
+        division: Division,
         wall: Wall,
         began: Callable[[Lane], None],
     ) -> None:
         """`engine` makes rows by the settings of a claim. Partitions of lanes that have to wait are put into `waiting`.
         `began` is called with a lane that may gather from now on."""
         self._parts, self._claims, self._layout = parts, claims, layout
-        self._writer, self._waiting, self._engine, self._lane_of = writer, waiting, engine, lane_of
+        self._writer, self._waiting, self._engine, self._division = writer, waiting, engine, division
         self._wall, self._began = wall, began
         self.transforms: dict[str, Transform] = {layout.hash: Transform(parts.engine, LIMITS, parts.guard)}
         """By hash of a layout."""
@@ -82,7 +82,10 @@ class Lanes:
         """Open the lanes of partitions that were assigned; answers where to begin to read them. Raises SinkError."""
         lanes: dict[tuple[str, str], dict[int, Assigned]] = {}
         for tp, at in places.items():
-            lanes.setdefault((tp.topic, self._lane_of(tp)), {})[tp.partition] = at
+            self._refuse_part(tp, at, places)
+            lanes.setdefault((tp.topic, self._division.lane_of(tp)), {})[tp.partition] = at
+        for topic in {topic for topic, _ in lanes}:
+            await self._division.check(self._claims.requests, self._claims.lanes_at, topic)
         begins = await asyncio.gather(*(self._open(topic, lane, some) for (topic, lane), some in lanes.items()))
         return {tp: at for each in begins for tp, at in each.items()}
 
@@ -157,6 +160,13 @@ class Lanes:
                 self._waiting.partitions[tp] = 1
             else:
                 del self._waiting.partitions[tp]
+
+    def _refuse_part(self, tp: TopicPartition, at: Assigned, places: Mapping[TopicPartition, Assigned]) -> None:
+        """Raise SourceError when its lane was not assigned whole: members may not all know of new partitions yet."""
+        whole = self._division.partitions(tp, at.topics.get(tp.topic, 0))
+        if absent := [each for each in sorted(whole) if TopicPartition(tp.topic, each) not in places]:
+            lane = f"{tp.topic}/{self._division.lane_of(tp)}"
+            raise SourceError("lake.lanes", f"{lane}: its partitions {absent} were not assigned with the others")
 
     async def _open(self, topic: str, name: str, places: Mapping[int, Assigned]) -> dict[TopicPartition, int]:
         layout = await self._claims.keep(self._layout)

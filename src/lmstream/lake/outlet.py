@@ -11,10 +11,11 @@ from lmstream.delivery.waiting import Waiting
 from lmstream.engine import Engine
 from lmstream.interfaces import Assigned
 from lmstream.lake.claims import Claim, Claims
+from lmstream.lake.division import Division
 from lmstream.lake.formats import Format
 from lmstream.lake.landing import Landing
 from lmstream.lake.lane import Lane
-from lmstream.lake.lanes import LaneOf, Lanes, MakeEngine, Wall
+from lmstream.lake.lanes import Lanes, MakeEngine, Wall
 from lmstream.lake.layout import Layout
 from lmstream.lake.making import Making
 from lmstream.lake.requests import Requests
@@ -25,6 +26,8 @@ from lmstream.model import Status, TopicPartition
 RENEWAL: Final = 7 * 86_400_000 // 2
 """Milliseconds after which the newest claim of a quiet lane is made once more. Lifecycle rules keep claims for as long
 as the topic keeps records, and 7 days more (`validate --connect`): so the newest of a lane in use is never removed."""
+
+EACH: Final = Division()
 
 log: Final = logging.getLogger("lmstream.lake")
 
@@ -43,12 +46,13 @@ class LakeOutlet:
         *,
         writer: str,
         wall: Wall,
-        lane_of: LaneOf = lambda tp: str(tp.partition),
+        division: Division = EACH,
         engine: MakeEngine = lambda layout: Engine(layout.settings),
     ) -> None:
         """`writer` tells this process from all others. `wall` gives Unix milliseconds, for people, and for when a lane
         that is quiet renews its newest claim. `engine` makes rows by the settings of a claim."""
         self._parts, self._claims, self._policy = parts, claims, policy
+        self._division, self._lane_count = division, 1  # of all topics, once they are known
         self._formats, self._layout, self._wall = formats, layout, wall
         self.way: Requests = requests
         self.waiting: Waiting = Waiting(parts.active, parts.attempts.policy.partition_seconds)
@@ -60,7 +64,7 @@ class LakeOutlet:
             writer=writer,
             waiting=self.waiting,
             engine=engine,
-            lane_of=lane_of,
+            division=division,
             wall=wall,
             began=self._began,
         )
@@ -79,7 +83,10 @@ class LakeOutlet:
 
     async def assigned(self, places: Mapping[TopicPartition, Assigned]) -> Mapping[TopicPartition, int]:
         """Open the lanes of partitions that were assigned; answers where to begin to read them. Raises SinkError."""
-        return await self._lanes.assigned(places)
+        begins = await self._lanes.assigned(places)
+        for at in places.values():
+            self._lane_count = self._division.count(at.topics) or self._lane_count
+        return begins
 
     # --- records -------------------------------------------------------------------------------------------------
 
@@ -282,7 +289,9 @@ class LakeOutlet:
             if window is None:
                 if lane.idle and lane.admitted and self._wall() - lane.claimed_at > RENEWAL:
                     self._renew(lane)
-            elif window.claim is None and (short or self._policy.is_due(now - window.began, window.paths)):
+            elif window.claim is None and (
+                short or self._policy.is_due(now - window.began, window.paths, self._lane_count)
+            ):
                 self._end(lane)
         self._lanes.admit()
 

@@ -19,11 +19,10 @@ from lmstream.lake.claims import COMPACTED, Buried, Claim, Claims, Put
 from lmstream.lake.compactions import Compactions
 from lmstream.lake.digests import add, hexadecimal
 from lmstream.lake.formats import Gather, wanted
-from lmstream.lake.lanes import LaneOf
 from lmstream.lake.layout import Layout
 from lmstream.lake.objects import about, made_of, needs_code
 from lmstream.lake.replays import Replay, Replays, name
-from lmstream.model import Record, Status
+from lmstream.model import Record, Status, TopicPartition
 
 Bury = Callable[[InFlightRecord], Awaitable[None]]
 """Have a letter written of what is refused once more; returns when it is durable."""
@@ -51,7 +50,7 @@ class Replaying:
         layout: Layout,
         bury: Bury,
         *,
-        lane_of: LaneOf,
+        lane_of: Callable[[TopicPartition], str],
         writer: str,
         now: Callable[[], int] = lambda: 0,
     ) -> None:

@@ -19,7 +19,7 @@ class WindowPolicy(Struct, frozen=True, kw_only=True):
     longest: Annotated[float, Meta(gt=0)] = 900.0
     """Seconds to which `dollars` may stretch it."""
     dollars: Annotated[float, Meta(gt=0)] | None = None
-    """US dollars a month for the requests of one lane: a window continues while it would cost more than its share."""
+    """US dollars a month for the requests of all lanes: a window continues while it would cost more than its share."""
     rows: Annotated[int, Meta(ge=1)] = 5_000_000
     bytes: Annotated[int, Meta(ge=1)] = 1024 * MIB
     """Of lines, before compression."""
@@ -27,11 +27,11 @@ class WindowPolicy(Struct, frozen=True, kw_only=True):
     """Of lines in one object, before compression: gzip cannot be split, and readers hold a piece of it. The last record
     of an object is whole, so that it may be larger by one record."""
 
-    def is_due(self, age: float, objects: int) -> bool:
-        """Whether a window of so many seconds ends, that would become so many objects."""
+    def is_due(self, age: float, objects: int, lanes: int) -> bool:
+        """Whether a window of so many seconds ends, that would become so many objects, in one of so many lanes."""
         if age < self.seconds:
             return False
         if self.dollars is None or age >= self.longest:
             return True
         # Its objects, and its claim.
-        return (objects + 1) * PUT <= self.dollars * age / MONTH
+        return (objects + 1) * PUT <= self.dollars / lanes * age / MONTH

@@ -11,7 +11,7 @@ from lmstream.kafka.settings import Settings
 
 __all__ = ["TRAITS", "Health", "Kafka", "Range", "Settings", "make", "read_range"]
 
-TRAITS: Final = Traits(placed=True)
+TRAITS: Final = Traits(placed=True, lanes=True)
 
 
 class Kafka(Supervisor):

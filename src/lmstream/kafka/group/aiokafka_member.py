@@ -46,7 +46,9 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
         return self._consumer, self._reader
 
     async def _connect(self) -> Collection[str]:
-        self._consumer = consumer = await connection.connect(self._settings, group=True, tls=self._source.tls)
+        self._consumer = consumer = await connection.connect(
+            self._settings, group=True, tls=self._source.tls, lanes=self._source.lanes
+        )
         fence(consumer, lambda: self._generation)
         self._reader = reader_for(self._source, consumer)
         consumer._fetcher._client.throttled = self._source.throttled  # noqa: SLF001 - a Guard, since `reader_for`
@@ -175,15 +177,21 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):  # type: ignore[misc] #
         async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
             bare = await self._usual(partitions)
             begins = bare | self._committed
+            topics = self._counts()
             bounds = await self._bounds(begins) if self._placement.wanted and not self.closed else {}
         self._handed = begins | self._handed
         if bounds:
-            stands = {tp: Assigned(begins[tp], tp not in bare, *bound) for tp, bound in bounds.items()}
+            stands = {tp: Assigned(begins[tp], tp not in bare, *bound, topics) for tp, bound in bounds.items()}
             places = await self._placement.ask(stands)
             self._asked = self._loop.time()  # that was not the client's time
             if places and not self.closed:
                 self._seek(places)
                 await self._tell(places, stands)
+
+    def _counts(self) -> dict[str, int]:
+        """Partitions of each topic that is read."""
+        consumer = self._consumer
+        return {t: len(consumer.partitions_for_topic(t) or ()) for t in self._topics.used} if consumer else {}
 
     async def _usual(self, partitions: list[KafkaPartition]) -> dict[TopicPartition, int]:
         """Put partitions for which the group has no commit where the settings say; answer where these begin."""

@@ -41,6 +41,11 @@ class LibrdkafkaMember(Member):
         self._topics_at = 0.0  # when the brokers were asked for topics
         self._guarded = GuardedReader(source)
 
+    @property
+    def used(self) -> Collection[str]:
+        """Topics that are read."""
+        return self._topics.used
+
     async def _connect(self) -> Collection[str]:
         log.info(
             "librdkafka decompresses whole fetches: %d MiB resident with one partition whose batches inflate "

@@ -30,29 +30,34 @@ def placed(
     settings: Settings,
     known: Collection[TopicPartition],
     *,
-    told: bool,
+    told: Collection[str] | None,
     aside: bool,
 ) -> Placed:
-    """Ask the group for its commits, and with `told` the brokers for what the partitions hold. `known` are those that
-    there were at the first assignment. Raises KafkaException.
+    """Ask the group for its commits. `known` are the partitions that there were at the first assignment. With `told`,
+    the topics that are read, ask the brokers for what is told to who may know better. Raises KafkaException.
     """
     timeout = min(settings.request_timeout_ms, settings.rebalance_timeout_ms) / 1000
     places: dict[TopicPartition, int] = {}
     stands: dict[TopicPartition, Assigned] = {}
     pinned = []
+    counts = _counts(consumer, told or (), timeout) if partitions else {}
     for found in consumer.committed(list(partitions), timeout=timeout) if partitions else ():
         if found.error is not None:
             raise KafkaException(found.error)
         tp, offset = TopicPartition(found.topic, found.partition), found.offset
         bare = offset < 0
         latest = bare and settings.start_from == "latest" and tp in known
-        if latest or told:
+        if latest or told is not None:
             begin, stop = consumer.get_watermark_offsets(KafkaPartition(*tp), timeout=timeout)
-            if told:
-                stands[tp] = Assigned(stop if latest else begin if bare else offset, not bare, begin, stop)
+            if told is not None:
+                stands[tp] = Assigned(stop if latest else begin if bare else offset, not bare, begin, stop, counts)
             if latest:
                 offset = stop
                 pinned.append(tp)
         # A partition added while we run is read from its beginning, else what came before would be missed.
         places[tp] = offset if offset >= 0 else OFFSET_BEGINNING
     return Placed(places, pinned, stands, aside)
+
+
+def _counts(consumer: Consumer, topics: Collection[str], timeout: float) -> dict[str, int]:
+    return {topic: len(consumer.list_topics(topic, timeout=timeout).topics[topic].partitions) for topic in topics}

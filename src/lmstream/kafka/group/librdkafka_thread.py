@@ -309,7 +309,8 @@ class ClientThread:
         aside = self._source.wary
         try:
             if not self._member.closed:
-                told, known = self._source.on_assign is not None, self._source.known(set())
+                told = self._member.used if self._source.on_assign is not None else None
+                known = self._source.known(set())
                 usual = placed(consumer, partitions, self._settings, known, told=told, aside=aside)
                 places = self._on_loop(self._member.took(usual), self._settings.commit_timeout_ms / 1000)
         except (KafkaException, RuntimeError, TimeoutError, LostError, LmstreamError) as error:

@@ -21,8 +21,8 @@ def next_epoch() -> int:
 
 _MIXED: Final = (
     'members of one group must be of one kind: another one has the other source.type ("kafka" and "confluent" share no '
-    "protocol), or is another application. Stop all of them and start them with one kind, or take another source.group "
-    "(docs/decisions/0007)"
+    "protocol), has another sink.lanes, or is another application. Stop all of them and start them with one kind, or "
+    "take another source.group (docs/decisions/0007)"
 )
 
 

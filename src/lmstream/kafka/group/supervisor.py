@@ -50,6 +50,8 @@ class Supervisor(Asked):
         self.load: Callable[[], Load] | None = None
         self.journal: Journal | None = None
         """Remembers over which batch a process died. Set before `start`."""
+        self.lanes: int | None = None
+        """See abilities.Laned."""
         self._enlist = enlist
         self._member: Member | None = None
         self._starting = asyncio.Lock()
