@@ -86,9 +86,11 @@ def test_memory_ends_the_window_that_does_not_fit_and_it_is_said():
     made = estimate(small, prices())
     here = next(way for way in made.ways if way.configured)
     # 64 MiB for 16,667 rows a second, held as columns in 31 % of their lines; lines are held as they land.
-    assert here.window_seconds == pytest.approx(64 * 2**20 / (1e6 / 60 * 900 * 0.31), rel=1e-6)
+    assert here.window_seconds == pytest.approx(64 * 2**20 * 7 / 8 / (1e6 / 60 * (900 * 0.31 + 1024 / 100)), rel=1e-6)
     lines = next(way for way in made.ways if way.name == "direct gzip")
-    assert lines.window_seconds == pytest.approx(64 * 2**20 / (1e6 / 60 * 900 * 36.8 / 749), rel=1e-6)
+    assert lines.window_seconds == pytest.approx(
+        64 * 2**20 * 7 / 8 / (1e6 / 60 * (900 * 36.8 / 749 + 1024 / 100)), rel=1e-6
+    )
     assert here.ended_by == "memory"
     assert any("because memory is full" in note and "container.budget_mib" in note for note in made.notes)
     more = next(

@@ -7,9 +7,12 @@ import pytest
 
 from lmstream import Engine, Settings
 from lmstream.config.lake import formats_of
+from lmstream.delivery.in_flight import OVERHEAD
+from lmstream.delivery.window_length import Bounds, Flow, window, windows_hold
 from lmstream.engine.row_digest import of_lines, text
 from lmstream.lab.generator import Generator
 from lmstream.lake.window import Window
+from lmstream.settings import MIB
 from lmstream.storage.line_files import lines
 from support.judging import record
 
@@ -69,3 +72,27 @@ def test_columns_are_counted_while_they_are_held():
     twice, _ = gathered(form, records)
     assert 0 < once.held < twice.held
     assert twice.held - once.held < (twice.lines - once.lines) / 4, "a second poll repeats all but numbers"
+
+
+def test_a_million_rows_a_minute_fit_into_windows_of_five_minutes():
+    bundles = itertools.islice(Generator(devices=20).bundles(), 400)
+    records = [record(each.payload, offset=offset) for offset, each in enumerate(bundles)]
+    made, _ = gathered(formats_of()["gzip"], records)
+    made.squeeze()
+    lanes, minute = 8, 1_000_000
+    row = made.held / made.rows
+    flow = Flow(
+        rows=minute / 60 / lanes,
+        line_bytes=made.lines / made.rows,
+        landed_bytes=row,
+        held_bytes=row + OVERHEAD * len(records) / made.rows,
+        paths=made.paths,
+    )
+    budget = 512 * MIB
+    bounds = Bounds(seconds=300, rows=5_000_000, bytes=1024 * MIB, memory=windows_hold(budget) // lanes)
+    found = window(flow, bounds)
+    assert (found.seconds, found.ended_by) == (300, "age")
+    assert found.rows * lanes == pytest.approx(5 * minute)
+    half = window(flow, Bounds(seconds=300, memory=windows_hold(budget // 8) // lanes))
+    assert half.ended_by == "memory"
+    assert half.seconds == pytest.approx(windows_hold(budget // 8) / (flow.held_bytes * minute / 60))

@@ -8,11 +8,13 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from lmstream.delivery.in_flight import OVERHEAD
+from lmstream.delivery.window_length import Bounds, Flow, window, windows_hold
 from lmstream.errors import SinkError, SourceError
 from lmstream.lake import Claim, Layout, WindowPolicy, outlet
 from lmstream.model import TopicPartition
 from lmstream.settings import Settings
-from support.doubles import bundle, record, run
+from support.doubles import bundle, lines_of, record, run
 from support.lake_world import LAYOUTS, Group, Member, World
 from support.scripted_store import CALM
 
@@ -287,3 +289,25 @@ def test_a_window_is_stretched_while_its_objects_would_cost_more_than_their_shar
     assert WindowPolicy(seconds=60, longest=900, dollars=10.0).is_due(age, objects, 1) is due
     assert WindowPolicy(seconds=60, longest=900, dollars=80.0).is_due(age, objects, 8) is due, "for all lanes together"
     assert WindowPolicy(seconds=60).is_due(age, objects, 1) is (age >= 60)
+
+
+@pytest.mark.parametrize("rows", [5, 40])
+@pytest.mark.parametrize("budget", [100_000, 400_000])
+def test_memory_ends_a_window_where_its_price_says_that_it_does(rows, budget):
+    async def scenario():
+        world = Calm()
+        world.log = {TP: [record(n, bundle(rows)) for n in range(1_000)]}
+        world.ends = {TP: 1_000}
+        member = await world.join(policy=WindowPolicy(seconds=900.0), budget=budget)
+        async with asyncio.timeout(900):
+            while len(world.claims()) < 3:  # noqa: ASYNC110 - virtual time
+                await asyncio.sleep(0.1)
+        await member.crash()
+        line = sum(map(len, lines_of(world.log[TP][100]))) / rows
+        flow = Flow(rows=10.0, line_bytes=line, landed_bytes=line, held_bytes=line + OVERHEAD / rows)
+        priced = window(flow, Bounds(seconds=900, memory=windows_hold(budget)))
+        assert priced.ended_by == "memory"
+        for claim in world.claims()[1:3]:
+            assert claim.rows == pytest.approx(priced.rows, rel=0.1)
+
+    run(scenario())

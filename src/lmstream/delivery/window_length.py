@@ -13,6 +13,13 @@ MONTH: Final = 30 * 86_400
 CLAIM_PUTS: Final = 1
 """Requests of a window beside its objects: the claim."""
 
+
+def windows_hold(budget: int) -> int:
+    """Bytes that a process with this budget holds when memory ends its windows, all of them at once. The last eighth is
+    for what was just read, and for rows of records under way."""
+    return budget - budget // 8
+
+
 Limit = Literal["age", "rows", "bytes", "memory", "cost"]
 
 
@@ -26,7 +33,8 @@ class Flow(Struct, frozen=True, kw_only=True):
     landed_bytes: float
     """Of a row in its object, compressed."""
     held_bytes: float
-    """Of a row in memory while its window is open: compressed lines, or columns."""
+    """Of a row in memory while its window is open: compressed lines, or columns, and its share of what is remembered of
+    its record (delivery.in_flight.OVERHEAD)."""
     paths: int = 1
     """That have rows at the same time: each is an object of the window."""
 
@@ -44,7 +52,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
     object_bytes: int = 64 << 20
     """Of the lines of one object, before compression: what is larger is cut into pieces, each a request."""
     memory: int | None = None
-    """Bytes that this lane may hold: its share of the memory budget."""
+    """Bytes that this lane may hold: its share of what windows may (`windows_hold`)."""
     dollars: float | None = None
     """USD a month that this lane may spend on PUT requests: its share of the budget."""
     put_usd: float = 0.005 / 1000

@@ -5,7 +5,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from lmstream.delivery.window_length import Bounds, Flow, Window, window
+from lmstream.delivery.in_flight import OVERHEAD as RECORD
+from lmstream.delivery.window_length import Bounds, Flow, Window, window, windows_hold
 from lmstream.deployment.bill import GB, HOURS, MONTH, Line, Work, cluster, watching
 from lmstream.deployment.lake import Format
 from lmstream.deployment.prices import Rates
@@ -60,12 +61,14 @@ def direct(deployment: Deployment, rates: Rates, work: Work, kind: Format) -> Di
     row = line / ratio(deployment, kind)
     cores = work.rows / (ROWS_PER_CPU_SECOND[kind] * HEADROOM)
     tasks = max(container.tasks, math.ceil(cores / min(container.processes, container.cpu / 1024)))
-    held = container.budget_mib * MIB * container.processes * tasks // lanes
+    busiest = math.ceil(lanes / (container.processes * tasks))  # lanes of one process
+    held = windows_hold(container.budget_mib * MIB) // busiest
+    of_record = RECORD / deployment.load.rows_per_bundle
     flow = Flow(
         rows=work.rows / lanes,
         line_bytes=line,
         landed_bytes=row,
-        held_bytes=line * HELD_OF_A_LINE[_by_metric(deployment)] if kind == "parquet" else row,
+        held_bytes=(line * HELD_OF_A_LINE[_by_metric(deployment)] if kind == "parquet" else row) + of_record,
         paths=deployment.paths,
     )
     bounds = Bounds(

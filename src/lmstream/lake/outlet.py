@@ -6,8 +6,9 @@ from typing import Final
 
 from lmstream.abilities import Seek
 from lmstream.delivery.in_flight import InFlightRecord
-from lmstream.delivery.outlet import Parts
+from lmstream.delivery.outlet import SENDING, Parts
 from lmstream.delivery.waiting import Waiting
+from lmstream.delivery.window_length import windows_hold
 from lmstream.engine import Engine
 from lmstream.interfaces import Assigned
 from lmstream.lake.claims import Claim, Claims
@@ -279,11 +280,13 @@ class LakeOutlet:
     def tick(self, now: float) -> None:
         """End windows that are old enough, and all of them when memory is short."""
         budget = self._parts.budget
-        if short := budget.free <= budget.total // 8:
+        most = windows_hold(budget.total)
+        # What lands gives its memory back soon: until then, all that could be ended are windows of a few records.
+        if short := budget.held >= most and not self._parts.tasks.any_of(SENDING):
             for lane in self._lanes.each():
                 if lane.gathering is not None:
                     budget.release(lane.gathering.squeeze())
-            short = budget.free <= budget.total // 8
+            short = budget.held >= most
         for lane in self._lanes.each():
             window = lane.gathering
             if window is None:
