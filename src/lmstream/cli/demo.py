@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -92,8 +92,9 @@ def demo(
         told = asyncio.run(work(folder, Bundles(bundles, seed), faults=not no_faults))
     landed = folder / (f"bucket/{demo_lake.BUCKET}" if lake else "landed")
     report = verify(log_entries(folder / "published.jsonl"), landed, folder / "dead-letters")
-    _show(folder, landed, told, report, time.monotonic() - began)
-    return 0 if report.ok else NOT_VERIFIED
+    proof = demo_lake.proof(landed) if lake else None
+    _show(folder, landed, told, [report, *([proof] if proof else [])], time.monotonic() - began)
+    return 0 if report.ok and (proof is None or proof.ok) else NOT_VERIFIED
 
 
 def _prepare(folder: Path) -> None:
@@ -263,7 +264,7 @@ def _sentence(summary: Summary) -> str:
     )
 
 
-def _show(folder: Path, landed_in: Path, told: str, report: Report, seconds: float) -> None:
+def _show(folder: Path, landed_in: Path, told: str, reports: Sequence[Report], seconds: float) -> None:
     try:
         headers, rows = run_sql(connect(landed_in), _SUMMARY)
         terminal.table(headers, rows, title="Landed rows in DuckDB (view `rows`, without duplicates):")
@@ -272,7 +273,8 @@ def _show(folder: Path, landed_in: Path, told: str, report: Report, seconds: flo
             raise
         terminal.say(str(e))
     print(told)
-    print(report.verdict)
+    for report in reports:
+        print(report.verdict)
     print(f"done in {seconds:.1f} s. Now try:")
     command = _command()
     letters = sorted((folder / "dead-letters").rglob("*.json"))

@@ -15,6 +15,9 @@ from typing import Any, Final
 from lmstream.cli.kafka import settings_of
 from lmstream.config import Config
 from lmstream.errors import ConfigError, SinkError
+from lmstream.storage.by_key import keyed
+from lmstream.storage.objects import place
+from lmstream.verification import Report, verify_lake
 
 BUCKET: Final = "lake"
 _SESSION: Final = 3.0
@@ -173,6 +176,12 @@ async def _settled(config: Config, patience: float, group: Members) -> None:
             return
         await asyncio.sleep(0.5)
     raise SinkError("verify.failed", f"not all of the topic was committed in {patience:g} s: {group.said()}")
+
+
+def proof(bucket: Path) -> Report:
+    """What the bucket alone proves."""
+    rows = keyed(place(bucket))
+    return verify_lake(rows, keyed(place(bucket / "_lmstream")))
 
 
 def environment() -> None:
