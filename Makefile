@@ -107,7 +107,7 @@ fuzz: $(DEV) ## Files and answers that verbs read, codecs against the oracle: lo
 	@LMSTREAM_FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q tests/fuzz $(PARALLEL) $(ARGS)
 	@LMSTREAM_TEST_HYPOTHESIS=night $(BIN)/python -m pytest -q tests/codecs tests/engine tests/test_partitioning.py $(PARALLEL) $(ARGS)
 
-mutants: $(MUTANTS) ## Change ledger, pipeline, verification and answers in 1,800 small ways: do tests notice? (an hour; nightly)
+mutants: $(MUTANTS) ## Change ledger, pipeline, verification and answers in 1,850 small ways: do tests notice? (an hour; nightly)
 	@.venv-mutants/bin/python tests/mutants/run.py $(ARGS)
 
 soak: $(DEV) ## Two minutes of kills, faults and an outage, with a verdict (ARGS="--long")

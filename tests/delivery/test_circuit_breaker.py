@@ -229,6 +229,7 @@ def stopped_by(values, *, down=None):
         pipeline = make(sink, letters, breaker=TEN)
         for n, value in enumerate(values):
             await process(pipeline, Batch([record(n, value)]))
+        assert pipeline.counts.records == 10  # none is begun after that
         tripped = pipeline.snapshot().tripped
         return (tripped.message if tripped else ""), len(letters.letters)
 

@@ -4,13 +4,17 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import asdict
 
+from lmstream.delivery.active_partitions import ActivePartitions
+from lmstream.delivery.circuit_breaker import BreakerPolicy, CircuitBreakers
 from lmstream.delivery.in_flight import REJECTED, InFlight, Submission
 from lmstream.delivery.memory_budget import MemoryBudget
+from lmstream.delivery.settlement import Settlement
 from lmstream.engine.output import LostPart
 from lmstream.interfaces import Batch
-from lmstream.model import Failure, Kind, Status
-from support.doubles import ScriptedLetters, ScriptedSink, bundle, make, nobody, record, run
+from lmstream.model import Failure, Kind, Pack, Record, Status
+from support.doubles import REFUSED, ScriptedLetters, ScriptedSink, ToyEngine, bundle, make, nobody, record, run
 
 
 def test_the_oldest_of_each_partition_is_the_one_that_came_first():
@@ -67,6 +71,10 @@ def test_a_record_that_is_given_back_takes_its_refused_rows_along():
     each.remaining, each.refused = 5, 2
     flight.give_back(each)
     assert (flight.counts.given_back, flight.counts.rows_given_back, flight.records) == (1, 7, {})
+    again = flight.track(record(1, b"a"), Submission(nobody))
+    again.remaining = 1
+    flight.give_back(again)
+    assert (flight.counts.given_back, flight.counts.rows_given_back) == (2, 8)
 
 
 def judged(**of):
@@ -144,3 +152,127 @@ def test_the_deaths_of_a_record_are_forgotten_when_it_is_settled(caplog, full):
     told = [(each.getMessage(), getattr(each, "code", None)) for each in caplog.records]
     what = "t/0/1 is settled, but the crash journal cannot be written: [Errno 28] No space left on device"
     assert told == ([(what, "LMS-4005")] if full else [])
+
+
+class Noting(ToyEngine):
+    """Notes something about each record that is read."""
+
+    def fan_out(self, each):
+        out = super().fan_out(each)
+        out.noted = {"time.future": 2}
+        return out
+
+
+def counted(values, script=()):
+    """What is counted of these records, what their letters say, and who was told of them."""
+    told = []
+
+    async def scenario():
+        sink, letters = ScriptedSink(script), ScriptedLetters()
+        pipeline = make(sink, letters, engine=Noting())
+        records = [each if isinstance(each, Record) else record(n, each) for n, each in enumerate(values)]
+        pipeline.submit(Batch(records, {records[0].tp: 7}), lambda *each: told.append(each))
+        await pipeline.drain()
+        await pipeline.close()
+        assert pipeline.balanced
+        return {name: value for name, value in asdict(pipeline.counts).items() if value}, letters.letters
+
+    counts, letters = run(scenario())
+    assert {each[:2] for each in told} == {(record(0, b"").tp, 7)}
+    return counts, {each.offset: each for each in letters}, {each[2]: each[3] for each in told}
+
+
+def test_every_kind_of_record_is_counted_as_what_it_is_each_time():
+    whole = [bundle(2), bundle(3)]
+    partly = [bundle(1, parts=2), bundle(2, parts=1), bundle(1, bad=1, skipped=1), bundle(2, bad=2, skipped=2)]
+    refused = [bundle(0, bad=2), bundle(0, bad=1), bundle(0, parts=1), bundle(0, parts=3), b"junk", b"junk"]
+    skipped = [bundle(0, skipped=2), bundle(0, skipped=3)]
+    empty = [bundle(0), bundle(0), bundle(0, unknown=2)]
+    values = [*whole, *partly, *refused, *skipped, *empty, None, None, None]
+    counts, letters, told = counted(values)
+    assert counts == {
+        "records": 20,
+        "understood": 10,
+        "empty": 3,
+        "undecodable": 4,
+        "valueless": 3,
+        "all_skipped": 2,
+        "parts_undecodable": 7,
+        "topic_rows": {"t": 11},
+        "topic_without_row": {"t": 11},
+        "tombstones": 3,
+        "delivered": 7,
+        "dead_letters": 10,
+        "points": 25,
+        "rows": 11,
+        "accepted": 11,
+        "skipped": {"value.nan": 8, "record.tombstone": 3},
+        "rejected": {"value.two": 6},
+        "noted": {"time.future": 36},
+        "requests": {"ok": 1},
+        "packs": 3,
+        "bytes": 220,
+    }
+    assert letters.keys() == {*range(2, 12)}
+    assert [letters[n].points for n in range(2, 12)] == [1, 2, 3, 6, 2, 1, 0, 0, 0, 0]
+    assert [len(letters[n].rejected) for n in range(2, 12)] == [0, 0, 1, 2, 2, 1, 0, 0, 0, 0]
+    assert [len(letters[n].parts) for n in range(2, 12)] == [2, 1, 0, 0, 0, 0, 1, 3, 0, 0]
+    kinds = {
+        Status.DELIVERED: [0, 1, *range(12, 17)],
+        Status.DEAD_LETTERED: range(2, 12),
+        Status.TOMBSTONE: [17, 18, 19],
+    }
+    assert told == {offset: status for status, offsets in kinds.items() for offset in offsets}
+
+
+def test_rows_that_are_refused_are_dead_with_their_records_and_the_first_reason_is_told():
+    later = Failure(Kind.PERMANENT, "Other", "later")
+    counts, letters, told = counted([bundle(2), bundle(3, bad=1), bundle(7)], [[REFUSED, later, REFUSED]])
+    assert (counts["rows"], counts["rows_dead"], counts["dead_letters"]) == (12, 12, 3)
+    assert "accepted" not in counts
+    assert {each.reason for each in letters.values()} == {"sink.permanent"}
+    never, other = "InvalidArgumentException: never", "Other: later"  # the last record is in two packs
+    assert {n: each.detail for n, each in letters.items()} == {0: never, 1: never, 2: other}
+    assert set(told.values()) == {Status.DEAD_LETTERED}
+
+
+def test_of_a_replay_the_points_that_it_judges_are_counted():
+    counts, _, _ = counted([record(0, bundle(2, bad=2, skipped=3), only=(0, 1))])
+    assert counts["points"] == 7
+    counts, _, _ = counted([record(n, bundle(1, bad=1, skipped=2), below=("$.x",)) for n in range(2)])
+    assert counts["points"] == 8
+    flight = InFlight()
+    out = {"rows": 1, "points": 9, "skipped": {"value.nan": 1}, "noted": {}, "rejected": ((0, "a"),), "parts": ()}
+    for more in ({"only": (0,)}, {"below": ("$.x",)}):
+        each = flight.track(record(0, b"a", **more), Submission(nobody))
+        flight.encoded(each, SimpleNamespace(**out, unknown=()), 0)
+    assert flight.counts.points == 6
+    flight.encoded(flight.track(record(1, b"a"), Submission(nobody)), SimpleNamespace(**out, unknown=()), 0)
+    assert flight.counts.points == 15
+
+
+def test_a_field_that_is_unknown_is_named_once_whatever_its_index_and_ten_are_named():
+    flight = InFlight()
+    empty = {"rows": 0, "points": 0, "skipped": {}, "noted": {}, "rejected": (), "parts": ()}
+    for offset, names in enumerate([("$.a[0].x", "$.a[1].x"), ("$.a[7].x", "$.b"), [f"$.c.n{n}" for n in range(9)]]):
+        each = flight.track(record(offset, b"a"), Submission(nobody))
+        flight.encoded(each, SimpleNamespace(**empty, unknown=names), 0)
+    first = {"$.a[0].x": "t/0/0", "$.b": "t/0/1"}
+    assert flight.unknown == first | {f"$.c.n{n}": "t/0/2" for n in range(8)}
+
+
+def settlement_of(flight):
+    """A settlement without letters."""
+    letters = SimpleNamespace(durable=None, add=nobody)
+    breakers, active = CircuitBreakers(BreakerPolicy()), ActivePartitions()
+    return Settlement(flight, letters, breakers, active, guard=None, clock=lambda: 0.0, changed=nobody)
+
+
+def test_why_records_are_left_is_told_to_their_own_submission():
+    down = Failure(Kind.RETRYABLE, "InternalFailure", "no luck")
+    flight = InFlight()
+    first, second = Submission(nobody, 1.0), Submission(nobody, 1.0)
+    _, each, _ = (flight.track(record(n, b"a"), of) for n, of in enumerate((first, second, first)))
+    each.remaining = 2
+    settlement_of(flight).judged(Pack(b"x", 2, "", ((each.number, 2),)), down)
+    assert (first.failures, second.failures, each.remaining) == ({}, {"InternalFailure": down}, 2)

@@ -212,6 +212,7 @@ def test_memory_that_is_full_before_a_deadline_has_everything_given_back_and_not
         await pipeline.drain()
         assert pipeline.snapshot().in_flight == 9  # no request could end in time
         assert set(submission.failures) == {"not_tried"}
+        assert pipeline.counts.records == 1  # for the others there was no room
         await pipeline.give_back()
         assert (sink.calls, pipeline.snapshot().in_flight, pipeline.balanced) == ([], 0, True)
 
@@ -394,6 +395,25 @@ def test_records_are_unjudged_until_the_outlet_knows_what_they_became():
         pipeline.submit(Batch([record(n, bundle(1)) for n in range(3)]), nobody)
         await asyncio.sleep(1)
         assert (pipeline.counts.records, pipeline.counts.unjudged, pipeline.balanced) == (3, 3, True)
+        await pipeline.give_back()
+        await pipeline.close()
+
+    run(main())
+
+
+def test_an_outlet_that_waits_for_more_records_gets_them_although_the_budget_is_full():
+    class Hungry(PackOutlet):
+        hungry = True
+
+        def make(self, each):
+            pass
+
+    async def main():
+        pipeline = make(lambda parts: Hungry(parts, ScriptedSink(), RollPolicy()), budget=FEW)
+        pipeline.submit(Batch([record(n, bundle(1)) for n in range(9)]), nobody)
+        await asyncio.sleep(1)
+        assert pipeline.counts.records == 9
+        assert pipeline.room > 0
         await pipeline.give_back()
         await pipeline.close()
 

@@ -239,3 +239,43 @@ def test_what_is_passed_or_opened_under_another_assignment_is_counted_and_the_ep
     assert (ledger.stale, ledger.position(TP)) == (3, 10)
     ledger.revoke(TP)
     assert ledger.epoch(TP) is None
+
+
+def test_an_offset_that_was_read_twice_is_settled_twice():
+    ledger = OffsetLedger()
+    ledger.assign(TP, 1)
+    for _ in range(3):
+        ledger.opened(TP, 1, 5)
+    for left in (2, 1):
+        assert ledger.settled(TP, 1, 5)
+        assert (ledger.in_flight, ledger.committable(), ledger.balanced) == (left, {}, True)
+    assert ledger.settled(TP, 1, 5)
+    assert (ledger.in_flight, ledger.committable(), ledger.held) == (0, {TP: 6}, 0)
+    with pytest.raises(ValueError, match="not in flight"):
+        ledger.settled(TP, 1, 5)
+
+
+def test_offsets_that_come_under_another_assignment_are_counted_one_by_one():
+    ledger = OffsetLedger()
+    ledger.assign(TP, 2)
+    assert not any(ledger.opened(tp, epoch, 5) for tp, epoch in ((TP, 1), (TP, 3), (OTHER, 2)))
+    assert (ledger.stale, ledger.held, ledger.in_flight) == (3, 0, 0)
+    assert not any(ledger.settled(tp, epoch, 5) for tp, epoch in ((TP, 1), (TP, 3), (OTHER, 2)))
+    assert ledger.late == 3
+
+
+def test_a_partition_is_crowded_from_its_part_of_the_share_on_and_never_when_it_holds_nothing():
+    ledger = OffsetLedger()
+    assert ledger.crowded(10) == frozenset()
+    ledger.assign(TP, 1)
+    for offset in range(5):
+        ledger.opened(TP, 1, offset)
+    assert ledger.crowded(6) == frozenset()
+    assert ledger.crowded(5) == {TP}
+    ledger.assign(OTHER, 1)
+    ledger.opened(OTHER, 1, 0)
+    assert ledger.crowded(12) == frozenset()
+    assert ledger.crowded(11) == ledger.crowded(10) == {TP}
+    assert ledger.crowded(2) == ledger.crowded(1) == ledger.crowded(0) == {TP, OTHER}
+    ledger.settled(OTHER, 1, 0)
+    assert ledger.crowded(0) == {TP}
