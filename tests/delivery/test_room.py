@@ -172,11 +172,12 @@ def test_an_outlet_of_its_own_gets_records_and_no_share_of_the_budget_is_kept_fo
     run(main())
 
 
-@pytest.mark.parametrize(("limits", "seconds"), [(LIMITS, 10.0), (WIDE, 610.0)])
-def test_a_record_settles_within_two_requests_after_its_lines_are_gathered(limits, seconds):
+@pytest.mark.parametrize(("limits", "seconds", "offsets"), [(LIMITS, 10.0, 0), (WIDE, 610.0, 3)])
+def test_a_record_settles_within_two_requests_after_its_lines_are_gathered(limits, seconds, offsets):
     async def main():
-        pipeline = make(ScriptedSink(limits=limits), policy=DeliveryPolicy(timeout=5.0), roll=LATE)
-        assert pipeline.settles_within == seconds
+        policy = DeliveryPolicy(timeout=5.0)
+        pipeline = make(ScriptedSink(limits=limits), policy=policy, roll=LATE, budget=OVERHEAD - 1)
+        assert (pipeline.settles_within, pipeline.offsets) == (seconds, offsets)
 
     run(main())
 
