@@ -247,6 +247,7 @@ class Readings:
     def _gauges(self, run: RunSnapshot) -> Iterator[Sample]:
         yield Sample("lmstream_build_info", (__version__,), 1)
         yield Sample("lmstream_ready", (), float(self.ready().ready))
+        yield Sample("lmstream_settles_within_seconds", (), self.runtime.pipeline.settles_within)
         yield Sample("lmstream_paused", (), float(run.pipeline.fatal is not None))
         yield Sample("lmstream_event_loop_stall_seconds", (), self.stall)
         for name, (share, tripped) in run.pipeline.refusals.items():
