@@ -93,6 +93,9 @@ def test_lines_are_bounded_each_and_in_all(monkeypatch):
         list(bounded.lines(io.BytesIO(b"a\n" * 51), 3, "x"))
 
 
+LOG = b'{"topic":"t","partition":0,"offset":0,"timestamp":0,"bundleId":"b","points":0,"tombstone":true}\n'
+"""A log of one record, from which nothing must land: an empty one is refused."""
+
 # Files
 
 
@@ -106,7 +109,7 @@ def bombs(tmp_path):
     (tmp_path / "dead/t/0/1.json").write_bytes(encode(letter))
     (tmp_path / "dead/t/0/2.json").write_bytes(bomb)
     (tmp_path / "landed/part-1.gz").write_bytes(bomb)
-    (tmp_path / "expected.log").write_bytes(b"")
+    (tmp_path / "expected.log").write_bytes(LOG)
     (tmp_path / "empty").mkdir()
     return tmp_path
 
@@ -139,7 +142,7 @@ def test_a_bomb_among_letters_or_rows_is_named_and_takes_little(bombs, args, cod
 
 def test_a_pipe_among_landed_files_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "part-1.gz")
-    (tmp_path / "expected.log").write_bytes(b"")
+    (tmp_path / "expected.log").write_bytes(LOG)
     code, _, err, _ = lmstream("verify", "--landed", ".", "--expected", "expected.log", cwd=tmp_path)
     assert (code, err) == (0, err)
 
@@ -166,7 +169,7 @@ VERBS = [
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
 def test_an_object_without_end_that_is_listed_as_ten_bytes(tmp_path, verb):
-    (tmp_path / "expected.log").write_bytes(b"")
+    (tmp_path / "expected.log").write_bytes(LOG)
     key = b"1.json" if verb[0] == "dlq" else b"part-1.gz"
     with Evil(s3_answers(lambda request: endless(request, ETag='"e"'), key=key)) as evil:
         code, _, err, peak = lmstream(*verb, evil.url, cwd=tmp_path)
@@ -181,7 +184,7 @@ def test_an_object_without_end_that_is_listed_as_ten_bytes(tmp_path, verb):
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
 def test_a_listing_without_end(tmp_path, verb):
-    (tmp_path / "expected.log").write_bytes(b"")
+    (tmp_path / "expected.log").write_bytes(LOG)
     with Evil(endless) as evil:
         code, _, err, peak = lmstream(*verb, evil.url, cwd=tmp_path)
     assert (code, peak < MOST_KIB) == (1, True), (err, peak)
@@ -190,7 +193,7 @@ def test_a_listing_without_end(tmp_path, verb):
 
 @pytest.mark.parametrize("verb", [*VERBS, ("dlq", "stats", "s3://b/", "--json", *VERBS[0][3:])], ids=str)
 def test_a_page_of_somebody_else_is_no_empty_bucket(tmp_path, verb):
-    (tmp_path / "expected.log").write_bytes(b"")
+    (tmp_path / "expected.log").write_bytes(LOG)
     with Evil(lambda request: send(request, PAGE, Content_Type="text/html")) as evil:
         code, out, err, _ = lmstream(*verb, evil.url, cwd=tmp_path)
     assert (code, out) == (1, "")
@@ -210,7 +213,7 @@ def test_a_page_of_somebody_else_is_no_empty_bucket(tmp_path, verb):
     ],
 )
 def test_a_store_that_does_not_know_ranges_or_redirects_is_a_plain_error(tmp_path, objects):
-    (tmp_path / "expected.log").write_bytes(b"")
+    (tmp_path / "expected.log").write_bytes(LOG)
     for verb in VERBS[1:]:
         with Evil(s3_answers(objects, listed=20 << 20)) as evil:
             code, _, err, _ = lmstream(*verb, evil.url, cwd=tmp_path)
