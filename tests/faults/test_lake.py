@@ -64,3 +64,20 @@ async def test_a_group_that_is_moved_back_lands_nothing_twice(tmp_path):
         assert (duplicate, lost) == (0, 0)
         assert before.items() <= scene.objects.items()
         assert rows > 1000
+
+
+async def test_members_with_lanes_of_several_partitions_land_each_row_once_when_one_is_killed(tmp_path):
+    async with LakeScene(tmp_path, partitions=4, lanes=2) as scene:
+        await scene.join()
+        second = await scene.join()
+        await scene.publish(100)
+        async with asyncio.timeout(40):
+            while not scene.objects:  # noqa: ASYNC110 - another process makes them
+                await asyncio.sleep(0.2)
+        await second.kill()
+        await scene.publish(60)
+        await scene.settled()
+        rows, duplicate, lost = await scene.judge()
+        assert rows > 500
+        assert (duplicate, lost) == (0, 0)
+        assert {key.rpartition("/")[2].split("-")[1] for key in scene.objects} == {"0of2", "1of2"}
