@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from lmstream.errors import SinkError
+from lmstream.errors import SinkError, coded
 from lmstream.lake.claims import COMPACTED
 from lmstream.lake.compactions import Compaction, Compactions, Replaced
 from lmstream.lake.contents import Contents
@@ -187,7 +187,8 @@ class Compacting:
         try:
             return self._contents[extension].count(data) == (each.rows, of_text(each.digest))
         except ValueError as error:
-            log.warning("%s cannot be read: %s", self._requests.place(self._rows + each.key), error)
+            place = self._requests.place(self._rows + each.key)
+            log.warning("%s cannot be read: %s", place, error, extra=coded("lake.object"))
             return False
 
 

@@ -10,6 +10,7 @@ from lmstream.delivery.outlet import SENDING, Parts
 from lmstream.delivery.waiting import Waiting
 from lmstream.delivery.window_length import windows_hold
 from lmstream.engine import Engine
+from lmstream.errors import coded
 from lmstream.interfaces import Assigned
 from lmstream.lake.claims import Claim, Claims
 from lmstream.lake.division import Division
@@ -211,7 +212,7 @@ class LakeOutlet:
             window.kind, window.why = "jump", why
             log.warning(
                 "%s/%d: rows continue at offset %d, not at %d: %s",
-                lane.topic, partition, to, lane.position[partition], why,
+                lane.topic, partition, to, lane.position[partition], why, extra=coded("source.offset"),
             )  # fmt: skip
         lane.jumps.clear()
         lane.gathering = window

@@ -108,7 +108,8 @@ class Lake:
         refuse_failed(checks, self.store.name)
         for each in checks:
             if each.verdict == "warning":
-                log.warning("%s: %s: %s. Fix: %s", self.store.name, each.name, each.said, each.fix)
+                said = f"{self.store.name}: {each.name}: {each.said}"
+                log.warning("%s. Fix: %s", said, each.fix, extra=coded("config.invalid"))
 
     async def close(self) -> None:
         """Close the clients. Safe to call twice."""
