@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from lmstream.abilities import Check, Traits
 from lmstream.behind import Retention
+from lmstream.errors import coded
 from lmstream.settings import MIB, Positive
 from lmstream.storage import bucket_questions
 from lmstream.storage.bucket import Access
