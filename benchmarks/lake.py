@@ -81,7 +81,7 @@ class _Each:
     """As much of a record in flight as a window asks for."""
 
     def __init__(self, record: Record) -> None:
-        self.record, self.tp = record, record.tp
+        self.record, self.tp, self.offset = record, record.tp, record.offset
 
 
 def cuts_of(rows_an_object: int) -> tuple[list[tuple[Any, Any, list[Any]]], int, int]:
