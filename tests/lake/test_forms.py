@@ -21,7 +21,7 @@ ENGINE = Engine(Settings(org_id="acme"))
 
 class Each:
     def __init__(self, one):
-        self.record, self.tp = one, one.tp
+        self.record, self.tp, self.offset = one, one.tp, one.offset
 
 
 def gathered(form, records):

@@ -35,7 +35,7 @@ def gathered(order, claim=None, object_bytes=200):
         window.saw(one)
         cuts = [(path, b"".join(some), len(some)) for path in PATHS if (some := lines(partition, offset, path))]
         out = SimpleNamespace(points=9, columns=list)
-        window.add(SimpleNamespace(tp=one.tp, record=one), out, cuts)
+        window.add(SimpleNamespace(tp=one.tp, record=one, offset=one.offset), out, cuts)
     return window
 
 
