@@ -33,13 +33,6 @@ class Identity(NamedTuple):
     """Kafka's timestamp; of the content of a file, the first eight bytes of its blake2b, as a signed integer."""
 
 
-class Position(NamedTuple):
-    """Where a record lies for those who settle it and may have it read again."""
-
-    tp: TopicPartition
-    offset: int
-
-
 class Record(Struct, frozen=True, kw_only=True):
     """What Kafka holds at (topic, partition, offset)."""
 
@@ -73,8 +66,6 @@ class Record(Struct, frozen=True, kw_only=True):
     reads by hand may say so, never a message of a topic."""
     identity: Identity | None = None
     """What names it in row ids where its coordinates must not: a file's name says nothing of what it holds today."""
-    position: Position | None = None
-    """Where it lies, when that is not at its coordinates: a record of a file is settled by its number in the run."""
 
     @property
     def identified(self) -> Identity:
@@ -83,13 +74,8 @@ class Record(Struct, frozen=True, kw_only=True):
 
     @property
     def tp(self) -> TopicPartition:
-        """The partition in which it is settled: the one it came from, but for records with a position."""
-        return TopicPartition(self.topic, self.partition) if self.position is None else self.position.tp
-
-    @property
-    def at(self) -> int:
-        """Its offset in `tp`."""
-        return self.offset if self.position is None else self.position.offset
+        """The partition this record came from."""
+        return TopicPartition(self.topic, self.partition)
 
     @property
     def size(self) -> int:

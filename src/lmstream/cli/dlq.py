@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 import msgspec
 from cyclopts import Parameter
 
-from lmstream.abilities import InFolder
 from lmstream.cli import terminal
 from lmstream.cli.ending import conclude
 from lmstream.cli.flags import EngineFlags, Json
@@ -160,21 +159,15 @@ def replay(
     into_lake = config.need("sink").traits.claims
 
     async def run(source: Source, on_settled: Settled) -> None:
-        async def execute_these(these: Source) -> None:
-            summaries.append(await execute(config, these, on_settled))
-
-        if into_lake:  # a folder takes letters of files too, whose records have no claims of their own
-            rest = execute_these if isinstance(config.need("sink").settings, InFolder) else None
-            landed.append(await replay_into_lake(config, source, on_settled, terminal.say, rest))
+        if into_lake:
+            landed.append(await replay_into_lake(config, source, on_settled, terminal.say))
         else:
-            await execute_these(source)
+            summaries.append(await execute(config, source, on_settled))
 
     removed = asyncio.run(again(store, which.filters, run, purge=purge_delivered, say=terminal.say))
     if purge_delivered:
         terminal.say(f"{removed:,} letters removed")
-    if landed and (landed[0].letters or not summaries):
-        return max(told(landed[0]), conclude(summaries[0], config) if summaries and summaries[0].records else 0)
-    return conclude(summaries[0], config)
+    return told(landed[0]) if into_lake else conclude(summaries[0], config)
 
 
 def purge(

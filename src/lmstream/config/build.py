@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from lmstream.abilities import InFolder, Journaled, Laned, OnCluster, Placed, Stored
+from lmstream.abilities import InFolder, Journaled, Laned, OnCluster, Stored
 from lmstream.aws import asking
 from lmstream.config.config import LETTERS, Config
 from lmstream.config.lake import lake_outlet
@@ -18,7 +18,6 @@ from lmstream.engine import Engine
 from lmstream.errors import ConfigError, coded
 from lmstream.interfaces import DeadLetterSink, Sink, Source
 from lmstream.runtime import Progress, Runtime
-from lmstream.runtime.own_lane import OwnLane
 from lmstream.storage.crash_journal import CrashJournal
 
 log: Final = logging.getLogger("lmstream.run")
@@ -57,7 +56,7 @@ def unplaced(config: Config) -> ConfigError | None:
     if config.source.traits.placed:
         return _laneless(config.source, lanes_in(config))
     what = f"sink.type {part.name} lands rows exactly once, for which its source must be able to read again"
-    fix = "use source.type kafka, confluent or files, or another sink (firehose)"
+    fix = "use source.type kafka or confluent, or another sink (firehose, local)"
     return ConfigError("config.invalid", f"{what}; source.type {config.source.name} cannot", fix)
 
 
@@ -178,11 +177,8 @@ def build_runtime(
         source.journal = guard
     # The pipeline knows better than the default of `rolling` when the budget is small.
     roll = None if config.rolling == RollPolicy() else config.rolling
-    letters, sink = dead_letters or build_letters(config), build_sink(config)
-    if isinstance(sink, Stored) and not isinstance(source, Placed):  # letters, say
-        own = OwnLane(source, on_settled)
-        source, on_settled = own, own.settled
-    pipeline = build_pipeline(config, sink, letters, guard, roll=roll, breaker=config.breaker)
+    letters = dead_letters or build_letters(config)
+    pipeline = build_pipeline(config, build_sink(config), letters, guard, roll=roll, breaker=config.breaker)
     return Runtime(
         source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress, on_settled=on_settled
     )

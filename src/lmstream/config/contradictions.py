@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lmstream.abilities import Buffering, Check, Joining, Pooled, Rebalanced, Timed, Verdict
-from lmstream.config.config import ROLLED, Config
-from lmstream.delivery import RollPolicy
+from lmstream.config.config import Config
 from lmstream.settings import MIB
 
 _MEMORY: Final = 2  # times the budget, with the gaps between what comes and goes
@@ -148,10 +147,3 @@ def requests(config: Config) -> Iterator[Check]:
         yield Check("requests", "failed", what, fix)
     else:
         yield Check("requests", "ok", f"{config.delivery.concurrency} at once")
-
-
-def rolling(config: Config) -> Iterator[Check]:
-    """Settings of files that were rolled, of a sink that lands windows now."""
-    if config.sink is not None and config.sink.name == "local" and config.rolling != RollPolicy():
-        kept = ", ".join(f"rolling.{key} is read as sink.{to}" for key, to in ROLLED.items())
-        yield Check("rolling", "warning", f"sink.type local lands windows: in this version {kept}", "set those instead")

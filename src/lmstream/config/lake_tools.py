@@ -29,7 +29,6 @@ from lmstream.lake.layout import EXTENSIONS
 from lmstream.lake.repair import Repair
 from lmstream.lake.replaying import Replaying
 from lmstream.lake.requests import Impatient
-from lmstream.model import Record
 from lmstream.settings import MIB
 from lmstream.storage.compression import compressor
 from lmstream.storage.parquet_contents import ParquetContents
@@ -100,11 +99,7 @@ class LakeTools:
         self.compactions: Compactions = Compactions(self.claims)
         self.contents: Mapping[str, Contents] = contents_of()
         self._maker = Maker(formats_of())
-        self._writer, self._lane_of = writer_of(), division_of(settings).lane_of
-
-    async def has(self, record: Record) -> bool:
-        """Whether the lane of a record has claims."""
-        return bool(await self.chains.sequences(record.topic, self._lane_of(record.tp)))
+        self._writer = writer_of()
 
     def repair(self, read: Read) -> Repair:
         """What repairs its claims, from records that are read again."""
@@ -131,7 +126,9 @@ class LakeTools:
         async def bury(each: InFlightRecord) -> None:
             await letters.write([letter(each, largest)])
 
-        layout, lane_of = Layout.of(self.config.engine, self.sink.settings.format), self._lane_of
+        settings = self.sink.settings
+        layout = Layout.of(self.config.engine, settings.format)
+        lane_of = division_of(settings).lane_of
         return Replaying(
             self.claims, self.chains, self._maker, layout, bury, lane_of=lane_of, writer=self._writer, now=now_ms
         )

@@ -195,7 +195,6 @@ _CALLS: Final = (
     Look(("runtime",), contradictions.grace),
     Look(("delivery", "sink"), contradictions.calls),
     Look(("delivery", "sink"), contradictions.requests),
-    Look(("sink", "rolling"), contradictions.rolling),
 )
 """Numbers of whatever delivers rows from a process of its own."""
 _MEMBER: Final = (

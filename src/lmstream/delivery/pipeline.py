@@ -209,7 +209,6 @@ class Pipeline:
                 return
             # While records wait, their rows may still join what is gathered: fewer, larger objects.
             if wanted is not None or not self._queue:
-                self._pass()  # belongs to what is flushed
                 self.outlet.flush()
             if not self._tasks and not self.outlet.waiting:
                 return

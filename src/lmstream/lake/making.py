@@ -28,7 +28,7 @@ class Making:
         """Put into a window of a lane what a record becomes. Raises SinkError `lake.code` when that is something else
         than what the claim of the window says."""
         parts, counts = self._parts, self._parts.flight.counts
-        partition, offset = each.tp.partition, each.offset
+        partition, offset = each.tp.partition, each.record.offset
         listed = window.buried.get((partition, offset))
         if listed is not None and listed.ordinals is None and not listed.parts:
             counts.unjudged -= 1
@@ -81,8 +81,8 @@ class Making:
     @staticmethod
     def compare(lane: Lane, record: Record, known: Mark) -> None:
         """See that the log holds what it held when its rows landed. Raises SinkError."""
-        del lane.marks[record.tp.partition]
-        if record.at == known.offset and mark(record) != known:
+        del lane.marks[record.partition]
+        if record.offset == known.offset and mark(record) != known:
             raise SinkError(
                 "lake.incarnation", f"{record.coordinates} is another record than the one whose rows landed"
             )

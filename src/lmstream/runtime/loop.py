@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from lmstream.abilities import Loaded, Placed, Placing
@@ -10,7 +10,6 @@ from lmstream.delivery import Pipeline, Settled
 from lmstream.delivery.tasks import end
 from lmstream.errors import ConfigError, SinkError, SourceError, coded
 from lmstream.interfaces import Clock, Source
-from lmstream.model import TopicPartition
 from lmstream.runtime.assignments import Assignments
 from lmstream.runtime.offset_ledger import OffsetLedger
 from lmstream.runtime.policy import RuntimePolicy
@@ -50,7 +49,6 @@ class Runtime:
         self._started = self._shown_at = clock()
         self.assignments: Assignments = Assignments(source, pipeline, self._policy, self._started, on_settled)
         self._watcher = Watcher(self._started, self._policy.fatal_patience)
-        self._sought = False
         self.state: RunState = "starting"
         self.on_close: Callable[[], None] | None = None
         """Called when the run is over, before anything is closed: who looks then still sees what was left."""
@@ -60,8 +58,8 @@ class Runtime:
         if isinstance(outlet := pipeline.outlet, Placing):
             if not isinstance(source, Placed):
                 what = "rows land in this sink exactly once, for which the source must be able to read again"
-                raise ConfigError("config.invalid", what, "use source.type kafka, confluent or files")
-            source.on_assign, outlet.seek = outlet.assigned, self._seek
+                raise ConfigError("config.invalid", what, "use source.type kafka or confluent")
+            source.on_assign, outlet.seek = outlet.assigned, source.seek
 
     @property
     def ledger(self) -> OffsetLedger:
@@ -78,21 +76,17 @@ class Runtime:
         self._started = self._shown_at = self._clock()
         self.state = "running" if self.state == "starting" else self.state
         try:
-            while True:
-                try:
-                    await self._read()
-                except SinkError:
-                    raise  # trying on would only meet the same refusal
-                except Exception:
-                    self._halt.set()
-                    if not self.pipeline.broken:
-                        await self._finish()  # the source broke; what it brought before is good
-                    raise
-                self.state = "draining"
-                await self._finish()
-                if not self._sought or self._halt.is_set():
-                    break
-                self._sought = False  # a source that had ended was told to read something again
+            try:
+                await self._read()
+            except SinkError:
+                raise  # trying on would only meet the same refusal
+            except Exception:
+                self._halt.set()
+                if not self.pipeline.broken:
+                    await self._finish()  # the source broke; what it brought before is good
+                raise
+            self.state = "draining"
+            await self._finish()
             tripped = self.pipeline.snapshot().tripped
             if tripped is not None and not self._halt.is_set():  # the source has ended: nothing is left to wait for
                 raise sink_error(tripped)
@@ -128,12 +122,6 @@ class Runtime:
         return Progress.of(self.snapshot())
 
     # Reading
-
-    async def _seek(self, places: Mapping[TopicPartition, int]) -> None:
-        """Have the source read from elsewhere, also when it has ended."""
-        assert isinstance(self.source, Placed)  # noqa: S101 - for the type checker
-        await self.source.seek(places)
-        self._sought = True
 
     async def _read(self) -> None:
         """Poll and submit, with ticks while a poll takes its time, until the source ends or `stop`."""

@@ -200,25 +200,19 @@ class FolderObjects:
         finally:
             os.close(at)
 
-    def _try_links(self, tries: int = _TRIES) -> None:
+    def _try_links(self) -> None:
         try:
             with durable_files.folder(self._root, ()) as root, self._below(root, (durable_files.DRAFTS,)) as drafts:
                 name = f".{secrets.token_hex(6)}.tmp"
                 file = os.open(name, _CREATE, 0o644, dir_fd=drafts)
                 try:
-                    with contextlib.suppress(OSError):  # a start of another process would sweep it away
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.link(name, f"{name}.tmp", src_dir_fd=drafts, dst_dir_fd=drafts, follow_symlinks=False)
+                    os.unlink(f"{name}.tmp", dir_fd=drafts)
                 finally:
                     os.close(file)
-                    for each in (f"{name}.tmp", name):
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(each, dir_fd=drafts)
+                    os.unlink(name, dir_fd=drafts)
                 self._folds = _folds(root)
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and tries > 1:  # it was swept away before it was locked
-                self._try_links(tries - 1)
-                return
             what = f"{self.name}: {error.strerror or error}"
             if error.errno in _NO_LINKS:
                 raise ConfigError("sink.disk", f"{what}: it has no hard links", _LINKS) from error

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from lmstream.abilities import Checkable, Describable, Grouped, InGroup, Telling, fellows
+from lmstream.abilities import Checkable, Describable, Grouped, InGroup, fellows
 from lmstream.aws.asking import PASSING
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
 from lmstream.config.questions import tell_retention
@@ -68,8 +68,6 @@ async def serve(
     told = source is None and not config.finite
     letters = LoggingDeadLetterSink(build_letters(config), time.monotonic) if told else None
     runtime = build_runtime(config, observer, source, on_settled, letters)
-    if isinstance(runtime.source, Telling):
-        runtime.source.say = say
     if not worker:
         await tell_members(runtime.source, config, say)
     settings = None if config.source is None or source is not None else config.source.settings
