@@ -297,7 +297,9 @@ def test_a_narrow_terminal_folds_texts_and_no_numbers(monkeypatch, capsys):
 )
 def test_what_cannot_be_is_refused(cli, tmp_path, monkeypatch, args, said):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "log.jsonl").write_bytes(b"")
+    (tmp_path / "log.jsonl").write_bytes(
+        b'{"topic":"t","partition":0,"offset":0,"timestamp":0,"bundleId":"b","points":0,"tombstone":true}\n'
+    )
     got = cli(*args)
     assert (got.code, got.out) == (2, "")
     assert said in got.err

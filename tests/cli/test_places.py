@@ -141,7 +141,9 @@ def test_query_reads_a_bucket(cli, landed):
 )
 def test_a_place_that_is_none_is_one_message(cli, bucket, tmp_path, landed_at, code, message):
     log = tmp_path / "log.jsonl"
-    log.write_text("")
+    log.write_bytes(
+        b'{"topic":"t","partition":0,"offset":0,"timestamp":0,"bundleId":"b","points":0,"tombstone":true}\n'
+    )
     done = cli(
         "verify", "--expected", log, "--landed", landed_at, "--endpoint-url", bucket.url, "--region", "us-east-1"
     )
