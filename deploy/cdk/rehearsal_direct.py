@@ -132,7 +132,7 @@ def refused(url: str, credentials: dict[str, str], bucket: str, key: str) -> Non
 
 
 async def publish(kafka: KafkaLab, topic: str) -> None:
-    """Bundles, and one record that is none."""
+    """Bundles, and one record that is not a bundle."""
     producer = AIOKafkaProducer(
         bootstrap_servers=kafka.bootstrap, security_protocol="SSL", ssl_context=kafka.client_context()
     )

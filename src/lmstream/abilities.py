@@ -4,32 +4,20 @@ Nothing is registered: an ability is there when the methods or fields of its pro
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
 from lmstream.behind import Look, Retention
 from lmstream.errors import LmstreamError
 from lmstream.interfaces import Assign, Assigned, DeadLetterSink, Load, ObjectStore, PoisonGuard, Standing
+from lmstream.members import Fellow
 from lmstream.model import TopicPartition
 from lmstream.settings import Settings
 
 Verdict = Literal["ok", "warning", "failed"]
 State = Literal["starting", "running", "draining", "suspect", "recreating", "stopped"]
 """States of a source that keeps a member in its group."""
-
-FORMER_GROUP: Final = "lmstream"
-"""The group of versions that had a default for it."""
-NO_GROUP: Final = (
-    "source.group is not set. Members of one group share the topics: two deployments without a name of their own would "
-    "each get half"
-)
-GROUP_FIX: Final = (
-    f'to continue where the version before this one left off, set source.group = "{FORMER_GROUP}" (or --group); a new '
-    "deployment takes a name of its own"
-)
-NAMED: Final = 10
-"""Members of a group that one message names."""
 
 
 class Traits(Struct, frozen=True, kw_only=True):
@@ -295,38 +283,6 @@ class Askable(Protocol):
     async def questions(self, workers: int, /) -> Sequence[Check]:
         """What it answers, with `workers` processes. Reads no record, commits nothing, and raises nothing."""
         ...
-
-
-class Fellow(Struct, frozen=True, kw_only=True):
-    """A member of the group: a process that shares the topics."""
-
-    client: str
-    """What it calls itself."""
-    host: str
-    reads: Mapping[str, tuple[int, ...]]
-    """Partitions by topic; none of a topic while the group divides them anew."""
-
-    def __str__(self) -> str:
-        reads = ", ".join(f"{topic}/{_spans(numbers)}" if numbers else topic for topic, numbers in self.reads.items())
-        return f"{self.client} at {self.host.lstrip('/')} reads {reads or 'nothing'}"
-
-
-def _spans(numbers: Sequence[int]) -> str:
-    """Numbers in short: 0-3,7."""
-    spans: list[list[int]] = []
-    for number in sorted(numbers):
-        if spans and number == spans[-1][-1] + 1:
-            spans[-1][1:] = [number]
-        else:
-            spans.append([number])
-    return ",".join("-".join(map(str, span)) for span in spans)
-
-
-def fellows(found: Sequence[Fellow]) -> str:
-    """Members for a person, the first ten of them."""
-    more = len(found) - NAMED
-    named = "; ".join(map(str, found[:NAMED]))[:2000]
-    return named + (f"; and {more:,} more" if more > 0 else "")
 
 
 @runtime_checkable

@@ -6,10 +6,10 @@ import time
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from lmstream.abilities import FORMER_GROUP
 from lmstream.config.config import Config
 from lmstream.config.plugins import Part
 from lmstream.hosts.container.service import tell_members
+from lmstream.members import FORMER_GROUP
 from support.kafka_scenarios import polled, produce, security, settings, source
 
 

@@ -23,7 +23,7 @@ from lmstream.verification import Checker, Expected, expectation, log_entries, v
 
 @pytest.fixture
 def scene(tmp_path):
-    """Three bundles that must land, one record that is none, a log of them, and the rows."""
+    """Three bundles that must land, one record that is not a bundle, a log of them, and the rows."""
     engine = Engine(Settings(org_id="acme"))
     payloads = [*(each.payload for each in islice(Generator(instances=2).bundles(), 3)), b"no bundle"]
     records = [Record(topic="t", partition=0, offset=n, timestamp=5, value=each) for n, each in enumerate(payloads)]

@@ -10,11 +10,11 @@ from lmstream.config import Config
 from lmstream.deployment.prices import prices
 from lmstream.errors import ConfigError
 from lmstream.storage.by_key import keyed
+from lmstream.storage.line_files import CLAIMS as BELOW
 from lmstream.storage.objects import Folder, Place, Prefix, place
 from lmstream.verification import Report, Topics, verify_lake
 from lmstream.verification.lake.chain import CLAIMS
 from lmstream.verification.lake.of_topics import remade
-from lmstream.verification.verify import CLAIMS as BELOW
 from lmstream.verification.verify import letters_in
 
 

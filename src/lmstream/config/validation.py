@@ -4,22 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lmstream.abilities import (
-    GROUP_FIX,
-    NO_GROUP,
-    Check,
-    Examinable,
-    InFolder,
-    InGroup,
-    OnTopics,
-    Walking,
-)
+from lmstream.abilities import Check, Examinable, InFolder, InGroup, OnTopics, Walking
 from lmstream.aws import credentials
 from lmstream.config import contradictions
 from lmstream.config.build import build_letters, build_source, unkept, unplaced
 from lmstream.config.config import Config
 from lmstream.errors import REASONS, ConfigError, LmstreamError
 from lmstream.errors import refuse as refuse_all
+from lmstream.members import GROUP_FIX, NO_GROUP
 
 
 class Look(NamedTuple):

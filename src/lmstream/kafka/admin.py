@@ -11,10 +11,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 from aiokafka.errors import KafkaError, for_code
 
-from lmstream.abilities import Fellow
 from lmstream.behind import Retention
 from lmstream.kafka.settings import KafkaConnection
 from lmstream.kafka.tls import Tls
+from lmstream.members import Fellow
 
 _LONGEST_MS: Final = 30_000  # for one request: a question is not worth the wait that a JoinGroup is
 _PATIENCE: Final = 10.0  # seconds for a new cluster to make its topic of offsets, before which no group has commits

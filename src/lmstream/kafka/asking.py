@@ -6,13 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lmstream.abilities import FORMER_GROUP, NAMED, Check, Fellow, fellows
+from lmstream.abilities import Check
 from lmstream.behind import Look, Retention
 from lmstream.errors import REASONS, LmstreamError
 from lmstream.interfaces import Standing
 from lmstream.kafka.settings import Settings, addresses
 from lmstream.kafka.tls import Tls
 from lmstream.kafka.topics import Wanted
+from lmstream.members import FORMER_GROUP, NAMED, Fellow, fellows
 from lmstream.model import TopicPartition
 from lmstream.settings import human
 

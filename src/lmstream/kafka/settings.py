@@ -5,8 +5,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from lmstream.abilities import GROUP_FIX, NO_GROUP
 from lmstream.errors import ConfigError, refuse
+from lmstream.members import GROUP_FIX, NO_GROUP
 from lmstream.settings import MIB
 
 Milliseconds = Annotated[int, Meta(ge=1)]

@@ -9,6 +9,7 @@ from lmstream.bounded import LETTER_LINE
 from lmstream.dead_letters.form import decode_or_none
 from lmstream.engine import bundle_id
 from lmstream.model import DeadLetter
+from lmstream.storage.line_files import CLAIMS
 from lmstream.storage.objects import Place, place
 from lmstream.verification.checker import Checker
 from lmstream.verification.expected import Expected, log
@@ -20,8 +21,6 @@ Object = tuple[str, Iterator[bytes]]
 """Name and lines of an object."""
 
 
-CLAIMS: Final = "_lmstream"
-"""Where claims of a lake lie below its rows, by default: they are no rows."""
 _AN_HOUR: Final = 3_600_000  # ms; where retention took records, those next to it may be a little out of order
 
 

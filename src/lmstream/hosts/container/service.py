@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from lmstream.abilities import Checkable, Describable, Grouped, InGroup, fellows
+from lmstream.abilities import Checkable, Describable, Grouped, InGroup
 from lmstream.aws.asking import PASSING
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
 from lmstream.config.questions import tell_retention
@@ -20,6 +20,7 @@ from lmstream.hosts.container.memory import trimmed
 from lmstream.hosts.container.signals import heard
 from lmstream.hosts.container.watching import watching
 from lmstream.interfaces import Source
+from lmstream.members import fellows
 from lmstream.observability.cloudwatch import telling
 from lmstream.observability.dead_letter_log import LoggingDeadLetterSink
 from lmstream.observability.readings import Readings
