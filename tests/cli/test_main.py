@@ -217,7 +217,7 @@ def test_as_a_module_an_unreachable_broker_is_one_clear_message():
 def test_an_unknown_variable_of_ours_is_told_with_the_nearest():
     done = spawn("inspect", "-", LMSTREAM_ENGINE__ORGID="x")
     assert done.returncode == 2
-    assert "did you mean engine.org_id?" in done.stderr
+    assert "did you mean LMSTREAM_ENGINE__ORG_ID?" in done.stderr
 
 
 POINT = '{"timeUnixNano":"1715263558360000000","asInt":1,"attributes":[{"key":"k","value":{"stringValue":"v"}}]}'

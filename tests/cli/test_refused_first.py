@@ -236,7 +236,7 @@ def test_lambdas_cold_start_is_told_of_all_mistakes_at_once():
     with pytest.raises(ConfigError) as e:
         from_environment({"LMSTREAM_SINK__TYPE": "null", "LMSTREAM_DELIVERY__TIMEOT": "1"})
     told = [each.detail.partition(":")[0] for each in e.value.errors]
-    assert told[0].startswith("delivery.timeot is not a setting (from the environment)")
+    assert told[0].startswith("delivery.timeot is not a setting (from the environment, LMSTREAM_DELIVERY__TIMEOT)")
     assert told[1:] == ["organization", "sink", "dead letters"]
 
 

@@ -121,7 +121,10 @@ def test_an_unknown_key_has_a_suggestion(cli, good):
     good.setenv("LMSTREAM_SINK__STRAEM", "x")
     said = cli("validate")
     assert said.code == 2
-    assert "sink.straem is not a setting (from the environment); did you mean sink.stream?" in said.err
+    assert (
+        "sink.straem is not a setting (from the environment, LMSTREAM_SINK__STRAEM); did you mean LMSTREAM_SINK__STREAM?"
+        in said.err
+    )
 
 
 class Services:
@@ -451,4 +454,7 @@ def test_a_unit_is_no_part_of_a_number_and_the_number_is_said(cli, good, variabl
     good.setenv(f"LMSTREAM_{variable}", value)
     said = cli("validate")
     assert said.code == 2
-    assert f'saw "{value}" (from the environment); did you mean {number}? [config.invalid]' in said.err
+    assert (
+        f'saw "{value}" (from the environment, LMSTREAM_{variable}); did you mean {number}? [config.invalid]'
+        in said.err
+    )

@@ -115,7 +115,10 @@ def test_a_wrong_setting_is_one_clear_message(overrides, said):
 
 
 def test_an_unknown_variable_of_ours_is_refused_and_those_of_others_are_not():
-    with pytest.raises(ConfigError, match=r"engine\.orgid.*from the environment.*engine\.org_id"):
+    with pytest.raises(
+        ConfigError,
+        match=r"engine\.orgid.*from the environment, LMSTREAM_ENGINE__ORGID\); did you mean LMSTREAM_ENGINE__ORG_ID",
+    ):
         load(env={"LMSTREAM_ENGINE__ORGID": "x"})
     load(env={"OTHER_ENGINE__ORGID": "x"})
 

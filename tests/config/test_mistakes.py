@@ -10,10 +10,10 @@ from lmstream.config import build_source, load
 from lmstream.config.plugins import known
 from lmstream.deployment.prices import prices
 from lmstream.deployment.settings import load as load_deployment
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, Spot
 from lmstream.errors.exceptions import MISTAKES
-from lmstream.storage import toml_file
 
+WORKRES = "(from the environment, LMSTREAM_RUN__WORKRES)"
 FILE = """# a comment
 [engine]
 orgid = "acme"            # line 3
@@ -43,6 +43,14 @@ def mistakes(**how):
     return [each.detail for each in e.value.errors], e.value
 
 
+def under(spot):
+    """The text that a spot underlines."""
+    if spot is None:
+        return None
+    line = Path(spot.file).read_text().splitlines()[spot.line - 1]
+    return line[spot.column - 1 : spot.column - 1 + spot.width]
+
+
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -59,15 +67,66 @@ def test_every_mistake_of_a_file_is_told_at_once_with_its_line(file):
         "engine.limits.pints is not a setting (from run.toml, line 7); did you mean engine.limits.points?",
         'engine.limits.points: expected int, saw "many" (from run.toml, line 8)',
         "delivery.timeot is not a setting (from the flags); did you mean delivery.timeout?",
-        "run.workres is not a setting (from the environment); did you mean run.workers?",
+        f"run.workres is not a setting {WORKRES}; did you mean LMSTREAM_RUN__WORKERS?",
         "source.sesion_timeout_ms is not a setting (from run.toml, line 13); did you mean source.session_timeout_ms?",
-        "source.bootstrap is not set and has no default",
+        "source.bootstrap is not set and has no default; add it to [source] (from run.toml, line 10)",
         "sink.type: there is no sink 'firehos' (from run.toml, line 19); did you mean 'firehose'?",
         "engine.format: there is no format 'otlp_jsn' (from run.toml, line 4); did you mean 'otlp_json'?",
     ]
     assert str(error).count("Fix: ") == len(told)
+    assert [under(each.spot) for each in error.errors] == [
+        "sinc",
+        "orgid",
+        "0",
+        "pints",
+        '"many"',
+        None,
+        None,
+        "sesion_timeout_ms",
+        "source",
+        '"firehos"',
+        '"otlp_jsn"',
+    ]
     again = pickle.loads(pickle.dumps(error))
     assert [each.detail for each in again.errors] == told
+    assert [each.spot for each in again.errors] == [each.spot for each in error.errors]
+
+
+def test_what_a_struct_finds_by_looking_at_itself_has_its_place_too(file):
+    file.write_text(FILE.replace("sesion_timeout_ms = 1", 'bootstrap = "b:1"'))
+    with pytest.raises(ConfigError) as e:
+        load(file, env={})
+    (wrong,) = [each for each in e.value.errors if each.detail.startswith("source.client.enable_auto_commit")]
+    assert under(wrong.spot) == "client.enable_auto_commit"
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("org_id", "did you mean engine.org_id?"),
+        ("stream", "did you mean sink.stream?"),
+        ("concurrency", "did you mean delivery.concurrency or sink.concurrency?"),
+        ("sinks", "did you mean sink?"),
+        ("nothing_like_it", "known here: engine, breaker, "),
+    ],
+)
+def test_a_setting_outside_its_table_is_told_the_table(path, hint):
+    sink = {"sink.type": "firehose", "sink.stream": "s"}
+    told, _ = mistakes(overrides=sink | {path: "acme"})
+    assert told[0].partition("(from the flags); ")[2].startswith(hint)
+
+
+def test_a_variable_with_one_underscore_too_few_is_told_its_name():
+    env = {"LMSTREAM_ENGINE_ORG_ID": "acme"}
+    (told,), _ = mistakes(env=env)
+    assert told.endswith("(from the environment, LMSTREAM_ENGINE_ORG_ID); did you mean LMSTREAM_ENGINE__ORG_ID?")
+
+
+def test_a_file_that_is_no_toml_says_where(file):
+    file.write_text('[engine]\norg_id = "acme"\nformat = otlp\n')
+    with pytest.raises(ConfigError, match="cannot be read as TOML") as e:
+        load(file, env={})
+    assert e.value.spot == Spot("run.toml", 3, 10, 1)
 
 
 @pytest.mark.parametrize("kind", ["kafka", "confluent"])
@@ -143,23 +202,3 @@ def test_a_file_of_mistakes_is_told_in_part():
     assert len(told) == 500
     assert str(error).count("\n") == MISTAKES
     assert str(error).endswith("\nand 450 more mistakes")
-
-
-@pytest.mark.parametrize(
-    ("text", "key", "line"),
-    [
-        ("a = 1\n[t]\nb = 2\n", ("t", "b"), 3),
-        ("[t]\nb = 2\n", ("t",), 1),
-        ('[ t . "u.v" ]\nb=2\n', ("t", "u.v", "b"), 2),
-        ("t.u = 1\nt.v = 2\n", ("t", "v"), 2),
-        ("[t]\ninline = { u = 1 }\n", ("t", "inline", "u"), 2),
-        ("[[t]]\nb = 2\n", ("t", "b"), 2),
-        ('a = """\n[t]\nb = 1\n"""\n[t]\nb = 2\n', ("t", "b"), 6),
-        ("[t]\nb = 2\n", ("u",), None),
-        ("[t]\n# b = 1\nb = 2\n", ("t", "b"), 3),
-    ],
-)
-def test_the_line_of_a_key(text, key, line, tmp_path):
-    path = tmp_path / "a.toml"
-    path.write_text(text)
-    assert toml_file.line_of(path, key) == line

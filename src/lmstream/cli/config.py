@@ -10,8 +10,9 @@ from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, J
 from lmstream.cli.run import NO_SINK, NO_SOURCE, SinkFlags, SourceFlags, overrides_of
 from lmstream.config import Config
 from lmstream.config.config import FIELDS, TABLES
-from lmstream.config.convert import Layer, is_ours, layer_of, masked
+from lmstream.config.convert import is_ours, masked
 from lmstream.config.layers import layers_of
+from lmstream.config.places import Layer, layer_of
 from lmstream.config.plugins import PARTS
 
 

@@ -1,6 +1,6 @@
 """The configuration of a whole run, from flags, environment and a TOML file: checked settings, and no parts yet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
 
@@ -130,7 +130,7 @@ def load(
     names = [*TABLES, *PARTS]
     found: dict[str, Any] = {}
     bad: set[str] = set()
-    wrong: list[LmstreamError] = [unknown((name,), names, layers) for name in sorted(merged.keys() - set(names))]
+    wrong: list[LmstreamError] = []
     for name in names:
         try:
             if name in TABLES:
@@ -140,12 +140,21 @@ def load(
         except ConfigError as e:
             wrong += e.errors
             bad.add(name)
-    wrong += wrong_format(merged.get("engine"), layers)
+    others = [*_paths(found)]
+    lost = [unknown((name,), names, layers, others) for name in sorted(merged.keys() - set(names))]
+    wrong = [*lost, *wrong, *wrong_format(merged.get("engine"), layers)]
     config = _apart(Config(**found))
     good = {name for name in names if name not in bad}
     wrong += [error for each in looks if good.issuperset(each.of) for error in each.failed(config)]
     refuse(wrong)
     return config
+
+
+def _paths(found: Mapping[str, Any]) -> Iterator[str]:
+    """The key paths of all settings there are with these parts, for who wrote one outside its table."""
+    of_parts = {name: type(found[name].settings) for name in PARTS if name in found}
+    for table, struct in (TABLES | of_parts).items():
+        yield from (f"{table}.{field.encode_name}" for field in structs.fields(struct))
 
 
 def _apart(config: Config) -> Config:

@@ -4,15 +4,14 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from lmstream.config.places import PREFIX, Layer, layer_of, origin_of, spot_of
 from lmstream.errors import ConfigError, LmstreamError, refuse
 from lmstream.settings import seconds_of
-from lmstream.storage import toml_file
 
 _SECRET: Final = re.compile(
     r"password|secret(?!s_)|token|credential|sasl(?!_mechanism$|_username$)|private|(^|[._])key[._]pem|keystore",
@@ -58,18 +57,10 @@ class Text(str):
     __slots__ = ()
 
 
-class Layer(NamedTuple):
-    """Settings from one place."""
-
-    origin: str
-    tables: dict[str, Any]
-    file: Path | str | None = None
-    """Where it was read, for the lines of its settings."""
-
-
 _AT: Final = re.compile(r" - at `(?:key in )?\$(.*)`$")
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(.*?)\]")
 _FIELD: Final = re.compile(r"^Object (contains unknown|missing required) field `(.*?)`")
+_ABOUT: Final = re.compile(r"(?:deployment, )?(\w+(?:\.\w+)*)")
 _EXPECTED: Final = re.compile(r"^Expected (.*?)(?:, got .*)?$")
 
 
@@ -100,9 +91,7 @@ def _mistakes(
         }
         missing = [name for name, field in fields.items() if field.required and name not in raw]
         found += [mistake for key in raw for mistake in wrong.get(key, ())]
-        found += [
-            ConfigError("config.invalid", f"{'.'.join((*at, name))} is not set and has no default") for name in missing
-        ]
+        found += [_missing((*at, name), layers) for name in missing]
         if missing or any(fields[key].required for key in wrong if key in fields):
             return found
         good = {key: value for key, value in raw.items() if key not in wrong}
@@ -113,8 +102,22 @@ def _mistakes(
     except ConfigError as e:
         # Of a table that is not whole only what is about a key that is good: the rest may follow from what is wrong.
         about = tuple(".".join((*at, key)) for key in good) if found else ("",)
-        found += [each for each in e.errors if each.detail.startswith(about)]
+        found += [_placed(each, layers) for each in e.errors if each.detail.startswith(about)]
     return found
+
+
+def _missing(path: tuple[str, ...], layers: Sequence[Layer]) -> ConfigError:
+    table = path[:-1]
+    where = f"; add it to [{'.'.join(table)}]{origin_of(table, layers)}" if table and layer_of(table, layers) else ""
+    what = f"{'.'.join(path)} is not set and has no default{where}"
+    return ConfigError("config.invalid", what, spot=spot_of(table, layers))
+
+
+def _placed(error: LmstreamError, layers: Sequence[Layer]) -> LmstreamError:
+    """The error of a struct that looks at itself, with the spot of the setting that it begins with."""
+    if error.spot is None and (found := _ABOUT.match(error.detail)):
+        error.spot = spot_of(found[1].split("."), layers)
+    return error
 
 
 def _explained(
@@ -128,7 +131,7 @@ def _explained(
     if field := _FIELD.match(text):  # of a struct in a list or mapping; others were told by name before
         path = (*path, field[2])
         if field[1].startswith("missing"):
-            return ConfigError("config.invalid", f"{'.'.join(path)} is not set and has no default")
+            return _missing(path, layers)
         return unknown(path, [f.encode_name for f in getattr(_type_at(kind, steps), "fields", ())], layers)
     expected = _EXPECTED.match(text)
     wanted = f"expected {expected[1]}" if expected else text[:1].lower() + text[1:]
@@ -141,7 +144,7 @@ def _explained(
     where, given = ".".join(path), origin_of(path, layers)
     saw = seen_as(masked(where, seen, ours=is_ours(owner)))
     what = f"{where}: {wanted.replace('`', '')}, saw {saw}{given}{_in_units(path[-1] if path else '', seen)}"
-    return ConfigError("config.invalid", what)
+    return ConfigError("config.invalid", what, spot=spot_of(path, layers, value=True))
 
 
 def is_ours(of: Any) -> bool:
@@ -162,11 +165,19 @@ def _in_units(name: str, seen: Any) -> str:
     return f"; did you mean {size:g}?" if size % 1 else f"; did you mean {size:.0f}?"
 
 
-def unknown(path: tuple[str, ...], known: Sequence[str], layers: Sequence[Layer]) -> ConfigError:
-    """Answer the error for an unknown key, with the nearest known one."""
-    close = difflib.get_close_matches(path[-1], known, 1)
-    hint = f"did you mean {'.'.join((*path[:-1], close[0]))}?" if close else f"known here: {', '.join(known) or 'none'}"
-    return ConfigError("config.invalid", f"{'.'.join(path)} is not a setting{origin_of(path, layers)}; {hint}")
+def unknown(
+    path: tuple[str, ...], known: Sequence[str], layers: Sequence[Layer], elsewhere: Sequence[str] = ()
+) -> ConfigError:
+    """Answer the error for an unknown key, with those of `elsewhere` (key paths of other tables) that end the same, or
+    the nearest of the known ones."""
+    close = [each for each in elsewhere if path[-1] in (each.rpartition(".")[2], each.replace(".", "_"))]
+    close = close or [".".join((*path[:-1], name)) for name in difflib.get_close_matches(path[-1], known, 1)]
+    layer = layer_of(path, layers)
+    if layer is not None and tuple(path) in layer.variables:
+        close = [f"{PREFIX}{each.upper().replace('.', '__')}" for each in close]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known here: {', '.join(known) or 'none'}"
+    what = f"{'.'.join(path)} is not a setting{origin_of(path, layers)}; {hint}"
+    return ConfigError("config.invalid", what, spot=spot_of(path, layers))
 
 
 def _type_at(kind: Any, steps: Sequence[str]) -> Any:
@@ -207,23 +218,3 @@ def _from_text(raw: str, info: Any) -> Any:
 def seen_as(value: Any) -> str:
     """Answer a value as a message shows it."""
     return json.dumps(value, default=str)[:200]
-
-
-def origin_of(path: Sequence[str], layers: Sequence[Layer]) -> str:
-    """Where a setting was given, for messages."""
-    if (layer := layer_of(path, layers)) is None:
-        return ""
-    line = None if layer.file is None else toml_file.line_of(layer.file, path)
-    return f" (from {layer.origin})" if line is None else f" (from {layer.origin}, line {line})"
-
-
-def layer_of(path: Sequence[str], layers: Sequence[Layer]) -> Layer | None:
-    """The layer that a setting comes from; None when it is a default."""
-
-    def within(layer: Layer) -> bool:
-        table: Any = layer.tables
-        for name in path:
-            table = table.get(name) if isinstance(table, Mapping) else None
-        return table is not None
-
-    return next((layer for layer in reversed(layers) if within(layer)), None)

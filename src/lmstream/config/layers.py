@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from lmstream.config.convert import Layer, Text
+from lmstream.config.convert import Text
+from lmstream.config.places import PREFIX, Layer, Steps, layer_of_file
 from lmstream.config.plugins import PARTS, USUAL
 from lmstream.errors import ConfigError
-from lmstream.storage import toml_file
 
-PREFIX: Final = "LMSTREAM_"
-"""Environment variables that are settings: LMSTREAM_ENGINE__ORG_ID is engine.org_id."""
 _NO_SETTINGS: Final = frozenset({"LMSTREAM_DEBUG", "LMSTREAM_CONFIG"})
 _STEP: Final = re.compile(r""""[^"]*"|'[^']*'|[^.]+""")
 _TESTS: Final = "LMSTREAM_TEST_"  # what our own test runs are told
@@ -23,23 +21,24 @@ def layers_of(
 ) -> list[Layer]:
     """The settings of each place, the strongest last. Raises ConfigError for a file that cannot be read."""
     return [
-        Layer(str(path), toml_file.read("configuration file", path), path) if path is not None else Layer("", {}),
-        Layer("the environment", _environment(os.environ if env is None else env)),
+        layer_of_file("configuration file", path) if path is not None else Layer("", {}),
+        _environment(os.environ if env is None else env),
         Layer("the flags", _nested({_steps(k): v for k, v in (overrides or {}).items()})),
     ]
 
 
-def _environment(env: Mapping[str, str]) -> dict[str, Any]:
+def _environment(env: Mapping[str, str]) -> Layer:
     keys = (k for k in env if k.startswith(PREFIX) and k not in _NO_SETTINGS and not k.startswith(_TESTS))
-    return _nested({tuple(key.removeprefix(PREFIX).lower().split("__")): Text(env[key]) for key in keys})
+    names = {tuple(key.removeprefix(PREFIX).lower().split("__")): key for key in keys}
+    return Layer("the environment", _nested({path: Text(env[key]) for path, key in names.items()}), variables=names)
 
 
-def _steps(key: str) -> tuple[str, ...]:
+def _steps(key: str) -> Steps:
     """The steps of a key as TOML has it: a name with dots in it stands in quotes, source.client."group.protocol"."""
     return tuple(step.strip("\"'") for step in _STEP.findall(key))
 
 
-def _nested(settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+def _nested(settings: Mapping[Steps, Any]) -> dict[str, Any]:
     tables: dict[str, Any] = {}
     for path, value in settings.items():
         table = tables

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from lmstream.abilities import Traits
 from lmstream.codecs import FORMATS
-from lmstream.config.convert import Layer, convert, origin_of, seen_as
+from lmstream.config.convert import convert, seen_as
+from lmstream.config.places import Layer, origin_of, spot_of
 from lmstream.errors import ConfigError, LmstreamError
 
 _EXTRAS: Final = {
@@ -70,15 +71,15 @@ class Part(NamedTuple):
 def part_of(what: str, table: Any, layers: Sequence[Layer]) -> Part:
     """Make the part `what` of its table. ConfigError when there is no such module, or its settings do not fit."""
     if not isinstance(table, dict):
-        raise ConfigError("config.invalid", f"{what}: expected a table, saw {_kind(table)}{origin_of((what,), layers)}")
+        said = f"{what}: expected a table, saw {_kind(table)}{origin_of((what,), layers)}"
+        raise ConfigError("config.invalid", said, spot=spot_of((what,), layers))
     settings = dict(table)
     name = settings.pop("type", USUAL.get(what))
     if name is None:
         return _untyped(what, layers)
     if not isinstance(name, str):
-        raise ConfigError(
-            "config.invalid", f"{what}.type: expected text, saw {_kind(name)}{origin_of((what, 'type'), layers)}"
-        )
+        said = f"{what}.type: expected text, saw {_kind(name)}{origin_of((what, 'type'), layers)}"
+        raise ConfigError("config.invalid", said, spot=spot_of((what, "type"), layers, value=True))
     module = _module(what, name, layers)
     return Part(str(name), module, convert((what,), settings, module.Settings, layers))
 
@@ -105,29 +106,32 @@ def _kind(value: Any) -> str:
 
 def _untyped(what: str, layers: Sequence[Layer]) -> Part:
     expected = f"expected one of {', '.join(known(what))}, or your own module"
-    raise ConfigError("config.invalid", f"{what}.type is not set{origin_of((what,), layers)}; {expected}")
+    said = f"{what}.type is not set{origin_of((what,), layers)}; {expected}"
+    raise ConfigError("config.invalid", said, spot=spot_of((what,), layers))
 
 
 def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
     """Load the module of a part or format: a short name is a module of lmstream, a dotted one is any module."""
     path, package, needs = _NAMED.get(what, ((what, "type"), PARTS.get(what, ""), ("Settings", "make")))
-    ours, key = known(what), ".".join(path)
+    ours, key, spot = known(what), ".".join(path), spot_of(path, layers, value=True)
     if "." not in name and name not in ours:
         close = difflib.get_close_matches(name, ours, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(ours)}; a dotted name is your own module"
-        raise ConfigError("config.plugin", f"{key}: there is no {what} {name!r}{origin_of(path, layers)}; {hint}")
+        said = f"{key}: there is no {what} {name!r}{origin_of(path, layers)}; {hint}"
+        raise ConfigError("config.plugin", said, spot=spot)
     full = name if "." in name else f"{package}.{name}"
     try:
         module = importlib.import_module(full)
     except ImportError as e:
         if absent := extra_missing(e, f"{what} {name!r}"):
             raise absent from e
-        raise ConfigError("config.plugin", f"{key}: cannot import {full}: {e}") from e
+        raise ConfigError("config.plugin", f"{key}: cannot import {full}: {e}", spot=spot) from e
     except Exception as e:  # whatever a module of somebody else's raises, or a name that can be none (".foo", "a..b")
-        raise ConfigError("config.plugin", f"{key}: cannot import {full}: {type(e).__name__}: {e}") from e
+        raise ConfigError("config.plugin", f"{key}: cannot import {full}: {type(e).__name__}: {e}", spot=spot) from e
     missing = [needed for needed in needs if not hasattr(module, needed)]
     if missing:
-        raise ConfigError("config.plugin", f"{key}: module {full} has no {' and no '.join(missing)}")
+        said = f"{key}: module {full} has no {' and no '.join(missing)}"
+        raise ConfigError("config.plugin", said, spot=spot)
     return module
 
 

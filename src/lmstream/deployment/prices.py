@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from lmstream.config.convert import Layer, convert
+from lmstream.config.convert import convert
+from lmstream.config.places import Layer, layer_of_file
 from lmstream.errors import ConfigError, refuse
-from lmstream.storage import toml_file
 
 BASE: Final = "us-east-1"
 """The region whose price stands in for one that the table does not have."""
@@ -119,8 +119,8 @@ class Prices(Struct, frozen=True):
 
 def prices(path: Path | str | None = None) -> Prices:
     """Read a price table; None is the one that comes with lmstream. Raises ConfigError."""
-    raw = tomllib.loads(own()) if path is None else toml_file.read("prices", path)
-    made = convert((), raw, _Table, [Layer(str(path or "prices.toml"), raw, path)])
+    layer = Layer("prices.toml", tomllib.loads(own())) if path is None else layer_of_file("prices", path)
+    made = convert((), layer.tables, _Table, [layer])
     found: dict[str, Price | float] = {name: getattr(made, name) for name in Rates.__struct_fields__}
     without = [name for name, price in found.items() if isinstance(price, Price) and BASE not in price.usd]
     what = f"usd has no {BASE}, which stands in for other regions"

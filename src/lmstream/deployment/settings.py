@@ -5,7 +5,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from lmstream.config.convert import Layer, convert
+from lmstream.config.convert import convert
+from lmstream.config.places import layer_of_file
 from lmstream.config.plugins import wrong_format
 from lmstream.deployment.buckets import Bucket, Catalog, rows_prefix
 from lmstream.deployment.checks import BROKERS_OF_AN_ALARM, RETRIES, wrong_settings
@@ -14,7 +15,6 @@ from lmstream.deployment.lake import Container, Lake
 from lmstream.errors import ConfigError, refuse
 from lmstream.partitioning import firehose_prefix
 from lmstream.settings import Settings as EngineSettings
-from lmstream.storage import toml_file
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,40}$")]
 Count = Annotated[int, Meta(ge=1)]
@@ -314,9 +314,8 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def load(path: Path | str) -> Deployment:
     """Read a TOML file. Raises ConfigError: what, where, what is expected."""
-    path = Path(path)
-    raw = toml_file.read("deployment settings", path)
-    layers = [Layer(str(path), raw, path)]
+    layers = [layer_of_file("deployment settings", path)]
+    raw = layers[0].tables
     wrong = [*wrong_format(raw.get("engine"), layers)]
     try:
         made: Deployment = convert((), filled(raw), Deployment, layers)

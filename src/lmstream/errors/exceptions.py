@@ -4,7 +4,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from lmstream.errors.reason import Reason
 
@@ -21,6 +21,18 @@ MISTAKES: Final = 50
 """Mistakes that are told at once."""
 
 
+class Spot(NamedTuple):
+    """A place in a file that a person wrote: what an error is about."""
+
+    file: str
+    line: int
+    """From 1."""
+    column: int
+    """From 1, in characters."""
+    width: int
+    """Characters of that line."""
+
+
 class LmstreamError(Exception):
     """Base of all errors that lmstream raises on purpose. `str()` says what, where, why, the fix and where to read on.
 
@@ -29,12 +41,14 @@ class LmstreamError(Exception):
 
     exit_code = 1
 
-    def __init__(self, reason: str, detail: str = "", fix: str = "") -> None:
-        """`reason` is a key of REASONS; `detail` says what was seen and where; `fix` replaces that of the reason."""
+    def __init__(self, reason: str, detail: str = "", fix: str = "", spot: Spot | None = None) -> None:
+        """`reason` is a key of REASONS; `detail` says what was seen and where; `fix` replaces that of the reason;
+        `spot` is where in a file it stands."""
         super().__init__(reason, detail, fix)
         self.reason = reason
         self.detail = detail
         self._fix = fix
+        self.spot = spot
 
     @property
     def code(self) -> str:

@@ -78,7 +78,8 @@ async def test_an_event_may_have_six_megabytes_and_no_more():
 async def test_settings_that_cannot_work_are_an_answer_with_the_mend():
     async with Function("lmstream_lambda.handler", PATHS, {"LMSTREAM_SINK__STRAEM": "x"}) as function:
         answer = await function.invoke([])
-    assert "LMS-2001 sink.straem is not a setting (from the environment); did you mean sink.stream?" in answer.error
+    told = "LMS-2001 sink.straem is not a setting (from the environment, LMSTREAM_SINK__STRAEM)"
+    assert f"{told}; did you mean LMSTREAM_SINK__STREAM?" in answer.error
 
 
 async def test_an_event_of_nearly_six_megabytes_goes_through(world):
