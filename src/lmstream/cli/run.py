@@ -114,6 +114,7 @@ def run(
     *,
     workers: int | None = None,
     strict: bool = False,
+    offsets: tuple[str, ...] = (),
     as_json: Json = False,
     source: SourceFlags = NO_SOURCE,
     broker: BrokerFlags = NO_BROKER,
@@ -122,7 +123,7 @@ def run(
 ) -> int:
     """Consume records and deliver them as rows. Offsets are committed only for rows that are durable.
 
-    Exit 4 if files were read but nothing was delivered.
+    Exit 4 if files or --offsets were read but nothing was delivered, or if some of --offsets are not in the topic.
 
     SIGTERM or Ctrl-C stops cleanly: records in flight are settled and committed. A second one exits at once.
 
@@ -132,13 +133,24 @@ def run(
         Number of processes: each is a consumer of the group, or has its share of the files. Default: 1.
     strict
         Exit 4 if some records were dead-lettered or produced no row, or have fields that OTLP metrics do not define.
+    offsets
+        Read only these offsets again, then end: TOPIC/PARTITION=FROM..TO, without TO itself; may be repeated. Joins no
+        group, commits nothing. Into a lake it repairs the claims that have these offsets, and refuses all others.
     as_json
         Print the counts of the run as one JSON object at its end, with --workers one for each.
     """
     overrides = overrides_of(source, broker, sink, workers) | given({"run.strict": True if strict else None})
+    if offsets:
+        from lmstream.cli.offsets import overrides_of as more
+        from lmstream.cli.offsets import read_again
+
+        if source.files or source.start_from or (workers or 1) > 1:
+            raise ConfigError("config.invalid", "--offsets goes without --files, --from and --workers")
+        config = engine.load(overrides | more(offsets, source.topic, source.source))
+        _refuse_printing(config, as_json=as_json)
+        return read_again(config, offsets, as_json=as_json)
     config = engine.load(overrides, START)
-    if as_json and config.need("sink").traits.prints:
-        raise ConfigError("config.invalid", "--json: rows go to standard output already; give --sink or --landed")
+    _refuse_printing(config, as_json=as_json)
     _say_remark(config)
     if config.run.workers > 1:
         from lmstream.hosts.container.workers import check, shares, supervise
@@ -151,6 +163,11 @@ def run(
         return supervise(worked, (engine.config, engine.over(overrides), as_json), told, terminal.say)
     with logged(config, 0):
         return carried_out(config, as_json=as_json)
+
+
+def _refuse_printing(config: Config, *, as_json: bool) -> None:
+    if as_json and config.need("sink").traits.prints:
+        raise ConfigError("config.invalid", "--json: rows go to standard output already; give --sink or --landed")
 
 
 def worked(  # across processes, so plain arguments
