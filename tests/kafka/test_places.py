@@ -1,6 +1,8 @@
 """Where partitions begin that the group has just given us: told by who may know better than the commit."""
 
 import asyncio
+import gc
+import threading
 import time
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from lmstream.abilities import Placed
 from lmstream.errors import ConfigError, SinkError, SourceError
 from lmstream.interfaces import Assigned
+from lmstream.kafka.group import librdkafka_thread
 from lmstream.lab import KafkaLab
 from lmstream.model import TopicPartition
 from lmstream.sources import confluent, kafka
@@ -143,13 +146,20 @@ async def test_an_answer_that_takes_longer_than_a_session_is_waited_for_as_a_mem
     times = {"session_timeout_ms": 2000, "rebalance_timeout_ms": 6000, "drain_timeout_ms": 5000}
     async with cluster() as mock:
         teller = Teller(3.0)
-        async with source(mock, module, teller, **times) as consumer:
-            reading = Reading(consumer)
+        async with source(mock, module, **times) as consumer:
+            reading, seen = Reading(consumer), []
+
+            async def answer(stands):
+                places = await teller(stands)
+                seen.append(len(reading.offsets))
+                return places
+
+            consumer.on_assign = answer
             await reading.until(lambda: teller.asked)
             begin = time.monotonic()
             await reading.until(lambda: teller.told)
             assert time.monotonic() - begin > 2.5
-            assert not reading.offsets
+            assert seen == [0]  # nothing was read before
             assert await reading.read(19) == list(range(20))
             await consumer.commit({TP: 20})
             assert (consumer.health.rebalances, consumer.health.recreations, len(teller.asked)) == (1, {}, 1)
@@ -173,6 +183,45 @@ async def test_a_close_does_not_wait_for_the_answer(module):
             begin = time.monotonic()
             await consumer.close()
             assert time.monotonic() - begin < 3
+
+
+TALKS = {"debug": "cgrp"}
+"""librdkafka says much of the group, and so calls back often."""
+
+
+async def test_what_librdkafka_says_after_an_answer_that_took_its_time_does_not_abort_the_process():
+    async with cluster(2) as mock:
+        teller = Teller(0.5)
+        async with source(mock, confluent, teller, client=TALKS) as consumer:
+            assert await Reading(consumer).read(19) == list(range(20))
+            assert teller.topics == 2 * [{TOPIC: 2}]
+
+
+async def test_a_client_is_kept_while_its_thread_waits_for_an_answer_longer_than_a_close_does(monkeypatch):
+    monkeypatch.setattr(librdkafka_thread, "STOP", 0.1)
+    before, ended = set(threading.enumerate()), asyncio.Event()
+
+    async def stubborn(_):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.8)  # `Placement` gives up after a second
+            ended.set()
+
+    async with cluster() as mock:
+        async with source(mock, confluent, stubborn, client=TALKS, drain_timeout_ms=60_000) as consumer:
+            await Reading(consumer).until(lambda: consumer.assignment)
+            begin = time.monotonic()
+            await consumer.close()
+            assert time.monotonic() - begin < 3
+        ended_first = ended.is_set()
+        del consumer
+        gc.collect()
+        async with asyncio.timeout(10):
+            await ended.wait()
+            while [each for each in set(threading.enumerate()) - before if each.name == "librdkafka"]:  # noqa: ASYNC110 - of another thread
+                await asyncio.sleep(0.02)
+        assert not ended_first  # else it shows nothing
 
 
 @each

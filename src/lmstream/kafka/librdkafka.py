@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import methodcaller
 from typing import Any, Final, NamedTuple
 
@@ -153,6 +153,19 @@ def secured(tls: Tls, files: contextlib.ExitStack) -> dict[str, Any]:
         options["ssl.key.location"] = files.enter_context(as_path(identity.key))
         options |= {"ssl.key.password": identity.password} if identity.password else {}
     return options
+
+
+def listed(consumer: Consumer, named: Iterable[str] | None, timeout: float) -> dict[str, Collection[int]]:
+    """Answer the topics that there are, of these or of all, with their partitions. Raises KafkaException.
+
+    Never inside a callback of the client: see `librdkafka_places`.
+    """
+    if named is None:
+        answers = [consumer.list_topics(timeout=timeout)]
+    else:
+        answers = [consumer.list_topics(name, timeout=timeout) for name in named]
+    found = [one for answer in answers for one in answer.topics.items()]
+    return {name: topic.partitions.keys() for name, topic in found if topic.error is None}
 
 
 def placed_at(offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:

@@ -1,4 +1,9 @@
-"""Where a librdkafka consumer begins in partitions that were just assigned. All of it runs in the client's thread."""
+"""Where a librdkafka consumer begins in partitions that were just assigned. All of it runs in the client's thread.
+
+It runs inside a callback of the client, where not every call is allowed: confluent-kafka 2.16 remembers who polls in one
+place (`CallState`), which `list_topics`, `list_groups`, `poll`, `consume` and `close` clear when they return. Whatever the
+client says next in that same poll, a line of its log is enough, then aborts the process: `CallState_get: cs != NULL`.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -30,17 +35,20 @@ def placed(
     settings: Settings,
     known: Collection[TopicPartition],
     *,
-    told: Collection[str] | None,
+    told: Mapping[str, int] | None,
     aside: bool,
 ) -> Placed:
     """Ask the group for its commits. `known` are the partitions that there were at the first assignment. With `told`,
-    the topics that are read, ask the brokers for what is told to who may know better. Raises KafkaException.
+    the partitions that each topic had when it was last asked for, ask the brokers for what is told to who may know
+    better. Raises KafkaException.
     """
     timeout = min(settings.request_timeout_ms, settings.rebalance_timeout_ms) / 1000
     places: dict[TopicPartition, int] = {}
     stands: dict[TopicPartition, Assigned] = {}
     pinned = []
-    counts = _counts(consumer, told or (), timeout) if partitions else {}
+    counts = dict(told or {})
+    for each in partitions:  # it may have grown since
+        counts[each.topic] = max(counts.get(each.topic, 0), each.partition + 1)
     for found in consumer.committed(list(partitions), timeout=timeout) if partitions else ():
         if found.error is not None:
             raise KafkaException(found.error)
@@ -58,6 +66,3 @@ def placed(
         places[tp] = offset if offset >= 0 else OFFSET_BEGINNING
     return Placed(places, pinned, stands, aside)
 
-
-def _counts(consumer: Consumer, topics: Collection[str], timeout: float) -> dict[str, int]:
-    return {topic: len(consumer.list_topics(topic, timeout=timeout).topics[topic].partitions) for topic in topics}

@@ -28,6 +28,7 @@ from lmstream.kafka.librdkafka import (
     consumer_of,
     fatal,
     is_fatal,
+    listed,
     logger,
     lost_by,
     placed_at,
@@ -65,6 +66,7 @@ class ClientThread:
         # Of the thread: the epoch of what the client hands out of each partition. That of the member is ahead of it
         # while a seek waits for its turn, and what the client hands out until then is of no use.
         self._epochs: dict[TopicPartition, int] = {}
+        self._counts: dict[str, int] = {}  # of the thread: partitions of topics, as of the last answer
         self._ends: Mapping[TopicPartition, int] = {}  # of the thread, replaced as a whole
         self._ends_at = 0.0
         self._sought: Mapping[TopicPartition, tuple[int, int, float]] = {}  # of the loop: epoch, offset, until when
@@ -87,12 +89,9 @@ class ClientThread:
         consumer, timeout = self._running, self._settings.startup_timeout_ms / 1000
 
         def asked() -> dict[str, Collection[int]]:
-            if named is None:
-                every = [consumer.list_topics(timeout=timeout)]
-            else:
-                every = [consumer.list_topics(name, timeout=timeout) for name in named]
-            found = [one for answer in every for one in answer.topics.items()]
-            return {name: topic.partitions.keys() for name, topic in found if topic.error is None}
+            found = listed(consumer, named, timeout)
+            self._counts |= {name: len(partitions) for name, partitions in found.items()}
+            return found
 
         try:
             return await self._worker.call(asked)
@@ -309,7 +308,8 @@ class ClientThread:
         aside = self._source.wary
         try:
             if not self._member.closed:
-                told = self._member.used if self._source.on_assign is not None else None
+                counts = {topic: self._counts.get(topic, 0) for topic in self._member.used}
+                told = counts if self._source.on_assign is not None else None
                 known = self._source.known(set())
                 usual = placed(consumer, partitions, self._settings, known, told=told, aside=aside)
                 places = self._on_loop(self._member.took(usual), self._settings.commit_timeout_ms / 1000)
