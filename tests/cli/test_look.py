@@ -8,7 +8,6 @@ import json
 import pytest
 
 from lmstream import Engine, Record, Settings, spec
-from lmstream.cli import terminal
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
 
@@ -274,15 +273,6 @@ def test_query_without_duckdb_is_a_hint(cli, landed, monkeypatch):
     said = cli("query", "--landed", landed)
     assert said.code == 2
     assert "lmstream[query]" in said.err
-
-
-def test_a_narrow_terminal_folds_texts_and_no_numbers(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    terminal.table(
-        ("metric", "other", "mean"), [("a long name of a metric that is folded " * 2, "b" * 80, 25719060041398.54)]
-    )
-    assert "25719060041398.54" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

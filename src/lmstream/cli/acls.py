@@ -9,6 +9,7 @@ from msgspec import structs
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json
 from lmstream.cli.kafka import cluster_settings
+from lmstream.cli.tables import Column, Wide, table
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka.acls import Access, Grant, brokers_of
 from lmstream.kafka.settings import group_of
@@ -26,6 +27,7 @@ def acls(
     collector: Names = (),
     undo: bool = False,
     yes: bool = False,
+    wide: Wide = False,
     as_json: Json = False,
     cluster: ClusterFlags = NO_CLUSTER,
 ) -> int:
@@ -49,6 +51,8 @@ def acls(
         Remove exactly these grants instead.
     yes
         Apply it.
+    wide
+        Show names in full, however wide the terminal is.
     as_json
         Print one JSON object per grant and line.
     """
@@ -64,11 +68,11 @@ def acls(
         readers=reader,
         collectors=collector,
     )
-    asyncio.run(_work(settings, access, undo=undo, yes=yes, as_json=as_json))
+    asyncio.run(_work(settings, access, undo=undo, yes=yes, wide=wide, as_json=as_json))
     return 0
 
 
-async def _work(settings: Any, access: Access, *, undo: bool, yes: bool, as_json: bool) -> None:
+async def _work(settings: Any, access: Access, *, undo: bool, yes: bool, wide: bool, as_json: bool) -> None:
     from lmstream.kafka.provisioning import administering
 
     steps = access.steps()
@@ -82,7 +86,7 @@ async def _work(settings: Any, access: Access, *, undo: bool, yes: bool, as_json
             await _try_administrators(admin, access)
         for name, grants in steps:
             todo = [each for each in grants if (each in there) == undo]
-            _show(name, grants, there, as_json=as_json)
+            _show(name, grants, there, wide=wide, as_json=as_json)
             if yes and todo:
                 await (admin.forbid(todo) if undo else admin.allow(todo))
                 await _settle(admin, todo, name, gone=undo)
@@ -135,12 +139,13 @@ async def _settle(admin: Any, grants: list[Grant], step: str, *, gone: bool) -> 
     )
 
 
-def _show(step: str, grants: list[Grant], there: set[Grant], *, as_json: bool) -> None:
+def _show(step: str, grants: list[Grant], there: set[Grant], *, wide: bool, as_json: bool) -> None:
     if as_json:
         terminal.print_lines({**structs.asdict(each), "step": step, "there": each in there} for each in grants)
         return
     rows = [[g.principal, g.operation, g.resource, g.name, "yes" if g in there else "no"] for g in grants]
-    terminal.table(("principal", "may", "on", "name", "there"), rows, title=step)
+    heads = (Column("principal", 1, "id"), Column("may", 2, "whole"), "on", Column("name", 3, "id"), "there")
+    table(heads, rows, title=step, wide=wide)
 
 
 def _tell_undo(steps: list[tuple[str, list[Grant]]]) -> None:

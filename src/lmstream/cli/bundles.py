@@ -7,11 +7,22 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from lmstream.cli import terminal
+from lmstream.cli.tables import Column, table
 from lmstream.codecs.inflating import COMPRESSED, inflate
 from lmstream.errors import ConfigError
 from lmstream.settings import Limits
 
 KINDS: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
+_OF_METRICS: Final = (
+    Column("device", 3, "id"),
+    Column("datasource", 6),
+    Column("instance", 4),
+    Column("metric", 1, "id"),
+    Column("kind", 7, "whole"),
+    Column("unit", 8),
+    Column("points", 5, "count"),
+    Column("values", 2),
+)
 _SHOWN: Final = 3  # values of a metric in a table line
 
 
@@ -61,7 +72,7 @@ def metrics_of(message: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[s
                 yield _object(resource, "resource"), _object(scope, "scope"), metric, _kind(metric)
 
 
-def show_table(message: dict[str, Any], limit: int) -> None:
+def show_table(message: dict[str, Any], limit: int, *, wide: bool = False) -> None:
     """Print a line a metric."""
     lines: list[tuple[object, ...]] = []
     more = 0
@@ -77,7 +88,7 @@ def show_table(message: dict[str, Any], limit: int) -> None:
         lines.append(
             (device, scope.get("name"), instance, metric.get("name"), kind, metric.get("unit"), len(points), values)
         )
-    terminal.table(("device", "datasource", "instance", "metric", "kind", "unit", "points", "values"), lines)
+    table(_OF_METRICS, lines, wide=wide)
     if more:
         terminal.say(f"and {more:,} more metrics; --limit shows more")
 

@@ -8,6 +8,7 @@ import msgspec
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.cli.run import NO_SINK, NO_SOURCE, SinkFlags, SourceFlags, overrides_of
+from lmstream.cli.tables import Column, Wide, table
 from lmstream.config import Config
 from lmstream.config.config import FIELDS, TABLES
 from lmstream.config.convert import is_ours, masked
@@ -19,6 +20,7 @@ from lmstream.config.plugins import PARTS
 def show(
     *,
     origin: bool = False,
+    wide: Wide = False,
     as_json: Json = False,
     workers: int | None = None,
     source: SourceFlags = NO_SOURCE,
@@ -32,6 +34,8 @@ def show(
     ----------
     origin
         Show where each value comes from: a file, the environment, the flags, or the default.
+    wide
+        Show values in full, however wide the terminal is.
     as_json
         Print one JSON object per setting and line.
     workers
@@ -44,15 +48,15 @@ def show(
     if as_json:
         terminal.print_lines({"key": key, "value": value, "origin": where} for key, value, where in rows)
         return 0
-    heads = ("setting", "value", "origin") if origin else ("setting", "value")
-    terminal.table(heads, [(key, terminal.cell(value), where)[: len(heads)] for key, value, where in rows])
+    heads = (Column("setting", 1, "id"), Column("value", 2), Column("origin", 3))[: 3 if origin else 2]
+    table(heads, [(key, terminal.cell(value), where)[: len(heads)] for key, value, where in rows], wide=wide)
     return 0
 
 
 def settings_of(config: Config) -> Iterator[tuple[str, Any]]:
     """Every setting by its key path, in the order of the tables."""
-    for table in TABLES:
-        yield from _flat(table, msgspec.to_builtins(getattr(config, FIELDS.get(table, table))))
+    for name in TABLES:
+        yield from _flat(name, msgspec.to_builtins(getattr(config, FIELDS.get(name, name))))
     for name in PARTS:
         part = getattr(config, name)
         if part is not None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from cyclopts import Parameter, validators
 
 from lmstream.cli import demo_lake, demo_lambda, terminal
+from lmstream.cli.tables import table
 from lmstream.cli.verify import NOT_VERIFIED
 from lmstream.config import Config, build_runtime, load
 from lmstream.errors import ConfigError, LmstreamError
@@ -267,7 +268,7 @@ def _sentence(summary: Summary) -> str:
 def _show(folder: Path, landed_in: Path, told: str, reports: Sequence[Report], seconds: float) -> None:
     try:
         headers, rows = run_sql(connect(landed_in), _SUMMARY)
-        terminal.table(headers, rows, title="Landed rows in DuckDB (view `rows`, without duplicates):")
+        table(headers, rows, title="Landed rows in DuckDB (view `rows`, without duplicates):")
     except LmstreamError as e:
         if e.reason != "config.extra":
             raise

@@ -6,18 +6,28 @@ from pathlib import Path
 from msgspec import to_builtins
 
 from lmstream.cli import terminal
+from lmstream.cli.tables import Column, table
 from lmstream.deployment import load
 from lmstream.deployment.estimate import Estimate, estimate, own, prices
 from lmstream.deployment.ways import choice
 
 OVER = 2
 _PATHS = (
-    *("path (* configured)", "USD a month", "ingest", "requests", "storage", "compute", "network"),
-    *("PUT a month", "object KiB", "rows land after", "USD to query a day"),
+    Column("path (* configured)", 1, "id"),
+    Column("USD a month", 2),
+    Column("ingest", 5),
+    Column("requests", 6),
+    Column("storage", 8),
+    Column("compute", 7),
+    Column("network", 9),
+    Column("PUT a month", 10, "whole"),
+    Column("object KiB", 11, "whole"),
+    Column("rows land after", 3, "whole"),
+    Column("USD to query a day", 4),
 )
 
 
-def run(settings: Path, table: Path | None, *, as_json: bool) -> int:
+def run(settings: Path, table: Path | None, *, as_json: bool, wide: bool = False) -> int:
     """Print the arithmetic; 2 when a quota is passed. Raises ConfigError for settings that cannot work."""
     found = estimate(load(settings), prices(table))
     if as_json:
@@ -27,11 +37,11 @@ def run(settings: Path, table: Path | None, *, as_json: bool) -> int:
             plain["verdict"] = quota.verdict
         print(json.dumps(raw, indent=1))
     else:
-        _show(found)
+        _show(found, wide=wide)
     return OVER if any(quota.verdict == "over" for quota in found.quotas) else 0
 
 
-def _show(found: Estimate) -> None:
+def _show(found: Estimate, *, wide: bool) -> None:
     rates = found.rates
     print(
         f"{rates['rows_per_second']:,.0f} rows/s in {rates['bundles_per_second']:,.1f} bundles/s, "
@@ -39,9 +49,12 @@ def _show(found: Estimate) -> None:
         f"{rates['objects_per_day']:,.0f} objects a day of {rates['object_kib']:,.0f} KiB"
     )
     quotas = [(each.name, round(each.used, 2), each.limit, each.unit, each.verdict) for each in found.quotas]
-    terminal.table(("quota", "used", "limit", "unit", "verdict"), quotas)
+    table((Column("quota", 1), "used", "limit", Column("unit", 9), Column("verdict", 2, "whole")), quotas, wide=wide)
+    print()
     lines = [(each.name, round(each.usd, 2), each.how) for each in found.cost]
-    terminal.table(("cost", "USD a month", "of"), [*lines, ("in all", round(found.total, 2), "")])
+    heads = ("USD a month", Column("of", kind="prose"))
+    table(("cost", *heads), [*lines, ("in all", round(found.total, 2), "")], wide=wide)
+    print()
     paths = [
         (
             f"{way.name}{' *' if way.configured else ''}",
@@ -51,10 +64,11 @@ def _show(found: Estimate) -> None:
         )
         for way in found.ways
     ]
-    terminal.table(_PATHS, paths)
+    table(_PATHS, paths, wide=wide)
     print(f"{choice(found.ways)}\n")
     other = [(each.name, round(each.usd, 2), each.how) for each in found.alternatives]
-    terminal.table(("alternative", "USD a month", "why"), other)
+    table(("alternative", "USD a month", Column("why", kind="prose")), other, wide=wide)
+    print()
     since = (
         f"as of {found.prices_as_of}: reported by AWS, without guarantee; edit a copy (--show-prices) and pass it with "
         "--prices"

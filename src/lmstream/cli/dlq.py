@@ -14,6 +14,7 @@ from lmstream.cli.letters import NOTHING, Letters, Which
 from lmstream.cli.letters_into_lake import LandedLetters, replay_into_lake, told
 from lmstream.cli.refusals import refusals
 from lmstream.cli.run import NO_SINK, SinkFlags, execute
+from lmstream.cli.tables import Column, Wide, table
 from lmstream.config.validation import ORGANIZATION, PURGING, REPLAY
 from lmstream.dead_letters.counting import LetterCounts
 from lmstream.dead_letters.filters import Filters
@@ -29,6 +30,25 @@ from lmstream.runtime import Progress
 
 _PREVIEW: Final = 200
 _REJECTED: Final = 20
+_LISTED: Final = (
+    Column("record", 1, "id"),
+    Column("time", 4, "whole"),
+    Column("reason", 2, "id"),
+    Column("bytes", 6, "count"),
+    Column("points", 5, "count"),
+    Column("detail", 3),
+)
+_COUNTED: Final = (
+    Column("topic", 2, "id"),
+    Column("partition", 3, "whole"),
+    Column("reason", 1, "id"),
+    Column("letters", 4, "count"),
+    Column("points", 5, "count"),
+    Column("parts", 8, "count"),
+    Column("bytes", 9, "count"),
+    Column("oldest", 7, "whole"),
+    Column("newest", 6, "whole"),
+)
 
 
 def ls(
@@ -36,6 +56,7 @@ def ls(
     /,
     *,
     limit: int = 100,
+    wide: Wide = False,
     as_json: Json = False,
     which: Which = NOTHING,
 ) -> int:
@@ -45,6 +66,8 @@ def ls(
     ----------
     limit
         Maximum of letters to list.
+    wide
+        Show all columns in full, however wide the terminal is.
     as_json
         Print one JSON object per line.
     """
@@ -52,9 +75,8 @@ def ls(
     if as_json:
         terminal.print_lines(map(_line, found))
     else:
-        heads = ("record", "time", "reason", "bytes", "points", "detail")
         rows = [_line(each) for each in found]
-        terminal.table(heads, [[row[name] for name in heads] for row in rows])
+        table(_LISTED, [[row[head.name] for head in _LISTED] for row in rows], wide=wide)
     if more:
         terminal.say(f"the first {limit:,} letters; --limit shows more")
     return 0
@@ -93,6 +115,7 @@ def stats(
     letters: Letters = None,
     /,
     *,
+    wide: Wide = False,
     as_json: Json = False,
     which: Which = NOTHING,
 ) -> int:
@@ -100,6 +123,8 @@ def stats(
 
     Parameters
     ----------
+    wide
+        Show all columns in full, however wide the terminal is.
     as_json
         Print one JSON object.
     """
@@ -111,8 +136,7 @@ def stats(
     if as_json:
         terminal.print_json({"letters": total.dead_letters, **msgspec.to_builtins(total), "groups": lines})
     else:
-        heads = ("topic", "partition", "reason", "letters", "points", "parts", "bytes", "oldest", "newest")
-        terminal.table(heads, [[line[name] for name in heads] for line in lines])
+        table(_COUNTED, [[line[head.name] for head in _COUNTED] for line in lines], wide=wide)
         print(terminal.cell(total.sentence, limit=1000))
     return 0
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
+from lmstream.cli.tables import Column, Wide, table
 from lmstream.observability.runbook import Section, alarms, codes, find, group
 
 _NARROW, _WIDE = 40, 100
@@ -18,6 +19,7 @@ _SPACE: Final = "\x00"
 
 def explain(
     *names: str,
+    wide: Wide = False,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Explain a code or an alarm: meaning, what to look at, how to fix it. Does not connect.
@@ -26,6 +28,8 @@ def explain(
     ----------
     names
         Codes (LMS-3005, or 3005), reasons (source.offset), alarms (time-to-data-loss). Without any: list all.
+    wide
+        Show the list in full, one line for each, however wide the terminal is.
     as_json
         Print one JSON object per section and line.
     """
@@ -36,7 +40,7 @@ def explain(
         print("\n\n".join(text(each) for each in found))
     else:
         rows = [(each.name, each.also, _first(each.means)) for each in found]
-        terminal.table(("name", "", "means"), rows)
+        table((Column("name", 1, "id"), Column("reason", 3, "id"), Column("means", 2, "prose")), rows, wide=wide)
     return 0
 
 

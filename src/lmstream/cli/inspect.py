@@ -17,6 +17,7 @@ from cyclopts import Parameter, validators
 from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.cli.refusals import NAMED, refusals
+from lmstream.cli.tables import Column, Wide, table
 from lmstream.dead_letters.form import NotALetterError, decode
 from lmstream.engine import Engine, FanOut
 from lmstream.errors import ConfigError, DecodeError, SourceError
@@ -32,7 +33,17 @@ UNSET: Final = "unset"
 _MOST: Final = 64 * MIB  # bytes looked at, inflated: what the engine takes of one record by default
 _COORDINATES: Final = re.compile(r"^([A-Za-z0-9._-]+)/(\d+)/(\d+)$")
 _LETTER: Final = {"topic", "partition", "offset"}
-_ROW_COLUMNS: Final = ("rowId", "orgId", "deviceId", "datasource", "instance", "metric", "type", "ts", "value")
+_ROW_COLUMNS: Final = (
+    Column("rowId", 6, "id"),
+    Column("orgId", 9),
+    Column("deviceId", 5, "id"),
+    Column("datasource", 7),
+    Column("instance", 4),
+    Column("metric", 1),
+    Column("type", 8),
+    Column("ts", 3, "whole"),
+    Column("value", 2),
+)
 
 
 def inspect(
@@ -42,6 +53,7 @@ def inspect(
     format: Format = "table",  # noqa: A002 - the flag's name
     as_json: Json = False,
     rows: bool = False,
+    wide: Wide = False,
     limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 50,
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
@@ -58,6 +70,8 @@ def inspect(
         The same as --format json.
     rows
         Show the rows of a bundle instead of the bundle.
+    wide
+        Show all columns in full, however wide the terminal is.
     limit
         Maximum of records and lines to show.
     """
@@ -73,13 +87,13 @@ def inspect(
     coordinates = _COORDINATES.match(target)
     if target != "-" and not Path(target).exists() and coordinates:
         record = asyncio.run(_fetch(coordinates[1], int(coordinates[2]), int(coordinates[3]), broker, engine))
-        return _show_records(maker, [record], format, rows=rows, limit=limit)
+        return _show_records(maker, [record], format, rows=rows, wide=wide, limit=limit)
     data = _read(target)
     if "rowId" in _first_object(data):
-        _show_rows(data, format, limit)
+        _show_rows(data, format, limit, wide=wide)
         return 0
     records = _records(target, data, settings, limit + 1)
-    return _show_records(maker, records, format, rows=rows, limit=limit)
+    return _show_records(maker, records, format, rows=rows, wide=wide, limit=limit)
 
 
 async def _fetch(topic: str, partition: int, offset: int, broker: BrokerFlags, engine: EngineFlags) -> Record:
@@ -162,7 +176,7 @@ async def _taken(source: Files, most: int) -> list[Record]:
     return taken[:most]
 
 
-def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: bool, limit: int) -> int:
+def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: bool, wide: bool, limit: int) -> int:
     bad = 0
     for record in records[:limit]:
         try:
@@ -176,9 +190,9 @@ def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: b
             terminal.say(f"  begins with {(record.value or b'')[:60]!r}")
             continue
         if rows:
-            _show_rows(out.ndjson(), form, limit)
+            _show_rows(out.ndjson(), form, limit, wide=wide)
         elif record.value is not None:
-            _show_bundle(bundles.message_of(record.value, maker.settings.limits), form, limit)
+            _show_bundle(bundles.message_of(record.value, maker.settings.limits), form, limit, wide=wide)
         terminal.say(_summary(record, out))
         for line in refusals(out):
             terminal.say(f"  {terminal.clean(line, limit=1000)}")
@@ -187,13 +201,13 @@ def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: b
     return bad
 
 
-def _show_bundle(message: dict[str, Any], form: Format, limit: int) -> None:
+def _show_bundle(message: dict[str, Any], form: Format, limit: int, *, wide: bool) -> None:
     if form == "json":
         terminal.print_json(message)
     elif form == "tree":
         bundles.show_tree(message, limit)
     else:
-        bundles.show_table(message, limit)
+        bundles.show_table(message, limit, wide=wide)
 
 
 def _summary(record: Record, out: FanOut) -> str:
@@ -206,7 +220,7 @@ def _summary(record: Record, out: FanOut) -> str:
     return ", ".join(parts)
 
 
-def _show_rows(data: bytes, form: Format, limit: int) -> None:
+def _show_rows(data: bytes, form: Format, limit: int, *, wide: bool) -> None:
     lines = [line for line in data.splitlines() if line.strip()]
     shown = []
     for number, line in enumerate(lines[:limit], 1):
@@ -223,6 +237,6 @@ def _show_rows(data: bytes, form: Format, limit: int) -> None:
         for row in shown:
             terminal.print_json(row)
     else:
-        terminal.table(_ROW_COLUMNS, [[row.get(name) for name in _ROW_COLUMNS] for row in shown])
+        table(_ROW_COLUMNS, [[row.get(head.name) for head in _ROW_COLUMNS] for row in shown], wide=wide)
     if len(lines) > limit:
         terminal.say(f"the first {limit:,} of {len(lines):,} rows; --limit shows more")

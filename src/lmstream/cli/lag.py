@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter, validators
 
@@ -10,10 +10,21 @@ from lmstream.behind import Behind, said, taken
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json, given
 from lmstream.cli.kafka import client_overrides, settings_of
+from lmstream.cli.tables import Column, Wide, table
 from lmstream.config.validation import GROUP
 from lmstream.errors import ConfigError
 from lmstream.kafka.lag import lag as ask
 from lmstream.settings import human, seconds_of
+
+_HEADS: Final = (
+    Column("topic", 2, "id"),
+    Column("partition", 1, "whole"),
+    Column("committed", 6, "whole"),
+    Column("end", 7, "whole"),
+    Column("lag", 3, "count"),
+    Column("oldest unread", 5, "whole"),
+    Column("time to data loss", 4, "whole"),
+)
 
 
 def lag(
@@ -22,6 +33,7 @@ def lag(
     group: str | None = None,
     watch: Annotated[float | None, Parameter(validator=validators.Number(gte=0.5))] = None,
     retention: str | None = None,
+    wide: Wide = False,
     as_json: Json = False,
     cluster: ClusterFlags = NO_CLUSTER,
 ) -> int:
@@ -37,6 +49,8 @@ def lag(
         Repeat every so many seconds, until interrupted.
     retention
         Retention of the topic, as 72h or 7d, if the brokers do not report it.
+    wide
+        Show all columns in full, however wide the terminal is.
     as_json
         Print one JSON object per partition and line.
     """
@@ -46,7 +60,7 @@ def lag(
 
     async def look() -> None:
         while True:
-            _show(await ask(settings, retention=kept), as_json=as_json)
+            _show(await ask(settings, retention=kept), wide=wide, as_json=as_json)
             if watch is None:
                 return
             await asyncio.sleep(watch)
@@ -62,14 +76,13 @@ def duration(text: str) -> float:
     return seconds
 
 
-def _show(found: list[Behind], *, as_json: bool) -> None:
+def _show(found: list[Behind], *, wide: bool, as_json: bool) -> None:
     now = time.time()
     if as_json:
         terminal.print_lines(found)
     else:
-        headers = ("topic", "partition", "committed", "end", "lag", "oldest unread", "time to data loss")
         rows = [(e.topic, e.partition, e.committed, e.end, e.records, human(e.seconds), _left(e)) for e in found]
-        terminal.table(headers, rows)
+        table(_HEADS, rows, wide=wide)
         known = [each.records for each in found if each.records is not None]
         first = said(found, now)
         print(f"{sum(known):,} records wait in {len(found):,} partitions" + (f"; {first}" if first else ""))

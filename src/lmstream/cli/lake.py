@@ -10,6 +10,7 @@ from cyclopts import Parameter, validators
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, FileFlags, Json
 from lmstream.cli.kafka import settings_of
+from lmstream.cli.tables import Column, Wide, table
 from lmstream.config import Config
 from lmstream.config.lake_tools import LakeTools, lake_tools
 from lmstream.errors import ConfigError
@@ -20,6 +21,21 @@ from lmstream.settings import MIB
 
 PARTIAL: Final = 4
 _CLAIM: Final = re.compile(r"([A-Za-z0-9._-]{1,249})/([A-Za-z0-9._-]{1,200})/(\d{1,19})")
+_OF_CLAIMS: Final = (
+    Column("topic", 2, "id"),
+    Column("lane", 3, "id"),
+    Column("sequence", 1, "whole"),
+    Column("objects", 8, "count"),
+    Column("missing", 5, "count"),
+    Column("short", 6, "count"),
+    Column("made", 7, "count"),
+    Column("rows", 9, "count"),
+    Column("lost", 4, "count"),
+)
+_OF_PATHS: Final = (
+    Column("path", 1, "id"),
+    *(Column(name, kind="count") for name in ("objects", "rows", "replaced", "made", "left")),
+)
 _NO_FILE: Final = FileFlags()
 
 
@@ -27,6 +43,7 @@ def repair(
     *,
     claim: tuple[str, ...] = (),
     yes: bool = False,
+    wide: Wide = False,
     as_json: Json = False,
     cluster: ClusterFlags = NO_CLUSTER,
 ) -> int:
@@ -41,6 +58,8 @@ def repair(
         Claim to repair, as TOPIC/LANE/NUMBER; may be repeated. Default: all of the lake.
     yes
         Repair them.
+    wide
+        Show all columns in full, however wide the terminal is.
     as_json
         Print one JSON object per claim.
     """
@@ -49,8 +68,7 @@ def repair(
     if as_json:
         terminal.print_lines(map(msgspec.to_builtins, found))
     else:
-        heads = ("topic", "lane", "sequence", "objects", "missing", "short", "made", "rows", "lost")
-        terminal.table(heads, [[getattr(each, name) for name in heads] for each in found])
+        table(_OF_CLAIMS, [[getattr(each, head.name) for head in _OF_CLAIMS] for each in found], wide=wide)
     if not yes and found:
         terminal.say(f"{len(found):,} claims would be repaired; give --yes to repair them")
     return PARTIAL if any(each.lost for each in found) else 0
@@ -62,6 +80,7 @@ def compact(
     *,
     size: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=512))] = 64,
     yes: bool = False,
+    wide: Wide = False,
     as_json: Json = False,
     file: FileFlags = _NO_FILE,
 ) -> int:
@@ -79,15 +98,16 @@ def compact(
         Largest object that is made, in MiB.
     yes
         Compact them.
+    wide
+        Show all columns in full, however wide the terminal is.
     as_json
         Print one JSON object per path.
     """
     found = asyncio.run(_compact(file.load(), path, size * MIB, dry=not yes))
-    heads = ("path", "objects", "rows", "replaced", "made", "left")
     if as_json:
         terminal.print_lines(found)
     else:
-        terminal.table(heads, [[each[name] for name in heads] for each in found])
+        table(_OF_PATHS, [[each[head.name] for head in _OF_PATHS] for each in found], wide=wide)
     if not yes and found:
         terminal.say(f"{len(found):,} paths have several objects; give --yes to compact them")
     return PARTIAL if any(each["left"] for each in found) else 0

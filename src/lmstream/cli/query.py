@@ -14,6 +14,7 @@ from lmstream.aws import credentials
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_S3, Json, S3Flags
 from lmstream.cli.scratch import scratch
+from lmstream.cli.tables import Column, Wide, table
 from lmstream.settings import MIB
 from lmstream.storage.objects import Folder, Place, Prefix, place
 from lmstream.verification.sql import connect, run
@@ -37,6 +38,7 @@ def query(
     as_json: Json = False,
     as_csv: Annotated[bool, Parameter(name="--csv")] = False,
     raw_csv: bool = False,
+    wide: Wide = False,
     s3: S3Flags = NO_S3,
 ) -> None:
     """Query landed rows: lines of JSON, plain, gzip or zstd, and Parquet, also mixed.
@@ -57,12 +59,14 @@ def query(
         Print CSV. Cells that a spreadsheet would run as formulas get a leading quote.
     raw_csv
         As --csv, but every cell unchanged.
+    wide
+        Show all columns in full, however wide the terminal is.
     """
     for text in (landed, errors):
         if text is not None and isinstance(place(text, s3), Prefix):
             credentials.need(text)
     with _here(place(landed, s3), None if errors is None else place(errors, s3)) as (root, left_out):
-        _print(root, left_out, sql or SUMMARY, as_json=as_json, as_csv=as_csv, raw_csv=raw_csv)
+        _print(root, left_out, sql or SUMMARY, as_json=as_json, as_csv=as_csv, raw_csv=raw_csv, wide=wide)
 
 
 @contextlib.contextmanager
@@ -81,7 +85,9 @@ def _here(landed: Place, errors: Place | None) -> Iterator[tuple[Path, Path | No
         yield made, None
 
 
-def _print(root: Path, errors: Path | None, sql: str, *, as_json: bool, as_csv: bool, raw_csv: bool) -> None:
+def _print(
+    root: Path, errors: Path | None, sql: str, *, as_json: bool, as_csv: bool, raw_csv: bool, wide: bool
+) -> None:
     connection = connect(root, errors)
     headers, rows = run(connection, sql)
     if as_json:
@@ -94,7 +100,10 @@ def _print(root: Path, errors: Path | None, sql: str, *, as_json: bool, as_csv: 
         writer.writerows([v if raw_csv else _harmless(v) for v in map(shows, row)] for row in rows)
     else:
         shown = [row for row, _ in zip(rows, range(_SHOWN), strict=False)]
-        terminal.table(headers, shown)
+        # The middle ones go first: a select begins with what it groups by, and ends with what it counts.
+        last = len(headers) - 1
+        heads = [Column(name, 1 + 2 * min(n, last - n) + (n > last - n)) for n, name in enumerate(headers)]
+        table(heads, shown, wide=wide)
         if next(rows, None) is not None:
             terminal.say(f"the first {_SHOWN:,} rows; --json and --csv give all")
 

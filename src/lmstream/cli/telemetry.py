@@ -7,29 +7,39 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
+from lmstream.cli.tables import Column, Wide, table
 from lmstream.observability.metrics_catalogue import CATALOGUE
 
 RUNBOOK: Final = "docs/runbook.md"
 _TOLD: Final = ("name", "emf", "kind", "unit", "help", "labels", "served")  # of a metric
 
 
-def ls(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> int:
+def ls(*, wide: Wide = False, as_json: Annotated[bool, Parameter(name="--json")] = False) -> int:
     """List all metrics: the name that Prometheus knows, that of CloudWatch, and what it counts.
 
     Parameters
     ----------
+    wide
+        Show all columns in full, however wide the terminal is.
     as_json
         Print one JSON array instead of a table.
     """
     if as_json:
         terminal.print_json([{key: getattr(each, key) for key in _TOLD} for each in CATALOGUE])
         return 0
-    headers = ("Prometheus", "CloudWatch", "kind", "unit", "labels", "what")
+    headers = (
+        Column("Prometheus", 1, "id"),
+        Column("CloudWatch", 4, "id"),
+        Column("kind", 5, "whole"),
+        Column("unit", 3, "whole"),
+        Column("labels", 6),
+        Column("what", 2, "prose"),
+    )
     rows = (
         (each.name if each.served else "", each.emf, each.kind, each.unit, " ".join(each.labels), each.help)
         for each in CATALOGUE
     )
-    terminal.table(headers, rows)
+    table(headers, rows, wide=wide)
     return 0
 
 

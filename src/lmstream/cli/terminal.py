@@ -7,17 +7,17 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
 
-from lmstream.errors import ConfigError
 from lmstream.observability.calm import levels
 from lmstream.visible import visible
 
 T = TypeVar("T")
+_UNBOUNDED = 200  # columns of a tree that nothing bounds
 TEXT_LIMIT = 200
 """Characters shown of a text that came from data: long enough for names, short enough for a terminal."""
 
@@ -71,27 +71,15 @@ def print_lines(values: Iterable[object]) -> None:
         print_json(msgspec.to_builtins(each), indent=None)
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """Print a table on stdout; numbers to the right. Without a terminal it is as wide as it needs to be."""
+def columns() -> int | None:
+    """How wide standard output is: COLUMNS, which counts in a pipe too, or the terminal; None when neither says."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
     try:
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError as e:
-        raise ConfigError("config.extra", "tables need: pip install 'lmstream[cli]'") from e
-
-    body = [list(row) for row in rows]
-    columns = list(zip(*body, strict=True)) or [()] * len(headers)
-    numeric = [bool(column) and all(isinstance(v, int | float | None) for v in column) for column in columns]
-    grid = Table(box=SIMPLE_HEAD, title=Text(clean(title)) if title else None, title_justify="left", pad_edge=False)
-    for header, right, values in zip(headers, numeric, columns, strict=True):
-        # A number that is folded reads as two: rather fold the texts beside it.
-        whole = right and len(header) <= max(len(cell(value)) for value in values)
-        grid.add_column(Text(clean(header)), justify="right" if right else "left", overflow="fold", no_wrap=whole)
-    for row in body:
-        # Text, not str: brackets in data are no rich markup.
-        grid.add_row(*(Text(cell(value)) for value in row))
-    draw(grid)
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError, AttributeError):  # a pipe, a file, or kept in memory
+        return None
 
 
 def draw(what: Any) -> None:
@@ -102,7 +90,7 @@ def draw(what: Any) -> None:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # not rich's exit 1: a reader that goes away is no error
 
-    Plain(width=None if sys.stdout.isatty() else 200).print(what)
+    Plain(width=columns() or _UNBOUNDED).print(what)
 
 
 @contextlib.contextmanager

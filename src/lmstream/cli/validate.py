@@ -7,6 +7,7 @@ from lmstream.abilities import Check
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.cli.run import NO_SINK, NO_SOURCE, SinkFlags, SourceFlags, overrides_of
+from lmstream.cli.tables import Wide
 from lmstream.config.questions import live
 from lmstream.config.validation import START, arithmetic
 from lmstream.errors import REASONS, ConfigError, more
@@ -20,6 +21,7 @@ def validate(
     deployment: Path | None = None,
     prices: Path | None = None,
     show_prices: bool = False,
+    wide: Wide = False,
     as_json: Json = False,
     workers: int | None = None,
     source: SourceFlags = NO_SOURCE,
@@ -40,6 +42,8 @@ def validate(
         With --deployment: your own price table.
     show_prices
         Instead: print the price table of lmstream (TOML), for editing.
+    wide
+        With --deployment: show tables in full, however wide the terminal is.
     as_json
         Print one JSON object per check and line; with --deployment one object.
     workers
@@ -52,7 +56,7 @@ def validate(
     if deployment is not None:
         from lmstream.cli.deployment import run
 
-        return run(deployment, prices, as_json=as_json)
+        return run(deployment, prices, wide=wide, as_json=as_json)
     if prices is not None:
         raise ConfigError("config.invalid", "--prices belongs to --deployment")
     overrides = overrides_of(source, broker, sink, workers)

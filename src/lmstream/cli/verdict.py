@@ -1,20 +1,26 @@
 """The verdict of `verify` for people: a line a partition, the first rows that are wrong, and what to do."""
 
+from typing import Final
+
 from lmstream.cli import terminal
+from lmstream.cli.tables import Column, table
 from lmstream.errors import REASONS, more
 from lmstream.verification import Report
 from lmstream.verification.lake_sums import Lake
-from lmstream.verification.report import FIELDS
+from lmstream.verification.report import BAD, FIELDS
+
+_KEPT: Final = {name: place for place, name in enumerate((*BAD, "duplicate", "landed", "expected"), 2)}
+"""What must be nought is kept where not all columns fit."""
 
 
-def show(report: Report) -> None:
+def show(report: Report, *, wide: bool = False) -> None:
     """Print the report for people: a line a partition, the verdict, the first lost rows."""
     some = {"dead_letters", "letters_missing"} | ({"dead_lettered", "in_error_prefix"} if report.lake else set())
     fields = {name: label for name, label in FIELDS.items() if name not in some}
     lines = [*sorted(report.partitions.items()), ("total", report.total)]
-    terminal.table(
-        ("partition", *fields.values()), [(name, *(getattr(tally, f) for f in fields)) for name, tally in lines]
-    )
+    heads = [Column(label, _KEPT.get(name, 0), "count") for name, label in fields.items()]
+    rows = [(name, *(getattr(tally, f) for f in fields)) for name, tally in lines]
+    table([Column("partition", 1, "id"), *heads], rows, wide=wide)
     t = report.total
     for kind, names, count in (
         ("lost", report.lost, t.lost),

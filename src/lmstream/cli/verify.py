@@ -16,6 +16,7 @@ from lmstream.aws import credentials
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ROWS, NO_S3, BrokerFlags, EngineFlags, Json, RowFlags, S3Flags, given
 from lmstream.cli.settling import interval, wait
+from lmstream.cli.tables import Wide
 from lmstream.cli.verdict import show
 from lmstream.cli.verify_lake import claims_of, lake_report
 from lmstream.config import Config, load
@@ -54,6 +55,7 @@ def verify(
     errors: str | None = None,
     settle: float | None = None,
     no_wait: Annotated[bool, Parameter(negative="")] = False,
+    wide: Wide = False,
     as_json: Json = False,
     html: Path | None = None,
     config: Annotated[tuple[str, ...], Parameter(env_var="LMSTREAM_CONFIG", env_var_split=_whole)] = (),
@@ -99,6 +101,8 @@ def verify(
         minute; 0 for a folder and for a lake, whose newest windows may be under way.
     no_wait
         Do not wait for that: missing rows are buffered, and the exit code is 5.
+    wide
+        Show all columns in full, however wide the terminal is.
     as_json
         Print the report as JSON.
     html
@@ -170,17 +174,17 @@ def verify(
         "landed": rows.name,
         "dead letters": letters.name if letters is not None else "",
     }
-    _tell(report, {name: text for name, text in what.items() if text}, html, as_json=as_json)
+    _tell(report, {name: text for name, text in what.items() if text}, html, wide=wide, as_json=as_json)
     return NOT_VERIFIED if not report.ok else 0 if report.settled else NOT_SETTLED
 
 
-def _tell(report: Report, what: dict[str, str], html: Path | None, *, as_json: bool) -> None:
+def _tell(report: Report, what: dict[str, str], html: Path | None, *, wide: bool, as_json: bool) -> None:
     """Print the report, and write the page; `what` says what was compared."""
     with terminal.read_or_not():
         if as_json:
             terminal.print_json(msgspec.to_builtins(report))
         else:
-            show(report)
+            show(report, wide=wide)
     if html is not None:
         try:
             html.write_text(page(report, what), encoding="utf-8")
