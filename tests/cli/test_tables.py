@@ -110,11 +110,8 @@ WORKS = {
     "acls": lambda wide: acls._show(
         "ACLs of lmstream", [Grant(PRINCIPAL, "DescribeConfigs", "topic", TOPIC)], set(), wide=wide, as_json=False
     ),
-    "lake repair": lambda wide: tables.table(
-        lake._OF_CLAIMS,
-        [[getattr(Repaired(topic=TOPIC, lane=TOPIC, sequence=10**9, objects=99, made=9, rows=10**8), head.name)
-          for head in lake._OF_CLAIMS]],
-        wide=wide,
+    "lake repair": lambda wide: lake.show_repaired(
+        [Repaired(topic=TOPIC, lane=TOPIC, sequence=10**9, objects=99, made=9, rows=10**8)], wide=wide, as_json=False
     ),
     "lake compact": lambda wide: tables.table(
         lake._OF_PATHS,

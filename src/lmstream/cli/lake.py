@@ -4,7 +4,6 @@ import asyncio
 import re
 from typing import Annotated, Any, Final
 
-import msgspec
 from cyclopts import Parameter, validators
 
 from lmstream.cli import terminal
@@ -65,10 +64,7 @@ def repair(
     """
     config = cluster.load(cluster.overrides())
     found = asyncio.run(_repair(config, [_claim(each) for each in claim], dry=not yes))
-    if as_json:
-        terminal.print_lines(map(msgspec.to_builtins, found))
-    else:
-        table(_OF_CLAIMS, [[getattr(each, head.name) for head in _OF_CLAIMS] for each in found], wide=wide)
+    show_repaired(found, wide=wide, as_json=as_json)
     if not yes and found:
         terminal.say(f"{len(found):,} claims would be repaired; give --yes to repair them")
     return PARTIAL if any(each.lost for each in found) else 0
@@ -111,6 +107,14 @@ def compact(
     if not yes and found:
         terminal.say(f"{len(found):,} paths have several objects; give --yes to compact them")
     return PARTIAL if any(each["left"] for each in found) else 0
+
+
+def show_repaired(found: list[Repaired], *, wide: bool, as_json: bool) -> None:
+    """Print what a repair found and did, a claim each."""
+    if as_json:
+        terminal.print_lines(found)
+    else:
+        table(_OF_CLAIMS, [[getattr(each, head.name) for head in _OF_CLAIMS] for each in found], wide=wide)
 
 
 def _claim(text: str) -> tuple[str, str, int]:

@@ -11,6 +11,7 @@ from msgspec import structs
 from lmstream.cli import terminal
 from lmstream.cli.ending import conclude, counted
 from lmstream.cli.kafka import settings_of
+from lmstream.cli.lake import show_repaired
 from lmstream.cli.log_lines import logged
 from lmstream.cli.run import execute
 from lmstream.config import Config
@@ -34,8 +35,6 @@ from lmstream.runtime import Progress
 _FORM: Final = re.compile(r"(?:([A-Za-z0-9._-]{1,249})/)?(\d{1,9})=(\d{1,18})\.\.(\d{1,18})")
 _CLIENTS: Final = ("kafka", "confluent")
 _AS_IN: Final = "expected TOPIC/PARTITION=FROM..TO, as in lm.metrics.otlp/0=1200..1300; TO itself is not read"
-HEADS: Final = ("topic", "lane", "sequence", "objects", "missing", "short", "made", "rows", "lost")
-"""Of a table of what a repair did."""
 
 
 def topics_in(texts: Sequence[str]) -> tuple[str, ...]:
@@ -112,10 +111,7 @@ def _repaired(config: Config, spans: Sequence[Span], *, as_json: bool) -> int:
     """Repair the claims that cover these offsets: what landed by claims is never claimed again."""
     found = asyncio.run(_repair(config, spans))
     terminal.say(f"these offsets landed by {len(found):,} claims of the lake, which are repaired from their manifests")
-    if as_json:
-        terminal.print_lines(map(msgspec.to_builtins, found))
-    else:
-        terminal.table(HEADS, [[getattr(each, name) for name in HEADS] for each in found])
+    show_repaired(found, wide=True, as_json=as_json)
     return PARTIAL if any(each.lost for each in found) else 0
 
 
