@@ -49,7 +49,7 @@ def test_the_demo_loses_nothing_although_firehose_fails(demo):
     assert "verified: lost=0 phantom=0" in done.stdout
     assert "letters_missing=0" in done.stdout
     assert "Landed rows in DuckDB" in done.stdout
-    assert " acme " in done.stdout
+    assert "\nacme  " in done.stdout
     assert "packs were retried" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((folder / "lmstream-demo" / "landed" / "acme").rglob("*.gz"))
