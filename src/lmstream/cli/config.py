@@ -1,4 +1,4 @@
-"""`lmstream config show`: every setting as a run would have it, and where it comes from."""
+"""`lmstream config`: every setting as a run would have it and where it comes from; the reference, and the schema."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -50,6 +50,39 @@ def show(
         return 0
     heads = (Column("setting", 1, "id"), Column("value", 2), Column("origin", 3))[: 3 if origin else 2]
     table(heads, [(key, terminal.cell(value), where)[: len(heads)] for key, value, where in rows], wide=wide)
+    return 0
+
+
+def reference(key: str = "", /, *, as_json: Json = False) -> int:
+    """Print every setting: what it is, its type, unit and default, what a change costs, where its limit comes from.
+
+    Parameters
+    ----------
+    key
+        Only this setting, or those of this table: source.group, or sink.
+    as_json
+        Print one JSON object per setting and line.
+    """
+    from lmstream.config import reference as settings
+    from lmstream.config.reference_page import entries, page
+
+    absent: list[str] = []
+    found = settings.sections(absent)
+    for each in absent:
+        terminal.say(f"left out: {each}")
+    chosen = settings.below(found, key) if key else settings.settings(found)
+    if as_json:
+        terminal.print_lines(each.told() for each in chosen)
+    else:
+        print(entries(chosen) if key else page(found), end="")
+    return 0
+
+
+def schema() -> int:
+    """Print the JSON Schema of the configuration file, for editors: `#:schema FILE` in the first line of a file."""
+    from lmstream.config.schema import schema as made
+
+    terminal.print_json(made())
     return 0
 
 

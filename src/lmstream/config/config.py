@@ -32,19 +32,27 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     budget_bytes: Annotated[int, Meta(ge=MIB)] = BUDGET
     """Bytes of payloads, lines and bodies of requests in flight; past it reading pauses. Resident memory stays within
-    two and a half times the default."""
+    two and a half times the default.
+    Costs: memory: twice as much as this, beside what the process has anyway. Less makes requests smaller.
+    Limit: the largest record that Kafka takes by default, 1 MiB, must fit."""
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
-    """Processes, each its own member of the consumer group. More than partitions are idle."""
+    """Processes, each its own member of the consumer group. More than partitions are idle.
+    Costs: memory, money: each is a process with a budget of its own. A change moves partitions once.
+    Limit: lmstream's own, against mistyped values."""
     discard: bool = False
-    """Commit offsets although the sink keeps no rows (null, memory, stdout): they are lost on purpose."""
+    """Commit offsets although the sink keeps no rows (null, memory, stdout): they are lost on purpose.
+    Costs: loss."""
     strict: bool = False
-    """Exit 4 when some records were dead-lettered."""
+    """Exit 4 when some records were dead-lettered.
+    Costs: nothing: the exit code alone."""
     report_seconds: Annotated[float, Meta(gt=0)] = 10.0
-    """Seconds between two status lines."""
+    """Seconds between two status lines.
+    Costs: nothing."""
     state_dir: str = ""
     """Folder that remembers over which record a process died, so that after three deaths it is dead-lettered without
     its bytes. Must outlive the process, and be this user's own: it is made with mode 0700. Empty: `.state` in the
-    folder of dead letters; off when there is none."""
+    folder of dead letters; off when there is none.
+    Costs: restarts: another folder forgets earlier deaths, and a record that kills the process does so again."""
 
 
 class Function(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,12 +60,18 @@ class Function(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     partial_failures: bool = False
     """Whether the event source mapping has ReportBatchItemFailures. Only then is a partial answer safe: without it
-    every answer acknowledges the whole batch. Pipes have none."""
+    every answer acknowledges the whole batch. Pipes have none.
+    Costs: loss, duplicates: true where the mapping has it not acknowledges what was refused; false where it has it
+    sends whole batches again."""
     margin: Annotated[float, Meta(ge=0, le=60)] = 1.0
-    """Seconds kept back at the end of an invocation, for its answer."""
+    """Seconds kept back at the end of an invocation, for its answer.
+    Costs: duplicates: an invocation that is cut off before its answer is sent again as a whole.
+    Limit: lmstream's own, against mistyped values."""
     patience: Annotated[float, Meta(gt=0, le=900)] = 60.0
     """Seconds that an invocation spends on delivery at most, whatever the function's timeout: waiting is billed, and
-    the source retries."""
+    the source retries.
+    Costs: money, duplicates.
+    Limit: a function runs 900 s at most (docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
 
 
 class Config(Struct, frozen=True, kw_only=True):

@@ -108,9 +108,9 @@ def _mistakes(
 
 def _missing(path: tuple[str, ...], layers: Sequence[Layer]) -> ConfigError:
     table = path[:-1]
-    where = f"; add it to [{'.'.join(table)}]{origin_of(table, layers)}" if table and layer_of(table, layers) else ""
-    what = f"{'.'.join(path)} is not set and has no default{where}"
-    return ConfigError("config.invalid", what, spot=spot_of(table, layers))
+    spot = spot_of(table, layers)
+    where = "" if spot is None else f"; add it to [{'.'.join(table)}]{origin_of(table, layers)}"
+    return ConfigError("config.invalid", f"{'.'.join(path)} is not set and has no default{where}", spot=spot)
 
 
 def _placed(error: LmstreamError, layers: Sequence[Layer]) -> LmstreamError:

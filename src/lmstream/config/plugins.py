@@ -80,7 +80,7 @@ def part_of(what: str, table: Any, layers: Sequence[Layer]) -> Part:
     if not isinstance(name, str):
         said = f"{what}.type: expected text, saw {_kind(name)}{origin_of((what, 'type'), layers)}"
         raise ConfigError("config.invalid", said, spot=spot_of((what, "type"), layers, value=True))
-    module = _module(what, name, layers)
+    module = module_of(what, name, layers)
     return Part(str(name), module, convert((what,), settings, module.Settings, layers))
 
 
@@ -89,7 +89,7 @@ def wrong_format(engine: Any, layers: Sequence[Layer]) -> Sequence[LmstreamError
     name = engine.get("format", AUTO) if isinstance(engine, dict) else AUTO
     try:
         if isinstance(name, str) and name != AUTO:
-            _module("format", name, layers)
+            module_of("format", name, layers)
     except ConfigError as e:
         return e.errors
     return ()
@@ -110,7 +110,7 @@ def _untyped(what: str, layers: Sequence[Layer]) -> Part:
     raise ConfigError("config.invalid", said, spot=spot_of((what,), layers))
 
 
-def _module(what: str, name: str, layers: Sequence[Layer]) -> Any:
+def module_of(what: str, name: str, layers: Sequence[Layer]) -> Any:
     """Load the module of a part or format: a short name is a module of lmstream, a dotted one is any module."""
     path, package, needs = _NAMED.get(what, ((what, "type"), PARTS.get(what, ""), ("Settings", "make")))
     ours, key, spot = known(what), ".".join(path), spot_of(path, layers, value=True)

@@ -26,7 +26,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     root: str
     """Folder of the letters; made when it is missing. It holds original bytes, so what is made there is for this user
-    alone (folders 0700, letters 0600). One that is there already keeps its mode: keep it as private as the topic."""
+    alone (folders 0700, letters 0600). One that is there already keeps its mode: keep it as private as the topic.
+    Costs: nothing: letters in the former folder stay there."""
 
     @property
     def folder(self) -> str:

@@ -32,14 +32,21 @@ class Settings(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields
 
     topic: str
     """Topic of the letters; it must exist. Delete by age, do not compact: another record at the same coordinates (a
-    topic recreated) would replace the first. It holds original bytes: keep it as private as the source's."""
+    topic recreated) would replace the first. It holds original bytes: keep it as private as the source's.
+    Costs: nothing: letters in the former topic stay there."""
     bootstrap: str = ""
-    """Brokers as `host:port`, comma-separated; empty takes those of the source."""
+    """Brokers as `host:port`, comma-separated; empty takes those of the source.
+    Costs: nothing."""
     max_bytes: Annotated[int, Meta(ge=1024)] = 16 * MIB
-    """Bytes of the largest record to send: below the topic's max.message.bytes, which is 1 MiB unless it was raised."""
+    """Bytes of the largest record to send: below the topic's max.message.bytes, which is 1 MiB unless it was raised.
+    Costs: restarts: a start refuses a place that takes less than the largest letter there can be.
+    Limit: lmstream's own: a letter without its bytes is about as long."""
     compression: Literal["none", "gzip"] = "gzip"
+    """How letters are compressed on their way and in the topic.
+    Costs: money: the size of the topic."""
     request_timeout_ms: Annotated[int, Meta(ge=1)] = 10_000
-    """Milliseconds one try of the client may take; then the write has failed. Keep it below delivery.timeout."""
+    """Milliseconds one try of the client may take; then the write has failed. Keep it below delivery.timeout.
+    Costs: delay."""
 
     def over(self, source: KafkaConnection) -> "Settings":
         """These, with the connection of the source."""

@@ -24,7 +24,8 @@ class Settings(Access, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of dead letters in S3."""
 
     prefix: str = "dead-letters"
-    """Where in the bucket: `<prefix>/<topic>/<partition>/<offset>.json`."""
+    """Where in the bucket: `<prefix>/<topic>/<partition>/<offset>.json`.
+    Costs: nothing: letters below the former prefix stay there."""
 
     def key(self, *parts: str) -> str:
         """Key of an object below the prefix."""

@@ -12,9 +12,15 @@ class BreakerPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """When too many records are refused. Counted in records, so that no clock decides what is dead-lettered."""
 
     records: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
-    """Length of the sliding window, and the fewest records that are judged; 0 switches the breaker off."""
+    """Length of the sliding window, and the fewest records that are judged; 0 switches the breaker off.
+    Unit: records.
+    Costs: letters: without a breaker a wrong setting dead-letters the whole topic.
+    Limit: lmstream's own, against mistyped values: the window is kept in memory."""
     share: Annotated[float, Meta(gt=0, le=1)] = 0.5
-    """Share of them that may be refused; past it reading pauses and no further dead letter is written."""
+    """Share of them that may be refused; past it reading pauses and no further dead letter is written.
+    Unit: share.
+    Costs: letters: a higher share writes more of them before it pauses.
+    Limit: 1 is all of them."""
 
 
 _CAUSE: Final = 1_000  # characters of the last refusal that the message quotes

@@ -22,20 +22,28 @@ class DeliveryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How hard to try."""
 
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
-    """Requests in flight at once, at most; fewer after throttling. A client's pool must hold more than these."""
+    """Requests in flight at once, at most; fewer after throttling. A client's pool must hold more than these.
+    Costs: memory, money: more requests, each with fewer rows, while there is little to deliver.
+    Limit: lmstream's own: the connections of one client."""
     timeout: Annotated[float, Meta(gt=0)] = 20.0
-    """Seconds one request may take before its outcome is unknown. Longer than the client's own timeouts together."""
+    """Seconds one request may take before its outcome is unknown. Longer than the client's own timeouts together.
+    Costs: duplicates: a request that is cut off is sent again, and may have been taken. Row ids are the same."""
     partitions: Annotated[int, Meta(ge=0)] = 500
     """Active partitions (organizations x metrics x hours) that the stream takes, of sinks that partition rows
     themselves; rows of one more would go to its error prefix. Past it hours wait for each other, the oldest first,
     which only a catch-up after an outage meets. Default: Firehose's quota. Members that share a stream share its quota
-    too. 0: no bound."""
+    too. 0: no bound.
+    Unit: partitions.
+    Costs: delay: a higher bound than the stream's own sends rows to its error prefix."""
     partition_seconds: Annotated[float, Meta(gt=0)] = 300.0
-    """Seconds without a row after which a partition counts as written: the stream's buffer interval."""
+    """Seconds without a row after which a partition counts as written: the stream's buffer interval.
+    Costs: delay: with more of it hours wait longer for each other in a catch-up."""
     backoff_base: Annotated[float, Meta(gt=0)] = 0.1
-    """Seconds: the first retry waits a random part of this, each further one of the double."""
+    """Seconds: the first retry waits a random part of this, each further one of the double.
+    Costs: delay."""
     backoff_max: Annotated[float, Meta(gt=0)] = 30.0
-    """Seconds no wait is longer than; also the wait between attempts while the configuration is wrong."""
+    """Seconds no wait is longer than; also the wait between attempts while the configuration is wrong.
+    Costs: delay: how soon delivery continues after an outage."""
 
 
 class Attempts(NamedTuple):

@@ -15,12 +15,18 @@ class RollPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When the lines gathered for one path become one object. The sink's own limits are never passed."""
 
     bytes: Annotated[int, Meta(ge=1)] = 16 * MIB
-    """Bytes of lines, before compression. Fewer, larger objects are read faster; memory holds them until then."""
+    """Bytes of lines, before compression. Fewer, larger objects are read faster; memory holds them until then.
+    Costs: memory, money: smaller objects are more requests, when they are written and by each query."""
     rows: Annotated[int, Meta(ge=1)] = 1_000_000
+    """Rows after which the lines of a path become one object.
+    Costs: money: as `bytes`."""
     age: Annotated[float, Meta(ge=0)] = 60.0
-    """Seconds after the first line: how late a quiet path may land, and how much a crash reads again."""
+    """Seconds after the first line: how late a quiet path may land, and how much a crash reads again.
+    Costs: delay, duplicates, money: what is gathered is not committed, so a crash reads it again. Shorter makes smaller
+    objects."""
     total_bytes: Annotated[int, Meta(ge=1)] = 32 * MIB
-    """Bytes gathered over all paths; past it the largest paths are rolled early. Keep it below the byte budget."""
+    """Bytes gathered over all paths; past it the largest paths are rolled early. Keep it below the byte budget.
+    Costs: memory."""
 
 
 class _Open:

@@ -44,19 +44,29 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the Firehose sink. Credentials come from the usual AWS chain, never from here."""
 
     stream: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.-]+$")]
-    """Name of the delivery stream."""
+    """Name of the delivery stream.
+    Costs: rows: they land where the other stream puts them. `validate --connect` compares its prefix and jq query.
+    Limit: names of streams (docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html)."""
     region: str = ""
-    """AWS region; empty takes that of the environment."""
+    """AWS region; empty takes that of the environment.
+    Costs: money: traffic between regions is billed."""
     endpoint_url: str = ""
-    """Another endpoint: a VPC endpoint, or a local Firehose."""
+    """Another endpoint: a VPC endpoint, or a local Firehose.
+    Costs: nothing."""
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
-    """Requests at a time: size of the connection pool. Requests that wait in the pool age their signature (5 min)."""
+    """Requests at a time: size of the connection pool. Requests that wait in the pool age their signature (5 min).
+    Unit: requests.
+    Costs: memory: keep it at `delivery.concurrency` or above.
+    Limit: lmstream's own, as `delivery.concurrency`."""
     connect_timeout: Annotated[float, Meta(gt=0)] = 3.0
-    """Seconds to connect."""
+    """Seconds to connect.
+    Costs: delay."""
     read_timeout: Annotated[float, Meta(gt=0)] = 15.0
-    """Seconds without a byte of the answer; the service's own p99 is well below one."""
+    """Seconds without a byte of the answer; the service's own p99 is well below one.
+    Costs: duplicates: a request that is cut off is sent again, and may have been taken."""
     call_timeout: Annotated[float, Meta(gt=0)] = 20.0
-    """Seconds for a whole call, name lookup and credentials included."""
+    """Seconds for a whole call, name lookup and credentials included.
+    Costs: duplicates: as `read_timeout`."""
 
 
 class Client(Protocol):

@@ -27,35 +27,60 @@ class Settings(Access, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the lake. Credentials come from the usual AWS chain, never from here; encryption is the bucket's."""
 
     bucket: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9._-]+$")]
-    """Bucket; it must exist, and honour `If-None-Match: *`."""
+    """Bucket; it must exist, and honour `If-None-Match: *`.
+    Costs: duplicates: claims lie in the bucket, so the records after the last commit land in another one once more.
+    Limit: names of buckets and of access points (docs.aws.amazon.com/AmazonS3/latest/userguide/
+    bucketnamingrules.html), with room for other stores."""
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 32
-    """Requests at a time: connections that are kept open."""
+    """Requests at a time: connections that are kept open.
+    Costs: memory.
+    Limit: lmstream's own, against mistyped values."""
     prefix: _Folder = ""
-    """Where in the bucket rows land: `<prefix>/<path>/<object>`, the path by engine.path. Empty: at its root."""
+    """Where in the bucket rows land: `<prefix>/<path>/<object>`, the path by engine.path. Empty: at its root.
+    Costs: rows: where they lie; tables must follow it.
+    Limit: lmstream's own: of the 1,024 bytes of a key the path and the object's name need the rest."""
     claims_prefix: Annotated[_Folder, Meta(min_length=1)] = "_lmstream/"
     """Where in the bucket claims lie. It must be outside of every table's location, or begin with an underscore, which
-    queries skip. All deployments that land in one bucket have the same."""
+    queries skip. All deployments that land in one bucket have the same.
+    Costs: duplicates: under another one no earlier claim is found, and what was not committed lands once more.
+    Limit: as `prefix`."""
     format: Literal["gzip", "zstd", "parquet"] = "gzip"
-    """What objects are: rows as lines of JSON, compressed; or Parquet, which needs the extra [parquet]."""
+    """What objects are: rows as lines of JSON, compressed; or Parquet, which needs the extra [parquet].
+    Costs: money: the size of objects, and what queries read of them. Objects that landed stay as they are."""
     window_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
-    """Seconds after which a window is closed: what it gathered becomes one object a path. Rows are visible by then."""
+    """Seconds after which a window is closed: what it gathered becomes one object a path. Rows are visible by then.
+    Costs: delay, money: half of it makes nearly twice the objects and requests.
+    Limit: a day."""
     window_max_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 900.0
-    """Seconds to which `monthly_dollars` may stretch a window while its objects are small."""
+    """Seconds to which `monthly_dollars` may stretch a window while its objects are small.
+    Costs: delay, money.
+    Limit: a day."""
     window_rows: Positive = 5_000_000
-    """Rows after which a window is closed."""
+    """Rows after which a window is closed.
+    Costs: memory, money."""
     window_bytes: Positive = 1024 * MIB
-    """Bytes of lines, before compression, after which a window is closed. What is held is smaller: see docs/lake.md."""
+    """Bytes of lines, before compression, after which a window is closed. What is held is smaller: see docs/lake.md.
+    Costs: memory, money."""
     object_bytes: Annotated[int, Meta(ge=1 * MIB, le=1024 * MIB)] = 64 * MIB
     """Bytes of lines, before compression, after which a path gets a further object. gzip is read by one reader from its
-    beginning, so larger objects make queries slower."""
+    beginning, so larger objects make queries slower.
+    Costs: memory, money.
+    Limit: one object is one request of S3, and is held whole while it is sent."""
     monthly_dollars: Annotated[float, Meta(gt=0)] | None = None
     """US dollars a month that requests may cost, of all members together; windows are stretched to stay below. None:
-    no bound."""
+    no bound.
+    Costs: money, delay."""
     lanes: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     """Lanes of a topic, each with windows and objects of its own. None: one a partition. Fewer make fewer and larger
-    objects."""
+    objects.
+    Unit: lanes.
+    Costs: duplicates, restarts, money: stop all members in order, and set a new `incarnation` with it: docs/lake.md
+    says how. A start with another number than the lake's is refused (LMS-4027).
+    Limit: lmstream's own, against mistyped values."""
     incarnation: Annotated[str, Meta(max_length=64, pattern=r"^[a-zA-Z0-9_-]*$")] = ""
-    """Part of the name of the topic's claims: to be set anew when a topic was deleted and made again under its name."""
+    """Part of the name of the topic's claims: to be set anew when a topic was deleted and made again under its name.
+    Costs: duplicates: the topic has no claims under the new name, so what was landed and not committed lands again.
+    Limit: lmstream's own: it is part of keys."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for what does not go together."""

@@ -41,20 +41,25 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Files, folders (read recursively, sorted) and `-` for standard input. A file that is named is read whatever it is
     called; of a folder those that end in .json, .jsonl, .ndjson, .pb or .binpb, also with .gz or .zst, and no hidden
     ones. What Lambda writes of failed batches, and Firehose below an error prefix, is known by what it holds, for its
-    name says nothing."""
+    name says nothing.
+    Costs: duplicates: there are no commits, so what is named again is read again, with the same row ids."""
     topic: str = ""
     """Topic of records that do not bring their own: in messages and for engine.org_by_topic, where it is each file's
-    own name as it was given, unless set; and in row ids, where it is `files`, unless set."""
+    own name as it was given, unless set; and in row ids, where it is `files`, unless set.
+    Costs: rows: all row ids."""
     identity: Literal["content", "name"] = "content"
     """What row ids are made of. `content`: of what a record holds, so that other content under the same name never
     has the same ids, and the same content under another name has. `name`: of the file's name, or its place in the
-    listing when `topic` is set, as in row contract 1.0: for a folder whose rows landed under such ids."""
+    listing when `topic` is set, as in row contract 1.0: for a folder whose rows landed under such ids.
+    Costs: rows: all row ids."""
     without: tuple[str, ...] = ()
     """Folders below those of `paths` that are not read. A run adds its own: the folders of its rows, its dead letters
-    and its memory of deaths. A folder that is named in `paths` itself is read."""
+    and its memory of deaths. A folder that is named in `paths` itself is read.
+    Costs: loss: what lies there is not read."""
     share: tuple[int, int] = (0, 1)
     """(which, of how many): of n processes over the same paths, this one reads every n-th file, and counts copies of
-    one content for itself. `--workers` sets it."""
+    one content for itself. `--workers` sets it.
+    Costs: loss, duplicates: shares that do not fit together leave files out, or read them twice."""
 
     def __post_init__(self) -> None:
         which, of = self.share

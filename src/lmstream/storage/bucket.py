@@ -19,17 +19,25 @@ class Access(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a bucket is reached. Credentials come from the usual AWS chain; encryption is the bucket's default."""
 
     bucket: str
-    """Bucket; it must exist. Letters hold original bytes: keep theirs as private as the topic."""
+    """Bucket; it must exist. Letters hold original bytes: keep theirs as private as the topic.
+    Costs: nothing: what is in the other bucket stays there, and replay reads one bucket at a time."""
     region: str = ""
-    """AWS region; empty takes that of the environment."""
+    """AWS region; empty takes that of the environment.
+    Costs: money: traffic between regions is billed."""
     endpoint_url: str = ""
-    """Another endpoint: a VPC endpoint, or any store that speaks S3."""
+    """Another endpoint: a VPC endpoint, or any store that speaks S3.
+    Costs: nothing."""
     concurrency: Annotated[int, Meta(ge=1, le=64)] = 8
-    """Calls at a time: size of the connection pool."""
+    """Calls at a time: size of the connection pool.
+    Unit: calls.
+    Costs: memory.
+    Limit: lmstream's own, against mistyped values."""
     connect_timeout: Annotated[float, Meta(gt=0)] = 3.0
-    """Seconds to connect."""
+    """Seconds to connect.
+    Costs: delay."""
     read_timeout: Annotated[float, Meta(gt=0)] = 15.0
-    """Seconds without a byte of the answer."""
+    """Seconds without a byte of the answer.
+    Costs: delay: a call that is cut off is made again."""
 
 
 class Bucket:
