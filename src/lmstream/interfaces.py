@@ -36,7 +36,10 @@ class Limits(Struct, frozen=True, kw_only=True):
 class Sink(Protocol):
     """Where packs go."""
 
-    limits: Limits
+    @property
+    def limits(self) -> Limits:
+        """What one request takes."""
+        ...
 
     async def write(self, packs: Sequence[Pack], /) -> Sequence[Failure | None]:
         """Make one request; answer for each pack, in order. None is delivered (durable). Never retries, never sleeps.
@@ -51,8 +54,10 @@ class Sink(Protocol):
 class DeadLetterSink(Protocol):
     """Where dead letters go."""
 
-    largest: int
-    """Bytes of the largest letter it takes, as one line of JSON. Hosts refuse one too small for their limits."""
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest letter it takes, as one line of JSON. Hosts refuse one too small for their limits."""
+        ...
 
     async def check(self) -> None:
         """See, before a start, whether letters can be written; raises when not. May lower `largest`."""
@@ -296,24 +301,25 @@ class Bundle(Struct, gc=False):
     """One decoded bundle in columns. Every data point has its place, so that its index is its ordinal.
 
     Columns for a whole bundle, not objects per metric: a metric has few points, and making objects for each costs more
-    than filling columns.
+    than filling columns. Each is a list or a tuple. `noted` and `left_out` are the engine's to add to: new ones for
+    each bundle. lmstream.codecs.building fills columns for codecs that have no need to be the quickest.
     """
 
-    series: list[Series]
-    heads: list[Metric]
+    series: Sequence[Series]
+    heads: Sequence[Metric]
     """The metrics that have points, in document order."""
-    stops: list[int]
+    stops: Sequence[int]
     """For each of them, the ordinal behind its last point."""
-    metrics: list[bytes]
+    metrics: Sequence[bytes]
     """The metric's piece."""
-    times: list[int | None]
+    times: Sequence[int | None]
     """timeUnixNano; 0 or None when absent."""
-    starts: list[int | None]
+    starts: Sequence[int | None]
     """startTimeUnixNano; 0 or None when absent."""
-    values: list[int | float | None]
+    values: Sequence[int | float | None]
     """asInt within int64, or asDouble, which may be NaN or infinite; None when a point has neither, TWO_VALUES when it
     has both. 0 for odd points."""
-    tails: list[bytes]
+    tails: Sequence[bytes]
     """`,"instance":…,"attributes":{…}}` and a newline: what closes the line."""
     odd: dict[int, bytes | str] = {}
     """By ordinal, points that are more or less than a number: the encoded members that stand in place of
@@ -331,8 +337,10 @@ class Bundle(Struct, gc=False):
 class Codec(Protocol):
     """One format of bundles. Pure; owns its bounded caches from raw bytes to encoded pieces."""
 
-    largest: int
-    """Upper bound, in bytes, of resource, scope, metric and tail pieces of one row together, as seen so far."""
+    @property
+    def largest(self) -> int:
+        """Upper bound, in bytes, of resource, scope, metric and tail pieces of one row together, as seen so far."""
+        ...
 
     def decode(self, payload: bytes, /) -> Bundle:
         """Raise DecodeError for bad bytes, RecursionError for bytes too deep for this stack, nothing else."""

@@ -108,7 +108,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     files (time_unix_nano).
     Costs: rows: the row ids of bundles that mix both, because more points are counted then."""
     format: str = "auto"
-    """Codec of the values: sniffed, or fixed to `otlp_json`, `otlp_proto` or the dotted name of a module with a
+    """Codec of the values: sniffed, or fixed to `otlp_json`, `otlp_proto` or the name of your own module with a
     `Codec(settings)`. gzip and zstd are seen in every case.
     Costs: letters: with a fixed codec, records of another format are dead-lettered."""
     limits: Limits = Limits()

@@ -13,8 +13,8 @@ from lmstream.delivery import Pipeline
 from lmstream.lab.generator import Generator
 from lmstream.lab.publisher import Publisher
 from lmstream.runtime import Runtime, RuntimePolicy
-from lmstream.sinks.memory import Memory
 from lmstream.sources import kafka
+from lmstream.testing import Memory
 from lmstream.verification import Checker, log_entries
 from support.kafka_scenarios import settings
 

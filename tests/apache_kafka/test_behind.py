@@ -21,8 +21,8 @@ from lmstream.lab.generator import Generator
 from lmstream.model import Failure, Kind, TopicPartition
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Runtime, RuntimePolicy
-from lmstream.sinks.memory import Memory
 from lmstream.sources import kafka
+from lmstream.testing import Memory
 from support.kafka_scenarios import security, settings
 from support.wait import until
 

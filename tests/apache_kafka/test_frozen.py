@@ -21,8 +21,10 @@ from support.kafka_scenarios import security
 SINK = """
     from pathlib import Path
 
+    from msgspec import Struct
+
     from lmstream.model import Failure, Kind
-    from lmstream.sinks.memory import Memory
+    from lmstream.testing import Memory
 
     FOLDER = Path(__file__).parent
 
@@ -40,7 +42,8 @@ SINK = """
     def make(settings):
         return Memory(judge=judge)
 
-    from lmstream.sinks.memory import Settings
+    class Settings(Struct):
+        pass
 """
 SESSION_MS = 4000
 PAYLOADS = [b.payload for b in itertools.islice(Generator(instances=1, start_ms=1_700_000_000_000).bundles(), 65)]

@@ -9,7 +9,8 @@ import pytest
 from lmstream.errors import SourceError
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Runtime
-from support.doubles import ScriptedSink, make
+from lmstream.testing import ScriptedSink
+from support.doubles import make
 from support.kafka_scenarios import produce, settings, source
 
 

@@ -36,7 +36,8 @@ from lmstream.hosts.container.watching import ask_ends, ask_retention
 from lmstream.hosts.container.workers import check, shares
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Runtime
-from support.doubles import ScriptedSink, make
+from lmstream.testing import ScriptedSink
+from support.doubles import make
 
 SOURCE = """
 from msgspec import Struct

@@ -107,7 +107,7 @@ def test_a_grace_longer_than_an_orchestrator_waits_is_said_at_a_start(cli):
 
 
 @pytest.mark.parametrize("verb", ["run", "validate"])
-@pytest.mark.parametrize("sink", ["null", "memory", "stdout"])
+@pytest.mark.parametrize("sink", ["null", "stdout"])
 def test_a_sink_that_keeps_nothing_is_refused_with_a_source_that_commits(cli, verb, sink):
     flags = (*KAFKA, "--group", "g", "--org", "o", "--sink", sink, "--dead-letters", "dead")
     said = cli(verb, *flags)
@@ -378,8 +378,8 @@ def test_a_library_that_builds_a_run_cannot_pass_over_the_sink():
         env={},
         overrides={
             "engine.org_id": "o", "source.type": "kafka", "source.bootstrap": "b:1", "source.topics": ("lm",),
-            "source.group": "g", "sink.type": "memory", "dead_letters.root": "dead",
+            "source.group": "g", "sink.type": "null", "dead_letters.root": "dead",
         },
     )  # fmt: skip
-    with pytest.raises(ConfigError, match=r"sink\.type memory discards rows"):
+    with pytest.raises(ConfigError, match=r"sink\.type null discards rows"):
         build_runtime(config)

@@ -246,9 +246,9 @@ async def in_the_middle_of_a_rebalance_both_members_stop_in_time(scene):
 
 STUCK = """
 import asyncio, threading, msgspec
-from lmstream.sinks import memory
+from lmstream.testing import Memory
 class Settings(msgspec.Struct): ...
-class make(memory.Memory):
+class make(Memory):
     def __init__(self, settings): super().__init__()
     async def write(self, packs): await asyncio.to_thread(threading.Event().wait)
 """

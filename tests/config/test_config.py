@@ -92,7 +92,7 @@ def test_another_type_of_sink_leaves_the_settings_of_the_first_behind(toml):
         ({"engine.metric_key": "x"}, ["expected one of allow, buckets, metric", 'saw "x"']),
         ({"engine.limits.row_bytes": 1}, ["engine.limits.row_bytes", "saw 1"]),
         ({"sink.type": "firehos"}, ["no sink 'firehos'", "did you mean 'firehose'?"]),
-        ({"sink.type": "letters"}, ["no sink 'letters'", "known: firehose, local, memory, null, s3, stdout"]),
+        ({"sink.type": "letters"}, ["no sink 'letters'", "known: firehose, local, null, s3, stdout"]),
         ({"sink.type": 5}, ["sink.type: expected text", "saw 5"]),
         ({"sink.root": "x"}, ["sink.type is not set", "stdout"]),
         ({"sink": "local"}, ["sink: expected a table"]),
@@ -153,7 +153,7 @@ def test_a_part_that_nobody_chose_is_missed_by_name():
 
 
 def test_kafka_needs_a_named_folder_for_dead_letters():
-    kafka = {"source.type": "kafka", "source.bootstrap": "127.0.0.1:1", "source.topics": ("t",), "sink.type": "memory"}
+    kafka = {"source.type": "kafka", "source.bootstrap": "127.0.0.1:1", "source.topics": ("t",), "sink.type": "null"}
     with pytest.raises(ConfigError, match=r"dead_letters\.root"):
         build_runtime(load(env={}, overrides=kafka))
 
@@ -164,7 +164,7 @@ async def test_a_whole_run_is_put_together_from_the_settings(tmp_path):
     overrides = {
         "source.type": "files",
         "source.paths": (str(tmp_path / "in"),),
-        "sink.type": "memory",
+        "sink.type": "null",
         "dead_letters.root": str(tmp_path / "dead"),
         "run.budget_bytes": 1 << 20,
     }

@@ -163,7 +163,7 @@ def test_every_name_that_the_client_does_not_know_is_told_before_anything_connec
     ("name", "hint"),
     [
         ("otlp_jsn", "engine.format: there is no format 'otlp_jsn' (from the flags); did you mean 'otlp_json'?"),
-        ("xml", "known: auto, otlp_json, otlp_proto; a dotted name is your own module"),
+        ("xml", "module xml has no Codec; known: auto, otlp_json, otlp_proto; or the name of your own module"),
         ("json_heads", "known: auto, otlp_json, otlp_proto"),
         ("no.such.codec", "engine.format: cannot import no.such.codec"),
         ("json.decoder", "engine.format: module json.decoder has no Codec"),

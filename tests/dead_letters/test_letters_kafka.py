@@ -14,7 +14,8 @@ from lmstream.kafka import settings
 from lmstream.lab import KafkaLab
 from lmstream.model import DeadLetter
 from lmstream.sources.kafka import read_range
-from support.doubles import ScriptedSink, ToyEngine, bundle, record
+from lmstream.testing import ScriptedSink
+from support.doubles import ToyEngine, bundle, record
 from support.wait import until
 
 

@@ -12,8 +12,9 @@ from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.errors import ConfigError, SinkError
 from lmstream.interfaces import Batch
 from lmstream.model import DeadLetter
+from lmstream.testing import ScriptedSink
 from support.buckets import S3
-from support.doubles import ScriptedSink, ToyEngine, bundle, lines_of, record
+from support.doubles import ToyEngine, bundle, lines_of, record
 from support.wait import until
 
 NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

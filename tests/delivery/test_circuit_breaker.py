@@ -13,17 +13,8 @@ from lmstream.errors import SinkError
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
 from lmstream.runtime import Runtime, RuntimePolicy
-from support.doubles import (
-    REFUSED,
-    ScriptedLetters,
-    ScriptedSink,
-    ScriptedSource,
-    bundle,
-    make,
-    now,
-    record,
-    run,
-)
+from lmstream.testing import ScriptedLetters, ScriptedSink, ScriptedSource, now, run
+from support.doubles import REFUSED, bundle, make, record
 from support.wait import until
 
 TP = TopicPartition("t", 0)

@@ -14,7 +14,8 @@ from lmstream.delivery.settlement import Settlement
 from lmstream.engine.output import LostPart
 from lmstream.interfaces import Batch
 from lmstream.model import Failure, Kind, Pack, Record, Status
-from support.doubles import REFUSED, ScriptedLetters, ScriptedSink, ToyEngine, bundle, make, nobody, record, run
+from lmstream.testing import ScriptedLetters, ScriptedSink, run
+from support.doubles import REFUSED, ToyEngine, bundle, make, nobody, record
 
 
 def test_the_oldest_of_each_partition_is_the_one_that_came_first():

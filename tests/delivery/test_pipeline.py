@@ -16,24 +16,8 @@ from lmstream.delivery.dead_letter_writer import LETTER_WRITES
 from lmstream.delivery.in_flight import OVERHEAD
 from lmstream.interfaces import Batch
 from lmstream.model import Record, Status, TopicPartition
-from support.doubles import (
-    BODIES,
-    DOWN,
-    LIMITS,
-    MISSING,
-    OBJECTS,
-    REFUSED,
-    THROTTLED,
-    ScriptedLetters,
-    ScriptedSink,
-    bundle,
-    lines_of,
-    make,
-    nobody,
-    now,
-    record,
-    run,
-)
+from lmstream.testing import DOWN, LIMITS, ScriptedLetters, ScriptedSink, now, run
+from support.doubles import BODIES, MISSING, OBJECTS, REFUSED, THROTTLED, bundle, lines_of, make, nobody, record
 from support.wait import until
 
 VALUES = st.one_of(

@@ -15,19 +15,8 @@ from lmstream.delivery.sender import Sender
 from lmstream.interfaces import Batch
 from lmstream.model import Failure, Kind, Pack, Status
 from lmstream.runtime import sink_error
-from support.doubles import (
-    LIMITS,
-    REFUSED,
-    ScriptedLetters,
-    ScriptedSink,
-    bundle,
-    make,
-    nobody,
-    now,
-    record,
-    run,
-    verdicts_of,
-)
+from lmstream.testing import LIMITS, ScriptedLetters, ScriptedSink, now, run
+from support.doubles import REFUSED, bundle, make, nobody, record, verdicts_of
 from support.wait import until
 
 UNSURE = msgspec.structs.replace(REFUSED, unsure=True)

@@ -12,23 +12,8 @@ from lmstream.delivery.pack_outlet import PackOutlet
 from lmstream.delivery.pipeline import YIELD_BYTES
 from lmstream.interfaces import Batch, Load
 from lmstream.model import KILLS, Status, TopicPartition
-from support.doubles import (
-    BODIES,
-    DOWN,
-    LIMITS,
-    MISSING,
-    OBJECTS,
-    ScriptedLetters,
-    ScriptedSink,
-    ToyEngine,
-    bundle,
-    lines_of,
-    make,
-    nobody,
-    now,
-    record,
-    run,
-)
+from lmstream.testing import DOWN, LIMITS, ScriptedLetters, ScriptedSink, now, run
+from support.doubles import BODIES, MISSING, OBJECTS, ToyEngine, bundle, lines_of, make, nobody, record
 from support.wait import until
 
 WIDE = msgspec.structs.replace(OBJECTS, pack_bytes=10**6, pack_rows=10**6, request_bytes=10**6)

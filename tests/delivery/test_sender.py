@@ -13,19 +13,8 @@ from lmstream.delivery.dead_letter_writer import DeadLetterWriter
 from lmstream.delivery.retry import UNKNOWN, Attempts
 from lmstream.delivery.sender import Sender
 from lmstream.model import DeadLetter, Failure, Kind, Pack
-from support.doubles import (
-    DOWN,
-    LIMITS,
-    MISSING,
-    REFUSED,
-    THROTTLED,
-    ScriptedLetters,
-    ScriptedSink,
-    nobody,
-    now,
-    run,
-    verdicts_of,
-)
+from lmstream.testing import DOWN, LIMITS, ScriptedLetters, ScriptedSink, now, run
+from support.doubles import MISSING, REFUSED, THROTTLED, nobody, verdicts_of
 
 PACKS = [Pack(b"%d\n" % n, 1) for n in range(10)]  # three requests of at most four
 STEPS = st.one_of(

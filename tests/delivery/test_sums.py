@@ -12,10 +12,9 @@ from lmstream.dead_letters.counting import LetterCounts
 from lmstream.delivery import BreakerPolicy, Pipeline, process
 from lmstream.interfaces import Batch
 from lmstream.model import Failure, Kind
-from lmstream.sinks.memory import Memory
+from lmstream.testing import Memory, ScriptedLetters
 from lmstream.verification import Checker, expectation
 from support import odd, strategies
-from support.doubles import ScriptedLetters
 
 ENGINE = Engine(Settings(org_id="acme"))
 

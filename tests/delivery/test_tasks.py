@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from lmstream.delivery.tasks import Tasks
-from support.doubles import run
+from lmstream.testing import run
 
 
 async def nap(seconds=1.0):

@@ -15,20 +15,8 @@ from lmstream.errors import SinkError
 from lmstream.interfaces import PARTS, Batch
 from lmstream.model import Status
 from lmstream.runtime import Runtime, RuntimePolicy
-from support.doubles import (
-    REFUSED,
-    ScriptedLetters,
-    ScriptedSink,
-    ScriptedSource,
-    ToyEngine,
-    ToyOut,
-    bundle,
-    make,
-    nobody,
-    now,
-    record,
-    run,
-)
+from lmstream.testing import ScriptedLetters, ScriptedSink, ScriptedSource, now, run
+from support.doubles import REFUSED, ToyEngine, ToyOut, bundle, make, nobody, record
 
 TEN = BreakerPolicy(records=10)
 KINDS = {

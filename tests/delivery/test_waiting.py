@@ -16,7 +16,8 @@ from lmstream.delivery.active_partitions import MOST, QUOTA, WINDOW, ActiveParti
 from lmstream.engine.output import Spread
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
-from support.doubles import LIMITS, ScriptedSink, ToyEngine, make, nobody, now, record, run
+from lmstream.testing import LIMITS, ScriptedSink, now, run
+from support.doubles import ToyEngine, make, nobody, record
 from support.wait import until
 
 PARTITIONED = msgspec.structs.replace(LIMITS, partitions=True)

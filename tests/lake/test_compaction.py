@@ -23,7 +23,7 @@ from lmstream.lake.paths import compactable
 from lmstream.lake.requests import Impatient
 from lmstream.lake.window import Object
 from lmstream.settings import Settings
-from support.doubles import now, run
+from lmstream.testing import now, run
 from support.scripted_store import CALM, ScriptedStore
 
 EXTENSION = "ndjson.gz"

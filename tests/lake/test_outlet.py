@@ -14,7 +14,8 @@ from lmstream.errors import SinkError, SourceError
 from lmstream.lake import Claim, Layout, WindowPolicy, outlet
 from lmstream.model import TopicPartition
 from lmstream.settings import Settings
-from support.doubles import bundle, lines_of, record, run
+from lmstream.testing import run
+from support.doubles import bundle, lines_of, record
 from support.lake_world import LAYOUTS, Group, Member, World
 from support.scripted_store import CALM
 

@@ -22,7 +22,8 @@ from lmstream.lake.objects import SHORT, about
 from lmstream.lake.repair import Repair
 from lmstream.lake.requests import Requests
 from lmstream.settings import Settings
-from support.doubles import ToyEngine, bundle, lines_of, now, record, run
+from lmstream.testing import now, run
+from support.doubles import ToyEngine, bundle, lines_of, record
 from support.scripted_store import CALM, ScriptedStore
 
 EXTENSION = "ndjson.gz"

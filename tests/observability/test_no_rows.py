@@ -16,8 +16,8 @@ from lmstream.observability import prometheus
 from lmstream.observability.endpoints import status
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Runtime, RuntimePolicy
+from lmstream.testing import ScriptedLetters, ScriptedSink, ScriptedSource, now, run
 from support import otlp
-from support.doubles import ScriptedLetters, ScriptedSink, ScriptedSource, now, run
 from support.promql import value
 
 RULES = yaml.safe_load(resources.files("lmstream.observability").joinpath("rules.yaml").read_text("utf-8"))

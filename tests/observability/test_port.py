@@ -16,7 +16,8 @@ from lmstream.observability import endpoints
 from lmstream.observability.endpoints import Endpoints
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Runtime
-from support.doubles import ScriptedSink, ScriptedSource, make
+from lmstream.testing import ScriptedSink, ScriptedSource
+from support.doubles import make
 from support.wait import until
 
 

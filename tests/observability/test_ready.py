@@ -12,19 +12,8 @@ from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Runtime, RuntimePolicy
-from support.doubles import (
-    DOWN,
-    MISSING,
-    OBJECTS,
-    ScriptedLetters,
-    ScriptedSink,
-    ScriptedSource,
-    bundle,
-    make,
-    now,
-    record,
-    run,
-)
+from lmstream.testing import DOWN, ScriptedLetters, ScriptedSink, ScriptedSource, now, run
+from support.doubles import MISSING, OBJECTS, bundle, make, record
 
 TP = TopicPartition("t", 0)
 WITHIN = 10.0  # two requests of 5 s, the timeout of `make`

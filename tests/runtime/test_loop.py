@@ -13,23 +13,9 @@ from lmstream.delivery import RollPolicy
 from lmstream.errors import SinkError, SourceError
 from lmstream.model import Failure, Kind, TopicPartition
 from lmstream.runtime import Runtime, RuntimePolicy
+from lmstream.testing import DOWN, LIMITS, ScriptedLetters, ScriptedSink, ScriptedSource, now, run, told_to_run
 from support import wait
-from support.doubles import (
-    DOWN,
-    LIMITS,
-    MISSING,
-    OBJECTS,
-    ScriptedLetters,
-    ScriptedSink,
-    ScriptedSource,
-    bundle,
-    lines_of,
-    make,
-    now,
-    record,
-    run,
-    told_to_run,
-)
+from support.doubles import MISSING, OBJECTS, bundle, lines_of, make, record
 
 TP = TopicPartition("t", 0)
 

@@ -10,7 +10,8 @@ from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.errors import SinkError
 from lmstream.model import Failure, Kind
 from lmstream.runtime.watcher import NEWS, Watcher
-from support.doubles import DOWN, MISSING
+from lmstream.testing import DOWN
+from support.doubles import MISSING
 
 CALM = Snapshot(
     counts=Counts(),

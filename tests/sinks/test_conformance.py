@@ -59,11 +59,6 @@ class StdoutHost(Host):
         return self.stream.getvalue().splitlines(keepends=True)
 
 
-class MemoryHost(Host):
-    async def lines(self):
-        return self.sink.lines
-
-
 class FirehoseHost(Host):
     async def __aenter__(self):
         config = StreamConfig.for_settings("rows", Settings(org_id="acme"), gzip=False)
@@ -90,7 +85,7 @@ class NullHost(Host):
         return [LINE % number for number in range(self.sink.rows)]
 
 
-HOSTS = {"null": NullHost, "local": LocalHost, "stdout": StdoutHost, "memory": MemoryHost, "firehose": FirehoseHost}
+HOSTS = {"null": NullHost, "local": LocalHost, "stdout": StdoutHost, "firehose": FirehoseHost}
 
 
 def test_every_sink_in_the_folder_is_tested_here():

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 from lmstream.model import Kind, Pack
-from lmstream.sinks.memory import Memory
 from lmstream.sinks.stdout import Stdout
+from lmstream.testing import Memory
 
 
 def test_a_reader_that_goes_away_ends_without_a_traceback():

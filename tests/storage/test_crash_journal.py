@@ -17,7 +17,8 @@ from lmstream.errors import ConfigError
 from lmstream.interfaces import Batch
 from lmstream.lab.generator import Generator
 from lmstream.storage.crash_journal import CrashJournal
-from support.doubles import ScriptedSink, bundle, make, nobody, record
+from lmstream.testing import ScriptedSink
+from support.doubles import bundle, make, nobody, record
 
 CODEC = """
     import os, signal

@@ -8,7 +8,7 @@ import pytest
 from lmstream.bounded import BoundError
 from lmstream.interfaces import ObjectStore, ReplacingStore, StoreError
 from lmstream.model import Kind
-from support.doubles import run
+from lmstream.testing import run
 from support.scripted_store import CALM, FAILURES, Moods, ScriptedStore
 
 

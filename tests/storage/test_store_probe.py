@@ -8,7 +8,7 @@ import pytest
 from lmstream.errors import REASONS, ConfigError
 from lmstream.storage import store_probe
 from lmstream.storage.store_probe import CONDITIONS, LISTING, WRITERS, failed, probe, refuse_failed
-from support.doubles import run
+from lmstream.testing import run
 from support.scripted_store import CALM, Moods, ScriptedStore
 
 PREFIX = "_lmstream/"

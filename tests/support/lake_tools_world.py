@@ -28,7 +28,8 @@ from lmstream.lake.contents import LineContents
 from lmstream.lake.formats import Lines
 from lmstream.lake.requests import ReplacingRequests
 from lmstream.settings import Settings
-from support.doubles import SeededLoop, ToyOut, bundle, lines_of, now, record, run
+from lmstream.testing import SeededLoop, now, run
+from support.doubles import ToyOut, bundle, lines_of, record
 from support.lake_world import CALM, DELIVERY, LAYOUTS, BrokenError, LaidOutEngine, SimStore, World, fair_weather, storm
 
 EXTENSION = "ndjson.gz"

@@ -27,7 +27,8 @@ from lmstream.lake.requests import Requests
 from lmstream.model import TopicPartition
 from lmstream.runtime import Runtime, RuntimePolicy
 from lmstream.settings import Settings
-from support.doubles import SeededLoop, ToyEngine, bundle, lines_of, now, record, run
+from lmstream.testing import SeededLoop, now, run
+from support.doubles import ToyEngine, bundle, lines_of, record
 from support.scripted_store import CALM, Moods, ScriptedStore
 
 BAD = bundle(3, bad=1)

@@ -17,7 +17,7 @@ from lmstream.lake.requests import Requests
 from lmstream.model import Record, TopicPartition
 from lmstream.runtime import Runtime
 from lmstream.settings import Settings
-from support.doubles import now, run
+from lmstream.testing import now, run
 from support.lake_world import DELIVERY, POLICY
 from support.scripted_store import CALM, ScriptedStore
 

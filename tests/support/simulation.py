@@ -18,21 +18,8 @@ from lmstream.delivery import DeliveryPolicy, Pipeline, RollPolicy
 from lmstream.interfaces import Batch
 from lmstream.model import TopicPartition
 from lmstream.runtime import Runtime, RuntimePolicy
-from support.doubles import (
-    DOWN,
-    LIMITS,
-    MISSING,
-    OBJECTS,
-    REFUSED,
-    THROTTLED,
-    SeededLoop,
-    ToyEngine,
-    bundle,
-    lines_of,
-    now,
-    record,
-    run,
-)
+from lmstream.testing import DOWN, LIMITS, SeededLoop, now, run
+from support.doubles import MISSING, OBJECTS, REFUSED, THROTTLED, ToyEngine, bundle, lines_of, record
 
 BAD = bundle(3, bad=1)
 VALUES = (bundle(1), bundle(2), bundle(9, paths=3), BAD, b"junk", None)

@@ -9,7 +9,8 @@ from aiokafka import AIOKafkaProducer
 from lmstream.delivery import DeliveryPolicy
 from lmstream.errors import SourceError
 from lmstream.runtime import Runtime, RuntimePolicy
-from support.doubles import ScriptedSink, ToyEngine, bundle, make
+from lmstream.testing import ScriptedSink
+from support.doubles import ToyEngine, bundle, make
 from support.mock_kafka import MockKafka
 
 QUICK = {

@@ -84,10 +84,13 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None, acts: bool = 
 
 
 def _unexpected(error: Exception, *, debug: bool) -> int:
-    from lmstream.config.plugins import extra_missing
+    from lmstream.config.plugins import blamed, extra_missing
 
     if debug:
         _trace(error)
+    if own := blamed(error):
+        _complain(str(own))
+        return own.exit_code
     if missing := extra_missing(error, "this command"):
         _complain(str(missing))
         return missing.exit_code

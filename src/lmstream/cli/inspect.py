@@ -18,6 +18,7 @@ from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.cli.refusals import NAMED, refusals
 from lmstream.cli.tables import Column, Wide, table
+from lmstream.codecs import FORMATS
 from lmstream.dead_letters.form import NotALetterError, decode
 from lmstream.engine import Engine, FanOut
 from lmstream.errors import ConfigError, DecodeError, SourceError
@@ -189,7 +190,7 @@ def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: b
             terminal.say(f"  {terminal.clean(str(e), limit=1000)}")
             terminal.say(f"  begins with {(record.value or b'')[:60]!r}")
             continue
-        if rows:
+        if rows or not _is_otlp(maker.settings):
             _show_rows(out.ndjson(), form, limit, wide=wide)
         elif record.value is not None:
             _show_bundle(bundles.message_of(record.value, maker.settings.limits), form, limit, wide=wide)
@@ -199,6 +200,11 @@ def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: b
     if len(records) > limit:
         terminal.say(f"the first {limit:,} records; --limit shows more")
     return bad
+
+
+def _is_otlp(settings: Settings) -> bool:
+    """Whether bundles can be shown as what they are; of another format only its codec can read them: rows are shown."""
+    return settings.format in ("auto", *FORMATS)
 
 
 def _show_bundle(message: dict[str, Any], form: Format, limit: int, *, wide: bool) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from lmstream.delivery.dead_letter import described, place
 from lmstream.engine import FanOut
-from lmstream.errors import REASONS
+from lmstream.errors import reason_of
 
 NAMED: Final = 10
 """Points of a record that are named with their place: each takes about as long as the record did."""
@@ -15,9 +15,9 @@ def refusals(out: FanOut) -> list[str]:
     lines = []
     for ordinal, reason in out.rejected[:NAMED]:
         where = place(out, ordinal)
-        lines.append(f"point {ordinal}: {REASONS[reason].code} {reason}" + (f": {where}" if where else ""))
+        lines.append(f"point {ordinal}: {reason_of(reason).code} {reason}" + (f": {where}" if where else ""))
     lines += _more(len(out.rejected), "rejected points")
-    lines += [f"part: {REASONS[part.reason].code} {part.reason}: {described(part)}" for part in out.parts[:NAMED]]
+    lines += [f"part: {reason_of(part.reason).code} {part.reason}: {described(part)}" for part in out.parts[:NAMED]]
     lines += _more(len(out.parts), "parts")
     lines += [f"unknown to OTLP metrics: {name}" for name in out.unknown]
     return lines

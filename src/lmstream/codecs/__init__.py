@@ -1,4 +1,4 @@
-"""Formats of bundles: one file each. A short name in the settings is a module here; a dotted one is anybody's."""
+"""Formats of bundles: one file each. A name in the settings that is not one of FORMATS is a module of its user."""
 
 from typing import Final
 

@@ -3,7 +3,7 @@
 import math
 import re
 from base64 import b64encode
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from typing import ClassVar, Final, TypeVar
 
 import msgspec
@@ -151,7 +151,7 @@ class Counted(bytes):
     """Whether any was ever made: only then pieces are looked over for them."""
 
 
-def count_empty(noted: dict[str, int], tails: list[bytes], odd: dict[int, bytes | str]) -> None:
+def count_empty(noted: dict[str, int], tails: Sequence[bytes], odd: dict[int, bytes | str]) -> None:
     """Note attribute.empty for each point of which the attributes were read."""
     empty = sum(tail.empty for at, tail in enumerate(tails) if type(tail) is Counted and odd.get(at) not in UNREAD)
     if empty:

@@ -40,7 +40,7 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Costs: memory, money: each is a process with a budget of its own. A change moves partitions once.
     Limit: lmstream's own, against mistyped values."""
     discard: bool = False
-    """Commit offsets although the sink keeps no rows (null, memory, stdout): they are lost on purpose.
+    """Commit offsets although the sink keeps no rows (null, stdout): they are lost on purpose.
     Costs: loss."""
     strict: bool = False
     """Exit 4 when some records were dead-lettered.

@@ -1,8 +1,9 @@
-"""Sources and sinks by name: a short name is a module of lmstream, a dotted one is any module."""
+"""Sources, sinks, codecs and places by name: those of lmstream, else any module that can be imported."""
 
 import difflib
-import importlib
+import importlib.util
 import pkgutil
+import traceback
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -10,7 +11,7 @@ from lmstream.abilities import Traits
 from lmstream.codecs import FORMATS
 from lmstream.config.convert import convert, seen_as
 from lmstream.config.places import Layer, origin_of, spot_of
-from lmstream.errors import ConfigError, LmstreamError
+from lmstream.errors import ConfigError, LmstreamError, PluginError
 
 _EXTRAS: Final = {
     "aioboto3": "consumer",
@@ -47,6 +48,11 @@ AUTO: Final = "auto"
 _NAMED: Final = {"format": (("engine", "format"), "lmstream.codecs", ("Codec",))}
 """What is no table of its own: its key, its package, what a module of it must have."""
 _NONE: Final = Traits()
+_OWN: Final[set[str]] = set()
+"""Modules of other people that this process loaded: an error out of one is not lmstream's."""
+_ELSEWHERE: Final = "install its package into this environment, or put its folder on PYTHONPATH"
+_FOR_TESTS: Final = {"memory": "lmstream.testing.Memory"}
+"""What was a name once."""
 
 
 class Part(NamedTuple):
@@ -111,28 +117,58 @@ def _untyped(what: str, layers: Sequence[Layer]) -> Part:
 
 
 def module_of(what: str, name: str, layers: Sequence[Layer]) -> Any:
-    """Load the module of a part or format: a short name is a module of lmstream, a dotted one is any module."""
+    """Load the module of a part or format: one of lmstream's by its short name, or any module by its own."""
     path, package, needs = _NAMED.get(what, ((what, "type"), PARTS.get(what, ""), ("Settings", "make")))
     ours, key, spot = known(what), ".".join(path), spot_of(path, layers, value=True)
-    if "." not in name and name not in ours:
-        close = difflib.get_close_matches(name, ours, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(ours)}; a dotted name is your own module"
-        said = f"{key}: there is no {what} {name!r}{origin_of(path, layers)}; {hint}"
+    own = name not in ours
+    if own and "." not in name and not _is_a_module(name):
+        said = f"{key}: there is no {what} {name!r}{origin_of(path, layers)}; {_hint(name, ours)}"
         raise ConfigError("config.plugin", said, spot=spot)
-    full = name if "." in name else f"{package}.{name}"
+    full = name if own else f"{package}.{name}"
+    if own:
+        _OWN.add(full)
     try:
         module = importlib.import_module(full)
     except ImportError as e:
         if absent := extra_missing(e, f"{what} {name!r}"):
             raise absent from e
-        raise ConfigError("config.plugin", f"{key}: cannot import {full}: {e}", spot=spot) from e
+        said = f"{key}: cannot import {full}: {e}"
+        absent_here = own and isinstance(e, ModuleNotFoundError) and f"{full}.".startswith(f"{e.name}.")
+        raise ConfigError("config.plugin", said, _ELSEWHERE if absent_here else "", spot) from e
     except Exception as e:  # whatever a module of somebody else's raises, or a name that can be none (".foo", "a..b")
         raise ConfigError("config.plugin", f"{key}: cannot import {full}: {type(e).__name__}: {e}", spot=spot) from e
     missing = [needed for needed in needs if not hasattr(module, needed)]
     if missing:
-        said = f"{key}: module {full} has no {' and no '.join(missing)}"
+        hint = f"; {_hint(name, ours)}" if own and "." not in name else ""
+        said = f"{key}: module {full} has no {' and no '.join(missing)}{hint}"
         raise ConfigError("config.plugin", said, spot=spot)
     return module
+
+
+def _is_a_module(name: str) -> bool:
+    try:
+        return name.isidentifier() and importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _hint(name: str, ours: Sequence[str]) -> str:
+    if name in _FOR_TESTS:
+        return f"{_FOR_TESTS[name]} is for tests, and keeps nothing of a run"
+    close = difflib.get_close_matches(name, ours, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(ours)}; or the name of your own module"
+
+
+def blamed(error: BaseException) -> PluginError | None:
+    """The error as that of the module of somebody else's that raised it, be it by a wrong call; None when none was in
+    the middle of something."""
+    if isinstance(error, LmstreamError):
+        return None
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = str(frame.f_globals.get("__name__", ""))
+        found = next((own for own in _OWN if f"{name}.".startswith(f"{own}.")), found)
+    return None if found is None else PluginError.raised(found, error)
 
 
 def extra_missing(error: BaseException | None, what: str) -> ConfigError | None:

@@ -48,7 +48,7 @@ _UNITS: Final = {
 }
 """Units that the first words of a docstring say."""
 _MARK: Final = re.compile(r"^(Unit|Costs|Limit): ", re.MULTILINE)
-_OWN: Final = "a name of lmstream's, or the dotted name of a module of yours"
+_OWN: Final = "a name of lmstream's, or the name of a module of yours"
 _TYPES: Final = {
     "source": f"""Where records come from: {_OWN}.
 Costs: rows, duplicates: files have other row ids than topics. Between kafka and confluent: nothing, when all members of
@@ -147,7 +147,7 @@ def _type_of(part: str) -> Setting:
     said = _said(_TYPES[part])
     return Setting(
         key=f"{part}.type",
-        type=f"{' | '.join(json_of(name) for name in known(part))} | dotted name",
+        type=f"{' | '.join(json_of(name) for name in known(part))} | name of your own module",
         default=USUAL.get(part),
         required=part not in USUAL,
         what=said["what"],

@@ -14,8 +14,9 @@ from lmstream.config.reference import Section, Setting, sections
 
 NAME: Final = "lmstream.schema.json"
 """What the file is called, in docs and beside a file that `lmstream init` writes."""
-_DOTTED: Final = {"type": "string", "pattern": r"\."}
-"""The name of somebody's own module."""
+_OWN: Final = {"type": "string", "pattern": r"[._]"}
+"""The name of somebody's own module. A run takes any name that can be imported; an editor had better take the others,
+which are single words, for misspelled ones of lmstream's."""
 
 
 def schema() -> dict[str, Any]:
@@ -26,7 +27,7 @@ def schema() -> dict[str, Any]:
         tables[table] = _table(table, struct, found)
     engine = tables["engine"]["properties"]["format"]
     engine.pop("type")
-    engine["anyOf"] = [{"enum": known("format")}, _DOTTED]
+    engine["anyOf"] = [{"enum": known("format")}, _OWN]
     for part in PARTS:
         tables[part] = _part(part, [each for each in found if each.table == part])
     return {
@@ -43,7 +44,7 @@ def _part(part: str, of_part: list[Section]) -> dict[str, Any]:
     """A table whose settings depend on its `type`."""
     (kind,) = of_part[0].settings
     names = [name for section in of_part for name in section.of]
-    of_type = {"description": kind.what, "anyOf": [{"enum": names}, _DOTTED]}
+    of_type = {"description": kind.what, "anyOf": [{"enum": names}, _OWN]}
     every: dict[str, Any] = {"type": of_type}
     cases = []
     for section in of_part[1:]:

@@ -6,7 +6,7 @@ from lmstream import __version__
 from lmstream.delivery.in_flight import InFlightRecord, refused_bytes
 from lmstream.engine import FanOut
 from lmstream.engine.held_value import digest, held_as
-from lmstream.errors import REASONS
+from lmstream.errors import reason_of
 from lmstream.interfaces import LostPart
 from lmstream.model import KILLS, DeadLetter
 from lmstream.settings import KIB, MIB, Limits
@@ -56,7 +56,7 @@ def letter(each: InFlightRecord, largest: int) -> DeadLetter:
         headers=headers,
         header_keys=header_keys,
         reason=reason,
-        code=REASONS[reason].code,
+        code=reason_of(reason).code,
         detail=cut(detail, DETAIL),
         points=each.points,
         rejected=rejected,

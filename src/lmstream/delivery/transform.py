@@ -7,9 +7,9 @@ from msgspec import structs
 from lmstream.delivery.dead_letter import what_failed
 from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.engine import Engine, FanOut
-from lmstream.errors import DecodeError
+from lmstream.errors import DecodeError, PluginError
 from lmstream.interfaces import PARTS, Limits, PoisonGuard
-from lmstream.model import KILLS
+from lmstream.model import KILLS, Record
 
 DEATHS: Final = 3
 """Processes that a record may kill; then it is dead-lettered without its value, untouched."""
@@ -52,7 +52,7 @@ class Transform:
     def _transform(self, each: InFlightRecord) -> tuple[FanOut, list[Cut]] | None:
         limits = self._limits
         try:
-            out = self.engine.fan_out(each.record)
+            out = self._fan_out(each.record)
             if limits.by_path:
                 cuts = [(group.path, group.data, group.rows) for group in out.groups]
             else:
@@ -82,3 +82,9 @@ class Transform:
             each.why = (out.parts[0].reason, f"more than {PARTS:,}, so all of the record is refused: {each.detail}")
             return None
         return out, cuts
+
+    def _fan_out(self, record: Record) -> FanOut:
+        try:
+            return self.engine.fan_out(record)
+        except PluginError as e:
+            raise PluginError(e.module, f"{e.what}, for {record.coordinates}") from e.__cause__

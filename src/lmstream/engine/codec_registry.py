@@ -1,10 +1,11 @@
 """A record's value to a bundle: which codec, loaded when it is needed, and what if the first guess was wrong."""
 
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
-from lmstream.codecs import record_value
-from lmstream.errors import ConfigError, DecodeError
+from lmstream.codecs import FORMATS, record_value
+from lmstream.engine.own_codec import OwnCodec
+from lmstream.errors import ConfigError, DecodeError, LmstreamError, PluginError
 from lmstream.interfaces import Bundle, Codec
 from lmstream.settings import Settings
 
@@ -25,6 +26,7 @@ class CodecRegistry:
         self._record_bytes = settings.limits.record_bytes
         self._json: Codec | None = None  # once they are loaded, unless the settings want another
         self._proto: Codec | None = None
+        self._owned = self._fixed not in ("", *FORMATS)
         self.codecs: dict[str, Codec] = {}
         """By the name in the settings; those that were needed so far."""
         if self._fixed:
@@ -52,6 +54,8 @@ class CodecRegistry:
         try:
             return self._decode(self._fixed or name, payload)
         except DecodeError as error:
+            if self._owned:
+                raise  # it knows its format, and its words are better than a guess
             raise _named(payload, error) from error.__cause__
 
     def _decode(self, name: str, payload: bytes) -> tuple[Bundle, Codec, int]:
@@ -80,9 +84,10 @@ class CodecRegistry:
             raise refused or error from None
 
     def _load(self, name: str) -> Codec:
+        ours = name in FORMATS
         try:
-            module = import_module(name if "." in name else f"lmstream.codecs.{name}")
-            codec: Codec = module.Codec(self._settings)
+            module = import_module(f"lmstream.codecs.{name}" if ours else name)
+            codec: Codec = module.Codec(self._settings) if ours else self._own(name, module)
         except ModuleNotFoundError as error:
             if error.name and error.name.split(".")[0] in ("google", "opentelemetry"):
                 raise ConfigError("config.extra", "bundles are protobuf: pip install 'lmstream[proto]'") from error
@@ -95,6 +100,15 @@ class CodecRegistry:
         if name == _PROTO and self._fixed in ("", _PROTO):
             self._proto = codec
         return codec
+
+    def _own(self, name: str, module: Any) -> Codec:
+        make = module.Codec
+        try:
+            return OwnCodec(name, make(self._settings))
+        except LmstreamError:
+            raise
+        except Exception as error:
+            raise PluginError.raised(name, error) from error
 
 
 def _named(data: bytes, refused: DecodeError) -> DecodeError:

@@ -23,7 +23,7 @@ def columns_of(
 ) -> Columns:
     """All rows of a record. `numbered` is empty when ordinals count all points in order."""
     prefix = row_id.decode()
-    values: list[Value] = bundle.values
+    values: list[Value] = bundle.values if isinstance(bundle.values, list) else list(bundle.values)
     if faults:
         kept = [at not in faults for at in range(len(values))]
         counts = [sum(kept[each.start : each.stop]) for each in bundle.series]

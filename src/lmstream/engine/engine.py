@@ -20,7 +20,7 @@ from lmstream.engine.output import PIECES, FanOut
 from lmstream.engine.row_ids import COORDINATES, bundle_id, bundle_seed
 from lmstream.engine.row_pieces import org_piece
 from lmstream.engine.timestamps import HOUR, TimePieces, time_piece
-from lmstream.errors import REASONS, DecodeError
+from lmstream.errors import DecodeError, reason_of
 from lmstream.interfaces import Bundle, Codec, LostPart, Place
 from lmstream.model import Record
 from lmstream.partitioning import path_renderer, token
@@ -58,7 +58,8 @@ class Engine:
 
     def fan_out(self, record: Record) -> FanOut:
         """The rows of one record. Raises DecodeError for bytes that are not a bundle, and for no bytes anything else;
-        ConfigError when the bytes are protobuf and the extra [proto] is not installed.
+        ConfigError when the bytes are protobuf and the extra [proto] is not installed, PluginError for a fault of
+        somebody else's codec.
         """
         try:
             return self._fan_out(record)
@@ -237,7 +238,7 @@ class Engine:
             if part:
                 del left[at]
                 if all(part != lost.path for lost in bundle.lost):
-                    what = place.cause(faults[at]) or REASONS[faults[at]].meaning
+                    what = place.cause(faults[at]) or reason_of(faults[at]).meaning
                     bundle.lost = (*bundle.lost, LostPart(part, faults[at], f"{place.path}: {what}"))
         return list(left)
 
@@ -259,7 +260,7 @@ class Engine:
             seems = _signal(payload) if len(rejected) == len(ordinals) else ""
             for at, place in enumerate(self._places(codec, payload)):
                 if at in wanted:
-                    what = place.cause(faults[at]) or REASONS[faults[at]].meaning
+                    what = place.cause(faults[at]) or reason_of(faults[at]).meaning
                     told[ordinals[at]] = f"{seems}{place.metric} at {place.path}: {what}"
                     if at == max(wanted):
                         break

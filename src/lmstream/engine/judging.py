@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from lmstream.codecs.fragments import HEADS
@@ -48,7 +49,7 @@ def note_parts(left_out: dict[int, list[str]], faults: dict[int, str], noted: di
                 noted[reason] = noted.get(reason, 0) + 1
 
 
-def judge_values(values: list[int | float | None], faults: dict[int, str]) -> None:
+def judge_values(values: Sequence[int | float | None], faults: dict[int, str]) -> None:
     """Values that are missing, two, or not finite."""
     for at, value in enumerate(values):
         if value is None:
@@ -80,7 +81,9 @@ def apply_odd(odd: dict[int, bytes | str], times: list[bytes], values: list[byte
         if isinstance(body, bytes):
             times[at] = times[at][:-VALUE]
             values[at] = body
-        elif body in FIRST:
+        elif (
+            body in FIRST or body not in REASONS
+        ):  # a codec's own reason: whatever the time then is, it is not the fault
             faults[at] = body
         else:
             faults.setdefault(at, body)

@@ -6,6 +6,7 @@ from lmstream.errors.exceptions import (
     DecodeError,
     LmstreamError,
     MistakesError,
+    PluginError,
     RestartError,
     SinkError,
     SourceError,
@@ -13,6 +14,7 @@ from lmstream.errors.exceptions import (
     coded,
     lines,
     more,
+    reason_of,
     refuse,
 )
 from lmstream.errors.reason import Reason
@@ -23,6 +25,7 @@ __all__ = [
     "DecodeError",
     "LmstreamError",
     "MistakesError",
+    "PluginError",
     "Reason",
     "RestartError",
     "SinkError",
@@ -31,5 +34,6 @@ __all__ = [
     "coded",
     "lines",
     "more",
+    "reason_of",
     "refuse",
 ]

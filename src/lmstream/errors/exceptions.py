@@ -17,6 +17,9 @@ about one data point, LMS-12xx about a point skipped on purpose, the others abou
 (metrics, dead letters, tests), codes for people (runbooks, searches).
 What to look at: lmstream/observability/runbook.toml."""
 
+OWN: Final = REASONS["decode.own"]
+"""Stands for the reasons of codecs that are not lmstream's."""
+
 MISTAKES: Final = 50
 """Mistakes that are told at once."""
 
@@ -33,6 +36,11 @@ class Spot(NamedTuple):
     """Characters of that line."""
 
 
+def reason_of(name: str) -> Reason:
+    """What a reason means: that of REASONS, or OWN for a name that a codec of somebody else made up."""
+    return REASONS.get(name, OWN)
+
+
 class LmstreamError(Exception):
     """Base of all errors that lmstream raises on purpose. `str()` says what, where, why, the fix and where to read on.
 
@@ -42,8 +50,8 @@ class LmstreamError(Exception):
     exit_code = 1
 
     def __init__(self, reason: str, detail: str = "", fix: str = "", spot: Spot | None = None) -> None:
-        """`reason` is a key of REASONS; `detail` says what was seen and where; `fix` replaces that of the reason;
-        `spot` is where in a file it stands."""
+        """`reason` is a key of REASONS, or of a codec's own: `name.word` in lower case; `detail` says what was seen and
+        where; `fix` replaces that of the reason; `spot` is where in a file it stands."""
         super().__init__(reason, detail, fix)
         self.reason = reason
         self.detail = detail
@@ -53,12 +61,12 @@ class LmstreamError(Exception):
     @property
     def code(self) -> str:
         """The stable code, LMS-nnnn."""
-        return REASONS[self.reason].code
+        return reason_of(self.reason).code
 
     @property
     def fix(self) -> str:
         """What to do about it, one sentence."""
-        return self._fix or REASONS[self.reason].fix
+        return self._fix or reason_of(self.reason).fix
 
     @property
     def errors(self) -> "tuple[LmstreamError, ...]":
@@ -72,7 +80,7 @@ class LmstreamError(Exception):
         return self.fix
 
     def __str__(self) -> str:
-        why = REASONS[self.reason]
+        why = reason_of(self.reason)
         detail = (self.detail or why.meaning).rstrip(". ")
         return f"{why.code} {detail} [{self.reason}]. Fix: {self.fix}. {more(why.code)}"
 
@@ -90,6 +98,27 @@ class ConfigError(LmstreamError):
     """The operator must act before a start: a setting is wrong, or an extra is not installed."""
 
     exit_code = 2
+
+
+class PluginError(LmstreamError):
+    """The author of a module that is not lmstream's must act: a codec, source, sink or place raised what it may not."""
+
+    def __init__(self, module: str, what: str) -> None:
+        """`what` it did, as in `raised KeyError: 'x' at codec.py:12`."""
+        super().__init__("plugin.failed", f"{module} {what}")
+        self.args = (module, what)
+        self.module, self.what = module, what
+
+    @classmethod
+    def raised(cls, module: str, error: BaseException) -> "PluginError":
+        """That it raised this error, and where."""
+        at = ""
+        if (trace := error.__traceback__) is not None:
+            while trace.tb_next is not None:
+                trace = trace.tb_next
+            code = trace.tb_frame.f_code
+            at = f" at {Path(code.co_filename).name}:{trace.tb_lineno} in {code.co_name}"
+        return cls(module, f"raised {type(error).__name__}: {error}{at}")
 
 
 class MistakesError(ConfigError):

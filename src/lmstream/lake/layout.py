@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from lmstream import __version__
+from lmstream.codecs import FORMATS
 from lmstream.settings import Settings
 
 ROWS: Final = 1
@@ -22,7 +23,7 @@ class Module(Struct, frozen=True, kw_only=True):
     """Code that is not lmstream's and makes rows."""
 
     name: str
-    """Dotted."""
+    """As it is imported."""
     source: str
     """blake2b of its source, 32 hex digits; empty when it has none."""
 
@@ -41,7 +42,7 @@ class Layout(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, settings: Settings, form: Format) -> "Layout":
         """The layout of this process."""
-        modules = [_module(settings.format)] if "." in settings.format else []
+        modules = [] if settings.format in ("auto", *FORMATS) else [_module(settings.format)]
         return cls(settings=settings, format=form, modules=tuple(modules))
 
     @property

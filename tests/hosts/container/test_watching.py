@@ -12,7 +12,8 @@ from lmstream.interfaces import Standing
 from lmstream.model import TopicPartition
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Runtime
-from support.doubles import ScriptedSink, ScriptedSource, make
+from lmstream.testing import ScriptedSink, ScriptedSource
+from support.doubles import make
 from support.wait import until
 
 TP = TopicPartition("t", 0)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from lmstream.abilities import Checkable, Describable, Grouped, InGroup
 from lmstream.aws.asking import PASSING
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
+from lmstream.config.plugins import blamed
 from lmstream.config.questions import tell_retention
 from lmstream.config.validation import REPLAY, START, refuse, remarks
 from lmstream.delivery import Settled
@@ -24,7 +25,7 @@ from lmstream.members import fellows
 from lmstream.observability.cloudwatch import telling
 from lmstream.observability.dead_letter_log import LoggingDeadLetterSink
 from lmstream.observability.readings import Readings
-from lmstream.runtime import Progress
+from lmstream.runtime import Progress, Runtime
 
 OFF: Final = "off"
 LAST: Final = 4.0
@@ -85,10 +86,19 @@ async def serve(
             metrics = telling(readings, config.logs.cloudwatch, config.logs.service)
             async with served(config, readings, worker), watching(readings), trimmed(runtime.pipeline), metrics:
                 with observer or contextlib.nullcontext():
-                    return await runtime.run()
+                    return await _run(runtime)
     except LmstreamError as e:
         if broken is not None:
             broken(runtime.progress(), e)
+        raise
+
+
+async def _run(runtime: Runtime) -> Progress:
+    try:
+        return await runtime.run()
+    except Exception as e:
+        if (own := blamed(e)) is not None:
+            raise own from e
         raise
 
 

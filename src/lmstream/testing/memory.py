@@ -1,11 +1,8 @@
-"""Keep packs in memory: the sink for tests, ours and yours, with verdicts to order."""
+"""Keep packs in memory: a sink for tests, with verdicts to order. No run takes it, for what it keeps ends with it."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from msgspec import Struct
-
-from lmstream.abilities import Traits
 from lmstream.interfaces import Limits
 from lmstream.model import NOT_TRIED, Failure, Pack
 from lmstream.settings import MIB
@@ -16,25 +13,15 @@ LIMITS: Final = Limits(pack_bytes=1 * MIB, pack_rows=10_000, request_packs=500, 
 Judge = Callable[[Pack], Failure | None]
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The memory sink has nothing to set."""
-
-
-TRAITS: Final = Traits(discards=True)
-
-
 class Memory:
     """Sink that keeps what it delivered in `packs`, and every request, refused packs too, in `requests`.
 
     `judge` is asked for each pack and may raise: `Memory(judge=lambda pack: Failure(Kind.RETRYABLE, "throttled"))`.
     """
 
-    def __init__(
-        self, settings: Settings | None = None, *, judge: Judge | None = None, limits: Limits = LIMITS
-    ) -> None:
+    def __init__(self, *, judge: Judge | None = None, limits: Limits = LIMITS) -> None:
         """`limits` may be those of another sink, to test against them."""
-        del settings
-        self.limits = limits
+        self.limits: Limits = limits
         self.packs: list[Pack] = []
         self.requests: list[list[Pack]] = []
         self.closed: bool = False
@@ -58,6 +45,3 @@ class Memory:
     async def close(self) -> None:
         """Remember that it was closed."""
         self.closed = True
-
-
-make = Memory

@@ -1,0 +1,83 @@
+"""Somebody else's codec, held to what codecs promise: what it raises and returns is checked, and blamed on it."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from lmstream.codecs.checking import misfit
+from lmstream.errors import REASONS, ConfigError, DecodeError, LmstreamError, PluginError
+from lmstream.interfaces import Bundle, Codec, LostPart, Place
+
+_REASON: Final = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+", re.ASCII)
+_LONGEST: Final = 64  # characters of a reason: it is a label of metrics
+REASONS_OF_ITS_OWN: Final = 100
+"""Reasons that a codec may make up: each is a label of metrics, and a codec that puts numbers into them would make one
+a record. Those after these are told as `decode.own`, with the reason in the words."""
+_NEEDED: Final = ("decode", "largest", "clear")
+_UNSAID: Final = "decode.own"
+
+
+class OwnCodec:
+    """What an engine calls in the place of a codec from `engine.format` that names a module of somebody else's."""
+
+    def __init__(self, module: str, codec: Codec) -> None:
+        """Raises ConfigError for an object that is no Codec."""
+        missing = [name for name in _NEEDED if not hasattr(codec, name)]
+        if missing:
+            raise ConfigError("config.plugin", f"codec {module!r}: its Codec has no {' and no '.join(missing)}")
+        self._module, self._codec = module, codec
+        self._reasons: set[str] = set()
+
+    @property
+    def largest(self) -> int:
+        """See interfaces.Codec."""
+        return self._codec.largest
+
+    def decode(self, payload: bytes, /) -> Bundle:
+        """A bundle in columns that fit together. Raises DecodeError as the codec does, PluginError for what it may not
+        raise or return."""
+        try:
+            bundle = self._codec.decode(payload)
+        except DecodeError as error:
+            raise self._refused(error) from error.__cause__
+        except (LmstreamError, RecursionError, MemoryError):
+            raise
+        except Exception as error:
+            raise PluginError.raised(self._module, error) from error
+        if wrong := misfit(bundle):
+            raise PluginError(self._module, wrong)
+        if bundle.odd and any(type(why) is str and why not in REASONS for why in bundle.odd.values()):
+            bundle.odd = {at: self._reason(why) if type(why) is str else why for at, why in bundle.odd.items()}
+        if bundle.lost:
+            bundle.lost = tuple(LostPart(path, self._reason(why), said) for path, why, said in bundle.lost)
+        return bundle
+
+    def places(self, payload: bytes, /) -> Iterable[Place]:
+        """See interfaces.Codec; nothing from a codec that cannot say."""
+        found: Iterable[Place] = getattr(self._codec, "places", lambda _: ())(payload)
+        return found
+
+    def clear(self) -> None:
+        """See interfaces.Codec."""
+        self._codec.clear()
+
+    def caches(self) -> dict[str, tuple[int, int, int]]:
+        """As of CachingCodec; empty for a codec that does not say."""
+        found: dict[str, tuple[int, int, int]] = getattr(self._codec, "caches", dict)()
+        return found
+
+    def _refused(self, error: DecodeError) -> DecodeError:
+        reason = self._reason(error.reason)
+        if reason == error.reason:
+            return error
+        return DecodeError(reason, f"{str(error.reason)[:_LONGEST]}: {error.detail}" if error.detail else error.reason)
+
+    def _reason(self, reason: str) -> str:
+        """The reason as it is counted."""
+        if reason in REASONS or reason in self._reasons:
+            return reason
+        fits = isinstance(reason, str) and len(reason) <= _LONGEST and _REASON.fullmatch(reason)
+        if not fits or len(self._reasons) >= REASONS_OF_ITS_OWN:
+            return _UNSAID
+        self._reasons.add(reason)
+        return reason
