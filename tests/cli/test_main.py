@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from lmstream import __version__
 from lmstream import cli as cli_package
 from lmstream.cli import terminal
 from support.mock_kafka import MockKafka
@@ -25,10 +24,6 @@ def spawn(*args, **env):
         env={**os.environ, **env},
         check=False,
     )
-
-
-def test_version(cli):
-    assert cli("--version") == (0, f"{__version__}\n", "")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -55,7 +55,7 @@ def test_logs_escape_names_and_the_lines_of_tracebacks(json_lines):
 
 
 def test_plain_log_lines_escape_too(capsys):
-    with terminal.logging_to_stderr(debug=False):
+    with terminal.logging_to_stderr():
         logging.getLogger("lmstream.x").warning("topic %s", EVIL)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -63,7 +63,7 @@ def test_plain_log_lines_escape_too(capsys):
 
 
 def test_an_error_of_a_remote_service_is_one_line(capsys):
-    from lmstream.cli import guarded
+    from lmstream.cli.invocation import guarded
 
     def work():
         raise SourceError("place.unreachable", f"s3://b: {EVIL}")

@@ -62,7 +62,7 @@ def test_no_text_breaks_it_and_what_it_remembers_is_bounded(texts):
 
 def test_the_lines_of_a_run_go_through_it():
     stream = io.StringIO()
-    with logging_to(handler(json=True, stream=stream), debug=False):
+    with logging_to(handler(json=True, stream=stream)):
         for n in range(100):
             logging.getLogger(CLIENT).error("%d brokers are down", n)
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [

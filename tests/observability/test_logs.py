@@ -39,7 +39,7 @@ def test_every_warning_has_a_code(call):
 
 def lines_of(tell):
     stream = io.StringIO()
-    with logging_to(handler(json=True, stream=stream), debug=False):
+    with logging_to(handler(json=True, stream=stream)):
         tell(logging.getLogger("lmstream.test"))
     return stream.getvalue()
 
@@ -111,7 +111,7 @@ async def test_dead_letters_are_named_up_to_a_bound_and_never_with_their_bytes()
     now = 0.0
     stream = io.StringIO()
     sink = LoggingDeadLetterSink(Kept(), lambda: now)
-    with logging_to(handler(json=True, stream=stream), debug=False):
+    with logging_to(handler(json=True, stream=stream)):
         await sink.write([letter(n) for n in range(NAMED + 1234)])
         await sink.write([letter(n, "decode.utf8") for n in range(2)])
         now = MINUTE + 1

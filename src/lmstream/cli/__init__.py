@@ -1,185 +1,34 @@
 """The command line: one file a verb. Data goes to stdout, talk to stderr; exit codes are the same for every verb."""
 
-import contextlib
-import errno
-import io
-import os
 import sys
-import traceback
-from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
 
-from lmstream.cli import terminal
-from lmstream.errors import REASONS, ConfigError, LmstreamError, SinkError, lines, more
-from lmstream.observability.unblocked import unblocked
+from lmstream.cli.streams import streams_in_place
+from lmstream.cli.verbs import verbs
 
-OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
-"""Exit codes: done; a run-time error; usage or configuration; rows lost or phantom; some records were dead-lettered
-and --strict was given; stopped by the keyboard."""
-
-_ACTS: Final = ("run", "publish", "skip", "topic", "acls", "dlq replay", "dlq purge", "lake")
-"""Verbs that change something. Who reads what they print has no say in whether it was done."""
-
-
-class Verb(NamedTuple):
-    """What verbs.txt says of a verb."""
-
-    text: str
-    examples: str
-
-
-@cache
-def verbs() -> dict[str, Verb]:
-    """The verbs by name; `dlq ls` is one of `dlq`. Verbs are imported when they are called: --help stays quick, and
-    needs no extra of another verb."""
-    found = {}
-    for block in Path(__file__).with_name("verbs.txt").read_text("utf-8").split("\n\n")[1:]:
-        head, _, examples = block.partition("\n")
-        name, _, text = head.partition(": ")
-        found[name] = Verb(text, examples.rstrip())
-    return found
+__all__ = ["main", "verbs"]
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
-    """Run one verb; answer its exit code. Expected errors are one message; others one line unless --debug is given."""
+    """Run one verb; answer its exit code. What is asked most often, and by every completion, is answered without the
+    parser and without the engine: importing them takes longer than the answer."""
     arguments = list(sys.argv[1:] if tokens is None else tokens)
-    debug = "--debug" in arguments or _debugging()
-    arguments = [a for a in arguments if a != "--debug"]
-    terminal.streams_in_place()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is escaped, as on stderr
-    # A service outlives whoever reads its log.
-    with unblocked() if arguments[:1] == ["run"] else contextlib.nullcontext():
-        return guarded(
-            lambda: _run(arguments, debug=debug), debug=debug, acts=" ".join(arguments[:2]).startswith(_ACTS)
-        )
+    if arguments[:1] == ["help"]:
+        arguments = [*(each for each in arguments[1:] if each != "--help"), "--help"]
+    if not arguments or arguments in (["--help"], ["-h"]):
+        from lmstream.cli.root_help import text
+
+        return _print(text())
+    if arguments in (["--version"], ["version"]):
+        from lmstream.cli.installation import text as about
+
+        return _print(about())
+    from lmstream.cli.invocation import invoked
+
+    return invoked(arguments)
 
 
-def guarded(work: Callable[[], int], *, debug: bool | None = None, acts: bool = True) -> int:
-    """Do the work; answer its exit code, or that of its error, which is said in one line. `acts` is whether it does
-    more than print: then a reader that went away in the middle is no success."""
-    debug = _debugging() if debug is None else debug
-    try:
-        return _flushed(work())
-    except LmstreamError as e:
-        if debug:
-            _trace(e)
-        for line in lines(e):
-            _complain(line)
-        return e.exit_code
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError as e:
-        if not terminal.reader_has_gone():
-            return _unexpected(e, debug=debug)
-        terminal.deaf()  # keep the interpreter from saying so at exit
-        if acts:
-            _complain(str(SinkError("sink.pipe")))
-        return FAILED if acts else OK  # `lmstream query | head`: not our error
-    except Exception as e:  # noqa: BLE001 - the last line of defence: a bug is one line, its traceback is asked for
-        return _unexpected(e, debug=debug)
-
-
-def _unexpected(error: Exception, *, debug: bool) -> int:
-    from lmstream.config.plugins import blamed, extra_missing
-
-    if debug:
-        _trace(error)
-    if own := blamed(error):
-        _complain(str(own))
-        return own.exit_code
-    if missing := extra_missing(error, "this command"):
-        _complain(str(missing))
-        return missing.exit_code
-    if _starved(error):
-        why = REASONS["machine.files"]
-        _complain(f"{why.code} {why.meaning}: {error} [machine.files]. Fix: {why.fix}. {more(why.code)}")
-        return FAILED
-    why = REASONS["bug.unexpected"]
-    _complain(
-        f"{why.code} unexpected {type(error).__name__}: {error} [bug.unexpected]. Fix: {why.fix}. {more(why.code)}"
-    )
-    return FAILED
-
-
-def _flushed(code: int) -> int:
-    try:
-        sys.stdout.flush()  # here, where a reader that went away is no error; at exit it would be
-    except BrokenPipeError:
-        raise
-    except (OSError, ValueError) as e:  # closed, or a full disk behind a redirection
-        terminal.deaf()
-        _complain(f"standard output cannot be written: {e}")
-        return code or FAILED
-    return code
-
-
-def _starved(error: Exception) -> bool:
-    """Whether a file could not be opened because too many are; a library that cannot be loaded says it in words."""
-    if isinstance(error, OSError):
-        return error.errno in {errno.EMFILE, errno.ENFILE}
-    return isinstance(error, ImportError) and os.strerror(errno.EMFILE) in str(error)
-
-
-def _debugging() -> bool:
-    return os.environ.get("LMSTREAM_DEBUG", "") not in {"", "0"}
-
-
-def _run(arguments: list[str], *, debug: bool) -> int:
-    try:
-        import cyclopts
-    except ImportError as e:
-        raise ConfigError("config.extra", "the command line needs: pip install 'lmstream[cli]'") from e
-
-    from lmstream import __version__
-
-    app = cyclopts.App(
-        name="lmstream",
-        help="Deliver LogicMonitor metrics bundles as flat rows, and verify that none is lost.",
-        help_format="plaintext",
-        help_epilogue="New here? Run: lmstream demo\nEvery verb has --help with examples; --debug shows tracebacks.",
-        version=__version__,
-        default_parameter=cyclopts.Parameter(negative=(), show_default=_shown_default),
-        result_action="return_value",
-        suppress_keyboard_interrupt=False,
-    )
-    for name, verb in verbs().items():
-        group, _, below = name.partition(" ")
-        if below:
-            app[group].command(f"lmstream.cli.{group}:{below}", name=below, help=verb.text)
-            continue
-        about: dict[str, Any] = {"name": name, "help": verb.text, "help_epilogue": f"Examples:\n{verb.examples}"}
-        if any(each.startswith(f"{name} ") for each in verbs()):
-            app.command(cyclopts.App(**about))
-        else:
-            app.command(f"lmstream.cli.{name}:{name}", **about)
-    try:
-        with terminal.logging_to_stderr(debug=debug):
-            result = app(arguments, exit_on_error=False, print_error=False)
-    except cyclopts.CycloptsError as e:
-        why = REASONS["usage.arguments"]
-        text = f"{why.code} {e} [usage.arguments]. See: lmstream {_verb(arguments)}--help. {more(why.code)}"
-        _complain(text.replace("\n", " "))
-        return USAGE
-    return result if isinstance(result, int) else OK
-
-
-def _shown_default(value: object) -> str | None:
-    """Answer a default as --help shows it: "False" and "()" say nothing."""
-    return str(value) if value else None
-
-
-def _verb(arguments: list[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in verbs() else ""
-
-
-def _trace(error: BaseException) -> None:
-    for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
-        terminal.say(line)
-
-
-def _complain(text: str) -> None:
-    terminal.say(f"lmstream: {terminal.clean(text, limit=4000)}")
+def _print(text: str) -> int:
+    streams_in_place()
+    print(text)
+    return 0

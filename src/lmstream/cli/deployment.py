@@ -78,7 +78,7 @@ def _show(found: Estimate, *, wide: bool) -> None:
         terminal.say(f"note: {note}")
     for quota in found.quotas:
         if quota.verdict != "ok":
-            terminal.say(f"{quota.name} is {quota.verdict}: {quota.fix}")
+            terminal.insist(f"{quota.name} is {quota.verdict}: {quota.fix}")
 
 
 def show_prices() -> int:

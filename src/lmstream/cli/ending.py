@@ -56,9 +56,13 @@ def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
     terminal.say(sentence(summary))
     _say_where_letters_are(summary, config)
     if summary.unacked:
-        terminal.say(f"{summary.unacked:,} records were not settled in time; the next start reads them again")
+        terminal.insist(f"{summary.unacked:,} records were not settled in time; the next start reads them again")
         return AGAIN
-    if alone and config.finite and nothing_delivered(summary.records - summary.tombstones, summary.rows, terminal.say):
+    if (
+        alone
+        and config.finite
+        and nothing_delivered(summary.records - summary.tombstones, summary.rows, terminal.insist)
+    ):
         return PARTIAL
     odd = summary.dead_letters or summary.empty or summary.all_skipped or summary.unknown
     return PARTIAL if config.run.strict and odd else 0
@@ -67,7 +71,7 @@ def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
 def broke_off(summary: Summary, config: Config, error: LmstreamError) -> None:
     """Say how far a run came that ends with an error, and give the error its exit code."""
     if summary.records:
-        terminal.say(sentence(summary, "broke off after"))
+        terminal.insist(sentence(summary, "broke off after"))
         _say_where_letters_are(summary, config)
     # Not one record could be used: a breaker that says so early is no other end than a run to the last record.
     if error.reason == "dead_letters.breaker" and config.finite and not summary.rows:

@@ -55,10 +55,10 @@ def health(
     except urllib.error.HTTPError as e:
         text = e.read(_BYTES).decode(errors="replace")
     except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
-        terminal.say(f"{url} does not answer: {terminal.clean(str(getattr(e, 'reason', e)))}")
+        terminal.insist(f"{url} does not answer: {terminal.clean(str(getattr(e, 'reason', e)))}")
         return 1
     if wrong := _another(text, group or settings.get("source", {}).get("group"), pid):
-        terminal.say(f"another process answers at {url}: {wrong}")
+        terminal.insist(f"another process answers at {url}: {wrong}")
         return 1
     for line in text.strip().splitlines():
         print(terminal.clean(line))
@@ -81,5 +81,5 @@ def _settings(config: Path | None) -> dict[str, Any]:
         return merge(layers_of(config, None, None))
     except ConfigError as e:
         # The host runs on with the settings that it started with: a file broken since is no reason to restart it.
-        terminal.say(f"{e.detail}: which group is expected is not known")
+        terminal.insist(f"{e.detail}: which group is expected is not known")
         return {}

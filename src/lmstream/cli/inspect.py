@@ -184,11 +184,11 @@ def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: b
             out = maker.fan_out(record)
         except DecodeError as e:
             bad = 1
-            terminal.say(
+            terminal.insist(
                 f"{terminal.clean(record.coordinates)}: {len(record.value or b''):,} bytes that are not a bundle"
             )
-            terminal.say(f"  {terminal.clean(str(e), limit=1000)}")
-            terminal.say(f"  begins with {(record.value or b'')[:60]!r}")
+            terminal.insist(f"  {terminal.clean(str(e), limit=1000)}")
+            terminal.insist(f"  begins with {(record.value or b'')[:60]!r}")
             continue
         if rows or not _is_otlp(maker.settings):
             _show_rows(out.ndjson(), form, limit, wide=wide)

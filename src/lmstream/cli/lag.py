@@ -88,7 +88,7 @@ def _show(found: list[Behind], *, wide: bool, as_json: bool) -> None:
         print(f"{sum(known):,} records wait in {len(found):,} partitions" + (f"; {first}" if first else ""))
     for each in found:
         if each.end is None:
-            terminal.say(f"{each.topic}/{each.partition} did not answer")
+            terminal.insist(f"{each.topic}/{each.partition} did not answer")
         if each.soon:
             terminal.say(f"{each.topic}/{each.partition}: {taken(each, now)}")
 

@@ -27,7 +27,7 @@ def logged(config: Config, worker: int) -> Iterator[None]:
     before = terminal.teller
     if form == "json":
         terminal.teller = partial(_tell, made)
-    with logging_to(made, debug=terminal.debugging()):
+    with logging_to(made, terminal.loudness.level(logging.INFO)):
         yield
     # Not in a `finally`: what broke the run is said after this, and is a line like the others.
     terminal.teller = before

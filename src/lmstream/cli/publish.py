@@ -96,10 +96,10 @@ def publish(
         counts = ", ".join(f"{n:,} {name}" for name, n in done.items())
         print(f"published {counts} in {seconds:.1f} s")
     for error, times in sender.failed.items():
-        terminal.say(f"{times:,} bundles were not acknowledged: {terminal.clean(error)}")
+        terminal.insist(f"{times:,} bundles were not acknowledged: {terminal.clean(error)}")
     if sender.log_error:
         missing = "bundles that were acknowledged are missing in it, verify by --topic instead"
-        terminal.say(f"--verifiable {verifiable}: {sender.log_error}: {missing}")
+        terminal.insist(f"--verifiable {verifiable}: {sender.log_error}: {missing}")
     return 1 if sender.failed or sender.log_error else 0
 
 
@@ -109,7 +109,7 @@ def _ask(topic: str, found: TopicPartition | None) -> None:
         return
     what = f"topic {topic} holds records that `publish` did not write (partition {found.partition})"
     if sys.stdin.isatty() and sys.stderr.isatty():
-        terminal.say(f"{what}: publish generated metrics among them? [y/N]")
+        terminal.insist(f"{what}: publish generated metrics among them? [y/N]")
         if sys.stdin.readline().strip().lower() in {"y", "yes"}:
             return
     fix = "name another topic, or add --yes to publish generated metrics among them"

@@ -12,10 +12,12 @@ import msgspec
 from cyclopts import Parameter
 
 from lmstream.abilities import Remarked
-from lmstream.cli import guarded, terminal
+from lmstream.cli import terminal
 from lmstream.cli.ending import broke_off, conclude, counted
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json, given, of_kafka
+from lmstream.cli.invocation import guarded
 from lmstream.cli.log_lines import logged
+from lmstream.cli.loudness import Loudness
 from lmstream.cli.status import Reporter
 from lmstream.config import Config, build_source, load
 from lmstream.config.validation import START, remarks
@@ -160,7 +162,9 @@ def run(
             terminal.say(remark)
         told = shares(config, config.run.workers)
         asyncio.run(_tell_members(config))
-        return supervise(worked, (engine.config, engine.over(overrides), as_json), told, terminal.say)
+        return supervise(
+            worked, (engine.config, engine.over(overrides), as_json, terminal.loudness), told, terminal.say
+        )
     with logged(config, 0):
         return carried_out(config, as_json=as_json)
 
@@ -174,6 +178,7 @@ def worked(  # across processes, so plain arguments
     path: Path | None,
     overrides: dict[str, Any],
     as_json: bool,  # noqa: FBT001
+    loud: Loudness,
     own: dict[str, Any],
     number: int,
     add: Counted,
@@ -183,11 +188,11 @@ def worked(  # across processes, so plain arguments
 
     def work() -> int:
         config = load(path, overrides=overrides | own)
-        with terminal.logging_to_stderr(debug=False), logged(config, number):
+        with terminal.logging_to_stderr(), logged(config, number):
             return carried_out(config, as_json=as_json, worker=number, told=add)
 
-    with unblocked():
-        return guarded(work)
+    with unblocked(), terminal.speaking(loud):
+        return guarded(work, debug=loud.traces)
 
 
 def carried_out(

@@ -33,7 +33,7 @@ class Reporter:
         self._live: Any = None
 
     def __enter__(self) -> None:
-        if sys.stderr.isatty() and terminal.teller is None and not terminal.prefix:
+        if sys.stderr.isatty() and not terminal.loudness.quiet and terminal.teller is None and not terminal.prefix:
             from rich.console import Console
             from rich.live import Live
 

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from lmstream.cli.loudness import Loudness
 from lmstream.observability.calm import levels
 from lmstream.visible import visible
 
@@ -47,9 +48,30 @@ teller: Callable[[str], None] | None = None
 """Takes every line of talk instead of standard error, when it is set."""
 
 
+loudness = Loudness()
+"""How much is said."""
+
+
+@contextlib.contextmanager
+def speaking(loud: Loudness) -> Iterator[None]:
+    """Say so much."""
+    global loudness  # noqa: PLW0603 - one process has one standard error
+    before, loudness = loudness, loud
+    try:
+        yield
+    finally:
+        loudness = before
+
+
 def say(text: str) -> None:
-    """One line of talk. Names in it may be anybody's: whatever steers a terminal, or would begin another line, is
-    escaped here."""
+    """One line of talk, unless -q wants none. Names in it may be anybody's: whatever steers a terminal, or would begin
+    another line, is escaped here."""
+    if not loudness.quiet:
+        insist(text)
+
+
+def insist(text: str) -> None:
+    """The same with -q too: an error, a question, or why the exit code is not 0."""
     text = visible(text)
     if teller is not None:
         teller(text)
@@ -123,19 +145,6 @@ def deaf() -> None:
         os.close(null)
 
 
-def streams_in_place() -> None:
-    """Put something in the place of standard streams that were closed: else the next file or socket would take their
-    number, and what is meant for a log would go there. What is closed stays unusable: a read or write fails."""
-    for number, name, mode in ((0, "stdin", os.O_WRONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, mode)  # takes the lowest number that is free: this one
-        if getattr(sys, name) is None:
-            made = open(number, "w" if number else "r", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for the life of the process
-            setattr(sys, name, made)
-
-
 class _Line(logging.Formatter):
     """One log record as one line of talk: newlines and escapes in it stay visible and harmless."""
 
@@ -150,19 +159,14 @@ def clean_line(text: str) -> str:
     return clean(text, limit=20_000)
 
 
-def debugging() -> bool:
-    """Whether all that lmstream has to say is wanted."""
-    return logging.getLogger("lmstream").level == logging.DEBUG
-
-
 @contextlib.contextmanager
-def logging_to_stderr(*, debug: bool) -> Iterator[None]:
-    """Send warnings (with `debug`, all that we say) to stderr; complaints of the clients only with `debug`."""
+def logging_to_stderr() -> Iterator[None]:
+    """Send log lines to stderr: warnings, or what -q, -v and LMSTREAM_LOG want."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
-        with levels(logging.WARNING, debug=debug):
+        with levels(loudness.level(logging.WARNING)):
             yield
     finally:
         logging.getLogger().removeHandler(handler)
@@ -179,7 +183,7 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not loudness.quiet:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar

@@ -191,7 +191,7 @@ def _tell(report: Report, what: dict[str, str], html: Path | None, *, wide: bool
             terminal.say(f"the report is in {html}")
         except OSError as e:
             # The verdict is said, and its exit code is worth more than the page.
-            terminal.say(f"--html {html}: {e.strerror}: the page was not written")
+            terminal.insist(f"--html {html}: {e.strerror}: the page was not written")
 
 
 def _unreachable(places: Mapping[str, Place]) -> list[LmstreamError]:

@@ -19,12 +19,12 @@ _DIFFERS: Final = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|[^\s:]*\d[^\s:]*")
 
 
 @contextmanager
-def levels(ours: int, *, debug: bool) -> Iterator[None]:
-    """Let lmstream log from `ours` on; with `debug` all of it, and what its clients complain. What matters of theirs
-    comes as one lmstream error with its fix; asyncio reports what they leave behind."""
-    theirs = logging.INFO if debug else logging.CRITICAL
+def levels(ours: int) -> Iterator[None]:
+    """Let lmstream log from `ours` on; from DEBUG on also what its clients complain. What matters of theirs comes as
+    one lmstream error with its fix; asyncio reports what they leave behind."""
+    theirs = logging.INFO if ours <= logging.DEBUG else logging.CRITICAL
     wanted = dict.fromkeys(("aiokafka", "asyncio", "botocore", "aiobotocore", "aiohttp"), theirs)
-    wanted["lmstream"] = logging.DEBUG if debug else ours
+    wanted["lmstream"] = ours
     before = {name: logging.getLogger(name).level for name in wanted}
     for name, level in wanted.items():
         logging.getLogger(name).setLevel(level)

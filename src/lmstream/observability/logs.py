@@ -123,12 +123,12 @@ def handler(*, json: bool, worker: int = 0, stream: Any = None) -> logging.Handl
 
 
 @contextmanager
-def logging_to(made: logging.Handler, *, debug: bool) -> Iterator[None]:
-    """Send what lmstream says, from info on, to a handler; with `debug` all of it, and what its clients complain."""
+def logging_to(made: logging.Handler, level: int = logging.INFO) -> Iterator[None]:
+    """Send what lmstream says, from `level` on, to a handler; from DEBUG on also what its clients complain."""
     root = logging.getLogger()
     others, root.handlers = root.handlers, [made]
     try:
-        with levels(logging.INFO, debug=debug):
+        with levels(level):
             yield
     finally:
         root.handlers = others

@@ -65,4 +65,3 @@ def placed(
         # A partition added while we run is read from its beginning, else what came before would be missed.
         places[tp] = offset if offset >= 0 else OFFSET_BEGINNING
     return Placed(places, pinned, stands, aside)
-
