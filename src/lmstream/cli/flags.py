@@ -132,6 +132,7 @@ def of_kafka(kind: object) -> str:
 Json = Annotated[bool, Parameter(name="--json")]
 S3Flags = Annotated[S3Access, Parameter(name="*")]
 """Flags of s3:// places."""
+NO_FILE: Final = FileFlags()
 NO_ENGINE: Final = EngineFlags()
 NO_ROWS: Final = RowFlags()
 NO_BROKER: Final = BrokerFlags()

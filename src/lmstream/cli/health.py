@@ -3,11 +3,10 @@
 import re
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import Any, Final
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import ConfigFile
+from lmstream.cli.flags import NO_FILE, FileFlags
 from lmstream.config.layers import layers_of, merge
 from lmstream.errors import ConfigError
 
@@ -22,7 +21,7 @@ def health(
     ready: bool = False,
     group: str | None = None,
     pid: int | None = None,
-    config: ConfigFile = None,
+    file: FileFlags = NO_FILE,
 ) -> int:
     """Exit with 0 if the host is alive (or ready), with 1 if it is not, does not answer, or another process answers.
 
@@ -36,12 +35,10 @@ def health(
         Its consumer group; another one is another host. Default: source.group, where it is set.
     pid
         Its process id, where several hosts of one group share a machine.
-    config
-        TOML file with the settings of the host.
     """
     from lmstream.observability.endpoints import USUAL, parsed
 
-    settings = _settings(config)
+    settings = _settings(file)
     at, port = parsed(address or settings.get("endpoints", {}).get("address") or USUAL)
     if at in ("0.0.0.0", "::"):  # noqa: S104 - it listens on all: it is asked on one
         at = "127.0.0.1"
@@ -75,10 +72,11 @@ def _another(text: str, group: str | None, pid: int | None) -> str:
     return terminal.clean(f"{who[0]}; expected {', '.join(expected)}") if expected else ""
 
 
-def _settings(config: Path | None) -> dict[str, Any]:
-    """Answer what file and environment say, unchecked: the host has been started with it."""
+def _settings(file: FileFlags) -> dict[str, Any]:
+    """Answer what file, environment and --set say, unchecked: the host has been started with it."""
+    overrides = file.over()
     try:
-        return merge(layers_of(config, None, None))
+        return merge(layers_of(file.config, None, overrides))
     except ConfigError as e:
         # The host runs on with the settings that it started with: a file broken since is no reason to restart it.
         terminal.insist(f"{e.detail}: which group is expected is not known")

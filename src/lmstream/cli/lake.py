@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter, validators
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, FileFlags, Json
+from lmstream.cli.flags import NO_CLUSTER, NO_FILE, ClusterFlags, FileFlags, Json
 from lmstream.cli.kafka import settings_of
 from lmstream.cli.tables import Column, Wide, table
 from lmstream.config import Config
@@ -35,7 +35,6 @@ _OF_PATHS: Final = (
     Column("path", 1, "id"),
     *(Column(name, kind="count") for name in ("objects", "rows", "replaced", "made", "left")),
 )
-_NO_FILE: Final = FileFlags()
 
 
 def repair(
@@ -78,7 +77,7 @@ def compact(
     yes: bool = False,
     wide: Wide = False,
     as_json: Json = False,
-    file: FileFlags = _NO_FILE,
+    file: FileFlags = NO_FILE,
 ) -> int:
     """Put small objects of one path together; without --yes only show which.
 

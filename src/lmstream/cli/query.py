@@ -12,7 +12,8 @@ from cyclopts import Parameter
 
 from lmstream.aws import credentials
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_S3, Json, S3Flags
+from lmstream.cli.flags import NO_FILE, NO_S3, FileFlags, Json, S3Flags
+from lmstream.cli.landed import landed_of
 from lmstream.cli.scratch import scratch
 from lmstream.cli.tables import Column, Wide, table
 from lmstream.settings import MIB
@@ -33,13 +34,14 @@ def query(
     sql: str | None = None,
     /,
     *,
-    landed: str,
+    landed: str | None = None,
     errors: str | None = None,
     as_json: Json = False,
     as_csv: Annotated[bool, Parameter(name="--csv")] = False,
     raw_csv: bool = False,
     wide: Wide = False,
     s3: S3Flags = NO_S3,
+    file: FileFlags = NO_FILE,
 ) -> None:
     """Query landed rows: lines of JSON, plain, gzip or zstd, and Parquet, also mixed.
 
@@ -51,6 +53,7 @@ def query(
         One read-only statement: a select, or explain of one. Without it: rows by org, metric and hour.
     landed
         Folder of landed rows, or s3://BUCKET/PREFIX: a prefix small enough to be copied to this machine first.
+        Default: where the sink of the configuration puts them.
     errors
         Error prefix to leave out; LANDED/errors when that exists.
     as_json
@@ -62,10 +65,11 @@ def query(
     wide
         Show all columns in full, however wide the terminal is.
     """
-    for text in (landed, errors):
-        if text is not None and isinstance(place(text, s3), Prefix):
+    where, access = landed_of(landed, s3, file)
+    for text, reached in ((where, access), (errors, s3)):
+        if text is not None and isinstance(place(text, reached), Prefix):
             credentials.need(text)
-    with _here(place(landed, s3), None if errors is None else place(errors, s3)) as (root, left_out):
+    with _here(place(where, access), None if errors is None else place(errors, s3)) as (root, left_out):
         _print(root, left_out, sql or SUMMARY, as_json=as_json, as_csv=as_csv, raw_csv=raw_csv, wide=wide)
 
 

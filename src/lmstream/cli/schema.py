@@ -1,14 +1,13 @@
 """`lmstream schema`: the row contract in the form that somebody else's tool reads."""
 
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from lmstream import spec
+from lmstream.cli.flags import NO_FILE, FileFlags
 from lmstream.cli.terminal import print_json
-from lmstream.config import load
 from lmstream.errors import ConfigError
 
 
@@ -16,20 +15,19 @@ def schema(
     form: Literal["json", "glue", "sql", "markdown"] = "json",
     /,
     *,
-    config: Path | None = None,
     location: str = "s3://BUCKET/",
     database: str = "lmstream",
     map_keys: Literal["as-written", "lower-case"] = "as-written",
     rows_as: Annotated[Literal["ndjson", "parquet"], Parameter(name="--format")] = "ndjson",
+    file: FileFlags = NO_FILE,
 ) -> None:
     """Print the row contract.
 
     Parameters
     ----------
     form
-        json: JSON Schema of a row. glue: columns of a Glue table. sql: DDL for Athena. markdown: the table of the docs.
-    config
-        TOML file with the path template for the DDL.
+        json: JSON Schema of a row. glue: columns of a Glue table. sql: DDL for Athena, by the path template of the
+        configuration. markdown: the table of the docs.
     location
         For sql: where rows land.
     database
@@ -49,6 +47,6 @@ def schema(
             raise ConfigError("config.invalid", f"--location {location}: expected s3://BUCKET/PREFIX/")
         if not re.fullmatch(r"[a-z0-9_]+", database):
             raise ConfigError("config.invalid", f"--database {database}: Athena takes a-z, 0-9 and _")
-        print(spec.athena_ddl(load(config).engine, location.rstrip("/") + "/", database, map_keys, rows_as))
+        print(spec.athena_ddl(file.load().engine, location.rstrip("/") + "/", database, map_keys, rows_as))
     else:
         print(spec.field_table())
