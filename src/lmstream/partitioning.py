@@ -18,6 +18,7 @@ OTHER: Final = "_other"
 """metricKey of a metric that the allow list does not name."""
 
 _SEGMENT_MAX: Final = 255
+_KEY: Final = re.compile(r"!\{partitionKeyFromQuery:([^{}]*)\}")
 _FIELD: Final = re.compile(r"\{([^{}]*)\}")
 # Firehose takes prefixes of up to 1,024 characters; S3 calls these characters safe in keys.
 _LITERAL: Final = re.compile(r"[A-Za-z0-9!_.*'()=/-]*")
@@ -114,6 +115,15 @@ def firehose_prefix(settings: Settings) -> str:
     """The path template as the prefix of a delivery stream with dynamic partitioning."""
     _fields(settings.path)
     return _FIELD.sub(lambda match: f"!{{partitionKeyFromQuery:{match[1]}}}", settings.path)
+
+
+def path_of(prefix: str) -> str | None:
+    """The path template whose `firehose_prefix` this is; None when there is none."""
+    path = _KEY.sub(r"{\1}", prefix)
+    try:
+        return path if firehose_prefix(Settings(path=path)) == prefix else None
+    except ConfigError:
+        return None
 
 
 def jq_query(settings: Settings) -> str:

@@ -5,6 +5,7 @@ import time
 from typing import Final
 
 from lmstream.abilities import Describable
+from lmstream.aws.described_stream import USUAL_SECONDS, stream_facts
 from lmstream.cli import terminal
 from lmstream.config import Config, build_sink
 from lmstream.errors import LmstreamError
@@ -30,8 +31,8 @@ def interval(config: Config, landed: str) -> float:
             described = await sink.describe() if isinstance(sink, Describable) else {}
         finally:
             await sink.close()
-        hints = [each.get("ExtendedS3DestinationDescription", {}) for each in described.get("Destinations", ())]
-        return float(max((h.get("BufferingHints", {}).get("IntervalInSeconds", 300) for h in hints), default=300))
+        stream = stream_facts(described)
+        return float(USUAL_SECONDS if stream is None else stream.seconds)
 
     try:
         return asyncio.run(ask()) + _ON_THE_WAY

@@ -1,6 +1,7 @@
 """`lmstream validate`: what is wrong with a configuration or a deployment, before it costs a night or money."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from lmstream.abilities import Check
@@ -69,13 +70,14 @@ def validate(
     told = {check.name for check in static if check.verdict == "failed"}
     asked = asyncio.run(live(config)) if connect else []
     asked = [check for check in asked if check.verdict != "failed" or check.name not in told]
-    _show([*static, *asked], as_json=as_json)
+    show_checks([*static, *asked], as_json=as_json)
     if told:
         return WRONG
     return UNREACHABLE if any(check.verdict == "failed" for check in asked) else 0
 
 
-def _show(checks: list[Check], *, as_json: bool) -> None:
+def show_checks(checks: Sequence[Check], *, as_json: bool) -> None:
+    """Print what was found, and how many failed."""
     if as_json:
         terminal.print_lines(checks)
         return

@@ -23,7 +23,7 @@ def layers_of(
     return [
         layer_of_file("configuration file", path) if path is not None else Layer("", {}),
         _environment(os.environ if env is None else env),
-        Layer("the flags", _nested({_steps(k): v for k, v in (overrides or {}).items()})),
+        Layer("the flags", _nested({steps(k): v for k, v in (overrides or {}).items()})),
     ]
 
 
@@ -33,7 +33,7 @@ def _environment(env: Mapping[str, str]) -> Layer:
     return Layer("the environment", _nested({path: Text(env[key]) for path, key in names.items()}), variables=names)
 
 
-def _steps(key: str) -> Steps:
+def steps(key: str) -> Steps:
     """The steps of a key as TOML has it: a name with dots in it stands in quotes, source.client."group.protocol"."""
     return tuple(step.strip("\"'") for step in _STEP.findall(key))
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lmstream.abilities import Askable, Check, Checkable, Describable, Outliving, Retained
 from lmstream.aws.asking import PASSING
+from lmstream.aws.described_stream import stream_facts
 from lmstream.behind import longest
 from lmstream.config.build import build_sink, build_source, check_letters
 from lmstream.config.config import Config
@@ -89,19 +90,14 @@ def _refused(error: LmstreamError) -> Check:
 
 def _agrees(config: Config, described: Mapping[str, Any]) -> list[Check]:
     """Whether the stream partitions as the engine expects: where the two differ, no query finds the rows."""
-    (to, *_) = [each.get("ExtendedS3DestinationDescription", {}) for each in described.get("Destinations", ())] or [{}]
-    if not to:
+    stream = stream_facts(described)
+    if stream is None:
         return []
-    parameters = {
-        each["ParameterName"]: each["ParameterValue"]
-        for one in to.get("ProcessingConfiguration", {}).get("Processors", ())
-        for each in one.get("Parameters", ())
-    }
     wanted = {
-        "prefix": (to.get("Prefix", ""), firehose_prefix(config.engine)),
-        "jq query": (parameters.get("MetadataExtractionQuery", ""), jq_query(config.engine)),
-        "deaggregation": (parameters.get("SubRecordType", "none"), "JSON"),
-        "delimiter": (parameters.get("Delimiter", "none"), "\\n"),
+        "prefix": (stream.prefix, firehose_prefix(config.engine)),
+        "jq query": (stream.query, jq_query(config.engine)),
+        "deaggregation": (stream.records, "JSON"),
+        "delimiter": (stream.delimiter, "\\n"),
     }
     checks = []
     for name, (has, needs) in wanted.items():

@@ -1,0 +1,1 @@
+"""What `lmstream init` is made of: the questions, what brokers and stream say, and the file."""
