@@ -14,6 +14,7 @@ import pytest
 from lmstream import bounded
 from lmstream.aws import answers
 from lmstream.bounded import Bound, BoundError
+from lmstream.cli import main
 from lmstream.dead_letters import letters_s3
 from lmstream.dead_letters.form import encode
 from lmstream.lab.generator import Generator
@@ -52,6 +53,22 @@ def lmstream(*args, cwd):
     *said, last = done.stderr.rstrip().rsplit("\n", 1)
     assert last.startswith("PEAK"), done.stderr[-2000:]
     return done.returncode, done.stdout, "".join(said), int(last.split()[1])
+
+
+@pytest.fixture
+def here(capsys, monkeypatch, tmp_path):
+    """Run a verb in this process, in an empty folder; answer code, stdout and stderr."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    for name in [each for each in os.environ if each.startswith("LMSTREAM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        capsys.readouterr()
+        return main([*map(str, args)]), *capsys.readouterr()
+
+    return run
 
 
 # The helper
@@ -192,10 +209,10 @@ def test_a_listing_without_end(tmp_path, verb):
 
 
 @pytest.mark.parametrize("verb", [*VERBS, ("dlq", "stats", "s3://b/", "--json", *VERBS[0][3:])], ids=str)
-def test_a_page_of_somebody_else_is_no_empty_bucket(tmp_path, verb):
+def test_a_page_of_somebody_else_is_no_empty_bucket(here, tmp_path, verb):
     (tmp_path / "expected.log").write_bytes(LOG)
     with Evil(lambda request: send(request, PAGE, Content_Type="text/html")) as evil:
-        code, out, err, _ = lmstream(*verb, evil.url, cwd=tmp_path)
+        code, out, err = here(*verb, evil.url)
     assert (code, out) == (1, "")
     assert "LMS-4008" in err or "LMS-5010" in err
 
@@ -212,11 +229,11 @@ def test_a_page_of_somebody_else_is_no_empty_bucket(tmp_path, verb):
         lambda request: send(request, b"", 301, x_amz_bucket_region="us-east-1"),
     ],
 )
-def test_a_store_that_does_not_know_ranges_or_redirects_is_a_plain_error(tmp_path, objects):
+def test_a_store_that_does_not_know_ranges_or_redirects_is_a_plain_error(here, tmp_path, objects):
     (tmp_path / "expected.log").write_bytes(LOG)
     for verb in VERBS[1:]:
         with Evil(s3_answers(objects, listed=20 << 20)) as evil:
-            code, _, err, _ = lmstream(*verb, evil.url, cwd=tmp_path)
+            code, _, err = here(*verb, evil.url)
         assert (code, "LMS-50" in err, "LMS-9001" in err) == (1, True, False), err
 
 

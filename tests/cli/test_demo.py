@@ -193,6 +193,7 @@ def test_the_demo_empties_its_own_folder_and_nobody_elses(demo, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="awslambdaric has no wheels elsewhere")
 @pytest.mark.parametrize("host", ["pipe", "mapping"])
+@pytest.mark.slow
 def test_lambda_loses_nothing_behind_a_pipe_and_behind_a_mapping(tmp_path, host):
     done = spawn(tmp_path, "demo", "--bundles", "60", "--host", host)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -134,6 +134,7 @@ async def test_publish_run_verify_inspect(kafka, tmp_path):
     assert "LMS-3" in err
 
 
+@pytest.mark.slow
 async def test_workers_share_the_topic_and_stop_together(kafka, tmp_path):
     log, landed, dead = tmp_path / "log.jsonl", tmp_path / "landed", tmp_path / "dead"
     common = [*tls(kafka), "--topic", "lm"]
@@ -197,6 +198,7 @@ def test_verbs_of_one_topic_refuse_a_pattern(cli, tmp_path, monkeypatch, verb):
     assert "name one topic" in said.err, said.err
 
 
+@pytest.mark.slow
 async def test_publish_into_a_topic_of_somebody_elses_asks(kafka):
     producer = AIOKafkaProducer(
         bootstrap_servers=kafka.bootstrap, security_protocol="SSL", ssl_context=kafka.client_context()

@@ -309,6 +309,7 @@ async def killed_while_it_stops(scene):
     await scene.judge()
 
 
+@pytest.mark.slow
 async def test_a_sink_that_hangs_costs_the_grace_and_no_row(tmp_path):
     async with KafkaLab() as lab, Scene(lab, tmp_path, "hangs") as scene:
         await hangs(scene)

@@ -115,6 +115,7 @@ async def test_what_the_topic_takes_counts_and_not_only_what_we_send(monkeypatch
             await check_letters(load(env={}, overrides=overrides(lab)))
 
 
+@pytest.mark.slow
 async def test_an_outage_stalls_its_partition_while_the_others_go_on_and_drops_nothing():
     async with KafkaLab() as first:
         await first.create_topic("dlq")

@@ -50,6 +50,7 @@ async def test_hours_of_an_outage_do_not_pass_the_quota_of_partitions(tmp_path, 
             assert scene.hose.counters.error_rows > 0
 
 
+@pytest.mark.slow
 async def test_it_is_said_and_no_stall(tmp_path, caplog):
     async with Scene(tmp_path, active_partitions=QUOTA, speed_up=SPEED) as scene:
         delivery = DeliveryPolicy(partitions=QUOTA, partition_seconds=2, timeout=5)

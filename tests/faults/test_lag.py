@@ -24,6 +24,7 @@ def credentials(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.slow
 async def test_the_clock_runs_from_the_oldest_record_that_is_not_durable(tmp_path):
     async with Cluster(tmp_path) as cluster:
         delivery = DeliveryPolicy(backoff_base=0.02, backoff_max=0.2, timeout=5)

@@ -66,7 +66,10 @@ FED = Fault(
 )
 
 
-@pytest.mark.parametrize("fault", [Fault.denied(), Fault.missing(), Fault.kms(), FED], ids=lambda f: f.code)
+OTHERS = [pytest.param(fault, marks=pytest.mark.slow) for fault in (Fault.missing(), Fault.kms(), FED)]
+
+
+@pytest.mark.parametrize("fault", [Fault.denied(), *OTHERS], ids=lambda f: f.code)
 async def test_a_wrong_configuration_pauses_alarms_keeps_the_data_and_recovers_when_mended(scene, fault):
     source, seen = LogSource(scene.records(300)), []
     scene.hose.faults = always(fault)
@@ -188,6 +191,7 @@ async def test_under_throttling_concurrency_falls_memory_is_flat_and_everything_
     await scene.judge()
 
 
+@pytest.mark.slow
 async def test_a_quota_is_used_although_most_of_what_is_tried_is_throttled(scene):
     """A token bucket, as the service's: what it allows is what is delivered, within a fifth."""
     rate, burst, seconds = 20.0, 5.0, 8.0
@@ -256,6 +260,7 @@ async def test_four_fifths_of_the_quota_are_used_in_a_throttling_storm_and_soon_
     await scene.judge()
 
 
+@pytest.mark.slow
 async def test_an_outage_is_asked_about_once_a_second_and_not_once_for_every_pack(scene):
     scene.hose.outage = True
     sink = small_packs(scene.sink(), rows=20, packs=1)

@@ -60,6 +60,7 @@ async def test_members_of_both_kinds_share_a_group_when_both_are_eager():
 
 
 @pytest.mark.parametrize("module", MODULES)
+@pytest.mark.slow
 async def test_a_broker_that_dies_does_not_hang_commit_or_close(module):
     async with KafkaLab() as lab:
         await lab.create_topic("lm")

@@ -118,6 +118,7 @@ async def test_without_an_answer_nothing_is_read_and_the_next_member_asks_again(
 
 
 @each
+@pytest.mark.slow
 async def test_who_cannot_answer_for_long_does_not_end_the_process(module):
     async with cluster() as mock:
         teller = Teller(*[OSError("no route")] * 4, {TP: 6})
@@ -214,14 +215,12 @@ async def test_a_client_is_kept_while_its_thread_waits_for_an_answer_longer_than
             begin = time.monotonic()
             await consumer.close()
             assert time.monotonic() - begin < 3
-        ended_first = ended.is_set()
-        del consumer
+        assert not ended.is_set()  # else it shows nothing
         gc.collect()
         async with asyncio.timeout(10):
             await ended.wait()
             while [each for each in set(threading.enumerate()) - before if each.name == "librdkafka"]:  # noqa: ASYNC110 - of another thread
                 await asyncio.sleep(0.02)
-        assert not ended_first  # else it shows nothing
 
 
 @each

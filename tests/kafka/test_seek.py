@@ -12,7 +12,7 @@ from lmstream.kafka.group.aiokafka_member import AiokafkaMember
 from lmstream.kafka.group.librdkafka_member import LibrdkafkaMember
 from lmstream.lab import KafkaLab
 from lmstream.model import Record, TopicPartition
-from lmstream.sources import kafka
+from lmstream.sources import confluent, kafka
 from support import kafka_scenarios
 from support.mock_kafka import MockKafka
 from support.places import ROOM, TP, Reading, Teller, cluster, commit, committed, each, produce, source
@@ -88,8 +88,15 @@ async def test_a_seek_while_a_poll_is_under_way(module):
             assert not reading.passed
 
 
-@each
-@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize(
+    ("module", "held"),
+    [
+        pytest.param(kafka, False, id="kafka-False"),
+        pytest.param(kafka, True, id="kafka-True"),
+        pytest.param(confluent, False, id="confluent-False", marks=pytest.mark.slow),  # it waits for such an answer
+        pytest.param(confluent, True, id="confluent-True"),
+    ],
+)
 async def test_what_a_call_has_brought_is_not_of_the_new_epoch_and_other_partitions_keep_theirs(
     module, held, monkeypatch
 ):
@@ -198,6 +205,7 @@ async def test_while_a_partition_is_placed_a_place_of_before_does_not_count(modu
 
 
 @each
+@pytest.mark.slow
 async def test_revoked_right_after_a_seek_and_a_seek_while_it_is_revoked(module):
     """The drain may seek, and may wait for a seek that began before: neither waits for the client."""
     async with KafkaLab() as lab:
@@ -241,7 +249,7 @@ async def test_revoked_right_after_a_seek_and_a_seek_while_it_is_revoked(module)
             assert readings[1].latest(*two.assignment)[0] == 0  # nothing was committed
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
 @each
 async def test_any_order_of_polls_seeks_and_pauses_hands_out_whole_epochs(module, seed):
     """After a seek to N the first record of its epoch is N, and none is left out or repeated within an epoch."""

@@ -14,6 +14,8 @@ from lmstream.lake.window import Window
 from support.lake_world import BrokenError, World, play
 
 SCHEDULES = 250
+FIRST = (130, 84, *range(1, 59))
+"""Seeds for every run; 130 and 84 find what few others find. `make test-faults` plays the rest."""
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +28,13 @@ def quiet():
 
 def test_every_row_lands_once_whoever_dies_sleeps_or_is_moved():
     seed = os.environ.get("LMSTREAM_SEED")
-    for each in [int(seed)] if seed else range(1, SCHEDULES + 1):
+    for each in [int(seed)] if seed else FIRST:
+        play(each)
+
+
+@pytest.mark.slow
+def test_so_it_is_with_many_more_seeds():
+    for each in range(1, SCHEDULES + 1):
         play(each)
 
 
@@ -176,6 +184,6 @@ BUGS = [
 def test_a_planted_bug_is_found(bug, monkeypatch):
     bug(monkeypatch)
     with pytest.raises((BrokenError, LmstreamError, TimeoutError, ValueError, LookupError, RuntimeError)) as caught:  # noqa: PT012 - the first seeds may not meet it
-        for seed in range(1, 5 * SCHEDULES):
+        for seed in (*FIRST, *range(1, 5 * SCHEDULES)):
             play(seed)
     assert "LMSTREAM_SEED=" in "".join(caught.value.__notes__)

@@ -158,6 +158,7 @@ async def publish(consumer, count, *flags):
     assert code == 0, err
 
 
+@pytest.mark.slow
 async def test_what_an_operator_sees_through_an_outage_and_back(consumer):
     await consumer.until(consumer.ready)
     await publish(consumer, 40, "--poison", 0.1)
@@ -290,6 +291,7 @@ async def test_it_is_not_ready_while_it_drains(consumer):
     assert await consumer.ended() == 0
 
 
+@pytest.mark.slow
 async def test_while_nothing_settles_it_is_not_ready_and_says_why_and_a_stop_says_what_is_at_stake(consumer):
     await consumer.until(consumer.ready)
     consumer.hose.outage = True
@@ -333,6 +335,7 @@ def descriptors(pid):
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+@pytest.mark.slow
 async def test_a_flood_of_the_port_takes_neither_the_file_descriptors_nor_the_rows(consumer):
     await consumer.until(consumer.ready)
     resource.prlimit(consumer.process.pid, resource.RLIMIT_NOFILE, (256, 256))

@@ -114,6 +114,7 @@ def flood(port, count):
     return sockets
 
 
+@pytest.mark.slow
 async def test_clients_that_never_read_hold_a_bounded_number_of_connections_for_a_bounded_time(monkeypatch):
     monkeypatch.setattr(serving, "LIFE", 1.0)
     async with serving_at() as port:

@@ -121,6 +121,7 @@ def test_the_real_zip_runs_on_the_runtimes_python_where_there_is_one(zips, world
     assert len(world.rows()) == 1
 
 
+@pytest.mark.slow
 def test_the_same_content_for_this_interpreter_handles_events_with_nothing_else_on_the_path(world, tmp_path):
     folder, boto = tmp_path / "function", runtime(tmp_path / "runtime")
     folder.mkdir()

@@ -1,8 +1,9 @@
 """Where a librdkafka consumer begins in partitions that were just assigned. All of it runs in the client's thread.
 
-It runs inside a callback of the client, where not every call is allowed: confluent-kafka 2.16 remembers who polls in one
-place (`CallState`), which `list_topics`, `list_groups`, `poll`, `consume` and `close` clear when they return. Whatever the
-client says next in that same poll, a line of its log is enough, then aborts the process: `CallState_get: cs != NULL`.
+It runs inside a callback of the client, where not every call is allowed: confluent-kafka 2.16 remembers who polls in
+one place (`CallState`), which `list_topics`, `list_groups`, `poll`, `consume` and `close` clear when they return.
+Whatever the client says next in that same poll, a line of its log is enough, then aborts the process:
+`CallState_get: cs != NULL`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
