@@ -87,6 +87,12 @@ def test_every_mistake_of_a_file_is_told_at_once_with_its_line(file):
         '"firehos"',
         '"otlp_jsn"',
     ]
+    fixes = {each.detail.partition(" ")[0].rstrip(":"): each.fix for each in error.errors}
+    listed = "rename it, or remove it; `lmstream config reference {}` lists what there is"
+    assert fixes["engine.orgid"] == listed.format("engine")
+    assert fixes["engine.limits.pints"] == listed.format("engine.limits")
+    takes = "correct it; `lmstream config reference engine.limits.points` says what it takes"
+    assert fixes["engine.limits.points"] == takes
     again = pickle.loads(pickle.dumps(error))
     assert [each.detail for each in again.errors] == told
     assert [each.spot for each in again.errors] == [each.spot for each in error.errors]
@@ -195,6 +201,7 @@ def test_deployments_and_prices_are_told_of_all_their_mistakes_too(tmp_path):
     with pytest.raises(ConfigError) as e:
         prices(path)
     assert sum("is not a setting" in each.detail for each in e.value.errors) == 2
+    assert {each.fix for each in e.value.errors if "is not a setting" in each.detail} == {"rename it, or remove it"}
 
 
 def test_a_file_of_mistakes_is_told_in_part():

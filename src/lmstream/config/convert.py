@@ -83,7 +83,8 @@ def _mistakes(
     if isinstance(kind, type) and issubclass(kind, Struct) and isinstance(raw, Mapping):
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         strict = kind.__struct_config__.forbid_unknown_fields
-        wrong = {key: [unknown((*at, key), [*fields], layers)] for key in raw if strict and key not in fields}
+        fix = f"rename it, or remove it{_see(owner, at, 'lists what there is')}"
+        wrong = {key: [unknown((*at, key), [*fields], layers, fix=fix)] for key in raw if strict and key not in fields}
         wrong |= {
             key: mistakes
             for key, value in raw.items()
@@ -110,7 +111,7 @@ def _missing(path: tuple[str, ...], layers: Sequence[Layer]) -> ConfigError:
     table = path[:-1]
     spot = spot_of(table, layers)
     where = "" if spot is None else f"; add it to [{'.'.join(table)}]{origin_of(table, layers)}"
-    return ConfigError("config.invalid", f"{'.'.join(path)} is not set and has no default{where}", spot=spot)
+    return ConfigError("config.invalid", f"{'.'.join(path)} is not set and has no default{where}", "set it", spot)
 
 
 def _placed(error: LmstreamError, layers: Sequence[Layer]) -> LmstreamError:
@@ -144,7 +145,8 @@ def _explained(
     where, given = ".".join(path), origin_of(path, layers)
     saw = seen_as(masked(where, seen, ours=is_ours(owner)))
     what = f"{where}: {wanted.replace('`', '')}, saw {saw}{given}{_in_units(path[-1] if path else '', seen)}"
-    return ConfigError("config.invalid", what, spot=spot_of(path, layers, value=True))
+    fix = f"correct it{_see(owner, at, 'says what it takes')}"
+    return ConfigError("config.invalid", what, fix, spot_of(path, layers, value=True))
 
 
 def is_ours(of: Any) -> bool:
@@ -165,8 +167,18 @@ def _in_units(name: str, seen: Any) -> str:
     return f"; did you mean {size:g}?" if size % 1 else f"; did you mean {size:.0f}?"
 
 
+def _see(owner: type[Struct], at: Sequence[str], what: str) -> str:
+    """Where to read about a setting, if the reference has it: not of a deployment's, or of somebody else's part."""
+    known = is_ours(owner) and not owner.__module__.startswith("lmstream.deployment")
+    return f"; `lmstream config reference {'.'.join(at)}` {what}" if known and at else ""
+
+
 def unknown(
-    path: tuple[str, ...], known: Sequence[str], layers: Sequence[Layer], elsewhere: Sequence[str] = ()
+    path: tuple[str, ...],
+    known: Sequence[str],
+    layers: Sequence[Layer],
+    elsewhere: Sequence[str] = (),
+    fix: str = "rename it, or remove it",
 ) -> ConfigError:
     """Answer the error for an unknown key, with those of `elsewhere` (key paths of other tables) that end the same, or
     the nearest of the known ones."""
@@ -177,7 +189,7 @@ def unknown(
         close = [f"{PREFIX}{each.upper().replace('.', '__')}" for each in close]
     hint = f"did you mean {' or '.join(close)}?" if close else f"known here: {', '.join(known) or 'none'}"
     what = f"{'.'.join(path)} is not a setting{origin_of(path, layers)}; {hint}"
-    return ConfigError("config.invalid", what, spot=spot_of(path, layers))
+    return ConfigError("config.invalid", what, fix, spot_of(path, layers))
 
 
 def _type_at(kind: Any, steps: Sequence[str]) -> Any:

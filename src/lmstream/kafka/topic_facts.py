@@ -3,12 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from aiokafka.errors import KafkaError
-
 from lmstream.behind import Retention
 from lmstream.errors import SourceError
-from lmstream.kafka.admin import admin, retentions, topic_settings
-from lmstream.kafka.connection import explained, reached
 from lmstream.kafka.settings import Settings
 from lmstream.kafka.tls import Tls
 from lmstream.kafka.topics import Wanted
@@ -34,6 +30,11 @@ async def topic_names(settings: Settings) -> list[str]:
 
 async def topic_facts(settings: Settings) -> list[TopicFacts]:
     """The topics of the settings, those that there are. Raises ConfigError or SourceError."""
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - an extra
+
+    from lmstream.kafka.admin import admin, retentions, topic_settings  # noqa: PLC0415 - as above
+    from lmstream.kafka.connection import explained  # noqa: PLC0415 - as above
+
     there = await _partitions(settings)
     names = sorted(Wanted(settings.topics).of(there))
     try:
@@ -51,6 +52,11 @@ def _size(values: dict[str, str]) -> int | None:
 
 async def _partitions(settings: Settings) -> dict[str, int]:
     """Every topic with its number of partitions. All are asked for: brokers may make one that is asked for by name."""
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - an extra
+
+    from lmstream.kafka.admin import admin  # noqa: PLC0415 - as above
+    from lmstream.kafka.connection import explained, reached  # noqa: PLC0415 - as above
+
     tls = Tls(settings)
     try:
         async with reached(settings, tls), admin(settings, tls) as client:
