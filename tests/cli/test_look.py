@@ -221,7 +221,7 @@ def test_query_writes_nothing_over_what_landed_however_it_is_asked(cli, landed, 
     for target in (there, landed / "new.csv"):
         said = cli("query", sql.format(target), "--landed", landed)
         assert (said.code, said.out) == (2, "")
-        assert "LMS-2001" in said.err
+        assert "LMS-5020" in said.err
     assert {path: path.read_bytes() for path in sorted(landed.rglob("*")) if path.is_file()} == before
 
 

@@ -267,7 +267,7 @@ def test_what_is_wrong_is_one_clear_message(cli, in_tmp, args, code, said):  # n
     got = cli("run", "--org", "a", *args)
     assert (got.code, got.out) == (code, "")
     assert said in got.err
-    assert "Fix:" in got.err
+    assert "More: lmstream explain LMS-" in got.err
     assert len(got.err.splitlines()) == 1
 
 

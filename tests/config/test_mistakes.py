@@ -73,7 +73,7 @@ def test_every_mistake_of_a_file_is_told_at_once_with_its_line(file):
         "sink.type: there is no sink 'firehos' (from run.toml, line 19); did you mean 'firehose'?",
         "engine.format: there is no format 'otlp_jsn' (from run.toml, line 4); did you mean 'otlp_json'?",
     ]
-    assert str(error).count("Fix: ") == len(told)
+    assert str(error).count("More: lmstream explain LMS-") == len(told)
     assert [under(each.spot) for each in error.errors] == [
         "sinc",
         "orgid",

@@ -70,7 +70,7 @@ def text(section: Section) -> str:
 
 
 def _strong(words: str) -> str:
-    return f"\033[1m{words}\033[0m" if sys.stdout.isatty() else words
+    return f"\033[1m{words}\033[0m" if terminal.styled(sys.stdout) else words
 
 
 def _first(words: str) -> str:

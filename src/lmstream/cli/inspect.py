@@ -122,7 +122,7 @@ def _read(target: str) -> bytes:
             with gzip.open(io.BytesIO(data)) as file:
                 data = file.read(_MOST + 1)
     except (OSError, EOFError, zlib.error) as e:
-        raise SourceError("source.file", f"{target}: {e}") from e
+        raise SourceError("source.file", f"{target}: {getattr(e, 'strerror', None) or e}") from e
     if len(data) > _MOST:
         raise SourceError("source.file", f"{target}: inspect looks at no more than {_MOST // MIB} MiB at a time")
     return data

@@ -1,9 +1,12 @@
 """Run a verb: its arguments, its exit code, and what is said of an error. Every way out of a verb is here."""
 
 import contextlib
+import difflib
 import errno
 import io
 import os
+import re
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,13 +16,16 @@ from lmstream.cli import terminal
 from lmstream.cli.loudness import debugging, loudness_of
 from lmstream.cli.streams import streams_in_place
 from lmstream.cli.verbs import verbs
-from lmstream.errors import REASONS, ConfigError, LmstreamError, SinkError, lines, more
+from lmstream.errors import REASONS, ConfigError, LmstreamError, SinkError, lines
 from lmstream.observability.unblocked import unblocked
 
 OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes: done; a run-time error; usage or configuration; rows lost or phantom; some records were dead-lettered
 and --strict was given; stopped by the keyboard."""
 
+_WIDE: Final = 100  # columns of a panel at most: longer lines are hard to read
+_SUGGESTED: Final = re.compile(r"""Unknown option: "?(-[^\s"]+?)"?\. Did you mean "?(-[^\s"?]+)"?\?""")
+_LIKE: Final = 0.7  # of 1: --worker is like --workers (0.94), --bogus is not like --org (0.67)
 _ACTS: Final = ("run", "publish", "skip", "topic", "acls", "dlq replay", "dlq purge", "lake")
 """Verbs that change something. Who reads what they print has no say in whether it was done."""
 
@@ -49,9 +55,7 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None, acts: bool = 
     except LmstreamError as e:
         if debug:
             _trace(e)
-        for line in lines(e):
-            _complain(line)
-        return e.exit_code
+        return tell(e)
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
@@ -60,7 +64,7 @@ def guarded(work: Callable[[], int], *, debug: bool | None = None, acts: bool = 
             return _unexpected(e, debug=debug)
         terminal.deaf()  # keep the interpreter from saying so at exit
         if acts:
-            _complain(str(SinkError("sink.pipe")))
+            tell(SinkError("sink.pipe"))
         return FAILED if acts else OK  # `lmstream query | head`: not our error
     except Exception as e:  # noqa: BLE001 - the last line of defence: a bug is one line, its traceback is asked for
         return _unexpected(e, debug=debug)
@@ -71,21 +75,24 @@ def _unexpected(error: Exception, *, debug: bool) -> int:
 
     if debug:
         _trace(error)
-    if own := blamed(error):
-        _complain(str(own))
-        return own.exit_code
-    if missing := extra_missing(error, "this command"):
-        _complain(str(missing))
-        return missing.exit_code
+    if known := blamed(error) or extra_missing(error, "this command"):
+        return tell(known)
     if _starved(error):
-        why = REASONS["machine.files"]
-        _complain(f"{why.code} {why.meaning}: {error} [machine.files]. Fix: {why.fix}. {more(why.code)}")
-        return FAILED
-    why = REASONS["bug.unexpected"]
-    _complain(
-        f"{why.code} unexpected {type(error).__name__}: {error} [bug.unexpected]. Fix: {why.fix}. {more(why.code)}"
-    )
-    return FAILED
+        return tell(LmstreamError("machine.files", f"{REASONS['machine.files'].meaning}: {error}"))
+    return tell(LmstreamError("bug.unexpected", f"unexpected {type(error).__name__}: {error}"))
+
+
+def tell(error: LmstreamError, verb: str = "") -> int:
+    """Say an error: on a terminal as a small panel, elsewhere in one line for each mistake. Answers its exit code."""
+    if not terminal.shows_panels():
+        for line in lines(error):
+            _complain(line)
+        return error.exit_code
+    from lmstream.cli.error_panel import panel, plain, styled
+
+    width = min(shutil.get_terminal_size((_WIDE, 24)).columns, _WIDE)
+    terminal.put(panel(error, width, styled if terminal.styled(sys.stderr) else plain, verb))
+    return error.exit_code
 
 
 def _flushed(code: int) -> int:
@@ -119,15 +126,26 @@ def _run(arguments: list[str]) -> int:
         with terminal.logging_to_stderr():
             result = parser()(arguments, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as e:
-        why = REASONS["usage.arguments"]
-        text = f"{why.code} {e} [usage.arguments]. See: lmstream {_verb(arguments)}--help. {more(why.code)}"
-        _complain(text.replace("\n", " "))
-        return USAGE
+        verb = _verb(arguments)
+        return tell(
+            ConfigError("usage.arguments", _usage(str(e)), f"see: lmstream {f'{verb} ' if verb else ''}--help"), verb
+        )
     return result if isinstance(result, int) else OK
 
 
 def _verb(arguments: list[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in verbs() else ""
+    """The verb that was typed, as far as it is one."""
+    found = [name for name in verbs() if arguments[: name.count(" ") + 1] == name.split(" ")]
+    return max(found, key=len, default="")
+
+
+def _usage(text: str) -> str:
+    """What the parser says, in one line; without a suggestion that is not like what was typed."""
+    text = " ".join(text.split())
+    found = _SUGGESTED.search(text)
+    if found and difflib.SequenceMatcher(None, found[1], found[2]).ratio() < _LIKE:
+        text = text.replace(found[0], found[0].partition(" Did you mean")[0])
+    return text
 
 
 def _trace(error: BaseException) -> None:

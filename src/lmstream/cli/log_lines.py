@@ -23,7 +23,7 @@ def logged(config: Config, worker: int) -> Iterator[None]:
     from lmstream.observability.logs import handler, logging_to
 
     json = form == "json" or (form == "auto" and not sys.stderr.isatty())
-    made = handler(json=json, worker=worker)
+    made = handler(json=json, colors=terminal.styled(sys.stderr), worker=worker)
     before = terminal.teller
     if form == "json":
         terminal.teller = partial(_tell, made)

@@ -1,9 +1,11 @@
 """The parser: every verb of verbs.txt with its help. A verb's module is imported when the verb is called."""
 
+import sys
 from typing import Any, Final
 
 import cyclopts
 
+from lmstream.cli import terminal
 from lmstream.cli.root_help import ABOUT
 from lmstream.cli.verbs import verbs
 
@@ -20,6 +22,8 @@ def parser() -> cyclopts.App:
         default_parameter=cyclopts.Parameter(negative=(), show_default=_shown_default),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        # NO_COLOR takes colours away without this, and leaves what is bold.
+        console=terminal.console(sys.stdout) if terminal.is_terminal(sys.stdout) else None,
     )
     for name, verb in verbs().items():
         group, _, below = name.partition(" ")

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -92,6 +93,8 @@ def _here(landed: Place, errors: Place | None) -> Iterator[tuple[Path, Path | No
 def _print(
     root: Path, errors: Path | None, sql: str, *, as_json: bool, as_csv: bool, raw_csv: bool, wide: bool
 ) -> None:
+    # Without UTF-8 in the locale Python leaves the bytes of an argument as they are.
+    sql = os.fsencode(sql).decode("utf-8", "replace") if any("\udc80" <= each <= "\udcff" for each in sql) else sql
     connection = connect(root, errors)
     headers, rows = run(connection, sql)
     if as_json:

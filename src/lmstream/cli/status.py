@@ -33,11 +33,10 @@ class Reporter:
         self._live: Any = None
 
     def __enter__(self) -> None:
-        if sys.stderr.isatty() and not terminal.loudness.quiet and terminal.teller is None and not terminal.prefix:
-            from rich.console import Console
+        if terminal.shows_panels() and terminal.redraws() and not terminal.loudness.quiet:
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
+            self._live = Live(console=terminal.console(sys.stderr), refresh_per_second=4, transient=True)
             self._live.start()
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
@@ -128,7 +127,8 @@ class Reporter:
         budget = self.readings.runtime.pipeline.load().budget if self.readings is not None else 0
         share = min(1.0, progress.in_flight_bytes / budget) if budget else 0.0
         full = round(share * _BAR)
-        bar = "█" * full + "░" * (_BAR - full)
+        there, free = "█░" if terminal.shows("█░", sys.stderr) else "#."
+        bar = there * full + free * (_BAR - full)
         text = f"{bar}  {progress.in_flight_bytes / MIB:,.1f} of {budget / MIB:,.0f} MiB   {progress.unacked:,} records"
         row("in flight", text, "yellow" if share > _FULL else "")
 

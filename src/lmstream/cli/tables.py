@@ -75,11 +75,7 @@ def table(
 
 def marks() -> Marks:
     """The characters of tables that standard output can show."""
-    try:
-        "".join(Marks()).encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError, AttributeError):
-        return ASCII
-    return Marks()
+    return Marks() if terminal.shows("".join(Marks()), sys.stdout) else ASCII
 
 
 def lay_out(

@@ -104,6 +104,15 @@ def columns() -> int | None:
         return None
 
 
+def shows(text: str, stream: Any) -> bool:
+    """Whether a stream has these characters in its encoding."""
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError, AttributeError):
+        return False
+    return True
+
+
 def draw(what: Any) -> None:
     """Print what rich draws on stdout. Without a terminal it is as wide as it needs to be."""
     from rich.console import Console
@@ -113,6 +122,48 @@ def draw(what: Any) -> None:
             raise BrokenPipeError  # not rich's exit 1: a reader that goes away is no error
 
     Plain(width=columns() or _UNBOUNDED).print(what)
+
+
+def styled(stream: Any) -> bool:
+    """Whether a stream is a terminal that shows styles, and nobody wants none: https://no-color.org, TERM=dumb."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and not dumb()
+
+
+def dumb() -> bool:
+    """Whether the terminal understands no escape at all."""
+    return os.environ.get("TERM", "") in {"dumb", "unknown"}
+
+
+def redraws() -> bool:
+    """Whether stderr can be drawn over: a bar or a view in place of lines."""
+    return is_terminal(sys.stderr) and not dumb()
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether somebody looks at a stream; one that was closed has nobody."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):
+        return False
+
+
+def shows_panels() -> bool:
+    """Whether talk goes to a terminal, and not into a log or among that of other processes."""
+    return teller is None and not prefix and is_terminal(sys.stderr)
+
+
+def put(lines: Iterable[str]) -> None:
+    """Write lines of our own making to stderr, with their styles. Data in them was cleaned."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        sys.stderr.flush()
+
+
+def console(stream: Any) -> Any:
+    """A rich console on a stream; without styles where nobody wants them."""
+    from rich.console import Console
+
+    return Console(file=stream, color_system="auto" if styled(stream) else None, force_jupyter=False)
 
 
 @contextlib.contextmanager
@@ -183,8 +234,7 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and not loudness.quiet:
-            from rich.console import Console
+        if redraws() and not loudness.quiet:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
 
@@ -193,7 +243,7 @@ class Progress:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                console=Console(stderr=True),
+                console=console(sys.stderr),
                 transient=True,
             )
             self._bar.add_task(self._what, total=self._total)

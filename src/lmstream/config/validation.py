@@ -40,7 +40,7 @@ def refuse(config: Config, looks: Sequence[Look]) -> None:
 def remarks(config: Config) -> list[str]:
     """What a start says before it continues: warnings, a sentence each with what to do about it."""
     found = [check for each in (*_CALLS, *_MEMBER) for check in each.look(config) if check.verdict == "warning"]
-    return [f"{check.name}: {check.said}; {check.fix}" for check in found]
+    return ["; ".join(filter(None, (f"{check.name}: {check.said}", check.fix))) for check in found]
 
 
 def _error(check: Check) -> ConfigError:

@@ -20,6 +20,8 @@ What to look at: lmstream/observability/runbook.toml."""
 OWN: Final = REASONS["decode.own"]
 """Stands for the reasons of codecs that are not lmstream's."""
 
+_VARIOUS: Final = {"config.invalid", "usage.arguments"}
+"""Reasons of mistakes that have nothing in common: what to do is said with each of them."""
 MISTAKES: Final = 50
 """Mistakes that are told at once."""
 
@@ -34,6 +36,8 @@ class Spot(NamedTuple):
     """From 1, in characters."""
     width: int
     """Characters of that line."""
+    text: str = ""
+    """The line itself, where it is in no file that can be read again: a statement that was typed."""
 
 
 def reason_of(name: str) -> Reason:
@@ -65,8 +69,8 @@ class LmstreamError(Exception):
 
     @property
     def fix(self) -> str:
-        """What to do about it, one sentence."""
-        return self._fix or reason_of(self.reason).fix
+        """What to do about it, one sentence. Empty when the detail says it, as in "expected one of ..."."""
+        return self._fix or ("" if self.detail and self.reason in _VARIOUS else reason_of(self.reason).fix)
 
     @property
     def errors(self) -> "tuple[LmstreamError, ...]":
@@ -82,7 +86,8 @@ class LmstreamError(Exception):
     def __str__(self) -> str:
         why = reason_of(self.reason)
         detail = (self.detail or why.meaning).rstrip(". ")
-        return f"{why.code} {detail} [{self.reason}]. Fix: {self.fix}. {more(why.code)}"
+        fix = f" Fix: {self.fix}." if self.fix else ""
+        return f"{why.code} {detail} [{self.reason}].{fix} {more(why.code)}"
 
 
 def more(code: str) -> str:

@@ -92,12 +92,12 @@ class LastTrouble(logging.Handler):
         self.last = {"time": moment, "level": record.levelname.lower(), **fields, "message": text}
 
 
-def handler(*, json: bool, worker: int = 0, stream: Any = None) -> logging.Handler:
+def handler(*, json: bool, colors: bool = True, worker: int = 0, stream: Any = None) -> logging.Handler:
     """A handler that writes lines to `stream`, standard error by default; of one worker of several, by its number."""
     last: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=True)
         if json
-        else structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0)
     )
 
     def named(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

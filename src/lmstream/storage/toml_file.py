@@ -11,8 +11,10 @@ from lmstream.errors import ConfigError, Spot
 from lmstream.settings import MIB
 
 _MOST: Final = 1 * MIB
+_FIX: Final = "name a file that is there and can be read"
 _SYNTAX: Final = re.compile(r"\(at line (\d+), column (\d+)\)")
 """How tomllib says where it could not read on."""
+_SYNTAX_FIX: Final = "write it as TOML: KEY = VALUE below a [TABLE], and text in quotes"
 
 
 def text(what: str, path: Path | str) -> str:
@@ -21,7 +23,7 @@ def text(what: str, path: Path | str) -> str:
         with Path(path).open("rb") as file:
             return bounded.read(file, _MOST, f"{what} {path}", seconds=None).decode()
     except OSError as e:
-        raise ConfigError("config.invalid", f"{what} {path}: {e.strerror or e}") from e
+        raise ConfigError("config.invalid", f"{what} {path}: {e.strerror or e}", _FIX) from e
     except BoundError as e:
         raise ConfigError("config.invalid", e.detail) from e
     except ValueError as e:  # no UTF-8, a path with NUL in it
@@ -37,4 +39,4 @@ def tables(what: str, path: Path | str, toml: str) -> dict[str, Any]:
     except ValueError as e:  # no TOML, a number of thousands of digits
         found = _SYNTAX.search(str(e))
         spot = None if found is None else Spot(str(path), int(found[1]), int(found[2]), 1)
-        raise ConfigError("config.invalid", f"{what} {path} cannot be read as TOML: {e}", spot=spot) from e
+        raise ConfigError("config.invalid", f"{what} {path} cannot be read as TOML: {e}", _SYNTAX_FIX, spot) from e

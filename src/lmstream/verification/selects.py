@@ -27,19 +27,19 @@ def reading(connection: Any, sql: str) -> Any:
     writes; duckdb.Error when it cannot be parsed."""
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
-        raise ConfigError("config.invalid", f"{_WANTED}; these are {len(statements)}")
+        raise ConfigError("query.sql", f"{_WANTED}; these are {len(statements)}")
     kind = statements[0].type.name
     if kind == "EXPLAIN":
         # EXPLAIN ANALYZE runs what it explains.
         found = _EXPLAIN.match(sql)
         inner = connection.extract_statements(sql[found.end() :]) if found else []
         if len(inner) != 1 or inner[0].type.name != "SELECT":
-            raise ConfigError("config.invalid", _WANTED)
+            raise ConfigError("query.sql", _WANTED)
         _check(connection, inner[0].query)
     elif kind == "SELECT":
         _check(connection, sql)
     else:
-        raise ConfigError("config.invalid", f"{_WANTED}; this one is {kind}")
+        raise ConfigError("query.sql", f"{_WANTED}; this one is {kind}")
     return statements[0]
 
 
@@ -48,18 +48,18 @@ def _check(connection: Any, sql: str) -> None:
     try:
         parsed = msgspec.json.decode(text)
     except RecursionError as e:
-        raise ConfigError("config.invalid", "query: the statement is nested too deeply") from e
+        raise ConfigError("query.sql", "the statement is nested too deeply") from e
     if parsed.get("error"):
-        raise ConfigError("config.invalid", f"{_WANTED}: {parsed.get('error_message', '')}")
+        raise ConfigError("query.sql", f"{_WANTED}: {parsed.get('error_message', '')}")
     for each in _dicts(parsed):
         kind = each.get("type")
         if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _NODES:
             what = kind.removesuffix("_NODE").removesuffix("_QUERY")
-            raise ConfigError("config.invalid", f"{_WANTED}; this one has {what} in it")
+            raise ConfigError("query.sql", f"{_WANTED}; this one has {what} in it")
         if kind == "TABLE_FUNCTION":
             name = str((each.get("function") or {}).get("function_name"))
             if not _FUNCTIONS.fullmatch(name.lower()):
-                raise ConfigError("config.invalid", f"{_WANTED}; {name}() is no table function that is known to read")
+                raise ConfigError("query.sql", f"{_WANTED}; {name}() is no table function that is known to read")
 
 
 def _dicts(value: Any) -> Iterator[dict[str, Any]]:

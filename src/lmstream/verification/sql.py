@@ -2,6 +2,7 @@
 
 Lines of JSON, plain or compressed, and Parquet may lie side by side: what a file is its first bytes say."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -9,12 +10,14 @@ from typing import Any, Final
 import msgspec
 from msgspec.inspect import StructType
 
-from lmstream.errors import ConfigError, LmstreamError
+from lmstream.errors import ConfigError, LmstreamError, Spot
 from lmstream.model import RowEvent
 from lmstream.settings import MIB
 from lmstream.storage.line_files import Form, form_of, landed_files
 from lmstream.verification.selects import reading
 
+_AT: Final = re.compile(r"\s*LINE (\d+): (.*)\n( *)(\^+)")
+"""Where DuckDB says that an error is: the line, and a mark below it."""
 _SCALARS: Final[dict[type, str]] = {
     msgspec.inspect.IntType: "BIGINT",
     msgspec.inspect.FloatType: "DOUBLE",
@@ -33,7 +36,7 @@ def connect(root: Path, errors: Path | None = None) -> Any:
     except ImportError as e:
         raise ConfigError("config.extra", "query needs: pip install 'lmstream[query]'") from e
     if not root.is_dir():
-        raise ConfigError("config.invalid", f"--landed {root}: no such folder")
+        raise ConfigError("config.invalid", f"--landed {root}: no such folder", "name the folder that rows land in")
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -89,7 +92,13 @@ def _rows(result: Any) -> Iterator[Sequence[Any]]:
 
 
 def _sql_error(e: Exception) -> LmstreamError:
-    return ConfigError("config.invalid", f"query: {e}")
+    said = str(e)
+    if (found := _AT.search(said)) is None:
+        return ConfigError("query.sql", " ".join(said.split()))
+    number, line, blank, mark = found.groups()
+    lead = len(f"LINE {number}: ")
+    spot = Spot("the statement", int(number), len(blank) - lead + 1, len(mark), line)
+    return ConfigError("query.sql", " ".join(said[: found.start()].split()), spot=spot)
 
 
 def _lines(files: list[str], columns: dict[str, str], compression: str) -> str:
