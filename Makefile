@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Side by side, one more than two cores: much of the time is waiting for a broker or a clock. Benchmarks are no part of this.
 PARALLEL ?= --numprocesses 3 --dist worksteal --benchmark-disable
 
-.PHONY: help setup demo test test-python test-faults test-kafka fuzz mutants soak chaos lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
+.PHONY: help setup demo test test-python native test-native test-faults test-kafka fuzz mutants soak chaos lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,13 +89,23 @@ $(CDKCLI): $(CDK)
 
 setup: $(DEV) ## Make .venv with everything for tests and benchmarks
 
+native: ## The native part of the engine, where Rust is: rows in less than half the time (decision 0030)
+	@$(PYTHON) native/build.py $(ARGS)
+
 demo: $(DEMO) ## The whole job on embedded parts: broker, mTLS, consumer, Firehose, SQL, verdict
+	@$(BIN)/python -m lmstream.native
 	@$(BIN)/python -m lmstream demo $(ARGS)
 
 test: lint types contracts test-python test-infra ## Everything that must hold at every commit
 
 test-python: $(DEV) ## The Python tests alone, without the slow ones (ARGS="-k name" to choose)
+	@$(BIN)/python -m lmstream.native
 	@$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL) $(ARGS)
+
+test-native: $(DEV) native ## What the engine's tests say with the native part, and a minute of payloads of which both must say the same
+	@cd native && cargo test --release --quiet && cargo clippy --release --quiet -- -D warnings && cargo fmt --check
+	@$(BIN)/python -m pytest -q $(PARALLEL) tests/engine tests/codecs tests/test_partitioning.py tests/lake/test_contents.py $(ARGS)
+	@PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python tests/support/native_twins.py $(or $(SECONDS),60)
 
 test-faults: $(DEV) $(STAGE) ## The slow tests: kills, zombies, outages, rebalances, on the embedded broker
 	@$(BIN)/python -m pytest -q -m slow $(PARALLEL) $(ARGS)
@@ -106,6 +116,8 @@ test-kafka: $(DEV) ## The Kafka suites on a real Apache Kafka with mTLS (needs J
 fuzz: $(DEV) ## Files and answers that verbs read, codecs against the oracle: looks long, and elsewhere each time (EXAMPLES=500)
 	@LMSTREAM_FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q tests/fuzz $(PARALLEL) $(ARGS)
 	@LMSTREAM_TEST_HYPOTHESIS=night $(BIN)/python -m pytest -q tests/codecs tests/engine tests/test_partitioning.py $(PARALLEL) $(ARGS)
+	@if command -v cargo >/dev/null; then $(MAKE) native && PYTHONPATH=$(CURDIR):$(CURDIR)/tests \
+	  $(BIN)/python tests/support/native_twins.py $(or $(SECONDS),3600) $$(date +%s); fi
 
 mutants: $(MUTANTS) ## Change ledger, pipeline, verification and answers in 1,850 small ways: do tests notice? (an hour; nightly)
 	@.venv-mutants/bin/python tests/mutants/run.py $(ARGS)

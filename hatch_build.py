@@ -1,18 +1,24 @@
-"""Write the commit into what is built, for `lmstream version`. Without git the variable LMSTREAM_COMMIT names it."""
+"""Write the commit into what is built, for `lmstream version`, and the native part into a wheel where it was built.
+
+Without git the variable LMSTREAM_COMMIT names the commit. A wheel with the native part is for one platform, and for
+every CPython from 3.11 on; without it, for all of them.
+"""
 
 import os
 import subprocess
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+_NATIVE = "src/lmstream/_native.abi3.so"  # native/build.py makes it
 _NAME = "commit.txt"  # lmstream.cli.installation reads it
 
 
 class CommitHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Adds a file of one line to wheel and sdist, when the commit is known."""
+    """Adds a file of one line to wheel and sdist, when the commit is known, and the native part to a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """`version` is "editable" for a development install, which reads its checkout instead."""
@@ -23,6 +29,15 @@ class CommitHook(BuildHookInterface):  # type: ignore[type-arg]
             made = Path(self._folder.name, _NAME)
             made.write_text(f"{found}\n", encoding="ascii")
             build_data["force_include"][str(made)] = f"lmstream/{_NAME}" if self.target_name == "wheel" else _NAME
+        if self.target_name == "wheel" and version != "editable" and (root / _NATIVE).exists():
+            build_data["force_include"][str(root / _NATIVE)] = "lmstream/_native.abi3.so"
+            build_data["pure_python"] = False
+            build_data["tag"] = f"cp311-abi3-{os.environ.get('LMSTREAM_WHEEL_PLATFORM') or _platform()}"
+
+
+def _platform() -> str:
+    """The platform tag of this machine, by its own libc: a build that is to run elsewhere names its platform."""
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
 def _from_sdist(root: Path) -> str:

@@ -332,6 +332,9 @@ class Bundle(Struct, gc=False):
     """Parts in which no points could be counted."""
     unknown: tuple[str, ...] = ()
     """Path of the first ten fields that OTLP metrics do not define, of parts that gave no point."""
+    texts: bytes = b""
+    """The values as JSON with commas between, from the native part: then nothing is odd, and `metrics` and `values` are
+    empty."""
 
 
 class Codec(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmstream import __version__
+from lmstream.native import engine
 
 UNKNOWN: Final = "unknown"
 _BUILT: Final = "commit.txt"  # written by hatch_build.py
@@ -29,7 +30,7 @@ def about() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "extras": there,
         "extras_missing": missing,
-        "engine": "pure Python",
+        "engine": engine(),
     }
 
 

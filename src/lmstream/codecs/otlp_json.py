@@ -19,8 +19,10 @@ from lmstream.codecs.json_parts import exemplars
 from lmstream.codecs.json_points import Point, general_point
 from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.codecs.json_values import UINT32, attributes, texts, within
+from lmstream.codecs.plain_json import PlainBundles
 from lmstream.errors import DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series
+from lmstream.native import native
 from lmstream.settings import MIB, Settings
 
 _HOLE: Final = NumberPoint(asInt=0)
@@ -47,26 +49,22 @@ class Codec(CachingCodec[bytes]):
         self._decode_resource = msgspec.json.Decoder(ResourceMessage | None, strict=False).decode
         self._decode_scope = msgspec.json.Decoder(ScopeMessage | None, strict=False).decode
         self._any_names = settings.field_names == "any"
+        scan = native("scan")
+        caches = self._resources, self._scopes.find, self._heads, self._tails, self._asked
+        self._plain = PlainBundles(scan, settings, *caches) if scan is not None else None
 
     def decode(self, payload: bytes, /) -> Bundle:
         """A bundle in columns. Raises DecodeError: decode.json, decode.utf8, decode.top_level, decode.type,
         decode.not_understood, limits.points, limits.attributes, limits.depth; RecursionError for nesting past this
         stack.
         """
-        if not payload.isascii():
-            # msgspec checks only the strings it builds, but a line must be UTF-8, and so must what we ignore.
-            try:
-                payload.decode()
-            except UnicodeDecodeError as error:
-                raise DecodeError("decode.utf8", f"invalid UTF-8 at byte {error.start:,}") from error
-        points_max = self._settings.limits.points
-        if len(payload) > _COUNT_FROM and (
-            payload.count(b"{") > _BRACES_PER_POINT * points_max or payload.count(b",") > _COMMAS_PER_POINT * points_max
-        ):
-            # Before decoding: millions of empty objects or numbers in a few megabytes would take gigabytes.
-            raise DecodeError("limits.points", f"values enough for more than {points_max:,} data points")
+        if self._plain is not None and not self._any_names and (bundle := self._plain.read(payload)) is not None:
+            return bundle
+        self._look_over(payload)
         if self._any_names:
             payload = json_names.as_otlp(payload)
+            if self._plain is not None and (bundle := self._plain.read(payload)) is not None:
+                return bundle
         try:
             try:
                 return self._bundle(self._decode(payload), payload)
@@ -80,6 +78,27 @@ class Codec(CachingCodec[bytes]):
             raise DecodeError("decode.type" if "$" in str(error) else "decode.top_level", str(error)) from error
         except msgspec.DecodeError as error:
             raise DecodeError("decode.json", str(error)) from error
+
+    def _look_over(self, payload: bytes) -> None:
+        """Raise DecodeError for bytes that are no text, or too many values."""
+        if not payload.isascii():
+            # msgspec checks only the strings it builds, but a line must be UTF-8, and so must what we ignore.
+            try:
+                payload.decode()
+            except UnicodeDecodeError as error:
+                raise DecodeError("decode.utf8", f"invalid UTF-8 at byte {error.start:,}") from error
+        points_max = self._settings.limits.points
+        if len(payload) > _COUNT_FROM and (
+            payload.count(b"{") > _BRACES_PER_POINT * points_max or payload.count(b",") > _COMMAS_PER_POINT * points_max
+        ):
+            # Before decoding: millions of empty objects or numbers in a few megabytes would take gigabytes.
+            raise DecodeError("limits.points", f"values enough for more than {points_max:,} data points")
+
+    def clear(self) -> None:
+        """Empty the caches."""
+        super().clear()
+        if self._plain is not None:
+            self._plain.clear()
 
     def places(self, payload: bytes, /) -> Iterator[Place]:
         """See interfaces.Codec."""

@@ -10,8 +10,9 @@ from lmstream.config.convert import Text
 from lmstream.config.places import PREFIX, Layer, Steps, layer_of_file
 from lmstream.config.plugins import PARTS, USUAL
 from lmstream.errors import ConfigError
+from lmstream.native import SWITCH
 
-_NO_SETTINGS: Final = frozenset({"LMSTREAM_DEBUG", "LMSTREAM_LOG", "LMSTREAM_CONFIG"})
+_NO_SETTINGS: Final = frozenset({"LMSTREAM_DEBUG", "LMSTREAM_LOG", "LMSTREAM_CONFIG", SWITCH})
 _STEP: Final = re.compile(r""""[^"]*"|'[^']*'|[^.]+""")
 _TESTS: Final = "LMSTREAM_TEST_"  # what our own test runs are told
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+from lmstream.engine.lines import Lines
 from lmstream.interfaces import Scope
 
 Value = int | float | None
@@ -47,8 +48,8 @@ class Columns(Struct, gc=False):
     """`,"instance":…,"attributes":{…}}` and a newline."""
     odd: dict[int, bytes]
     """By row, the members that stand in place of a value: histograms, summaries, values with exemplars."""
-    _pieces: list[bytes]
-    """Of the lines of the whole record."""
+    _lines: Lines
+    """Of the whole record."""
     _ranges: Sequence[range] = ()
     """Which of its rows these are; all when empty."""
 
@@ -60,8 +61,8 @@ class Columns(Struct, gc=False):
     def lines(self) -> bytes:
         """The rows as lines, as the digest of rows wants them (engine.row_digest)."""
         if not self._ranges:
-            return b"".join(self._pieces)
-        return b"".join([b"".join(self._pieces[6 * part.start : 6 * part.stop]) for part in self._ranges])
+            return self._lines.whole()
+        return b"".join(self._lines.parts(self._ranges))
 
 
 class _Pool(dict[bytes, int]):

@@ -8,22 +8,24 @@ from typing import Any, Final
 import msgspec
 
 from lmstream.engine.columns import Columns, Series, Value
+from lmstream.engine.lines import Lines, Woven
 from lmstream.engine.row_pieces import pieces_of
 from lmstream.engine.timestamps import NS_PER_MS, time_piece
 from lmstream.interfaces import Bundle, Scope
 from lmstream.model import RowEvent
 
-_PIECES: Final = 6
 _ROW: Final = msgspec.json.Decoder(RowEvent)
-_Pieces = list[bytes]
+_numbers: Final = msgspec.json.Decoder(list[Value]).decode
 
 
 def columns_of(
-    pieces: _Pieces, bundle: Bundle, faults: dict[int, str], row_id: bytes, orgs: list[bytes], numbered: Sequence[int]
+    lines: Lines, bundle: Bundle, faults: dict[int, str], row_id: bytes, orgs: list[bytes], numbered: Sequence[int]
 ) -> Columns:
     """All rows of a record. `numbered` is empty when ordinals count all points in order."""
     prefix = row_id.decode()
     values: list[Value] = bundle.values if isinstance(bundle.values, list) else list(bundle.values)
+    if bundle.texts:
+        values = _numbers(b"[%b]" % bundle.texts)
     if faults:
         kept = [at not in faults for at in range(len(values))]
         counts = [sum(kept[each.start : each.stop]) for each in bundle.series]
@@ -32,28 +34,27 @@ def columns_of(
         counts = [each.stop - each.start for each in bundle.series]
     ordinals: Sequence[int] = range(len(values))
     if faults or numbered:
-        ordinals = [int(piece[:-2]) for piece in pieces[1::_PIECES]]
+        ordinals = [int(piece[:-2]) for piece in lines.column(1)]
     series = [
         Series(prefix, org, each.resource.piece, each.scope, rows)
         for each, org, rows in zip(bundle.series, orgs, counts, strict=True)
         if rows
     ]
-    bodies = pieces[4::_PIECES]
     odd: dict[int, bytes] = {}
     if bundle.odd:
+        bodies = lines.column(4)
         alive = range(len(bundle.values)) if not faults else compress(range(len(bundle.values)), kept)
         odd = {at: bodies[at] for at, ordinal in enumerate(alive) if ordinal in bundle.odd}
         values = [None if at in odd else value for at, value in enumerate(values)]
-    return Columns(
-        "", series, ordinals, pieces[2::_PIECES], pieces[3::_PIECES], values, pieces[5::_PIECES], odd, pieces
-    )
+    pieces = lines.pieced() if isinstance(lines, Woven) else lines
+    return Columns("", series, ordinals, pieces.column(2), pieces.column(3), values, pieces.column(5), odd, lines)
 
 
-def columns_again(pieces: _Pieces) -> Columns:
+def columns_again(lines: Lines) -> Columns:
     """Rows that were made before, each from its line."""
     series, ordinals, metrics, times, values, tails = [], [], [], [], [], []
     odd: dict[int, bytes] = {}
-    for at, line in enumerate(pieces[::_PIECES]):
+    for at, line in enumerate(lines.column(0)):
         row = _ROW.decode(line)
         made = pieces_of(row)
         bundle, _, ordinal = row.row_id.partition(":")
@@ -68,7 +69,7 @@ def columns_again(pieces: _Pieces) -> Columns:
             values.append(None)
             odd[at] = made.body
         tails.append(made.tail)
-    return Columns("", series, ordinals, metrics, times, values, tails, odd, pieces)
+    return Columns("", series, ordinals, metrics, times, values, tails, odd, lines)
 
 
 def selected(whole: Columns, path: str, ranges: list[range]) -> Columns:
@@ -116,6 +117,6 @@ def selected(whole: Columns, path: str, ranges: list[range]) -> Columns:
         take(whole.values),
         take(whole.tails),
         {new: whole.odd[old] for new, old in enumerate(rows) if old in whole.odd} if whole.odd else {},
-        whole._pieces,  # noqa: SLF001 - of the same class
+        whole._lines,  # noqa: SLF001 - of the same class
         ranges,
     )

@@ -16,13 +16,15 @@ from lmstream.engine.codec_registry import CodecRegistry
 from lmstream.engine.held_value import unheld
 from lmstream.engine.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
 from lmstream.engine.landed_again import rows_again
-from lmstream.engine.output import PIECES, FanOut
+from lmstream.engine.lines import Lines, Pieced, Woven, blank
+from lmstream.engine.output import FanOut
 from lmstream.engine.row_ids import COORDINATES, bundle_id, bundle_seed
 from lmstream.engine.row_pieces import org_piece
 from lmstream.engine.timestamps import HOUR, TimePieces, time_piece
 from lmstream.errors import DecodeError, reason_of
 from lmstream.interfaces import Bundle, Codec, LostPart, Place
 from lmstream.model import Record
+from lmstream.native import native
 from lmstream.partitioning import path_renderer, token
 from lmstream.settings import Settings
 
@@ -47,7 +49,7 @@ class Engine:
         self._times = TimePieces()
         self._orgs: dict[str, tuple[bytes, str]] = {}
         self._topics: dict[str, tuple[blake2b, str]] = {}
-        self._blank: list[bytes] = []
+        self._weave: Any = native("weave")
         self._largest_org = 0
         decoding = CodecRegistry(settings)
         self._decode = decoding.decode
@@ -112,7 +114,7 @@ class Engine:
         if record.only and record.names != self.settings.field_names:
             raise DecodeError("record.names", f"its points were counted with engine.field_names = {record.names!r}")
         if record.value is None:
-            return FanOut(0, {}, [], tuple, (), skipped={"record.tombstone": 1})
+            return FanOut(0, {}, Pieced([]), tuple, (), skipped={"record.tombstone": 1})
         if record.rows:
             return rows_again(record.value, self._path, self.settings.limits.row_bytes)
         bundle, codec, size = self._decode(record.value)
@@ -126,6 +128,7 @@ class Engine:
             row_id = hexlify(identity.digest())
         else:
             row_id = bundle_id(self.settings.source_id, *record.identity).encode()
+        texts = bundle.texts
         begins: list[bytes] = []
         org_keys: list[str] = []
         orgs: list[bytes] = []
@@ -135,7 +138,8 @@ class Engine:
             org_piece, org_key = self._orgs.get(org) or self._org(org)
             org_keys.append(org_key)
             orgs.append(org_piece)
-            begins += [b"".join((org_piece, resource.piece, scope.piece, b'"rowId":"', row_id, b":"))] * points
+            begin = b"".join((org_piece, resource.piece, scope.piece, b'"rowId":"', row_id, b":"))
+            begins += [begin] if texts else [begin] * points
             if resource.noted or scope.noted:
                 for what, each in (*resource.noted.items(), *scope.noted.items()):
                     noted[what] = noted.get(what, 0) + each * points
@@ -147,42 +151,52 @@ class Engine:
             piece = time_piece(ended[0], began[0])
             times, fine = [piece] * n, bool(piece)
         else:
+            piece = b""
             times = list(map(self._times.__getitem__, zip(ended, began, strict=True)))
             fine = all(times)
         if not fine:
             fallback = record.timestamp if self.settings.time_fallback == "record" else 0
             judge_times(bundle, times, faults, self._times, fallback)
 
-        encoded = encode(bundle.values)[1:-1]
-        values = encoded.split(b",") if n else []
-        if bundle.odd:
-            apply_odd(bundle.odd, times, values, faults)
-        if _U in encoded:  # null: a value that is missing, NaN or infinite
-            judge_values(bundle.values, faults)
         if "" in org_keys:
             judge_orgs(bundle, org_keys, faults)
-
-        blank = self._blank
-        pieces = (blank if PIECES * n <= len(blank) else self._more_blank(n))[: PIECES * n]
-        pieces[::6] = begins
-        pieces[2::6] = bundle.metrics
-        pieces[3::6] = times
-        pieces[4::6] = values
-        pieces[5::6] = bundle.tails
+        lines: Lines
+        if texts:
+            heads = [head.piece for head in bundle.heads]
+            ends = [series.stop for series in bundle.series]
+            lines = Woven(begins, ends, heads, bundle.stops, piece or times, texts, bundle.tails, self._weave)
+        else:
+            encoded = encode(bundle.values)[1:-1]
+            values = encoded.split(b",") if n else []
+            if bundle.odd:
+                apply_odd(bundle.odd, times, values, faults)
+            if _U in encoded:  # null: a value that is missing, NaN or infinite
+                judge_values(bundle.values, faults)
+            pieces = blank(n)
+            pieces[::6] = begins
+            pieces[2::6] = bundle.metrics
+            pieces[3::6] = times
+            pieces[4::6] = values
+            pieces[5::6] = bundle.tails
+            lines = Pieced(pieces)
         # Rows need not be measured one by one. A line holds a text of the payload three times at most (deviceId,
         # deviceName, resource), escaped to six bytes for one; and the largest of each kind of piece bounds all lines.
         limit = self.settings.limits.row_bytes
         if bundle.odd or (size > limit // 32 and codec.largest + self._largest_org + _UNCACHED > limit):
-            judge_sizes(pieces, limit, faults)
+            lines = lines.pieced() if isinstance(lines, Woven) else lines
+            judge_sizes(lines.pieces, limit, faults)
         ordinals: Sequence[int] = ()
         if record.only is not None or record.below:
-            ordinals = self._select(record, codec, bundle, pieces, faults)
+            ordinals = self._select(record, codec, bundle, faults)
+            lines = lines.pieced() if isinstance(lines, Woven) else lines
+            lines.number(ordinals)
         if bundle.left_out:
             note_parts(bundle.left_out, faults, noted)
         of = bundle, org_keys, times, faults
         made = row_id, orgs, ordinals
         if not faults:
-            return FanOut(n, noted, pieces, self._paths_of, of, n, bundle.lost, bundle.unknown, _made=made)
+            return FanOut(n, noted, lines, self._paths_of, of, n, bundle.lost, bundle.unknown, _made=made)
+        lines = lines.pieced() if isinstance(lines, Woven) else lines
         ordinals = ordinals or range(n)
         rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]
         if record.below and rejected:
@@ -190,7 +204,7 @@ class Engine:
         return FanOut(
             n - len(faults),
             noted,
-            [piece for at in range(n) if at not in faults for piece in pieces[PIECES * at : PIECES * (at + 1)]],
+            lines.without(faults),
             self._paths_of,
             of,
             n,
@@ -202,9 +216,7 @@ class Engine:
             made,
         )
 
-    def _select(
-        self, record: Record, codec: Codec, bundle: Bundle, pieces: list[bytes], faults: dict[int, str]
-    ) -> Sequence[int]:
+    def _select(self, record: Record, codec: Codec, bundle: Bundle, faults: dict[int, str]) -> Sequence[int]:
         """The points of a replay: those of `only`, and those below the parts in which none could be counted. These are
         numbered behind all others, so that no row that landed has another's id. Answers the ordinal of each point."""
         n = len(bundle.times)
@@ -218,7 +230,6 @@ class Engine:
         common, behind = count(), count(n - sum(inside))
         ordinals = [next(behind if within else common) for within in inside]
         faults |= {at: "" for at in range(n) if not inside[at] and ordinals[at] not in only}
-        pieces[1::PIECES] = [b'%d",' % ordinal for ordinal in ordinals]
         return ordinals
 
     def _kept_apart(
@@ -318,16 +329,6 @@ class Engine:
         if len(org) <= _SMALL:  # longer ones are nobody's organization, and would fill memory
             self._orgs[org] = piece, key
         return piece, key
-
-    def _more_blank(self, n: int) -> list[bytes]:
-        """The pieces of at least n lines, nothing in place but what follows the bundle's id: ordinals, kept up to a
-        bound."""
-        made = self._blank
-        # A new list each time: another thread may be growing the old one.
-        made = made + [p for at in range(len(made) // PIECES, n) for p in (b"", b'%d",' % at, b"", b"", b"", b"")]
-        if n <= 4 * _SMALL:
-            self._blank = made
-        return made
 
 
 def _is_below(path: str, parts: tuple[str, ...]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lmstream.codecs.fragments import HEADS
-from lmstream.engine.output import PIECES
+from lmstream.engine.lines import PIECES
 from lmstream.engine.timestamps import NS_PER_MS, VALUE, TimePieces
 from lmstream.errors import REASONS
 from lmstream.interfaces import TWO_VALUES, Bundle

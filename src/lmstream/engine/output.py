@@ -1,19 +1,18 @@
 """The lines that one record became: all of them, by partition path, or cut to a sink's measure."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
 from lmstream.engine.columns import Columns
 from lmstream.engine.columns_of import columns_again, columns_of, selected
+from lmstream.engine.lines import Lines
 from lmstream.engine.timestamps import HOUR
 from lmstream.interfaces import LostPart
 
 _BUNDLE: Final = 4  # parts of what the rows of a bundle are made of
-
-PIECES: Final = 6
-"""Pieces of a line: what its scope shares, ordinal, metric, time, value, attributes."""
 
 
 class Named(Protocol):
@@ -56,8 +55,7 @@ class FanOut(Struct, eq=False, gc=False):
     Parts left out of rows: `part.nan`, `part.infinite`, `part.range`, `part.type`, `part.missing`, `part.bound`,
     `part.limit`. Metrics: `enum.name`, `enum.unknown`, `metric.empty`. Members: `member.unknown`. Bundles:
     `bundle.empty`."""
-    _pieces: list[bytes]
-    """PIECES of them a row, rows in document order."""
+    _lines: Lines
     _paths: Callable[..., Iterable[tuple[str, int]]]
     """Called with what follows, gives (path, rows) of runs of rows, in document order."""
     _of: tuple[Any, ...]
@@ -127,22 +125,23 @@ class FanOut(Struct, eq=False, gc=False):
 
     def ndjson(self) -> bytes:
         """All lines in document order."""
-        return b"".join(self._pieces)
+        return self._lines.whole()
 
     @property
     def groups(self) -> list[Group]:
         """Lines by partition path, paths in order of first appearance, lines of a path in document order."""
-        ranges: dict[str, list[slice]] = {}
-        start = 0
-        for path, rows in self._paths(*self._of):
-            ranges.setdefault(path, []).append(slice(PIECES * start, PIECES * (start + rows)))
-            start += rows
-        groups = []
-        for path, found in ranges.items():
-            parts = [b"".join(self._pieces[where]) for where in found]
-            rows = sum(where.stop - where.start for where in found) // PIECES
-            groups.append(Group(path, parts[0] if len(parts) == 1 else b"".join(parts), rows))
-        return groups
+        found: dict[str, list[bytes]] = {}
+        rows: dict[str, int] = {}
+        runs = list(self._paths(*self._of))
+        stops = list(accumulate([count for _, count in runs], initial=0))
+        for (path, count), data in zip(runs, self._lines.parts(list(map(range, stops, stops[1:]))), strict=True):
+            if path in found:
+                found[path].append(data)
+                rows[path] += count
+            else:
+                found[path] = [data]
+                rows[path] = count
+        return [Group(path, data[0] if len(data) == 1 else b"".join(data), rows[path]) for path, data in found.items()]
 
     def columns(self) -> list[Columns]:
         """The rows as columns, one Columns for each partition path, paths in order of first appearance. No line is
@@ -155,10 +154,10 @@ class FanOut(Struct, eq=False, gc=False):
         if not at:
             return []
         if self._made is None:
-            whole = columns_again(self._pieces)
+            whole = columns_again(self._lines)
         else:
             bundle, _, _, faults = self._of
-            whole = columns_of(self._pieces, bundle, faults, *self._made)
+            whole = columns_of(self._lines, bundle, faults, *self._made)
         if len(at) == 1:
             whole.path = next(iter(at))
             return [whole]
@@ -174,7 +173,7 @@ class FanOut(Struct, eq=False, gc=False):
         return out
 
     def _cut_range(self, start: int, stop: int, max_bytes: int, out: list[tuple[bytes, int]]) -> None:
-        data = b"".join(self._pieces[PIECES * start : PIECES * stop])
+        (data,) = self._lines.parts([range(start, stop)])
         if len(data) <= max_bytes or stop - start == 1:
             out.append((data, stop - start))
             return

@@ -15,6 +15,7 @@ import msgspec
 from lmstream import __version__
 from lmstream.behind import Behind, utc
 from lmstream.errors import ConfigError, coded
+from lmstream.native import engine
 from lmstream.observability import prometheus
 from lmstream.observability.logs import LastTrouble
 from lmstream.observability.metrics_catalogue import values
@@ -171,6 +172,7 @@ def status(readings: Readings) -> dict[str, Any]:
     trouble = seen.fatal or seen.letters_trouble or seen.sink_trouble
     return {
         "version": __version__,
+        "engine": engine(),
         "pid": os.getpid(),
         "group": readings.group,
         "state": run.state,

@@ -1,0 +1,19 @@
+//! Cuts plain bundles into columns and weaves columns into lines, for lmstream's codecs and engine.
+//!
+//! It judges nothing. What is not plain is answered with None, and then the codec in Python decides: it alone knows the
+//! rules. Caches, pieces and errors are Python's too; they are handed in, and asked by the bytes that were cut out.
+
+mod json;
+mod text;
+mod weave;
+
+use pyo3::prelude::*;
+
+/// Functions of `lmstream._native`.
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::json::scan;
+    #[pymodule_export]
+    use super::weave::weave;
+}

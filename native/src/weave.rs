@@ -1,0 +1,137 @@
+//! Columns of pieces into lines.
+
+use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+type Piece<'py> = Bound<'py, PyBytes>;
+
+/// What closes an ordinal: it is the end of a row's id.
+const BEHIND_ORDINAL: &[u8] = b"\",";
+/// The digits of a row's number, at most.
+const DIGITS: usize = 20;
+
+/// Pieces of which each is that of several rows, up to its stop.
+struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
+
+/// The lines of each range of rows, as `lmstream.engine.lines` has them.
+///
+/// `begins` and `metrics` are (pieces, stops); `times` one piece for each row, or that of all; `values` have commas
+/// between; `ranges` are (first row, behind the last). Raises `ValueError` for columns of unequal length, `TypeError`.
+#[pyfunction]
+#[pyo3(signature = (begins, metrics, times, values, tails, ranges))]
+#[allow(clippy::needless_pass_by_value, reason = "made for this call")]
+pub fn weave<'py>(
+    begins: (Bound<'py, PyList>, Vec<usize>),
+    metrics: (Bound<'py, PyList>, Vec<usize>),
+    times: Bound<'py, PyAny>,
+    values: Bound<'py, PyBytes>,
+    tails: Bound<'py, PyList>,
+    ranges: Bound<'py, PyList>,
+) -> PyResult<Bound<'py, PyList>> {
+    let py = ranges.py();
+    let begins = Runs(pieces(&begins.0)?, begins.1);
+    let metrics = Runs(pieces(&metrics.0)?, metrics.1);
+    let tails = pieces(&tails)?;
+    let rows = tails.len();
+    let values: Vec<&[u8]> = values.as_bytes().split(|&byte| byte == b',').collect();
+    let (one_time, times) = match times.cast::<PyBytes>() {
+        Ok(piece) => (piece.as_bytes(), None),
+        Err(_) => (&b""[..], Some(pieces(times.cast()?)?)),
+    };
+    let complete = |runs: &Runs| runs.0.len() == runs.1.len() && runs.1.last() == Some(&rows) && runs.1.is_sorted();
+    let timed = times.as_ref().is_none_or(|times| times.len() == rows);
+    if values.len() != rows || !timed || !complete(&begins) || !complete(&metrics) {
+        return Err(PyValueError::new_err("columns of unequal length"));
+    }
+    let found = PyList::empty(py);
+    let mut line = Vec::new();
+    for range in ranges {
+        let (start, stop): (usize, usize) = range.extract()?;
+        if start > stop || stop > rows {
+            return Err(PyValueError::new_err("no such rows"));
+        }
+        line.clear();
+        let (mut begin, mut metric) = (begins.run(start), metrics.run(start));
+        let mut size = 0;
+        for row in start..stop {
+            begin = begins.next(begin, row);
+            metric = metrics.next(metric, row);
+            let pieces = [
+                begins.0[begin].as_bytes(),
+                metrics.0[metric].as_bytes(),
+                times.as_ref().map_or(one_time, |times| times[row].as_bytes()),
+                values[row],
+                tails[row].as_bytes(),
+            ];
+            size += pieces.iter().map(|piece| piece.len()).sum::<usize>();
+            line.push(pieces);
+        }
+        let mut digits = [0; DIGITS];
+        size += (start..stop).map(|row| number(row, &mut digits).len() + BEHIND_ORDINAL.len()).sum::<usize>();
+        found.append(PyBytes::new_with(py, size, |buffer| {
+            let mut rest = Rest(buffer);
+            for (row, [begin, metric, time, value, tail]) in (start..).zip(&line) {
+                rest.put(begin)?;
+                rest.put(number(row, &mut digits))?;
+                rest.put(BEHIND_ORDINAL)?;
+                rest.put(metric)?;
+                rest.put(time)?;
+                rest.put(value)?;
+                rest.put(tail)?;
+            }
+            Ok(())
+        })?)?;
+    }
+    Ok(found)
+}
+
+fn pieces<'py>(list: &Bound<'py, PyList>) -> PyResult<Vec<Piece<'py>>> {
+    let mut found = Vec::with_capacity(list.len());
+    for piece in list {
+        found.push(piece.cast_into()?);
+    }
+    Ok(found)
+}
+
+impl Runs<'_> {
+    fn run(&self, row: usize) -> usize {
+        self.1.partition_point(|&stop| stop <= row)
+    }
+
+    /// The run of a row that is in this run or behind it.
+    fn next(&self, mut run: usize, row: usize) -> usize {
+        while self.1[run] <= row {
+            run += 1;
+        }
+        run
+    }
+}
+
+/// What of a buffer is not filled yet.
+struct Rest<'a>(&'a mut [u8]);
+
+impl Rest<'_> {
+    #[inline]
+    fn put(&mut self, piece: &[u8]) -> PyResult<()> {
+        let (here, behind) = std::mem::take(&mut self.0)
+            .split_at_mut_checked(piece.len())
+            .ok_or_else(|| PyOverflowError::new_err("lines longer than their pieces"))?;
+        here.copy_from_slice(piece);
+        self.0 = behind;
+        Ok(())
+    }
+}
+
+/// A number in decimal.
+fn number(mut number: usize, digits: &mut [u8; DIGITS]) -> &[u8] {
+    let mut at = DIGITS;
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789"[number % 10];
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}

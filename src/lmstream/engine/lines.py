@@ -1,0 +1,117 @@
+"""The lines of one record before they are bytes: as one list of pieces, or as columns that the native part weaves."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+PIECES: Final = 6
+"""Pieces of a line: what its scope shares, ordinal, metric, time, value, attributes."""
+_KEPT: Final = 16_384
+"""Lines of a record up to which their numbers are kept."""
+
+
+class Pieced(Struct, gc=False):
+    """PIECES of them a line, lines in document order: joined, they are the lines."""
+
+    pieces: list[bytes]
+
+    def whole(self) -> bytes:
+        """All lines."""
+        return b"".join(self.pieces)
+
+    def parts(self, ranges: Sequence[range]) -> list[bytes]:
+        """The lines of each range."""
+        pieces = self.pieces
+        return [b"".join(pieces[PIECES * each.start : PIECES * each.stop]) for each in ranges]
+
+    def without(self, faults: dict[int, str]) -> "Pieced":
+        """The lines that are not these."""
+        kept = [at for at in range(len(self.pieces) // PIECES) if at not in faults]
+        return Pieced([piece for at in kept for piece in self.pieces[PIECES * at : PIECES * (at + 1)]])
+
+    def number(self, ordinals: Sequence[int]) -> None:
+        """Give lines other ordinals than their places."""
+        self.pieces[1::PIECES] = [b'%d",' % ordinal for ordinal in ordinals]
+
+    def column(self, number: int) -> list[bytes]:
+        """The piece of that number of each line."""
+        return self.pieces[number::PIECES]
+
+
+class Woven(Struct, gc=False):
+    """Columns of a plain bundle, which has what its lines need and no faults yet."""
+
+    begins: list[bytes]
+    """Of each scope."""
+    begin_stops: list[int]
+    """The line behind its last one."""
+    metrics: list[bytes]
+    """Of each metric."""
+    metric_stops: Sequence[int]
+    times: list[bytes] | bytes
+    """Of each line, or of all."""
+    values: bytes
+    """Of all lines, with commas between."""
+    tails: Sequence[bytes]
+    """Of each line."""
+    weave: Callable[..., list[bytes]]
+    """Of the native part."""
+
+    def whole(self) -> bytes:
+        """All lines."""
+        return self._woven([(0, len(self.tails))])[0]
+
+    def parts(self, ranges: Sequence[range]) -> list[bytes]:
+        """The lines of each range."""
+        return self._woven([(each.start, each.stop) for each in ranges])
+
+    def column(self, number: int) -> list[bytes]:
+        """The piece of that number of each line."""
+        return self.pieced().column(number)
+
+    def pieced(self) -> Pieced:
+        """The same as pieces."""
+        pieces = blank(len(self.tails))
+        pieces[::6] = _each(self.begins, self.begin_stops)
+        pieces[2::6] = _each(self.metrics, self.metric_stops)
+        pieces[3::6] = self.times if isinstance(self.times, list) else [self.times] * len(self.tails)
+        pieces[4::6] = self.values.split(b",")
+        pieces[5::6] = self.tails
+        return Pieced(pieces)
+
+    def _woven(self, ranges: list[tuple[int, int]]) -> list[bytes]:
+        return self.weave(
+            (self.begins, self.begin_stops),
+            (self.metrics, self.metric_stops),
+            self.times,
+            self.values,
+            self.tails,
+            ranges,
+        )
+
+
+Lines = Pieced | Woven
+
+
+def blank(lines: int) -> list[bytes]:
+    """A list for the pieces of lines, nothing in place but what follows the bundle's id in `rowId`: their numbers."""
+    made = _Kept.numbers
+    if PIECES * lines > len(made):
+        # A new list each time: another thread may be growing the old one.
+        more = range(len(made) // PIECES, lines)
+        made = made + [piece for at in more for piece in (b"", b'%d",' % at, b"", b"", b"", b"")]
+        if lines <= _KEPT:
+            _Kept.numbers = made
+    return made[: PIECES * lines]
+
+
+class _Kept:
+    numbers: list[bytes] = []  # noqa: RUF012 - replaced, never changed
+
+
+def _each(pieces: list[bytes], stops: Sequence[int]) -> list[bytes]:
+    column: list[bytes] = []
+    for piece, stop in zip(pieces, stops, strict=True):
+        column += [piece] * (stop - len(column))
+    return column

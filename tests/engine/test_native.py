@@ -1,0 +1,163 @@
+"""The native part says what the plain engine says, of whatever bytes; where it is not built, these are skipped."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lmstream.native import SWITCH, engine, native
+from support.native_twins import Twins, bases, play, settings_of
+
+pytestmark = pytest.mark.skipif(native("scan") is None, reason="the native part is not built here: make native")
+
+TIMES = {"startTimeUnixNano": "1715263517241000000", "timeUnixNano": "1715263577241000000"}
+
+
+@pytest.fixture(scope="module")
+def twins():
+    """Two engines that stay warm over the tests."""
+    return Twins(settings_of("otlp"))
+
+
+def point(value, instance="a", **more):
+    attributes = [{"key": "i", "value": {"stringValue": instance}}]
+    return json.dumps(TIMES | more)[:-1] + f', {value}, "attributes": {json.dumps(attributes)}}}'
+
+
+def bundle(*metrics, resource='{"attributes":[]}', scope='{"name":"s"}'):
+    """Bytes of a bundle: metrics are the insides of their data points."""
+    made = ",".join(f'{{"name":"m{at}","gauge":{{"dataPoints":[{points}]}}}}' for at, points in enumerate(metrics))
+    scopes = f'[{{"scope":{scope},"metrics":[{made}]}}]'
+    return f'{{"resourceMetrics":[{{"resource":{resource},"scopeMetrics":{scopes}}}]}}'.encode()
+
+
+ONE = point('"asDouble":1.5')
+
+
+@pytest.mark.parametrize("names", ["otlp", "any"])
+@pytest.mark.parametrize("seed", range(8))
+def test_changed_bundles_are_the_same_to_both(seed, names):
+    assert play(seed, 150, Twins(settings_of(names)), bases()) > 30, "hardly any were plain: nothing was compared"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [*("0", "-0", "-0.0", "0.0", "1", "-1", "1.50", "0.001", "0.0001", "1e3", "1E-7", "123456789012345", "1234567890123456"),
+     *("0.1234567890123456", "999999999999999.5", "9007199254740993", "5e-324", "1.7976931348623157e308", "1e22")],
+)  # fmt: skip
+def test_decimals_are_written_as_the_engine_writes_them(twins, number):
+    assert twins.agree(bundle(point(f'"asDouble":{number}'))) or number.startswith("-0")
+
+
+@pytest.mark.parametrize(
+    "number", ["1e999", "01", "1.", ".5", "+1", "NaN", '"NaN"', '"1.5"', "1e", "null", "true", "[]"]
+)
+def test_what_is_no_plain_decimal_is_left_to_the_codec(twins, number):
+    assert not twins.agree(bundle(point(f'"asDouble":{number}')))
+
+
+@pytest.mark.parametrize(
+    ("number", "plain"),
+    [
+        *((number, True) for number in ("0", '"0"', '"-7"', '"999999999999999999"')),
+        *(
+            (number, False)
+            for number in ('"9223372036854775807"', '"-0"', '"007"', '" 7"', "1.0", '"9223372036854775808"')
+        ),
+    ],
+)
+def test_integers_are_copied_when_they_surely_fit(twins, number, plain):
+    assert twins.agree(bundle(point(f'"asInt":{number}'))) is plain
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        bundle(ONE).replace(b'"gauge"', b'"gauge":{"dataPoints":[]},"gauge"'),
+        bundle(ONE).replace(b'"dataPoints"', b'"dataPoints":[],"dataPoints"'),
+        bundle(ONE).replace(b'"metrics"', b'"metrics":[],"metrics"'),
+        bundle(ONE).replace(b'"scope":', b'"scope":{},"scope":'),
+        bundle(ONE).replace(b'"resource":', b'"resource":{},"resource":'),
+        bundle(point('"asInt":"1","asInt":"2"')),
+        bundle(point('"asInt":"1","asDouble":2.5')),
+        bundle(point('"asInt":"1","timeUnixNano":"5"')),
+        bundle(point('"asInt":"1","attributes":[]')),
+        bundle(ONE, ONE).replace(b'"asDouble"', b'"asDo\\u0075ble"'),
+    ],
+)
+def test_a_member_twice_or_spelled_otherwise_is_left_to_the_codec(twins, payload):
+    assert not twins.agree(payload)
+
+
+def test_points_alike_but_for_what_stands_behind_the_value_keep_their_own(twins):
+    """The scanner goes from the last point's beginning, and from the metric before's rest, only where they are equal."""
+    late = (
+        ONE.replace('"startTimeUnixNano": "1715263517241000000", ', "")[:-1]
+        + ',"startTimeUnixNano":"1715263517241000001"}'
+    )
+    first = ",".join([ONE, point('"asDouble":2.5', "b"), late])
+    second = ",".join([point('"asDouble":3.5', "c"), late, ONE])
+    assert twins.agree(bundle(first, second, first, second))
+    assert twins.agree(bundle(",".join([ONE, point('"asInt":"3"'), ONE]), ",".join([point('"asInt":"4"'), ONE])))
+
+
+def test_a_list_that_begins_with_a_known_one_is_read_to_its_own_end(twins):
+    for instance in ('x"]', "x]", 'x"}}]', "\\"):
+        assert twins.agree(bundle(point('"asDouble":1.5', instance), point('"asDouble":1.5', instance + "y")))
+
+
+@pytest.mark.parametrize("deep", [31, 33, 200, 100_000])
+def test_depth_is_bounded(twins, deep):
+    value = b'{"arrayValue":{"values":[' * deep + b"]}}" * deep
+    twins.agree(bundle(ONE).replace(b'{"stringValue": "a"}', value))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\\ud83d", b"\\ud83d\\u0041", b"\\udc00", b"\x01", b"\\x"]
+)
+def test_texts_that_are_none_are_left_to_the_codec(twins, raw):
+    assert not twins.agree(bundle(ONE).replace(b'"stringValue": "a"', b'"stringValue": "' + raw + b'"'))
+
+
+def test_more_points_than_the_limit_are_left_to_the_codec():
+    twins = Twins(settings_of("otlp", points=3))
+    assert twins.agree(bundle(",".join([ONE] * 3)))
+    assert not twins.agree(bundle(",".join([ONE] * 4)))
+
+
+@pytest.mark.parametrize("cut", range(0, 400, 7))
+def test_a_cut_bundle_is_left_to_the_codec(twins, cut):
+    whole = bundle(ONE, ONE)
+    assert not twins.agree(whole[: len(whole) - 1 - cut])
+
+
+def test_columns_that_do_not_fit_together_are_refused():
+    weave = native("weave")
+    one = ([b"a"], [2]), ([b"b"], [2]), b"c", b"1,2", [b"d", b"e"], [(0, 2)]
+    assert weave(*one) == [b'a0",bc1da1",bc2e']
+    wrong = [
+        (0, ([b"a"], [1])),
+        (1, ([b"b", b"b"], [2])),
+        (2, [b"c"]),
+        (3, b"1"),
+        (4, [b"d"]),
+        (5, [(0, 3)]),
+        (5, [(2, 1)]),
+    ]
+    for at, value in wrong:
+        with pytest.raises(ValueError, match=r"unequal|no such rows"):
+            weave(*one[:at], value, *one[at + 1 :])
+    with pytest.raises(TypeError):
+        weave(*one[:4], [b"d", None], [(0, 2)])
+
+
+def test_the_switch_turns_it_off():
+    script = "from lmstream.native import engine; print(engine())"
+    for value, told in (("off", "plain"), ("on", "native")):
+        env = os.environ | {SWITCH: value}
+        assert subprocess.run(
+            [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
+        ).stdout.split() == [told]
+    assert engine() == "native"

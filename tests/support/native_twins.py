@@ -1,0 +1,255 @@
+"""Two engines, one with the native part and one without, that must say the same of every payload: fuzzing by a seed.
+
+PYTHONPATH=src:tests python tests/support/native_twins.py SECONDS [SEED]
+"""
+
+import json
+import os
+import random
+import re
+import sys
+import time
+from typing import Any
+
+from benchmarks import corpus
+
+from lmstream import Engine, Settings
+from lmstream.errors import DecodeError
+from lmstream.model import Record
+from lmstream.native import SWITCH
+from lmstream.settings import Limits
+
+TOKENS = [
+    *(
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b'"',
+        b",",
+        b":",
+        b"null",
+        b"true",
+        b"-",
+        b".",
+        b"0",
+        b"e5",
+        b"\\",
+        b"\\u0041",
+        b" ",
+        b"\n",
+    ),
+    *(b"\\ud83d\\ude00", b"\\ud83d", b"\x00", b"\x1f", b"\xff", b"\xc3\xa4", b"[]", b"{}", b'""', b"NaN", b'"x":1,'),
+    *(
+        b'"asInt":"1",',
+        b'"asDouble":1.5,',
+        b'"flags":1,',
+        b'"exemplars":[],',
+        b'"timeUnixNano":"1",',
+        b'"attributes":[],',
+    ),
+    *(b'"startTimeUnixNano":5,', b'"dataPoints":[],', b'"schemaUrl":"u",', b'"resource":{},', b'"scope":{},'),
+]
+NUMBERS = [
+    *(
+        "0",
+        "-0",
+        "0.0",
+        "-0.0",
+        "00",
+        "01",
+        "1",
+        "-1",
+        "1.",
+        ".5",
+        "1.0",
+        "1.50",
+        "0.5",
+        "0.05",
+        "0.005",
+        "0.0005",
+        "0.00001",
+    ),
+    *(
+        "1e3",
+        "1E3",
+        "1e+3",
+        "1.5e-7",
+        "1e999",
+        "-1e999",
+        "1e22",
+        "123456789012345",
+        "1234567890123456",
+        "0.1234567890123456",
+    ),
+    *("12345678901234567", "123456789012345678", "999999999999999999", "9223372036854775807", "9223372036854775808"),
+    *(
+        "-9223372036854775808",
+        "99999999999999.5",
+        "999999999999999.5",
+        "9007199254740993",
+        "0.30000000000000004",
+        "5e-324",
+    ),
+    *(
+        "1.7976931348623157e308",
+        "100000000000000000000.0",
+        "1000000000000000.0",
+        "123456789012345.0",
+        '"5"',
+        '"-5"',
+        '"05"',
+    ),
+    *(
+        '"1.5"',
+        '"NaN"',
+        '"Infinity"',
+        '"1715263577241000000"',
+        '"18446744073709551615"',
+        '""',
+        '" 5"',
+        "null",
+        "true",
+        "[]",
+    ),
+]
+_NUMBER = re.compile(rb'"?-?\d+(\.\d+)?"?(?=[,}])')
+
+
+class Twins:
+    """Both engines, warm or cold."""
+
+    def __init__(self, settings: Settings) -> None:
+        before = os.environ.pop(SWITCH, None)
+        self.native = Engine(settings)
+        self.said(self.native, b"[]")  # loads its codec
+        os.environ[SWITCH] = "off"
+        self.plain = Engine(settings)
+        self.said(self.plain, b"[]")
+        del os.environ[SWITCH]
+        if before is not None:
+            os.environ[SWITCH] = before
+
+    def said(self, engine: Engine, payload: bytes) -> tuple[Any, ...]:
+        """All that an engine says of a payload."""
+        try:
+            out = engine.fan_out(Record(topic="t", partition=0, offset=7, timestamp=1_715_263_558_360, value=payload))
+        except DecodeError as error:
+            return error.reason, str(error)
+        columns = [
+            (each.path, each.series, list(each.ordinals), each.metrics, each.times, each.values, each.tails, each.odd)
+            for each in out.columns()
+        ]
+        groups = [(each.path, each.data, each.rows) for each in out.groups]
+        counts = (
+            sorted(out.noted.items()),
+            sorted(out.skipped.items()),
+            out.rejected,
+            out.parts,
+            out.unknown,
+            out.points,
+        )
+        return out.ndjson(), groups, out.cut(3, 1500), counts, columns
+
+    def agree(self, payload: bytes) -> bool:
+        """Whether the native part took it. Raises AssertionError, with the payload, when they differ."""
+        mine, other = self.said(self.native, payload), self.said(self.plain, payload)
+        assert mine == other, f"{payload!r}\n{_difference(mine, other)}"
+        return scanned(self.native, payload)
+
+
+def _difference(mine: Any, other: Any, where: str = "$") -> str:
+    """The first place where two answers differ."""
+    if isinstance(mine, list | tuple) and isinstance(other, list | tuple) and len(mine) == len(other):
+        at = next(at for at, pair in enumerate(zip(mine, other, strict=True)) if pair[0] != pair[1])
+        return _difference(mine[at], other[at], f"{where}[{at}]")
+    if isinstance(mine, bytes) and isinstance(other, bytes) and b"\n" in mine and b"\n" in other:
+        return _difference(mine.split(b"\n"), other.split(b"\n"), where)
+    return f"{where}: native {mine!r}, plain {other!r}"
+
+
+def scanned(engine: Engine, payload: bytes) -> bool:
+    """Whether the payload is plain to the scanner."""
+    codec: Any = engine.codecs["otlp_json"]
+    return codec._plain.read(payload) is not None
+
+
+def settings_of(names: str, points: int = 100_000) -> Settings:
+    """Those of both engines."""
+    return Settings(org_id="acme", field_names=names, limits=Limits(points=points))
+
+
+def bases() -> list[bytes]:
+    """Plain bundles: of one point, and of metrics with points alike, which the scanner takes a shorter way."""
+    found = [corpus.encode(each, "json") for each in corpus.documents("small", bundles=12)]
+    point = {"startTimeUnixNano": "1715263517241000000", "timeUnixNano": "1715263577241000000"}
+    lists = [[{"key": "i", "value": {"stringValue": name}}] for name in ("a", "b]}", 'c"')]
+    metrics: list[dict[str, Any]] = []
+    for number in range(3):
+        points = [point | {"asDouble": number + at / 8, "attributes": each} for at, each in enumerate(lists)]
+        points += [point | {"asInt": str(number), "attributes": lists[0]}]
+        metrics.append({"name": f"m{number}", "gauge": {"dataPoints": points}})
+    resource = {"attributes": [{"key": "hostId", "value": {"stringValue": "7"}}]}
+    scope_metrics = [{"scope": {"name": "s"}, "metrics": metrics}, {"scope": {"name": "t"}, "metrics": metrics[:1]}]
+    whole = {"resourceMetrics": [{"resource": resource, "scopeMetrics": scope_metrics}] * 2}
+    found += [json.dumps(whole, separators=(",", ":")).encode(), json.dumps(whole, indent=1).encode()]
+    return found * 2
+
+
+def mutated(payload: bytes, rng: random.Random) -> bytes:
+    """A payload with a few changes of one kind, or as it is."""
+    kind = rng.randrange(7)
+    data = bytearray(payload)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        at = rng.randrange(len(data))
+        to = min(len(data), at + rng.choice((1, 1, 3, 20, 200)))
+        if kind == 0:
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del data[at:to]
+        elif kind == 2:
+            data[at:at] = rng.choice(TOKENS)
+        elif kind == 3:
+            data[at:at] = data[at:to]
+        elif kind == 4 and (numbers := list(_NUMBER.finditer(data))):
+            chosen = rng.choice(numbers)
+            data[chosen.start() : chosen.end()] = _spelled(rng)
+        elif kind == 5 and (ends := [m.start() for m in re.finditer(rb'[{,]"', data)]):
+            where = rng.choice(ends) + 1
+            data[where:where] = rng.choice([token for token in TOKENS if token.endswith(b",")])
+        elif kind == 6:
+            break
+    return bytes(data)
+
+
+def _spelled(rng: random.Random) -> bytes:
+    if rng.random() < 0.5:
+        return rng.choice(NUMBERS).encode()
+    number = rng.choice((rng.random(), rng.uniform(-1e6, 1e6), rng.gauss(0, 1) * 10 ** rng.randint(-12, 25)))
+    spelled = rng.choice((repr(number), f"{number:.{rng.randint(0, 17)}f}", f"{number:.{rng.randint(1, 17)}g}"))
+    return spelled.encode()
+
+
+def play(seed: int, cases: int, twins: Twins, plain: list[bytes]) -> int:
+    """Some cases of one seed; answers how many the scanner took."""
+    rng = random.Random(seed)
+    return sum(twins.agree(mutated(rng.choice(plain), rng)) for _ in range(cases))
+
+
+def main() -> int:
+    """Play until the time is over."""
+    until = time.monotonic() + float(sys.argv[1])
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns()
+    plain, played, taken = bases(), 0, 0
+    while time.monotonic() < until:
+        for names in ("otlp", "any"):
+            twins = Twins(settings_of(names))
+            taken += play(seed, 500, twins, plain)
+            played += 500
+        seed += 1
+    print(f"{played:,} payloads, {taken:,} of them by the scanner, the same said of each; next seed {seed}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
