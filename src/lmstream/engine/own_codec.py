@@ -76,8 +76,12 @@ class OwnCodec:
         """The reason as it is counted."""
         if reason in REASONS or reason in self._reasons:
             return reason
-        fits = isinstance(reason, str) and len(reason) <= _LONGEST and _REASON.fullmatch(reason)
-        if not fits or len(self._reasons) >= REASONS_OF_ITS_OWN:
+        if not fits(reason) or len(self._reasons) >= REASONS_OF_ITS_OWN:
             return _UNSAID
         self._reasons.add(reason)
         return reason
+
+
+def fits(reason: object) -> bool:
+    """Whether something can be a reason: `name.word`, in lower case, of at most 64 characters."""
+    return isinstance(reason, str) and len(reason) <= _LONGEST and _REASON.fullmatch(reason) is not None

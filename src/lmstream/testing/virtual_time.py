@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from random import Random
@@ -85,6 +86,17 @@ def told_to_run() -> Iterator[None]:
         if (wrong := _WRONG.get()) is not None:
             wrong.append(error)
         raise
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """For schedules: what is logged in a storm is no news, and formatting it would be half of the time."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def now() -> float:
