@@ -199,29 +199,36 @@ def test_verbs_of_one_topic_refuse_a_pattern(cli, tmp_path, monkeypatch, verb):
 
 
 @pytest.mark.slow
-async def test_publish_into_a_topic_of_somebody_elses_asks(kafka):
-    producer = AIOKafkaProducer(
-        bootstrap_servers=kafka.bootstrap, security_protocol="SSL", ssl_context=kafka.client_context()
-    )
-    await producer.start()
-    try:
-        command = ["publish", *tls(kafka), "--topic", "lm", "--count", 3]
-        for _ in range(2):  # into what it published itself, too
-            code, out, err = await call(*command)
-            assert (code, out[:18]) == (0, "published 3 bundle"), err
-        await producer.send_and_wait("lm", b"a device's", partition=1)
+async def test_publish_asks_before_it_invents_metrics_anywhere_but_in_the_lab(kafka, tmp_path):
+    command = ["--topic", "lm", "--count", 3]
+    assert (await call("publish", *tls(kafka), *command))[0] == 0
+    async with KafkaLab(tmp_path / "theirs", mtls=True, cluster="somebody-elses") as lab:
+        await lab.create_topic("lm", 2)
+        command = ["publish", *tls(lab), *command]
+        code, out, err = await call(*command)
+        assert (code, out) == (2, "")
+        assert f"topic lm at {lab.bootstrap} is empty, and the brokers are not the lab's" in err
+        assert "--yes" in err
+        assert (await call(*command, "--yes"))[0] == 0
+        code, out, err = await call(*command)  # into what it published itself
+        assert (code, out[:18]) == (0, "published 3 bundle"), err
+        producer = AIOKafkaProducer(
+            bootstrap_servers=lab.bootstrap, security_protocol="SSL", ssl_context=lab.client_context()
+        )
+        await producer.start()
+        try:
+            await producer.send_and_wait("lm", b"a device's", partition=1)
+        finally:
+            await producer.stop()
         code, out, err = await call(*command)
         assert (code, out) == (2, "")
         assert "topic lm holds records that `publish` did not write (partition 1)" in err
-        assert "--yes" in err
         for answer, ended in (("n", 2), ("y", 0)):
             process, said = await asyncio.to_thread(asked_on_a_terminal, command, answer)
             assert process == ended, said
-            assert "publish generated metrics among them? [y/N]" in said
+            assert "publish invented metrics there? [y/N]" in said
         code, _, err = await call(*command, "--yes")
         assert code == 0, err
-    finally:
-        await producer.stop()
 
 
 def asked_on_a_terminal(command, answer):

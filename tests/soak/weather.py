@@ -2,33 +2,18 @@
 
 import contextlib
 import random
-from collections import deque
 from pathlib import Path
 
 from lmstream.lab import Fault
+from lmstream.lab.weather import Endless, fault
 
 
-class Weather(deque):
+class Weather(Endless):
     """Faults of the Firehose, drawn for each call while there is a storm."""
 
     def __init__(self, draw: random.Random) -> None:
-        super().__init__([Fault()])  # never empty, so that each call asks
-        self._draw = draw
+        super().__init__(Fault(), lambda: fault(draw) if self.stormy else Fault())
         self.stormy = False
-
-    def popleft(self) -> Fault:
-        if not self.stormy:
-            return Fault()
-        what = self._draw.random()
-        if what < 0.30:
-            return Fault.some(0.3, self._draw.randrange(10**9))
-        if what < 0.40:
-            return Fault.unavailable()
-        if what < 0.42:
-            return Fault.accept_then_reset()
-        if what < 0.44:
-            return self._draw.choice([Fault.html(), Fault.short_answer(), Fault.reset(), Fault.server_error()])
-        return Fault.slow(0.3) if what < 0.46 else Fault()
 
 
 def resident(pid: int) -> int:

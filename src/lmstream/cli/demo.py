@@ -5,7 +5,6 @@ import contextlib
 import os
 import shlex
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from cyclopts import Parameter, validators
 
 from lmstream.cli import demo_lake, demo_lambda, terminal
+from lmstream.cli.itself import command
 from lmstream.cli.tables import table
 from lmstream.cli.verify import NOT_VERIFIED
 from lmstream.config import Config, build_runtime, load
@@ -277,25 +277,13 @@ def _show(folder: Path, landed_in: Path, told: str, reports: Sequence[Report], s
     for report in reports:
         print(report.verdict)
     print(f"done in {seconds:.1f} s. Now try:")
-    command = _command()
+    me = command()
     letters = sorted((folder / "dead-letters").rglob("*.json"))
     # One with refused points, if there is any: its other points are rows to look at.
     letter = next((one for one in letters if b'"rejected"' in one.read_bytes()), letters[0] if letters else None)
     sql = "select metric, count(*) from rows group by all order by all limit 5"
     places = (folder / "published.jsonl", landed_in, folder / "dead-letters")
     published, landed, dead_letters = (shlex.quote(str(each)) for each in places)
-    print(f'  {command} query "{sql}" --landed {landed}')
-    print(f"  {command} verify --expected {published} --landed {landed} --dead-letters {dead_letters}")
-    print(f"  {command} inspect {shlex.quote(str(letter)) if letter else published} --rows --org acme")
-
-
-def _command() -> str:
-    """Answer how the reader calls us: by name where that is this very installation, else by this interpreter."""
-    here = Path(sys.executable).parent
-    found = shutil.which("lmstream")
-    if found is not None and Path(found).parent == here:
-        return "lmstream"
-    script = here / "lmstream"
-    if not script.exists():
-        return f"{shlex.quote(sys.executable)} -m lmstream"
-    return shlex.quote(os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script))
+    print(f'  {me} query "{sql}" --landed {landed}')
+    print(f"  {me} verify --expected {published} --landed {landed} --dead-letters {dead_letters}")
+    print(f"  {me} inspect {shlex.quote(str(letter)) if letter else published} --rows --org acme")

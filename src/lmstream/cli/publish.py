@@ -1,10 +1,11 @@
 """`lmstream publish`: generated LMDP bundles to a topic, with a log of what the broker acknowledged."""
 
 import asyncio
+import os
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final
@@ -13,9 +14,10 @@ from cyclopts import Parameter
 
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
+from lmstream.cli.up_folder import running_here
 from lmstream.errors import ConfigError
+from lmstream.kafka.settings import Settings
 from lmstream.lab.generator import Generator
-from lmstream.model import TopicPartition
 
 COUNT: Final = 1000
 
@@ -35,7 +37,7 @@ _DEFAULTS: Final = GeneratorFlags()
 
 def publish(
     *,
-    topic: str,
+    topic: str | None = None,
     count: int | None = None,
     duration: float | None = None,
     rate: float = 0.0,
@@ -48,10 +50,12 @@ def publish(
 ) -> int:
     """Generate LMDP bundles and publish them. Exit 1 if the broker did not acknowledge all of them.
 
+    Without a configuration and --bootstrap they go to the lab of the `lmstream up` that runs in this folder.
+
     Parameters
     ----------
     topic
-        Topic to publish to; it must exist.
+        Topic to publish to; it must exist. Default: the only one of the configuration.
     count
         Bundles to publish. Default: 1000, or what fits into --duration.
     duration
@@ -62,21 +66,23 @@ def publish(
         Log for `lmstream verify --expected`: a line for each bundle that the broker acknowledged, with digests of the
         rows that a run with these settings of the engine makes of it. Appended to.
     yes
-        Publish into a topic that holds records of somebody else's. Without it, a terminal is asked.
+        Publish invented metrics to brokers that are not the lab's, unless the topic holds such ones and no others.
+        Without it, a terminal is asked.
     as_json
         Print the result as JSON.
     """
     from lmstream.cli.kafka import client_overrides, settings_of
-    from lmstream.lab.publisher import Publisher, somebody_elses
+    from lmstream.lab.publisher import Publisher, why_not
 
     if (count is not None and count < 0) or (duration is not None and duration <= 0) or rate < 0:
         raise ConfigError("config.invalid", "--count, --duration and --rate must not be negative")
     if count is None and duration is None:
         count = COUNT
-    config = engine.load(client_overrides(broker, topic))
-    settings = settings_of(config)
+    engine = _of_the_lab(engine, broker)
+    config = engine.load(client_overrides(broker, *([topic] if topic else [])))
+    settings = _of_one_topic(settings_of(config))
     if not yes:
-        _ask(topic, asyncio.run(somebody_elses(settings)))
+        _ask(asyncio.run(why_not(settings)))
     bundles = islice(what.bundles(), count)
     log = _open_log(verifiable)
     began = time.monotonic()
@@ -103,17 +109,34 @@ def publish(
     return 1 if sender.failed or sender.log_error else 0
 
 
-def _ask(topic: str, found: TopicPartition | None) -> None:
-    """Raise ConfigError unless generated metrics may be mixed with what the topic holds."""
-    if found is None:
+def _of_the_lab(engine: EngineFlags, broker: BrokerFlags) -> EngineFlags:
+    """The flags, with the configuration of the `lmstream up` that runs here where they name no brokers."""
+    named = engine.config or broker.bootstrap or "LMSTREAM_SOURCE__BOOTSTRAP" in os.environ
+    if named or any(each.startswith("source.bootstrap=") for each in engine.settings):
+        return engine
+    here = running_here()
+    if here is not None:
+        terminal.say(f"publishing to the lab of `lmstream up`, by {here}")
+    return replace(engine, config=here)
+
+
+def _of_one_topic(settings: Settings) -> Settings:
+    """The settings, which have to name one topic and no pattern."""
+    if len(settings.topics) != 1 or settings.topics[0].startswith("^"):
+        what = f"the configuration names the topics {', '.join(settings.topics)}: publishing takes one"
+        raise ConfigError("config.invalid", what, "name it with --topic")
+    return settings
+
+
+def _ask(why: str) -> None:
+    """Raise ConfigError unless invented metrics may be published although `why`."""
+    if not why:
         return
-    what = f"topic {topic} holds records that `publish` did not write (partition {found.partition})"
     if sys.stdin.isatty() and sys.stderr.isatty():
-        terminal.insist(f"{what}: publish generated metrics among them? [y/N]")
+        terminal.insist(f"{why}: publish invented metrics there? [y/N]")
         if sys.stdin.readline().strip().lower() in {"y", "yes"}:
             return
-    fix = "name another topic, or add --yes to publish generated metrics among them"
-    raise ConfigError("config.invalid", f"{what}: {fix}")
+    raise ConfigError("config.invalid", why, "name another topic, or add --yes to publish invented metrics there")
 
 
 def _open_log(path: Path | None) -> BinaryIO | None:

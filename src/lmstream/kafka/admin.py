@@ -56,6 +56,15 @@ async def committed(
             return {tp: each.offset for tp, each in offsets.items() if each.offset >= 0}
 
 
+async def cluster(connection: KafkaConnection) -> str:
+    """The id of the cluster; empty when it has none, or nobody says it: whoever needs an answer says what is wrong."""
+    try:
+        async with admin(connection, Tls(connection)) as client:
+            return str((await client.describe_cluster())["cluster_id"] or "")
+    except (KafkaError, OSError, LookupError, TypeError):
+        return ""
+
+
 async def members(client: AIOKafkaAdminClient, group: str) -> list[Fellow]:
     """Who is in a group now, and what each reads. Raises KafkaError.
 

@@ -32,6 +32,8 @@ STOP_SECONDS = 3.0
 """Patience after SIGTERM before SIGKILL. Nothing is on disk, so killing costs nothing."""
 MEMORY = "memory://lmstream/"
 """Storage that dies with the broker."""
+CLUSTER = "lmstream-lab"
+"""Its cluster id, by which clients tell it from everybody else's."""
 OVERRIDE = "CALF_TANSU_BIN"
 """Environment variable that names another binary of the broker."""
 TRIES = 3
@@ -62,7 +64,8 @@ class Broker(Part):
     `advertised_port` is what the broker tells clients to connect to: the port of a proxy in front of it. Without one
     it advertises its own port. `storage` is memory, or `s3://bucket/` (the bucket must exist), which keeps topics,
     records and committed offsets over `kill` and `restart`; `env` then has the broker's AWS_* variables, such as
-    AWS_ENDPOINT, AWS_ALLOW_HTTP=true and AWS_CONDITIONAL_PUT=etag for a local endpoint.
+    AWS_ENDPOINT, AWS_ALLOW_HTTP=true and AWS_CONDITIONAL_PUT=etag for a local endpoint. `cluster` is its cluster id:
+    verbs that would ask before they write somewhere do not ask for the lab's.
     """
 
     def __init__(
@@ -71,9 +74,10 @@ class Broker(Part):
         advertised_port: int | None = None,
         storage: str = MEMORY,
         env: Mapping[str, str] | None = None,
+        cluster: str = CLUSTER,
     ) -> None:
         self.port: int = 0
-        self._advertised = advertised_port
+        self._advertised, self._cluster = advertised_port, cluster
         self._storage, self._env = storage, dict(env or {})
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -128,7 +132,7 @@ class Broker(Part):
     async def _start_once(self, binary: str, port: int) -> None:
         self.port = port
         advertised = self._advertised or self.port
-        command = [binary, "broker", "--listener-url", f"tcp://{HOST}:{self.port}"]
+        command = [binary, "broker", "--cluster-id", self._cluster, "--listener-url", f"tcp://{HOST}:{self.port}"]
         command += ["--advertised-listener-url", f"tcp://{HOST}:{advertised}", "--storage-engine", self._storage]
         self._tail.clear()
         self._process = await asyncio.create_subprocess_exec(
@@ -163,9 +167,16 @@ class Broker(Part):
         return text[-2000:] or "(it printed nothing)"
 
     async def create_topic(
-        self, name: str, partitions: int = 1, *, bootstrap: str = "", ssl_context: ssl.SSLContext | None = None
+        self,
+        name: str,
+        partitions: int = 1,
+        *,
+        bootstrap: str = "",
+        ssl_context: ssl.SSLContext | None = None,
+        there_or_not: bool = False,
     ) -> None:
-        """Create a topic. Behind a proxy give its address and a context: clients follow the advertised address."""
+        """Create a topic; with `there_or_not` it may exist. Behind a proxy give its address and a context: clients
+        follow the advertised address."""
         try:
             from aiokafka.admin import AIOKafkaAdminClient, NewTopic
             from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
@@ -180,6 +191,8 @@ class Broker(Part):
                 if code:
                     raise for_code(code)(f"{topic}: {rest[0] if rest else ''}")
         except TopicAlreadyExistsError as e:
+            if there_or_not:
+                return
             raise SourceError("source.topic", f"topic {name} exists already") from e
         except KafkaError as e:
             raise SourceError("source.topic", f"cannot create topic {name}: {e}") from e

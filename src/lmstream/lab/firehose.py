@@ -62,6 +62,7 @@ class FirehoseLab(Part):
         """Asked about the access key id of each call's signature; without True the call is ExpiredTokenException. None
         takes every key."""
         self.port: int = 0
+        """Where it listens; set before the start for a certain one."""
         self._store = FolderStore(store) if isinstance(store, Path | str) else store
         self._streams = {c.name: DeliveryStream(c, self._store, self.counters) for c in configs}
         if len(self._streams) < len(configs):
@@ -87,13 +88,13 @@ class FirehoseLab(Part):
         return self._streams[stream].active_partitions
 
     async def start(self) -> None:
-        """Listen on a free port."""
+        """Listen on a free port, or on `port` where it is set."""
         application = web.Application(client_max_size=BODY_BYTES)
         application.router.add_post("/", self._answer)
         runner = self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
         try:
             await runner.setup()
-            await web.TCPSite(runner, HOST, 0).start()
+            await web.TCPSite(runner, HOST, self.port).start()
         except OSError as e:
             await self.close()
             raise SinkError("sink.unreachable", f"the lab's Firehose cannot listen: {e}") from e

@@ -6,24 +6,28 @@ import os
 import socket
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import trustme
 
 from lmstream.lab.part import HOST
 from lmstream.lab.tcp import TcpFaults
 
+_KEPT: Final = ("ca.pem", "ca.key", "client.pem", "client.key")
+
 
 class Certificates:
     """A CA, a server certificate for localhost and a client certificate, as PEM files of mode 0600 in `folder`.
 
-    A second object over the same folder replaces the files (each atomically): a renewal, under a new CA.
+    A second object over the same folder replaces the files (each atomically): a renewal, under a new CA. With `keep`
+    it takes the CA and the client's files that lie there; the CA's own key is then a file too, ca.key.
     """
 
-    def __init__(self, folder: Path | str, *, client_name: str = "lmstream-client") -> None:
+    def __init__(self, folder: Path | str, *, client_name: str = "lmstream-client", keep: bool = False) -> None:
         self.folder: Path = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        authority = trustme.CA()
+        kept = keep and all((self.folder / name).is_file() for name in _KEPT)
+        authority = trustme.CA.from_pem(*(self._read(name) for name in _KEPT[:2])) if kept else trustme.CA()
         self._authority = authority
         self._server = authority.issue_cert("localhost", HOST)
         self.ca: Path = self._write("ca.pem", authority.cert_pem.bytes())
@@ -32,7 +36,10 @@ class Certificates:
         """Path of the client's certificate chain."""
         self.client_key: Path = self.folder / "client.key"
         """Path of the client's private key, not encrypted."""
-        self.renew_client(client_name)
+        if not kept:
+            self.renew_client(client_name)
+        if keep and not kept:
+            self._write("ca.key", authority.private_key_pem.bytes())
 
     def issue_client(self, name: str = "lmstream-client", not_after: dt.datetime | None = None) -> tuple[bytes, bytes]:
         """Answer the PEM texts of a new certificate chain and its key, of the same CA. Files stay as they are."""
@@ -44,6 +51,9 @@ class Certificates:
         chain, key = self.issue_client(name, not_after)
         self._write("client.key", key)
         self._write("client.pem", chain)
+
+    def _read(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name

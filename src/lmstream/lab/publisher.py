@@ -9,6 +9,7 @@ import msgspec
 
 from lmstream.engine import Engine, bundle_id
 from lmstream.kafka.settings import Settings
+from lmstream.lab.broker import CLUSTER
 from lmstream.lab.generator import Bundle
 from lmstream.model import Record, TopicPartition
 from lmstream.settings import Settings as EngineSettings
@@ -130,18 +131,30 @@ class Publisher:
         self.failed[why] = self.failed.get(why, 0) + 1
 
 
-async def somebody_elses(settings: Settings) -> TopicPartition | None:
-    """Answer a partition of the one topic of `settings` whose last records were not published here; None when there is
-    none. Raises ConfigError and SourceError."""
+async def why_not(settings: Settings) -> str:
+    """Answer why generated bundles may be out of place in the one topic of `settings`; empty for the lab's brokers, and
+    for a topic that holds such bundles and no others. Raises ConfigError and SourceError."""
+    from lmstream.kafka.admin import cluster
+
+    if await cluster(settings) == CLUSTER:
+        return ""
+    (topic,) = settings.topics
+    held, partition = await _held(settings, topic)
+    if partition is not None:
+        return f"topic {topic} holds records that `publish` did not write (partition {partition})"
+    return "" if held else f"topic {topic} at {settings.bootstrap} is empty, and the brokers are not the lab's"
+
+
+async def _held(settings: Settings, topic: str) -> tuple[bool, int | None]:
+    """Whether the topic holds records, and a partition whose last ones were not all published here."""
     from lmstream.kafka.lag import look
     from lmstream.kafka.log_bounds import log_bounds
     from lmstream.kafka.range_reader import read_range
 
-    (topic,) = settings.topics
     begins = {TopicPartition(topic, p): each.begin for p, each in (await log_bounds(settings, topic)).items()}
     looks = await look(settings, begins)
     last = {tp: max(each.begin, each.end - _LAST) for tp, each in looks.items() if each.end and each.end > each.begin}
     async for record in read_range(settings, topic, {tp.partition: (first, None) for tp, first in last.items()}):
         if MARK not in record.headers:
-            return record.tp
-    return None
+            return True, record.partition
+    return bool(last), None

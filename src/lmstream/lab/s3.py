@@ -1,15 +1,15 @@
 """A strict Amazon S3 on 127.0.0.1: the calls that lmstream makes, conditional writes, listings, and faults on demand.
 
-Objects live in memory, or as files below a folder when one is given. What the API reference does not allow is refused:
-docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html, API_ListObjectsV2.html, API_GetObject.html. One event loop
-handles all calls, so that of two conditional writes of one key one is first; that is what S3 promises
-(docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
+Objects live in memory, or as files below a folder when one is given, where the next start finds them. What the API
+reference does not allow is refused: docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html, API_ListObjectsV2.html,
+API_GetObject.html. One event loop handles all calls, so that of two conditional writes of one key one is first; that is
+what S3 promises (docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
 """
 
+import asyncio
 import base64
 import re
 from collections import Counter, deque
-from collections.abc import Mapping
 from hashlib import md5
 from pathlib import Path
 from typing import Final
@@ -17,10 +17,10 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from aiohttp import web
-from msgspec import Struct
 
 from lmstream.errors import SinkError
 from lmstream.lab.part import HOST, Part, reset
+from lmstream.lab.s3_objects import TYPE, Files, S3Object
 from lmstream.settings import MIB
 
 BODY_BYTES: Final = 256 * MIB
@@ -47,25 +47,11 @@ _TEXTS: Final = {
 KEY_BYTES: Final = 1024
 
 
-class S3Object(Struct, frozen=True):
-    """One object."""
-
-    data: bytes
-    meta: Mapping[str, str]
-    """As in its headers: without x-amz-meta-."""
-    type: str
-
-    @property
-    def etag(self) -> str:
-        """With its quotes."""
-        return f'"{md5(self.data, usedforsecurity=False).hexdigest()}"'
-
-
 class S3Lab(Part):
     """`async with S3Lab("lake") as s3`: use `s3.endpoint_url`."""
 
     def __init__(self, *buckets: str, folder: Path | None = None) -> None:
-        """With a `folder` objects are also written there, below the name of their bucket, for people to look at."""
+        """With a `folder` objects are files there, below the name of their bucket; what lies there is there."""
         self.buckets: dict[str, dict[str, S3Object]] = {name: {} for name in buckets}
         self.faults: deque[str] = deque()
         """The plan: each call uses up the first entry, a code of S3; `cut` drops the connection before anything is
@@ -73,7 +59,8 @@ class S3Lab(Part):
         self.requests: Counter[str] = Counter()
         """Calls by method, `GET list` apart."""
         self.port: int = 0
-        self._folder = folder
+        """Where it listens; set before the start for a certain one."""
+        self._files = Files(folder) if folder is not None else None
         self._runner: web.AppRunner | None = None
 
     @property
@@ -82,7 +69,10 @@ class S3Lab(Part):
         return f"http://{HOST}:{self.port}"
 
     async def start(self) -> None:
-        """Listen on a free port, on the same one when it was started before."""
+        """Listen on a free port, or on `port` where it is set: the same one when it was started before."""
+        if self._files is not None:
+            for name, bucket in self.buckets.items():
+                bucket.update(await asyncio.to_thread(self._files.found, name))
         application = web.Application(client_max_size=BODY_BYTES)
         application.router.add_route("*", "/{bucket}", self._answer)
         application.router.add_route("*", "/{bucket}/{key:.*}", self._answer)
@@ -94,6 +84,13 @@ class S3Lab(Part):
             await self.close()
             raise SinkError("sink.unreachable", f"the lab's S3 cannot listen: {e}") from e
         self.port = runner.addresses[0][1]
+
+    def put(self, bucket: str, key: str, made: S3Object) -> S3Object:
+        """Make or replace an object, as a service beside it would; answer it. Raises OSError."""
+        if self._files is not None:
+            made = self._files.keep(bucket, key, made)
+        self.buckets[bucket][key] = made
+        return made
 
     async def close(self) -> None:
         """Stop listening; objects stay."""
@@ -133,19 +130,23 @@ class S3Lab(Part):
         if len(key.encode()) > KEY_BYTES:
             return _error("KeyTooLongError", request)
         there = bucket.get(key)
+        if there is not None and not there.there:
+            del bucket[key]
+            there = None
         match request.method:
             case "PUT":
-                return self._put(request, bucket, key, there, data)
+                return self._put(request, key, there, data)
             case "DELETE":
                 bucket.pop(key, None)
-                self._file(request.match_info["bucket"], key).unlink(missing_ok=True) if self._folder else None
+                if self._files is not None:
+                    self._files.remove(request.match_info["bucket"], key)
                 return web.Response(status=204)
             case "GET" | "HEAD":
                 return _error("NoSuchKey", request) if there is None else _got(request, there)
         return _error("NotImplemented", request)
 
     def _put(  # noqa: PLR0911 - one refusal a line, in the order of the reference
-        self, request: web.Request, bucket: dict[str, S3Object], key: str, there: S3Object | None, data: bytes
+        self, request: web.Request, key: str, there: S3Object | None, data: bytes
     ) -> web.Response:
         if "x-amz-copy-source" in request.headers or request.query:
             return _error("NotImplemented", request)
@@ -166,16 +167,8 @@ class S3Lab(Part):
         meta = {
             name.lower()[len(_META) :]: text for name, text in request.headers.items() if name.lower().startswith(_META)
         }
-        made = bucket[key] = S3Object(data, meta, request.headers.get("Content-Type", "binary/octet-stream"))
-        if self._folder is not None:
-            path = self._file(request.match_info["bucket"], key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        return web.Response(headers={"ETag": made.etag})
-
-    def _file(self, bucket: str, key: str) -> Path:
-        assert self._folder is not None  # noqa: S101 - for the type checker
-        return self._folder.joinpath(bucket, *(quote(part, safe="=+ ") or "%" for part in key.split("/")))
+        made = S3Object(data, meta, request.headers.get("Content-Type", TYPE))
+        return web.Response(headers={"ETag": self.put(request.match_info["bucket"], key, made).etag})
 
 
 def _got(request: web.Request, there: S3Object) -> web.Response:
@@ -185,14 +178,15 @@ def _got(request: web.Request, there: S3Object) -> web.Response:
     headers = {"ETag": there.etag, "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "Accept-Ranges": "bytes"}
     headers |= {_META + name: text for name, text in there.meta.items()} | {"Content-Type": there.type}
     found = _RANGE.fullmatch(request.headers.get("Range", ""))
+    data = there.data
     if found is None:
-        return web.Response(body=there.data, headers=headers)
+        return web.Response(body=data, headers=headers)
     start = int(found[1])
-    if start >= len(there.data):
+    if start >= len(data):
         return _error("InvalidRange", request)
-    stop = min(len(there.data), int(found[2]) + 1 if found[2] else len(there.data))
-    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(there.data)}"
-    return web.Response(status=206, body=there.data[start:stop], headers=headers)
+    stop = min(len(data), int(found[2]) + 1 if found[2] else len(data))
+    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+    return web.Response(status=206, body=data[start:stop], headers=headers)
 
 
 def _listing(request: web.Request, bucket: dict[str, S3Object]) -> web.Response:
@@ -201,8 +195,9 @@ def _listing(request: web.Request, bucket: dict[str, S3Object]) -> web.Response:
     after = base64.urlsafe_b64decode(token).decode() if (token := query.get("continuation-token")) else after
     most = min(PAGE, int(query.get("max-keys", PAGE)))
     keys = sorted((k for k in bucket if k.startswith(prefix) and k > after), key=str.encode)
-    shown = keys[:most]
-    more = len(keys) > len(shown)
+    page = keys[:most]
+    more = len(keys) > len(page)
+    shown = [key for key in page if bucket[key].there]
     encode = (lambda text: quote(text, safe="/")) if query.get("encoding-type") == "url" else escape
     parts = [f"<Prefix>{encode(prefix)}</Prefix><KeyCount>{len(shown)}</KeyCount><MaxKeys>{most}</MaxKeys>"]
     parts.append(f"<IsTruncated>{str(more).lower()}</IsTruncated>")
@@ -210,13 +205,13 @@ def _listing(request: web.Request, bucket: dict[str, S3Object]) -> web.Response:
         parts.append("<EncodingType>url</EncodingType>")
     if more:
         parts.append(
-            f"<NextContinuationToken>{base64.urlsafe_b64encode(shown[-1].encode()).decode()}</NextContinuationToken>"
+            f"<NextContinuationToken>{base64.urlsafe_b64encode(page[-1].encode()).decode()}</NextContinuationToken>"
         )
     for key in shown:
         each = bucket[key]
         parts.append(
             f"<Contents><Key>{encode(key)}</Key><LastModified>{_TIME}</LastModified><ETag>{escape(each.etag)}</ETag>"
-            f"<Size>{len(each.data)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+            f"<Size>{each.size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
         )
     name = escape(request.match_info["bucket"])
     return _xml(f"<ListBucketResult><Name>{name}</Name>{''.join(parts)}</ListBucketResult>")

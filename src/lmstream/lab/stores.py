@@ -32,10 +32,15 @@ class FolderStore:
         self._numbers = itertools.count()
 
     async def put(self, key: str, body: bytes, *, gzip: bool) -> None:  # noqa: ARG002 - the name's ending says it here
-        await asyncio.to_thread(self._put, key, body)
+        await asyncio.to_thread(self.write, key, body)
 
-    def _put(self, key: str, body: bytes) -> None:
-        path = self.root.joinpath(*(_segment(s) for s in key.split("/")))
+    def path(self, key: str) -> Path:
+        """Where the object of a key lies."""
+        return self.root.joinpath(*(_segment(s) for s in key.split("/")))
+
+    def write(self, key: str, body: bytes) -> None:
+        """Write an object, whole or not at all. Raises OSError."""
+        path = self.path(key)
         # Hidden until it is whole: readers glob by extension. No fsync: a stand-in need not survive a power cut.
         waiting = path.parent / f".{os.getpid()}-{next(self._numbers)}.part"
         try:

@@ -107,6 +107,7 @@ class TcpFaults(Part):
     def __init__(self, upstream_port: int = 0) -> None:
         self.upstream_port = upstream_port
         self.port: int = 0
+        """Where it listens; set before the start for a certain one."""
         self.up: Flow = Flow()
         self.down: Flow = Flow()
         self.refuse: bool = False
@@ -129,11 +130,13 @@ class TcpFaults(Part):
         return len(self._live)
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen on a free port, or on `port` where it is set."""
         listener = socket.socket()
         try:
             listener.setblocking(False)  # noqa: FBT003 - the library's own signature
-            listener.bind((HOST, 0))
+            # Connections that have ended keep their port for a minute otherwise: no restart on the same one.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((HOST, self.port))
             listener.listen(128)
         except OSError as e:
             listener.close()
