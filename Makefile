@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Side by side, one more than two cores: much of the time is waiting for a broker or a clock. Benchmarks are no part of this.
 PARALLEL ?= --numprocesses 3 --dist worksteal --benchmark-disable
 
-.PHONY: help setup demo test test-python native test-native test-faults test-kafka fuzz mutants soak chaos lint format types contracts bench bench-load bench-peers bench-report lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
+.PHONY: help setup demo test test-python native test-native test-faults test-kafka fuzz mutants soak chaos lint format types contracts bench bench-load bench-peers bench-report site lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -154,6 +154,16 @@ bench-peers: $(PEERS) ## CPU of a row against others that build the same rows (a
 bench-report: $(DEV) ## The recorded runs as a page and PNG charts in dist/
 	@$(BIN)/python -m benchmarks.report dist/benchmarks.html
 
+SITE := .venv-site/.installed
+$(SITE): VENV := .venv-site
+$(SITE): BIN := .venv-site/bin
+$(SITE): requirements/site.lock
+	$(venv)
+	$(call install,requirements/site.lock,without lmstream)
+
+site: $(SITE) ## The documents as a site with search in dist/site; fails on a link that leads nowhere
+	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict --quiet && echo "open dist/site/index.html" >&2
+
 locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versions)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  --all-extras --group dev pyproject.toml requirements/build.in -o requirements/dev.lock
@@ -175,6 +185,8 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	  --all-extras --group dev -c requirements/dev.lock pyproject.toml requirements/build.in requirements/mutants.in -o requirements/mutants.lock
 	@uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  requirements/audit.in -o requirements/audit.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
+	  requirements/site.in -o requirements/site.lock
 
 lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
 	@UV="$(UV)" $(BIN)/python adapters/lambda/build_zip.py $(ARGS)
