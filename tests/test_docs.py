@@ -171,6 +171,12 @@ def test_the_index_names_every_page():
         assert page.name == "README.md" or f"({page.relative_to(ROOT / 'docs')})" in index
 
 
+def test_the_menu_of_the_site_has_every_page():
+    menu = (ROOT / "mkdocs.yml").read_text("utf-8").partition("nav:")[2]
+    named = set(re.findall(r": ([\w-]+\.md)$", menu, re.MULTILINE))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= named, "add it to mkdocs.yml"
+
+
 def test_the_runbook_is_what_the_code_says():
     assert (ROOT / "docs/runbook.md").read_text("utf-8") == runbook_page()
 
