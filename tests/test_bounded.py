@@ -179,8 +179,8 @@ def s3_answers(objects, listed=10, key=b"part-1.gz"):
 
 VERBS = [
     ("dlq", "ls", "s3://b/", "--s3-region", "us-east-1", "--s3-endpoint-url"),
-    ("verify", "--landed", "s3://b/", "--expected", "expected.log", "--region", "us-east-1", "--endpoint-url"),
-    ("query", "--landed", "s3://b/", "--region", "us-east-1", "--endpoint-url"),
+    ("verify", "--landed", "s3://b/", "--expected", "expected.log", "--s3-region", "us-east-1", "--s3-endpoint-url"),
+    ("query", "--landed", "s3://b/", "--s3-region", "us-east-1", "--s3-endpoint-url"),
 ]
 
 

@@ -19,7 +19,7 @@ async def test_a_healthy_lake_is_verified_on_live_traffic_and_after_retention(cl
     quick += ["--set=rolling.age=0.5", "--set=runtime.commit_interval=0.2"]
     run = await start("run", *common, "--source", module.__name__.rpartition(".")[2], *where, *quick)
     said = asyncio.create_task(run.communicate())
-    log = ["--count", 1500, "--rate", 60, "--chaos", 0.02, "--poison", 0.02, "--start-ms", 1_764_000_000_000]
+    log = ["--count", 1500, "--rate", 60, "--chaos", 0.02, "--poison", 0.02, "--start", 1_764_000_000_000]
     publishing = asyncio.create_task(call("publish", *common, *log))
     verdicts = []
     try:
@@ -35,7 +35,7 @@ async def test_a_healthy_lake_is_verified_on_live_traffic_and_after_retention(cl
             _, err = await said
     assert run.returncode == 0, err.decode()
     assert {code for code, _, _ in verdicts} == {0}, verdicts
-    assert any(found["inFlight"] or found["notRead"] for _, found, _ in verdicts)
+    assert any(found["in_flight"] or found["not_read"] for _, found, _ in verdicts)
     code, out, err = await call("verify", *common, *where, "--json")
     assert code == 0, err
     whole = json.loads(out)["total"]

@@ -132,10 +132,10 @@ async def _night(cluster, s3, hose, folder):
         await asyncio.sleep(15)
         await lmstream("lag")
     await hose.flush()
-    verify = ("verify", "--topic", TOPIC, "--dead-letters", "dead-letters", "--endpoint-url", s3.url)
-    verify += ("--region", "us-east-1", "--landed", "s3://lake")
+    verify = ("verify", "--topic", TOPIC, "--dead-letters", "dead-letters", "--s3-endpoint-url", s3.url)
+    verify += ("--s3-region", "us-east-1", "--landed", "s3://lake")
     await lmstream(*verify, "--html", "verdict.html")
-    await lmstream("query", "--landed", "s3://lake", "--endpoint-url", s3.url, "--region", "us-east-1",
+    await lmstream("query", "--landed", "s3://lake", "--s3-endpoint-url", s3.url, "--s3-region", "us-east-1",
                    "select metric, count(*) as rows from rows group by all order by rows desc limit 5")  # fmt: skip
     return await lmstream(*verify, "--from", "0=10", "--to", "0=20")
 

@@ -99,7 +99,7 @@ def test_elsewhere_it_is_one_line_for_each_mistake_with_code_file_and_line(cli, 
 def test_a_log_and_a_worker_get_lines_and_no_panel(monkeypatch, capsys, log):
     told = []
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(terminal, "teller", told.append if log else None)
+    monkeypatch.setattr(terminal, "teller", (lambda text, _: told.append(text)) if log else None)
     monkeypatch.setattr(terminal, "prefix", "" if log else "worker 1: ")
     assert tell(ConfigError("config.invalid", "x")) == 2
     lines = told if log else capsys.readouterr().err.splitlines()

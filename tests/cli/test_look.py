@@ -39,13 +39,12 @@ def test_inspect_shows_a_bundle_of_every_encoding_as_table_tree_and_json(cli, tm
     assert table.code == 0
     assert "CpuUsage" in table.out
     assert "6 rows" in table.err
-    assert "metric CpuUsage sum" in cli("inspect", path, "--format", "tree").out
-    message = json.loads(cli("inspect", path, "--format", "json").out)
+    assert "metric CpuUsage sum" in cli("inspect", path, "--view", "tree").out
+    message = json.loads(cli("inspect", path, "--view", "json").out)
     assert json.loads(cli("inspect", path, "--json").out) == message
     assert message["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["name"] == "CpuUsage"
     rows = [
-        json.loads(line)
-        for line in cli("inspect", path, "--rows", "--org", "acme", "--format", "json").out.splitlines()
+        json.loads(line) for line in cli("inspect", path, "--rows", "--org", "acme", "--view", "json").out.splitlines()
     ]
     assert len(rows) == 6
     assert {row["orgId"] for row in rows} == {"acme"}
@@ -105,7 +104,7 @@ def test_inspect_never_prints_control_characters_of_the_data(cli, tmp_path, form
     evil["resourceMetrics"][0]["resource"]["attributes"][0]["value"]["stringValue"] = f"host{EVIL}"
     path = tmp_path / "evil.json"
     path.write_text(json.dumps(evil))
-    said = cli("inspect", path, "--format", form, *(["--rows", "--org", "a"] if rows else []))
+    said = cli("inspect", path, "--view", form, *(["--rows", "--org", "a"] if rows else []))
     assert said.code == 0
     assert not set("\x1b\x9b\u202e") & set(said.out + said.err)
     assert "[bold]" in said.out

@@ -223,7 +223,7 @@ POINT = '{"timeUnixNano":"1715263558360000000","asInt":1,"attributes":[{"key":"k
     [
         ("schema json", 0),
         ("telemetry ls", 0),
-        ("inspect bundle.json --format tree", 0),
+        ("inspect bundle.json --view tree", 0),
         ("inspect bundle.json --rows --limit 5000", 0),
         ("verify --expected log.jsonl --landed .", 3),
         ("verify --expected log.jsonl --landed . --json", 3),
@@ -247,7 +247,7 @@ def test_what_the_encoding_of_a_terminal_lacks_is_escaped(tmp_path, form):
     metrics = f'[{{"name":"\U0001f600","gauge":{{"dataPoints":[{POINT}]}}}}]'
     path = tmp_path / "bundle.json"
     path.write_text(f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":{metrics}}}]}}]}}', encoding="utf-8")
-    done = spawn("inspect", str(path), "--format", form, PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
+    done = spawn("inspect", str(path), "--view", form, PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
     assert done.returncode == 0, done.stderr
     assert "\\U0001f600" in done.stdout or "\\ud83d\\ude00" in done.stdout
 

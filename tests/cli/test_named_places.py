@@ -79,7 +79,7 @@ def test_dlq_and_inspect_say_it_of_each_point(cli, write, tmp_path):
         "number 1: metric 'http.duration' at" in json.loads(cli("dlq", "ls", "./dead-letters", "--json").out)["detail"]
     )
     shown = cli("dlq", "show", "./dead-letters").out
-    looked = [cli("inspect", "in.jsonl", "--org", "acme", *more) for more in ([], ["--rows"], ["--format", "tree"])]
+    looked = [cli("inspect", "in.jsonl", "--org", "acme", *more) for more in ([], ["--rows"], ["--view", "tree"])]
     (letter,) = (tmp_path / "dead-letters").rglob("*.json")
     looked.append(cli("inspect", letter, "--org", "acme"))
     assert [each.code for each in looked] == [0] * 4
@@ -163,7 +163,7 @@ def test_a_bundle_with_wrong_types_anywhere_is_shown_and_not_a_bug(cli, write):
     name = write(odd)
     text = json.dumps(odd).replace('"@"', "9" * 5000)
     Path(name).write_text(text + "\n")
-    for more in ([], ["--format", "tree"], ["--rows"], ["--json"]):
+    for more in ([], ["--view", "tree"], ["--rows"], ["--json"]):
         said = cli("inspect", name, "--org", "acme", *more)
         assert said.code == 0, said.err
         assert "parts undecodable" in said.err

@@ -85,8 +85,8 @@ async def test_what_is_not_read_yet_and_what_is_in_flight_is_not_lost(scene, cap
     assert await scene.verify() == 0
     found = total(capsys)
     assert (found["landed"], found["lost"], found["phantom"], found["bundles"]) == (landed, 0, 0, 4)
-    assert found["inFlight"] >= early > 0
-    assert found["notRead"] > 0
+    assert found["in_flight"] >= early > 0
+    assert found["not_read"] > 0
 
 
 async def test_a_committed_row_that_is_missing_is_lost(scene, capsys):
@@ -175,7 +175,7 @@ async def test_a_group_that_has_committed_nothing_says_so(scene, capsys):
         (["--from", "7=0"], "topic lm has no partition 7"),
         (["--from", "x/0=0"], "expected PARTITION=OFFSET, as in 0=1200"),
         (["--since", "yesterday"], "--since yesterday: expected 2024-05-09T14:00Z"),
-        (["--settle", "-1"], "--settle -1: expected seconds"),
+        (["--settle", "-1"], "'-1' is not a duration"),
         (["--html", "/nonexistent/page.html"], "--html /nonexistent/page.html: No such file"),
     ],
 )

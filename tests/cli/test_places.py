@@ -49,7 +49,7 @@ def landed(cli, bucket, tmp_path):
         for path in root.rglob("*"):
             if path.is_file() and "/." not in str(path):
                 s3.upload_file(str(path), "lake", f"{prefix}/{path.relative_to(root).as_posix()}")
-    access = ["--endpoint-url", bucket.url, "--region", "us-east-1"]
+    access = ["--s3-endpoint-url", bucket.url, "--s3-region", "us-east-1"]
     return s3, log, out, access
 
 
@@ -118,7 +118,7 @@ def test_rows_in_the_error_prefix_of_a_bucket_are_counted_apart(cli, landed):
     assert done.code == 3
     total = json.loads(done.out)["total"]
     assert total["lost"] == 0
-    assert total["inErrorPrefix"] == lines.count(b"\n")
+    assert total["in_error_prefix"] == lines.count(b"\n")
 
 
 def test_query_reads_a_bucket(cli, landed):
@@ -145,7 +145,7 @@ def test_a_place_that_is_none_is_one_message(cli, bucket, tmp_path, landed_at, c
         b'{"topic":"t","partition":0,"offset":0,"timestamp":0,"bundleId":"b","points":0,"tombstone":true}\n'
     )
     done = cli(
-        "verify", "--expected", log, "--landed", landed_at, "--endpoint-url", bucket.url, "--region", "us-east-1"
+        "verify", "--expected", log, "--landed", landed_at, "--s3-endpoint-url", bucket.url, "--s3-region", "us-east-1"
     )
     assert done.code == code
     assert message in done.err
@@ -265,7 +265,7 @@ def test_without_credentials_that_is_what_is_said(cli, bucket, monkeypatch, tmp_
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    access = ("--endpoint-url", bucket.url, "--region", "us-east-1")
+    access = ("--s3-endpoint-url", bucket.url, "--s3-region", "us-east-1")
     said = cli("query", "--landed", "s3://lake/data", *access)
     assert said.code == 2
     assert "LMS-5013" in said.err

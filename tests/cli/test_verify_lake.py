@@ -137,17 +137,17 @@ def put(s3, objects):
 def test_a_bucket_is_proved_alone_wherever_its_claims_lie(s3, capsys, prefix, claims):
     put(s3, Landed(prefix=prefix, claims=claims).land(LOG).objects)
     s3.put("letters/lm/0/3.json", b"{}")
-    command = ["verify", "--landed", f"s3://lake/{prefix}", "--endpoint-url", s3.url, "--json"]
+    command = ["verify", "--landed", f"s3://lake/{prefix}", "--s3-endpoint-url", s3.url, "--json"]
     command += ["--dead-letters", "s3://lake/letters"]
     assert main(command) == NOT_VERIFIED, "the letter is no letter"
     report = json.loads(capsys.readouterr().out)
-    assert report["total"]["lettersMissing"] == 1
+    assert report["total"]["letters_missing"] == 1
     assert {name for name, count in report["total"].items() if count} == {
-        "bundles", "expected", "landed", "deadLetters", "lettersMissing"
+        "bundles", "expected", "landed", "dead_letters", "letters_missing"
     }  # fmt: skip
     walk = report["lake"]
-    assert walk["getRequests"] >= walk["objects"] + walk["claims"]
-    assert walk["dollars"] == pytest.approx((walk["getRequests"] * 0.0004 + walk["listRequests"] * 0.005) / 1000)
+    assert walk["get_requests"] >= walk["objects"] + walk["claims"]
+    assert walk["dollars"] == pytest.approx((walk["get_requests"] * 0.0004 + walk["list_requests"] * 0.005) / 1000)
     assert walk["bytes"] > 1_000
 
 
@@ -168,21 +168,21 @@ def test_rows_that_retention_took_before_they_landed_are_lost_by_name(s3, landed
     client = boto3.client("s3", endpoint_url=s3.url)
     meta = {"digest": hexadecimal(add(0, left)), "rows": str(len(rows) - 1)}
     client.put_object(Bucket="lake", Key=key, Body=gzip(left, 1), Metadata=meta)
-    assert main(["verify", "--landed", "s3://lake", "--endpoint-url", s3.url, "--json"]) == NOT_VERIFIED
+    assert main(["verify", "--landed", "s3://lake", "--s3-endpoint-url", s3.url, "--json"]) == NOT_VERIFIED
     report = json.loads(capsys.readouterr().out)
     assert report["total"]["lost"] == 1
     assert "LMS-4025" in report["lost"][0]
     client.put_object(Bucket="lake", Key=key, Body=gzip(left, 1))
-    assert main(["verify", "--landed", "s3://lake", "--endpoint-url", s3.url, "--json"]) == NOT_VERIFIED
+    assert main(["verify", "--landed", "s3://lake", "--s3-endpoint-url", s3.url, "--json"]) == NOT_VERIFIED
     report = json.loads(capsys.readouterr().out)
     assert (report["total"]["lost"], report["total"]["changed"]) == (0, len(rows))
 
 
 def test_claims_at_two_places_are_not_guessed(s3, landed, capsys):
     put(s3, landed.objects | {f"rows/{key}": data for key, data in landed.objects.items()})
-    assert main(["verify", "--landed", "s3://lake/rows", "--endpoint-url", s3.url]) == 2
+    assert main(["verify", "--landed", "s3://lake/rows", "--s3-endpoint-url", s3.url]) == 2
     assert "say with --claims" in capsys.readouterr().err
-    flags = ["--claims", "s3://lake/rows/_lmstream", "--endpoint-url", s3.url]
+    flags = ["--claims", "s3://lake/rows/_lmstream", "--s3-endpoint-url", s3.url]
     assert main(["verify", "--landed", "s3://lake/rows", *flags]) == 0
 
 

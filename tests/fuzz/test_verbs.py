@@ -310,7 +310,7 @@ def test_statements(run, folder, sql):
 # Answers
 
 
-S3 = ("--region", "us-east-1", "--endpoint-url")
+S3 = ("--s3-region", "us-east-1", "--s3-endpoint-url")
 PAGE = LISTING % (b"part-1", 100)
 
 

@@ -101,7 +101,8 @@ def test_the_commands_print_the_files(capsys):
 
 def test_the_list_has_the_whole_catalogue(capsys):
     assert main(["telemetry", "ls", "--json"]) == 0
-    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == [metric.name for metric in CATALOGUE]
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["name"] for line in lines] == [metric.name for metric in CATALOGUE]
     assert main(["telemetry", "ls"]) == 0
     told = capsys.readouterr().out
     assert all(metric.name in told for metric in SERVED)

@@ -168,11 +168,11 @@ def partial(world: World, broker: BrokerFlags, bundles: int) -> Answer:
 
     def settled() -> bool:
         total.update(world.verify(log)[0]["total"])
-        return not total["lost"] and not total["lettersMissing"]
+        return not total["lost"] and not total["letters_missing"]
 
     world.until("what was left", settled, pause=20.0)
     healthy = _copies(world, before)
-    return judge.partial(healthy, total["lost"], total["letters"], total["letters"] + total["lettersMissing"])
+    return judge.partial(healthy, total["lost"], total["letters"], total["letters"] + total["letters_missing"])
 
 
 def _copies(world: World, before: set[str]) -> Counter[str]:

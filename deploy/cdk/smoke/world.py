@@ -64,9 +64,9 @@ class World:
             "--landed",
             f"{landing}/rows/",
         ]
-        command += ["--errors", f"{landing}/errors/", "--region", self.plan.region]
+        command += ["--errors", f"{landing}/errors/", "--s3-region", self.plan.region]
         command += ["--dead-letters", f"s3://{self.plan.bucket('dead-letters')}/dead-letters"]
-        command += ["--endpoint-url", self.url] if self.url else []
+        command += ["--s3-endpoint-url", self.url] if self.url else []
         # LMSTREAM_DEPLOYMENT is for make alone: lmstream refuses settings that it does not know.
         env = {name: value for name, value in os.environ.items() if not name.startswith("LMSTREAM_")}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)  # noqa: S603 - our own

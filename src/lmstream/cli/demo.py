@@ -12,9 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
+import msgspec
 from cyclopts import Parameter, validators
 
 from lmstream.cli import demo_lake, demo_lambda, terminal
+from lmstream.cli.flags import Json
 from lmstream.cli.itself import command
 from lmstream.cli.tables import table
 from lmstream.cli.verify import NOT_VERIFIED
@@ -58,6 +60,7 @@ def demo(
     no_faults: bool = False,
     host: Host = "container",
     lake: bool = False,
+    as_json: Json = False,
 ) -> int:
     """Run the whole pipeline on this machine: no Kafka, no AWS, no configuration. Exit 3 if the verification fails.
 
@@ -79,6 +82,8 @@ def demo(
         What runs the engine: the consumer, or AWS's own Lambda client behind a Pipe or an event source mapping.
     lake
         Land in a bucket without Firehose, exactly once: two members, of which some are killed on the way.
+    as_json
+        Print one JSON object at the end: where everything is, and the verdict as `verify --json` has it.
     """
     if lake and host != "container":
         raise ConfigError("config.invalid", "--lake needs members that can read again: leave --host out")
@@ -94,7 +99,15 @@ def demo(
     landed = folder / (f"bucket/{demo_lake.BUCKET}" if lake else "landed")
     report = verify(log_entries(folder / "published.jsonl"), landed, folder / "dead-letters")
     proof = demo_lake.proof(landed) if lake else None
-    _show(folder, landed, told, [report, *([proof] if proof else [])], time.monotonic() - began)
+    seconds = time.monotonic() - began
+    if as_json:
+        terminal.say(told)
+        verdicts = {"report": report} | ({"proof": proof} if proof else {})
+        ok = all(each.ok for each in verdicts.values())
+        found = {"ok": ok, "seconds": round(seconds, 3), "folder": str(folder), "landed": str(landed)}
+        terminal.print_json(found | msgspec.to_builtins(verdicts), indent=None)
+    else:
+        _show(folder, landed, told, [report, *([proof] if proof else [])], seconds)
     return 0 if report.ok and (proof is None or proof.ok) else NOT_VERIFIED
 
 

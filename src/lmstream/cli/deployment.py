@@ -1,6 +1,5 @@
 """`lmstream validate --deployment`: quotas and cost of a deployment, before it is made."""
 
-import json
 from pathlib import Path
 
 from msgspec import to_builtins
@@ -35,7 +34,7 @@ def run(settings: Path, table: Path | None, *, as_json: bool, wide: bool = False
         raw["total_usd"] = found.total
         for quota, plain in zip(found.quotas, raw["quotas"], strict=True):
             plain["verdict"] = quota.verdict
-        print(json.dumps(raw, indent=1))
+        terminal.print_json(raw, indent=None)
     else:
         _show(found, wide=wide)
     return OVER if any(quota.verdict == "over" for quota in found.quotas) else 0

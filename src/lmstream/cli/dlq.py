@@ -1,32 +1,25 @@
-"""`lmstream dlq`: dead letters listed, shown, counted, replayed and removed."""
+"""`lmstream dlq`: dead letters listed, shown and counted; replayed and removed in `dlq_acts`."""
 
 import asyncio
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.ending import conclude
-from lmstream.cli.flags import EngineFlags, Json
+from lmstream.cli.dlq_acts import purge, replay
+from lmstream.cli.flags import NO_ENGINE, NO_FILE, EngineFlags, FileFlags, Json
 from lmstream.cli.letters import NOTHING, Letters, Which
-from lmstream.cli.letters_into_lake import LandedLetters, replay_into_lake, told
 from lmstream.cli.refusals import refusals
-from lmstream.cli.run import NO_SINK, SinkFlags, execute
 from lmstream.cli.tables import Column, Wide, table
-from lmstream.config.validation import ORGANIZATION, PURGING, REPLAY
 from lmstream.dead_letters.counting import LetterCounts
 from lmstream.dead_letters.filters import Filters
-from lmstream.dead_letters.replay import Rehearsal, rehearse, remove_all
-from lmstream.dead_letters.replay import replay as again
 from lmstream.dead_letters.store import DeadLetterStore, Found, reading
-from lmstream.delivery import Settled
 from lmstream.engine import Engine
-from lmstream.errors import ConfigError, LmstreamError
-from lmstream.interfaces import Source
+from lmstream.errors import LmstreamError
 from lmstream.model import DeadLetter
-from lmstream.runtime import Progress
+
+__all__ = ["ls", "purge", "replay", "show", "stats"]
 
 _PREVIEW: Final = 200
 _REJECTED: Final = 20
@@ -59,6 +52,7 @@ def ls(
     wide: Wide = False,
     as_json: Json = False,
     which: Which = NOTHING,
+    file: FileFlags = NO_FILE,
 ) -> int:
     """List dead letters, one per line.
 
@@ -71,7 +65,7 @@ def ls(
     as_json
         Print one JSON object per line.
     """
-    found, more = asyncio.run(_first(which.store(letters), which.filters, limit))
+    found, more = asyncio.run(_first(which.store(letters, file), which.filters, limit))
     if as_json:
         terminal.print_lines(map(_line, found))
     else:
@@ -89,6 +83,7 @@ def show(
     limit: int = 10,
     as_json: Json = False,
     which: Which = NOTHING,
+    engine: EngineFlags = NO_ENGINE,
 ) -> int:
     """Show dead letters in full: reason, refused points and their place, first bytes.
 
@@ -99,8 +94,8 @@ def show(
     as_json
         Print the letters themselves, one per line, with their bytes in base64; `run --files` reads them.
     """
-    found, more = asyncio.run(_first(which.store(letters), which.filters, limit))
-    maker = None if as_json else _maker(which.engine)
+    found, more = asyncio.run(_first(which.store(letters, engine), which.filters, limit))
+    maker = None if as_json else _maker(engine)
     for each in found:
         if as_json:
             terminal.print_json(msgspec.to_builtins(each.letter), indent=None)
@@ -118,6 +113,7 @@ def stats(
     wide: Wide = False,
     as_json: Json = False,
     which: Which = NOTHING,
+    file: FileFlags = NO_FILE,
 ) -> int:
     """Count dead letters by partition and reason, and in all by record and by point, as a run and `verify` do.
 
@@ -128,103 +124,16 @@ def stats(
     as_json
         Print one JSON object.
     """
-    counted, total = asyncio.run(_count(which.store(letters), which.filters))
+    counted, total = asyncio.run(_count(which.store(letters, file), which.filters))
     lines = [
         {"topic": topic, "partition": partition, "reason": reason, **tally}
         for (topic, partition, reason), tally in sorted(counted.items())
     ]
     if as_json:
-        terminal.print_json({"letters": total.dead_letters, **msgspec.to_builtins(total), "groups": lines})
+        terminal.print_json({"letters": total.dead_letters, **msgspec.to_builtins(total), "groups": lines}, indent=None)
     else:
         table(_COUNTED, [[line[head.name] for head in _COUNTED] for line in lines], wide=wide)
         print(terminal.cell(total.sentence, limit=1000))
-    return 0
-
-
-def replay(
-    letters: Letters = None,
-    /,
-    *,
-    yes: bool = False,
-    purge_delivered: bool = False,
-    sink: SinkFlags = NO_SINK,
-    which: Which = NOTHING,
-) -> int:
-    """Send dead letters through the engine again; without --yes only show what would happen.
-
-    Rows get the ids they would have had. If a letter names rejected points, only those points become rows. Records
-    that are refused again are dead-lettered in the same place, or in --dead-letters, which letters in a topic need.
-    Nothing is deleted without --purge-delivered.
-
-    Batches in the on-failure destination of a Kafka event source mapping are read like letters, from Lambda's documents
-    in a folder or bucket. Such a document is deleted only when all of its records were delivered.
-
-    Into a lake (sink.type s3) a letter is replayed once: only one that a claim lists, and only what has not landed.
-
-    Parameters
-    ----------
-    yes
-        Deliver.
-    purge_delivered
-        Delete each letter whose rows were all delivered.
-    """
-    store, kept = which.opened(letters)
-    if sink.dead_letters is not None:
-        kept = {}  # the settings of one kind of place are none of another's
-    overrides: dict[str, Any] = {**kept, **sink.overrides(), "source.type": "files", "source.paths": ("letters",)}
-    config = which.engine.load(overrides, [ORGANIZATION] if not yes else PURGING if purge_delivered else REPLAY)
-    if not yes:
-        return _rehearsed(asyncio.run(rehearse(store, which.filters, Engine(config.engine))))
-    if not kept and sink.dead_letters is None:
-        raise ConfigError("config.invalid", "records that are refused again need a place: give --dead-letters FOLDER")
-    summaries: list[Progress] = []
-    landed: list[LandedLetters] = []
-
-    into_lake = config.need("sink").traits.claims
-
-    async def run(source: Source, on_settled: Settled) -> None:
-        if into_lake:
-            landed.append(await replay_into_lake(config, source, on_settled, terminal.say))
-        else:
-            summaries.append(await execute(config, source, on_settled))
-
-    removed = asyncio.run(again(store, which.filters, run, purge=purge_delivered, say=terminal.say))
-    if purge_delivered:
-        terminal.say(f"{removed:,} letters removed")
-    return told(landed[0]) if into_lake else conclude(summaries[0], config)
-
-
-def purge(
-    letters: Letters = None,
-    /,
-    *,
-    yes: bool = False,
-    every: Annotated[bool, Parameter(name="--all")] = False,
-    which: Which = NOTHING,
-) -> int:
-    """Delete dead letters permanently; without --yes only show which.
-
-    Parameters
-    ----------
-    yes
-        Delete them.
-    every
-        Delete all letters: required if there is no filter.
-    """
-    if which.filters.given == every:
-        raise ConfigError("config.invalid", "purge needs filters such as --reason or --until, or --all without any")
-    done = asyncio.run(remove_all(which.store(letters), which.filters, yes=yes, say=terminal.say))
-    for place in done.named:
-        print(terminal.cell(place, limit=1000))
-    what = "letters removed" if yes else "letters would be deleted; give --yes to delete them"
-    terminal.say(f"{done.letters:,} {what}")
-    return 0
-
-
-def _rehearsed(done: Rehearsal) -> int:
-    terminal.say(f"{done.letters:,} letters would give {done.rows:,} rows; give --yes to send them")
-    for reason, count in sorted(done.refused.items()):
-        terminal.say(f"{count:,} would be refused again: {terminal.cell(reason)}")
     return 0
 
 

@@ -51,9 +51,15 @@ def counted(summary: Summary, worker: int = 0, error: LmstreamError | None = Non
     return found if error is None else {**found, "error": {"code": error.code, "detail": error.detail}}
 
 
+def _fields(summary: Summary) -> dict[str, Any]:
+    """The counts as fields of a log line. What is in words, and may be anybody's, is in the line already."""
+    found = counted(summary)
+    return {"summary": {name: value for name, value in found.items() if name not in {"trouble", "fatal", "unknown"}}}
+
+
 def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
     """Say how the run went, and answer its exit code. One that is not `alone` is judged with the other workers."""
-    terminal.say(sentence(summary))
+    terminal.say(sentence(summary), _fields(summary))
     _say_where_letters_are(summary, config)
     if summary.unacked:
         terminal.insist(f"{summary.unacked:,} records were not settled in time; the next start reads them again")
@@ -71,7 +77,7 @@ def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
 def broke_off(summary: Summary, config: Config, error: LmstreamError) -> None:
     """Say how far a run came that ends with an error, and give the error its exit code."""
     if summary.records:
-        terminal.insist(sentence(summary, "broke off after"))
+        terminal.insist(sentence(summary, "broke off after"), _fields(summary))
         _say_where_letters_are(summary, config)
     # Not one record could be used: a breaker that says so early is no other end than a run to the last record.
     if error.reason == "dead_letters.breaker" and config.finite and not summary.rows:

@@ -1,5 +1,6 @@
 """Flags that several verbs share, and the settings that they stand for."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from lmstream.config import Config, load
 from lmstream.config.config import Look
 from lmstream.config.convert import Text
 from lmstream.errors import ConfigError
+from lmstream.settings import seconds_of
 from lmstream.storage.objects import S3Access
 
 ConfigFile = Annotated[Path | None, Parameter(env_var="LMSTREAM_CONFIG")]
@@ -119,6 +121,43 @@ class ClusterFlags(BrokerFlags, FileFlags):
     """Flags of the connection to Kafka, and the file of its settings: for verbs that need nothing else of it."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class S3Flags:
+    """Flags of s3:// places."""
+
+    s3_endpoint_url: str | None = None
+    """Another endpoint for s3:// places: a VPC endpoint, or any store that speaks S3."""
+    s3_region: str | None = None
+    """AWS region of s3:// places."""
+
+    @property
+    def access(self) -> S3Access:
+        """How such a place is reached."""
+        return S3Access(endpoint_url=self.s3_endpoint_url, region=self.s3_region)
+
+
+def _seconds(_: object, tokens: Sequence[Any]) -> float:
+    """Read a duration of the command line: seconds, or with a unit as in 90s, 15m, 72h, 7d."""
+    return duration(tokens[0].value)
+
+
+def duration(text: str) -> float:
+    """Seconds of a duration such as 5, 90s, 15m, 72h or 7d. Raises ConfigError."""
+    try:
+        seconds = seconds_of(text)
+        seconds = float(text) if seconds is None else seconds
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ConfigError("usage.arguments", f"{text!r} is not a duration: 5 (seconds), 90s, 15m, 72h or 7d")
+    return seconds
+
+
+Seconds = Annotated[float, Parameter(converter=_seconds)]
+"""A duration: seconds, or with a unit as in 15m."""
+
+
 def by_tls(security: object) -> str:
     """What a flag about certificates makes of source.security: TLS, and SASL stays as it is."""
     return "sasl_ssl" if str(security).startswith("sasl_") else "ssl"
@@ -130,14 +169,12 @@ def of_kafka(kind: object) -> str:
 
 
 Json = Annotated[bool, Parameter(name="--json")]
-S3Flags = Annotated[S3Access, Parameter(name="*")]
-"""Flags of s3:// places."""
 NO_FILE: Final = FileFlags()
 NO_ENGINE: Final = EngineFlags()
 NO_ROWS: Final = RowFlags()
 NO_BROKER: Final = BrokerFlags()
 NO_CLUSTER: Final = ClusterFlags()
-NO_S3: Final = S3Access()
+NO_S3: Final = S3Flags()
 """Nothing given: the defaults of verbs that have these flags."""
 
 

@@ -6,7 +6,7 @@ import urllib.request
 from typing import Any, Final
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_FILE, FileFlags
+from lmstream.cli.flags import NO_FILE, FileFlags, Json
 from lmstream.config.layers import layers_of, merge
 from lmstream.errors import ConfigError
 
@@ -21,6 +21,7 @@ def health(
     ready: bool = False,
     group: str | None = None,
     pid: int | None = None,
+    as_json: Json = False,
     file: FileFlags = NO_FILE,
 ) -> int:
     """Exit with 0 if the host is alive (or ready), with 1 if it is not, does not answer, or another process answers.
@@ -35,6 +36,8 @@ def health(
         Its consumer group; another one is another host. Default: source.group, where it is set.
     pid
         Its process id, where several hosts of one group share a machine.
+    as_json
+        Print one JSON object: whether it is well, where it was asked, and what it or nobody answered.
     """
     from lmstream.observability.endpoints import USUAL, parsed
 
@@ -43,23 +46,34 @@ def health(
     if at in ("0.0.0.0", "::"):  # noqa: S104 - it listens on all: it is asked on one
         at = "127.0.0.1"
     url = f"http://{at}:{port}/{'readyz' if ready else 'healthz'}"
-    # No proxy: a health check must not leave the machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    code = 1
-    try:
-        with opener.open(url, timeout=_PATIENCE) as answer:
-            text, code = answer.read(_BYTES).decode(errors="replace"), 0
-    except urllib.error.HTTPError as e:
-        text = e.read(_BYTES).decode(errors="replace")
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
-        terminal.insist(f"{url} does not answer: {terminal.clean(str(getattr(e, 'reason', e)))}")
-        return 1
-    if wrong := _another(text, group or settings.get("source", {}).get("group"), pid):
-        terminal.insist(f"another process answers at {url}: {wrong}")
-        return 1
+    code, answered, text = _asked(url)
+    if answered and (wrong := _another(text, group or settings.get("source", {}).get("group"), pid)):
+        code, text, answered = 1, f"another process answers at {url}: {wrong}", False
+    if as_json:
+        who = _WHO.search(text) if answered else None
+        found = {"ok": code == 0, "url": url, "answered": answered, "said": text.strip()}
+        found |= {"pid": int(who[1]), "group": who[2]} if who else {"pid": None, "group": None}
+        terminal.print_json(found, indent=None)
+        return code
+    if not answered:
+        terminal.insist(text)
+        return code
     for line in text.strip().splitlines():
         print(terminal.clean(line))
     return code
+
+
+def _asked(url: str) -> tuple[int, bool, str]:
+    """Ask it: the exit code, whether anybody answered, and what it said, or why nobody did."""
+    # No proxy: a health check must not leave the machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=_PATIENCE) as answer:
+            return 0, True, answer.read(_BYTES).decode(errors="replace")
+    except urllib.error.HTTPError as e:
+        return 1, True, e.read(_BYTES).decode(errors="replace")
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
+        return 1, False, f"{url} does not answer: {terminal.clean(str(getattr(e, 'reason', e)))}"
 
 
 def _another(text: str, group: str | None, pid: int | None) -> str:

@@ -27,7 +27,8 @@ from lmstream.settings import MIB, Settings
 from lmstream.sources.files import STDIN, Files
 from lmstream.sources.files import Settings as FilesSettings
 
-Format = Literal["table", "tree", "json"]
+View = Literal["table", "tree", "json"]
+Form = Literal["table", "tree", "json", "lines"]
 
 UNSET: Final = "unset"
 """Organization of rows that are only looked at, when nobody named one."""
@@ -51,7 +52,7 @@ def inspect(
     target: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    format: Format = "table",  # noqa: A002 - the flag's name
+    view: View = "table",
     as_json: Json = False,
     rows: bool = False,
     wide: Wide = False,
@@ -65,10 +66,10 @@ def inspect(
     ----------
     target
         A file, - for standard input, or TOPIC/PARTITION/OFFSET with --bootstrap.
-    format
+    view
         table: one line per metric. tree: resources, scopes, metrics, points. json: everything.
     as_json
-        The same as --format json.
+        Print one JSON object per record, or per row with --rows, and line.
     rows
         Show the rows of a bundle instead of the bundle.
     wide
@@ -78,7 +79,7 @@ def inspect(
     """
     if target.startswith("-") and target != "-":
         raise ConfigError("config.invalid", f"{target} is not an option of inspect; see: lmstream inspect --help")
-    format = "json" if as_json else format  # noqa: A001 - the flag's name
+    form: Form = "lines" if as_json else view
     settings = engine.load().engine
     if not (settings.org_id or settings.org_by_topic or settings.org_attributes):
         settings = msgspec.structs.replace(settings, org_id=UNSET)
@@ -88,13 +89,13 @@ def inspect(
     coordinates = _COORDINATES.match(target)
     if target != "-" and not Path(target).exists() and coordinates:
         record = asyncio.run(_fetch(coordinates[1], int(coordinates[2]), int(coordinates[3]), broker, engine))
-        return _show_records(maker, [record], format, rows=rows, wide=wide, limit=limit)
+        return _show_records(maker, [record], form, rows=rows, wide=wide, limit=limit)
     data = _read(target)
     if "rowId" in _first_object(data):
-        _show_rows(data, format, limit, wide=wide)
+        _show_rows(data, form, limit, wide=wide)
         return 0
     records = _records(target, data, settings, limit + 1)
-    return _show_records(maker, records, format, rows=rows, wide=wide, limit=limit)
+    return _show_records(maker, records, form, rows=rows, wide=wide, limit=limit)
 
 
 async def _fetch(topic: str, partition: int, offset: int, broker: BrokerFlags, engine: EngineFlags) -> Record:
@@ -177,7 +178,7 @@ async def _taken(source: Files, most: int) -> list[Record]:
     return taken[:most]
 
 
-def _show_records(maker: Engine, records: list[Record], form: Format, *, rows: bool, wide: bool, limit: int) -> int:
+def _show_records(maker: Engine, records: list[Record], form: Form, *, rows: bool, wide: bool, limit: int) -> int:
     bad = 0
     for record in records[:limit]:
         try:
@@ -207,9 +208,9 @@ def _is_otlp(settings: Settings) -> bool:
     return settings.format in ("auto", *FORMATS)
 
 
-def _show_bundle(message: dict[str, Any], form: Format, limit: int, *, wide: bool) -> None:
-    if form == "json":
-        terminal.print_json(message)
+def _show_bundle(message: dict[str, Any], form: Form, limit: int, *, wide: bool) -> None:
+    if form in {"json", "lines"}:
+        terminal.print_json(message, indent=2 if form == "json" else None)
     elif form == "tree":
         bundles.show_tree(message, limit)
     else:
@@ -226,7 +227,7 @@ def _summary(record: Record, out: FanOut) -> str:
     return ", ".join(parts)
 
 
-def _show_rows(data: bytes, form: Format, limit: int, *, wide: bool) -> None:
+def _show_rows(data: bytes, form: Form, limit: int, *, wide: bool) -> None:
     lines = [line for line in data.splitlines() if line.strip()]
     shown = []
     for number, line in enumerate(lines[:limit], 1):
@@ -237,7 +238,7 @@ def _show_rows(data: bytes, form: Format, limit: int, *, wide: bool) -> None:
         if not isinstance(row, dict):
             raise SourceError("source.file", f"line {number} is not a row")
         shown.append(row)
-    if form == "json":
+    if form in {"json", "lines"}:
         terminal.print_lines(shown)
     elif form == "tree":
         for row in shown:

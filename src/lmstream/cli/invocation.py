@@ -14,6 +14,7 @@ from typing import Final
 
 from lmstream.cli import terminal
 from lmstream.cli.loudness import debugging, loudness_of
+from lmstream.cli.old_flags import renamed
 from lmstream.cli.streams import streams_in_place
 from lmstream.cli.verbs import verbs
 from lmstream.errors import REASONS, ConfigError, LmstreamError, SinkError, lines
@@ -124,7 +125,9 @@ def _run(arguments: list[str]) -> int:
 
     try:
         with terminal.logging_to_stderr():
-            result = parser()(arguments, exit_on_error=False, print_error=False)
+            result = parser()(
+                renamed(_verb(arguments), arguments, terminal.insist), exit_on_error=False, print_error=False
+            )
     except cyclopts.CycloptsError as e:
         verb = _verb(arguments)
         return tell(

@@ -8,13 +8,12 @@ from cyclopts import Parameter, validators
 
 from lmstream.behind import Behind, said, taken
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json, given
+from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json, Seconds, given
 from lmstream.cli.kafka import client_overrides, settings_of
 from lmstream.cli.tables import Column, Wide, table
 from lmstream.config.validation import GROUP
-from lmstream.errors import ConfigError
 from lmstream.kafka.lag import lag as ask
-from lmstream.settings import human, seconds_of
+from lmstream.settings import human
 
 _HEADS: Final = (
     Column("topic", 2, "id"),
@@ -31,8 +30,8 @@ def lag(
     *,
     topic: tuple[str, ...] = (),
     group: str | None = None,
-    watch: Annotated[float | None, Parameter(validator=validators.Number(gte=0.5))] = None,
-    retention: str | None = None,
+    watch: Annotated[Seconds | None, Parameter(validator=validators.Number(gte=0.5))] = None,
+    retention: Seconds | None = None,
     wide: Wide = False,
     as_json: Json = False,
     cluster: ClusterFlags = NO_CLUSTER,
@@ -56,24 +55,16 @@ def lag(
     """
     overrides = client_overrides(cluster, group=group) | given({"source.topics": topic or None})
     settings = settings_of(cluster.load(overrides, [GROUP]))
-    kept = None if retention is None else duration(retention)
 
     async def look() -> None:
         while True:
-            _show(await ask(settings, retention=kept), wide=wide, as_json=as_json)
+            _show(await ask(settings, retention=retention), wide=wide, as_json=as_json)
             if watch is None:
                 return
             await asyncio.sleep(watch)
 
     asyncio.run(look())
     return 0
-
-
-def duration(text: str) -> float:
-    """Seconds of a duration such as 90s, 15m, 72h or 7d. Raises ConfigError."""
-    if (seconds := seconds_of(text)) is None:
-        raise ConfigError("config.invalid", f"{text!r} is not a duration: 90s, 15m, 72h or 7d")
-    return seconds
 
 
 def _show(found: list[Behind], *, wide: bool, as_json: bool) -> None:

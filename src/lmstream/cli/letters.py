@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from lmstream.abilities import InTopic
 from lmstream.aws import credentials
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, given, of_kafka
+from lmstream.cli.flags import NO_BROKER, NO_S3, BrokerFlags, FileFlags, S3Flags, given, of_kafka
 from lmstream.dead_letters.filters import Filters
 from lmstream.dead_letters.store import DeadLetterStore, FolderStore, ObjectStore, TopicStore
 from lmstream.errors import ConfigError, SourceError
@@ -31,40 +31,36 @@ class Which:
     """Which letters, and how their place is reached."""
 
     filters: Annotated[Filters, Parameter(name="*")] = _EVERY
-    s3_endpoint_url: str | None = None
-    """Another endpoint for s3:// letters: a VPC endpoint, or any store that speaks S3."""
-    s3_region: str | None = None
-    """AWS region of s3:// letters."""
+    s3: S3Flags = NO_S3
     broker: BrokerFlags = NO_BROKER
-    engine: EngineFlags = NO_ENGINE
 
-    def store(self, target: str | None) -> DeadLetterStore:
-        """Open the place of letters that is named, or the configured one. Nothing connects yet."""
-        return self.opened(target)[0]
+    def store(self, target: str | None, file: FileFlags) -> DeadLetterStore:
+        """Open the place of letters that is named, or the one in the configuration `file`. Nothing connects yet."""
+        return self.opened(target, file)[0]
 
-    def opened(self, target: str | None) -> tuple[DeadLetterStore, dict[str, Any]]:
+    def opened(self, target: str | None, file: FileFlags) -> tuple[DeadLetterStore, dict[str, Any]]:
         """The same, with the settings that keep letters there; none for a topic."""
         if target is None:
-            return self._configured()
+            return self._configured(file)
         kind, slashes, where = target.partition("://")
         if slashes and kind == "s3":
             from lmstream.dead_letters.letters_s3 import Settings
 
             bucket, _, prefix = where.partition("/")
-            access = given({"endpoint_url": self.s3_endpoint_url, "region": self.s3_region})
+            access = given({"endpoint_url": self.s3.s3_endpoint_url, "region": self.s3.s3_region})
             settings = Settings(bucket=bucket, prefix=prefix, **access)
             credentials.need(target)
             return ObjectStore(settings, terminal.say), _kept("letters_s3", settings)
         if slashes and kind == "kafka":
-            return self._topic(where, self.broker.overrides()), {}
+            return self._topic(where, self.broker.overrides(), file), {}
         if slashes:
             raise ConfigError("config.invalid", f"{target}: expected a folder, s3://BUCKET/PREFIX or kafka://TOPIC")
         if not Path(target).exists():
             raise SourceError("source.file", f"{target}: no such dead-letter folder")
         return FolderStore(Path(target), terminal.say), {"dead_letters.type": "letters", "dead_letters.root": target}
 
-    def _configured(self) -> tuple[DeadLetterStore, dict[str, Any]]:
-        part = self.engine.load().dead_letters
+    def _configured(self, file: FileFlags) -> tuple[DeadLetterStore, dict[str, Any]]:
+        part = file.load().dead_letters
         if part is not None and part.traits.store is not None:
             if part.traits.service:
                 credentials.need(f"dead_letters.type {part.name}")
@@ -74,12 +70,12 @@ class Which:
             raise ConfigError("config.invalid", "name the dead letters: a folder, s3://BUCKET/PREFIX or kafka://TOPIC")
         names = {*KafkaConnection.__struct_fields__} - {"request_timeout_ms"}
         named = {f"source.{name}": getattr(own, name) for name in names if getattr(own, name)}
-        return self._topic(own.topic, named if own.bootstrap else self.broker.overrides()), {}
+        return self._topic(own.topic, named if own.bootstrap else self.broker.overrides(), file), {}
 
-    def _topic(self, topic: str, overrides: dict[str, Any]) -> DeadLetterStore:
+    def _topic(self, topic: str, overrides: dict[str, Any], file: FileFlags) -> DeadLetterStore:
         from lmstream.cli.kafka import settings_of
 
-        config = self.engine.load({"source.type": of_kafka, "source.topics": (topic,), **overrides})
+        config = file.load({"source.type": of_kafka, "source.topics": (topic,), **overrides})
         return TopicStore(settings_of(config), terminal.say)
 
 

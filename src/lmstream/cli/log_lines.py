@@ -33,7 +33,9 @@ def logged(config: Config, worker: int) -> Iterator[None]:
     terminal.teller = before
 
 
-def _tell(made: logging.Handler, text: str) -> None:
+def _tell(made: logging.Handler, text: str, fields: terminal.Fields) -> None:
     """Make a line of what a run says of itself; what begins as an error's message does is one."""
     level = logging.ERROR if text.startswith("lmstream: ") else logging.INFO
-    made.handle(_log.makeRecord(_log.name, level, "", 0, text.removeprefix("lmstream: "), (), None))
+    made.handle(
+        _log.makeRecord(_log.name, level, "", 0, text.removeprefix("lmstream: "), (), None, extra={"fields": fields})
+    )

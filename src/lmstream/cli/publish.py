@@ -8,13 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, BinaryIO, Final, Literal
 
 from cyclopts import Parameter
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
+from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json, Seconds
 from lmstream.cli.up_folder import running_here
+from lmstream.dead_letters.filters import moment
 from lmstream.errors import ConfigError
 from lmstream.kafka.settings import Settings
 from lmstream.lab.generator import Generator
@@ -27,9 +28,18 @@ COUNT: Final = 1000
 class GeneratorFlags(Generator):
     """What is generated."""
 
-    start_ms: int | None = None
-    """Time of the first poll, in Unix milliseconds. Default: now."""
+    start: str | None = None
+    """Time of the first poll: 2024-05-09T14:00Z, 2h for two hours ago, or Unix milliseconds. Default: now."""
+    start_ms: Annotated[int | None, Parameter(parse=False)] = None
+    format: Annotated[Literal["json", "protobuf"], Parameter(name="--bundle-format")] = "json"
     interval_ms: Annotated[int, Parameter(parse=False)] = 60_000
+
+    def __post_init__(self) -> None:
+        """Look at the flags. Raises ConfigError."""
+        if self.start is not None:
+            first = moment("--start", self.start) if not self.start.isdecimal() else None
+            self.start_ms = int(self.start) if first is None else int(first.timestamp() * 1000)
+        super().__post_init__()
 
 
 _DEFAULTS: Final = GeneratorFlags()
@@ -39,7 +49,7 @@ def publish(
     *,
     topic: str | None = None,
     count: int | None = None,
-    duration: float | None = None,
+    duration: Seconds | None = None,
     rate: float = 0.0,
     verifiable: Path | None = None,
     yes: Annotated[bool, Parameter(negative="")] = False,
@@ -97,7 +107,7 @@ def publish(
     seconds = time.monotonic() - began
     done = {"bundles": sender.acknowledged, "rows": sender.rows, "bytes": sender.bytes}
     if as_json:
-        terminal.print_json({"v": 1, **done, "seconds": round(seconds, 3), "failed": sender.failed})
+        terminal.print_json({**done, "seconds": round(seconds, 3), "failed": sender.failed}, indent=None)
     else:
         counts = ", ".join(f"{n:,} {name}" for name, n in done.items())
         print(f"published {counts} in {seconds:.1f} s")

@@ -66,11 +66,11 @@ def query(
     wide
         Show all columns in full, however wide the terminal is.
     """
-    where, access = landed_of(landed, s3, file)
-    for text, reached in ((where, access), (errors, s3)):
+    where, access = landed_of(landed, s3.access, file)
+    for text, reached in ((where, access), (errors, s3.access)):
         if text is not None and isinstance(place(text, reached), Prefix):
             credentials.need(text)
-    with _here(place(where, access), None if errors is None else place(errors, s3)) as (root, left_out):
+    with _here(place(where, access), None if errors is None else place(errors, s3.access)) as (root, left_out):
         _print(root, left_out, sql or SUMMARY, as_json=as_json, as_csv=as_csv, raw_csv=raw_csv, wide=wide)
 
 

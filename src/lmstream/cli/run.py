@@ -45,7 +45,7 @@ class SourceFlags:
     """Topic to read; may be repeated."""
     group: str | None = None
     """Consumer group."""
-    start_from: Annotated[Literal["earliest", "latest"] | None, Parameter(name="--from")] = None
+    start_from: Literal["earliest", "latest"] | None = None
     """Where partitions without a committed offset start."""
 
     def overrides(self) -> dict[str, Any]:
@@ -98,6 +98,8 @@ class SinkFlags:
         )
 
 
+PRINTS: Final = "--json: rows go to standard output already; give --sink or --landed"
+"""Why --json cannot be."""
 NO_SOURCE: Final = SourceFlags()
 NO_SINK: Final = SinkFlags()
 
@@ -147,7 +149,7 @@ def run(
         from lmstream.cli.offsets import read_again
 
         if source.files or source.start_from or (workers or 1) > 1:
-            raise ConfigError("config.invalid", "--offsets goes without --files, --from and --workers")
+            raise ConfigError("config.invalid", "--offsets goes without --files, --start-from and --workers")
         config = engine.load(overrides | more(offsets, source.topic, source.source))
         _refuse_printing(config, as_json=as_json)
         return read_again(config, offsets, as_json=as_json)
@@ -171,7 +173,7 @@ def run(
 
 def _refuse_printing(config: Config, *, as_json: bool) -> None:
     if as_json and config.need("sink").traits.prints:
-        raise ConfigError("config.invalid", "--json: rows go to standard output already; give --sink or --landed")
+        raise ConfigError("config.invalid", PRINTS)
 
 
 def worked(  # across processes, so plain arguments

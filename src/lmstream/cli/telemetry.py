@@ -22,10 +22,10 @@ def ls(*, wide: Wide = False, as_json: Annotated[bool, Parameter(name="--json")]
     wide
         Show all columns in full, however wide the terminal is.
     as_json
-        Print one JSON array instead of a table.
+        Print one JSON object per metric and line.
     """
     if as_json:
-        terminal.print_json([{key: getattr(each, key) for key in _TOLD} for each in CATALOGUE])
+        terminal.print_lines({key: getattr(each, key) for key in _TOLD} for each in CATALOGUE)
         return 0
     headers = (
         Column("Prometheus", 1, "id"),

@@ -7,8 +7,8 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -44,8 +44,10 @@ prefix = ""
 """Before every line of talk: the name of a worker process."""
 
 
-teller: Callable[[str], None] | None = None
-"""Takes every line of talk instead of standard error, when it is set."""
+Fields = Mapping[str, Any]
+"""What a line of talk says, for machines."""
+teller: Callable[[str, Fields], None] | None = None
+"""Takes every line of talk, with its fields, instead of standard error, when it is set."""
 
 
 loudness = Loudness()
@@ -63,18 +65,18 @@ def speaking(loud: Loudness) -> Iterator[None]:
         loudness = before
 
 
-def say(text: str) -> None:
+def say(text: str, fields: Fields = MappingProxyType({})) -> None:
     """One line of talk, unless -q wants none. Names in it may be anybody's: whatever steers a terminal, or would begin
     another line, is escaped here."""
     if not loudness.quiet:
-        insist(text)
+        insist(text, fields)
 
 
-def insist(text: str) -> None:
+def insist(text: str, fields: Fields = MappingProxyType({})) -> None:
     """The same with -q too: an error, a question, or why the exit code is not 0."""
     text = visible(text)
     if teller is not None:
-        teller(text)
+        teller(text, fields)
         return
     # One write: lines of several processes must not run into each other. Whether somebody hears it changes nothing.
     with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json
+from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json, Seconds
 from lmstream.cli.kafka import cluster_settings
-from lmstream.cli.lag import duration
 from lmstream.errors import ConfigError
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
@@ -19,7 +18,7 @@ def topic(
     topic: str,
     partitions: Count = 6,
     copies: Count = 3,
-    retention: str = "72h",
+    retention: Seconds = 259_200.0,
     message_bytes: Count = 1_048_588,
     yes: bool = False,
     as_json: Json = False,
@@ -36,7 +35,7 @@ def topic(
     copies
         Replication factor of a new topic.
     retention
-        Retention, as 72h or 7d: how long an outage may last before rows are lost.
+        Retention, as 72h or 7d: how long an outage may last before rows are lost. Default: 72h.
     message_bytes
         Largest batch of records that the topic accepts.
     yes
@@ -45,7 +44,7 @@ def topic(
         Print what exists and what would change as JSON.
     """
     wanted = {
-        "retention.ms": str(int(duration(retention) * 1000)),
+        "retention.ms": str(int(retention * 1000)),
         "max.message.bytes": str(message_bytes),
     }
     settings = cluster_settings(cluster, topic)

@@ -14,7 +14,18 @@ from cyclopts import Parameter
 from lmstream import verification as library
 from lmstream.aws import credentials
 from lmstream.cli import terminal
-from lmstream.cli.flags import NO_BROKER, NO_ROWS, NO_S3, BrokerFlags, EngineFlags, Json, RowFlags, S3Flags, given
+from lmstream.cli.flags import (
+    NO_BROKER,
+    NO_ROWS,
+    NO_S3,
+    BrokerFlags,
+    EngineFlags,
+    Json,
+    RowFlags,
+    S3Flags,
+    Seconds,
+    given,
+)
 from lmstream.cli.settling import interval, wait
 from lmstream.cli.tables import Wide
 from lmstream.cli.verdict import show
@@ -53,7 +64,7 @@ def verify(
     to: tuple[str, ...] = (),
     dead_letters: str | None = None,
     errors: str | None = None,
-    settle: float | None = None,
+    settle: Seconds | None = None,
     no_wait: Annotated[bool, Parameter(negative="")] = False,
     wide: Wide = False,
     as_json: Json = False,
@@ -117,7 +128,7 @@ def verify(
     if not topic and (from_ or to or group):
         raise ConfigError("config.invalid", "--group, --from and --to are for --topic; a lake takes --since as well")
     named = {"--landed": landed, "--claims": claims, "--dead-letters": dead_letters, "--errors": errors}
-    places = {flag: place(text, s3) for flag, text in named.items() if text is not None}
+    places = {flag: place(text, s3.access) for flag, text in named.items() if text is not None}
     wrong = _unreachable(places)
     try:
         flags, others = _configurations(config, engine)
@@ -143,7 +154,7 @@ def verify(
             since=None if topic else moment("--since", since),
             settle=settle or 0.0,
             no_wait=no_wait,
-            region=s3.region,
+            region=s3.s3_region,
         )
     elif not topic and not expected:
         raise ConfigError("config.invalid", f"{NEEDS}; no claims of a lake lie at {rows.name} (--claims)")
@@ -182,7 +193,7 @@ def _tell(report: Report, what: dict[str, str], html: Path | None, *, wide: bool
     """Print the report, and write the page; `what` says what was compared."""
     with terminal.read_or_not():
         if as_json:
-            terminal.print_json(msgspec.to_builtins(report))
+            terminal.print_json(msgspec.to_builtins(report), indent=None)
         else:
             show(report, wide=wide)
     if html is not None:

@@ -49,6 +49,7 @@ def _fields(_logger: object, _name: str, event: MutableMapping[str, Any]) -> Mut
         value = getattr(record, name, None)
         if value is not None:
             event.setdefault(name, value)
+    event.update(getattr(record, "fields", {}))
     if "code" not in event and (found := _CODE.search(text)):
         event["code"] = found[0]
     if "topic" not in event and (place := _PLACE.search(text)):

@@ -3,7 +3,7 @@
 from msgspec import Struct, field
 
 
-class Lake(Struct, kw_only=True, rename="camel"):
+class Lake(Struct, kw_only=True):
     """The part of a report that only a lake has."""
 
     alone: bool = True

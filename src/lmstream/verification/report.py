@@ -28,7 +28,7 @@ BAD: Final = ("lost", "changed", "misplaced", "phantom", "in_error_prefix", "let
 """Counts of a tally that must be nought."""
 
 
-class Tally(Struct, kw_only=True, rename="camel"):
+class Tally(Struct, kw_only=True):
     """Counts of rows, of one partition or of all. The first nine are those of Sums."""
 
     bundles: int = 0
@@ -82,11 +82,10 @@ class Tally(Struct, kw_only=True, rename="camel"):
         return Sums(records=self.bundles, rows=self.expected, **same)
 
 
-class Report(Struct, kw_only=True, rename="camel"):
+class Report(Struct, kw_only=True):
     """What `verify` answers. `ok` is false when anything is lost, changed, misplaced, phantom, only in the sink's error
     prefix, where no query finds it, or bad without the dead letter that must name it."""
 
-    v: int = 1
     ok: bool
     total: Tally
     sums: Sums
