@@ -6,12 +6,13 @@ import signal
 import socket
 import stat
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from lmstream.cli.up_folder import running_here
-from support.up import terminal, until
+from support.up import PATIENCE, free_port, terminal, until
 
 TOPIC = "lm.metrics.otlp"
 LINUX = sys.platform == "linux"
@@ -21,6 +22,7 @@ LINUX = sys.platform == "linux"
 def place(tmp_path_factory):
     """A folder with an `up`, and a run that has landed 40 bundles."""
     with terminal(tmp_path_factory.mktemp("up")) as shell:
+        shell.env["LMSTREAM_ENDPOINTS__TAP"] = shell.tap = f"127.0.0.1:{free_port()}"
         shell.process, shell.told = shell.up()
         shell.publish = shell.verb("publish", "--count", 40, "--poison", 0.1, "--verifiable", "log.jsonl", "--json")
         assert shell.publish.returncode == 0, shell.publish.stderr
@@ -65,6 +67,31 @@ def test_every_verb_works_against_it_as_in_production(place):
     assert place.verb("topic", "--topic", "lm.other", "--copies", 1, "--yes").returncode == 0
     again = place.verb("topic", "--topic", "lm.other", "--copies", 1)
     assert (again.returncode, again.stderr) == (0, "lm.other is as requested\n")
+
+
+def test_a_running_host_is_tapped_and_is_in_the_table_of_members(place):
+    listening = place.begin("tap", "--metric", "Cpu*", "--count", 5, "--mask", "deviceName", "--rate", 100)
+    ends = time.monotonic() + PATIENCE
+    while listening.poll() is None:  # it sees what is published from now on
+        assert time.monotonic() < ends, listening.log.read_text()
+        place.well("publish", "--count", 5)
+    said = listening.log.read_text().splitlines()
+    rows = [json.loads(line) for line in said if line.startswith("{")]
+    assert listening.returncode == 0
+    assert len(rows) == 5
+    assert {row["deviceName"] for row in rows} == {"***"}
+    assert all(row["metric"].startswith("Cpu") for row in rows)
+    (member,) = map(json.loads, place.well("top", "--once", "--json").splitlines())
+    assert (member["pid"], member["group"], member["partitions"]) == (place.run.pid, "acme-rows", 4)
+    assert member["rows"] > 0
+    gone = place.verb("top", "--once", place.env["LMSTREAM_ENDPOINTS__ADDRESS"], "127.0.0.1:1")
+    assert gone.returncode == 1
+    lines = gone.stdout.splitlines()
+    assert "1 of 2 do not answer" in lines[0]
+    assert lines[3].startswith("127.0.0.1:1 "), "who does not answer is the first"
+    nobody = place.verb("tap", "--address", "127.0.0.1:1")
+    assert nobody.returncode == 1
+    assert 'set endpoints.tap = "127.0.0.1:9474" on the host' in nobody.stderr
 
 
 def test_a_second_one_in_the_folder_is_refused_with_the_pid_of_the_first(place):

@@ -145,11 +145,18 @@ def cluster_of(config: Config) -> str:
 
 
 def build_pipeline(
-    config: Config, sink: Sink | Stored, letters: DeadLetterSink, guard: CrashJournal | None, **more: Any
+    config: Config,
+    sink: Sink | Stored,
+    letters: DeadLetterSink,
+    guard: CrashJournal | None,
+    *,
+    engine: Engine | None = None,
+    **more: Any,
 ) -> Pipeline:
-    """Put engine, sink and dead letters together. `more` are what only some hosts set: see Pipeline."""
+    """Put engine, sink and dead letters together. `engine` stands in for that of the configuration; `more` are what
+    only some hosts set: see Pipeline."""
     return Pipeline(
-        Engine(config.engine),
+        engine or Engine(config.engine),
         lake_outlet(config, sink) if isinstance(sink, Stored) else sink,
         letters,
         clock=time.monotonic,
@@ -168,9 +175,10 @@ def build_runtime(
     source: Source | None = None,
     on_settled: Settled | None = None,
     dead_letters: DeadLetterSink | None = None,
+    engine: Engine | None = None,
 ) -> Runtime:
-    """Put the whole run together; call it in the event loop that runs it. `source` and
-    `dead_letters` stand in for the configured ones."""
+    """Put the whole run together; call it in the event loop that runs it. `source`, `dead_letters` and `engine` stand
+    in for the configured ones."""
     source = source or build_source(config)
     guard = _guard(config)
     if guard is not None and isinstance(source, Journaled):
@@ -178,7 +186,8 @@ def build_runtime(
     # The pipeline knows better than the default of `rolling` when the budget is small.
     roll = None if config.rolling == RollPolicy() else config.rolling
     letters = dead_letters or build_letters(config)
-    pipeline = build_pipeline(config, build_sink(config), letters, guard, roll=roll, breaker=config.breaker)
+    how: dict[str, Any] = {"roll": roll, "breaker": config.breaker, "engine": engine}
+    pipeline = build_pipeline(config, build_sink(config), letters, guard, **how)
     return Runtime(
         source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress, on_settled=on_settled
     )

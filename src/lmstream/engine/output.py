@@ -127,6 +127,11 @@ class FanOut(Struct, eq=False, gc=False):
         """All lines in document order."""
         return self._lines.whole()
 
+    def first(self, rows: int) -> bytes:
+        """The first lines in document order, at most so many."""
+        (data,) = self._lines.parts([range(min(rows, self.rows))])
+        return data
+
     @property
     def groups(self) -> list[Group]:
         """Lines by partition path, paths in order of first appearance, lines of a path in document order."""

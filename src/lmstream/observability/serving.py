@@ -167,7 +167,7 @@ class _Exchange(asyncio.Protocol):
         if len(hosts) > 1 or (minor == "1" and not hosts):
             return _plain(HTTPStatus.BAD_REQUEST, "expected one Host header"), False
         asked = [authority] if authority is not None else hosts
-        if self._private and not all(map(_is_loopback_host, asked)):
+        if self._private and not all(map(is_loopback_host, asked)):
             # A page in a browser can point its own name at 127.0.0.1, and would then read what is served here.
             why = "these endpoints listen on loopback and answer to localhost, 127.0.0.1 and [::1] only"
             return _plain(HTTPStatus.MISDIRECTED_REQUEST, why), False
@@ -209,7 +209,8 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def _is_loopback_host(text: str) -> bool:
+def is_loopback_host(text: str) -> bool:
+    """Whether the value of a Host header names this machine."""
     found = _HOST.fullmatch(text)
     if found is None:
         return False

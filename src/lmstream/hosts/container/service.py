@@ -25,6 +25,7 @@ from lmstream.members import fellows
 from lmstream.observability.cloudwatch import telling
 from lmstream.observability.dead_letter_log import LoggingDeadLetterSink
 from lmstream.observability.readings import Readings
+from lmstream.observability.tap import Tap, TappedEngine
 from lmstream.runtime import Progress, Runtime
 
 OFF: Final = "off"
@@ -69,7 +70,9 @@ async def serve(
     # What is read by hand is told of at the end, and lies in a folder beside it.
     told = source is None and not config.finite
     letters = LoggingDeadLetterSink(build_letters(config), time.monotonic) if told else None
-    runtime = build_runtime(config, observer, source, on_settled, letters)
+    tap = Tap(config.endpoints.tap_mask) if config.endpoints.tap else None
+    engine = TappedEngine(config.engine, tap) if tap is not None else None
+    runtime = build_runtime(config, observer, source, on_settled, letters, engine)
     if not worker:
         await tell_members(runtime.source, config, say)
     settings = None if config.source is None or source is not None else config.source.settings
@@ -84,7 +87,13 @@ async def serve(
     try:
         with heard(runtime.stop, config.runtime.grace + LAST, say):
             metrics = telling(readings, config.logs.cloudwatch, config.logs.service)
-            async with served(config, readings, worker), watching(readings), trimmed(runtime.pipeline), metrics:
+            async with (
+                served(config, readings, worker),
+                looked_at(config, tap, worker),
+                watching(readings),
+                trimmed(runtime.pipeline),
+                metrics,
+            ):
                 with observer or contextlib.nullcontext():
                     return await _run(runtime)
     except LmstreamError as e:
@@ -171,4 +180,17 @@ async def served(config: Config, readings: Readings, worker: int) -> AsyncIterat
         if at.url:
             level = logging.INFO if address else logging.DEBUG
             _log.log(level, "endpoints are at %s: /healthz /readyz /metrics /statusz", at.url)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def looked_at(config: Config, tap: Tap | None, worker: int) -> AsyncIterator[None]:
+    """Serve the tap while the run lasts, where there is one. Raises ConfigError."""
+    at = config.endpoints.tap_at
+    if tap is None or at is None:
+        yield
+        return
+    from lmstream.observability.tapping import tapped  # noqa: PLC0415 - an extra
+
+    async with tapped(tap, at[0], at[1] + max(0, worker - 1) if at[1] else 0):
         yield
