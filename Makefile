@@ -12,8 +12,8 @@ CDK    := $(CDKENV)/.installed
 ARGS   ?=
 # Tests start hundreds of processes: without compiled modules each reads its sources again, 0.7 s of CPU.
 unexport PYTHONDONTWRITEBYTECODE
-# Side by side, one more than two cores: much of the time is waiting for a broker or a clock. Benchmarks are no part of this.
-PARALLEL ?= --numprocesses 3 --dist worksteal --benchmark-disable
+# Side by side, more than two cores: two thirds of the time is waiting for a broker or a clock. Benchmarks are no part of this.
+PARALLEL ?= --numprocesses 5 --dist worksteal --benchmark-disable
 
 .PHONY: help setup demo test test-python native test-native test-faults test-kafka fuzz mutants soak chaos lint format types contracts bench bench-load bench-peers bench-report site lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
@@ -96,7 +96,10 @@ demo: $(DEMO) ## The whole job on embedded parts: broker, mTLS, consumer, Fireho
 	@$(BIN)/python -m lmstream.native
 	@$(BIN)/python -m lmstream demo $(ARGS)
 
-test: lint types contracts test-python test-infra ## Everything that must hold at every commit
+# The CDK app computes where the Python tests wait: beside them, and shown when they have ended.
+test: lint types contracts $(CDK) ## Everything that must hold at every commit
+	@log=$$(mktemp); $(MAKE) --no-print-directory test-infra >$$log 2>&1 & infra=$$!; trap 'kill $$infra' INT TERM; failed=0; \
+	$(MAKE) --no-print-directory test-python || failed=1; wait $$infra || failed=1; cat $$log; rm -f $$log; exit $$failed
 
 test-python: $(DEV) ## The Python tests alone, without the slow ones (ARGS="-k name" to choose)
 	@$(BIN)/python -m lmstream.native

@@ -165,7 +165,7 @@ async def test_a_retention_that_may_not_be_asked_is_unknown_and_one_that_is_none
     assert "retention is unknown: the brokers do not report it" in said[0]
     pem = ours.certificates
     flags = ["--bootstrap", ours.bootstrap, "--ca", pem.ca, "--cert", pem.client_cert, "--key", pem.client_key]
-    verb = ["lag", "--topic", topic, "--group", topic, *map(str, flags)]
+    verb = ["lag", "--wide", "--topic", topic, "--group", topic, *map(str, flags)]
     assert await asyncio.to_thread(main, verb) == 0
     assert "retention unknown" in capsys.readouterr().out
     (theirs,) = await lag(settings(ours, kafka, topic), retention=2 * HOUR)
