@@ -8,9 +8,19 @@ import pytest
 
 from support.checking import seed_of
 from support.lake_scene import SESSION, LakeScene
+from support.s3_servers import missing
 from support.wait import until
 
 pytestmark = pytest.mark.slow  # seconds each: `make test-faults` runs them
+
+
+def on(store, *more):
+    """A parameter that is left out, by name, where the server is not installed."""
+    why = "" if store == "lab" else missing(store)
+    return pytest.param(*more, store, marks=pytest.mark.skipif(bool(why), reason=why))
+
+
+on_each_store = pytest.mark.parametrize("store", [on("lab"), on("seaweedfs")])
 
 
 async def storm(scene, draw, rounds, members):
@@ -30,26 +40,33 @@ async def storm(scene, draw, rounds, members):
             members[at] = await scene.join()
 
 
-@pytest.mark.parametrize("client", ["kafka", "confluent"])
-async def test_no_row_is_lost_or_there_twice_after_kills_and_members_that_slept(tmp_path, client):
+@pytest.mark.parametrize(
+    ("client", "store"),
+    [
+        *(on(store, client) for client in ("kafka", "confluent") for store in ("lab", "seaweedfs")),
+        on("ministack", "kafka"),
+    ],
+)
+async def test_no_row_is_lost_or_there_twice_after_kills_and_members_that_slept(tmp_path, client, store):
     draw = random.Random(seed_of())
-    async with LakeScene(tmp_path, client=client) as scene:
+    async with LakeScene(tmp_path, client=client, store=store) as scene:
         members = [await scene.join() for _ in range(2)]
         publishing = asyncio.create_task(scene.publish(900, rate=40))
-        await until(lambda: bool(scene.objects), 40, "the first object")
+        await until(lambda: bool(scene.landed), 40, "the first object")
         await storm(scene, draw, 8, members)
         await publishing
         await scene.settled()
         for member in members:
             assert await member.stop() == 0, member.said()
         rows, duplicate, lost = await scene.judge()
-        print(f"{rows} rows in {len(scene.objects)} objects")
+        print(f"{rows} rows in {len(scene.landed)} objects")
         assert (duplicate, lost) == (0, 0)
         assert rows > 1000
 
 
-async def test_a_group_that_is_moved_back_lands_nothing_twice(tmp_path):
-    async with LakeScene(tmp_path) as scene:
+@on_each_store
+async def test_a_group_that_is_moved_back_lands_nothing_twice(tmp_path, store):
+    async with LakeScene(tmp_path, store=store) as scene:
         await scene.publish(200)
         member = await scene.join()
         await scene.settled()
@@ -58,7 +75,7 @@ async def test_a_group_that_is_moved_back_lands_nothing_twice(tmp_path):
         again = await scene.join("--group", "another")  # begins at the beginning, beside the chain of the first
         await asyncio.sleep(4)
         await scene.publish(50, seed=2)
-        await until(lambda: len(scene.objects) > len(before) + 4, 40, "rows of the other group")
+        await until(lambda: len(scene.landed) > len(before) + 4, 40, "rows of the other group")
         assert await again.stop() == 0, again.said()
         rows, duplicate, lost = await scene.judge()
         assert (duplicate, lost) == (0, 0)
@@ -66,13 +83,14 @@ async def test_a_group_that_is_moved_back_lands_nothing_twice(tmp_path):
         assert rows > 1000
 
 
-async def test_members_with_lanes_of_several_partitions_land_each_row_once_when_one_is_killed(tmp_path):
-    async with LakeScene(tmp_path, partitions=4, lanes=2) as scene:
+@on_each_store
+async def test_members_with_lanes_of_several_partitions_land_each_row_once_when_one_is_killed(tmp_path, store):
+    async with LakeScene(tmp_path, partitions=4, lanes=2, store=store) as scene:
         await scene.join()
         second = await scene.join()
         await scene.publish(100)
         async with asyncio.timeout(40):
-            while not scene.objects:  # noqa: ASYNC110 - another process makes them
+            while not scene.landed:  # noqa: ASYNC110 - another process makes them
                 await asyncio.sleep(0.2)
         await second.kill()
         await scene.publish(60)
@@ -80,4 +98,4 @@ async def test_members_with_lanes_of_several_partitions_land_each_row_once_when_
         rows, duplicate, lost = await scene.judge()
         assert rows > 500
         assert (duplicate, lost) == (0, 0)
-        assert {key.rpartition("/")[2].split("-")[1] for key in scene.objects} == {"0of2", "1of2"}
+        assert {key.rpartition("/")[2].split("-")[1] for key in scene.landed} == {"0of2", "1of2"}

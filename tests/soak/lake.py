@@ -1,10 +1,11 @@
 """Members of a lake killed and stopped for minutes: is any row lost, or there twice?
 
-    .venv/bin/python tests/soak/lake.py --kills 50 --sleeps 20
+    .venv/bin/python tests/soak/lake.py --kills 100 --sleeps 100
+    .venv/bin/python tests/soak/lake.py --kills 30 --sleeps 30 --store seaweedfs
 
-Three members (`lmstream run` as processes) land a topic in the lab's S3, which throttles, fails and loses answers. One
-that is stopped continues when its partitions have another owner, in the middle of whatever it did. Ends with one JSON
-line, and exit 0 only when each row lies there once.
+Three members (`lmstream run` as processes) land a topic in the lab's S3, which throttles, fails and loses answers, or in
+the S3 of another maker (`support.s3_servers`). One that is stopped continues when its partitions have another owner, in
+the middle of whatever it did. Ends with one JSON line, and exit 0 only when each row lies there once.
 """
 
 import argparse
@@ -21,6 +22,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.lake_scene import SESSION, LakeScene
+from support.s3_servers import missing
 from support.wait import until
 
 MEMBERS = 3
@@ -36,17 +38,17 @@ async def weather(scene: LakeScene, draw: random.Random) -> None:
             scene.s3.faults.clear()
 
 
-async def soak(folder: Path, kills: int, sleeps: int, seed: int, client: str) -> dict:
+async def soak(folder: Path, kills: int, sleeps: int, seed: int, client: str, store: str) -> dict:
     """Each event at a time and to a member that the seed draws."""
     draw = random.Random(seed)
     began = time.monotonic()
     events = ["kill"] * kills + ["sleep"] * sleeps
     draw.shuffle(events)
-    async with LakeScene(folder, client=client, partitions=6) as scene:
+    async with LakeScene(folder, client=client, partitions=6, store=store) as scene:
         members = [await scene.join() for _ in range(MEMBERS)]
         stormy = asyncio.create_task(weather(scene, draw))
         publishing = asyncio.create_task(endless(scene))
-        await until(lambda: bool(scene.objects), 60, "the first object")
+        await until(lambda: bool(scene.landed), 60, "the first object")
         asleep: list = []
         for at, event in enumerate(events):
             await asyncio.sleep(2 + 3 * draw.random())  # a member needs some seconds to begin
@@ -59,13 +61,14 @@ async def soak(folder: Path, kills: int, sleeps: int, seed: int, client: str) ->
             # The one that sleeps is no member for the group soon: another takes its place.
             members[which] = await scene.join()
             if at % 10 == 9:
-                print(f"{at + 1} of {len(events)} events, {len(scene.objects):,} objects", file=sys.stderr, flush=True)
+                print(f"{at + 1} of {len(events)} events, {len(scene.landed):,} objects", file=sys.stderr, flush=True)
             running = [each for each in scene.members if each.alive and each not in members]
             for each in running[: max(0, len(running) - 2)]:
                 await each.kill()  # as many as the machine bears
         publishing.cancel()
         stormy.cancel()
         await asyncio.wait({publishing, stormy, *asleep})
+        woken = sum(each.result() for each in asleep)
         scene.s3.faults.clear()
         await scene.settled(180)
         for each in scene.members:
@@ -73,9 +76,9 @@ async def soak(folder: Path, kills: int, sleeps: int, seed: int, client: str) ->
                 await each.stop()
         rows, duplicate, lost = await scene.judge()
         return {
-            "rows": rows, "duplicate": duplicate, "lost": lost, "kills": kills, "sleeps": sleeps, "seed": seed,
-            "objects": len(scene.objects), "claims": scene.claims, "contested": scene.contested,
-            "client": client, "seconds": round(time.monotonic() - began),
+            "rows": rows, "duplicate": duplicate, "lost": lost, "kills": kills, "sleeps": sleeps, "woken": woken,
+            "objects": len(scene.landed), "claims": scene.claims, "contested": scene.contested,
+            "seed": seed, "client": client, "store": store, "seconds": round(time.monotonic() - began),
         }  # fmt: skip
 
 
@@ -87,9 +90,11 @@ async def endless(scene: LakeScene) -> None:
         seed += 1
 
 
-async def wake(member, seconds: float) -> None:
+async def wake(member, seconds: float) -> bool:
+    """Whether there was still one to continue."""
     await asyncio.sleep(seconds)
     member.send(signal.SIGCONT)
+    return member.alive
 
 
 def main() -> int:
@@ -99,9 +104,12 @@ def main() -> int:
     parser.add_argument("--sleeps", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--client", choices=("kafka", "confluent"), default="kafka")
+    parser.add_argument("--store", choices=("lab", "seaweedfs", "ministack"), default="lab")
     flags = parser.parse_args()
+    if flags.store != "lab" and (why := missing(flags.store)):
+        sys.exit(why)
     with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(soak(Path(folder), flags.kills, flags.sleeps, flags.seed, flags.client))
+        found = asyncio.run(soak(Path(folder), flags.kills, flags.sleeps, flags.seed, flags.client, flags.store))
     print(json.dumps(found))
     return 0 if (found["duplicate"], found["lost"]) == (0, 0) else 1
 

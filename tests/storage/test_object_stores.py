@@ -17,9 +17,10 @@ from lmstream.storage.objects_folder import FolderObjects
 from lmstream.storage.objects_s3 import S3Objects
 from lmstream.storage.store_probe import probe
 from support.buckets import S3
-from support.ministack import ministack, missing
+from support.s3_servers import KEYS, missing, served
 from support.scripted_store import Moods, ScriptedStore
 
+# Not SeaweedFS: it lists a/b before a-b, which is no order of keys, and is refused for it when that happens.
 STORES = ["folder", "scripted", "moto", pytest.param("ministack", marks=pytest.mark.slow)]
 _numbers = itertools.count()
 
@@ -27,8 +28,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_ACCESS_KEY_ID", KEYS[0])
+        patch.setenv("AWS_SECRET_ACCESS_KEY", KEYS[1])
         yield tmp_path_factory.mktemp("stores")
 
 
@@ -44,9 +45,9 @@ def store(request, servers):
         yield S3Objects(Access(bucket="lake", region="us-east-1", endpoint_url=server.url, concurrency=32))
         server.close()
     else:
-        if why := missing():
+        if why := missing("ministack"):
             pytest.skip(why)
-        with ministack(servers, "lake") as url:
+        with served("ministack", "lake") as url:
             yield S3Objects(Access(bucket="lake", region="us-east-1", endpoint_url=url, concurrency=32))
 
 

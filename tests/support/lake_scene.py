@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Self
 
@@ -20,6 +22,7 @@ from lmstream.lab.generator import Generator
 from lmstream.lab.publisher import Publisher
 from lmstream.sources.kafka import Settings, read_range
 from support.checking import AWS, SETTINGS, TOPIC
+from support.s3_servers import client, served
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AWS_"))} | AWS
 BUCKET = "lake"
@@ -82,13 +85,60 @@ class LakeMember:
         return self.log.read_text(errors="replace")[-3000:]
 
 
+class LabBucket:
+    """That of the lab's S3, which runs in this process and fails on demand."""
+
+    def __init__(self, s3: S3Lab) -> None:
+        self._s3 = s3
+        self.start, self.close = s3.start, s3.close
+
+    @property
+    def endpoint_url(self) -> str:
+        return self._s3.endpoint_url
+
+    def keys(self) -> list[str]:
+        return list(self._s3.buckets[BUCKET])
+
+    def read(self, keys: list[str]) -> dict[str, bytes]:
+        return {key: self._s3.buckets[BUCKET][key].data for key in keys}
+
+
+class ServedBucket:
+    """That of another maker's server, which is a process."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.endpoint_url = name, ""
+        self._open = contextlib.ExitStack()
+        self._listed: tuple[float, list[str]] = (-1.0, [])
+
+    async def start(self) -> None:
+        self.endpoint_url = await asyncio.to_thread(self._open.enter_context, served(self.name, BUCKET))
+        self._s3 = self._open.enter_context(client(self.endpoint_url))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._open.close)
+
+    def keys(self) -> list[str]:
+        """As of half a second ago at most: who waits for something asks all the time."""
+        if time.monotonic() - self._listed[0] > 0.5:
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+            self._listed = time.monotonic(), [each["Key"] for page in pages for each in page.get("Contents", ())]
+        return self._listed[1]
+
+    def read(self, keys: list[str]) -> dict[str, bytes]:
+        with ThreadPoolExecutor(8) as threads:
+            found = threads.map(lambda key: self._s3.get_object(Bucket=BUCKET, Key=key)["Body"].read(), keys)
+            return dict(zip(keys, found, strict=True))
+
+
 class LakeScene:
     """`async with`: a broker and a bucket; `join` starts members."""
 
-    def __init__(self, folder, *, partitions=4, client="kafka", **sink) -> None:
+    def __init__(self, folder, *, partitions=4, client="kafka", store="lab", **sink) -> None:
         self.folder, self.config = folder, folder / "lake.toml"
         self.partitions, self.client = partitions, client
         self.s3 = S3Lab(BUCKET)
+        self.bucket = LabBucket(self.s3) if store == "lab" else ServedBucket(store)
         self.members: list[LakeMember] = []
         self._sink = {"window_seconds": 1.0, **sink}
         self._numbers = iter(range(1, 10**6))
@@ -97,12 +147,12 @@ class LakeScene:
         self.broker = Broker()
         await self.broker.start()
         await self.broker.create_topic(TOPIC, self.partitions)
-        await self.s3.start()
+        await self.bucket.start()
         source = {
             "type": self.client, "bootstrap": self.broker.bootstrap, "topics": [TOPIC], "group": "lake", **GROUP
         }  # fmt: skip
         sink = {
-            "type": "s3", "bucket": BUCKET, "region": "us-east-1", "endpoint_url": self.s3.endpoint_url, **self._sink
+            "type": "s3", "bucket": BUCKET, "region": "us-east-1", "endpoint_url": self.bucket.endpoint_url, **self._sink
         }  # fmt: skip
         tables = {
             "source": source,
@@ -124,7 +174,7 @@ class LakeScene:
             if member.alive:
                 await member.kill()
         await self.broker.close()
-        await self.s3.close()
+        await self.bucket.close()
 
     async def publish(self, count: int, *, rate: float = 0.0, **generator) -> None:
         made = Generator(**({"instances": 2, "devices": 20, "chaos": 0.01, "poison": 0.02} | generator))
@@ -165,15 +215,24 @@ class LakeScene:
         assert not left, f"{left} records are not committed: {[m.said() for m in self.members if m.alive]}"
 
     @property
+    def keys(self) -> list[str]:
+        """Of all that lies in the bucket."""
+        return self.bucket.keys()
+
+    @property
+    def landed(self) -> list[str]:
+        """Keys of objects with rows."""
+        return [key for key in self.keys if not key.startswith("_lmstream/")]
+
+    @property
     def objects(self) -> dict[str, bytes]:
         """Those with rows, by key."""
-        made = self.s3.buckets[BUCKET].items()
-        return {key: each.data for key, each in made if not key.startswith("_lmstream/")}
+        return self.bucket.read(self.landed)
 
     @property
     def claims(self) -> int:
         """Claims of all lanes."""
-        return sum(key.startswith("_lmstream/claims/") for key in self.s3.buckets[BUCKET])
+        return sum(key.startswith("_lmstream/claims/") for key in self.keys)
 
     @property
     def contested(self) -> int:
