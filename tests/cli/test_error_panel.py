@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from lmstream.cli import terminal
 from lmstream.cli.error_panel import MOST, next_command, panel, styled
 from lmstream.cli.invocation import tell
+from lmstream.config import load
 from lmstream.errors import ConfigError, MistakesError, Spot
 
 TOML = """[engine]
@@ -177,3 +179,12 @@ def test_any_line_and_any_mark_make_a_panel_without_escapes(text, column, marked
 def test_a_file_that_is_gone_is_named_without_its_line(tmp_path):
     lines = panel(ConfigError("config.invalid", "x", spot=Spot(str(tmp_path / "gone"), 4, 2, 1)), 80)
     assert any(line.endswith("gone:4:2") for line in lines)
+
+
+def test_the_page_shows_what_is_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lmstream.toml").write_text('[engine]\norg_idd = "acme"\n')
+    with pytest.raises(ConfigError) as e:
+        load(Path("lmstream.toml"), env={})
+    shown = "\n".join(panel(e.value, 80))
+    assert f"```text\n{shown}\n```" in (Path(__file__).parents[2] / "docs/terminal.md").read_text("utf-8")

@@ -23,6 +23,10 @@ def main(tokens: Sequence[str] | None = None) -> int:
         from lmstream.cli.installation import text as about
 
         return _print(about())
+    if arguments[:1] == ["__values"]:  # what completion scripts ask, at each press of the tabulator
+        from lmstream.cli.values import values
+
+        return _print("\n".join(each for kind in arguments[1:] for each in values(kind)))
     from lmstream.cli.invocation import invoked
 
     return invoked(arguments)

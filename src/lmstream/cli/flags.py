@@ -8,10 +8,12 @@ from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
+from lmstream.cli.values import remember
 from lmstream.config import Config, load
 from lmstream.config.config import Look
 from lmstream.config.convert import Text
 from lmstream.errors import ConfigError
+from lmstream.kafka.settings import Settings as KafkaSettings
 from lmstream.settings import seconds_of
 from lmstream.storage.objects import S3Access
 
@@ -51,7 +53,11 @@ class FileFlags(SetFlags):
 
     def load(self, overrides: dict[str, Any] | None = None, looks: Sequence[Look] = ()) -> Config:
         """Read the configuration: file, environment, these flags, `overrides`; it has to pass `looks`."""
-        return load(self.config, overrides=self.over(overrides), looks=looks)
+        config = load(self.config, overrides=self.over(overrides), looks=looks)
+        source = None if config.source is None else config.source.settings
+        if isinstance(source, KafkaSettings):
+            remember("topics", [topic for topic in source.topics if not topic.startswith("^")])
+        return config
 
 
 @Parameter(name="*")

@@ -18,6 +18,7 @@ from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.cli.refusals import NAMED, refusals
 from lmstream.cli.tables import Column, Wide, table
+from lmstream.cli.values import remember
 from lmstream.codecs import FORMATS
 from lmstream.dead_letters.form import NotALetterError, decode
 from lmstream.engine import Engine, FanOut
@@ -238,6 +239,7 @@ def _show_rows(data: bytes, form: Form, limit: int, *, wide: bool) -> None:
         if not isinstance(row, dict):
             raise SourceError("source.file", f"line {number} is not a row")
         shown.append(row)
+    remember("metrics", [str(row.get("metric", "")) for row in shown])
     if form in {"json", "lines"}:
         terminal.print_lines(shown)
     elif form == "tree":

@@ -11,6 +11,7 @@ from lmstream.cli import terminal
 from lmstream.cli.flags import NO_CLUSTER, ClusterFlags, Json, Seconds, given
 from lmstream.cli.kafka import client_overrides, settings_of
 from lmstream.cli.tables import Column, Wide, table
+from lmstream.cli.values import remember
 from lmstream.config.validation import GROUP
 from lmstream.kafka.lag import lag as ask
 from lmstream.settings import human
@@ -69,6 +70,7 @@ def lag(
 
 def _show(found: list[Behind], *, wide: bool, as_json: bool) -> None:
     now = time.time()
+    remember("topics", [each.topic for each in found])
     if as_json:
         terminal.print_lines(found)
     else:
