@@ -9,7 +9,7 @@ from constructs import Construct
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCKERFILE = "adapters/container/Dockerfile"
-_NEEDED = ("adapters/container", "requirements", "src", "pyproject.toml", "hatch_build.py", "README.md")
+_NEEDED = ("adapters/container", "requirements", "src", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
 """What the Dockerfile copies: nothing else goes into the build, and nothing else makes another image of it."""
 
 

@@ -225,6 +225,7 @@ def test_the_image_can_be_built_from_the_repository_without_docker_here(lake, tm
         "adapters",
         "requirements",
         "src",
+        "LICENSE",
         "hatch_build.py",
         "pyproject.toml",
         "README.md",

@@ -65,7 +65,8 @@ def up(
 
 async def _stay(folder: Folder, state: State, seed: int | None, *, as_json: bool) -> int:
     from lmstream.lab import StreamConfig
-    from lmstream.lab.site import Ports, Site
+    from lmstream.lab.ports import Ports
+    from lmstream.lab.site import Site
 
     stopped = _told_to_stop()
     began = time.monotonic()

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self
 import msgspec
 
 from lmstream.errors import ConfigError
-from lmstream.lab.site import LANDED, Ports
+from lmstream.lab.ports import LANDED, Ports
 
 USUAL: Final = "lmstream-up"
 """The folder, unless another one is named."""

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
-
 from lmstream.delivery.tasks import end
 from lmstream.errors import LmstreamError
 from lmstream.lab import weather
@@ -17,22 +15,13 @@ from lmstream.lab.firehose import FirehoseLab
 from lmstream.lab.firehose_config import StreamConfig
 from lmstream.lab.kafka import KafkaLab
 from lmstream.lab.part import HOST, Part
+from lmstream.lab.ports import LANDED, Ports
 from lmstream.lab.s3 import S3Lab
 from lmstream.lab.s3_objects import S3Object
 
-LANDED: Final = "landed"
-"""The bucket in which rows land, and its folder."""
 _RECORDS: Final = "broker"
 _LOOK: Final = 0.5  # seconds between two looks whether the broker lives
 _STOP: Final = 5.0
-
-
-class Ports(Struct, frozen=True):
-    """Where the parts listen on 127.0.0.1; 0 is any free port."""
-
-    kafka: int = 0
-    firehose: int = 0
-    s3: int = 0
 
 
 class Site(Part):
