@@ -225,6 +225,34 @@ def test_a_compactor_that_slept_changes_nothing_any_more(verb):
     run(main())
 
 
+def test_what_another_replaced_before_it_was_read_is_not_told_as_broken():
+    async def main():
+        lake = await Lake().land()
+        awake = asyncio.Event()
+
+        class Half:
+            """Sleeps before it reads objects, when it knows already that nobody has compacted them."""
+
+            name = lake.store.name
+
+            def __getattr__(self, what):
+                return getattr(lake.store, what)
+
+            async def get(self, key, *more):
+                if key.startswith("p/"):
+                    await awake.wait()
+                return await lake.store.get(key, *more)
+
+        first = asyncio.ensure_future(lake.compact("first", Half()))
+        await asyncio.sleep(60)
+        assert (await lake.compact("second")).replaced == 5
+        awake.set()
+        done = await first
+        assert (done.replaced, done.left, lake.once) == (0, (), True)
+
+    run(main())
+
+
 def test_an_object_with_other_rows_than_its_claim_is_left_alone_and_named():
     async def main():
         lake = await Lake().land()

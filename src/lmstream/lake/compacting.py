@@ -80,14 +80,15 @@ class Compacting:
             some = [each for each in (*made, *landed) if each.key not in gone]
             batch = await self._read(some, extension, left, large) if len(some) > 1 else {}
             if len(batch) < 2:  # noqa: PLR2004 - one object is as large as it gets
-                return done._replace(left=tuple(sorted(left)))
+                # What was found empty may have been replaced meanwhile, by another who compacts the path.
+                replaced = {each.key for one in await self._compactions.chain(path) for each in one.replaces}
+                return done._replace(left=tuple(sorted(left - replaced)))
             sequence = chain[-1].sequence + 1 if chain else 0
             mine_now, data = self._planned(path, extension, sequence, batch)
             there = await self._compactions.create(mine_now)
             if there is mine_now:
                 await self._finish(there, data)
-                replaced, rows = done.replaced + len(there.replaces), done.rows + there.rows
-                done = Done(replaced, done.made + 1, rows)
+                done = Done(done.replaced + len(there.replaces), done.made + 1, done.rows + there.rows)
 
     async def _read(
         self, some: Sequence[Replaced], extension: str, left: set[str], large: set[str]
