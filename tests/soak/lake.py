@@ -49,7 +49,7 @@ async def soak(folder: Path, kills: int, sleeps: int, seed: int, client: str, st
         stormy = asyncio.create_task(weather(scene, draw))
         publishing = asyncio.create_task(endless(scene))
         await until(lambda: bool(scene.landed), 60, "the first object")
-        asleep: list = []
+        asleep: dict = {}
         for at, event in enumerate(events):
             await asyncio.sleep(2 + 3 * draw.random())  # a member needs some seconds to begin
             which = draw.randrange(MEMBERS)
@@ -57,18 +57,19 @@ async def soak(folder: Path, kills: int, sleeps: int, seed: int, client: str, st
                 await members[which].kill()
             else:
                 members[which].send(signal.SIGSTOP)
-                asleep.append(asyncio.create_task(wake(members[which], SESSION + 1 + 3 * draw.random())))
+                asleep[members[which]] = asyncio.create_task(wake(members[which], SESSION + 1 + 3 * draw.random()))
             # The one that sleeps is no member for the group soon: another takes its place.
             members[which] = await scene.join()
             if at % 10 == 9:
                 print(f"{at + 1} of {len(events)} events, {len(scene.landed):,} objects", file=sys.stderr, flush=True)
-            running = [each for each in scene.members if each.alive and each not in members]
+            sleeping = {each for each, waking in asleep.items() if not waking.done()}
+            running = [each for each in scene.members if each.alive and each not in {*members, *sleeping}]
             for each in running[: max(0, len(running) - 2)]:
                 await each.kill()  # as many as the machine bears
         publishing.cancel()
         stormy.cancel()
-        await asyncio.wait({publishing, stormy, *asleep})
-        woken = sum(each.result() for each in asleep)
+        await asyncio.wait({publishing, stormy, *asleep.values()})
+        woken = sum(each.result() for each in asleep.values())
         scene.s3.faults.clear()
         await scene.settled(180)
         for each in scene.members:
