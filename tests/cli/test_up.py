@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lmstream.cli.up_folder import running_here
+from support.quickstart import TARGET, environment, typed
 from support.up import PATIENCE, free_port, terminal, until
 
 TOPIC = "lm.metrics.otlp"
@@ -241,3 +242,35 @@ def test_it_is_found_while_it_runs_and_not_afterwards(tmp_path, monkeypatch):
         assert running_here().resolve() == Path(told["config"])
         assert shell.stop(up) == 0
         assert running_here() is None
+
+
+def test_without_a_broker_of_this_platform_bundles_come_from_files(tmp_path):
+    with terminal(tmp_path) as shell:
+        shell.env["CALF_TANSU_BIN"] = str(tmp_path / "other platform's")
+        (tmp_path / "other platform's").write_bytes(b"\x7fELF of somebody else")
+        (tmp_path / "other platform's").chmod(0o755)
+        up, _ = shell.up()
+        assert "no Kafka broker runs on this machine" in up.log.read_text()
+        counts = json.loads(shell.well("run", "--json"))
+        assert counts["records"] == 300
+        assert counts["rows"] > 1000
+        assert shell.stop(up) == 0
+        again, _ = shell.up()  # as it was
+        assert shell.stop(again) == 0
+        demo = shell.verb("demo", "--bundles", 20)
+        assert demo.returncode == 0, demo.stderr
+        assert "no Kafka broker runs on this machine" in demo.stderr
+        assert "20 bundles became" in demo.stdout
+        assert "verify" not in demo.stdout
+
+
+@pytest.mark.slow
+def test_the_quickstart_works_as_written(tmp_path):
+    """Without its installation: tests/support/quickstart.py types that too."""
+    here = str(Path(sys.executable).parent)
+    more = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": f"{here}:{os.environ['PATH']}"}
+    more["LMSTREAM_ENDPOINTS__ADDRESS"] = f"127.0.0.1:{free_port()}"
+    said = []
+    first, _ = typed(tmp_path, environment(tmp_path, **more), install=False, say=said.append)
+    assert first < TARGET
+    assert sum("verified: lost=0" in line for line in said) == 2

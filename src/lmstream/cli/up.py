@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,9 +17,12 @@ from lmstream.cli import terminal
 from lmstream.cli.flags import Json
 from lmstream.cli.itself import command
 from lmstream.cli.up_folder import STREAM, USUAL, Folder, SinkKind, State, settings
+from lmstream.cli.without_broker import bundles_in
 from lmstream.config import load
+from lmstream.errors import LmstreamError
 from lmstream.settings import Settings
 
+_BUNDLES: Final = 300  # in files, where no broker runs
 _SPEED: Final = 30.0
 """Rows are visible after 2 s instead of the 60 that Firehose waits at least."""
 
@@ -72,9 +76,18 @@ async def _stay(folder: Folder, state: State, seed: int | None, *, as_json: bool
     began = time.monotonic()
     terminal.say(f"starting a Kafka broker, an mTLS proxy, a strict local Firehose and S3 in {folder.path}")
     stream = StreamConfig.for_settings(STREAM, _engine(folder), speed_up=_SPEED)
-    async with Site(folder.path, stream, ports=state.ports, seed=seed, say=terminal.say) as site:
+    make = partial(Site, folder.path, stream, ports=state.ports, seed=seed, say=terminal.say)
+    async with contextlib.AsyncExitStack() as parts:
+        try:
+            site = await parts.enter_async_context(make())
+        except LmstreamError as e:
+            if state.ports.kafka:  # its records are in the folder: to do without them would be another topic
+                raise
+            bundles_in(folder.path, _BUNDLES, 1, e)
+            site = await parts.enter_async_context(make(broker=False))
         moved = state.ports not in (Ports(), site.ports)
-        await site.kafka.create_topic(state.topic, state.partitions, there_or_not=True)
+        if site.ports.kafka:
+            await site.kafka.create_topic(state.topic, state.partitions, there_or_not=True)
         now = msgspec.structs.replace(state, ports=site.ports)
         ours = folder.write(now, settings(folder, now, site.ports))
         if moved:
@@ -132,14 +145,15 @@ def _show(folder: Folder, state: State, seconds: float, *, as_json: bool) -> Non
     places = f"--landed {landed} --dead-letters {shlex.quote(str(folder.dead_letters))}"
     settle = " --settle 5" if state.sink == "firehose" else ""  # what it buffers is on the way, not lost
     others = f"Firehose at 127.0.0.1:{ports.firehose}, S3 at 127.0.0.1:{ports.s3}"
+    topic = f"topic {state.topic} at 127.0.0.1:{ports.kafka} (mTLS), " if ports.kafka else ""
     lines = [
-        f"up after {seconds:.1f} s, pid {os.getpid()}: topic {state.topic} at 127.0.0.1:{ports.kafka} (mTLS), {others}",
+        f"up after {seconds:.1f} s, pid {os.getpid()}: {topic}{others}",
         f"{folder.config} is ready: sink {state.sink}, rows land in {landed}. In a second terminal:",
         f"  . {shlex.quote(str(folder.env))}",
-        f"  {me} publish --count 300",
+        *([f"  {me} publish --count 300"] if ports.kafka else []),
         f"  {me} run",
         f"  {me} query --landed {landed}",
-        f"  {me} verify --topic {state.topic} {places}{settle}",
+        *([f"  {me} verify --topic {state.topic} {places}{settle}"] if ports.kafka else []),
         f"Ctrl-C stops it; the next `{me} up` continues with what is in {folder.path}.",
     ]
     with contextlib.suppress(OSError), terminal.read_or_not():

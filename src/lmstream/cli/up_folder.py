@@ -27,6 +27,7 @@ _HEAD: Final = """\
 # Written by `lmstream up`: a Kafka broker, a Firehose and an S3 of this machine, and certificates that they accept.
 # Change what you like: the next start keeps it, unless a port has changed, which it then says.
 """
+_BUNDLES: Final[dict[str, Any]] = {"type": "files"}  # where no broker runs
 _WHY: Final = {
     "session_timeout_ms": "the lab's broker answers a first member after half a session; in production leave this out",
     "window_seconds": "rows are visible after seconds, in objects that are far too small for production",
@@ -148,7 +149,9 @@ def settings(folder: Folder, state: State, ports: Ports) -> dict[str, dict[str, 
     }
     return {
         "engine": {"org_id": "acme"},
-        "source": {
+        "source": _BUNDLES | {"paths": [str(root / "bundles")]}
+        if not ports.kafka
+        else {
             "type": "kafka",
             "bootstrap": f"127.0.0.1:{ports.kafka}",
             "topics": [state.topic],

