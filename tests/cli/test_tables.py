@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lmstream import cli as package
 from lmstream.behind import Behind
-from lmstream.cli import acls, lag, lake, tables, terminal, top, verdict
+from lmstream.cli import acls, lag, lake, tables, terminal, top, trace, verdict
 from lmstream.cli.tables import ASCII, Column, columns_of, elided, lay_out
 from lmstream.config import build_letters, load
 from lmstream.engine import Engine
@@ -121,6 +121,11 @@ WORKS = {
     "top": lambda wide: top._show(
         [top._member(f"metrics-{n}.platform.example.internal:9464", "no answer: " + "x " * 60, None, 0.0) for n in range(3)],
         once=True, wide=wide, as_json=False,
+    ),
+    "trace": lambda wide: tables.table(
+        trace._COLUMNS,
+        [(f"{'0' * 32}:12", EDGE, "2026-11-29T10:00:00.000Z", 1.5, f"{TOPIC}/11/1000000001", "landed", f"s3://b/{PATH}x.gz line 3")],
+        wide=wide,
     ),
     "verify": lambda wide: verdict.show(report(), wide=wide),
 }  # fmt: skip

@@ -13,7 +13,7 @@ import yaml
 
 from lmstream.cli import main
 from lmstream.observability import runbook
-from lmstream.observability.metrics_catalogue import CATALOGUE, SERVED
+from lmstream.observability.metrics_catalogue import CATALOGUE, PROOF, SERVED
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "src/lmstream/observability"
@@ -26,6 +26,7 @@ LABELS = {metric.name: {*metric.labels, "instance", "job"} for metric in SERVED}
     for metric in SERVED
     if metric.kind == "histogram"
 }
+LABELS |= {metric.name: {*metric.labels, "instance", "job"} for metric in PROOF}
 PROMTOOL = shutil.which(os.environ.get("LMSTREAM_TEST_PROMTOOL", "promtool"))
 EXPRESSIONS = {
     **{name: rule["expr"] for name, rule in ALARMS.items()},

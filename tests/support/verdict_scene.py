@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
 
 from lmstream import Engine, Record, Settings
-from lmstream.lab import FirehoseLab, KafkaLab, S3Lab, StreamConfig
+from lmstream.lab import FirehoseLab, KafkaLab, S3Lab, S3Store, StreamConfig
 from lmstream.lab.generator import Generator
 from lmstream.lab.s3 import S3Object
 from support.lakes import Landed
@@ -44,11 +44,14 @@ class Scene:
     async def __aenter__(self):
         self.kafka = await self.stack.enter_async_context(KafkaLab())
         await self.kafka.create_topic(TOPIC, self.partitions)
-        if self.sink == "firehose":
+        if self.sink in {"lake", "bucket"}:
+            self.s3 = await self.stack.enter_async_context(S3Lab("lake", "lab"))
+        if self.sink in {"firehose", "bucket"}:
             stream = StreamConfig.for_settings(STREAM, Settings(org_id=ORG), speed_up=600)
-            self.hose = await self.stack.enter_async_context(FirehoseLab(stream, self.landed))
-        if self.sink == "lake":
-            self.s3 = await self.stack.enter_async_context(S3Lab("lake"))
+            store = self.landed
+            if self.sink == "bucket":
+                store = S3Store("lab", endpoint_url=self.s3.endpoint_url, credentials=("lab", "lab"))
+            self.hose = await self.stack.enter_async_context(FirehoseLab(stream, store))
         self.config.write_text(self._toml())
         await self.publish(self.count)
         return self
@@ -57,13 +60,11 @@ class Scene:
         await self.stack.__aexit__(*error)
 
     def _toml(self):
-        sink = {
-            "local": f'type = "local"\nroot = "{self.landed}"',
-            "firehose": f'type = "firehose"\nstream = "{STREAM}"\nregion = "us-east-1"',
-        }.get(self.sink, self.sink)
+        sink = f'type = "local"\nroot = "{self.landed}"'
         if self.sink == "lake":
             sink = f'type = "s3"\nbucket = "lake"\nregion = "us-east-1"\nendpoint_url = "{self.s3.endpoint_url}"'
-        if self.sink == "firehose":
+        if self.sink in {"firehose", "bucket"}:
+            sink = f'type = "firehose"\nstream = "{STREAM}"\nregion = "us-east-1"'
             sink += f'\nendpoint_url = "{self.hose.endpoint_url}"'
         return f"""
             [engine]
@@ -146,18 +147,18 @@ class Scene:
 
     async def flush(self):
         """Have the Firehose write what it buffers."""
-        if self.sink == "firehose":
+        if self.sink in {"firehose", "bucket"}:
             await self.hose.flush()
 
     @property
     def bucket(self):
-        """The objects of the lake, by key."""
-        return self.s3.buckets["lake"]
+        """The objects of the lake, or of what the Firehose says is its bucket, by key."""
+        return self.s3.buckets["lake" if self.sink == "lake" else "lab"]
 
     @property
     def lake_objects(self):
         """Keys of the objects with rows."""
-        return sorted(key for key in self.bucket if key.endswith(".gz"))
+        return sorted(key for key in self.bucket if key.endswith(".gz") and "/_" not in key)
 
     # What is expected, and what is there
 

@@ -121,6 +121,47 @@ def show_tree(message: dict[str, Any], limit: int) -> None:
         terminal.say(f"and {-left:,} more metrics; --limit shows more")
 
 
+_STEP: Final = re.compile(r"\.(\w+)(?:\[(\d+)\])?")
+
+
+def show_branch(message: dict[str, Any], path: str) -> None:
+    """Print the branch of a tree that ends at one point, marked, and how much lies beside it. `path` is as of a
+    `interfaces.Place`."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    def text(*parts: str) -> Text:
+        return Text(" ".join(terminal.cell(part) for part in parts if part))
+
+    steps = {name: int(number or 0) for name, number in _STEP.findall(path)}
+    resources = _listed(message, "resourceMetrics")
+    resource, beside = _taken(resources, steps.get("resourceMetrics", 0))
+    root = Tree(text("bundle"))
+    branch = root.add(text("resource", _brief(_object(resource, "resource")), beside))
+    scope, beside = _taken(_listed(resource, "scopeMetrics"), steps.get("scopeMetrics", 0))
+    about = _object(scope, "scope")
+    branch = branch.add(text("scope", str(about.get("name", "")), _brief(about), beside))
+    metric, beside = _taken(_listed(scope, "metrics"), steps.get("metrics", 0))
+    kind = _kind(metric)
+    branch = branch.add(text("metric", str(metric.get("name", "")), kind, str(metric.get("unit") or ""), beside))
+    point, beside = _taken(_listed(_object(metric, kind), "dataPoints"), steps.get("dataPoints", 0))
+    shown = text("=>", _value(point), f"at {_member(point, 'timeUnixNano', '-')}", _brief(point), beside)
+    shown.stylize("bold")
+    branch.add(shown)
+    terminal.draw(root)
+
+
+def _listed(holder: dict[str, Any], name: str) -> list[Any]:
+    found = _member(holder, name)
+    return found if isinstance(found, list) else []
+
+
+def _taken(things: list[Any], number: int) -> tuple[dict[str, Any], str]:
+    """One of these, and how many there are beside it."""
+    found = things[number] if number < len(things) and isinstance(things[number], dict) else {}
+    return found, f"({number + 1:,} of {len(things):,})" if len(things) > 1 else ""
+
+
 def _kind(metric: dict[str, Any]) -> str:
     return next((kind for kind in KINDS if _member(metric, kind) is not None), "")
 

@@ -1,18 +1,16 @@
 """`lmstream verify`: what was published, or what the topic holds, against what landed."""
 
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 
 from lmstream import verification as library
-from lmstream.aws import credentials
 from lmstream.cli import terminal
 from lmstream.cli.flags import (
     NO_BROKER,
@@ -29,22 +27,32 @@ from lmstream.cli.flags import (
 from lmstream.cli.settling import interval, wait
 from lmstream.cli.tables import Wide
 from lmstream.cli.verdict import show
-from lmstream.cli.verify_lake import claims_of, lake_report
-from lmstream.config import Config, load
+from lmstream.cli.verify_flags import (
+    NEEDS,
+    configurations,
+    fit,
+    offsets,
+    refuse_missing,
+    refuse_unwatchable,
+    unreachable,
+)
+from lmstream.cli.verify_lake import claims_of, lake_report, letters_of
+from lmstream.cli.verify_repair import refuse_unfit, tell
+from lmstream.cli.verify_repair import repair as repair_rows
+from lmstream.cli.verify_repair_lake import refuse_unfit as refuse_lake
+from lmstream.cli.verify_repair_lake import repair as repair_lake
+from lmstream.cli.verify_watch import watch as prove
+from lmstream.config import Config
 from lmstream.config.validation import READING
 from lmstream.dead_letters.filters import moment
-from lmstream.errors import ConfigError, LmstreamError, refuse
-from lmstream.storage.objects import Place, Prefix, place
-from lmstream.verification import Expected, Judged, Report, Topics, log_entries
+from lmstream.errors import ConfigError, refuse
+from lmstream.storage.objects import Place, place
+from lmstream.verification import Judged, Report, Topics, log_entries
 from lmstream.verification.report_html import page
+from lmstream.verification.wanting import RepairingChecker
 
-NEEDS: Final = "verify needs --expected LOG, or --topic TOPIC with --bootstrap"
 NOT_VERIFIED = 3
 NOT_SETTLED = 5
-_MOST_SETTLE: Final = 86_400
-"""Seconds: Firehose tries to deliver for a day, docs.aws.amazon.com/firehose/latest/dev/retry.html."""
-_RECORDS: Final = re.compile(r"([^/=]+)(?:/(\d{1,9}))?(?:=(\d{0,18})\.\.(\d{0,18}))?")
-"""TOPIC/PARTITION=FROM..TO, of which TOPIC alone must be there."""
 
 
 def _whole(_: object, value: str, **_more: object) -> list[str]:
@@ -66,6 +74,11 @@ def verify(
     errors: str | None = None,
     settle: Seconds | None = None,
     no_wait: Annotated[bool, Parameter(negative="")] = False,
+    repair: bool = False,
+    yes: bool = False,
+    watch: Seconds | None = None,
+    state: Path | None = None,
+    address: str | None = None,
     wide: Wide = False,
     as_json: Json = False,
     html: Path | None = None,
@@ -112,6 +125,18 @@ def verify(
         minute; 0 for a folder and for a lake, whose newest windows may be under way.
     no_wait
         Do not wait for that: missing rows are buffered, and the exit code is 5.
+    repair
+        Send what is lost or changed again, by the sink of the configuration, and verify again. Rows that landed are not
+        sent. A lake is repaired by its claims. Asks, or needs --yes; the exit code is that of the last verdict.
+    yes
+        Repair without asking.
+    watch
+        Prove rows as they land, as a service: a round every so many seconds, of what was not proved before. Its
+        endpoints have the metric lmstream_proved_until_timestamp_seconds. --from is where it begins.
+    state
+        File that keeps over a restart what is proved.
+    address
+        Where the endpoints of --watch are, or off. Default: 127.0.0.1:9469.
     wide
         Show all columns in full, however wide the terminal is.
     as_json
@@ -124,59 +149,66 @@ def verify(
         OLD.toml@TOPIC/PARTITION=FROM..TO, without TO itself; FROM, TO, or =FROM..TO and /PARTITION may be left out.
     """
     ranged = [*from_, *to, *(each for each in (group, since) if each)]
-    _fit(expected, topic, ranged, settle, html)
+    fit(expected, topic, ranged, settle, html)
     if not topic and (from_ or to or group):
         raise ConfigError("config.invalid", "--group, --from and --to are for --topic; a lake takes --since as well")
+    if repair and no_wait:
+        raise ConfigError("config.invalid", "--repair waits until it is known what is lost: leave out --no-wait")
     named = {"--landed": landed, "--claims": claims, "--dead-letters": dead_letters, "--errors": errors}
     places = {flag: place(text, s3.access) for flag, text in named.items() if text is not None}
-    wrong = _unreachable(places)
+    wrong = unreachable(places)
     try:
-        flags, others = _configurations(config, engine)
+        flags, others = configurations(config, engine)
         loaded = _loaded(flags, broker, topic, group)
     except ConfigError as e:
         refuse([*wrong, *e.errors])
         raise
     refuse(wrong)
-    _refuse_missing(places)
+    refuse_missing(places)
     rows, letters, failed = places["--landed"], places.get("--dead-letters"), places.get("--errors")
     lake = None if expected else claims_of(rows, places.get("--claims"), loaded)
-    if not topic and others:
-        raise ConfigError("config.invalid", "--config FILE@TOPIC needs --topic: a log says itself what must land")
-    if lake is not None:
-        topics = _topics(loaded, topic, (), from_, to, since, committed=False) if topic else None
-        report = lake_report(
-            rows,
-            lake,
+    _refuse_unfit(expected, topic, others, rows, lake)
+    if repair:
+        (refuse_lake if lake is not None else refuse_unfit)(loaded, rows)
+    if watch is not None:
+        refuse_unwatchable(topic, expected, others, to, since, no_wait=no_wait, repair=repair)
+        seconds = settle if settle is not None else interval(loaded, landed)
+        return prove(
             loaded,
-            topics,
-            letters,
-            failed,
-            since=None if topic else moment("--since", since),
-            settle=settle or 0.0,
-            no_wait=no_wait,
-            region=s3.s3_region,
+            rows,
+            letters or letters_of(loaded),
+            every=watch,
+            settle=seconds,
+            start=offsets("--from", from_, topic),
+            state_file=state,
+            address=address,
         )
-    elif not topic and not expected:
-        raise ConfigError("config.invalid", f"{NEEDS}; no claims of a lake lie at {rows.name} (--claims)")
-    else:
-        entries: Topics | Iterable[Expected]
-        if topic:
-            entries = _topics(loaded, topic, others, from_, to, since)
-        else:
-            entries = chain.from_iterable(log_entries(path, terminal.say) for path in expected)
-        if settle is None:
-            settle = interval(loaded, landed) if topic else 0.0
-        report = library.verify(
-            entries,
+    older = others if lake is None else ()  # each claim of a lake names its settings
+    topics = _topics(loaded, topic, older, from_, to, since, committed=lake is None) if topic else None
+    buffered = lake is None and (topic or repair)
+    seconds = settle if settle is not None else interval(loaded, landed) if buffered else 0.0
+
+    def look_at_lake() -> Report:
+        earliest = None if topic else moment("--since", since)
+        about = rows, lake, loaded, topics, letters, failed
+        return lake_report(*about, since=earliest, settle=seconds, no_wait=no_wait, region=s3.s3_region)
+
+    def look(checker: RepairingChecker | None = None, /, *, step: float | None = None) -> Report:
+        logged = chain.from_iterable(log_entries(path, terminal.say) for path in expected)
+        return library.verify(
+            logged if topics is None else topics,
             rows,
             letters,
             failed,
             source_ids=sorted({loaded.engine.source_id, *(each.settings.source_id for each in others)}),
-            settle=settle,
-            wait=None if no_wait else wait,
+            settle=seconds,
+            wait=None if no_wait else wait if step is None else time.sleep,
+            step=step,
+            checker=checker,
             say=terminal.say,
             watch=partial(terminal.counted, "objects read"),
         )
+
     spans = [*(f"--from {text}" for text in from_), *(f"--to {text}" for text in to)]
     spans += [f"--since {since}"] if since else []
     what = {
@@ -185,8 +217,25 @@ def verify(
         "landed": rows.name,
         "dead letters": letters.name if letters is not None else "",
     }
-    _tell(report, {name: text for name, text in what.items() if text}, html, wide=wide, as_json=as_json)
+    compared = {name: text for name, text in what.items() if text}
+    if repair and lake is not None:
+        report = tell(*repair_lake(look_at_lake, loaded, rows, yes=yes), compared, html, wide=wide, as_json=as_json)
+    elif repair:
+        done = repair_rows(look, loaded, others, rows, s3.access, settle=seconds, yes=yes)
+        report = tell(*done, compared, html, wide=wide, as_json=as_json)
+    else:
+        report = look() if lake is None else look_at_lake()
+        _tell(report, compared, html, wide=wide, as_json=as_json)
     return NOT_VERIFIED if not report.ok else 0 if report.settled else NOT_SETTLED
+
+
+def _refuse_unfit(
+    expected: Sequence[Path], topic: Sequence[str], others: Sequence[Judged], rows: Place, lake: Place | None
+) -> None:
+    if not topic and others:
+        raise ConfigError("config.invalid", "--config FILE@TOPIC needs --topic: a log says itself what must land")
+    if lake is None and not topic and not expected:
+        raise ConfigError("config.invalid", f"{NEEDS}; no claims of a lake lie at {rows.name} (--claims)")
 
 
 def _tell(report: Report, what: dict[str, str], html: Path | None, *, wide: bool, as_json: bool) -> None:
@@ -203,24 +252,6 @@ def _tell(report: Report, what: dict[str, str], html: Path | None, *, wide: bool
         except OSError as e:
             # The verdict is said, and its exit code is worth more than the page.
             terminal.insist(f"--html {html}: {e.strerror}: the page was not written")
-
-
-def _unreachable(places: Mapping[str, Place]) -> list[LmstreamError]:
-    """Why places cannot be reached, as far as it is known without asking them."""
-    wrong: list[LmstreamError] = []
-    for flag, there in places.items():
-        try:
-            if isinstance(there, Prefix):
-                credentials.need(f"{flag} {there.name}")
-        except ConfigError as e:
-            wrong += e.errors
-    return wrong
-
-
-def _refuse_missing(places: Mapping[str, Place]) -> None:
-    for flag, there in places.items():
-        if not there.exists():
-            raise ConfigError("config.invalid", f"{flag} {there.name}: no such folder")
 
 
 def _loaded(flags: EngineFlags, broker: BrokerFlags, topics: Sequence[str], group: str | None) -> Config:
@@ -254,71 +285,3 @@ def _topics(
         counted=partial(terminal.counted, "records read"),
         committed=committed,
     )
-
-
-def _fit(
-    expected: Sequence[Path], topic: Sequence[str], ranged: Sequence[str], settle: float | None, html: Path | None
-) -> None:
-    """Raise ConfigError for flags that do not fit, before anything long begins."""
-    if expected and topic:
-        raise ConfigError("config.invalid", f"{NEEDS}, and not both")
-    if expected and ranged:
-        raise ConfigError("config.invalid", "--group, --since, --from and --to are for --topic: a log is judged whole")
-    for path in expected:
-        if path.is_dir() or not os.access(path, os.R_OK):
-            what = "is a folder" if path.is_dir() else "cannot be read" if path.exists() else "no such file"
-            raise ConfigError("source.file", f"--expected {path}: {what}")
-    if expected and all(path.is_file() and not path.stat().st_size for path in expected):
-        raise ConfigError("source.file", f"--expected {expected[0]}: it is empty, so nothing can be verified by it")
-    if settle is not None and not 0 <= settle <= _MOST_SETTLE:
-        raise ConfigError("config.invalid", f"--settle {settle:g}: expected seconds, {_MOST_SETTLE:,} at most")
-    if html is not None:
-        try:
-            html.open("a").close()
-        except OSError as e:
-            raise ConfigError("config.invalid", f"--html {html}: {e.strerror}") from e
-
-
-def _configurations(texts: Sequence[str], engine: RowFlags) -> tuple[EngineFlags, list[Judged]]:
-    """The flags with the file of today, and the older settings with their records."""
-    today = [text for text in texts if "@" not in text]
-    if len(today) > 1:
-        what = f"--config {today[1]}: say which records it is for, as in {today[1]}@TOPIC/0=..1200"
-        raise ConfigError("config.invalid", what)
-    others = []
-    for text in texts:
-        if "@" in text:
-            file, _, records = text.rpartition("@")
-            found = _RECORDS.fullmatch(records)
-            if found is None:
-                raise ConfigError("config.invalid", f"--config {text}: expected FILE@TOPIC/PARTITION=FROM..TO")
-            topic, partition, start, stop = found.groups()
-            others.append(
-                Judged(
-                    settings=load(Path(file), env={}).engine,
-                    topic=topic,
-                    partition=None if partition is None else int(partition),
-                    start=int(start or 0),
-                    stop=int(stop) if stop else None,
-                )
-            )
-    return EngineFlags(config=Path(today[0]) if today else None, **vars(engine)), others
-
-
-def offsets(flag: str, texts: Sequence[str], topics: Sequence[str]) -> dict[tuple[str, int], int]:
-    """PARTITION=OFFSET texts, with TOPIC/ before where there are several topics, as a mapping."""
-    found: dict[tuple[str, int], int] = {}
-    for text in texts:
-        where, equals, offset = text.partition("=")
-        topic, slash, partition = where.rpartition("/")
-        if not slash and len(topics) == 1:
-            topic = topics[0]
-        if not (equals and partition.isdecimal() and offset.isdecimal()) or topic not in topics:
-            form = (
-                "PARTITION=OFFSET, as in 0=1200"
-                if len(topics) == 1
-                else f"TOPIC/PARTITION=OFFSET, as in {topics[0]}/0=1200"
-            )
-            raise ConfigError("config.invalid", f"{flag} {text}: expected {form}")
-        found[topic, int(partition)] = int(offset)
-    return found

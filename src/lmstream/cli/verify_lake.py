@@ -53,7 +53,7 @@ def _has_claims(there: Place) -> bool:
 
 def lake_report(
     rows: Place,
-    claims: Place,
+    claims: Place | None,
     config: Config,
     topics: Topics | None,
     letters: Place | None,
@@ -65,7 +65,9 @@ def lake_report(
     region: str | None,
 ) -> Report:
     """Verify a lake by its claims, and against topics if there are any."""
-    beside = [each for each in (letters, errors, _letters_of(config)) if each is not None]
+    if claims is None:
+        raise ConfigError("config.invalid", f"no claims of a lake lie at {rows.name} (--claims)")
+    beside = [each for each in (letters, errors, letters_of(config)) if each is not None]
     report = verify_lake(
         keyed(rows),
         keyed(claims),
@@ -84,7 +86,7 @@ def lake_report(
     return report
 
 
-def _letters_of(config: Config) -> Place | None:
+def letters_of(config: Config) -> Place | None:
     """Where the run keeps its dead letters, if that is a place of objects."""
     settings = config.dead_letters.settings if config.dead_letters is not None else None
     if folder := getattr(settings, "folder", ""):

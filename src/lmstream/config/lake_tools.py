@@ -5,7 +5,8 @@ import contextlib
 import random
 import time
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from functools import partial
 from typing import Final, cast
 
 from lmstream.abilities import Stored
@@ -32,6 +33,7 @@ from lmstream.lake.requests import Impatient
 from lmstream.settings import MIB
 from lmstream.storage.compression import compressor
 from lmstream.storage.parquet_contents import ParquetContents
+from lmstream.storage.set_right import replaced
 
 _POLICY: Final = DeliveryPolicy(concurrency=32, timeout=310.0, backoff_max=5.0)
 """A request may be a listing of all claims; that of the client itself ends earlier (storage.objects_s3)."""
@@ -83,6 +85,11 @@ def contents_of() -> Mapping[str, Contents]:
     }
 
 
+def impatient(store: ReplacingStore) -> Impatient:
+    """Requests of a verb that runs and ends: repeated some times, then what keeps an answer away is raised."""
+    return Impatient(store, Attempts(_POLICY, time.monotonic, asyncio.sleep, random.random), Counts())
+
+
 class LakeTools:
     """The lake of a configuration."""
 
@@ -90,10 +97,8 @@ class LakeTools:
         settings = sink.settings
         self.config: Config = config
         self.sink: Stored = sink
-        attempts = Attempts(_POLICY, time.monotonic, asyncio.sleep, random.random)
         # Whether the store can replace is asked by who needs it.
-        store = cast("ReplacingStore", sink.store)
-        self.requests: Impatient = Impatient(store, attempts, Counts())
+        self.requests: Impatient = impatient(cast("ReplacingStore", sink.store))
         self.claims: Claims = Claims(self.requests, settings.claims, config.engine.source_id, settings.rows)
         self.chains: Chains = Chains(self.claims)
         self.compactions: Compactions = Compactions(self.claims)
@@ -101,9 +106,18 @@ class LakeTools:
         self._maker = Maker(formats_of())
         self._writer = writer_of()
 
-    def repair(self, read: Read) -> Repair:
-        """What repairs its claims, from records that are read again."""
-        return Repair(self.claims, self._maker, self.contents, read, budget=self.config.run.budget_bytes)
+    def repair(self, read: Read, damaged: Collection[str] = ()) -> Repair:
+        """What repairs its claims, from records that are read again; `damaged` are keys of objects with other rows than
+        their claims say."""
+        return Repair(
+            self.claims,
+            self._maker,
+            self.contents,
+            read,
+            budget=self.config.run.budget_bytes,
+            replace=partial(replaced, self.requests) if hasattr(self.sink.store, "replace") else None,
+            damaged=damaged,
+        )
 
     def compacting(self, size: int) -> Compacting:
         """What compacts its paths to objects of about so many bytes. Raises ConfigError for a store that cannot."""

@@ -81,6 +81,12 @@ class Some(Struct):
         if len(self.named) < NAMED:
             self.named.append(str(span))
 
+    def join(self, other: "Some") -> None:
+        """Take note of those of another reading."""
+        self.offsets += other.offsets
+        self.ranges += other.ranges
+        self.named = (self.named + other.named)[:NAMED]
+
     def __str__(self) -> str:
         """For people."""
         more = f" and {self.ranges - len(self.named):,} ranges more" if self.ranges > len(self.named) else ""

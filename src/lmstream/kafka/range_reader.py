@@ -1,7 +1,7 @@
 """Read fixed ranges of offsets without a consumer group: for `verify` and `inspect`. Commits nothing."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,7 +51,7 @@ async def read_topic(settings: Settings, span: Span) -> AsyncGenerator[Record]:
 
 async def read_range(
     settings: Settings, topic: str, ranges: Mapping[int, Range], *, idle: float = 30.0
-) -> AsyncIterator[Record]:
+) -> AsyncGenerator[Record]:
     """Read records of fixed offsets, in offset order per partition.
 
     A partition ends at its `to`, or at the end the topic had when it was first read. Raises SourceError, also after

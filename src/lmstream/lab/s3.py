@@ -76,7 +76,8 @@ class S3Lab(Part):
         application = web.Application(client_max_size=BODY_BYTES)
         application.router.add_route("*", "/{bucket}", self._answer)
         application.router.add_route("*", "/{bucket}/{key:.*}", self._answer)
-        runner = self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
+        # S3 keeps a body as it comes, whatever its Content-Encoding says.
+        runner = self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5, auto_decompress=False)
         try:
             await runner.setup()
             await web.TCPSite(runner, HOST, self.port).start()

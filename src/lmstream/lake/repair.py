@@ -1,13 +1,14 @@
 """Objects of claims that are missing, or have less rows than their claim says, are made again from the topic.
 
-Nothing is put before the window that was made again has the digests of the manifest, nothing that is there is touched,
-and everything is made only once. So two repairs at once, or one beside a member that lands the same window, make each
-row once.
+Nothing is put before the window that was made again has the digests of the manifest, and everything is made only once.
+So two repairs at once, or one beside a member that lands the same window, make each row once. Nothing that is there is
+touched, but for objects that are damaged by the word of who verified the lake: such a one is kept beside, hidden, and
+what the manifest says is put in its place.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -21,7 +22,7 @@ from lmstream.lake.compactions import Compactions
 from lmstream.lake.contents import Contents
 from lmstream.lake.digests import hexadecimal
 from lmstream.lake.layout import Layout
-from lmstream.lake.objects import SHORT, about, compare, put
+from lmstream.lake.objects import SHORT, about, compare, made_of, put
 from lmstream.lake.window import Object
 
 log: Final = logging.getLogger("lmstream.lake")
@@ -29,6 +30,11 @@ log: Final = logging.getLogger("lmstream.lake")
 _SUPPLEMENTS: Final = 100
 """Of one object: each is of a repair that found more records than the one before."""
 _STATS: Final = 32
+
+
+Replace = Callable[[str, bytes, Mapping[str, str]], Awaitable[bool]]
+"""Put this in the place of the object of that key, and keep beside it, hidden, what was there. False when it is there
+already."""
 
 
 class Repaired(Struct, kw_only=True):
@@ -43,6 +49,8 @@ class Repaired(Struct, kw_only=True):
     """Of these, that were not there."""
     short: int = 0
     """Of these, that had less rows than the manifest says."""
+    damaged: int = 0
+    """Of these, that were found to have other rows."""
     made: int = 0
     """Objects that were put now."""
     rows: int = 0
@@ -55,11 +63,20 @@ class Repair:
     """Repairs the claims of one lake."""
 
     def __init__(
-        self, claims: Claims, maker: Maker, contents: Mapping[str, Contents], read: Read, *, budget: int
+        self,
+        claims: Claims,
+        maker: Maker,
+        contents: Mapping[str, Contents],
+        read: Read,
+        *,
+        budget: int,
+        replace: Replace | None = None,
+        damaged: Collection[str] = (),
     ) -> None:
-        """`contents` are by extension. A window that took more than `budget` bytes in memory is refused."""
+        """`contents` are by extension. A window that took more than `budget` bytes in memory is refused. `damaged` are
+        keys, below rows, of objects with other rows than their claims say; `replace` puts others in their place."""
         self._claims, self._maker, self._contents, self._read = claims, maker, contents, read
-        self._budget = budget
+        self._budget, self._replace, self._damaged = budget, replace, frozenset(damaged)
         self._compactions = Compactions(claims)
 
     async def all(self, chains: Chains, lanes: Iterable[tuple[str, str]], *, dry: bool) -> AsyncIterator[Repaired]:
@@ -67,7 +84,7 @@ class Repair:
         for topic, lane in lanes:
             async for claim in chains.claims(topic, lane):
                 done = await self.claim(claim, dry=dry)
-                if done.missing or done.short:
+                if done.missing or done.short or done.damaged:
                     yield done
 
     async def claim(self, claim: Claim, *, dry: bool = False) -> Repaired:
@@ -75,8 +92,11 @@ class Repair:
         done = Repaired(topic=claim.topic, lane=claim.lane, sequence=claim.sequence, objects=len(claim.objects))
         layout = await self._claims.layout(claim.layout)
         missing, short = await self._looked(claim, layout)
-        done.missing, done.short = len(missing), len(short)
-        if dry or not (missing or short):
+        names = {(each.path, each.piece): name(claim, each, layout.extension) for each in claim.objects}
+        broken = {at: key for at, key in names.items() if key in self._damaged and at not in missing}
+        short = {at: each for at, each in short.items() if at not in broken}
+        done.missing, done.short, done.damaged = len(missing), len(short), len(broken)
+        if dry or not (missing or short or broken):
             return done
         if claim.held > self._budget:
             detail = f"claim {claim.sequence} of {claim.topic}/{claim.lane} has rows of {claim.held:,} bytes"
@@ -89,6 +109,8 @@ class Repair:
             if (entry.path, entry.piece) in missing and await put(self._claims, claim, each, layout):
                 done.made, done.rows = done.made + 1, done.rows + entry.rows
         made = {(each.entry.path, each.entry.piece): each for each in objects}
+        for at, key in broken.items():
+            await self._set_right(claim, key, at, made.get(at), done)
         for at, listed in short.items():
             await self._supplement(claim, listed, made.get(at), layout, done)
         return done
@@ -112,6 +134,18 @@ class Repair:
                 elif COMPACTED not in stat and stat.get("digest") != each.digest:
                     short[at] = each
         return missing, short
+
+    async def _set_right(
+        self, claim: Claim, key: str, at: tuple[str, int], made: Object | None, done: Repaired
+    ) -> None:
+        """Put what the manifest says in the place of other rows. What can be made no more as a whole stays as it is."""
+        listed = next(each for each in claim.objects if (each.path, each.piece) == at)
+        if made is None or made.entry.digest != listed.digest or self._replace is None:
+            done.lost += listed.rows
+            return
+        data = await made_of(made.form, made.gather)
+        if await self._replace(self._claims.rows + key, data, about(made.entry)):
+            done.made, done.rows = done.made + 1, done.rows + listed.rows
 
     async def _supplement(self, claim: Claim, listed: Put, made: Object | None, layout: Layout, done: Repaired) -> None:
         """Put the rows that an object and its supplements lack into one more, and never a second copy of a row."""

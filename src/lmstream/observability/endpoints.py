@@ -19,6 +19,7 @@ from lmstream.native import engine
 from lmstream.observability import prometheus
 from lmstream.observability.logs import LastTrouble
 from lmstream.observability.metrics_catalogue import values
+from lmstream.observability.proof_readings import ProofReadings
 from lmstream.observability.readings import Readings
 from lmstream.observability.serving import Answer, Server
 from lmstream.visible import visible
@@ -47,7 +48,7 @@ def parsed(address: str) -> tuple[str, int]:
 class Endpoints:
     """`async with Endpoints(readings, address): ...`; answers as long as the event loop does."""
 
-    def __init__(self, readings: Readings, address: str, *, needed: bool = True) -> None:
+    def __init__(self, readings: Readings | ProofReadings, address: str, *, needed: bool = True) -> None:
         """Raises ConfigError for a text that is not an address. Unless `needed`, an address that cannot be used is only
         logged; a port that is taken is retried in any case."""
         self._readings = readings
@@ -137,10 +138,14 @@ class Endpoints:
         return Answer(200 if yes else 503, "".join(f"{line}\n" for line in lines if line).encode())
 
     def _metrics(self) -> Answer:
-        return Answer(200, prometheus.render(self._readings), prometheus.CONTENT_TYPE)
+        readings = self._readings
+        body = prometheus.render(readings) if isinstance(readings, Readings) else readings.metrics()
+        return Answer(200, body, prometheus.CONTENT_TYPE)
 
     def _statusz(self) -> Answer:
-        told = status(self._readings) | {"last_error": self._trouble.last}
+        readings = self._readings
+        found = status(readings) if isinstance(readings, Readings) else readings.status()
+        told = found | {"last_error": self._trouble.last}
         body = msgspec.json.format(msgspec.json.encode(told), indent=2)
         return Answer(200, body + b"\n", "application/json")
 

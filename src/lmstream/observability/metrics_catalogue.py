@@ -28,6 +28,8 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
     labels: tuple[str, ...] = ()
     served: bool = True
     """Whether the container host has it. The Lambda host has none of the gauges that it has."""
+    host: Literal["run", "verify"] = "run"
+    """Whose /metrics has it: that of a run, or that of `verify --watch`."""
     read: str = ""
     """The field that holds its value: of Counts, of a snapshot of the pipeline or the run, or of the source's health.
     With labels a mapping by label. Empty for what is more than a field."""
@@ -40,8 +42,10 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
 CATALOGUE: Final = json.decode(Path(__file__).with_name("metrics.json").read_bytes(), type=tuple[Metric, ...])
 """All metrics, in the order in which hosts list them."""
 
-SERVED: Final = tuple(metric for metric in CATALOGUE if metric.served)
-"""What /metrics has."""
+SERVED: Final = tuple(metric for metric in CATALOGUE if metric.served and metric.host == "run")
+"""What /metrics of a run has."""
+PROOF: Final = tuple(metric for metric in CATALOGUE if metric.host == "verify")
+"""What /metrics of `verify --watch` has."""
 
 BY_NAME: Final = {metric.name: metric for metric in CATALOGUE}
 

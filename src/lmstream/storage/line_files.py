@@ -52,12 +52,13 @@ def form_of(path: Path) -> Form:
     """How rows lie in the file, whatever its name says."""
     try:
         with path.open("rb") as raw:
-            return _form(raw.read(_HEAD))
+            return form_in(raw.read(_HEAD))
     except OSError as e:
         raise SourceError("source.file", f"{path}: {e.strerror}") from e
 
 
-def _form(head: bytes) -> Form:
+def form_in(head: bytes) -> Form:
+    """How rows lie in what begins with these bytes."""
     if head.startswith(GZIP):
         return "gzip"
     if head.startswith(ZSTD):
@@ -78,7 +79,7 @@ def lines_of(path: Path, most: int = bounded.ROW_LINE) -> Iterator[bytes]:
 def lines(stream: BufferedReader, most: int, name: str) -> Iterator[bytes]:
     """The same of a stream, which is called `name` in errors."""
     try:
-        form = _form(stream.peek(_HEAD)[:_HEAD])
+        form = form_in(stream.peek(_HEAD)[:_HEAD])
         if form == "parquet":
             from lmstream.storage import parquet_rows  # an extra
 

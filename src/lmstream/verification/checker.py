@@ -11,7 +11,7 @@ from lmstream.verification.landed import digest, event_time, row_id
 from lmstream.verification.older import newer, upgraded
 from lmstream.verification.report import BAD, SAMPLES, Report, Tally
 
-_EXPECTED, _OWED, _DEAD, _ERROR, _CHANGED, _MISPLACED, _OLDER = 1, 2, 4, 8, 16, 32, 64
+EXPECTED, OWED, DEAD, _ERROR, CHANGED, MISPLACED, _OLDER = 1, 2, 4, 8, 16, 32, 64
 _STRANGERS = 1_000_000  # records that nobody named, told apart; some 200 bytes each
 _MOST = 255  # times one row is counted; more copies than that are still duplicates
 
@@ -66,7 +66,7 @@ class Checker:
         self._start.append(start)
         self._points.append(record.points)
         # A record that is not a bundle has one place of its own, for the letter it is owed.
-        self._flags += bytes([_EXPECTED]) * record.points if record.points else bytes([_OWED if record.poison else 0])
+        self._flags += bytes([EXPECTED]) * record.points if record.points else bytes([OWED if record.poison else 0])
         self._copies += bytes(max(record.points, 1))
         if record.parts:
             self._parts[self._index[key]] = dict.fromkeys(record.parts, False)
@@ -83,7 +83,7 @@ class Checker:
             for ordinal, pair in zip(rows, DIGEST.iter_unpack(record.digests), strict=True):
                 self._lines[start + ordinal], self._paths[start + ordinal] = pair
         for ordinal in record.rejected:
-            self._flags[start + ordinal] = _OWED
+            self._flags[start + ordinal] = OWED
 
     @staticmethod
     def _count(record: Expected, tally: Tally) -> None:
@@ -111,13 +111,13 @@ class Checker:
         bundle, ordinal = where
         tally = self._tallies[self._place[bundle]]
         at = self._start[bundle] + ordinal
-        if ordinal >= self._points[bundle] or not self._flags[at] & _EXPECTED:
+        if ordinal >= self._points[bundle] or not self._flags[at] & EXPECTED:
             tally.phantom += 1
             self._sample(self._phantoms, self._name(bundle, ordinal))
             return
         if self._compared[bundle] and (wrong := self._differs(line, path, at)):
             self._flags[at] |= wrong
-            samples = self._changed if wrong == _CHANGED else self._misplaced
+            samples = self._changed if wrong == CHANGED else self._misplaced
             self._sample(samples, f"{self._name(bundle, ordinal)}{where_from and f' in {where_from}'}")
             return
         if bundle in self._older and newer(line):
@@ -131,9 +131,9 @@ class Checker:
         """Answer what is wrong with a row; 0 when nothing is."""
         if digest(line) != self._lines[at]:
             if digest(upgraded(line)) != self._lines[at]:
-                return _CHANGED
+                return CHANGED
             self._flags[at] |= _OLDER
-        return 0 if path is None or path == self._paths[at] else _MISPLACED
+        return 0 if path is None or path == self._paths[at] else MISPLACED
 
     def failed(self, line: bytes) -> None:
         """One line that is in the sink's error prefix."""
@@ -153,7 +153,7 @@ class Checker:
             parts[path] = True
         for ordinal in range(points) if whole else [n for n, _ in letter.rejected]:
             if 0 <= ordinal < points:  # one below would be a point of the record before
-                self._flags[start + ordinal] |= _DEAD
+                self._flags[start + ordinal] |= DEAD
 
     @property
     def strangers(self) -> bool:
@@ -185,8 +185,8 @@ class Checker:
             for ordinal in range(max(self._points[bundle], 1)):
                 flags = self._flags[start + ordinal]
                 seen |= flags
-                tally.changed += bool(flags & _CHANGED)
-                tally.misplaced += bool(flags & _MISPLACED)
+                tally.changed += bool(flags & CHANGED)
+                tally.misplaced += bool(flags & MISPLACED)
                 tally.older_contract += bool(flags & _OLDER)
                 verdict = self._judge(start + ordinal, letters_checked=letters_checked)
                 if ordinal in older and verdict in {"lost", "letters_missing"}:
@@ -199,7 +199,7 @@ class Checker:
                 elif verdict == "letters_missing":
                     self._sample(missing, self._name(bundle, ordinal))
             self._judge_parts(bundle, tally, missing, letters_checked=letters_checked)
-            tally.dead_letters += bool(seen & _DEAD) or any(self._parts.get(bundle, {}).values())
+            tally.dead_letters += bool(seen & DEAD) or any(self._parts.get(bundle, {}).values())
         total = Tally(**{f: sum(getattr(t, f) for t in tallies.values()) for f in Tally.__struct_fields__})
         strange = self._judge_strangers(total, ranged=ranged, oldest=oldest)
         total.in_flight += self._ahead
@@ -232,10 +232,10 @@ class Checker:
             return ()
         for n, each in enumerate(flags):
             if n in older:
-                against = self._copies[start + n] or each & (_DEAD | _ERROR | _CHANGED | _MISPLACED)
+                against = self._copies[start + n] or each & (DEAD | _ERROR | CHANGED | MISPLACED)
             else:
                 verdict = self._judge(start + n, letters_checked=letters_checked)
-                against = each & (_CHANGED | _MISPLACED) or verdict in {"lost", "in_error_prefix", "letters_missing"}
+                against = each & (CHANGED | MISPLACED) or verdict in {"lost", "in_error_prefix", "letters_missing"}
             if against:
                 return ()
         return older
@@ -263,13 +263,13 @@ class Checker:
         """Count the rows of a record that is not committed; what landed of it must be right all the same."""
         start = self._start[bundle]
         flags = self._flags[start : start + max(self._points[bundle], 1)]
-        rows = sum(each & _EXPECTED for each in flags)
+        rows = sum(each & EXPECTED for each in flags)
         if self._offset[bundle] <= reached.get(self._place[bundle], -1):
             tally.in_flight += rows
         else:
             tally.not_read += rows
-        tally.changed += sum(bool(each & _CHANGED) for each in flags)
-        tally.misplaced += sum(bool(each & _MISPLACED) for each in flags)
+        tally.changed += sum(bool(each & CHANGED) for each in flags)
+        tally.misplaced += sum(bool(each & MISPLACED) for each in flags)
 
     def _judge_parts(self, bundle: int, tally: Tally, missing: list[str], *, letters_checked: bool) -> None:
         """Count the parts of a record that a letter names, and those that none does."""
@@ -283,14 +283,14 @@ class Checker:
     def _judge(self, at: int, *, letters_checked: bool) -> str:
         """Answer the count of a tally that one data point belongs to."""
         flags = self._flags[at]
-        if flags & _EXPECTED:
+        if flags & EXPECTED:
             if self._copies[at]:
                 return "landed"
-            if flags & (_CHANGED | _MISPLACED):
+            if flags & (CHANGED | MISPLACED):
                 return ""  # counted as such: it is there
-            return "dead_lettered" if flags & _DEAD else "in_error_prefix" if flags & _ERROR else "lost"
-        if flags & _OWED:
-            return "letters" if flags & _DEAD else "letters_missing" if letters_checked else ""
+            return "dead_lettered" if flags & DEAD else "in_error_prefix" if flags & _ERROR else "lost"
+        if flags & OWED:
+            return "letters" if flags & DEAD else "letters_missing" if letters_checked else ""
         return ""
 
     def _locate(self, line: bytes, *, judge: bool = True) -> tuple[int, int] | None:

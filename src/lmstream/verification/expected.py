@@ -64,8 +64,10 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
             raise ValueError(f"{len(self.digests)} bytes of digests of {rows} rows")
 
 
-def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
-    """Answer what `record` must become, by the engine itself."""
+def expectation(
+    engine: Engine, record: Record, source_id: str, lands: Callable[[str], object] = lambda _: None
+) -> Expected:
+    """Answer what `record` must become, by the engine itself; `lands` gets each path below which it has rows."""
     whole = Expected(
         topic=record.topic,
         partition=record.partition,
@@ -80,11 +82,14 @@ def expectation(engine: Engine, record: Record, source_id: str) -> Expected:
         return msgspec.structs.replace(whole, poison=e.reason)
     if len(out.parts) > PARTS:  # as a run does: its letter is of the whole record
         return msgspec.structs.replace(whole, poison=out.parts[0].reason)
+    groups = out.groups
     rows = {
         int(row_id(line)[1]): DIGEST.pack(digest(line), placed)
-        for group, placed in ((group, path_digest(group.path)) for group in out.groups)
+        for group, placed in ((group, path_digest(group.path)) for group in groups)
         for line in group.data.splitlines()
     }
+    for group in groups:
+        lands(group.path)
     rejected = tuple(n for n, _ in out.rejected)
     points = max(out.points, *(n + 1 for n in rejected), 0)
     absent = tuple(n for n in range(points) if n not in rows)

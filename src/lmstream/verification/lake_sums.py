@@ -40,6 +40,8 @@ class Lake(Struct, kw_only=True):
     letters: dict[str, int] = field(default_factory=dict)
     """Records with a dead letter, by reason."""
     unexpected: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    """Keys of the first 1,000 objects that have other rows than their claim says, and are to be made again."""
     copies: list[str] = field(default_factory=list)
     """Row ids that landed twice."""
     records_told_apart: bool = True

@@ -1,5 +1,6 @@
 """The verdict of `verify` as one page of HTML: for a ticket, an audit, or whoever asks whether anything was lost."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -10,13 +11,50 @@ from lmstream.verification.report import BAD, FIELDS, Report, Tally
 
 def page(report: Report, what: dict[str, str], at: str = "") -> str:
     """The page; `what` says what was compared, name and value, and `at` when: now, unless it is given."""
-    good = report.ok
-    total = report.total
-    word = "Not verified"
-    if good:
-        word = "Nothing is lost, by ids only" if report.ids_only else "Nothing is lost"
-        word = word if report.settled else "Not settled"
-        word += ", proved from the bucket alone" if report.lake is not None and report.lake.alone else ""
+    word = _word(report)
+    body = f"""<h1>lmstream verify</h1>{_verdict(report)}
+{_details(report)}<h2>What was compared</h2><ul>{_compared(what)}{_notes(report)}</ul>"""
+    return _framed(f"verify: {word.lower()}", body, at)
+
+
+def repair_page(before: Report, after: Report, done: Sequence[str], what: dict[str, str], at: str = "") -> str:
+    """The page of a repair: its last verdict, what was `done`, and both verdicts in full."""
+    steps = "".join(f"<li>{escape(each)}</li>" for each in done)
+    body = f"""<h1>lmstream verify --repair</h1>{_verdict(after)}
+<h2>What was repaired</h2><ul>{steps}</ul>
+<h1>Before</h1>{_verdict(before)}
+{_details(before)}<ul>{_notes(before)}</ul>
+<h1>After</h1>{_verdict(after)}
+{_details(after)}<ul>{_notes(after)}</ul>
+<h2>What was compared</h2><ul>{_compared(what)}</ul>"""
+    return _framed(f"verify --repair: {_word(after).lower()}", body, at)
+
+
+def _framed(title: str, body: str, at: str) -> str:
+    at = at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    style = Path(__file__).with_name("report.css").read_text("utf-8")
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>lmstream {title}</title><style>
+{style}</style></head><body><main>
+{body}
+<footer>{at}, lmstream {__version__}. Duplicates are copies with the same rowId: the view
+<code>rows</code> leaves them out.
+</footer></main></body></html>
+"""
+
+
+def _word(report: Report) -> str:
+    if not report.ok:
+        return "Not verified"
+    word = "Nothing is lost, by ids only" if report.ids_only else "Nothing is lost"
+    word = word if report.settled else "Not settled"
+    return word + (", proved from the bucket alone" if report.lake is not None and report.lake.alone else "")
+
+
+def _verdict(report: Report) -> str:
+    """The one word, and the sentence below it."""
+    good, total = report.ok, report.total
     bad = (
         f", {total.dead_letters:,} records are in dead letters ({total.undecodable:,} undecodable, with"
         f" {total.rejected:,} points rejected)"
@@ -33,6 +71,12 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
     if not good and report.lake is not None:
         faults = f"{report.lake.chain_faults:,} faults of the chains of claims, {total.duplicate:,} rows twice"
         sentence = f"{faults}, {sentence}"
+    return f'<p class="verdict {"good" if good else "bad"}">{_word(report)}</p><p class="sub">{sentence}</p>'
+
+
+def _details(report: Report) -> str:
+    """The bar, all counts, and what is wrong by name."""
+    total = report.total
     cards = "".join(_card(total, name, label) for name, label in FIELDS.items())
     rows = "".join(_row(name, tally) for name, tally in sorted(report.partitions.items())) + _row(
         "total", total, "total"
@@ -49,7 +93,18 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
             *_of_lake(report),
         )
     )
-    compared = "".join(f"<li>{escape(name)}: <code>{escape(value)}</code></li>" for name, value in what.items())
+    return f"""{_bar(total)}<div class="cards">{cards}</div>
+<h2>By partition</h2><div class="wide"><table><thead><tr><th>partition</th>{heads}</tr></thead><tbody>{rows}</tbody>
+</table></div>{lists}"""
+
+
+def _compared(what: dict[str, str]) -> str:
+    return "".join(f"<li>{escape(name)}: <code>{escape(value)}</code></li>" for name, value in what.items())
+
+
+def _notes(report: Report) -> str:
+    """What the counts do not say by themselves, and the sums."""
+    total = report.total
     letters = "" if report.letters_checked else "<li>Dead letters were not looked at.</li>"
     letters += "<li>Bytes and paths of rows were not compared: the log has no digests.</li>" if report.ids_only else ""
     letters += "".join(
@@ -73,20 +128,7 @@ def page(report: Report, what: dict[str, str], at: str = "") -> str:
         letters += "".join(f"<li>{escape(line[0].upper() + line[1:])}.</li>" for line in report.lake.lines)
     if report.lake is None or not report.lake.alone:
         letters += "".join(f"<li>{line[0].upper()}{line[1:]}.</li>" for line in report.sums.lines)
-    at = at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    style = Path(__file__).with_name("report.css").read_text("utf-8")
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>lmstream verify: {word.lower()}</title><style>
-{style}</style></head><body><main>
-<h1>lmstream verify</h1><p class="verdict {"good" if good else "bad"}">{word}</p><p class="sub">{sentence}</p>
-{_bar(total)}<div class="cards">{cards}</div>
-<h2>By partition</h2><div class="wide"><table><thead><tr><th>partition</th>{heads}</tr></thead><tbody>{rows}</tbody>
-</table></div>{lists}<h2>What was compared</h2><ul>{compared}{letters}</ul>
-<footer>{at}, lmstream {__version__}. Duplicates are copies with the same rowId: the view
-<code>rows</code> leaves them out.
-</footer></main></body></html>
-"""
+    return letters
 
 
 def _of_lake(report: Report) -> list[tuple[str, list[str], int]]:

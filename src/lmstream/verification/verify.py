@@ -8,6 +8,7 @@ from typing import Final
 from lmstream.bounded import LETTER_LINE
 from lmstream.dead_letters.form import decode_or_none
 from lmstream.engine import bundle_id
+from lmstream.errors import SourceError
 from lmstream.model import DeadLetter
 from lmstream.storage.line_files import CLAIMS
 from lmstream.storage.objects import Place, place
@@ -16,6 +17,7 @@ from lmstream.verification.expected import Expected, log
 from lmstream.verification.landed import failed_lines, path_digest
 from lmstream.verification.report import Report
 from lmstream.verification.topics import Topics
+from lmstream.verification.wanting import RepairingChecker
 
 Object = tuple[str, Iterator[bytes]]
 """Name and lines of an object."""
@@ -34,6 +36,8 @@ def verify(
     ranged: bool = False,
     settle: float = 0.0,
     wait: Callable[[float], None] | None = time.sleep,
+    step: float | None = None,
+    checker: Checker | None = None,
     say: Callable[[str], None] = log.warning,
     watch: Callable[[Iterable[Object]], Iterable[Object]] = iter,
 ) -> Report:
@@ -42,8 +46,10 @@ def verify(
     Without `dead_letters`, missing letters are not judged. `errors` is Firehose's error prefix, `errors` below `landed`
     by default. `source_ids` are the engine's setting of that name, several where it changed. With `ranged`, rows of
     other records than the expected are skipped. Rows that are missing may be buffered until `settle` seconds after
-    the call: `wait` is called with what is left of them and new objects are read; with None, they are `buffered`.
-    `say` gets what is left out; `watch` passes the landed objects through, for a progress bar.
+    the call: `wait` is called with what is left of them, or with `step` as often as that takes, and new objects are
+    read; with None, they are `buffered`. A `checker` of the caller's knows afterwards what a repair needs: then an
+    object that cannot be read ends nothing, and is noted there. `say` gets what is left out; `watch` passes the landed
+    objects through, for a progress bar.
 
     Raises SourceError for what cannot be read, BoundError for what is too large, ConfigError for what is not a place.
     """
@@ -52,11 +58,14 @@ def verify(
     failed = rows.below("errors") if errors is None else _place(errors)
     letters = None if dead_letters is None else _place(dead_letters)
     again = bool(settle) and wait is not None
-    work = _Comparison(rows, failed, letters, source_ids, say, watch, again=again)
+    work = _Comparison(rows, failed, letters, source_ids, say, watch, again=again, checker=checker)
     work.expect(expected)
     report = work.look(ranged=ranged, settled=not settle or wait is not None)
-    if report.total.lost and again and wait is not None:
-        wait(max(0.0, until - time.monotonic()))
+    ended = False
+    while report.total.lost and again and wait is not None and not ended:
+        left = max(0.0, until - time.monotonic())
+        ended = step is None or left <= step
+        wait(left if step is None else min(step, left))
         report = work.look(ranged=ranged, settled=True)
     return report
 
@@ -74,10 +83,11 @@ class _Comparison:
         watch: Callable[[Iterable[Object]], Iterable[Object]],
         *,
         again: bool,
+        checker: Checker | None,
     ) -> None:
         self._rows, self._failed, self._letters, self._source_ids = rows, failed, letters, source_ids
         self._say, self._watch = say, watch
-        self._checker = Checker()
+        self._checker = Checker() if checker is None else checker
         self._topics: Topics | None = None
         self._ends: dict[tuple[str, int], int] = {}
         self._oldest: int | None = None
@@ -102,9 +112,7 @@ class _Comparison:
         ):
             if self._again:
                 self._seen.add(name)
-            path = path_digest(name.removeprefix(self._rows.name).rpartition("/")[0])
-            for line in lines:
-                self._checker.found(line, path, name)
+            self._read(name, lines)
         for line in failed_lines(self._failed):
             self._checker.failed(line)
         for letter in letters_in(self._letters, self._say) if self._letters is not None else ():
@@ -119,6 +127,16 @@ class _Comparison:
             oldest=self._oldest,
             settled=settled,
         )
+
+    def _read(self, name: str, lines: Iterator[bytes]) -> None:
+        path = path_digest(name.removeprefix(self._rows.name).rpartition("/")[0])
+        try:
+            for line in lines:
+                self._checker.found(line, path, name)
+        except SourceError as error:
+            if error.reason != "source.file" or not isinstance(self._checker, RepairingChecker):
+                raise
+            self._checker.unreadable[name] = error.detail
 
 
 def _place(named: Place | Path | str) -> Place:

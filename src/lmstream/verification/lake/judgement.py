@@ -12,6 +12,8 @@ from lmstream.verification.report import SAMPLES, Tally
 _MOST: Final = 100_000
 """Objects in trouble that are told apart, for whether their rows lie somewhere else."""
 
+_DAMAGED: Final = 1_000
+
 Owed = Mapping[tuple[str, int], tuple[int, str]]
 """What the topic owes a window: by path and piece, rows and digest."""
 
@@ -144,6 +146,7 @@ class Judgement:
             self.tally(lane).changed += rows
         for trouble in self._empty.values():
             self.sums.objects_changed += 1
+            self._damaged(trouble)
             sample(self.changed, f"{trouble.text} has no rows, and no compaction has them")
         self._troubles.clear()
 
@@ -173,8 +176,13 @@ class Judgement:
         else:
             tally.changed += entry.rows
             self.sums.objects_changed += 1
+            self._damaged(trouble)
             why = seen.why or f"it has {seen.rows:,} rows, and their digest is {seen.digest}, not {entry.digest}"
             sample(self.changed, f"{trouble.text}: {why}")
+
+    def _damaged(self, trouble: Trouble) -> None:
+        if len(self.sums.damaged) < _DAMAGED:
+            self.sums.damaged.append(trouble.key)
 
 
 def sample(samples: list[str], text: str) -> None:
