@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from lmstream.cli.refusals import NAMED, refusals
+from lmstream.cli.standing import Standing
 from lmstream.cli.status import Reporter
 from lmstream.engine import FanOut
 from lmstream.engine.lines import Pieced
@@ -129,7 +130,9 @@ def test_several_workers_are_judged_together_and_none_stops_the_others_for_a_sha
     done = workers(*both, "--json")
     assert done.returncode == 0, done.stderr
     assert "stopping the others" not in done.stderr
-    counts = sorted((json.loads(line) for line in done.stdout.splitlines()), key=lambda each: each["worker"])
+    *each, total = (json.loads(line) for line in done.stdout.splitlines())
+    assert (total["workers"], total["records"], total["rows"]) == (2, 4, 1)
+    counts = sorted(each, key=lambda one: one["worker"])
     assert [(each["worker"], each["records"], each["rows"]) for each in counts] == [(1, 3, 0), (2, 1, 1)]
     done = workers(*both, "--strict")
     assert done.returncode == 4, done.stderr
@@ -143,7 +146,7 @@ def test_several_workers_are_judged_together_and_none_stops_the_others_for_a_sha
 def test_the_live_view_shows_records_without_a_row_and_what_was_tolerated():
     told = io.StringIO()
     progress = Progress(records=9, understood=4, empty=3, all_skipped=2, noted={"part.nan": 5, "metric.empty": 1})
-    Console(file=told, width=100).print(Reporter(1.0).view(progress))
+    Console(file=told, width=100).print(Reporter(1.0).view(Standing(progress=progress)))
     assert "3 empty   2 all points skipped" in told.getvalue()
     assert "5 part.nan   1 metric.empty" in told.getvalue()
 

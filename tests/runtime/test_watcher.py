@@ -24,6 +24,7 @@ CALM = Snapshot(
     refusals={},
     sink_trouble=None,
     concurrency=8,
+    next_object=None,
     request_durations=LatencyHistogram(),
     letters_trouble=None,
     letters_waiting=0,

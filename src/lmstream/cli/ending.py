@@ -74,6 +74,11 @@ def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
     return PARTIAL if config.run.strict and odd else 0
 
 
+def tell_sum(summary: Summary, workers: int) -> None:
+    """Say the sum of several workers, each of which has said its own."""
+    terminal.say(f"{workers:,} workers: {sentence(summary)}", _fields(summary))
+
+
 def broke_off(summary: Summary, config: Config, error: LmstreamError) -> None:
     """Say how far a run came that ends with an error, and give the error its exit code."""
     if summary.records:

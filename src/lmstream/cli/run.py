@@ -15,21 +15,18 @@ from lmstream.abilities import Remarked
 from lmstream.cli import terminal
 from lmstream.cli.ending import broke_off, conclude, counted
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json, given, of_kafka
-from lmstream.cli.invocation import guarded
 from lmstream.cli.log_lines import logged
-from lmstream.cli.loudness import Loudness
 from lmstream.cli.status import Reporter
-from lmstream.config import Config, build_source, load
-from lmstream.config.validation import START, remarks
+from lmstream.config import Config
+from lmstream.config.validation import START
 from lmstream.delivery import Settled
 from lmstream.errors import ConfigError, LmstreamError
-from lmstream.hosts.container.service import serve, tell_members
+from lmstream.hosts.container.service import Observer, serve
 from lmstream.interfaces import Source
-from lmstream.observability.unblocked import unblocked
 from lmstream.runtime import Progress
 
 Counted = Callable[[Progress], None]
-_PATIENCE: Final = 5.0  # seconds a person waits for a sink whose configuration is wrong
+PATIENCE: Final = 5.0  # seconds a person waits for a sink whose configuration is wrong
 
 
 @Parameter(name="*")
@@ -141,7 +138,7 @@ def run(
         Read only these offsets again, then end: TOPIC/PARTITION=FROM..TO, without TO itself; may be repeated. Joins no
         group, commits nothing. Into a lake it repairs the claims that have these offsets, and refuses all others.
     as_json
-        Print the counts of the run as one JSON object at its end, with --workers one for each.
+        Print the counts of the run as one JSON object at its end; with --workers one line for each and one of all.
     """
     overrides = overrides_of(source, broker, sink, workers) | given({"run.strict": True if strict else None})
     if offsets:
@@ -157,16 +154,9 @@ def run(
     _refuse_printing(config, as_json=as_json)
     _say_remark(config)
     if config.run.workers > 1:
-        from lmstream.hosts.container.workers import check, shares, supervise
+        from lmstream.cli.run_workers import together
 
-        check(config)
-        for remark in remarks(config):
-            terminal.say(remark)
-        told = shares(config, config.run.workers)
-        asyncio.run(_tell_members(config))
-        return supervise(
-            worked, (engine.config, engine.over(overrides), as_json, terminal.loudness), told, terminal.say
-        )
+        return together(config, engine.config, engine.over(overrides), as_json=as_json)
     with logged(config, 0):
         return carried_out(config, as_json=as_json)
 
@@ -176,48 +166,27 @@ def _refuse_printing(config: Config, *, as_json: bool) -> None:
         raise ConfigError("config.invalid", PRINTS)
 
 
-def worked(  # across processes, so plain arguments
-    path: Path | None,
-    overrides: dict[str, Any],
-    as_json: bool,  # noqa: FBT001
-    loud: Loudness,
-    own: dict[str, Any],
-    number: int,
-    add: Counted,
-) -> int:
-    """Be one worker of several; answer its exit code. `add` takes what it read and delivered."""
-    terminal.prefix = f"worker {number}: "
-
-    def work() -> int:
-        config = load(path, overrides=overrides | own)
-        with terminal.logging_to_stderr(), logged(config, number):
-            return carried_out(config, as_json=as_json, worker=number, told=add)
-
-    with unblocked(), terminal.speaking(loud):
-        return guarded(work, debug=loud.traces)
-
-
 def carried_out(
-    config: Config, *, as_json: bool, worker: int = 0, told: Callable[[Progress], None] | None = None
+    config: Config, *, as_json: bool, worker: int = 0, observer: Observer | None = None, told: Counted | None = None
 ) -> int:
     """Run to the end and say how it went; answer the exit code. `told` takes the counts of one worker among several:
     that it delivered nothing of its share says nothing about the whole."""
     broken: list[Progress] = []
     try:
-        summary = _run_loop(execute(config, worker=worker, broken=broken.append))
+        summary = _run_loop(execute(config, worker=worker, broken=broken.append, observer=observer))
         code = conclude(summary, config, alone=told is None)
     except LmstreamError as e:
         if as_json:
-            _print_counts(counted(broken[0] if broken else Progress(), worker, e))
+            print_counts(counted(broken[0] if broken else Progress(), worker, e))
         raise
     if told is not None:
         told(summary)
     if as_json:
-        _print_counts(counted(summary, worker))
+        print_counts(counted(summary, worker))
     return code
 
 
-def _print_counts(counts: dict[str, Any]) -> None:
+def print_counts(counts: dict[str, Any]) -> None:
     """Print the counts; the exit code says what was settled, whoever reads them."""
     with terminal.read_or_not():
         terminal.print_json(counts, indent=None)
@@ -234,15 +203,6 @@ def _run_loop(work: Coroutine[Any, Any, Progress]) -> Progress:
             runner.close()
 
 
-async def _tell_members(config: Config) -> None:
-    """Say who shares the group, before the workers are in it."""
-    source = build_source(config)
-    try:
-        await tell_members(source, config, terminal.say)
-    finally:
-        await source.close()
-
-
 def _say_remark(config: Config) -> None:
     """Pass on what the source remarks."""
     source = config.need("source").settings
@@ -255,12 +215,13 @@ async def execute(
     source: Source | None = None,
     on_settled: Settled | None = None,
     worker: int = 0,
-    broken: Callable[[Progress], None] | None = None,
+    broken: Counted | None = None,
+    observer: Observer | None = None,
 ) -> Progress:
     """Serve a run that a person may look at: see hosts.container.service. `broken` gets the counts of one that ends
-    with an error."""
+    with an error; `observer` stands in for the view of a terminal."""
     if config.runtime.fatal_patience is None and (sys.stderr.isatty() or config.finite):
-        patient = msgspec.structs.replace(config.runtime, fatal_patience=_PATIENCE)
+        patient = msgspec.structs.replace(config.runtime, fatal_patience=PATIENCE)
         config = msgspec.structs.replace(config, runtime=patient)
 
     def ended(progress: Progress, error: LmstreamError) -> None:
@@ -268,7 +229,12 @@ async def execute(
         if broken is not None:
             broken(progress)
 
-    reporter = Reporter(config.run.report_seconds)
     return await serve(
-        config, reporter, source=source, on_settled=on_settled, worker=worker, broken=ended, say=terminal.say
+        config,
+        observer or Reporter(config.run.report_seconds),
+        source=source,
+        on_settled=on_settled,
+        worker=worker,
+        broken=ended,
+        say=terminal.say,
     )

@@ -126,6 +126,14 @@ def draw(what: Any) -> None:
     Plain(width=columns() or _UNBOUNDED).print(what)
 
 
+def columns_of_stderr() -> int | None:
+    """How wide the terminal of standard error is; None when it is none."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def styled(stream: Any) -> bool:
     """Whether a stream is a terminal that shows styles, and nobody wants none: https://no-color.org, TERM=dumb."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and not dumb()

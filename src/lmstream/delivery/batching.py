@@ -20,6 +20,11 @@ class Batcher:
         self._size = 0
         self._submission: Submission | None = None
 
+    @property
+    def since(self) -> float | None:
+        """When the oldest line was added that is gathered by path; None for none."""
+        return None if self._roller is None else self._roller.since
+
     def add(self, each: InFlightRecord, cuts: list[Cut], now: float) -> list[Pack]:
         """Gather the lines of one record; answer packs that are ready by that."""
         if self._roller is not None:

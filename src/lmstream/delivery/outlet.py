@@ -71,6 +71,11 @@ class Outlet(Protocol):
     def way(self) -> Way: ...
 
     @property
+    def gathering_since(self) -> float | None:
+        """Time, by the clock, of the oldest row that is gathered and not sent; None for none."""
+        ...
+
+    @property
     def waiting(self) -> Waiting:
         """Records that wait for an hour; without a task that would end by itself."""
         ...

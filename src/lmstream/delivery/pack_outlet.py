@@ -27,6 +27,11 @@ class PackOutlet:
         self.gathers_for: float = roll.age if sink.limits.by_path else 0.0
 
     @property
+    def gathering_since(self) -> float | None:
+        """Of lines gathered by path: what waits for the end of its batch is sent at once."""
+        return self._batcher.since
+
+    @property
     def hungry(self) -> bool:
         """Requests end, and free memory."""
         return False

@@ -149,8 +149,7 @@ class Pipeline:
 
     def snapshot(self) -> Snapshot:
         """Where it stands."""
-        outlet = self.outlet
-        return taken(self._flight, self._budget, outlet.way, self._settlement, outlet.waiting, self._clock())
+        return taken(self._flight, self._budget, self.outlet, self._settlement, self._clock())
 
     def load(self) -> Load:
         """Bytes in flight, and how many may be."""

@@ -55,6 +55,11 @@ class Roller:
         self.gathered = 0
         """Bytes of lines that wait to be rolled."""
 
+    @property
+    def since(self) -> float | None:
+        """When the oldest path was opened that is gathered; None for none."""
+        return next((gather.opened for gather in self._open.values()), None)
+
     def add(self, path: str, data: bytes, rows: int, number: int, now: float) -> None:
         """Gather whole lines of record `number` under a path. What became ready is handed out by `due`."""
         for piece, lines in split(data, rows, self._rows, self._bytes):

@@ -8,9 +8,8 @@ from lmstream.delivery.counts import Counts
 from lmstream.delivery.in_flight import InFlight
 from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.delivery.memory_budget import MemoryBudget
-from lmstream.delivery.outlet import Way
+from lmstream.delivery.outlet import Outlet
 from lmstream.delivery.settlement import Settlement
-from lmstream.delivery.waiting import Waiting
 from lmstream.model import Failure
 
 
@@ -40,6 +39,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """The last failure of the sink that is being retried; None as soon as a pack is delivered."""
     concurrency: int
     """Requests that may be in flight at once just now."""
+    next_object: float | None
+    """Seconds until the oldest rows that are gathered become an object, at most; None when none are gathered."""
     request_durations: LatencyHistogram
     """Of requests to the sink, answered or ended by a deadline."""
     letters_trouble: Failure | None
@@ -63,10 +64,9 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     the coordinates of a record that has them."""
 
 
-def taken(
-    flight: InFlight, budget: MemoryBudget, way: Way, settlement: Settlement, waiting: Waiting, now: float
-) -> Snapshot:
+def taken(flight: InFlight, budget: MemoryBudget, outlet: Outlet, settlement: Settlement, now: float) -> Snapshot:
     """A snapshot of these parts of one pipeline."""
+    way, waiting, since = outlet.way, outlet.waiting, outlet.gathering_since
     breakers, letters, active = settlement.breakers, settlement.letters, waiting.active
     oldest, many = letters.waiting
     return Snapshot(
@@ -80,6 +80,7 @@ def taken(
         refusals=breakers.refusals,
         sink_trouble=way.trouble,
         concurrency=way.concurrency,
+        next_object=None if since is None else max(0.0, since + outlet.gathers_for - now),
         request_durations=way.durations,
         letters_trouble=letters.writer.trouble,
         letters_waiting=many,

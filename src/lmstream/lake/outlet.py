@@ -83,6 +83,12 @@ class LakeOutlet:
     def seek(self, seek: Seek | None) -> None:
         self._lanes.seek = seek
 
+    @property
+    def gathering_since(self) -> float | None:
+        """Of the oldest window that is not claimed yet."""
+        windows = [lane.gathering for lane in self._lanes.each() if lane.gathering is not None]
+        return min((window.began for window in windows if window.claim is None), default=None)
+
     async def assigned(self, places: Mapping[TopicPartition, Assigned]) -> Mapping[TopicPartition, int]:
         """Open the lanes of partitions that were assigned; answers where to begin to read them. Raises SinkError."""
         begins = await self._lanes.assigned(places)

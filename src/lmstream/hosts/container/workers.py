@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
@@ -19,7 +20,49 @@ PARTIAL: Final = 4
 """Exit code of a run that went through and delivered nothing, or with run.strict not all."""
 Work = Callable[..., int]
 """Is one worker, in a process of its own: a function of a module. Called with what `supervise` is given, the worker's
-own settings, its number from 1, and what takes its counts at the end; answers its exit code."""
+own settings, its number from 1, and its Link; answers its exit code."""
+Look = Callable[[list[bytes]], None]
+"""Takes what each worker told last; empty for one that told nothing yet."""
+LOOK: Final = 0.25
+"""Seconds between two looks."""
+TOLD: Final = 64 * 1024
+"""Bytes that a worker tells at most; more is not told."""
+
+
+class Link:
+    """What a worker tells the process that started it. It never waits for that one: a worker settles records."""
+
+    def __init__(self, totals: Any, told: Any) -> None:
+        self._totals = totals
+        self._told = told
+
+    def add(self, progress: Progress) -> None:
+        """Add the records with a value that were read, and the rows that were delivered, to those of all."""
+        with self._totals.get_lock():
+            self._totals[0] += progress.records - progress.tombstones
+            self._totals[1] += progress.rows
+
+    def tell(self, data: bytes) -> None:
+        """Where it stands, in the place of what it told before."""
+        lock = self._told.get_lock()
+        if len(data) <= TOLD and lock.acquire(block=False):
+            try:
+                self._told.get_obj()[: _HEAD + len(data)] = len(data).to_bytes(_HEAD, "big") + data
+            finally:
+                lock.release()
+
+    def told(self) -> bytes:
+        """What it told last. A worker that died while it told keeps the lock: then that is not to be had."""
+        lock, raw = self._told.get_lock(), self._told.get_obj()
+        if not lock.acquire(timeout=LOOK):
+            return b""
+        try:
+            return bytes(raw[_HEAD : _HEAD + int.from_bytes(raw[:_HEAD], "big")])
+        finally:
+            lock.release()
+
+
+_HEAD: Final = 4  # bytes of the length before what is told
 
 
 def check(config: Config) -> None:
@@ -37,19 +80,30 @@ def shares(config: Config, count: int) -> list[dict[str, Any]]:
 
 
 def supervise(
-    work: Work, arguments: tuple[Any, ...], told: Sequence[dict[str, Any]], say: Callable[[str], None]
+    work: Work,
+    arguments: tuple[Any, ...],
+    told: Sequence[dict[str, Any]],
+    say: Callable[[str], None],
+    look: Look | None = None,
+    starting: AbstractContextManager[None] | None = None,
 ) -> int:
     """Start a worker for each of `told` and wait for them; one that fails stops the others, and its exit code is the
     answer. Else it is the worst one, and 4 when nothing was delivered of what all of them shared.
 
-    SIGTERM and Ctrl-C are passed on; twice is passed on twice, which ends them at once.
+    `look` sees every LOOK seconds, and at the end, what the workers told; they are started within `starting`. SIGTERM
+    and Ctrl-C are passed on; twice is passed on twice, which ends them at once.
     """
     context = multiprocessing.get_context("spawn")
     totals = context.Array("Q", 2)
+    links = [Link(totals, context.Array("c", _HEAD + TOLD)) for _ in told]
     workers = [
-        context.Process(target=_work, args=(work, arguments, own, number, totals), name=f"worker {number}")
-        for number, own in enumerate(told, 1)
+        context.Process(target=_work, args=(work, arguments, own, number, link), name=f"worker {number}")
+        for number, (own, link) in enumerate(zip(told, links, strict=True), 1)
     ]
+
+    def see() -> None:
+        if look is not None:
+            look([link.told() for link in links])
 
     stopping = threading.Event()
 
@@ -61,11 +115,10 @@ def supervise(
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        for worker in workers:
-            worker.start()
-            if stopping.is_set():  # the signal came before this one could hear of it
-                worker.terminate()
-        failed = _until_ended(list(workers), stop, stopping, say)
+        with starting or nullcontext():
+            _start(workers, stopping)
+        failed = _until_ended(list(workers), stop, stopping, say, see)
+        see()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -78,13 +131,25 @@ def supervise(
     return code
 
 
+def _start(workers: Sequence[BaseProcess], stopping: threading.Event) -> None:
+    for worker in workers:
+        worker.start()
+        if stopping.is_set():  # the signal came before this one could hear of it
+            worker.terminate()
+
+
 def _until_ended(
-    workers: list[BaseProcess], stop: Callable[[], None], stopping: threading.Event, say: Callable[[str], None]
+    workers: list[BaseProcess],
+    stop: Callable[[], None],
+    stopping: threading.Event,
+    say: Callable[[str], None],
+    see: Callable[[], None],
 ) -> BaseProcess | None:
     """Wait for all; answer the one for which the others were stopped."""
     failed = None
     while workers:
-        ended = wait([worker.sentinel for worker in workers])
+        ended = wait([worker.sentinel for worker in workers], LOOK)
+        see()
         for worker in [w for w in workers if w.sentinel in ended]:
             worker.join()
             workers.remove(worker)
@@ -109,14 +174,8 @@ def nothing_delivered(records: int, rows: int, say: Callable[[str], None]) -> bo
     return False
 
 
-def _work(work: Work, arguments: tuple[Any, ...], own: dict[str, Any], number: int, totals: Any) -> None:
-    """Be one worker; add the records with a value that it read, and the rows that it delivered, to `totals`."""
+def _work(work: Work, arguments: tuple[Any, ...], own: dict[str, Any], number: int, link: Link) -> None:
+    """Be one worker."""
     # Ctrl-C on the terminal goes to the parent alone, which passes it on once.
     os.setpgrp()
-
-    def add(progress: Progress) -> None:
-        with totals.get_lock():
-            totals[0] += progress.records - progress.tombstones
-            totals[1] += progress.rows
-
-    sys.exit(work(*arguments, own, number, add))
+    sys.exit(work(*arguments, own, number, link))
