@@ -190,6 +190,8 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	  requirements/audit.in -o requirements/audit.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  requirements/site.in -o requirements/site.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
+	  -c requirements/dev.lock requirements/release.in -o requirements/release.lock
 
 lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
 	@UV="$(UV)" $(BIN)/python adapters/lambda/build_zip.py $(ARGS)

@@ -1,6 +1,7 @@
 """Write the commit into what is built, for `lmstream version`, and the native part into a wheel where it was built.
 
-Without git the variable LMSTREAM_COMMIT names the commit. A wheel with the native part is for one platform, and for
+Without git the variable LMSTREAM_COMMIT names the commit. LMSTREAM_NATIVE names a native part for another platform, and
+LMSTREAM_WHEEL_PLATFORM that platform. A wheel with the native part is for one platform, and for
 every CPython from 3.11 on; without it, for all of them.
 """
 
@@ -29,8 +30,9 @@ class CommitHook(BuildHookInterface):  # type: ignore[type-arg]
             made = Path(self._folder.name, _NAME)
             made.write_text(f"{found}\n", encoding="ascii")
             build_data["force_include"][str(made)] = f"lmstream/{_NAME}" if self.target_name == "wheel" else _NAME
-        if self.target_name == "wheel" and version != "editable" and (root / _NATIVE).exists():
-            build_data["force_include"][str(root / _NATIVE)] = "lmstream/_native.abi3.so"
+        native = root / (os.environ.get("LMSTREAM_NATIVE") or _NATIVE)
+        if self.target_name == "wheel" and version != "editable" and native.exists():
+            build_data["force_include"][str(native)] = "lmstream/_native.abi3.so"
             build_data["pure_python"] = False
             build_data["tag"] = f"cp311-abi3-{os.environ.get('LMSTREAM_WHEEL_PLATFORM') or _platform()}"
 

@@ -1,9 +1,13 @@
 """Build the native part and put it where Python finds it: `python native/build.py`, or `make native`.
 
-Needs cargo. crates.lock is Cargo's lock file without the addresses of a registry: names, versions and checksums are
-held, and where the crates come from is the setting of whoever builds.
+Needs cargo. `--machine aarch64` (or x86_64) builds for any Linux of that machine with glibc 2.17 or newer, into
+dist/native/MACHINE, for wheels and Lambda zips; that needs cargo-zigbuild with ziglang and Rust's library of that
+machine. crates.lock is Cargo's lock file without the addresses of a registry: names, versions and checksums are held,
+and where crates come from is the setting of whoever builds.
 """
 
+import argparse
+import os
 import platform
 import re
 import shutil
@@ -35,11 +39,19 @@ def stripped(lock: str) -> str:
 
 def cargo(*arguments: str) -> None:
     """Run it here. Raises CalledProcessError."""
-    subprocess.run(["cargo", *arguments], cwd=HERE, check=True)
+    # Of a module CPython's own symbols are those of the process that loads it, not of a library that it brings along.
+    env = os.environ | {"PYO3_BUILD_EXTENSION_MODULE": "1"}
+    if platform.system() == "Darwin":
+        env["RUSTFLAGS"] = "-C link-arg=-undefined -C link-arg=dynamic_lookup"
+    subprocess.run(["cargo", *arguments], cwd=HERE, check=True, env=env)
 
 
 def main() -> int:
     """Build; `--pin` resolves the crates anew and writes the pins."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--machine", choices=("x86_64", "aarch64"))
+    parser.add_argument("--pin", action="store_true")
+    flags = parser.parse_args()
     if shutil.which("cargo") is None:
         print(
             "no cargo here: lmstream runs without its native part, slower. Fix: install Rust 1.85 or newer",
@@ -49,16 +61,26 @@ def main() -> int:
     lock = HERE / "Cargo.lock"
     lock.unlink(missing_ok=True)
     cargo("generate-lockfile", "--quiet")
-    if "--pin" in sys.argv[1:]:
+    if flags.pin:
         LOCK.write_text(stripped(lock.read_text("utf-8")), "utf-8")
     else:
         lock.write_text(restored(LOCK.read_text("utf-8"), lock.read_text("utf-8")), "utf-8")
-    cargo("build", "--release", "--locked", "--quiet")
+    release = ["build", "--release", "--locked", "--quiet"]
+    if flags.machine is None:
+        cargo(*release)
+        built, made = HERE / "target/release" / LIBRARY, MADE
+    else:
+        target = f"{flags.machine}-unknown-linux-gnu"
+        os.environ["PYO3_NO_PYTHON"] = "1"  # the stable ABI is the same for all
+        cargo("zigbuild", *release[1:], "--target", f"{target}.2.17")
+        built = HERE / "target" / target / "release/lib_native.so"
+        made = HERE.parent / "dist/native" / flags.machine / MADE.name
+        made.parent.mkdir(parents=True, exist_ok=True)
     # A process that runs has the old file mapped: a new one takes its name.
-    fresh = MADE.with_suffix(".new")
-    shutil.copyfile(HERE / "target/release" / LIBRARY, fresh)
-    fresh.replace(MADE)
-    print(f"built {MADE.relative_to(HERE.parent)}", file=sys.stderr)
+    fresh = made.with_suffix(".new")
+    shutil.copyfile(built, fresh)
+    fresh.replace(made)
+    print(f"built {made.relative_to(HERE.parent)}", file=sys.stderr)
     return 0
 
 

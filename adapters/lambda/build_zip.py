@@ -47,7 +47,11 @@ LEFT_OUT: Final = re.compile(
 def fill(folder: Path, machine: str | None) -> None:
     """Put our modules and the locked wheels into a folder: for a machine, or for this interpreter."""
     _install(folder, machine)
-    shutil.copytree(ROOT / "src" / "lmstream", folder / "lmstream")
+    # The native part in the sources is this machine's. That of another lies where native/build.py --machine puts it.
+    shutil.copytree(ROOT / "src" / "lmstream", folder / "lmstream", ignore=shutil.ignore_patterns("_native.*"))
+    native = ROOT / "dist" / "native" / str(machine) / "_native.abi3.so"
+    if native.exists():
+        shutil.copy(native, folder / "lmstream")
     shutil.copy(ROOT / "adapters" / "lambda" / "lmstream_lambda.py", folder)
     for path in sorted(folder.rglob("*"), reverse=True):
         name = path.relative_to(folder).as_posix()
