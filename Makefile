@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Side by side, more than two cores: two thirds of the time is waiting for a broker or a clock. Benchmarks are no part of this.
 PARALLEL ?= --numprocesses 5 --dist worksteal --benchmark-disable
 
-.PHONY: help setup demo test test-python native test-native test-faults test-kafka fuzz mutants soak chaos lint format types contracts bench bench-load bench-peers bench-report site lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
+.PHONY: help setup demo test test-python native test-native test-faults test-kafka fuzz mutants soak chaos lint format types verify-types contracts bench bench-load bench-peers bench-report site lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -141,6 +141,11 @@ format: $(DEV) ## Let ruff format and fix what it can
 
 types: $(DEV) ## mypy --strict over src
 	@$(BIN)/mypy
+
+PYRIGHT ?= pyright
+verify-types: $(DEV) ## pyright --verifytypes: every public name has a complete type (PYRIGHT=path; pip install pyright elsewhere)
+	@PYTHONPATH=$(CURDIR)/src:$(wildcard $(CURDIR)/$(VENV)/lib/python3*/site-packages) $(PYRIGHT) --verifytypes lmstream --outputjson \
+	  | PYTHONPATH=src $(BIN)/python tests/typing_of_the_public_face.py
 
 contracts: $(DEV) ## import-linter: the layers, and the core without I/O
 	@PYTHONPATH=src $(BIN)/lint-imports --no-cache >/tmp/lmstream-contracts.$$$$ 2>&1 && rm -f /tmp/lmstream-contracts.$$$$ || { cat /tmp/lmstream-contracts.$$$$; rm -f /tmp/lmstream-contracts.$$$$; exit 1; }

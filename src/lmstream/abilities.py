@@ -15,6 +15,13 @@ from lmstream.members import Fellow
 from lmstream.model import TopicPartition
 from lmstream.settings import Settings
 
+__all__ = [
+    "Askable", "Buffering", "Certified", "Check", "Checkable", "Describable", "Examinable", "Grouped", "Health",
+    "Healthy", "InFolder", "InGroup", "InTopic", "Joining", "Journaled", "Laned", "Loaded", "Looking", "OnAws",
+    "OnCluster", "OnTopics", "Outliving", "Pausable", "Placed", "Placing", "Pooled", "Positions", "Rebalanced",
+    "Remarked", "Retained", "Seek", "Shared", "State", "Stored", "Timed", "Traits", "Verdict", "Walking",
+]  # fmt: skip
+
 Verdict = Literal["ok", "warning", "failed"]
 State = Literal["starting", "running", "draining", "suspect", "recreating", "stopped"]
 """States of a source that keeps a member in its group."""

@@ -8,6 +8,12 @@ from msgspec import Struct, field
 
 from lmstream.model import DeadLetter, Failure, Pack, Record, TopicPartition
 
+__all__ = [
+    "PARTS", "TWO_VALUES", "Assign", "Assigned", "Batch", "Bundle", "Clock", "Codec", "DeadLetterSink", "Drain",
+    "Limits", "Load", "LostPart", "Metric", "ObjectStore", "Place", "PoisonGuard", "ReplacingStore", "Resource",
+    "Scope", "Series", "Sink", "Sleep", "Source", "Standing", "StoreError", "Tagged",
+]  # fmt: skip
+
 Sleep = Callable[[float], Awaitable[None]]
 """Wait for some seconds; hosts pass asyncio.sleep, tests a virtual clock."""
 Clock = Callable[[], float]

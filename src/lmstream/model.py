@@ -6,6 +6,12 @@ from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
+__all__ = [
+    "CLOSED", "CLOSED_FOR", "KILLS", "NOT_TRIED", "UNREADABLE", "Buckets", "DeadLetter", "Exemplar", "Failure",
+    "Identity", "Kind", "MetricType", "Pack", "Quantile", "Record", "RowEvent", "Status", "Temporality",
+    "TopicPartition",
+]  # fmt: skip
+
 CLOSED = "limits.batch"
 """Reason of a letter that holds a whole compressed batch of Kafka, never opened."""
 UNREADABLE = "record.unreadable"

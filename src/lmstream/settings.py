@@ -5,9 +5,13 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+__all__ = [
+    "DEFAULT_PATH", "HIVE_PATH", "KIB", "MIB", "TIMES", "Limits", "Positive", "Settings", "human", "seconds_of",
+]  # fmt: skip
+
 KIB = 1024
 MIB = 1024 * KIB
-TIMES: Final = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+TIMES: Final[dict[str, float]] = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 """Units of a duration as people write it, in seconds."""
 _DURATION: Final = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(TIMES)})", re.IGNORECASE)
 

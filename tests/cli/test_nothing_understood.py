@@ -12,9 +12,9 @@ from rich.console import Console
 from lmstream.cli.refusals import NAMED, refusals
 from lmstream.cli.standing import Standing
 from lmstream.cli.status import Reporter
-from lmstream.engine import FanOut
 from lmstream.engine.lines import Pieced
-from lmstream.engine.output import LostPart
+from lmstream.engine.output import Output
+from lmstream.interfaces import LostPart
 from lmstream.model import DeadLetter
 from lmstream.runtime import Progress
 from lmstream.verification import Checker, Expected
@@ -156,7 +156,7 @@ def test_the_live_view_shows_records_without_a_row_and_what_was_tolerated():
 
 def out_of(rejected=(), parts=(), unknown=()):
     named = {"rejected": tuple(rejected), "parts": tuple(parts), "unknown": tuple(unknown)}
-    return FanOut(0, {}, Pieced([]), tuple, (), points=99, **named)
+    return Output(0, {}, Pieced([]), tuple, (), points=99, **named)
 
 
 def test_refusals_name_at_most_ten_points_and_parts_and_say_how_many_more():

@@ -11,8 +11,7 @@ from lmstream.delivery.circuit_breaker import BreakerPolicy, CircuitBreakers
 from lmstream.delivery.in_flight import REJECTED, InFlight, Submission
 from lmstream.delivery.memory_budget import MemoryBudget
 from lmstream.delivery.settlement import Settlement
-from lmstream.engine.output import LostPart
-from lmstream.interfaces import Batch
+from lmstream.interfaces import Batch, LostPart
 from lmstream.model import Failure, Kind, Pack, Record, Status
 from lmstream.testing import ScriptedLetters, ScriptedSink, run
 from support.doubles import REFUSED, ToyEngine, bundle, make, nobody, record

@@ -13,7 +13,7 @@ from lmstream import Engine, Record
 from lmstream import Settings as EngineSettings
 from lmstream.delivery import DeliveryPolicy, process
 from lmstream.delivery.active_partitions import MOST, QUOTA, WINDOW, ActivePartitions
-from lmstream.engine.output import Spread
+from lmstream.engine.fan_out import Spread
 from lmstream.interfaces import Batch
 from lmstream.model import Status, TopicPartition
 from lmstream.testing import LIMITS, ScriptedSink, now, run

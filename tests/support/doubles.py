@@ -10,9 +10,9 @@ import msgspec
 
 from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.delivery.sender import Sender
-from lmstream.engine.output import LostPart, Spread
+from lmstream.engine.fan_out import Spread
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Limits
+from lmstream.interfaces import Limits, LostPart
 from lmstream.model import Failure, Kind, Record
 from lmstream.settings import Settings
 from lmstream.testing import LIMITS, ScriptedLetters, now, told_to_run

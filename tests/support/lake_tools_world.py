@@ -18,9 +18,9 @@ import msgspec
 from lmstream.delivery.counts import Counts
 from lmstream.delivery.dead_letter import letter as letter_of
 from lmstream.delivery.retry import Attempts
-from lmstream.engine.output import LostPart
 from lmstream.engine.row_digest import of_lines, text
 from lmstream.errors import DecodeError
+from lmstream.interfaces import LostPart
 from lmstream.lake import Claim, Claims, Layout, again, compacting, objects, repair, replaying
 from lmstream.lake.chains import Chains
 from lmstream.lake.compactions import Compaction, Compactions, Replaced

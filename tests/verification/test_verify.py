@@ -13,9 +13,8 @@ from lmstream import Engine, Record, Settings
 from lmstream.dead_letters.form import encode
 from lmstream.delivery import Sums
 from lmstream.engine import bundle_id
-from lmstream.engine.output import LostPart
 from lmstream.errors import ConfigError, DecodeError, SourceError
-from lmstream.interfaces import PARTS
+from lmstream.interfaces import PARTS, LostPart
 from lmstream.lab.generator import Generator
 from lmstream.model import DeadLetter
 from lmstream.verification import Checker, Expected, expectation, log_entries, verify

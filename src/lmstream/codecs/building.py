@@ -15,6 +15,8 @@ from lmstream.errors import DecodeError
 from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series
 from lmstream.settings import Settings
 
+__all__ = ["Histogram", "Point", "PointCodec", "Summary"]
+
 _NAME: Final = 256  # characters of a metric's name in a message
 
 

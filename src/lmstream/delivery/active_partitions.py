@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from lmstream.engine.output import Named, Spread
+from lmstream.engine.fan_out import Named, Spread
 from lmstream.interfaces import Clock
 
 WINDOW: Final = 300.0
@@ -43,7 +43,7 @@ class ActivePartitions:
         """`most` partitions may be active; 0 is no bound."""
         self.most: int = most
         self._seconds, self._bounded = seconds, bounded and most > 0
-        self.overflow = 0
+        self.overflow: int = 0
         """Partitions that began while as many as may be were active."""
         self._hours: dict[tuple[str, bytes], Hour] = {}
         self._total = 0

@@ -34,7 +34,7 @@ class DeadLetterWriter:
         self._attempts = attempts
         self._places = asyncio.Semaphore(LETTER_WRITES)
         self._failing: dict[object, Failure] = {}
-        self.retries = 0
+        self.retries: int = 0
         """Writes that had to be repeated."""
 
     @property

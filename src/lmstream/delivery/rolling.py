@@ -52,7 +52,7 @@ class Roller:
         self._total = policy.total_bytes
         self._open: dict[str, _Open] = {}  # in the order they were opened, so the oldest is first
         self._ready: list[Pack] = []
-        self.gathered = 0
+        self.gathered: int = 0
         """Bytes of lines that wait to be rolled."""
 
     @property

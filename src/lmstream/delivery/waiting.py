@@ -8,7 +8,7 @@ from lmstream.delivery.active_partitions import ActivePartitions
 from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.delivery.transform import Cut
 from lmstream.engine import FanOut
-from lmstream.engine.output import Spread
+from lmstream.engine.fan_out import Spread
 from lmstream.model import TopicPartition
 
 

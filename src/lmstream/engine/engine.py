@@ -13,11 +13,12 @@ from typing import Any, Final
 from lmstream.codecs.fragments import encode
 from lmstream.codecs.record_value import FIRST_TAG, open_value
 from lmstream.engine.codec_registry import CodecRegistry
+from lmstream.engine.fan_out import FanOut
 from lmstream.engine.held_value import unheld
 from lmstream.engine.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
 from lmstream.engine.landed_again import rows_again
 from lmstream.engine.lines import Lines, Pieced, Woven, blank
-from lmstream.engine.output import FanOut
+from lmstream.engine.output import Output
 from lmstream.engine.row_ids import COORDINATES, bundle_id, bundle_seed
 from lmstream.engine.row_pieces import org_piece
 from lmstream.engine.timestamps import HOUR, TimePieces, time_piece
@@ -114,7 +115,7 @@ class Engine:
         if record.only and record.names != self.settings.field_names:
             raise DecodeError("record.names", f"its points were counted with engine.field_names = {record.names!r}")
         if record.value is None:
-            return FanOut(0, {}, Pieced([]), tuple, (), skipped={"record.tombstone": 1})
+            return Output(0, {}, Pieced([]), tuple, (), skipped={"record.tombstone": 1})
         if record.rows:
             return rows_again(record.value, self._path, self.settings.limits.row_bytes)
         bundle, codec, size = self._decode(record.value)
@@ -195,13 +196,13 @@ class Engine:
         of = bundle, org_keys, times, faults
         made = row_id, orgs, ordinals
         if not faults:
-            return FanOut(n, noted, lines, self._paths_of, of, n, bundle.lost, bundle.unknown, _made=made)
+            return Output(n, noted, lines, self._paths_of, of, n, bundle.lost, bundle.unknown, _made=made)
         lines = lines.pieced() if isinstance(lines, Woven) else lines
         ordinals = ordinals or range(n)
         rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]
         if record.below and rejected:
             rejected = self._kept_apart(record, codec, bundle, rejected, faults)
-        return FanOut(
+        return Output(
             n - len(faults),
             noted,
             lines.without(faults),

@@ -5,8 +5,9 @@ from typing import Final
 
 import msgspec
 
+from lmstream.engine.fan_out import FanOut
 from lmstream.engine.lines import PIECES, Pieced
-from lmstream.engine.output import FanOut
+from lmstream.engine.output import Output
 from lmstream.engine.timestamps import HOUR, NS_PER_MS, time_piece
 from lmstream.errors import DecodeError
 from lmstream.model import RowEvent
@@ -37,7 +38,7 @@ def rows_again(value: bytes, path_of: Callable[[str, str, bytes], str], most: in
         paths.append((path_of(row.org_key, row.metric_key, piece[HOUR]), 1))
     if not paths:
         raise DecodeError("record.no_row", "no line at all")
-    return FanOut(len(paths), {}, Pieced(pieces), _given, (paths,), len(paths))
+    return Output(len(paths), {}, Pieced(pieces), _given, (paths,), len(paths))
 
 
 def _given(paths: list[tuple[str, int]]) -> Iterable[tuple[str, int]]:

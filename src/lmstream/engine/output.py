@@ -1,42 +1,19 @@
-"""The lines that one record became: all of them, by partition path, or cut to a sink's measure."""
+"""How the lines of a record are kept until somebody asks for them: see fan_out."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
 from lmstream.engine.columns import Columns
 from lmstream.engine.columns_of import columns_again, columns_of, selected
+from lmstream.engine.fan_out import Group, Named, Spread
 from lmstream.engine.lines import Lines
 from lmstream.engine.timestamps import HOUR
 from lmstream.interfaces import LostPart
 
 _BUNDLE: Final = 4  # parts of what the rows of a bundle are made of
-
-
-class Named(Protocol):
-    """A metric, as far as paths are concerned."""
-
-    @property
-    def key(self) -> str: ...
-
-
-class Spread(NamedTuple):
-    """Partitions that rows of one record lie in: these metrics of one organization in one hour."""
-
-    org: str
-    hour: bytes
-    """As yyyy-MM-ddTHH."""
-    metrics: Sequence[Named]
-
-
-class Group(Struct, frozen=True):
-    """Lines of one partition path."""
-
-    path: str
-    data: bytes
-    rows: int
 
 
 class _Path(NamedTuple):
@@ -45,54 +22,38 @@ class _Path(NamedTuple):
     key: str
 
 
-class FanOut(Struct, eq=False, gc=False):
-    """What one record became. Lines are joined when they are asked for: a sink wants groups or cuts, not both."""
+class Output(Struct, eq=False, gc=False):
+    """A FanOut, which says what its members are. Lines are joined when they are asked for."""
 
     rows: int
     noted: dict[str, int]
-    """What was tolerated, counted. Points without a name of their device or datasource, with an attribute value of
-    unknown members, with the record's time: `device.unknown`, `datasource.unknown`, `attribute.empty`, `time.record`.
-    Parts left out of rows: `part.nan`, `part.infinite`, `part.range`, `part.type`, `part.missing`, `part.bound`,
-    `part.limit`. Metrics: `enum.name`, `enum.unknown`, `metric.empty`. Members: `member.unknown`. Bundles:
-    `bundle.empty`."""
     _lines: Lines
     _paths: Callable[..., Iterable[tuple[str, int]]]
     """Called with what follows, gives (path, rows) of runs of rows, in document order."""
     _of: tuple[Any, ...]
     points: int = 0
-    """Data points that were counted: ordinals are below."""
     parts: tuple[LostPart, ...] = ()
-    """Parts in which no points could be counted; they belong into the dead letter too."""
     unknown: tuple[str, ...] = ()
-    """Path and name of the first ten fields that OTLP metrics do not define, in parts that gave no point."""
     skipped: dict[str, int] = {}
-    """Data points that made no row on purpose, counted by reason."""
     rejected: tuple[tuple[int, str], ...] = ()
-    """(ordinal, reason) of data points that are wrong; they belong into a dead letter."""
     _why: Callable[[int], str] | None = None
     _made: tuple[bytes, list[bytes], Sequence[int]] | None = None
     """Id of the bundle, how the lines of each series begin, and the ordinals of a replay; None of rows that were made
     before."""
 
     def why(self, ordinal: int) -> str:
-        """Where a rejected point is and what is wrong with it: metric, path, member, what was seen. Decodes again:
-        for messages, of a few points."""
         return self._why(ordinal) if self._why is not None else f"data point {ordinal:,}"
 
     @property
     def left_out(self) -> dict[int, list[str]]:
-        """By ordinal, why parts of the point are not in its row, or would not be if it had one. Not of a replay."""
         return self._of[0].left_out if len(self._of) == _BUNDLE else {}
 
     @property
     def paths(self) -> set[str]:
-        """The partition paths of the lines."""
         return {path for path, _ in self._paths(*self._of)}
 
     @property
     def hour(self) -> tuple[str, bytes] | None:
-        """Organization and hour (yyyy-MM-ddTHH) of all of the lines; None when there are several. Quick: it is asked
-        for every record."""
         if len(self._of) != _BUNDLE:
             return None
         _, org_keys, times, _ = self._of
@@ -106,7 +67,6 @@ class FanOut(Struct, eq=False, gc=False):
         return (org_keys[0], hours.pop()) if len(hours) == 1 else None
 
     def spread(self) -> list[Spread]:
-        """The partitions of the lines, or a few more where points made no row."""
         if len(self._of) != _BUNDLE:
             return [Spread(path, b"", [_Path(path)]) for path in sorted(self.paths)]
         bundle, org_keys, times, _ = self._of
@@ -124,17 +84,14 @@ class FanOut(Struct, eq=False, gc=False):
         return [Spread(org, hour, heads) for (org, hour), heads in found.items()]
 
     def ndjson(self) -> bytes:
-        """All lines in document order."""
         return self._lines.whole()
 
     def first(self, rows: int) -> bytes:
-        """The first lines in document order, at most so many."""
         (data,) = self._lines.parts([range(min(rows, self.rows))])
         return data
 
     @property
     def groups(self) -> list[Group]:
-        """Lines by partition path, paths in order of first appearance, lines of a path in document order."""
         found: dict[str, list[bytes]] = {}
         rows: dict[str, int] = {}
         runs = list(self._paths(*self._of))
@@ -149,8 +106,6 @@ class FanOut(Struct, eq=False, gc=False):
         return [Group(path, data[0] if len(data) == 1 else b"".join(data), rows[path]) for path, data in found.items()]
 
     def columns(self) -> list[Columns]:
-        """The rows as columns, one Columns for each partition path, paths in order of first appearance. No line is
-        made for them: see engine.columns."""
         at: dict[str, list[range]] = {}
         start = 0
         for path, rows in self._paths(*self._of):
@@ -169,9 +124,6 @@ class FanOut(Struct, eq=False, gc=False):
         return [selected(whole, path, ranges) for path, ranges in at.items()]
 
     def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
-        """Lines in document order as (data, rows), each within both bounds. A single line over `max_bytes` comes by
-        itself; limits.row_bytes keeps that from happening with any sink of lmstream.
-        """
         out: list[tuple[bytes, int]] = []
         for start in range(0, self.rows, max_rows):
             self._cut_range(start, min(start + max_rows, self.rows), max_bytes, out)

@@ -111,8 +111,9 @@ class PluginError(LmstreamError):
     def __init__(self, module: str, what: str) -> None:
         """`what` it did, as in `raised KeyError: 'x' at codec.py:12`."""
         super().__init__("plugin.failed", f"{module} {what}")
-        self.args = (module, what)
-        self.module, self.what = module, what
+        self.args: tuple[object, ...] = (module, what)
+        self.module: str = module
+        self.what: str = what
 
     @classmethod
     def raised(cls, module: str, error: BaseException) -> "PluginError":
@@ -132,7 +133,7 @@ class MistakesError(ConfigError):
     def __init__(self, errors: Sequence[LmstreamError]) -> None:
         """`errors` are two at least."""
         super().__init__(errors[0].reason, "; ".join(each.detail for each in errors))
-        self.args = (errors,)
+        self.args: tuple[object, ...] = (errors,)
         self._errors = tuple(errors)
 
     @property

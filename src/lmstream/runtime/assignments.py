@@ -35,9 +35,9 @@ class Assignments:
         self._pausable = source if isinstance(source, Pausable) else None
         self.paused: frozenset[TopicPartition] = frozenset()
         """Partitions that are not read, for what was read of them cannot be settled."""
-        self.commits = 0
-        self.commit_failures = 0
-        self.stale = 0
+        self.commits: int = 0
+        self.commit_failures: int = 0
+        self.stale: int = 0
         """Records dropped because their partition had been revoked when they came."""
 
     @property

@@ -65,11 +65,11 @@ class OffsetLedger:
     def __init__(self) -> None:
         self._owned: dict[TopicPartition, _Partition] = {}
         self._last: dict[TopicPartition, int] = {}
-        self.held = 0
+        self.held: int = 0
         """Offsets remembered: in flight, or acknowledged behind one in flight."""
-        self.late = 0
+        self.late: int = 0
         """Settlements dropped because their assignment had ended: the next owner repeats those records."""
-        self.stale = 0
+        self.stale: int = 0
         """Offsets refused because they were read under an assignment that had ended."""
 
     def assign(self, tp: TopicPartition, epoch: int) -> bool:

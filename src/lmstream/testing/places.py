@@ -18,7 +18,7 @@ from lmstream.testing.weather import Burier
 class PlaceConformance(Suite):
     """Subclass it as `TestMyPlace`, and write `make` and `letters`; pytest does the rest."""
 
-    schedules: ClassVar[int] = 100
+    schedules: ClassVar[int] = 50
     """How many schedules are played."""
 
     def make(self) -> DeadLetterSink | Awaitable[DeadLetterSink]:

@@ -28,7 +28,7 @@ class SinkConformance(Suite):
 
     once: ClassVar[bool] = False
     """Whether rows that are written twice land once."""
-    schedules: ClassVar[int] = 100
+    schedules: ClassVar[int] = 50
     """How many schedules are played."""
 
     def make(self) -> Sink | Awaitable[Sink]:
