@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import signal
 import socket
@@ -21,12 +22,12 @@ def free_port():
 
 
 @contextlib.asynccontextmanager
-async def watching(scene, *flags):
+async def watching(scene, *flags, landed=None):
     """A service that proves; how to ask it, and the process."""
-    port = free_port()
+    port, landed = free_port(), landed or scene.landed
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "lmstream", "verify", "--topic", "lm", "--config", str(scene.config)),
-        *("--landed", str(scene.landed), "--watch", "1", "--address", f"127.0.0.1:{port}", *map(str, flags)),
+        *("--landed", str(landed), "--watch", "1", "--address", f"127.0.0.1:{port}", *map(str, flags)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=ENV,
@@ -114,6 +115,21 @@ async def test_what_is_proved_is_told_and_a_loss_is_until_it_is_repaired(tmp_pat
             assert found[f"lmstream_rows_unproved{PART}"] == 0
         async with watching(scene, "--from", "0=11") as (_, session):
             assert (await until(session, f"lmstream_offset_proved{PART}", 12))[f"lmstream_rows_unproved{PART}"] >= 0
+
+
+async def test_the_rows_of_a_lake_are_proved_too(tmp_path):
+    async with Scene(tmp_path, sink="lake") as scene:
+        await scene.deliver()
+        await scene.commit()
+        gone = scene.lake_objects[0]
+        data = scene.bucket.pop(gone)
+        flags = ("--s3-endpoint-url", scene.s3.endpoint_url)
+        async with watching(scene, *flags, landed="s3://lake") as (_, session):
+            rows = gzip.decompress(data.data).count(b"\n")
+            await until(session, f"lmstream_rows_unproved{PART}", rows)
+            scene.bucket[gone] = data
+            found = await until(session, f"lmstream_offset_proved{PART}", 12)
+            assert found[f"lmstream_rows_unproved{PART}"] == 0
 
 
 def test_what_does_not_go_with_watch_is_refused(cli, tmp_path):
