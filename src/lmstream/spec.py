@@ -55,6 +55,9 @@ def field_table() -> str:
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of one row."""
     schema = msgspec.json.schema(RowEvent)
+    for struct in schema["$defs"].values():  # docstrings are wrapped and indented
+        if "description" in struct:
+            struct["description"] = " ".join(struct["description"].split())
     body = schema["$defs"]["RowEvent"]
     body["allOf"] = [
         {"if": {"properties": {"type": {"enum": list(kinds)}}}, "then": {"required": [name]}}

@@ -22,7 +22,17 @@ JSON = {
     *("topic", "validate", "verify", "version"),
 }
 """Verbs that list, answer or end with a sum."""
-OTHERS = {"tap", "config schema", "init", "schema", "skip", "telemetry grafana", "telemetry prometheus", "completion"}
+OTHERS = {
+    "tap",
+    "plugin new",
+    "config schema",
+    "init",
+    "schema",
+    "skip",
+    "telemetry grafana",
+    "telemetry prometheus",
+    "completion",
+}
 """Verbs that print a document, or nothing."""
 
 

@@ -94,7 +94,7 @@ def test_each_alarm_has_its_section_in_the_runbook_and_each_section_its_alarm():
 
 
 def test_the_commands_print_the_files(capsys):
-    assert main(["telemetry", "prometheus"]) == 0
+    assert main(["telemetry", "prometheus", "--runbook", "docs/runbook.md"]) == 0
     assert capsys.readouterr().out == RULES
     assert main(["telemetry", "grafana"]) == 0
     assert json.loads(capsys.readouterr().out)["panels"] == PANELS

@@ -1,6 +1,7 @@
 """`lmstream dlq`: dead letters listed, shown and counted; replayed and removed in `dlq_acts`."""
 
 import asyncio
+import difflib
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from lmstream.dead_letters.counting import LetterCounts
 from lmstream.dead_letters.filters import Filters
 from lmstream.dead_letters.store import DeadLetterStore, Found, reading
 from lmstream.engine import Engine
-from lmstream.errors import LmstreamError
+from lmstream.errors import REASONS, LmstreamError
 from lmstream.model import DeadLetter
 
 __all__ = ["ls", "purge", "replay", "show", "stats"]
@@ -69,11 +70,25 @@ def ls(
     if as_json:
         terminal.print_lines(map(_line, found))
     else:
-        rows = [_line(each) for each in found]
+        # Places are read in the order of their names: 1007 before 102.
+        rows = [_line(each) for each in sorted(found, key=lambda each: (*each.letter.record().tp, each.letter.offset))]
         table(_LISTED, [[row[head.name] for head in _LISTED] for row in rows], wide=wide)
     if more:
-        terminal.say(f"the first {limit:,} letters; --limit shows more")
+        terminal.say(f"the first {limit:,} letters; --limit shows more, and `lmstream dlq stats` counts all")
+    elif not as_json:
+        terminal.say(f"{len(found):,} letters")
+    if not found:
+        _say_unknown(which.filters)
     return 0
+
+
+def _say_unknown(filters: Filters) -> None:
+    """Say which reasons that were asked for are none of this version: a typo finds nothing either."""
+    for reason in filters.reason:
+        if reason not in REASONS and not set(reason) & set("*?["):
+            close = difflib.get_close_matches(reason, REASONS, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            terminal.say(f"{reason} is not a reason of lmstream, or one of a module of your own{hint}")
 
 
 def show(

@@ -4,10 +4,10 @@ import asyncio
 import gzip
 import io
 import json
-import re
 import sys
 import zlib
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -16,6 +16,7 @@ from cyclopts import Parameter, validators
 
 from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
+from lmstream.cli.inspect_kafka import fetched, wanted
 from lmstream.cli.refusals import NAMED, refusals
 from lmstream.cli.tables import Column, Wide, table
 from lmstream.cli.values import remember
@@ -34,7 +35,9 @@ Form = Literal["table", "tree", "json", "lines"]
 UNSET: Final = "unset"
 """Organization of rows that are only looked at, when nobody named one."""
 _MOST: Final = 64 * MIB  # bytes looked at, inflated: what the engine takes of one record by default
-_COORDINATES: Final = re.compile(r"^([A-Za-z0-9._-]+)/(\d+)/(\d+)$")
+_BAD: Final = 3  # records in a row that are not bundles, of which a file of something else has as many as lines
+_SHOWN: Final = 60  # bytes of a key or a header
+_SHOWN_HEADERS: Final = 10
 _LETTER: Final = {"topic", "partition", "offset"}
 _ROW_COLUMNS: Final = (
     Column("rowId", 6, "id"),
@@ -57,6 +60,7 @@ def inspect(
     as_json: Json = False,
     rows: bool = False,
     wide: Wide = False,
+    last: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 50,
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
@@ -66,7 +70,7 @@ def inspect(
     Parameters
     ----------
     target
-        A file, - for standard input, or TOPIC/PARTITION/OFFSET with --bootstrap.
+        A file, - for standard input; or with --bootstrap TOPIC/PARTITION/OFFSET, or TOPIC/PARTITION/FROM..TO without TO
     view
         table: one line per metric. tree: resources, scopes, metrics, points. json: everything.
     as_json
@@ -75,6 +79,8 @@ def inspect(
         Show the rows of a bundle instead of the bundle.
     wide
         Show all columns in full, however wide the terminal is.
+    last
+        The last so many records of TOPIC/PARTITION.
     limit
         Maximum of records and lines to show.
     """
@@ -87,29 +93,19 @@ def inspect(
         if rows:
             terminal.say(f"no organization is set: rows are shown with {UNSET!r}; give --org")
     maker = Engine(settings)
-    coordinates = _COORDINATES.match(target)
-    if target != "-" and not Path(target).exists() and coordinates:
-        record = asyncio.run(_fetch(coordinates[1], int(coordinates[2]), int(coordinates[3]), broker, engine))
-        return _show_records(maker, [record], form, rows=rows, wide=wide, limit=limit)
+    at = wanted(target, last)
+    if target != "-" and not Path(target).exists() and at is not None:
+        remember("topics", [at.topic])
+        records = asyncio.run(fetched(at, last, limit + 1, broker, engine))
+        return _show_records(maker, records, form, rows=rows, wide=wide, limit=limit)
+    if last is not None:
+        raise ConfigError("usage.arguments", "--last goes with TOPIC/PARTITION of a topic")
     data = _read(target)
     if "rowId" in _first_object(data):
         _show_rows(data, form, limit, wide=wide)
         return 0
     records = _records(target, data, settings, limit + 1)
     return _show_records(maker, records, form, rows=rows, wide=wide, limit=limit)
-
-
-async def _fetch(topic: str, partition: int, offset: int, broker: BrokerFlags, engine: EngineFlags) -> Record:
-    from lmstream.cli.kafka import client_overrides, settings_of
-    from lmstream.kafka.range_reader import Span, read_topic
-
-    settings = settings_of(engine.load(client_overrides(broker, topic)))
-    # To the end, though the first one is all that is looked at: what cannot be read stands at the end of its batch.
-    async for record in read_topic(settings, Span({partition: offset}, {}, only=True)):
-        if record.offset == offset or record.closed:
-            return record
-        break
-    raise SourceError("source.offset", f"{topic}/{partition}/{offset}: the topic has no record at this offset")
 
 
 def _read(target: str) -> bytes:
@@ -185,7 +181,9 @@ def _show_records(maker: Engine, records: list[Record], form: Form, *, rows: boo
         try:
             out = maker.fan_out(record)
         except DecodeError as e:
-            bad = 1
+            bad += 1
+            if bad > _BAD:
+                continue
             terminal.insist(
                 f"{terminal.clean(record.coordinates)}: {len(record.value or b''):,} bytes that are not a bundle"
             )
@@ -199,9 +197,11 @@ def _show_records(maker: Engine, records: list[Record], form: Form, *, rows: boo
         terminal.say(_summary(record, out))
         for line in refusals(out):
             terminal.say(f"  {terminal.clean(line, limit=1000)}")
+    if bad > _BAD:
+        terminal.insist(f"and {bad - _BAD:,} more that are not bundles")
     if len(records) > limit:
         terminal.say(f"the first {limit:,} records; --limit shows more")
-    return bad
+    return min(bad, 1)
 
 
 def _is_otlp(settings: Settings) -> bool:
@@ -220,12 +220,30 @@ def _show_bundle(message: dict[str, Any], form: Form, limit: int, *, wide: bool)
 
 def _summary(record: Record, out: FanOut) -> str:
     parts = [f"{terminal.clean(record.coordinates)}: {len(record.value or b''):,} bytes, {out.rows:,} rows"]
+    parts += _envelope(record)
     parts += [f"skipped {count:,} {reason}" for reason, count in sorted(out.skipped.items())]
     reasons = Counter(reason for _, reason in out.rejected)
     parts += [f"rejected {count:,} {reason}" for reason, count in sorted(reasons.items())]
     parts += [f"noted {count:,} {what}" for what, count in sorted(out.noted.items())]
     parts += [f"{len(out.parts):,} parts undecodable"] if out.parts else []
     return ", ".join(parts)
+
+
+def _envelope(record: Record) -> list[str]:
+    """What Kafka says of a record beside its value."""
+    found = []
+    if record.timestamp >= 0:
+        try:
+            moment = datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds")
+        except (OverflowError, ValueError, OSError):  # a time that nobody lives in
+            moment = f"{record.timestamp} ms"
+        found.append(f"of {moment.replace('+00:00', 'Z')}")
+    if record.key is not None:
+        found.append(f"key {record.key[:_SHOWN]!r}")
+    for name, data in record.headers[:_SHOWN_HEADERS]:
+        shown = None if data is None else data[:_SHOWN]
+        found.append(f"header {terminal.cell(name)}={shown!r}")
+    return found
 
 
 def _show_rows(data: bytes, form: Form, limit: int, *, wide: bool) -> None:

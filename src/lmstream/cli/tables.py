@@ -20,6 +20,7 @@ _LAST: Final = 1000  # place of a column that has none of its own: after all tha
 _TEXT: Final = 10  # characters that a text may be cut to: enough to tell names apart by their beginnings and ends
 _ID: Final = 60  # of an id: other columns are left out before TOPIC/PARTITION/OFFSET is cut
 _PROSE: Final = 24  # of a line of prose: a few words
+_HOME: Final = "\x1b[H\x1b[2J"  # to the upper left, and nothing below
 _NAMED: Final = 8  # columns that did not fit; a wide table has many
 _WHOLE_CELL: Final = 4000  # characters of a cell where nothing else cuts it: one cell must not be the whole memory
 
@@ -71,6 +72,12 @@ def table(
         some = ", ".join(found.left_out[:_NAMED])
         more = len(found.left_out) - _NAMED
         terminal.say(f"columns left out: {some}{f' and {more:,} more' if more > 0 else ''}; --wide shows all")
+
+
+def redraw(lines: Sequence[str]) -> None:
+    """Print lines in the place of those before, on a terminal that can be drawn over; elsewhere below them."""
+    over = terminal.is_terminal(sys.stdout) and not terminal.dumb()
+    print((_HOME if over else "") + "\n".join(lines), flush=True)
 
 
 def marks() -> Marks:

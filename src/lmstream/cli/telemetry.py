@@ -1,6 +1,7 @@
 """`lmstream telemetry`: the catalogue of metrics, alarms for Prometheus and a dashboard for Grafana."""
 
 import json
+import re
 from importlib import resources
 from typing import Annotated, Final
 
@@ -43,16 +44,20 @@ def ls(*, wide: Wide = False, as_json: Annotated[bool, Parameter(name="--json")]
     return 0
 
 
-def prometheus(*, runbook: str = RUNBOOK) -> int:
+def prometheus(*, runbook: str | None = None) -> int:
     """Print the alarms as a rule file for Prometheus.
 
     Parameters
     ----------
     runbook
-        Address of the runbook that each alarm links to.
+        Address of the runbook that each alarm links to. Without it alarms name the command that explains them.
     """
-    # As it stands inside double quotes of YAML.
-    print(_file("rules.yaml").replace(RUNBOOK, json.dumps(runbook)[1:-1]), end="")
+    rules = _file("rules.yaml")
+    if runbook is None:  # a link into the void helps nobody at night
+        rules = re.sub(rf'runbook_url: "{re.escape(RUNBOOK)}#([a-z-]+)"', r'explain: "lmstream explain \1"', rules)
+    else:  # as it stands inside double quotes of YAML
+        rules = rules.replace(RUNBOOK, json.dumps(runbook)[1:-1])
+    print(rules, end="")
     return 0
 
 

@@ -14,14 +14,13 @@ from msgspec import Struct
 
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_FILE, FileFlags, Json
-from lmstream.cli.tables import Column, Wide, lay_out, marks
+from lmstream.cli.tables import Column, Wide, lay_out, marks, redraw
 from lmstream.config.layers import layers_of, merge
 from lmstream.settings import MIB, human
 
 _PATIENCE: Final = 3.0  # seconds for one answer
 _BYTES: Final = 16 * MIB  # of one answer: a partition takes 500
 _SIDE_BY_SIDE: Final = 32
-_HOME: Final = "\x1b[H\x1b[2J"  # to the upper left, and nothing below
 _HEADS: Final = (
     Column("member", 1, "id"),
     Column("time to data loss", 2, "whole"),
@@ -173,8 +172,10 @@ def _show(members: Sequence[Member], *, once: bool, wide: bool, as_json: bool) -
         return
     table = lay_out(_HEADS, map(_row, members), None if wide else terminal.columns(), marks())
     lines = [_first_line(members), *table.lines]
-    drawn = not once and terminal.is_terminal(sys.stdout) and not terminal.dumb()
-    print((_HOME if drawn else "") + "\n".join(lines), flush=True)
+    if once:
+        print("\n".join(lines), flush=True)
+    else:
+        redraw(lines)
 
 
 def _first_line(members: Sequence[Member]) -> str:

@@ -1,5 +1,6 @@
 """Choose dead letters: by reason, topic, partition, offset and time."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Filters:
     reason: tuple[str, ...] = ()
     """Reason of the letter, as in decode.json or 'decode.*'; may be repeated."""
     topic: tuple[str, ...] = ()
-    """Topic the record came from; may be repeated."""
+    """Topic the record came from, as in lm.metrics.otlp or 'lm.*'; may be repeated."""
     partition: tuple[int, ...] = ()
     """Partition the record came from; may be repeated."""
     offset: tuple[str, ...] = ()
@@ -30,6 +31,10 @@ class Filters:
     """Records from this time on: 2024-05-09T14:00Z, or 2h for two hours ago (s, m, h, d). UTC without a zone."""
     until: str | None = None
     """Records before this time."""
+    written_since: str | None = None
+    """Letters that were written from this time on: what was dead-lettered in the last hour is --written-since 1h."""
+    written_until: str | None = None
+    """Letters that were written before this time."""
 
     @property
     def given(self) -> bool:
@@ -40,19 +45,29 @@ class Filters:
         """Answer the filter. Raises ConfigError for a text that is not a filter."""
         spans = [_span(text) for text in self.offset]
         since, until = moment("--since", self.since), moment("--until", self.until)
+        written = _between("--written-since", self.written_since, "--written-until", self.written_until)
 
         def fits(found: Found) -> bool:
             letter = found.letter
             return (
                 (not self.reason or any(fnmatchcase(letter.reason, each) for each in self.reason))
-                and (not self.topic or letter.topic in self.topic)
+                and (not self.topic or any(fnmatchcase(letter.topic, each) for each in self.topic))
                 and (not self.partition or letter.partition in self.partition)
                 and (not spans or any(first <= letter.offset <= last for first, last in spans))
                 and (since is None or found.time >= since)
                 and (until is None or found.time < until)
+                and written(found.kept)
             )
 
         return fits
+
+
+def _between(from_flag: str, start: str | None, to_flag: str, stop: str | None) -> Callable[[float], bool]:
+    """Whether a Unix time lies between the two. Raises ConfigError."""
+    first, last = moment(from_flag, start), moment(to_flag, stop)
+    low = -math.inf if first is None else first.timestamp()
+    high = math.inf if last is None else last.timestamp()
+    return lambda at: low <= at < high
 
 
 def _span(text: str) -> tuple[int, int]:

@@ -83,6 +83,15 @@ async def read_range(
                 raise SourceError("source.unreachable", detail)
 
 
+async def ends(settings: Settings, topic: str, partition: int) -> tuple[int, int]:
+    """The first offset that a partition still has, and the one that its next record will have. Raises SourceError."""
+    async with connection.connected(msgspec.structs.replace(settings, topics=(topic,))) as consumer:
+        if partition not in (consumer.partitions_for_topic(topic) or ()):
+            raise SourceError("source.topic", f"{topic} has no partition {partition}")
+        tp = KafkaPartition(topic, partition)
+        return (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+
+
 async def _place(consumer: AIOKafkaConsumer, topic: str, parts: Mapping[KafkaPartition, Range], idle: float) -> None:
     if missing := sorted({tp.partition for tp in parts} - set(consumer.partitions_for_topic(topic) or ())):
         raise SourceError("source.topic", f"{topic} has no partition {missing[0]}")
@@ -110,5 +119,6 @@ def _end(consumer: AIOKafkaConsumer, tp: KafkaPartition, bounds: Range) -> int |
         return None
     first, last = bounds
     if first is not None and first > end:
-        raise SourceError("source.offset", f"{tp.topic}/{tp.partition}/{first}, the topic ends at {end}")
+        what = f"{tp.topic}/{tp.partition}/{first}, the topic ends at {end}"
+        raise SourceError("source.offset", what, "name an offset below the end of the partition")
     return end if last is None else min(last, end)
