@@ -42,7 +42,18 @@ def test_no_setting_is_left_out():
     """Counted by the configuration itself: `config show` has them all."""
     there = {(each.key, name) for each in EVERY for name in each.of or ("",)}
     config = load(env={})
-    tables = {"engine", "breaker", "delivery", "rolling", "runtime", "run", "endpoints", "logs", "function"}
+    tables = {
+        "engine",
+        "breaker",
+        "delivery",
+        "rolling",
+        "runtime",
+        "run",
+        "endpoints",
+        "logs",
+        "telemetry",
+        "function",
+    }
     for table in tables:
         for name in msgspec.to_builtins(getattr(config, table)):
             key = f"{table.replace('function', 'lambda')}.{name}"

@@ -13,7 +13,7 @@ from lmstream.config.plugins import PARTS, Part, known, part_of, wrong_format
 from lmstream.delivery import BreakerPolicy, DeliveryPolicy, RollPolicy
 from lmstream.delivery.memory_budget import BUDGET
 from lmstream.errors import ConfigError, LmstreamError, refuse
-from lmstream.observability.settings import EndpointSettings, LogSettings
+from lmstream.observability.settings import EndpointSettings, LogSettings, TelemetrySettings
 from lmstream.runtime import RuntimePolicy
 from lmstream.settings import MIB, Settings
 
@@ -90,6 +90,7 @@ class Config(Struct, frozen=True, kw_only=True):
     run: Run = Run()
     endpoints: EndpointSettings = EndpointSettings()
     logs: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     function: Function = Function()
     """The table `lambda`, a word that Python keeps for itself."""
 
@@ -119,6 +120,7 @@ TABLES: Final[dict[str, type[Struct]]] = {
     "run": Run,
     "endpoints": EndpointSettings,
     "logs": LogSettings,
+    "telemetry": TelemetrySettings,
     "lambda": Function,
 }
 LETTERS: Final = "./dead-letters"

@@ -14,7 +14,7 @@ from lmstream.errors import ConfigError, LmstreamError, refuse
 from lmstream.settings import seconds_of
 
 _SECRET: Final = re.compile(
-    r"password|secret(?!s_)|token|credential|sasl(?!_mechanism$|_username$)|private|(^|[._])key[._]pem|keystore",
+    r"password|secret(?!s_)|token|credential|sasl(?!_mechanism$|_username$)|private|(^|[._])key[._]pem|keystore|^headers[.]",
     re.IGNORECASE,
 )
 _POINTER: Final = re.compile(r"^(env|file|awssm):")  # says where the secret is, and is none

@@ -169,6 +169,21 @@ def _of(name: str, error: LmstreamError) -> Check:
     return Check(name, "failed", error.detail, error.fix, error.code)
 
 
+def _telemetry(config: Config) -> Iterator[Check]:
+    settings = config.telemetry
+    if not settings.endpoint:
+        return
+    try:
+        from lmstream.observability.telemetry import secret_headers
+
+        secret_headers(settings)
+    except LmstreamError as e:
+        yield _of("telemetry", e)
+    else:
+        spans = f", and a span of {settings.traces:.0%} of the batches" if settings.traces else ""
+        yield Check("telemetry", "ok", f"metrics every {settings.interval:g} s{spans} to {settings.endpoint}")
+
+
 ORGANIZATION: Final = Look(("engine", "source"), _organization)
 GROUP: Final = Look(("source",), _group)
 
@@ -182,6 +197,7 @@ def _gathers(config: Config) -> Iterator[Check]:
 
 _SINK: Final = Look(("sink", "source", "run"), _sink)
 _CREDENTIALS: Final = Look(("sink", "dead_letters"), _credentials)
+_COLLECTOR: Final = Look(("telemetry",), _telemetry)
 _CALLS: Final = (
     Look(("run", "source", "engine"), contradictions.memory),
     Look(("runtime",), contradictions.grace),
@@ -197,7 +213,7 @@ _MEMBER: Final = (
     Look(("delivery", "runtime", "source"), contradictions.requests_and_drain),
 )
 """Numbers of a member of a group."""
-_ROWS: Final = (ORGANIZATION, _SINK, Look(("dead_letters", "source", "engine"), _letters), _CREDENTIALS)
+_ROWS: Final = (ORGANIZATION, _SINK, Look(("dead_letters", "source", "engine"), _letters), _CREDENTIALS, _COLLECTOR)
 REPLAY: Final = (*_ROWS, *_CALLS)
 """Of dead letters that go through the engine again."""
 PURGING: Final = (*REPLAY, Look(("sink", "run"), _purged))

@@ -30,7 +30,7 @@ Settled = Callable[[TopicPartition, int, int, Status], object]
 class Submission:
     """What the records of one `Pipeline.submit` share: who hears of each, until when, and why some stay pending."""
 
-    __slots__ = ("deadline", "failures", "settled")
+    __slots__ = ("deadline", "failures", "letters", "rows", "settled")
 
     def __init__(self, settled: Settled, deadline: float | None = None) -> None:
         """`settled` is called for each record that may be acknowledged."""
@@ -40,6 +40,10 @@ class Submission:
         hosts that are called have one."""
         self.failures: dict[str, Failure] = {}
         """Why records were left pending at the deadline, one of each code."""
+        self.rows: int = 0
+        """Rows that its records have become so far."""
+        self.letters: dict[str, int] = {}
+        """How many of its records are in a durable dead letter, by the reason of the letter."""
 
     def is_over(self, clock: Clock) -> bool:
         """Whether nothing more is to be begun."""
@@ -131,6 +135,7 @@ class InFlight:
         each.lines = size
         c = self.counts
         c.rows += out.rows
+        each.submission.rows += out.rows
         each.points = out.points
         if each.record.only is None and not each.record.below:
             c.points += out.points

@@ -6,6 +6,7 @@ from typing import Final
 
 from lmstream.delivery.active_partitions import ActivePartitions
 from lmstream.delivery.circuit_breaker import CircuitBreakers
+from lmstream.delivery.counts import one_more
 from lmstream.delivery.dead_letter import cause
 from lmstream.delivery.dead_letter_writer import DeadLetterQueues
 from lmstream.delivery.in_flight import InFlight, InFlightRecord
@@ -111,6 +112,8 @@ class Settlement:
         if status is Status.DEAD_LETTERED:
             counts.dead_letters += 1
             counts.rows_dead += each.refused
+            if each.why or each.rejected or each.parts:
+                one_more(each.submission.letters, cause(each)[0])
         elif status is Status.TOMBSTONE:
             counts.tombstones += 1
         else:

@@ -23,7 +23,7 @@ def levels(ours: int) -> Iterator[None]:
     """Let lmstream log from `ours` on; from DEBUG on also what its clients complain. What matters of theirs comes as
     one lmstream error with its fix; asyncio reports what they leave behind."""
     theirs = logging.INFO if ours <= logging.DEBUG else logging.CRITICAL
-    wanted = dict.fromkeys(("aiokafka", "asyncio", "botocore", "aiobotocore", "aiohttp"), theirs)
+    wanted = dict.fromkeys(("aiokafka", "asyncio", "botocore", "aiobotocore", "aiohttp", "opentelemetry"), theirs)
     wanted["lmstream"] = ours
     before = {name: logging.getLogger(name).level for name in wanted}
     for name, level in wanted.items():

@@ -1,9 +1,10 @@
 """Settings of what operators see."""
 
 import ipaddress
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 _LAST_PORT: Final = 65_535
 
@@ -58,3 +59,50 @@ class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     service: str = "lmstream"
     """Value of their one dimension, `service`.
     Costs: money: another value is a second set of metrics, and alarms must follow it."""
+
+
+class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Metrics and spans of lmstream itself, sent to an OpenTelemetry collector."""
+
+    endpoint: str = ""
+    """Base URL of a collector that takes OTLP over HTTP, as in http://127.0.0.1:4318: metrics go to /v1/metrics below
+    it, spans to /v1/traces. Empty: none. Needs the extra [otel]. Whoever reads there sees topics, offsets and codes of
+    errors: no payloads, no secrets. For `lmstream run` and replays; the function has none.
+    Costs: nothing: a collector that is away or slow costs its own metrics and spans, never a record."""
+    headers: dict[str, str] = {}
+    """HTTP headers of each request, as in { authorization = "env:OTLP_TOKEN" }: where the value is, `env:NAME` or
+    `file:PATH`, never the value itself. Read at a start.
+    Costs: nothing."""
+    interval: Annotated[float, Meta(ge=1, le=3600)] = 60.0
+    """Seconds between two exports of all metrics.
+    Costs: nothing: about a millisecond of the process each.
+    Limit: lmstream's own, against mistyped values."""
+    timeout: Annotated[float, Meta(gt=0, le=60)] = 10.0
+    """Seconds for one request, its answer included. What is not taken by then is lost: counters come again with the
+    next export, spans do not.
+    Costs: nothing.
+    Limit: lmstream's own, against mistyped values."""
+    attributes: dict[str, str] = {}
+    """Attributes of the resource, as in { "deployment.environment.name" = "prod" }, beside service.name (lmstream),
+    service.version and service.instance.id (host name and process), which they may replace.
+    Costs: nothing: dashboards must follow them."""
+    traces: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Share of the batches of which a span is sent: 0 is none, 1 is each. A batch is what one poll brought; its span
+    ends when the last record is settled, and is linked to the traces that the records' headers name (traceparent).
+    Unit: share
+    Costs: money: collectors and what is behind them bill spans.
+    Limit: 1 is all of them."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is no endpoint, which is not repeated: it may hold a secret."""
+        if not self.endpoint:
+            return
+        try:
+            url = urlsplit(self.endpoint)
+            bad = url.scheme not in ("http", "https") or not url.hostname or url.port == 0
+        except ValueError:
+            bad = True
+        if bad or url.username is not None or url.query or url.fragment:
+            raise ValueError(
+                "endpoint: expected http://HOST:PORT or https://HOST:PORT, with a path or without, no more"
+            )

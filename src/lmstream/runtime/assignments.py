@@ -3,17 +3,42 @@
 import asyncio
 import logging
 import math
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 from lmstream.abilities import Pausable
 from lmstream.delivery import Pipeline, Settled
+from lmstream.delivery.in_flight import Submission
 from lmstream.delivery.tasks import end
 from lmstream.errors import coded
 from lmstream.interfaces import Batch, Source
-from lmstream.model import Status, TopicPartition
+from lmstream.model import Record, Status, TopicPartition
 from lmstream.runtime.offset_ledger import OffsetLedger
 from lmstream.runtime.policy import RuntimePolicy
+
+
+class OneBatch(Protocol):
+    """What is made of one batch by who watches batches."""
+
+    submission: Submission | None
+    """Set once its records are submitted."""
+
+    def settled(self, tp: TopicPartition, epoch: int, offset: int, status: Status, /) -> None:
+        """One of its records is settled."""
+        ...
+
+
+class Batches(Protocol):
+    """Who watches batches, from the poll until the last record of each is settled. May raise nothing."""
+
+    def begun(self, records: Sequence[Record], /) -> OneBatch | None:
+        """A poll brought these; None for a batch that is not watched."""
+        ...
+
+    def given_up(self, partitions: Iterable[TopicPartition], /) -> None:
+        """What of these partitions is not settled has another owner now."""
+        ...
+
 
 log: Final = logging.getLogger("lmstream.runtime.loop")
 
@@ -35,6 +60,8 @@ class Assignments:
         self._pausable = source if isinstance(source, Pausable) else None
         self.paused: frozenset[TopicPartition] = frozenset()
         """Partitions that are not read, for what was read of them cannot be settled."""
+        self.batches: Batches | None = None
+        """Who watches batches, set before the run begins."""
         self.commits: int = 0
         self.commit_failures: int = 0
         self.stale: int = 0
@@ -69,7 +96,11 @@ class Assignments:
             if (ending is None or epoch > ending) and self.ledger.assign(tp, epoch):
                 self.ledger.passed(tp, epoch, offset)
         if records:
-            self._pipeline.submit(Batch(records, batch.epochs, batch.end), self._settled)
+            watched = None if self.batches is None else self.batches.begun(records)
+            settled = self._settled if watched is None else _both(self._settled, watched.settled)
+            submission = self._pipeline.submit(Batch(records, batch.epochs, batch.end), settled)
+            if watched is not None:
+                watched.submission = submission
         if batch.passed:
             self._pipeline.passed({tp: n for tp, n in batch.passed.items() if tp not in self._revoking}, batch.epochs)
 
@@ -113,6 +144,8 @@ class Assignments:
                 if (self.ledger.epoch(tp) or 0) <= ending:
                     self.ledger.revoke(tp)
                 self._revoking.pop(tp, None)
+            if self.batches is not None:
+                self.batches.given_up(gone)
 
     async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         """Commit, or note that it failed: nothing is lost by that, the next commit covers it."""

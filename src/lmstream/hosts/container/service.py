@@ -93,6 +93,7 @@ async def serve(
                 watching(readings),
                 trimmed(runtime.pipeline),
                 metrics,
+                exported(config, readings),
             ):
                 with observer or contextlib.nullcontext():
                     return await _run(runtime)
@@ -193,4 +194,16 @@ async def looked_at(config: Config, tap: Tap | None, worker: int) -> AsyncIterat
     from lmstream.observability.tapping import tapped  # noqa: PLC0415 - an extra
 
     async with tapped(tap, at[0], at[1] + max(0, worker - 1) if at[1] else 0):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def exported(config: Config, readings: Readings) -> AsyncIterator[None]:
+    """Send metrics and spans to a collector while the run lasts, where there is one. Raises ConfigError."""
+    if not config.telemetry.endpoint:
+        yield
+        return
+    from lmstream.observability.telemetry import Telemetry  # noqa: PLC0415 - an extra
+
+    async with Telemetry(config.telemetry, readings):
         yield
