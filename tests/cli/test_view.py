@@ -115,6 +115,32 @@ def test_workers_are_one_view_with_the_sum_and_what_each_waits_for():
     assert "lag 15 records, 9.0 s behind" in line
 
 
+def test_a_lag_that_is_not_known_yet_is_said_and_ends_nothing():
+    one = standing("", "joining group g", partitions=2, lag=None, behind=None)
+    assert ", lag unknown, - behind" in Reporter(1.0)._line(one)
+    assert "unknown in 2 partitions" in drawn(Reporter(1.0), one)
+
+
+OPTIONAL = st.one_of(st.none(), st.integers(0, 9))
+
+
+@given(
+    st.builds(
+        Standing,
+        progress=st.builds(Progress, trouble=st.sampled_from([None, DOWN]), fatal=st.sampled_from([None, DENIED])),
+        workers=st.dictionaries(st.sampled_from(["worker 1", "worker 2"]), st.text(max_size=20)),
+        partitions=st.integers(0, 3),
+        lag=OPTIONAL,
+        behind=OPTIONAL,
+        budget=st.integers(0, 9),
+        warning=st.text(max_size=9),
+    )
+)
+def test_whatever_stands_can_be_shown(one):
+    assert Reporter(1.0)._line(one)
+    assert drawn(Reporter(1.0), one)
+
+
 COUNTS = st.dictionaries(st.sampled_from(["a.b", "c.d", "e.f"]), st.integers(0, 99))
 
 

@@ -72,7 +72,7 @@ def test_a_listener_sees_the_rows_that_are_delivered_and_all_others_are_counted(
         ({"device": "host-0000?.example.net"}, lambda row: row["deviceName"] < "host-00010"),
         ({"device": "*", "metric": "CpuUsage"}, lambda row: row["metric"] == "CpuUsage"),
     ],
-    ids=str,
+    ids=["metric", "org", "other org", "device", "both"],
 )
 def test_rows_are_filtered(wanted, matches):
     rows, left_out = heard(Filter(**wanted, **MANY))

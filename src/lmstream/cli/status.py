@@ -108,7 +108,7 @@ class Reporter:
         progress = standing.progress
         rate = (progress.rows - self._last) / max(progress.duration - self._since, 1e-9)
         trouble = progress.fatal or progress.trouble
-        lag = f", lag {standing.lag:,} records, {human(standing.behind)} behind" if standing.partitions else ""
+        lag = f", lag {_records(standing)}, {human(standing.behind)} behind" if standing.partitions else ""
         return (
             f"{progress.duration:,.0f} s: "
             + (f"{len(standing.workers):,} workers, " if len(standing.workers) > 1 else "")
@@ -176,10 +176,15 @@ def _states(standing: Standing) -> list[str]:
     return found
 
 
+def _records(standing: Standing) -> str:
+    """How many wait; unknown until a partition has answered."""
+    return "unknown" if standing.lag is None else f"{standing.lag:,} records"
+
+
 def _lag(row: Any, standing: Standing) -> None:
     if standing.partitions:
         behind = f"{human(standing.behind)} behind"
-        row("lag", f"{standing.lag or 0:,} records in {standing.partitions:,} partitions   {behind}")
+        row("lag", f"{_records(standing)} in {standing.partitions:,} partitions   {behind}")
         if standing.warning:
             row("", standing.warning, "red" if standing.soon else "")
 
