@@ -54,6 +54,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     """A source that can be."""
     lanes: bool = False
     """A source that can be (see Laned)."""
+    reads: Callable[[Any], Any] | None = None
+    """A source whose ranges of offsets can be read beside its group: gets its settings, answers a lake.again.Read."""
     discards: bool = False
     """A sink that keeps nothing: what it took is nowhere afterwards. Sources that commit are refused with it."""
     prints: bool = False

@@ -203,6 +203,11 @@ class ObjectStore(Protocol):
         """The first keys that begin with this, in the order of their bytes; strongly consistent. Raises StoreError."""
         ...
 
+    async def folders(self, prefix: str, most: int, /) -> Sequence[str]:
+        """What keys below `prefix`, which ends with a slash, have up to the next slash: the first of them, without
+        either, each once, in order; strongly consistent. Raises StoreError."""
+        ...
+
     async def close(self) -> None: ...
 
 

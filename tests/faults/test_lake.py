@@ -83,6 +83,35 @@ async def test_a_group_that_is_moved_back_lands_nothing_twice(tmp_path, store):
         assert rows > 1000
 
 
+async def test_lanes_are_divided_anew_while_members_are_killed(tmp_path):
+    async with LakeScene(tmp_path, partitions=4, lanes=2) as scene:
+        # In a group of its own: that of the other lanes begins at once, before the session of one that sleeps has ended.
+        slept, killed = await scene.join("--group", "before"), await scene.join("--group", "before")
+        publishing = asyncio.create_task(scene.publish(600, rate=40))
+        await until(lambda: bool(scene.objects), 40, "the first object")
+        slept.send(signal.SIGSTOP)
+        await killed.kill()
+        scene.configure(lanes=3, division=1)
+        first = await scene.join()
+        await until(lambda: any("/0of3_1/" in key for key in scene.keys), 40, "a lane of the new division")
+        await first.kill()
+        await scene.join()
+        slept.send(signal.SIGCONT)
+        await publishing
+        await scene.settled()
+        assert await asyncio.wait_for(slept.process.wait(), 40) != 0
+        assert "LMS-4027" in slept.said()
+        scene.configure(lanes=2, division=0)
+        old = await scene.join("--group", "another")
+        assert await asyncio.wait_for(old.process.wait(), 40) != 0
+        assert "lm is landed in division 1, 3 lanes" in old.said()
+        rows, duplicate, lost = await scene.judge()
+        assert rows > 500
+        assert (duplicate, lost) == (0, 0)
+        lanes = {key.rpartition("/")[2].split("-")[-3] for key in scene.objects}
+        assert {"0of3_1", "1of3_1", "2of3_1"} < lanes <= {"0of2", "1of2", "0of3_1", "1of3_1", "2of3_1"}
+
+
 @on_each_store
 async def test_members_with_lanes_of_several_partitions_land_each_row_once_when_one_is_killed(tmp_path, store):
     async with LakeScene(tmp_path, partitions=4, lanes=2, store=store) as scene:

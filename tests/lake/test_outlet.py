@@ -12,6 +12,7 @@ from lmstream.delivery.in_flight import OVERHEAD
 from lmstream.delivery.window_length import Bounds, Flow, window, windows_hold
 from lmstream.errors import SinkError, SourceError
 from lmstream.lake import Claim, Layout, WindowPolicy, outlet
+from lmstream.lake.division import Division
 from lmstream.model import TopicPartition
 from lmstream.settings import Settings
 from lmstream.testing import run
@@ -28,7 +29,7 @@ class Calm(World):
 
     def __init__(self) -> None:
         super().__init__(7)
-        self.lanes = None
+        self.division = Division()
         self.fill(10)
         self.groups = [Group(self, 0)]
         self.stormy, self.store.moods = False, CALM
@@ -254,12 +255,14 @@ def test_another_number_of_lanes_is_refused_by_name():
         await world.settled(member)
         await member.stop()
         for lanes, said in ((2, "2 lanes"), (1, "1 lanes")):
-            world.lanes = lanes
+            world.groups[0].division = Division(lanes=lanes)
             await world.leave(await world.join())
-            detail = f"t is landed in a lane for each partition, and this process has {said}"
-            assert detail in world.broken.pop()
+            refused = world.broken.pop()
+            assert "t is landed in division 0, a lane for each partition" in refused
+            assert f"and this process has division 0, {said}" in refused
+            assert "leave sink.lanes out and sink.division = 0; to divide it anew" in refused
         assert sum(world.rows().values()) == 20, "nothing was read"
-        world.lanes = None
+        world.groups[0].division = Division()
         member = await world.join()
         await world.settled(member)
         await member.stop()
@@ -270,7 +273,7 @@ def test_another_number_of_lanes_is_refused_by_name():
 def test_a_lane_of_which_a_part_is_assigned_is_refused_by_name():
     async def scenario():
         world = Calm()
-        world.lanes = 2
+        world.groups[0].division = Division(lanes=2)
         world.log |= {TopicPartition("t", n): [] for n in range(1, 5)}
         world.ends, world.begins = dict.fromkeys(world.log, 0), dict.fromkeys(world.log, 0)
         member = Member(world, world.groups[0], 0, layout=LAYOUTS[0], budget=10**6, policy=QUICK)

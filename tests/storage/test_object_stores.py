@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lmstream.bounded import BoundError
 from lmstream.interfaces import StoreError
 from lmstream.model import Kind
-from lmstream.storage import objects_folder, objects_s3
+from lmstream.storage import _folder_names, objects_s3
 from lmstream.storage.bucket import Access
 from lmstream.storage.objects_folder import FolderObjects
 from lmstream.storage.objects_s3 import S3Objects
@@ -107,11 +107,21 @@ async def test_names_come_in_the_order_of_their_bytes(store, below):
 
 async def test_more_names_than_a_page_has(store, below, monkeypatch):
     monkeypatch.setattr(objects_s3, "_PAGE", 64)
-    monkeypatch.setattr(objects_folder, "_CHUNK", 64)
+    monkeypatch.setattr(_folder_names, "_CHUNK", 64)
     names = [f"{below}{n:05}" for n in range(200)]
     await asyncio.gather(*(store.create(each, b"", {}) for each in names))
     assert list(await store.names(below, 5000)) == names
     assert list(await store.names(below, len(names) - 1)) == names[:-1]
+
+
+async def test_folders_come_once_each_in_the_order_of_their_keys(store, below, monkeypatch):
+    monkeypatch.setattr(objects_s3, "_PAGE", 2)
+    for each in ("a/1", "a/2", "a/3/4", "a-b/1", "a.b/1", "a0/1", "10/1", "9/1", "none"):
+        await store.create(f"{below}{each}", b"", {})
+    assert list(await store.folders(below, 100)) == ["10", "9", "a-b", "a.b", "a", "a0"]
+    assert list(await store.folders(below, 3)) == ["10", "9", "a-b"]
+    assert list(await store.folders(f"{below}a/", 9)) == ["3"]
+    assert list(await store.folders(f"{below}none/", 9)) == []
 
 
 async def test_it_passes_the_questions_of_a_start(store, below):
@@ -143,5 +153,7 @@ def test_a_folder_lists_as_a_bucket_does(tmp_path_factory, keys, most, cut):
         some = "/".join(keys[0])[:cut] if keys else ""
         for prefix in ("", some):
             assert list(await folder.names(prefix, most)) == await bucket.names(prefix, most)
+        for prefix in ("", "a/", "b/a/"):
+            assert list(await folder.folders(prefix, most)) == await bucket.folders(prefix, most)
 
     asyncio.run(main())

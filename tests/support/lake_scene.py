@@ -148,6 +148,12 @@ class LakeScene:
         await self.broker.start()
         await self.broker.create_topic(TOPIC, self.partitions)
         await self.bucket.start()
+        self.configure()
+        return self
+
+    def configure(self, **sink) -> None:
+        """Write the settings of members that join from now on."""
+        self._sink |= sink
         source = {
             "type": self.client, "bootstrap": self.broker.bootstrap, "topics": [TOPIC], "group": "lake", **GROUP
         }  # fmt: skip
@@ -167,7 +173,6 @@ class LakeScene:
         for table, settings in tables.items():
             lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
         self.config.write_text("\n".join(lines))
-        return self
 
     async def __aexit__(self, *_) -> None:
         for member in self.members:

@@ -8,6 +8,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,7 +22,7 @@ from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.errors import SinkError
 from lmstream.interfaces import Assigned, Batch
 from lmstream.lake import Claim, Claims, LakeOutlet, Layout, WindowPolicy
-from lmstream.lake.division import Division
+from lmstream.lake.division import Division, lane_name
 from lmstream.lake.formats import Lines
 from lmstream.lake.requests import Requests
 from lmstream.model import TopicPartition
@@ -37,6 +38,7 @@ POLICY = RuntimePolicy(
     commit_interval=0.3, commit_timeout=1, drain_timeout=3, grace=3, close_timeout=1, tick=0.3, progress_interval=100
 )
 DELIVERY = DeliveryPolicy(timeout=1.5, backoff_base=0.05, backoff_max=1)
+EVENTS = ["rebalance", "join", "crash", "crash", "freeze", "wake", "stop", "reset", "retention", "grow", "nothing"]
 LAYOUTS = [Layout.of(Settings(org_id=org), "gzip") for org in ("one", "two")]
 
 
@@ -64,16 +66,15 @@ class World:
         self.events: list[str] = []
         self.log: dict[TopicPartition, list[Any]] = {}
         self.lanes: int | None = draw.choice([None, 1, 2])
-        for partition in range(draw.randint(1, 4)):
-            offset, some = draw.choice([0, 0, 7]), []
-            for _ in range(draw.randint(0, 12)):
-                some.append(record(offset, draw.choice(VALUES), partition=partition))
-                offset += 1 if draw.random() < 0.8 else draw.randint(2, 9)  # gaps, as compaction leaves them
-            self.log[TopicPartition("t", partition)] = some
-        self.ends = {tp: (some[-1].offset + 1 if some else 0) for tp, some in self.log.items()}
+        self.division = Division(lanes=self.lanes)
+        """What members that are told so have: the newest."""
+        self.ends: dict[TopicPartition, int] = {}
+        self.begins: dict[TopicPartition, int] = {}
+        for _ in range(draw.randint(1, 4)):
+            self.grow()
         self.resets = resets
+        self.divides = draw.random() < 0.5
         self.layouts = LAYOUTS
-        self.begins = dict.fromkeys(self.log, 0)
         self.skipped: dict[TopicPartition, list[tuple[int, int]]] = {}
         self.buried: dict[str, set[int | None]] = {}
         self.groups = [Group(self, n) for n in range(draw.choice([1, 1, 2]))]
@@ -83,16 +84,41 @@ class World:
         self.stormy = True
         self.store = ScriptedStore(draw, moods=Moods(slowest=draw.choice([0.05, 0.3, 1.0])))
 
-    @property
-    def division(self) -> Division:
-        return Division(lanes=self.lanes)
+    def grow(self) -> None:
+        """Partitions are added to a topic."""
+        draw, partition = self.draw, len(self.log)
+        offset, some = draw.choice([0, 0, 7]), []
+        for _ in range(draw.randint(0, 12)):
+            some.append(record(offset, draw.choice(VALUES), partition=partition))
+            offset += 1 if draw.random() < 0.8 else draw.randint(2, 9)  # gaps, as compaction leaves them
+        tp = TopicPartition("t", partition)
+        self.log[tp], self.ends[tp], self.begins[tp] = some, some[-1].offset + 1 if some else 0, 0
 
-    def units(self) -> list[list[TopicPartition]]:
+    def divide(self) -> None:
+        """An operator sets another number of lanes."""
+        number = self.division.number + 1
+        self.division = Division(lanes=self.draw.choice([None, 1, 2, 3]), number=number)
+        self.note(f"division {number}: {self.division.divided}")
+
+    def units(self, division: Division) -> list[list[TopicPartition]]:
         """What is assigned whole."""
         lanes: dict[str, list[TopicPartition]] = {}
         for tp in self.log:
-            lanes.setdefault(self.division.lane_of(tp), []).append(tp)
+            lanes.setdefault(division.lane_of(tp), []).append(tp)
         return list(lanes.values())
+
+    def kept(self, tp: TopicPartition) -> int:
+        """The first offset that can be read beside any group."""
+        return self.begins[tp]
+
+    async def read(self, topic: str, ranges: Any) -> Any:
+        """Records that the topic still has, beside any group."""
+        for tp, some in self.log.items():
+            for each in some if tp.topic == topic else ():
+                start, end = ranges.get(tp.partition, (0, 0))
+                if max(start, self.kept(tp)) <= each.offset < end:
+                    await asyncio.sleep(0)
+                    yield each
 
     def note(self, what: str) -> None:
         self.events.append(f"{now():.3f} {what}")
@@ -143,6 +169,8 @@ class Group:
         self.committed: dict[TopicPartition, int] = {}
         self.generation = 0
         self.members: list[Member] = []
+        self.division = world.division
+        """Of all its members: brokers let no other one in."""
 
     def commit(self, offsets: dict[TopicPartition, int]) -> None:
         world = self.world
@@ -176,7 +204,7 @@ class Group:
     async def assign(self, members: "list[Member]") -> None:
         self.generation += 1
         self.world.note(f"generation {self.number}.{self.generation} of {[m.name for m in members]}")
-        units = self.world.units()
+        units = self.world.units(self.division)
         self.world.draw.shuffle(units)
         waits = [
             m.source.assigned([tp for unit in units[at :: len(members)] for tp in unit], self.generation)
@@ -214,7 +242,11 @@ class SimSource:
         mine = list(self.owned)
         generation = self._generation
         if mine and self.on_revoke is not None:
-            await self.on_revoke(mine)
+            try:
+                await self.on_revoke(mine)
+            except SinkError as error:
+                if not self._member.stops(error):
+                    raise
         if generation == self._generation:
             self.owned = {}
 
@@ -238,10 +270,13 @@ class SimSource:
         self._moved = {}
         while self._member.alive:
             try:
-                begins |= await asyncio.wait_for(self.on_assign(places), 30)
+                begins |= await asyncio.wait_for(self.on_assign(places), 120)
             except (SinkError, TimeoutError) as error:
-                world.broken.append(f"not assigned: {error}")
+                if not self._member.stops(error):
+                    world.broken.append(f"not assigned: {error}")
             break
+        if not self._member.alive:
+            return
         if self._generation == generation:
             self._epoch += 1
             self.owned = dict.fromkeys(tps, self._epoch)
@@ -329,6 +364,10 @@ class SimStore:
         await self._begin()
         return await self._world.store.names(prefix, most)
 
+    async def folders(self, prefix: str, most: int, /) -> Any:
+        await self._begin()
+        return await self._world.store.folders(prefix, most)
+
     async def close(self) -> None:
         pass
 
@@ -364,13 +403,15 @@ class Member:
         layout: Layout | None = None,
         budget: int = 0,
         policy: WindowPolicy | None = None,
+        reads: bool = True,
     ) -> None:
-        """What is not given is drawn."""
+        """What is not given is drawn. With `reads` it can read records of lanes that are none of its own."""
         self.alive = True
         self.awake = asyncio.Event()
         self.awake.set()
         self.name = name
         self.source = SimSource(group, self)
+        self.division = group.division
         self._world = world
         drawn = world.draw.choice(world.layouts)
         layout = layout or drawn
@@ -388,8 +429,9 @@ class Member:
                 policy,
                 writer=f"member {name}",
                 wall=lambda: int(now() * 1000),
-                division=world.division,
+                division=self.division,
                 engine=LaidOutEngine,  # type: ignore[arg-type]
+                read=self._read if reads else None,
             )
             return self.outlet
 
@@ -406,12 +448,33 @@ class Member:
         self.runtime = Runtime(self.source, self.pipeline, clock=now, policy=POLICY)
         self.task = asyncio.ensure_future(self.runtime.run())
 
+    async def _read(self, topic: str, ranges: Any) -> Any:
+        async for each in self._world.read(topic, ranges):
+            await self.awake.wait()
+            if not self.alive:
+                await asyncio.sleep(10**6)
+            yield each
+
+    def stops(self, error: BaseException) -> bool:
+        """Whether this is why members of a division that is over end, or those that do not know of all partitions;
+        then this one has ended."""
+        if not isinstance(error, SinkError) or error.reason != "lake.lanes":
+            return False
+        over = self.division.number < self._world.division.number
+        if not over and "not assigned with the others" not in error.detail:
+            return False
+        self.alive = False
+        self._world.note(f"{self.name} stops: {error.detail}")
+        return True
+
     async def crash(self) -> None:
         """Die: from now on nothing it does has an effect outside; the tasks are only cleared away."""
         self.alive = False
         self._world.note(f"crash {self.name}")
         self.task.cancel()
         await asyncio.wait({self.task})
+        if not self.task.cancelled():
+            self.task.exception()  # of one that nobody looks at any more
 
     def freeze(self) -> None:
         """SIGSTOP, as far as a loop that all share can: what is under way gets no answer, and nothing new begins."""
@@ -431,8 +494,10 @@ class Member:
         """Raise what went wrong inside."""
         if self._world.broken:
             raise BrokenError(self._world.broken[0])
-        if self.task.done() and not self.task.cancelled() and self.task.exception() is not None:
-            raise self.task.exception() or AssertionError
+        if self.task.done() and not self.task.cancelled() and (error := self.task.exception()) is not None:
+            if self.stops(error):
+                return
+            raise error
         if not self.pipeline.balanced:
             raise BrokenError("the counters are not balanced")
 
@@ -487,8 +552,28 @@ def check_chain(world: World) -> None:
             if claim.sequence != n:
                 raise BrokenError(f"lane {name}: claim {claim.sequence} in place {n}")
             for partition, span in claim.spans.items():
-                if n and chain[n - 1].spans[partition].end != span.start:
+                before = chain[n - 1].spans.get(partition) if n else None
+                if before is not None and before.end != span.start:
                     raise BrokenError(f"lane {name}: claim {n} does not begin where the one before ends")
+            if n and chain[n - 1].kind == "barrier":
+                raise BrokenError(f"lane {name}: claim {n} comes behind a barrier")
+    check_divisions(lanes)
+
+
+def check_divisions(lanes: dict[str, list[Claim]]) -> None:
+    """Offsets of a partition lie in one division after the other, without a gap."""
+    spans: dict[int, dict[int, tuple[int, int]]] = {}
+    for name, chain in lanes.items():
+        number = lane_name(name).divided.number  # type: ignore[union-attr]
+        for partition, last in chain[-1].spans.items():
+            first = next(claim.spans[partition] for claim in chain if partition in claim.spans)
+            if first.start < last.end:
+                spans.setdefault(partition, {})[number] = first.start, last.end
+    for partition, found in spans.items():
+        ends = [found[number] for number in sorted(found)]
+        for before, after in pairwise(ends):
+            if before[1] != after[0]:
+                raise BrokenError(f"partition {partition}: a division ends at {before[1]}, and the next is at {after}")
 
 
 async def storm(world: World) -> None:  # noqa: C901, PLR0912 - one storm, read top to bottom
@@ -503,10 +588,9 @@ async def storm(world: World) -> None:  # noqa: C901, PLR0912 - one storm, read 
     for _ in range(draw.randint(0, 8)):
         await asyncio.sleep(draw.random() * 1.5)
         group = draw.choice(world.groups)
-        what = draw.choice(
-            ["rebalance", "join", "crash", "crash", "freeze", "wake", "stop", "reset", "retention", "nothing"]
-        )
+        what = draw.choice([*EVENTS, "divide", "divide", "divide"] if world.divides else EVENTS)
         world.check()
+        group.members = [member for member in group.members if member.alive]
         if what == "join" and len(group.members) < 3:
             group.join()
         if what in {"crash", "stop", "freeze"} and group.members:
@@ -527,8 +611,38 @@ async def storm(world: World) -> None:  # noqa: C901, PLR0912 - one storm, read 
                 await group.members.pop().crash()
             group.reset()
             group.join()
+        if what == "grow" and len(world.log) < 6:
+            world.grow()
+        if what == "divide":
+            await divide(world, group)
         if what != "nothing":
             await group.rebalance()
+
+
+async def divide(world: World, group: Group) -> None:
+    """All members of a group are replaced, orderly or not, by some with other lanes. Groups follow one another."""
+    if group.division.number == world.division.number:
+        world.divide()
+    for member in group.members:
+        what = world.draw.choice(["stop", "crash", "freeze"]) if world.stormy else "stop"
+        if what == "freeze":
+            member.freeze()
+            world.sleepers.append(member)
+        elif member.alive:
+            await (member.crash() if what == "crash" else member.stop())
+    group.members, group.division = [], world.division
+    for _ in range(world.draw.randint(1, 2)):
+        group.join()
+
+
+async def begin_again(world: World, group: Group) -> None:
+    """See that a group has members, of the newest division."""
+    group.members = [member for member in group.members if member.alive]
+    if group.division != world.division:
+        await divide(world, group)
+    if not group.members:
+        group.join()
+    await group.rebalance()
 
 
 async def fair_weather(world: World) -> None:
@@ -538,14 +652,14 @@ async def fair_weather(world: World) -> None:
         each.awake.set()
     ends = {tp: n for tp, n in world.ends.items() if n > world.begins[tp]}  # of an empty one nothing is committed
     for group in world.groups:
-        if not group.members:
-            group.join()
-        await group.rebalance()
+        await begin_again(world, group)
     for group in world.groups:
         async with asyncio.timeout(200):
             while any(group.committed.get(tp) != n for tp, n in ends.items()):
                 world.check()
                 await asyncio.sleep(0.2)
+                if not all(member.alive for member in group.members):  # whoever runs it starts it again
+                    await begin_again(world, group)
     for group in world.groups:
         for member in group.members:
             await member.stop()

@@ -13,6 +13,7 @@ from lmstream.delivery import Pipeline
 from lmstream.interfaces import Assigned, Batch
 from lmstream.lab.generator import Generator
 from lmstream.lake import Claims, LakeOutlet, Layout, WindowPolicy
+from lmstream.lake.division import Division
 from lmstream.lake.requests import Requests
 from lmstream.model import Record, TopicPartition
 from lmstream.runtime import Runtime
@@ -103,6 +104,7 @@ class Landed:
         object_bytes: int = 1 << 26,
         fate: Callable[[str, str], Any] | None = None,
         seconds: float = 60.0,
+        division: Division | None = None,
     ) -> "Landed":
         """Run one member over these records. `fate` is the store's script; after `seconds` the process is killed."""
         settings = settings or Settings(org_id="acme")
@@ -127,6 +129,7 @@ class Landed:
                     policy,
                     writer=f"member {now()}",
                     wall=lambda: int(now() * 1000),
+                    division=division or Division(),
                 )
 
             pipeline = Pipeline(

@@ -130,6 +130,15 @@ class ScriptedStore:
 
         return await self._call("names", prefix, effect)
 
+    async def folders(self, prefix: str, most: int, /) -> list[str]:
+        def effect() -> list[str]:
+            below = (key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))
+            return sorted({each.partition("/")[0] for each in below if "/" in each}, key=lambda n: f"{n}/".encode())[
+                :most
+            ]
+
+        return await self._call("folders", prefix, effect)
+
     async def close(self) -> None:
         self.closed += 1
 

@@ -7,6 +7,8 @@ import msgspec
 import pytest
 
 from lmstream import Engine
+from lmstream.lake.claims import LAST, Claim
+from lmstream.lake.division import Division
 from lmstream.settings import Settings
 from lmstream.storage.by_key import keyed
 from lmstream.storage.objects import Folder
@@ -65,6 +67,47 @@ def test_each_window_is_judged_by_the_settings_of_its_claim(lake):
     assert report.total.landed == report.total.expected > 100
     assert report.sums.right
     assert report.sums.undecodable == 1
+
+
+def divided():
+    """A lake whose topic was divided anew twice, in the middle of the log."""
+    lake = Landed()
+    for number, (stop, lanes) in enumerate([(7, 2), (12, 1), (30, None)]):
+        lake.land([each for each in LOG if each.offset < stop], ONE, division=Division(lanes=lanes, number=number))
+    return lake
+
+
+def test_windows_on_both_sides_of_a_barrier_are_judged_and_barriers_are_told(tmp_path):
+    lake = divided()
+    report = check(lake.write(tmp_path), topic(today=ONE))
+    assert report.ok, (report.verdict, report.lake.chain)
+    assert report.lake.compared == report.lake.windows > 5
+    assert report.lake.not_compared == {}
+    assert report.total.landed == report.total.expected > 100
+    assert report.lake.lanes == 2 + 1 + 2
+    assert report.lake.jumped["its offsets continue in division 1: 1 lanes"] == 2
+    assert report.lake.jumped["its offsets continue in division 2: a lane for each partition"] == 1
+    assert any("lm/0of2 claim" in each and "partition 0 at 7" in each for each in report.lake.jumps)
+
+
+def test_offsets_between_two_divisions_and_claims_behind_a_barrier_are_faults(tmp_path):
+    lake = divided()
+    folder = lake.write(tmp_path) / "_lmstream/claims/_/lm"
+    first, *more = sorted((folder / "0of1_1").iterdir(), reverse=True)
+    claim = msgspec.json.decode(first.read_bytes(), type=Claim)
+    later = {p: msgspec.structs.replace(span, start=9, end=9) for p, span in claim.spans.items()}
+    first.write_bytes(msgspec.json.encode(msgspec.structs.replace(claim, spans=later)))
+    more[0].unlink()
+    report = check(tmp_path, None)
+    assert not report.ok
+    assert any(
+        "offsets 7 to 8 of lm/0 are in no chain: that of lm/0of2 ends before" in each for each in report.lake.chain
+    )
+    *_, last = sorted((folder / "1of2").iterdir(), reverse=True)
+    barrier = msgspec.json.decode(last.read_bytes(), type=Claim)
+    behind = msgspec.structs.replace(barrier, sequence=barrier.sequence + 1, kind="renewed", done=barrier.sequence + 1)
+    (folder / "1of2" / f"{LAST - behind.sequence:020d}.json").write_bytes(msgspec.json.encode(behind))
+    assert any("comes after the barrier that ends this lane" in each for each in check(tmp_path, None).lake.chain)
 
 
 def test_windows_of_several_formats_are_judged_together(tmp_path):

@@ -43,6 +43,7 @@ def variables(deployment: Deployment, landing: str, letters: str, secret_arn: st
     optional = {
         "SINK__MONTHLY_DOLLARS": lake.monthly_dollars,
         "SINK__LANES": lake.lanes,
+        "SINK__DIVISION": lake.division,
         "RUN__WORKERS": container.processes if container.processes > 1 else None,
     }
     found |= {

@@ -124,7 +124,7 @@ def beside(default, tmp_path_factory):
         },
         bucket={"name": "their-metrics", "existing": True},
         engine={"path": "lake/" + DEFAULT_PATH, "metric_key": "buckets", "exemplars": False},
-        lake={"format": "gzip", "lanes": 2, "monthly_dollars": 40.0, "window_rows": 1_000_000},
+        lake={"format": "gzip", "lanes": 2, "division": 3, "monthly_dollars": 40.0, "window_rows": 1_000_000},
         container={"kafka": "iam", "architecture": "x86_64", "cpu": 4096, "memory_mb": 8192, "max_tasks": 1},
         account="111122223333",
     )

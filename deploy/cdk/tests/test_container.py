@@ -245,7 +245,8 @@ def test_the_container_gets_settings_that_lmstream_reads_and_would_start_with(di
     assert sink.settings.bucket == variables["LMSTREAM_SINK__BUCKET"]
     for name in ("format", "window_seconds", "window_max_seconds", "window_rows", "window_bytes", "object_bytes"):
         assert getattr(sink.settings, name) == getattr(lake, name), name
-    assert (sink.settings.lanes, sink.settings.monthly_dollars) == (lake.lanes, lake.monthly_dollars)
+    assert (sink.settings.lanes, sink.settings.division) == (lake.lanes, lake.division)
+    assert sink.settings.monthly_dollars == lake.monthly_dollars
     for name in ("org_id", "path", "metric_key", "exemplars", "limits"):
         assert getattr(config.engine, name) == getattr(settings.engine, name), name
     source = config.need("source").settings

@@ -37,7 +37,7 @@ def now_ms() -> int:
 
 def division_of(settings: Any) -> Division:
     """How topics are divided into lanes."""
-    return Division(lanes=settings.lanes, incarnation=settings.incarnation)
+    return Division(lanes=settings.lanes, incarnation=settings.incarnation, number=settings.division)
 
 
 def writer_of() -> str:
@@ -63,13 +63,24 @@ def lake_outlet(config: Config, sink: Stored) -> MakeOutlet:
         dollars=settings.monthly_dollars,
     )
     formats, division = formats_of(), division_of(settings)
+    source = config.source
+    reads = None if source is None or source.traits.reads is None else source.traits.reads(source.settings)
 
     def make(parts: Parts) -> LakeOutlet:
         requests = Requests(sink.store, parts.attempts, parts.flight.counts)
         claims = Claims(requests, settings.claims, config.engine.source_id, settings.rows)
         writer = writer_of()
         return LakeOutlet(
-            parts, requests, claims, formats, layout, policy, writer=writer, wall=now_ms, division=division
+            parts,
+            requests,
+            claims,
+            formats,
+            layout,
+            policy,
+            writer=writer,
+            wall=now_ms,
+            division=division,
+            read=reads,
         )
 
     return make

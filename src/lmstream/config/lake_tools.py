@@ -12,7 +12,7 @@ from typing import Final, cast
 from lmstream.abilities import Stored
 from lmstream.codecs.inflating import zstandard
 from lmstream.config.config import Config
-from lmstream.config.lake import division_of, formats_of, now_ms, writer_of
+from lmstream.config.lake import formats_of, now_ms, writer_of
 from lmstream.delivery import DeliveryPolicy
 from lmstream.delivery.counts import Counts
 from lmstream.delivery.dead_letter import bound, letter
@@ -141,10 +141,9 @@ class LakeTools:
             await letters.write([letter(each, largest)])
 
         settings = self.sink.settings
-        layout = Layout.of(self.config.engine, settings.format)
-        lane_of = division_of(settings).lane_of
+        layout, again = Layout.of(self.config.engine, settings.format), settings.incarnation
         return Replaying(
-            self.claims, self.chains, self._maker, layout, bury, lane_of=lane_of, writer=self._writer, now=now_ms
+            self.claims, self.chains, self._maker, layout, bury, incarnation=again, writer=self._writer, now=now_ms
         )
 
 

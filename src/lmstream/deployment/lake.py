@@ -53,6 +53,8 @@ class Lake(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What PUT requests may cost a month; windows are stretched for it. Left out: they end by age."""
     lanes: Annotated[int, Meta(ge=1)] | None = None
     """How many chains of windows there are; left out: one for each partition. Fewer make fewer, larger objects."""
+    division: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """To be raised by one with each change of `lanes`; see "To change the number of lanes" in docs/lake.md."""
     claim_days: Annotated[int, Meta(ge=1)] | None = None
     """Days until claims expire; left out: retention of the topic, a segment of 7 days, and 7 days more."""
     enforce: bool = True

@@ -149,9 +149,7 @@ def _lanes(name: str, divided: str, lanes: int | None) -> list[Check]:
     code = REASONS["lake.lanes"].code
     theirs = f"{divided.removeprefix(NAME)} lanes" if divided.startswith(NAME) else f"no lanes ({divided})"
     said = f"{code} its members have {theirs}, and this process has {'none' if lanes is None else lanes}"
-    fix = (
-        "stop all members in order, then start them with the same sink.lanes: the brokers let no others into the group"
-    )
+    fix = "stop all members, then start them with the same sink.lanes and sink.division: brokers let in no others"
     return [Check(f"lanes of {name}", "failed", said, fix, code)]
 
 

@@ -190,15 +190,22 @@ def _got(request: web.Request, there: S3Object) -> web.Response:
     return web.Response(status=206, body=data[start:stop], headers=headers)
 
 
+def _folded(key: str, prefix: str, delimiter: str) -> str:
+    """The key, or what it has up to the first delimiter behind the prefix."""
+    at = key.find(delimiter, len(prefix)) if delimiter else -1
+    return key if at < 0 else key[: at + len(delimiter)]
+
+
 def _listing(request: web.Request, bucket: dict[str, S3Object]) -> web.Response:
     query = request.query
     prefix, after = query.get("prefix", ""), query.get("start-after", "")
     after = base64.urlsafe_b64decode(token).decode() if (token := query.get("continuation-token")) else after
     most = min(PAGE, int(query.get("max-keys", PAGE)))
-    keys = sorted((k for k in bucket if k.startswith(prefix) and k > after), key=str.encode)
+    names = {_folded(key, prefix, query.get("delimiter", "")) for key in bucket if key.startswith(prefix)}
+    keys = sorted((each for each in names if each > after), key=str.encode)
     page = keys[:most]
     more = len(keys) > len(page)
-    shown = [key for key in page if bucket[key].there]
+    shown = [key for key in page if key not in bucket or bucket[key].there]
     encode = (lambda text: quote(text, safe="/")) if query.get("encoding-type") == "url" else escape
     parts = [f"<Prefix>{encode(prefix)}</Prefix><KeyCount>{len(shown)}</KeyCount><MaxKeys>{most}</MaxKeys>"]
     parts.append(f"<IsTruncated>{str(more).lower()}</IsTruncated>")
@@ -209,7 +216,9 @@ def _listing(request: web.Request, bucket: dict[str, S3Object]) -> web.Response:
             f"<NextContinuationToken>{base64.urlsafe_b64encode(page[-1].encode()).decode()}</NextContinuationToken>"
         )
     for key in shown:
-        each = bucket[key]
+        if (each := bucket.get(key)) is None:
+            parts.append(f"<CommonPrefixes><Prefix>{encode(key)}</Prefix></CommonPrefixes>")
+            continue
         parts.append(
             f"<Contents><Key>{encode(key)}</Key><LastModified>{_TIME}</LastModified><ETag>{escape(each.etag)}</ETag>"
             f"<Size>{each.size}</Size><StorageClass>STANDARD</StorageClass></Contents>"

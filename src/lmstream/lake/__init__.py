@@ -17,6 +17,9 @@ and compares digests before it writes anything. It judges nothing anew.
 There is no fencing, no coordinator and no clock in this. A member that was stopped and wakes up loses its next claim,
 or wins it and binds its successor; its objects are refused because they are there, or are the ones that its successor
 would have made. Kafka's commits only say where to begin; the chain of claims says what has landed.
+
+A topic may be divided into other lanes. Then each lane before gets a last claim, a barrier, once all its windows are
+whole, and the new lanes begin where all of these end (`barriers`).
 """
 
 from lmstream.lake.claims import Claim, Claims

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from lmstream.lake.claims import LAST, Claim, Claims
+from lmstream.lake.division import lane_name
 
 MOST: Final = 10_000_000
 """Keys of a listing: claims of 30 lanes that end a window every minute for half a year."""
@@ -17,6 +18,7 @@ class Chains:
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
         self._sequences: dict[tuple[str, str], Sequence[int]] = {}
+        self._lanes: dict[str, Sequence[str]] = {}
 
     async def lanes(self) -> list[tuple[str, str]]:
         """(topic, lane) of each lane that has claims."""
@@ -42,6 +44,18 @@ class Chains:
             some = numbers[at : at + _AHEAD]
             for claim in await asyncio.gather(*(self._claims.get(topic, lane, n) for n in some)):
                 yield claim
+
+    async def of(self, topic: str, partition: int, offset: int, incarnation: str) -> Claim | None:
+        """The claim whose window has this offset, in whichever division of the topic; None when none that is there has
+        it."""
+        if topic not in self._lanes:
+            self._lanes[topic] = await self._claims.lanes(topic)
+        named = [(name.divided.number, lane) for lane in self._lanes[topic] if (name := lane_name(lane)) is not None
+                 and name.incarnation == incarnation and name.has(partition)]  # fmt: skip
+        for _, lane in sorted(named, reverse=True):
+            if (claim := await self.covering(topic, lane, partition, offset)) is not None:
+                return claim
+        return None
 
     async def covering(self, topic: str, lane: str, partition: int, offset: int) -> Claim | None:
         """The claim whose window has this offset; None when no claim that is there has it."""

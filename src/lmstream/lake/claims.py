@@ -18,13 +18,15 @@ LAYOUT_BYTES: Final = 16 << 20
 DIGITS: Final = 20
 NUMBER: Final = 12
 """Digits of a sequence number in the name of an object, so that names of a lane lie in its order."""
+LANES: Final = 1_000_000
+"""Lanes of a topic that are listed: of all its divisions together."""
 LAST: Final = 10**19 - 1
 """Sequence numbers are written as what is missing to this, so that the newest claim is the first key of a listing."""
 COMPACTED: Final = "compacted"
 """Beside an object without rows: which compaction has its rows in a larger one. Its name stays taken."""
 
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Kind = Literal["window", "start", "jump", "renewed"]
+Kind = Literal["window", "start", "jump", "renewed", "barrier"]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 
 
@@ -76,6 +78,18 @@ class Buried(Struct, frozen=True, kw_only=True):
     """Paths of parts in which no points could be counted."""
 
 
+class Divided(Struct, frozen=True, kw_only=True):
+    """How a topic is divided into lanes from some offsets on."""
+
+    number: Annotated[int, Meta(ge=0)]
+    """Of the division; the next one's is larger."""
+    lanes: int | None
+    """None: each partition is a lane."""
+
+    def __str__(self) -> str:
+        return "a lane for each partition" if self.lanes is None else f"{self.lanes} lanes"
+
+
 class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One window of a lane, or a change of place without rows."""
 
@@ -96,6 +110,8 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bytes that its rows took in memory when it was made: a member with less cannot make them again."""
     objects: tuple[Put, ...] = ()
     letters: tuple[Buried, ...] = ()
+    next: Divided | None = None
+    """Of a barrier, the last claim of its lane: the division whose lanes begin where this one ends."""
     writer: str
     """Who made it: tells our claim whose answer was lost from another's."""
     at: int = 0
@@ -149,6 +165,10 @@ class Claims:
         """The newest claim of a lane; None when it has none. Raises SinkError for what is not a claim."""
         names = await self.requests.names(self.place(topic, lane), 1)
         return None if not names else await self._read(names[0])
+
+    async def lanes(self, topic: str) -> Sequence[str]:
+        """Names of the lanes of a topic that have claims, of all divisions."""
+        return await self.requests.folders(f"{self.claims_at}{topic}/", LANES)
 
     async def get(self, topic: str, lane: str, sequence: int) -> Claim:
         """One claim. Raises SinkError when it is not there."""
@@ -205,6 +225,8 @@ def follows(before: Claim, after: Claim) -> str:
     """What is wrong with `after` as the next claim of the chain; empty when nothing is."""
     if after.sequence != before.sequence + 1:
         return f"claim {after.sequence} comes after {before.sequence}"
+    if before.kind == "barrier":
+        return f"claim {after.sequence} comes after the barrier that ends this lane"
     for partition, span in after.spans.items():
         known = before.spans.get(partition)
         if known is not None and span.start != known.end:

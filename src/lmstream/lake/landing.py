@@ -1,13 +1,12 @@
 """A window lands: letters, claim, objects, and then its records are settled. In this order, whatever happens."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from lmstream.delivery.outlet import SENDING, Parts
 from lmstream.lake.claims import Claim, Claims
 from lmstream.lake.lane import Lane
 from lmstream.lake.layout import Layout
-from lmstream.lake.objects import compare, put
+from lmstream.lake.objects import compare, put_all
 from lmstream.lake.window import Object, Window
 
 Contested = Callable[[Lane, Claim], Awaitable[None]]
@@ -84,9 +83,7 @@ class Landing:
         layout = await self._claims.layout(claim.layout)
         if window.claim is not None:
             self._parts.flight.counts.rows_lost += await compare(self._claims, window, claim, objects, layout)
-        async with asyncio.TaskGroup() as group:
-            for each in objects:
-                group.create_task(put(self._claims, claim, each, layout))
+        await put_all(self._claims, claim, objects, layout)
         lane.undone.discard(claim.sequence)
         self._settle(window, len(objects))
 

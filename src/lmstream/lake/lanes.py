@@ -13,12 +13,13 @@ from lmstream.delivery.waiting import Waiting
 from lmstream.engine import Engine
 from lmstream.errors import SinkError, SourceError, coded
 from lmstream.interfaces import Assigned, Limits
-from lmstream.lake.claims import Claim, Claims
-from lmstream.lake.division import Division
+from lmstream.lake.barriers import Barriers, Finish
+from lmstream.lake.claims import Claim, Claims, Span
+from lmstream.lake.division import Division, lane_name
 from lmstream.lake.lane import Lane, Opening
 from lmstream.lake.layout import Layout
 from lmstream.lake.objects import is_made_here, other_code
-from lmstream.lake.opening import opened
+from lmstream.lake.opening import ended, opened
 from lmstream.model import TopicPartition
 
 log: Final = logging.getLogger("lmstream.lake")
@@ -50,12 +51,14 @@ class Lanes:
         division: Division,
         wall: Wall,
         began: Callable[[Lane], None],
+        finish: Finish,
     ) -> None:
         """`engine` makes rows by the settings of a claim. Partitions of lanes that have to wait are put into `waiting`.
-        `began` is called with a lane that may gather from now on."""
+        `began` is called with a lane that may gather from now on, `finish` with windows of lanes that are ended."""
         self._parts, self._claims, self._layout = parts, claims, layout
         self._writer, self._waiting, self._engine, self._division = writer, waiting, engine, division
         self._wall, self._began = wall, began
+        self._barriers = Barriers(claims, division, finish, writer=writer, layout=self._kept, wall=wall)
         self.transforms: dict[str, Transform] = {layout.hash: Transform(parts.engine, LIMITS, parts.guard)}
         """By hash of a layout."""
         self.seek: Seek | None = None
@@ -84,9 +87,16 @@ class Lanes:
         for tp, at in places.items():
             self._refuse_part(tp, at, places)
             lanes.setdefault((tp.topic, self._division.lane_of(tp)), {})[tp.partition] = at
-        for topic in {topic for topic, _ in lanes}:
-            await self._division.check(self._claims.requests, self._claims.lanes_at, topic)
-        begins = await asyncio.gather(*(self._open(topic, lane, some) for (topic, lane), some in lanes.items()))
+        topics = {topic for topic, _ in lanes}
+        for topic in topics:
+            await self._barriers.enter(topic)
+        openings = await asyncio.gather(*(self._find(topic, lane, some) for (topic, lane), some in lanes.items()))
+        for topic in topics:
+            await self._barriers.stay(topic)
+        begins = [
+            await self._open(topic, lane, some, opening)
+            for ((topic, lane), some), opening in zip(lanes.items(), openings, strict=True)
+        ]
         return {tp: at for each in begins for tp, at in each.items()}
 
     async def reopen(self, lane: Lane, theirs: Claim) -> None:
@@ -94,6 +104,8 @@ class Lanes:
         if lane.closed:
             return
         self.drop(lane)
+        if theirs.kind == "barrier":
+            raise ended(theirs, self._claims)
         log.warning(
             "%s/%s: claim %d was made by another member, and holds: its offsets are read again",
             lane.topic, lane.name, theirs.sequence, extra=coded("lake.contested"),
@@ -102,7 +114,9 @@ class Lanes:
             raise SinkError("lake.contested", f"claim {theirs.sequence} of {lane.topic}/{lane.name}")
         far = 1 << 62  # where the log ends, only the source knows; it is not asked, for the lane was opened before
         places = {partition: Assigned(at, committed=False, begin=0, end=far) for partition, at in lane.begins.items()}
-        begins = await self._open(lane.topic, lane.name, places)
+        opening = await self._find(lane.topic, lane.name, places)
+        await self._barriers.stay(lane.topic)
+        begins = await self._open(lane.topic, lane.name, places, opening)
         with contextlib.suppress(SourceError):  # not in the group at the moment: the next assignment asks again
             await self.seek(begins)
 
@@ -168,9 +182,23 @@ class Lanes:
             lane = f"{tp.topic}/{self._division.lane_of(tp)}"
             raise SourceError("lake.lanes", f"{lane}: its partitions {absent} were not assigned with the others")
 
-    async def _open(self, topic: str, name: str, places: Mapping[int, Assigned]) -> dict[TopicPartition, int]:
-        layout = await self._claims.keep(self._layout)
-        opening = await opened(self._claims, topic, name, places, layout, f"{self._writer} opens", self._wall())
+    async def _kept(self) -> str:
+        return await self._claims.keep(self._layout)
+
+    async def _find(self, topic: str, name: str, places: Mapping[int, Assigned]) -> Opening:
+        """Find the chain of a lane; begin it when there is none, where the lanes of divisions before end."""
+
+        async def ends() -> Mapping[int, Span]:
+            lane = lane_name(name)
+            found = await self._barriers.ends(topic)
+            return {p: span for p, span in found.items() if lane is not None and lane.has(p)}
+
+        layout = await self._kept()
+        return await opened(self._claims, topic, name, places, layout, f"{self._writer} opens", self._wall(), ends)
+
+    async def _open(
+        self, topic: str, name: str, places: Mapping[int, Assigned], opening: Opening
+    ) -> dict[TopicPartition, int]:
         self._refuse_shorter(topic, places, opening)
         self._sent |= {TopicPartition(topic, partition): at for partition, at in opening.begins.items()}
         for claim in opening.again:

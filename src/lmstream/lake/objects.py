@@ -50,6 +50,18 @@ async def put(claims: Claims, claim: Claim, each: Object, layout: Layout) -> boo
     raise SinkError("lake.object", detail)
 
 
+async def put_all(claims: Claims, claim: Claim, objects: Sequence[Object], layout: Layout) -> None:
+    """Put the objects of a claim, side by side. Raises the first SinkError, and no group; the others are cancelled."""
+    tasks = [asyncio.ensure_future(put(claims, claim, each, layout)) for each in objects]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
 async def compare(claims: Claims, window: Window, claim: Claim, objects: Sequence[Object], layout: Layout) -> int:
     """See, before anything is put, that a window made again is what its claim says; answers how many rows are lost,
     which is said. Raises SinkError `lake.code`."""

@@ -2,12 +2,13 @@
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from lmstream.errors import SinkError
 from lmstream.interfaces import Assigned
 from lmstream.lake.claims import Claim, Claims, Span, follows, name
+from lmstream.lake.division import other_division
 from lmstream.lake.lane import Opening
 
 OPEN: Final = 1_000
@@ -15,33 +16,52 @@ OPEN: Final = 1_000
 
 
 async def opened(
-    claims: Claims, topic: str, lane: str, places: Mapping[int, Assigned], layout: str, writer: str, now: int
+    claims: Claims,
+    topic: str,
+    lane: str,
+    places: Mapping[int, Assigned],
+    layout: str,
+    writer: str,
+    now: int,
+    ends: Callable[[], Awaitable[Mapping[int, Span]]],
 ) -> Opening:
-    """Find the chain of a lane whose partitions stand at `places`, or begin it there, at `now` (Unix milliseconds).
+    """Find the chain of a lane whose partitions stand at `places`, or begin it, at `now` (Unix milliseconds).
 
-    Raises SinkError `lake.chain` for a broken chain.
+    A chain begins where the lanes before it end, which `ends` answers, by partition; those that it does not name begin
+    at their place. Raises SinkError `lake.chain` for a broken chain, `lake.lanes` for one that has ended.
     """
     head = await claims.head(topic, lane)
     if head is None:
+        starts = {partition: Span(start=at.next, end=at.next) for partition, at in places.items()}
+        starts |= await ends()
         first = Claim(
             topic=topic,
             lane=lane,
             sequence=0,
             kind="start",
             why="the first claim of this lane",
-            spans={partition: Span(start=at.next, end=at.next) for partition, at in places.items()},
+            spans=starts,
             done=0,
             layout=layout,
             writer=writer,
             at=now,
         )
         head = await claims.create(first)  # another group may begin at the same moment, elsewhere: its place holds
+    if head.kind == "barrier":
+        raise ended(head, claims)
     if absent := head.spans.keys() - places.keys():
         raise SinkError(
             "lake.lanes", f"{topic}/{lane}: its partitions {sorted(absent)} were not assigned with the others"
         )
-    again = await _not_done(claims, head)
+    again = await not_done(claims, head)
     return _placed(head, again, places)
+
+
+def ended(barrier: Claim, claims: Claims) -> SinkError:
+    """Say that a lane has ended, because its topic is divided otherwise now."""
+    assert barrier.next is not None  # noqa: S101 - for the type checker: a barrier has one
+    place = claims.place(barrier.topic, barrier.lane, barrier.sequence)
+    return other_division(barrier.topic, barrier.next, None, claims.requests.place(place))
 
 
 def _placed(head: Claim, again: Sequence[Claim], places: Mapping[int, Assigned]) -> Opening:
@@ -79,7 +99,7 @@ def _first(claims: Sequence[Claim], partition: int) -> int:
     return next(claim.spans[partition].start for claim in claims if partition in claim.spans)
 
 
-async def _not_done(claims: Claims, head: Claim) -> list[Claim]:
+async def not_done(claims: Claims, head: Claim) -> list[Claim]:
     """The claims from the oldest on whose objects are not all there."""
     if head.sequence - head.done >= OPEN:
         detail = f"{head.topic}/{head.lane}: the claims from {head.done} to {head.sequence} are not known to be done"
@@ -90,12 +110,13 @@ async def _not_done(claims: Claims, head: Claim) -> list[Claim]:
         if wrong := follows(before, after):
             raise SinkError("lake.chain", f"{head.topic}/{head.lane}: {wrong}")
     for at, claim in enumerate(chain):
-        if not await _is_there(claims, claim):
+        if not await is_there(claims, claim):
             return chain[at:]
     return []
 
 
-async def _is_there(claims: Claims, claim: Claim) -> bool:
+async def is_there(claims: Claims, claim: Claim) -> bool:
+    """Whether all objects of a claim are there."""
     if not claim.objects:
         return True
     extension = (await claims.layout(claim.layout)).extension

@@ -12,8 +12,10 @@ from lmstream.delivery.window_length import windows_hold
 from lmstream.engine import Engine
 from lmstream.errors import coded
 from lmstream.interfaces import Assigned
+from lmstream.lake.again import Maker, Read
 from lmstream.lake.claims import Claim, Claims
 from lmstream.lake.division import Division
+from lmstream.lake.finishing import Finishing
 from lmstream.lake.formats import Format
 from lmstream.lake.landing import Landing
 from lmstream.lake.lane import Lane
@@ -50,9 +52,11 @@ class LakeOutlet:
         wall: Wall,
         division: Division = EACH,
         engine: MakeEngine = lambda layout: Engine(layout.settings),
+        read: Read | None = None,
     ) -> None:
         """`writer` tells this process from all others. `wall` gives Unix milliseconds, for people, and for when a lane
-        that is quiet renews its newest claim. `engine` makes rows by the settings of a claim."""
+        that is quiet renews its newest claim. `engine` makes rows by the settings of a claim; `read` reads records of
+        lanes that were divided otherwise, which it does not own."""
         self._parts, self._claims, self._policy = parts, claims, policy
         self._division, self._lane_count = division, 1  # of all topics, once they are known
         self._formats, self._layout, self._wall = formats, layout, wall
@@ -69,6 +73,7 @@ class LakeOutlet:
             division=division,
             wall=wall,
             began=self._began,
+            finish=Finishing(claims, Maker(formats, engine), read, parts),
         )
         self._landing = Landing(parts, claims, writer, layout, wall, self._lanes.reopen)
         self._making = Making(parts, claims, layout, self._lanes)

@@ -22,7 +22,7 @@ from lmstream.lake.formats import Gather, wanted
 from lmstream.lake.layout import Layout
 from lmstream.lake.objects import about, made_of, needs_code
 from lmstream.lake.replays import Replay, Replays, name
-from lmstream.model import Record, Status, TopicPartition
+from lmstream.model import Record, Status
 
 Bury = Callable[[InFlightRecord], Awaitable[None]]
 """Have a letter written of what is refused once more; returns when it is durable."""
@@ -50,13 +50,13 @@ class Replaying:
         layout: Layout,
         bury: Bury,
         *,
-        lane_of: Callable[[TopicPartition], str],
+        incarnation: str = "",
         writer: str,
         now: Callable[[], int] = lambda: 0,
     ) -> None:
         """`now` is in Unix milliseconds, for people."""
         self._claims, self._chains, self._maker, self._layout = claims, chains, maker, layout
-        self._bury, self._lane_of, self._writer, self._now = bury, lane_of, writer, now
+        self._bury, self._incarnation, self._writer, self._now = bury, incarnation, writer, now
         self._replays, self._compactions = Replays(claims), Compactions(claims)
         self._number = 0
 
@@ -64,7 +64,7 @@ class Replaying:
         """Land what a letter gives. Raises SinkError, `lake.code` when a replay was begun by other code."""
         if (there := await self._replays.get(record)) is not None:
             return await self._again(there, record)
-        claim = await self._chains.covering(record.topic, self._lane_of(record.tp), record.partition, record.offset)
+        claim = await self._chains.of(record.topic, record.partition, record.offset, self._incarnation)
         if claim is None:
             why = "no claim has its offset: its window has not landed yet, or its claim was deleted by age"
             return Replayed(Status.PENDING, said=f"{record.coordinates}: {why}")

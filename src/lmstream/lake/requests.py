@@ -54,6 +54,10 @@ class Requests:
         """The first keys below a prefix."""
         return await self._until_answered(lambda: self._store.names(prefix, most))
 
+    async def folders(self, prefix: str, most: int) -> Sequence[str]:
+        """The first parts of keys below a prefix, which ends with a slash, up to the next slash."""
+        return await self._until_answered(lambda: self._store.folders(prefix, most))
+
     async def close(self) -> None:
         """Close the store. Raises what it raises."""
         await self._store.close()

@@ -74,8 +74,12 @@ class Settings(Access, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Lanes of a topic, each with windows and objects of its own. None: one a partition. Fewer make fewer and larger
     objects.
     Unit: lanes.
-    Costs: duplicates, restarts, money: stop all members in order, and set a new `incarnation` with it: docs/lake.md
-    says how. A start with another number than the lake's is refused (LMS-4027).
+    Costs: restarts, money: raise `division` with it. A start with another number than the lake's is refused (LMS-4027).
+    Limit: lmstream's own, against mistyped values."""
+    division: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Which division of the topic into lanes this is: raised by one, on all members, with another number of `lanes`.
+    Costs: restarts: the first start with it ends the lanes before, and begins the new ones where they end; members of
+    the division before stop then (LMS-4027).
     Limit: lmstream's own, against mistyped values."""
     incarnation: Annotated[str, Meta(max_length=64, pattern=r"^[a-zA-Z0-9_-]*$")] = ""
     """Part of the name of the topic's claims: to be set anew when a topic was deleted and made again under its name.

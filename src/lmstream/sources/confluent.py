@@ -8,6 +8,7 @@ from typing import Final
 
 from lmstream.abilities import Health, Traits
 from lmstream.errors import ConfigError
+from lmstream.kafka.claimed_offsets import ClaimedOffsets
 from lmstream.kafka.group.supervisor import Supervisor
 from lmstream.kafka.rereading import Rereading
 from lmstream.kafka.settings import Settings
@@ -18,7 +19,7 @@ try:
 except ModuleNotFoundError as _error:
     raise ConfigError("config.extra", "the confluent source needs the extra [confluent]") from _error
 
-TRAITS: Final = Traits(letters=Rereading, unbounded_bytes=PEAK, placed=True)
+TRAITS: Final = Traits(letters=Rereading, unbounded_bytes=PEAK, placed=True, reads=ClaimedOffsets)
 __all__ = ["TRAITS", "Confluent", "Health", "Settings", "make"]
 
 

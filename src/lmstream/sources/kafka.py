@@ -3,6 +3,7 @@
 from typing import Final
 
 from lmstream.abilities import Health, Traits
+from lmstream.kafka.claimed_offsets import ClaimedOffsets
 from lmstream.kafka.connection import checked
 from lmstream.kafka.group.aiokafka_member import AiokafkaMember
 from lmstream.kafka.group.supervisor import Supervisor
@@ -11,7 +12,7 @@ from lmstream.kafka.settings import Settings
 
 __all__ = ["TRAITS", "Health", "Kafka", "Range", "Settings", "make", "read_range"]
 
-TRAITS: Final = Traits(placed=True, lanes=True)
+TRAITS: Final = Traits(placed=True, lanes=True, reads=ClaimedOffsets)
 
 
 class Kafka(Supervisor):

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import errno
 import fcntl
-import heapq
 import os
 import secrets
 import stat
@@ -22,9 +21,9 @@ from lmstream.errors import ConfigError
 from lmstream.interfaces import StoreError
 from lmstream.model import Failure, Kind
 from lmstream.storage import durable_files
+from lmstream.storage._folder_names import FOLDER, entries, is_used, walked
 from lmstream.storage.object_keys import refuse_improper, refuse_meta
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not blocking: of a named pipe that somebody planted, opening would wait for a writer.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -34,8 +33,6 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errn
 _LINKS: Final = "use a folder on a file system with hard links (ext4, XFS, Btrfs, ZFS, APFS, NFS), not FAT or exFAT"
 _CASE: Final = "use a file system that tells upper case from lower, or an engine.path without the metric"
 _CHECK: Final = ".lmstream-check-"  # durable_files.sweep knows it
-_CHUNK: Final = 1_000
-"""Entries of a folder that are in memory at once while it is listed."""
 _KNOWN: Final = 100_000
 """Folders of which we remember that they are durable in the folder above; then all are forgotten."""
 
@@ -79,6 +76,9 @@ class FolderObjects:
 
     async def names(self, prefix: str, most: int, /) -> Sequence[str]:
         return await asyncio.to_thread(self._names, prefix, most)
+
+    async def folders(self, prefix: str, most: int, /) -> Sequence[str]:
+        return await asyncio.to_thread(self._folders, prefix, most)
 
     async def close(self) -> None:
         """Wait for what is being written."""
@@ -158,7 +158,7 @@ class FolderObjects:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(each, 0o755, dir_fd=at)
                 try:
-                    below = os.open(each, _FOLDER, dir_fd=at)
+                    below = os.open(each, FOLDER, dir_fd=at)
                 except NotADirectoryError:
                     if not make and (file := _found(at, each)) and stat.S_ISREG(file.st_mode):
                         raise FileNotFoundError(errno.ENOENT, "there is an object of that name", each) from None
@@ -194,7 +194,7 @@ class FolderObjects:
                         said = f"{'/'.join(parts)}: the file system has another name for {each!r}. Fix: {_CASE}"
                         raise StoreError(Failure(Kind.FATAL_CONFIG, "sink.disk", said))
                 if each is not parts[-1]:
-                    below = os.open(each, _FOLDER, dir_fd=at)
+                    below = os.open(each, FOLDER, dir_fd=at)
                     os.close(at)
                     at = below
         finally:
@@ -227,47 +227,25 @@ class FolderObjects:
         above = "".join(f"{each}/" for each in folders)
         try:
             with durable_files.folder(self._root, ()) as root, self._below(root, folders, make=False) as at:
-                return list(islice(_walked(at, above, begins), most))
+                return list(islice(walked(at, above, begins), most))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise StoreError(_failure(error)) from error
 
-
-def _walked(at: int, above: str, begins: str = "") -> Iterator[str]:
-    """Keys below a folder in the order of their bytes: a folder `a` stands where `a/` does, behind `a-b` and `a.b`."""
-    last = b""
-    while chunk := heapq.nsmallest(_CHUNK, _entries(at, begins, last)):
-        for sign, name in chunk:
-            if not sign.endswith(b"/"):
-                yield f"{above}{name}"
-                continue
-            try:
-                below = os.open(name, _FOLDER, dir_fd=at)
-            except FileNotFoundError:
-                continue  # folders are nobody's to keep: one may be removed meanwhile
-            try:
-                yield from _walked(below, f"{above}{name}/")
-            finally:
-                os.close(below)
-        last = chunk[-1][0]
-
-
-def _entries(at: int, begins: str, last: bytes) -> Iterator[tuple[bytes, str]]:
-    """Objects and folders behind `last`, each by the bytes that its keys have; nothing hidden, and no links."""
-    with os.scandir(at) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.startswith(".") or not name.startswith(begins):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                sign = os.fsencode(name) + b"/"
-            elif entry.is_file(follow_symlinks=False):
-                sign = os.fsencode(name)
-            else:
-                continue
-            if sign > last:
-                yield sign, name
+    def _folders(self, prefix: str, most: int) -> list[str]:
+        try:
+            with (
+                durable_files.folder(self._root, ()) as root,
+                self._below(root, prefix.split("/")[:-1], make=False) as at,
+            ):
+                signs = sorted(sign for sign, _ in entries(at) if sign.endswith(b"/"))
+                names = (os.fsdecode(sign[:-1]) for sign in signs)
+                return list(islice((each for each in names if is_used(at, each)), most))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(_failure(error)) from error
 
 
 def _linked(at: int, name: str, data: bytes, drafts: int) -> bool:

@@ -127,15 +127,26 @@ class S3Objects:
         return found
 
     async def names(self, prefix: str, most: int, /) -> Sequence[str]:
+        return await self._listed(prefix, most, lambda page: [each["Key"] for each in page.get("Contents", ())])
+
+    async def folders(self, prefix: str, most: int, /) -> Sequence[str]:
+        found = await self._listed(
+            prefix, most, lambda page: [each["Prefix"] for each in page.get("CommonPrefixes", ())], Delimiter="/"
+        )
+        return [each.removeprefix(prefix).removesuffix("/") for each in found]
+
+    async def _listed(
+        self, prefix: str, most: int, take: Callable[[Mapping[str, Any]], list[str]], **how: str
+    ) -> Sequence[str]:
         found: list[str] = []
         more: dict[str, Any] = {}
         empty = 0
         while empty < _EMPTY_PAGES:
             wanted = min(_PAGE, most - len(found))
-            page = await self._call("list_objects_v2", None, Prefix=prefix, MaxKeys=wanted, **more)
+            page = await self._call("list_objects_v2", None, Prefix=prefix, MaxKeys=wanted, **how, **more)
             if not is_listing(page):
                 raise StoreError(unknown_outcome(f"{self.name}: {NO_LISTING}"))
-            keys = [each["Key"] for each in page.get("Contents", ())]
+            keys = take(page)
             self._refuse_unordered(prefix, [*found[-1:], *keys])
             found += keys
             empty += not keys

@@ -86,8 +86,7 @@ class Remade:
             made = _Made(claim)
             counts = self._counts.setdefault(lane.name, {})
             for partition, span in sorted(claim.spans.items()):
-                assert lane.head is not None  # noqa: S101 - for the type checker: a claim of it was read
-                log = self._log(claim.topic, partition, span.start, lane.head.spans[partition].end)
+                log = self._log(lane, partition, span.start)
                 for record in log.until(span.end):
                     self._judge(lane, claim, engine, record, made, counts)
             if made.records >= sum(span.records for span in claim.spans.values()):
@@ -128,10 +127,11 @@ class Remade:
             self._engines[claim.layout] = self._make(layout.settings) if same else f"their rows were made by {made_by}"
         return self._engines[claim.layout]
 
-    def _log(self, topic: str, partition: int, start: int, stop: int) -> "_Log":
-        at = topic, partition
+    def _log(self, lane: Lane, partition: int, start: int) -> "_Log":
+        at = lane.name, partition  # a partition may have been in other lanes before
         if at not in self._logs:
-            self._logs[at] = _Log(self._read(topic, partition, start, stop))
+            assert lane.head is not None  # noqa: S101 - for the type checker: a claim of it was read
+            self._logs[at] = _Log(self._read(lane.head.topic, partition, start, lane.head.spans[partition].end))
         self._logs[at].skip(start)
         return self._logs[at]
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BufferedReader
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final, Protocol
 
 from lmstream.lake.claims import NUMBER, Buried, Claim, Put, name
@@ -125,7 +125,7 @@ class Walk:
             moved = [
                 f"partition {p} {f'from {s.start} to' if s.end > s.start else 'at'} {s.end}"
                 for p, s in sorted(claim.spans.items())
-                if s.end > s.start or claim.kind == "start"
+                if s.end > s.start or claim.kind in {"start", "barrier"}
             ]
             sample(sums.jumps, f"{lane.name} claim {claim.sequence}: {', '.join(moved)}: {why}")
         if claim.letters:
@@ -203,12 +203,17 @@ class Walk:
         return all(there is not None for _, there in ahead(self._keys(claim), lambda item: self._rows.meta(item[0])))
 
     def _overlaps(self) -> None:
-        """See that no record is in the chains of two lanes."""
+        """See that each record is in the chain of one lane: none in two, and none between those of two divisions."""
         for (_, topic, _, partition), extents in self._extents.items():
-            for before, after in zip(sorted(extents), sorted(extents)[1:], strict=False):
+            # A lane may have been begun and never used.
+            used = sorted(each for each in extents if each[0] < each[1])
+            for before, after in pairwise(used):
                 if after[0] < before[1]:
                     what = f"offsets {after[0]} to {min(before[1], after[1]) - 1} of {topic}/{partition}"
                     self.faults.add(f"{what} are in the chains of {before[2]} and of {after[2]}")
+                elif after[0] > before[1]:
+                    what = f"offsets {before[1]} to {after[0] - 1} of {topic}/{partition}"
+                    self.faults.add(f"{what} are in no chain: that of {before[2]} ends before {after[2]} begins")
 
     def beside(self, settle: float, wait: Callable[[float], None] | None) -> None:
         """Judge replays and compactions, after the windows."""
