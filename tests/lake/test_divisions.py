@@ -118,7 +118,7 @@ def test_lanes_are_ended_and_the_new_ones_begin_where_they_end():
         assert {key.split("/")[-1].split("-")[1] for key in world.store.objects if not key.startswith("_")} == {
             "0of2", "1of2", "0of3_1", "1of3_1", "2of3_1"
         }  # fmt: skip
-        assert msgspec.json.decode(world.store.objects[f"{MARKS}1.json"][0]) == {"number": 1, "lanes": 3}
+        assert msgspec.json.decode(world.store.objects[f"{MARKS}1.json"][0]) == {"number": 1, "lanes": 3, "rows": ""}
 
     run(scenario())
 

@@ -312,6 +312,6 @@ def test_memory_ends_a_window_where_its_price_says_that_it_does(rows, budget):
         priced = window(flow, Bounds(seconds=900, memory=windows_hold(budget)))
         assert priced.ended_by == "memory"
         for claim in world.claims()[1:3]:
-            assert claim.rows == pytest.approx(priced.rows, rel=0.1)
+            assert claim.rows == pytest.approx(priced.rows, rel=0.15)
 
     run(scenario())

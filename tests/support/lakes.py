@@ -1,6 +1,7 @@
 """Lakes for those who read them: landed by the real runtime, pipeline and outlet with the real engine, as files."""
 
 import asyncio
+import gzip
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -157,6 +158,11 @@ class Landed:
     def objects(self) -> dict[str, bytes]:
         """Every object, by key."""
         return {key: data for key, (data, _) in self.store.objects.items()}
+
+    def rows(self) -> int:
+        """How many lie in its objects."""
+        data = [each for key, each in self.objects.items() if not key.startswith(self.claims)]
+        return sum(gzip.decompress(each).count(b"\n") for each in data)
 
     def write(self, folder: Path) -> Path:
         """The lake as files."""

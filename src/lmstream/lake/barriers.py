@@ -30,6 +30,14 @@ log: Final = logging.getLogger("lmstream.lake")
 RECORD_BYTES: Final = 4096
 DIVISIONS: Final = 100_000
 
+
+class _Written(Divided, frozen=True, kw_only=True):
+    """What is written down of a division."""
+
+    rows: str = ""
+    """Where rows lie. Others would look for the objects of its claims elsewhere, and make them again there."""
+
+
 Finish = Callable[[Claim], Awaitable[None]]
 """See that all objects of a window are there; make those that are missing. Raises SinkError."""
 
@@ -58,8 +66,15 @@ class Barriers:
         await self.stay(topic)
         mine = self._division.divided
         key = self._key(topic, mine.number)
-        if not await self._claims.requests.create(key, msgspec.json.encode(mine), {}):
-            self._refuse_other(topic, await self._written(key), key)
+        written = _Written(number=mine.number, lanes=mine.lanes, rows=self._claims.rows)
+        if await self._claims.requests.create(key, msgspec.json.encode(written), {}):
+            return
+        there = await self._written(key)
+        self._refuse_other(topic, there, key)
+        if there.rows != self._claims.rows:
+            place = self._claims.requests.place
+            what = f"{topic} is landed below {place(there.rows)}, and this process would land it below"
+            raise SinkError("lake.place", f"{what} {place(self._claims.rows)} ({place(key)})")
 
     async def stay(self, topic: str) -> None:
         """See that a topic has not been divided anew. Raises SinkError `lake.lanes`.
@@ -129,13 +144,13 @@ class Barriers:
         named = [(lane, lane_name(lane)) for lane in await self._claims.lanes(topic)]
         return [(lane, name) for lane, name in named if name and name.incarnation == self._division.incarnation]
 
-    async def _written(self, key: str) -> Divided:
+    async def _written(self, key: str) -> _Written:
         data = await self._claims.requests.get(key, RECORD_BYTES)
         place = self._claims.requests.place(key)
         if data is None:
             raise SinkError("lake.chain", f"{place}: it is gone")
         try:
-            return msgspec.json.decode(data, type=Divided)
+            return msgspec.json.decode(data, type=_Written)
         except msgspec.MsgspecError as error:
             raise SinkError("lake.chain", f"{place}: not one that this version can read: {error}") from error
 
@@ -146,5 +161,5 @@ class Barriers:
 
     def _refuse_other(self, topic: str, there: Divided, key: str) -> None:
         """Raise SinkError when a topic is divided otherwise than by ours."""
-        if there != self._division.divided:
+        if (there.number, there.lanes) != (self._division.number, self._division.lanes):
             raise other_division(topic, there, self._division.divided, self._claims.requests.place(key))

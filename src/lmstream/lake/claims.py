@@ -149,6 +149,9 @@ class Claims:
         self.requests: Requests = requests
         self.rows: str = rows
         self._layouts_at = f"{prefix}settings/"
+        self.source_id: str = source_id
+        self.names_at: str = f"{prefix}names/{rows}"
+        """Below it, which source lands a topic where rows lie."""
         self.claims_at: str = f"{prefix}claims/{source_id or '_'}/"
         self.lanes_at: str = f"{prefix}lanes/{source_id or '_'}/"
         self.replays_at: str = f"{prefix}replays/{source_id or '_'}/"

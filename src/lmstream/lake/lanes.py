@@ -20,6 +20,7 @@ from lmstream.lake.lane import Lane, Opening
 from lmstream.lake.layout import Layout
 from lmstream.lake.objects import is_made_here, other_code
 from lmstream.lake.opening import ended, opened
+from lmstream.lake.place import take_place
 from lmstream.model import TopicPartition
 
 log: Final = logging.getLogger("lmstream.lake")
@@ -89,6 +90,7 @@ class Lanes:
             lanes.setdefault((tp.topic, self._division.lane_of(tp)), {})[tp.partition] = at
         topics = {topic for topic, _ in lanes}
         for topic in topics:
+            await take_place(self._claims, topic, self._division.incarnation)
             await self._barriers.enter(topic)
         openings = await asyncio.gather(*(self._find(topic, lane, some) for (topic, lane), some in lanes.items()))
         for topic in topics:

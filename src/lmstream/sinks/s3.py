@@ -78,6 +78,7 @@ class Settings(Access, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Limit: lmstream's own, against mistyped values."""
     division: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """Which division of the topic into lanes this is: raised by one, on all members, with another number of `lanes`.
+    Unit: divisions.
     Costs: restarts: the first start with it ends the lanes before, and begins the new ones where they end; members of
     the division before stop then (LMS-4027).
     Limit: lmstream's own, against mistyped values."""
