@@ -1,11 +1,7 @@
 """`lmstream inspect`: what is in a bundle, a row file, a dead letter or one Kafka record, and what it becomes."""
 
 import asyncio
-import gzip
-import io
 import json
-import sys
-import zlib
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,28 +13,24 @@ from cyclopts import Parameter, validators
 from lmstream.cli import bundles, terminal
 from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, Json
 from lmstream.cli.inspect_kafka import fetched, wanted
-from lmstream.cli.refusals import NAMED, refusals
+from lmstream.cli.pointed_at import first_object, read, records
+from lmstream.cli.refusals import refusals
 from lmstream.cli.tables import Column, Wide, table
 from lmstream.cli.values import remember
 from lmstream.codecs import FORMATS
-from lmstream.dead_letters.form import NotALetterError, decode
 from lmstream.engine import Engine, FanOut
 from lmstream.errors import ConfigError, DecodeError, SourceError
 from lmstream.model import Record
-from lmstream.settings import MIB, Settings
-from lmstream.sources.files import STDIN, Files
-from lmstream.sources.files import Settings as FilesSettings
+from lmstream.settings import Settings
 
 View = Literal["table", "tree", "json"]
 Form = Literal["table", "tree", "json", "lines"]
 
 UNSET: Final = "unset"
 """Organization of rows that are only looked at, when nobody named one."""
-_MOST: Final = 64 * MIB  # bytes looked at, inflated: what the engine takes of one record by default
 _BAD: Final = 3  # records in a row that are not bundles, of which a file of something else has as many as lines
 _SHOWN: Final = 60  # bytes of a key or a header
 _SHOWN_HEADERS: Final = 10
-_LETTER: Final = {"topic", "partition", "offset"}
 _ROW_COLUMNS: Final = (
     Column("rowId", 6, "id"),
     Column("orgId", 9),
@@ -96,83 +88,16 @@ def inspect(
     at = wanted(target, last)
     if target != "-" and not Path(target).exists() and at is not None:
         remember("topics", [at.topic])
-        records = asyncio.run(fetched(at, last, limit + 1, broker, engine))
-        return _show_records(maker, records, form, rows=rows, wide=wide, limit=limit)
+        found = asyncio.run(fetched(at, last, limit + 1, broker, engine))
+        return _show_records(maker, found, form, rows=rows, wide=wide, limit=limit)
     if last is not None:
         raise ConfigError("usage.arguments", "--last goes with TOPIC/PARTITION of a topic")
-    data = _read(target)
-    if "rowId" in _first_object(data):
+    data = read(target)
+    if "rowId" in first_object(data):
         _show_rows(data, form, limit, wide=wide)
         return 0
-    records = _records(target, data, settings, limit + 1)
-    return _show_records(maker, records, form, rows=rows, wide=wide, limit=limit)
-
-
-def _read(target: str) -> bytes:
-    """Bytes of a file or of standard input, inflated; bounded."""
-    try:
-        if target == "-":
-            data = sys.stdin.buffer.read(_MOST + 1)
-        else:
-            with Path(target).open("rb") as file:
-                data = file.read(_MOST + 1)
-        if data[:2] == b"\x1f\x8b":
-            with gzip.open(io.BytesIO(data)) as file:
-                data = file.read(_MOST + 1)
-    except (OSError, EOFError, zlib.error) as e:
-        raise SourceError("source.file", f"{target}: {getattr(e, 'strerror', None) or e}") from e
-    if len(data) > _MOST:
-        raise SourceError("source.file", f"{target}: inspect looks at no more than {_MOST // MIB} MiB at a time")
-    return data
-
-
-def _first_object(data: bytes) -> dict[str, Any]:
-    """The object on the first line; empty when there is none."""
-    try:
-        value = json.loads(data.lstrip().split(b"\n", 1)[0])
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _records(target: str, data: bytes, settings: Settings, most: int) -> list[Record]:
-    """The first records in the bytes of a file, as a run reads them, or dead letters."""
-    if _first_object(data).keys() >= _LETTER:
-        return _letters(target, data, most)
-    files = FilesSettings(paths=(STDIN if target == "-" else target,))
-    return asyncio.run(_taken(Files(files, limits=settings.limits, stdin=io.BytesIO(data)), most))
-
-
-def _letters(target: str, data: bytes, most: int) -> list[Record]:
-    """Say why each letter was written; answer the records, whole, so that the siblings of bad points show too."""
-    found = []
-    for number, line in enumerate(filter(None, map(bytes.strip, data.splitlines())), 1):
-        if number > most:
-            break
-        try:
-            letter = decode(line)
-        except NotALetterError as e:
-            raise SourceError("source.file", f"{target}: line {number} is not a dead letter: {e}") from e
-        why = f"{letter.code} {letter.detail} [{letter.reason}]" if letter.reason else "no reason given"
-        names = [f"point {n}: {reason}" for n, reason in letter.rejected[:NAMED]]
-        names += [f"{path}: {reason}" for path, reason in letter.parts[:NAMED]]
-        text = "; ".join([f"dead letter of {letter.record().coordinates}: {why}", *names])
-        terminal.say(terminal.clean(text, limit=1000))
-        found.append(msgspec.structs.replace(letter.record(), only=None, below=()))
-    return found
-
-
-async def _taken(source: Files, most: int) -> list[Record]:
-    taken: list[Record] = []
-    end = False
-    try:
-        while not end and len(taken) < most:
-            batch = await source.poll(_MOST)
-            taken += batch.records
-            end = batch.end
-    finally:
-        await source.close()
-    return taken[:most]
+    found = records(target, data, settings, limit + 1)
+    return _show_records(maker, found, form, rows=rows, wide=wide, limit=limit)
 
 
 def _show_records(maker: Engine, records: list[Record], form: Form, *, rows: bool, wide: bool, limit: int) -> int:

@@ -9,6 +9,7 @@
 docs/extending.md has a suite for each kind of part.
 """
 
+from lmstream.testing.cases import Case, Difference, cases
 from lmstream.testing.codecs import CodecConformance
 from lmstream.testing.memory import Memory
 from lmstream.testing.places import PlaceConformance
@@ -23,8 +24,10 @@ __all__ = [
     "DOWN",
     "LIMITS",
     "BrokenError",
+    "Case",
     "CodecConformance",
     "DeadlockError",
+    "Difference",
     "Memory",
     "PlaceConformance",
     "ScriptedLetters",
@@ -34,6 +37,7 @@ __all__ = [
     "SinkConformance",
     "SourceConformance",
     "VirtualLoop",
+    "cases",
     "failures",
     "now",
     "run",
