@@ -274,3 +274,27 @@ def test_the_quickstart_works_as_written(tmp_path):
     first, _ = typed(tmp_path, environment(tmp_path, **more), install=False, say=said.append)
     assert first < TARGET
     assert sum("verified: lost=0" in line for line in said) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sink", ["firehose", "s3", "local"])
+def test_in_bad_weather_no_row_is_lost(tmp_path, sink):
+    with terminal(tmp_path) as shell:
+        up, _ = shell.up("--sink", sink, "--chaos", "--seed", 11, "--partitions", 2)
+        run = shell.begin("run")
+        published = shell.begin(
+            "publish", "--rate", 10, "--duration", 45, "--verifiable", "log.jsonl", "--poison", "0.02"
+        )
+        until(lambda: published.poll() is not None, "all is published", 150)
+        until(lambda: settled(shell, run), "all is committed", 150)
+        assert shell.stop(run) == 0, run.log.read_text()
+        said = up.log.read_text()
+        assert said.count("weather:") >= 1, said
+        assert shell.stop(up) == 0
+        again, _ = shell.up()  # in fair weather, to verify
+        places = ("--landed", "lmstream-up/landed", "--dead-letters", "lmstream-up/dead-letters", "--settle", 5)
+        found = verdict(shell.well("verify", "--topic", TOPIC, *places))
+        assert (found["lost"], found["letters_missing"]) == (0, 0)
+        assert found["landed"] > 5000
+        assert found["duplicate"] == 0 or sink != "s3", "a lake lands each row once"
+        assert shell.stop(again) == 0
