@@ -102,7 +102,7 @@ def test_the_rate_is_that_since_the_last_look_unless_the_process_is_another_one(
 
 def test_who_does_not_answer_or_is_no_member_is_first_and_ends_it_with_1(capsys):
     with serving(b"<html>", {"a": 1}, status(1, [])) as at:
-        assert main(["top", *at, "127.0.0.1:1", "--once"]) == 1
+        assert main(["top", *at, "127.0.0.1:1", "--once", "--wide"]) == 1
     out = capsys.readouterr().out
     assert "3 of 4 do not answer" in out
     assert out.count("no answer") == 3
