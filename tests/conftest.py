@@ -4,6 +4,7 @@ LMSTREAM_TEST_HYPOTHESIS chooses."""
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
@@ -18,3 +19,9 @@ settings.register_profile(
     "mutants", settings.get_profile("dev"), phases=[Phase.explicit, Phase.generate], print_blob=False
 )
 settings.load_profile(os.environ.get("LMSTREAM_TEST_HYPOTHESIS", "dev"))
+
+
+def pytest_collection_modifyitems(items):
+    """`make test` runs several processes, and ends at once when they know tests by different names."""
+    if moving := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"{moving[0]}: a name with an address, give the cases `ids`")
