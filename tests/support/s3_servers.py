@@ -7,6 +7,7 @@ LMSTREAM_TEST_SEAWEEDFS name other programs.
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -52,6 +53,9 @@ def served(name: str, bucket: str) -> Iterator[str]:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+                for port in re.findall(r"grpc=(\d+)", " ".join(map(str, process.args))):
+                    for left_behind in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # wherever temporary files go
+                        left_behind.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -104,7 +108,7 @@ def _seaweedfs(folder: Path) -> tuple[list[str], Mapping[str, str], str]:
         "filer.localSocket": folder / "filer.sock", "s3.localSocket": folder / "s3.sock", **ports,
     }  # fmt: skip
     arguments = ["mini", *(f"-{name}={value}" for name, value in flags.items())]
-    return arguments, {"TMPDIR": str(folder)}, f"http://127.0.0.1:{ports['s3.port']}"
+    return arguments, {}, f"http://127.0.0.1:{ports['s3.port']}"
 
 
 _STARTS: dict[str, Callable[[Path], tuple[list[str], Mapping[str, str], str]]] = {
