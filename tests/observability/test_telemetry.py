@@ -156,12 +156,32 @@ async def test_each_batch_is_a_span_and_they_add_up_to_the_run(config, receiver)
         assert len(found["lmstream.partitions"]) == len(found["lmstream.offsets"])
 
 
-async def test_a_run_that_breaks_ends_its_spans_with_its_code(config, receiver, tmp_path):
+async def test_a_run_that_breaks_sends_its_last_metrics_and_the_spans_of_what_it_settled(config, receiver, tmp_path):
     (tmp_path / "bundles/9.json.gz").write_bytes(gzip.compress(os.urandom(1000))[:500])
     with pytest.raises(SourceError):
         await serve(config(receiver.endpoint, telemetry__traces=1))
-    assert receiver.metrics()
-    assert receiver.spans
+    sent = told_over_otlp(receiver.metrics())["lmstream_bundles_consumed_total", ()]
+    assert sum(attributes(span)["lmstream.records"] for span in receiver.spans) == sent > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(SourceError("source.stuck", "no"), "LMS-3007"), (KeyError("a bug"), "LMS-9001")]
+)
+async def test_a_span_that_is_open_when_a_run_breaks_is_sent_with_the_code(config, receiver, error, code):
+    observer = Observer()
+    await serve(config(""), observer)
+    settings = config(receiver.endpoint, telemetry__traces=1).telemetry
+
+    async def broken():
+        async with telemetry.Telemetry(settings, observer.readings):
+            observer.readings.runtime.assignments.batches.begun([record(1)])
+            raise error
+
+    with pytest.raises(type(error)):
+        await broken()
+    (span,) = receiver.spans
+    assert attributes(span)["error.type"] == code
+    assert attributes(span)["lmstream.unsettled"] == 1
 
 
 @pytest.mark.parametrize("mode", ["503", "reset", "hang", "trickle", "closed"])
