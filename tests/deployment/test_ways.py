@@ -228,7 +228,15 @@ def test_a_settings_file_of_the_direct_path_has_a_prefix_of_its_own(tmp_path):
 
 def test_what_the_settings_leave_out_is_what_the_sink_would_take():
     ours, theirs = Lake(), Sink(bucket="a-bucket")
-    for name in ("window_max_seconds", "object_bytes", "lanes", "division", "monthly_dollars"):
+    for name in (
+        "window_max_seconds",
+        "window_rows",
+        "window_bytes",
+        "object_bytes",
+        "lanes",
+        "division",
+        "monthly_dollars",
+    ):
         assert getattr(ours, name) == getattr(theirs, name), name
 
 

@@ -13,6 +13,7 @@ from lmstream.engine.row_digest import of_lines, text
 from lmstream.lab.generator import Generator
 from lmstream.lake.window import Window
 from lmstream.settings import MIB
+from lmstream.sinks import s3
 from lmstream.storage.line_files import lines
 from support.judging import record
 
@@ -74,12 +75,13 @@ def test_columns_are_counted_while_they_are_held():
     assert twice.held - once.held < (twice.lines - once.lines) / 4, "a second poll repeats all but numbers"
 
 
-def test_a_million_rows_a_minute_fit_into_windows_of_five_minutes():
+@pytest.mark.parametrize("lanes", [1, 2, 8])
+def test_a_million_rows_a_minute_fit_into_windows_of_five_minutes(lanes):
     bundles = itertools.islice(Generator(devices=20).bundles(), 400)
     records = [record(each.payload, offset=offset) for offset, each in enumerate(bundles)]
     made, _ = gathered(formats_of()["gzip"], records)
     made.squeeze()
-    lanes, minute = 8, 1_000_000
+    minute, settings = 1_000_000, s3.Settings(bucket="b")
     row = made.held / made.rows
     flow = Flow(
         rows=minute / 60 / lanes,
@@ -89,7 +91,9 @@ def test_a_million_rows_a_minute_fit_into_windows_of_five_minutes():
         paths=made.paths,
     )
     budget = 512 * MIB
-    bounds = Bounds(seconds=300, rows=5_000_000, bytes=1024 * MIB, memory=windows_hold(budget) // lanes)
+    bounds = Bounds(
+        seconds=300, rows=settings.window_rows, bytes=settings.window_bytes, memory=windows_hold(budget) // lanes
+    )
     found = window(flow, bounds)
     assert (found.seconds, found.ended_by) == (300, "age")
     assert found.rows * lanes == pytest.approx(5 * minute)

@@ -11,7 +11,8 @@ from msgspec import structs
 from lmstream.delivery.in_flight import OVERHEAD
 from lmstream.delivery.window_length import Bounds, Flow, window, windows_hold
 from lmstream.errors import SinkError, SourceError
-from lmstream.lake import Claim, Layout, WindowPolicy, outlet
+from lmstream.lake import Claim, Layout, WindowPolicy, objects, outlet
+from lmstream.lake.claims import name
 from lmstream.lake.division import Division
 from lmstream.model import TopicPartition
 from lmstream.settings import Settings
@@ -143,11 +144,11 @@ def test_a_window_larger_than_the_memory_of_its_next_owner_is_refused_by_its_siz
         world = Calm()
         await world.claimed(2)
         held = world.claims()[1].held
-        member = Member(world, world.groups[0], 99, layout=LAYOUTS[0], budget=held, policy=QUICK)
+        member = Member(world, world.groups[0], 99, layout=LAYOUTS[0], budget=held // 2, policy=QUICK)
         with pytest.raises(SinkError) as caught:
             await member.outlet.assigned({TP: _place_new(world)})
         assert caught.value.reason == "lake.memory"
-        assert f"run.budget_bytes to {2 * held:,}" in caught.value.fix
+        assert f"run.budget_bytes to {held:,} or more" in caught.value.fix
         await member.crash()
 
     run(scenario())
@@ -157,6 +158,59 @@ def _place_new(world):
     from lmstream.interfaces import Assigned
 
     return Assigned(0, committed=False, begin=0, end=world.ends[TP])
+
+
+@pytest.mark.parametrize("rows", [500, 1_000])
+def test_a_window_that_memory_ended_is_made_again_with_the_same_budget(rows):
+    async def scenario():
+        world = Calm()
+        world.log = {TP: [record(n, bundle(rows)) for n in range(60)]}
+        world.ends = {TP: 60}
+        more = {"policy": WindowPolicy(seconds=20.0), "budget": rows * 500}
+        await world.claimed(2, **more)
+        assert world.claims()[1].held > rows * 500 * 0.75
+        member = await world.join(**more)
+        await world.settled(member)
+        assert sum(world.rows().values()) == len(world.rows()) == 60 * rows
+        await member.stop()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_whatever_objects_lie_there_by_other_rows_one_error_says_so(others):
+    async def scenario():
+        world = Calm()
+        world.log = {TP: [record(n, bundle(6, paths=3)) for n in range(4)]}
+        world.ends = {TP: 4}
+        await world.claimed(2)
+        for entry in world.claims()[1].objects[:others]:
+            key = name(world.claims()[1], entry, "ndjson.gz")
+            world.store.objects[key] = b"other\n", {"digest": "0" * 32, "rows": "1"}
+        error = await world.ended(await world.join())
+        assert type(error) is SinkError, "no group of errors"
+        assert error.reason == "lake.object"
+
+    run(scenario())
+
+
+def test_several_puts_that_fail_at_once_are_one_error_and_the_others_end(monkeypatch):
+    ended = []
+
+    async def put(_claims, _claim, each, _layout):
+        try:
+            await asyncio.sleep(each)
+        finally:
+            ended.append(each)
+        raise SinkError("lake.object", "other rows")
+
+    async def scenario():
+        with pytest.raises(SinkError, match="other rows"):
+            await objects.put_all(None, None, [1, 1, 1, 1_000], None)
+        assert ended == [1, 1, 1, 1_000]
+
+    monkeypatch.setattr(objects, "put", put)
+    run(scenario())
 
 
 def test_other_rows_than_the_claim_says_stop_before_anything_of_the_window_is_put():

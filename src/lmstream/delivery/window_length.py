@@ -12,12 +12,30 @@ MONTH: Final = 30 * 86_400
 """Seconds of the month that prices and budgets are for."""
 CLAIM_PUTS: Final = 1
 """Requests of a window beside its objects: the claim."""
+PUT_USD: Final = 0.005 / 1000
+"""Of a PUT request to S3 Standard in most regions: aws.amazon.com/s3/pricing/. A store of another price makes windows
+longer or shorter than wanted, and changes nothing else."""
+WINDOW_ROWS: Final = 100_000_000
+WINDOW_BYTES: Final = 64 << 30
+"""Rows, and bytes of lines before compression, at which a window ends unless settings say otherwise: far more than what
+memory holds. A million rows a minute for five minutes are 4.4 GiB of lines, and a twentieth of that in memory."""
 
 
 def windows_hold(budget: int) -> int:
     """Bytes that a process with this budget holds when memory ends its windows, all of them at once. The last eighth is
     for what was just read, and for rows of records under way."""
     return budget - budget // 8
+
+
+def window_fits(held: int, budget: int) -> bool:
+    """Whether a process with this budget makes a window again whose rows took so many bytes. That of the process that
+    claimed it does: memory ended the window, but for the records that had been read by then."""
+    return held <= budget + budget // 4
+
+
+def monthly_usd(objects: float, seconds: float, put_usd: float = PUT_USD) -> float:
+    """What the requests of a lane cost a month, whose windows of so many seconds have so many objects."""
+    return (objects + CLAIM_PUTS) * MONTH / seconds * put_usd
 
 
 Limit = Literal["age", "rows", "bytes", "memory", "cost"]
@@ -55,8 +73,8 @@ class Bounds(Struct, frozen=True, kw_only=True):
     """Bytes that this lane may hold: its share of what windows may (`windows_hold`)."""
     dollars: float | None = None
     """USD a month that this lane may spend on PUT requests: its share of the budget."""
-    put_usd: float = 0.005 / 1000
-    """Price of one PUT: aws.amazon.com/s3/pricing/."""
+    put_usd: float = PUT_USD
+    """Price of one PUT."""
 
 
 class Window(Struct, frozen=True):
@@ -116,4 +134,4 @@ def _made(flow: Flow, bounds: Bounds, seconds: float, ended_by: Limit) -> Window
     objects = max(paths, rows * flow.line_bytes / bounds.object_bytes)
     puts = (objects + CLAIM_PUTS) * MONTH / seconds
     size = rows * flow.landed_bytes / objects if objects else 0.0
-    return Window(seconds, ended_by, rows, objects, puts, puts * bounds.put_usd, size)
+    return Window(seconds, ended_by, rows, objects, puts, monthly_usd(objects, seconds, bounds.put_usd), size)

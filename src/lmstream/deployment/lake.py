@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from lmstream.delivery.window_length import WINDOW_BYTES, WINDOW_ROWS
 from lmstream.deployment.aws_names import Check
 from lmstream.settings import MIB
 
@@ -43,10 +44,10 @@ class Lake(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     direct path, and a window twice as long halves them."""
     window_max_seconds: Seconds = 900.0
     """Age that a window may reach to keep to `monthly_dollars`."""
-    window_rows: Annotated[int, Meta(ge=1)] = 100_000_000
-    window_bytes: Annotated[int, Meta(ge=1)] = 64 * 1024 * MIB
-    """Rows, and bytes of lines before compression, after which a window is closed before its age. Far above the sink's
-    own defaults, so that a task with much memory makes few requests: `container.budget_mib` ends a window before."""
+    window_rows: Annotated[int, Meta(ge=1)] = WINDOW_ROWS
+    window_bytes: Annotated[int, Meta(ge=1)] = WINDOW_BYTES
+    """Rows, and bytes of lines before compression, after which a window is closed before its age. Far above what memory
+    holds: `container.budget_mib` ends a window before."""
     object_bytes: Annotated[int, Meta(ge=1 * MIB, le=1024 * MIB)] = 64 * MIB
     """Bytes of lines, before compression, after which a path gets a further object in the same window."""
     monthly_dollars: Annotated[float, Meta(gt=0)] | None = None

@@ -5,6 +5,7 @@ import logging
 from typing import Final
 
 from lmstream.delivery.outlet import Parts
+from lmstream.delivery.window_length import window_fits
 from lmstream.errors import SinkError
 from lmstream.lake.again import Maker, Read
 from lmstream.lake.claims import Claim, Claims
@@ -30,8 +31,8 @@ class Finishing:
         what = f"{claim.topic}/{claim.lane}: the window of claim {claim.sequence}"
         if self._read is None:
             raise SinkError("lake.lanes", f"{what} is not whole, and this source cannot read its records again")
-        if claim.held > self._parts.budget.total * 3 // 4:
-            fix = f"set run.budget_bytes to {claim.held * 2:,} or more until this lane has ended"
+        if not window_fits(claim.held, self._parts.budget.total):
+            fix = f"set run.budget_bytes to {claim.held:,} or more until this lane has ended"
             raise SinkError("lake.memory", f"{what} has rows of {claim.held:,} bytes", fix)
         log.info("%s is finished, for its lane ends", what)
         layout = await self._claims.layout(claim.layout)

@@ -10,6 +10,7 @@ from lmstream.abilities import Seek
 from lmstream.delivery.outlet import Parts
 from lmstream.delivery.transform import Transform
 from lmstream.delivery.waiting import Waiting
+from lmstream.delivery.window_length import window_fits
 from lmstream.engine import Engine
 from lmstream.errors import SinkError, SourceError, coded
 from lmstream.interfaces import Assigned, Limits
@@ -233,9 +234,9 @@ class Lanes:
         """See that a window can be made again; SinkError when that takes other code, or more memory."""
         if claim.kind != "window":
             return
-        if claim.held > self._parts.budget.total * 3 // 4:
+        if not window_fits(claim.held, self._parts.budget.total):
             detail = f"claim {claim.sequence} of {claim.topic}/{claim.lane} has rows of {claim.held:,} bytes"
-            fix = f"set run.budget_bytes to {claim.held * 2:,} or more until this window has landed"
+            fix = f"set run.budget_bytes to {claim.held:,} or more until this window has landed"
             raise SinkError("lake.memory", detail, fix)
         if claim.layout in self.transforms:
             return

@@ -1,14 +1,12 @@
 """When a window ends."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from lmstream.delivery.window_length import WINDOW_BYTES, WINDOW_ROWS, monthly_usd
+
 MIB = 1 << 20
-PUT: Final = 0.005 / 1000
-"""US dollars of a PUT request to S3 Standard in most regions, https://aws.amazon.com/s3/pricing/. A store of another
-price makes windows longer or shorter than wanted, and changes nothing else."""
-MONTH: Final = 30 * 86_400.0
 
 
 class WindowPolicy(Struct, frozen=True, kw_only=True):
@@ -20,8 +18,8 @@ class WindowPolicy(Struct, frozen=True, kw_only=True):
     """Seconds to which `dollars` may stretch it."""
     dollars: Annotated[float, Meta(gt=0)] | None = None
     """US dollars a month for the requests of all lanes: a window continues while it would cost more than its share."""
-    rows: Annotated[int, Meta(ge=1)] = 5_000_000
-    bytes: Annotated[int, Meta(ge=1)] = 1024 * MIB
+    rows: Annotated[int, Meta(ge=1)] = WINDOW_ROWS
+    bytes: Annotated[int, Meta(ge=1)] = WINDOW_BYTES
     """Of lines, before compression."""
     object_bytes: Annotated[int, Meta(ge=1)] = 64 * MIB
     """Of lines in one object, before compression: gzip cannot be split, and readers hold a piece of it. The last record
@@ -33,5 +31,4 @@ class WindowPolicy(Struct, frozen=True, kw_only=True):
             return False
         if self.dollars is None or age >= self.longest:
             return True
-        # Its objects, and its claim.
-        return (objects + 1) * PUT <= self.dollars / lanes * age / MONTH
+        return monthly_usd(objects, age) <= self.dollars / lanes

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from lmstream.abilities import Check, Traits
 from lmstream.behind import Retention
+from lmstream.delivery.window_length import WINDOW_BYTES, WINDOW_ROWS
 from lmstream.errors import coded
 from lmstream.settings import MIB, Positive
 from lmstream.storage import bucket_questions
@@ -55,10 +56,10 @@ class Settings(Access, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds to which `monthly_dollars` may stretch a window while its objects are small.
     Costs: delay, money.
     Limit: a day."""
-    window_rows: Positive = 5_000_000
+    window_rows: Positive = WINDOW_ROWS
     """Rows after which a window is closed.
     Costs: memory, money."""
-    window_bytes: Positive = 1024 * MIB
+    window_bytes: Positive = WINDOW_BYTES
     """Bytes of lines, before compression, after which a window is closed. What is held is smaller: see docs/lake.md.
     Costs: memory, money."""
     object_bytes: Annotated[int, Meta(ge=1 * MIB, le=1024 * MIB)] = 64 * MIB
