@@ -373,3 +373,12 @@ def test_points_under_a_name_that_otlp_has_not_are_refused_by_that_name() -> Non
         Engine(ACME).fan_out(rec)
     assert caught.value.reason == "decode.not_understood"
     agree(rec, ACME)
+
+
+@pytest.mark.parametrize("value", ['"asDouble":"NaN"', '"asInt":"1","asDouble":2', '"flags":1'])
+def test_the_reason_of_a_value_stands_before_that_of_a_missing_organization(value):
+    point = f"{{{TIME},{value}}}"
+    payload = f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","gauge":{{"dataPoints":[{point}]}}}}]}}]}}]}}'
+    assert agree(record(payload.encode()), Settings()) == b""
+    ((_, reason),) = Engine(Settings()).fan_out(record(payload.encode())).rejected or [(0, "flags.no_value")]
+    assert reason != "org.unresolved"

@@ -159,8 +159,6 @@ class Engine:
             fallback = record.timestamp if self.settings.time_fallback == "record" else 0
             judge_times(bundle, times, faults, self._times, fallback)
 
-        if "" in org_keys:
-            judge_orgs(bundle, org_keys, faults)
         lines: Lines
         if texts:
             heads = [head.piece for head in bundle.heads]
@@ -180,6 +178,8 @@ class Engine:
             pieces[4::6] = values
             pieces[5::6] = bundle.tails
             lines = Pieced(pieces)
+        if "" in org_keys:  # behind the values: the first reason that is found stays
+            judge_orgs(bundle, org_keys, faults)
         # Rows need not be measured one by one. A line holds a text of the payload three times at most (deviceId,
         # deviceName, resource), escaped to six bytes for one; and the largest of each kind of piece bounds all lines.
         limit = self.settings.limits.row_bytes
