@@ -65,7 +65,6 @@ class InFlightRecord:
         "lines",
         "names",
         "number",
-        "offset",
         "overhead",
         "parts",
         "payload",
@@ -84,7 +83,6 @@ class InFlightRecord:
         self.submission: Submission = submission
         self.record: Record = record
         self.tp: TopicPartition = tp
-        self.offset: int = record.offset if record.position is None else record.position.offset
         self.epoch: int = epoch
         self.payload: int = record.size
         self.lines: int = 0  # bytes of encoded lines
@@ -101,7 +99,7 @@ class InFlightRecord:
 
     def settled(self, status: Status) -> None:
         """Acknowledge it: everything of it is durable."""
-        self.submission.settled(self.tp, self.epoch, self.offset, status)
+        self.submission.settled(self.tp, self.epoch, self.record.offset, status)
 
 
 class InFlight:
