@@ -90,7 +90,7 @@ $(CDKCLI): $(CDK)
 setup: $(DEV) ## Make .venv with everything for tests and benchmarks
 
 native: ## The native part of the engine, where Rust is: rows in less than half the time (decision 0030)
-	@$(PYTHON) native/build.py $(ARGS)
+	@$(PYTHON) native/build.py
 
 demo: $(DEMO) ## The whole job on embedded parts: broker, mTLS, consumer, Firehose, SQL, verdict
 	@$(BIN)/python -m lmstream.native
