@@ -12,7 +12,7 @@ use crate::text::{Cursor, Cut, Odd};
 
 /// Digits of an integer that surely fit 64 bits.
 const INTEGER: usize = 18;
-/// Significant digits of a decimal that survive the way through a double: DBL_DIG.
+/// Significant digits of a decimal that survive the way through a double: `DBL_DIG`.
 const DECIMAL: usize = 15;
 
 enum Stop {

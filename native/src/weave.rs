@@ -40,8 +40,8 @@ pub fn weave<'py>(
         Err(_) => (&b""[..], Some(pieces(times.cast()?)?)),
     };
     let complete = |runs: &Runs| runs.0.len() == runs.1.len() && runs.1.last() == Some(&rows) && runs.1.is_sorted();
-    let timed = times.as_ref().is_none_or(|times| times.len() == rows);
-    if values.len() != rows || !timed || !complete(&begins) || !complete(&metrics) {
+    let all_timed = times.as_ref().is_none_or(|times| times.len() == rows);
+    if values.len() != rows || !all_timed || !complete(&begins) || !complete(&metrics) {
         return Err(PyValueError::new_err("columns of unequal length"));
     }
     let found = PyList::empty(py);
