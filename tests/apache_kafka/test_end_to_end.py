@@ -50,7 +50,7 @@ async def test_what_is_published_lands_and_is_verified(cluster, topic, module, t
     await cluster.create_topic(topic, 4)
     common = [*connection(cluster), "--topic", topic]
     code, out, err = await call(
-        "publish", *common, "--count", 300, "--chaos", 0.02, "--poison", 0.02, "--verifiable", log, "--json"
+        "publish", "--yes", *common, "--count", 300, "--chaos", 0.02, "--poison", 0.02, "--verifiable", log, "--json"
     )
     assert code == 0, err
     assert json.loads(out)["bundles"] == 300

@@ -20,7 +20,7 @@ async def test_a_healthy_lake_is_verified_on_live_traffic_and_after_retention(cl
     run = await start("run", *common, "--source", module.__name__.rpartition(".")[2], *where, *quick)
     said = asyncio.create_task(run.communicate())
     log = ["--count", 1500, "--rate", 60, "--chaos", 0.02, "--poison", 0.02, "--start", 1_764_000_000_000]
-    publishing = asyncio.create_task(call("publish", *common, *log))
+    publishing = asyncio.create_task(call("publish", "--yes", *common, *log))
     verdicts = []
     try:
         while not publishing.done():

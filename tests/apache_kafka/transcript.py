@@ -112,7 +112,7 @@ async def _night(cluster, s3, hose, folder):
     env |= {"AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "lab"}
     lmstream = Shell(folder, env)
     publish = (
-        "publish", "--topic", TOPIC, "--bootstrap", cluster.bootstrap,
+        "publish", "--yes", "--topic", TOPIC, "--bootstrap", cluster.bootstrap,
         "--ca", str(pem.ca), "--cert", str(pem.client_cert), "--key", str(pem.client_key), "--verifiable",
     )  # fmt: skip
     await lmstream("validate", "--connect")
