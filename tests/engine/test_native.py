@@ -4,10 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 
+from lmstream import Engine, Settings
+from lmstream.codecs import otlp_json
+from lmstream.codecs.checking import misfit
 from lmstream.native import SWITCH, engine, native
+from support.judging import record
 from support.native_twins import Twins, bases, play, settings_of
 
 pytestmark = pytest.mark.skipif(native("scan") is None, reason="the native part is not built here: make native")
@@ -161,3 +166,16 @@ def test_the_switch_turns_it_off():
             [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
         ).stdout.split() == [told]
     assert engine() == "native"
+
+
+def test_a_codec_of_somebody_else_may_ask_ours_and_hand_out_what_it_gave(monkeypatch):
+    module = types.ModuleType("theirs")
+    module.Codec = otlp_json.Codec
+    monkeypatch.setitem(sys.modules, "theirs", module)
+    payload = bundle(ONE, ONE)
+    out = Engine(Settings(org_id="acme", format="theirs")).fan_out(record(payload))
+    assert out.ndjson() == Engine(Settings(org_id="acme")).fan_out(record(payload)).ndjson()
+    made = otlp_json.Codec(Settings()).decode(payload)
+    assert misfit(made) == ""
+    made.texts += b",1"
+    assert "texts" in misfit(made)

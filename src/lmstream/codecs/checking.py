@@ -17,7 +17,12 @@ def misfit(bundle: Bundle) -> str:
         if not isinstance(column, list | tuple):
             return f"returned a bundle whose `{name}` is a {type(column).__name__}, not a list or tuple"
     n = len(bundle.times)
-    for name in _COLUMNS:
+    columns: tuple[str, ...] = _COLUMNS
+    if bundle.texts:  # of a codec that asks one of lmstream's, and has what its native part gave
+        columns = ("times", "starts", "tails")
+        if bundle.metrics or bundle.values or bundle.odd or bundle.texts.count(b",") != n - 1:
+            return f"returned a bundle with {n:,} times and `texts` beside other values, or of another number"
+    for name in columns:
         column = getattr(bundle, name)
         if len(column) != n:
             return f"returned a bundle with {n:,} times and {len(column):,} {name}: each data point has a place in both"

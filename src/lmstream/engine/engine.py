@@ -164,6 +164,7 @@ class Engine:
             heads = [head.piece for head in bundle.heads]
             ends = [series.stop for series in bundle.series]
             lines = Woven(begins, ends, heads, bundle.stops, piece or times, texts, bundle.tails, self._weave)
+            lines = lines if self._weave is not None else lines.pieced()
         else:
             encoded = encode(bundle.values)[1:-1]
             values = encoded.split(b",") if n else []
