@@ -127,7 +127,7 @@ DAMAGES = {
         stops=[2],
         series=[msgspec.structs.replace(b.series[0], stop=1), msgspec.structs.replace(b.series[0], start=1)],
     ),
-    "an odd point that is none": lambda b: msgspec.structs.replace(b, odd={2: "value.two"}),
+    "a plain point listed as odd": lambda b: msgspec.structs.replace(b, odd={2: "value.two"}),
 }
 
 
