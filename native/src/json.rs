@@ -4,10 +4,10 @@
 //! and attributes. What a row needs of a resource, a scope, a metric or a list of attributes is asked of Python's caches
 //! by its bytes; of a metric these are its bytes without its points.
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::columns::{Columns, Found, Object, Stop};
 use crate::text::{Cursor, Cut, Odd};
 
 /// Digits of an integer that surely fit 64 bits.
@@ -15,42 +15,13 @@ const INTEGER: usize = 18;
 /// Significant digits of a decimal that survive the way through a double: `DBL_DIG`.
 const DECIMAL: usize = 15;
 
-enum Stop {
-    Odd,
-    Python(PyErr),
-}
-
-impl From<Odd> for Stop {
-    fn from(_: Odd) -> Self {
-        Self::Odd
-    }
-}
-
-impl From<PyErr> for Stop {
-    fn from(error: PyErr) -> Self {
-        Self::Python(error)
-    }
-}
-
-type Found<T> = Result<T, Stop>;
-type Object<'py> = Bound<'py, PyAny>;
-
-/// What a value's text is without being read and written: itself, or a number to be written by the engine.
-enum Value<'a> {
-    Text(&'a [u8]),
-    Whole(&'a [u8]),
-    Number(f64),
-}
-
-/// A point as far as it was read; `from` and `to` are where its value stands.
+/// A point as far as it was read; `behind` is where its value ends.
 #[derive(Default)]
 struct Point<'a, 'py> {
     start: Option<&'a [u8]>,
     time: Option<&'a [u8]>,
-    value: Option<Value<'a>>,
     tail: Option<Object<'py>>,
-    from: usize,
-    to: usize,
+    behind: Option<usize>,
 }
 
 /// How the last point began, up to its value, and what that says.
@@ -69,26 +40,12 @@ struct Scan<'a, 'py> {
     scope_of: &'a Object<'py>,
     heads_of: &'a Object<'py>,
     tails_of: &'a Bound<'py, PyDict>,
-    series: Vec<Object<'py>>,
-    heads: Vec<Object<'py>>,
-    stops: Vec<usize>,
-    times: Vec<Object<'py>>,
-    starts: Vec<Object<'py>>,
-    /// With commas between.
-    values: Vec<u8>,
-    tails: Vec<Object<'py>>,
+    columns: Columns<'a, 'py>,
     /// Attributes of the metric before and what they became: those of the same instances follow, in the same order.
     lists: Vec<(&'a [u8], Object<'py>)>,
     alike: Alike<'a>,
     /// What stood behind the values of the metric before, and what its list became.
     rests: Vec<(&'a [u8], Object<'py>)>,
-    numbers: Vec<f64>,
-    number_at: Vec<usize>,
-    time: (&'a [u8], Object<'py>),
-    start: (&'a [u8], Object<'py>),
-    zero: Object<'py>,
-    most: usize,
-    resources: usize,
     key: Vec<u8>,
 }
 
@@ -112,8 +69,6 @@ pub fn scan<'py>(
     if std::str::from_utf8(text).is_err() {
         return Ok(None);
     }
-    let zero = PyInt::new(py, 0).into_any();
-    let room = text.len() / 256;
     let mut scan = Scan {
         py,
         cursor: Cursor::new(text),
@@ -121,30 +76,14 @@ pub fn scan<'py>(
         scope_of: scope,
         heads_of: heads,
         tails_of: tails,
-        series: Vec::new(),
-        heads: Vec::new(),
-        stops: Vec::new(),
-        times: Vec::with_capacity(room),
-        starts: Vec::with_capacity(room),
-        values: Vec::with_capacity(8 * room),
-        tails: Vec::with_capacity(room),
+        columns: Columns::new(py, text.len(), nanoseconds_of, most),
         lists: Vec::new(),
         alike: Alike::default(),
         rests: Vec::new(),
-        numbers: Vec::new(),
-        number_at: Vec::new(),
-        time: (b"", zero.clone()),
-        start: (b"", zero.clone()),
-        zero,
-        most,
-        resources: 0,
         key: Vec::new(),
     };
-    match scan.bundle().and_then(|()| scan.write_numbers(encode)) {
-        Ok(()) => scan.columns().map(Some),
-        Err(Stop::Odd) => Ok(None),
-        Err(Stop::Python(error)) => Err(error),
-    }
+    let read = scan.bundle();
+    scan.columns.answer(read, encode)
 }
 
 impl<'a, 'py> Scan<'a, 'py> {
@@ -155,7 +94,6 @@ impl<'a, 'py> Scan<'a, 'py> {
         }
         loop {
             self.resource_metrics()?;
-            self.resources += 1;
             if !self.cursor.another(b']')? {
                 break;
             }
@@ -194,64 +132,56 @@ impl<'a, 'py> Scan<'a, 'py> {
     }
 
     fn resource_metrics(&mut self) -> Found<()> {
-        let first = self.series.len();
-        let (mut resource, mut scopes) = (None, false);
-        self.cursor.expect(b'{')?;
-        loop {
-            match self.cursor.name()? {
-                b"resource" if resource.is_none() => resource = Some(self.known(self.resources_of, b'{', b"]}")?.1),
-                b"scopeMetrics" if !scopes && self.cursor.open(b'[', b']')? => {
-                    scopes = true;
-                    loop {
-                        self.scope_metrics()?;
-                        if !self.cursor.another(b']')? {
-                            break;
-                        }
-                    }
-                }
-                b"schemaUrl" => self.cursor.skip()?,
-                _ => return Err(Stop::Odd),
-            }
-            if !self.cursor.another(b'}')? {
-                break;
-            }
-        }
-        let (Some(resource), true) = (resource, scopes) else { return Err(Stop::Odd) };
-        for series in &mut self.series[first..] {
-            let (scope, stop): (Object<'py>, usize) = series.extract()?;
-            *series = (&resource, scope, stop).into_pyobject(self.py)?.into_any();
-        }
+        let known = |scan: &mut Self| Ok(scan.known(scan.resources_of, b'{', b"]}")?.1);
+        let resource = self.level(b"resource", known, b"scopeMetrics", Self::scope_metrics)?;
+        self.columns.resource(resource);
         Ok(())
     }
 
     fn scope_metrics(&mut self) -> Found<()> {
-        let (mut scope, mut metrics) = (None, false);
         self.lists.clear();
         self.rests.clear();
+        let found = |scan: &mut Self| {
+            let scope = scan.raw(b'{')?;
+            Ok(scan.scope_of.call1((PyBytes::new(scan.py, scope),))?)
+        };
+        let scope = self.level(b"scope", found, b"metrics", Self::metric)?;
+        self.columns.scope(scope);
+        Ok(())
+    }
+
+    /// A resource or scope, which `head` reads, and what is below it, which `item` reads, in either order.
+    fn level(
+        &mut self,
+        name: &[u8],
+        head: impl Fn(&mut Self) -> Found<Object<'py>>,
+        below: &[u8],
+        item: fn(&mut Self) -> Found<()>,
+    ) -> Found<Object<'py>> {
+        let (mut found, mut items) = (None, false);
         self.cursor.expect(b'{')?;
         loop {
-            match self.cursor.name()? {
-                b"scope" if scope.is_none() => scope = Some(self.raw(b'{')?),
-                b"metrics" if !metrics && self.cursor.open(b'[', b']')? => {
-                    metrics = true;
-                    loop {
-                        self.metric()?;
-                        if !self.cursor.another(b']')? {
-                            break;
-                        }
+            let member = self.cursor.name()?;
+            if member == name && found.is_none() {
+                found = Some(head(self)?);
+            } else if member == below && !items && self.cursor.open(b'[', b']')? {
+                items = true;
+                loop {
+                    item(self)?;
+                    if !self.cursor.another(b']')? {
+                        break;
                     }
                 }
-                b"schemaUrl" => self.cursor.skip()?,
-                _ => return Err(Stop::Odd),
+            } else if member == b"schemaUrl" {
+                self.cursor.skip()?;
+            } else {
+                return Err(Stop::Odd);
             }
             if !self.cursor.another(b'}')? {
                 break;
             }
         }
-        let (Some(scope), true) = (scope, metrics) else { return Err(Stop::Odd) };
-        let scope = self.scope_of.call1((PyBytes::new(self.py, scope),))?;
-        self.series.push((scope, self.tails.len()).into_pyobject(self.py)?.into_any());
-        Ok(())
+        found.filter(|_| items).ok_or(Stop::Odd)
     }
 
     fn metric(&mut self) -> Found<()> {
@@ -275,8 +205,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         self.key.extend_from_slice(&text[start..from]);
         self.key.extend_from_slice(&text[to..self.cursor.at]);
         let head = self.heads_of.get_item(PyBytes::new(self.py, &self.key))?;
-        self.heads.push(head);
-        self.stops.push(self.tails.len());
+        self.columns.metric(head);
         Ok(())
     }
 
@@ -289,9 +218,9 @@ impl<'a, 'py> Scan<'a, 'py> {
                 b"dataPoints" if points.is_none() => {
                     self.cursor.expect(b'[')?;
                     let from = self.cursor.at;
-                    let first = self.tails.len();
+                    let first = self.columns.points();
                     loop {
-                        self.point(self.tails.len() - first)?;
+                        self.point(self.columns.points() - first)?;
                         if !self.cursor.another(b']')? {
                             break;
                         }
@@ -321,15 +250,15 @@ impl<'a, 'py> Scan<'a, 'py> {
         let mut more = true;
         if alike {
             self.cursor.at += self.alike.text.len();
-            let from = self.cursor.at;
-            point = Point { start: self.alike.start, time: self.alike.time, ..point };
-            point.value = Some(if self.alike.double { self.double()? } else { self.integer()? });
-            (point.from, point.to) = (from, self.cursor.at);
-            if let Some((rest, tail)) = self.rests.get(number).filter(|(rest, _)| text[point.to..].starts_with(rest)) {
+            (point.start, point.time) = (self.alike.start, self.alike.time);
+            self.number(self.alike.double)?;
+            let behind = self.cursor.at;
+            if let Some((rest, tail)) = self.rests.get(number).filter(|(rest, _)| text[behind..].starts_with(rest)) {
                 self.cursor.at += rest.len();
-                point.tail = Some(tail.clone());
-                return self.add(point);
+                let tail = tail.clone();
+                return self.columns.point(point.start, point.time, tail);
             }
+            point.behind = Some(behind);
             more = self.cursor.another(b'}')?;
         } else {
             self.cursor.at += 1;
@@ -339,57 +268,33 @@ impl<'a, 'py> Scan<'a, 'py> {
             match name {
                 b"startTimeUnixNano" if point.start.is_none() => point.start = Some(self.nanoseconds()?),
                 b"timeUnixNano" if point.time.is_none() => point.time = Some(self.nanoseconds()?),
-                b"asDouble" | b"asInt" if point.value.is_none() => {
-                    point.from = self.cursor.at;
-                    point.value = Some(if name == b"asInt" { self.integer()? } else { self.double()? });
-                    point.to = self.cursor.at;
+                b"asDouble" | b"asInt" if point.behind.is_none() => {
+                    let double = name == b"asDouble";
                     // Only what stands before the value is remembered.
                     if point.tail.is_none() {
-                        let (start, time) = (point.start, point.time);
-                        self.alike = Alike { text: &text[begin..point.from], start, time, double: name != b"asInt" };
+                        let text = &text[begin..self.cursor.at];
+                        self.alike = Alike { text, start: point.start, time: point.time, double };
                     }
+                    self.number(double)?;
+                    point.behind = Some(self.cursor.at);
                 }
                 b"attributes" if point.tail.is_none() => point.tail = Some(self.attributes(number)?),
                 _ => return Err(Stop::Odd),
             }
             more = self.cursor.another(b'}')?;
         }
-        let rest = &text[point.to..self.cursor.at];
+        let (Some(behind), Some(tail)) = (point.behind, point.tail) else { return Err(Stop::Odd) };
         let only_list =
             point.start.is_some() == self.alike.start.is_some() && point.time.is_some() == self.alike.time.is_some();
-        if let (true, Some(tail)) = (alike && only_list, &point.tail) {
+        if alike && only_list {
+            let rest = &text[behind..self.cursor.at];
             if number < self.rests.len() {
                 self.rests[number] = (rest, tail.clone());
             } else if number == self.rests.len() {
                 self.rests.push((rest, tail.clone()));
             }
         }
-        self.add(point)
-    }
-
-    fn add(&mut self, point: Point<'a, 'py>) -> Found<()> {
-        let (Some(value), Some(tail)) = (point.value, point.tail) else { return Err(Stop::Odd) };
-        if self.tails.len() == self.most {
-            return Err(Stop::Odd);
-        }
-        self.tails.push(tail);
-        let time = integer(&mut self.time, point.time, &self.zero)?;
-        self.times.push(time);
-        let start = integer(&mut self.start, point.start, &self.zero)?;
-        self.starts.push(start);
-        match value {
-            Value::Text(text) => self.values.extend_from_slice(text),
-            Value::Whole(text) => {
-                self.values.extend_from_slice(text);
-                self.values.extend_from_slice(b".0");
-            }
-            Value::Number(number) => {
-                self.number_at.push(self.values.len());
-                self.numbers.push(number);
-            }
-        }
-        self.values.push(b',');
-        Ok(())
+        self.columns.point(point.start, point.time, tail)
     }
 
     /// What a list of attributes became. That of the point of the same number in the metric before is likely.
@@ -439,13 +344,21 @@ impl<'a, 'py> Scan<'a, 'py> {
         if found.len() > INTEGER + 1 { Err(Odd) } else { Ok(found) }
     }
 
-    fn integer(&mut self) -> Cut<Value<'a>> {
+    fn number(&mut self, double: bool) -> Cut<()> {
+        if double { self.double() } else { self.integer() }
+    }
+
+    fn integer(&mut self) -> Cut<()> {
         let found = self.quoted_digits(true)?;
-        if found.len() > INTEGER { Err(Odd) } else { Ok(Value::Text(found)) }
+        if found.len() > INTEGER {
+            return Err(Odd);
+        }
+        self.columns.values.written(found, b"");
+        Ok(())
     }
 
     /// A decimal: its own text where reading and writing it gives just that, else the number.
-    fn double(&mut self) -> Cut<Value<'a>> {
+    fn double(&mut self) -> Cut<()> {
         self.cursor.next();
         let start = self.cursor.at;
         let negative = self.cursor.peek() == b'-';
@@ -485,55 +398,26 @@ impl<'a, 'py> Scan<'a, 'py> {
         }
         let text = &self.cursor.text[start..self.cursor.at];
         if plain && whole.len() + fraction.len() <= DECIMAL {
-            if fraction.is_empty() && !(negative && whole == b"0") {
-                return Ok(Value::Whole(text));
-            }
+            let zero = negative && whole == b"0";
             // No zero at the end but that of x.0, and none of the small numbers that may be written with an exponent.
             let small = whole == b"0" && fraction.starts_with(b"00");
-            if fraction == b"0" || (fraction.last() != Some(&b'0') && !fraction.is_empty() && !small) {
-                return Ok(Value::Text(text));
+            if fraction.is_empty() && !zero {
+                self.columns.values.written(text, b".0");
+                return Ok(());
+            }
+            if fraction == b"0" || (fraction.last().is_some_and(|&last| last != b'0') && !small) {
+                self.columns.values.written(text, b"");
+                return Ok(());
             }
         }
         let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()).ok_or(Odd)?;
         // Readers differ in the sign of -0.
-        if number.is_finite() && (number != 0.0 || !negative) { Ok(Value::Number(number)) } else { Err(Odd) }
-    }
-
-    /// Have the numbers written that are not written as they were sent.
-    fn write_numbers(&mut self, encode: &Object<'py>) -> Found<()> {
-        if self.numbers.is_empty() {
-            return Ok(());
+        if number.is_finite() && (number != 0.0 || !negative) {
+            self.columns.values.double(number);
+            Ok(())
+        } else {
+            Err(Odd)
         }
-        let numbers = PyList::new(self.py, self.numbers.iter().map(|&number| PyFloat::new(self.py, number)))?;
-        let written: Bound<'py, PyBytes> = encode.call1((numbers,))?.extract().map_err(PyErr::from)?;
-        let written = written.as_bytes();
-        let inside = written.get(1..written.len().saturating_sub(1)).unwrap_or_default();
-        let mut texts = inside.split(|&byte| byte == b',');
-        let given = std::mem::take(&mut self.values);
-        let mut from = 0;
-        for &at in &self.number_at {
-            let text = texts.next().ok_or_else(|| PyRuntimeError::new_err("fewer numbers written than given"))?;
-            self.values.extend_from_slice(&given[from..at]);
-            self.values.extend_from_slice(text);
-            from = at;
-        }
-        self.values.extend_from_slice(&given[from..]);
-        Ok(())
-    }
-
-    fn columns(self) -> PyResult<Bound<'py, PyTuple>> {
-        let py = self.py;
-        (
-            PyList::new(py, self.series)?,
-            self.resources,
-            PyList::new(py, self.heads)?,
-            PyList::new(py, self.stops)?,
-            PyList::new(py, self.times)?,
-            PyList::new(py, self.starts)?,
-            PyBytes::new(py, self.values.strip_suffix(b",").unwrap_or_default()),
-            PyList::new(py, self.tails)?,
-        )
-            .into_pyobject(py)
     }
 }
 
@@ -541,16 +425,6 @@ fn ends_number(byte: u8) -> bool {
     matches!(byte, b',' | b'}' | b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// The integer of these digits. Points of a bundle share their times, so that the one before is likely.
-fn integer<'a, 'py>(
-    before: &mut (&'a [u8], Object<'py>),
-    digits: Option<&'a [u8]>,
-    zero: &Object<'py>,
-) -> Found<Object<'py>> {
-    let Some(digits) = digits else { return Ok(zero.clone()) };
-    if digits != before.0 {
-        let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse::<i64>().ok()).ok_or(Stop::Odd)?;
-        *before = (digits, PyInt::new(zero.py(), number).into_any());
-    }
-    Ok(before.1.clone())
+fn nanoseconds_of(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -3,9 +3,13 @@
 //! It judges nothing. What is not plain is answered with None, and then the codec in Python decides: it alone knows the
 //! rules. Caches, pieces and errors are Python's too; they are handed in, and asked by the bytes that were cut out.
 
+mod columns;
+mod decimal;
 mod json;
+mod proto;
 mod text;
 mod weave;
+mod wire;
 
 use pyo3::prelude::*;
 
@@ -14,6 +18,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::json::scan;
+    #[pymodule_export]
+    use super::proto::scan_proto;
     #[pymodule_export]
     use super::weave::weave;
 }

@@ -4,12 +4,12 @@ use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::decimal::{DIGITS, digits};
+
 type Piece<'py> = Bound<'py, PyBytes>;
 
 /// What closes an ordinal: it is the end of a row's id.
 const BEHIND_ORDINAL: &[u8] = b"\",";
-/// The digits of a row's number, at most.
-const DIGITS: usize = 20;
 
 /// Pieces of which each is that of several rows, up to its stop.
 struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
@@ -67,13 +67,13 @@ pub fn weave<'py>(
             size += pieces.iter().map(|piece| piece.len()).sum::<usize>();
             line.push(pieces);
         }
-        let mut digits = [0; DIGITS];
-        size += (start..stop).map(|row| number(row, &mut digits).len() + BEHIND_ORDINAL.len()).sum::<usize>();
+        let mut room = [0; DIGITS];
+        size += (start..stop).map(|row| digits(row as u64, &mut room).len() + BEHIND_ORDINAL.len()).sum::<usize>();
         found.append(PyBytes::new_with(py, size, |buffer| {
             let mut rest = Rest(buffer);
             for (row, [begin, metric, time, value, tail]) in (start..).zip(&line) {
                 rest.put(begin)?;
-                rest.put(number(row, &mut digits))?;
+                rest.put(digits(row as u64, &mut room))?;
                 rest.put(BEHIND_ORDINAL)?;
                 rest.put(metric)?;
                 rest.put(time)?;
@@ -120,18 +120,5 @@ impl Rest<'_> {
         here.copy_from_slice(piece);
         self.0 = behind;
         Ok(())
-    }
-}
-
-/// A number in decimal.
-fn number(mut number: usize, digits: &mut [u8; DIGITS]) -> &[u8] {
-    let mut at = DIGITS;
-    loop {
-        at -= 1;
-        digits[at] = b"0123456789"[number % 10];
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
     }
 }

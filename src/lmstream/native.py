@@ -21,7 +21,7 @@ def native(name: str) -> Callable[..., Any] | None:
         part = import_module("lmstream._native")  # made for some platforms only
     except ImportError:
         return None
-    found: Callable[..., Any] = getattr(part, name)
+    found: Callable[..., Any] | None = getattr(part, name, None)  # one that was built from older sources may lack it
     return found
 
 

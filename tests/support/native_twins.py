@@ -3,7 +3,9 @@
 PYTHONPATH=src:tests python tests/support/native_twins.py SECONDS [SEED]
 """
 
+import copy
 import json
+import math
 import os
 import random
 import re
@@ -18,6 +20,7 @@ from lmstream.errors import DecodeError
 from lmstream.model import Record
 from lmstream.native import SWITCH
 from lmstream.settings import Limits
+from support.wire_damage import DOUBLES, damaged
 
 TOKENS = [
     *(
@@ -122,13 +125,18 @@ class Twins:
     def __init__(self, settings: Settings) -> None:
         before = os.environ.pop(SWITCH, None)
         self.native = Engine(settings)
-        self.said(self.native, b"[]")  # loads its codec
+        self._load(self.native)
         os.environ[SWITCH] = "off"
         self.plain = Engine(settings)
-        self.said(self.plain, b"[]")
+        self._load(self.plain)
         del os.environ[SWITCH]
         if before is not None:
             os.environ[SWITCH] = before
+
+    def _load(self, engine: Engine) -> None:
+        """Have the codecs made, which look for the native part then."""
+        for payload in (b"[]", b"\n\0"):
+            self.said(engine, payload)
 
     def said(self, engine: Engine, payload: bytes) -> tuple[Any, ...]:
         """All that an engine says of a payload."""
@@ -169,8 +177,8 @@ def _difference(mine: Any, other: Any, where: str = "$") -> str:
 
 
 def scanned(engine: Engine, payload: bytes) -> bool:
-    """Whether the payload is plain to the scanner."""
-    codec: Any = engine.codecs["otlp_json"]
+    """Whether the payload is plain to the scanner of its format."""
+    codec: Any = engine.codecs["otlp_proto" if payload[:1] == b"\n" else "otlp_json"]
     return codec._plain.read(payload) is not None
 
 
@@ -179,9 +187,9 @@ def settings_of(names: str, points: int = 100_000) -> Settings:
     return Settings(org_id="acme", field_names=names, limits=Limits(points=points))
 
 
-def bases() -> list[bytes]:
+def documents() -> list[dict[str, Any]]:
     """Plain bundles: of one point, and of metrics with points alike, which the scanner takes a shorter way."""
-    found = [corpus.encode(each, "json") for each in corpus.documents("small", bundles=12)]
+    found = list(corpus.documents("small", bundles=12))
     point = {"startTimeUnixNano": "1715263517241000000", "timeUnixNano": "1715263577241000000"}
     lists = [[{"key": "i", "value": {"stringValue": name}}] for name in ("a", "b]}", 'c"')]
     metrics: list[dict[str, Any]] = []
@@ -191,13 +199,58 @@ def bases() -> list[bytes]:
         metrics.append({"name": f"m{number}", "gauge": {"dataPoints": points}})
     resource = {"attributes": [{"key": "hostId", "value": {"stringValue": "7"}}]}
     scope_metrics = [{"scope": {"name": "s"}, "metrics": metrics}, {"scope": {"name": "t"}, "metrics": metrics[:1]}]
-    whole = {"resourceMetrics": [{"resource": resource, "scopeMetrics": scope_metrics}] * 2}
-    found += [json.dumps(whole, separators=(",", ":")).encode(), json.dumps(whole, indent=1).encode()]
-    return found * 2
+    return [*found, {"resourceMetrics": [{"resource": resource, "scopeMetrics": scope_metrics}] * 2}]
+
+
+def bases() -> list[bytes]:
+    """Plain bundles of both formats."""
+    plain = documents()
+    found = [corpus.encode(each, "json") for each in plain] + [json.dumps(plain[-1], indent=1).encode()]
+    return 2 * found + 2 * [corpus.encode(each, "proto") for each in plain]
+
+
+def four_agree(document: dict[str, Any], twins: Twins) -> None:
+    """Raise AssertionError unless a plain bundle is taken by the scanners of both formats, and all engines say the same
+    of it."""
+    of_json, of_proto = corpus.encode(document, "json"), corpus.encode(document, "proto")
+    assert twins.agree(of_json), f"JSON was left to the codec: {of_json!r}"
+    assert twins.agree(of_proto), f"protobuf was left to the codec: {of_proto!r}"
+    mine, other = twins.said(twins.native, of_json), twins.said(twins.native, of_proto)
+    assert mine == other, f"JSON and protobuf of {of_json!r}\n{_difference(mine, other)}"
+
+
+def other_values(rng: random.Random) -> dict[str, Any]:
+    """A plain bundle with other numbers and texts than the corpus has."""
+    document: dict[str, Any] = copy.deepcopy(rng.choice(documents()))
+    for point in (
+        point
+        for resource in document["resourceMetrics"]
+        for scope in resource["scopeMetrics"]
+        for metric in scope["metrics"]
+        for point in (metric.get("gauge") or metric["sum"])["dataPoints"]
+    ):
+        point.pop("asInt", None), point.pop("asDouble", None)
+        if rng.random() < 0.3:
+            point["asInt"] = str(rng.choice((0, -1, rng.getrandbits(56), -rng.getrandbits(rng.randint(1, 56)))))
+        else:
+            point["asDouble"] = _finite(rng)
+        if rng.random() < 0.2:
+            point.pop("startTimeUnixNano", None)
+        if rng.random() < 0.1:
+            point["attributes"] = [{"key": "k", "value": {"stringValue": chr(rng.choice((0, 34, 92, 0xE4, 0x1F600)))}}]
+    return document
+
+
+def _finite(rng: random.Random) -> float:
+    number = rng.choice((rng.random(), rng.uniform(-1e6, 1e6), rng.gauss(0, 1) * 10 ** rng.randint(-12, 25)))
+    number = rng.choice((number, round(number, rng.randint(0, 12)), *DOUBLES))
+    return number if math.isfinite(number) and (number or math.copysign(1, number) > 0) else 0.0
 
 
 def mutated(payload: bytes, rng: random.Random) -> bytes:
     """A payload with a few changes of one kind, or as it is."""
+    if payload[:1] == b"\n" and rng.random() < 0.6:
+        return damaged(payload, rng)
     kind = rng.randrange(7)
     data = bytearray(payload)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
@@ -233,6 +286,8 @@ def _spelled(rng: random.Random) -> bytes:
 def play(seed: int, cases: int, twins: Twins, plain: list[bytes]) -> int:
     """Some cases of one seed; answers how many the scanner took."""
     rng = random.Random(seed)
+    for _ in range(cases // 50):
+        four_agree(other_values(rng), twins)
     return sum(twins.agree(mutated(rng.choice(plain), rng)) for _ in range(cases))
 
 

@@ -1,11 +1,14 @@
 """What the codecs of OTLP remember between bundles: pieces of rows, by the bytes that they were made of."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from lmstream.codecs.fragments import Heads, PieceCache
+from lmstream.codecs.plain_bundles import PlainBundles
 from lmstream.codecs.scope_cache import Scopes
-from lmstream.interfaces import Resource, Scope
+from lmstream.interfaces import Metric, Resource, Scope
+from lmstream.native import native
 from lmstream.settings import Settings
 
 T = TypeVar("T", bound=bytes | None)
@@ -22,15 +25,24 @@ class CachingCodec(Generic[T]):
         scope: Callable[[bytes], tuple[Scope, int]],
         tail: Callable[[bytes], tuple[T, int]],
         mark: bytes,
+        scan: str,
+        head: Callable[[Heads, bytes], Metric],
+        malformed: type[Exception],
     ) -> None:
         """Pieces follow the settings; half of limits.cache_bytes is for this codec. `resource`, `scope` and `tail` (of
-        a point's attributes) make a piece of bytes, and answer its size too; `mark` is as of Scopes."""
+        a point's attributes) make a piece of bytes, and answer its size too; `mark` is as of Scopes; `scan` names the
+        native function, for which the last two are as of PlainBundles."""
         self._settings = settings
         budget = settings.limits.cache_bytes // 8
         self._resources, self._tails = PieceCache(resource, budget), PieceCache(tail, 2 * budget)
         self._scopes = Scopes(scope, mark, budget // 2)
         self._heads = Heads(settings)
         self._asked = [0, 0, 0, 0]
+        caches, cut = (self._resources, self._scopes.find, self._tails), native(scan)
+        self._plain: PlainBundles | None = None
+        """Of the native part, where that is installed."""
+        if cut is not None:
+            self._plain = PlainBundles(cut, settings, caches, partial(head, self._heads), malformed, self._asked)
 
     @property
     def largest(self) -> int:
@@ -49,3 +61,5 @@ class CachingCodec(Generic[T]):
         self._scopes.empty()
         self._tails.empty()
         self._heads.clear()
+        if self._plain is not None:
+            self._plain.clear()

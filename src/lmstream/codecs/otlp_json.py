@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, ValidationError
 
-from lmstream.codecs import fragments, json_heads, json_names, json_unknown, point_values
+from lmstream.codecs import fragments, json_heads, json_names, json_unknown, plain_json, point_values
 from lmstream.codecs.caching import CachingCodec
 from lmstream.codecs.json_causes import cause
 from lmstream.codecs.json_heads import Fault, clean, head_fault, metric_name, parted, temporality_number
@@ -19,10 +19,8 @@ from lmstream.codecs.json_parts import exemplars
 from lmstream.codecs.json_points import Point, general_point
 from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.codecs.json_values import UINT32, attributes, texts, within
-from lmstream.codecs.plain_json import PlainBundles
 from lmstream.errors import DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series
-from lmstream.native import native
 from lmstream.settings import MIB, Settings
 
 _HOLE: Final = NumberPoint(asInt=0)
@@ -43,15 +41,13 @@ class Codec(CachingCodec[bytes]):
     """Decoder of OTLP/JSON."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, self._make_resource, self._make_scope, _make_tail, _EPOCH)
+        makers = self._make_resource, self._make_scope, _make_tail
+        super().__init__(settings, *makers, _EPOCH, "scan", plain_json.head, msgspec.DecodeError)
         self._decode = msgspec.json.Decoder(Request[NumberPoint], strict=False).decode
         self._decode_number = msgspec.json.Decoder(NumberPoint, strict=False).decode
         self._decode_resource = msgspec.json.Decoder(ResourceMessage | None, strict=False).decode
         self._decode_scope = msgspec.json.Decoder(ScopeMessage | None, strict=False).decode
         self._any_names = settings.field_names == "any"
-        scan = native("scan")
-        caches = self._resources, self._scopes.find, self._heads, self._tails, self._asked
-        self._plain = PlainBundles(scan, settings, *caches) if scan is not None else None
 
     def decode(self, payload: bytes, /) -> Bundle:
         """A bundle in columns. Raises DecodeError: decode.json, decode.utf8, decode.top_level, decode.type,
@@ -93,12 +89,6 @@ class Codec(CachingCodec[bytes]):
         ):
             # Before decoding: millions of empty objects or numbers in a few megabytes would take gigabytes.
             raise DecodeError("limits.points", f"values enough for more than {points_max:,} data points")
-
-    def clear(self) -> None:
-        """Empty the caches."""
-        super().clear()
-        if self._plain is not None:
-            self._plain.clear()
 
     def places(self, payload: bytes, /) -> Iterator[Place]:
         """See interfaces.Codec."""

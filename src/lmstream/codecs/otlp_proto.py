@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError as ProtobufError
 
-from lmstream.codecs import fragments, json_unknown, proto_limits, proto_points, proto_walk
+from lmstream.codecs import fragments, json_unknown, plain_proto, proto_limits, proto_points, proto_walk
 from lmstream.codecs.caching import CachingCodec
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.errors import DecodeError
@@ -63,11 +63,14 @@ class Codec(CachingCodec[bytes | None]):
     """Decoder of OTLP/protobuf."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, self._make_resource, _make_scope, self._make_tail, _EPOCH)
+        makers = self._make_resource, _make_scope, self._make_tail
+        super().__init__(settings, *makers, _EPOCH, "scan_proto", plain_proto.head, ProtobufError)
 
     def decode(self, payload: bytes, /) -> Bundle:
         """A bundle in columns. Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level,
         decode.not_understood, limits.points, limits.size, limits.attributes, limits.depth."""
+        if self._plain is not None and (bundle := self._plain.read(payload)) is not None:
+            return bundle
         if len(payload) > proto_limits.WALK_FROM:
             proto_limits.check(payload, self._settings.limits)
         try:

@@ -73,6 +73,7 @@ def _message(name: str) -> Any:
 
 
 Request: Final = _message("collector.metrics.v1.ExportMetricsServiceRequest")
+MetricMessage: Final = _message("metrics.v1.Metric")
 ResourceMessage: Final = _message("resource.v1.Resource")
 ScopeMessage: Final = _message("common.v1.InstrumentationScope")
 AnyValueMessage: Final = _message("common.v1.AnyValue")

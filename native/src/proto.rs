@@ -1,0 +1,224 @@
+//! A plain OTLP/protobuf bundle into columns.
+//!
+//! Plain is what JSON's plain is (see json.rs): known fields, once each. Number points begin as serializers that write
+//! fields by number begin them; what stands behind the value is asked of Python by its bytes, as are resources, scopes
+//! and metrics: a metric without its points, which is a metric.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::columns::{Columns, Found, Object, Stop};
+use crate::text::{Cut, Odd};
+use crate::wire::Message;
+
+/// Bytes of a resource, scope, point or text: in large payloads the codec refuses longer ones.
+const LEAF: usize = 1 << 20;
+/// Field 1 of a request, and the points of a gauge or sum.
+const ITEM: u8 = 0x0A;
+/// Fields of `ResourceMetrics` and of `ScopeMetrics`: the resource or scope, what is below it, and the schema's address.
+const HEAD: u8 = 0x0A;
+const BELOW: u8 = 0x12;
+const SCHEMA: u8 = 0x1A;
+/// Fields of `Metric`.
+const NAME: u8 = 0x0A;
+const DESCRIPTION: u8 = 0x12;
+const UNIT: u8 = 0x1A;
+const GAUGE: u8 = 0x2A;
+const SUM: u8 = 0x3A;
+const METADATA: u8 = 0x62;
+/// Fields of `Sum`.
+const TEMPORALITY: u8 = 0x10;
+const MONOTONIC: u8 = 0x18;
+/// Fields of `NumberDataPoint`, and where those that it must have stand behind the start.
+const START: u8 = 0x11;
+const TIME: u8 = 0x19;
+const DOUBLE: u8 = 0x21;
+const INTEGER: u8 = 0x31;
+const FIXED: usize = 9;
+
+/// Fields of a message that were there.
+#[derive(Default)]
+struct Seen(u32);
+
+impl Seen {
+    fn once(&mut self, tag: u8) -> Cut<()> {
+        let bit = 1 << (tag >> 3);
+        if self.0 & bit != 0 {
+            return Err(Odd);
+        }
+        self.0 |= bit;
+        Ok(())
+    }
+}
+
+struct Scan<'a, 'py> {
+    py: Python<'py>,
+    resource_of: &'a Object<'py>,
+    scope_of: &'a Object<'py>,
+    head_of: &'a Object<'py>,
+    tail_of: &'a Object<'py>,
+    columns: Columns<'a, 'py>,
+    /// Attributes of the metric before and what they became: those of the same instances follow, in the same order.
+    lists: Vec<(&'a [u8], Object<'py>)>,
+    key: Vec<u8>,
+}
+
+/// Columns of a plain bundle, or None, as `scan`. A tail that became None is not plain.
+#[pyfunction]
+pub fn scan_proto<'py>(
+    payload: &Bound<'py, PyBytes>,
+    resources: &Object<'py>,
+    scope: &Object<'py>,
+    heads: &Object<'py>,
+    tails: &Object<'py>,
+    encode: &Object<'py>,
+    most: usize,
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let mut scan = Scan {
+        py: payload.py(),
+        resource_of: resources,
+        scope_of: scope,
+        head_of: heads,
+        tail_of: tails,
+        columns: Columns::new(payload.py(), payload.as_bytes().len(), nanoseconds, most),
+        lists: Vec::new(),
+        key: Vec::new(),
+    };
+    let read = scan.request(payload.as_bytes());
+    scan.columns.answer(read, encode)
+}
+
+impl<'a, 'py> Scan<'a, 'py> {
+    fn request(&mut self, encoded: &'a [u8]) -> Found<()> {
+        let mut message = Message(encoded);
+        while let Some(tag) = message.tag() {
+            if tag != ITEM {
+                return Err(Stop::Odd);
+            }
+            let resource = self.level(message.bytes()?, Self::scope_metrics)?;
+            let resource = self.resource_of.get_item(PyBytes::new(self.py, resource))?;
+            self.columns.resource(resource);
+        }
+        if self.columns.points() > 0 { Ok(()) } else { Err(Stop::Odd) }
+    }
+
+    fn scope_metrics(&mut self, encoded: &'a [u8]) -> Found<()> {
+        self.lists.clear();
+        let scope = self.level(encoded, Self::metric)?;
+        let scope = self.scope_of.call1((PyBytes::new(self.py, scope),))?;
+        self.columns.scope(scope);
+        Ok(())
+    }
+
+    /// What is below a resource or scope; answers the resource or scope.
+    fn level(&mut self, encoded: &'a [u8], below: fn(&mut Self, &'a [u8]) -> Found<()>) -> Found<&'a [u8]> {
+        let (mut head, mut seen) = (None, Seen::default());
+        let before = self.columns.points();
+        let mut message = Message(encoded);
+        while let Some(tag) = message.tag() {
+            match tag {
+                HEAD if head.is_none() => head = Some(leaf(&mut message)?),
+                BELOW => below(self, message.bytes()?)?,
+                SCHEMA => {
+                    seen.once(tag)?;
+                    std::str::from_utf8(leaf(&mut message)?).map_err(|_| Odd)?;
+                }
+                _ => return Err(Stop::Odd),
+            }
+        }
+        head.filter(|_| self.columns.points() > before).ok_or(Stop::Odd)
+    }
+
+    fn metric(&mut self, encoded: &'a [u8]) -> Found<()> {
+        let (mut data, mut seen) = (None, Seen::default());
+        let mut message = Message(encoded);
+        self.key.clear();
+        loop {
+            let from = message.0;
+            let Some(tag) = message.tag() else { break };
+            match tag {
+                NAME | DESCRIPTION | UNIT | METADATA => {
+                    seen.once(tag)?;
+                    leaf(&mut message)?;
+                    self.key.extend_from_slice(&from[..from.len() - message.0.len()]);
+                }
+                GAUGE | SUM if data.is_none() => data = Some((tag, message.bytes()?)),
+                _ => return Err(Stop::Odd),
+            }
+        }
+        let Some((tag, data)) = data else { return Err(Stop::Odd) };
+        self.data(tag, data)?;
+        let head = self.head_of.get_item(PyBytes::new(self.py, &self.key))?;
+        self.columns.metric(head);
+        Ok(())
+    }
+
+    /// The points of a gauge or sum. What is not points joins the metric's key.
+    fn data(&mut self, kind: u8, encoded: &'a [u8]) -> Found<()> {
+        let mut seen = Seen::default();
+        let mut message = Message(encoded);
+        self.key.extend_from_slice(&[kind, 0]);
+        let length = self.key.len() - 1;
+        let first = self.columns.points();
+        while let Some(tag) = message.tag() {
+            match tag {
+                ITEM => self.point(leaf(&mut message)?, self.columns.points() - first)?,
+                TEMPORALITY | MONOTONIC if kind == SUM => {
+                    seen.once(tag)?;
+                    self.key.extend_from_slice(&[tag, message.small()?]);
+                    self.key[length] += 2;
+                }
+                _ => return Err(Stop::Odd),
+            }
+        }
+        if self.columns.points() > first { Ok(()) } else { Err(Stop::Odd) }
+    }
+
+    fn point(&mut self, encoded: &'a [u8], number: usize) -> Found<()> {
+        let (start, rest) = match encoded.split_at_checked(FIXED) {
+            Some(([START, start @ ..], rest)) => (Some(start), rest),
+            _ => (None, encoded),
+        };
+        let Some(([TIME, time @ ..], rest)) = rest.split_at_checked(FIXED) else { return Err(Stop::Odd) };
+        let Some(([kind, value @ ..], tail)) = rest.split_at_checked(FIXED) else { return Err(Stop::Odd) };
+        let value = value.try_into().map_err(|_| Odd)?;
+        match *kind {
+            DOUBLE => {
+                let value = f64::from_le_bytes(value);
+                if !value.is_finite() {
+                    return Err(Stop::Odd);
+                }
+                self.columns.values.double(value);
+            }
+            INTEGER => self.columns.values.integer(i64::from_le_bytes(value)),
+            _ => return Err(Stop::Odd),
+        }
+        let tail = self.tail(tail, number)?;
+        self.columns.point(start, Some(time), tail)
+    }
+
+    /// What the bytes behind a value became. Those of the point of the same number in the metric before are likely.
+    fn tail(&mut self, encoded: &'a [u8], number: usize) -> Found<Object<'py>> {
+        if let Some((_, piece)) = self.lists.get(number).filter(|(list, _)| *list == encoded) {
+            return Ok(piece.clone());
+        }
+        let piece = self.tail_of.get_item(PyBytes::new(self.py, encoded))?;
+        if piece.is_none() {
+            return Err(Stop::Odd);
+        }
+        if number == self.lists.len() {
+            self.lists.push((encoded, piece.clone()));
+        } else if let Some(known) = self.lists.get_mut(number) {
+            *known = (encoded, piece.clone());
+        }
+        Ok(piece)
+    }
+}
+
+fn leaf<'a>(message: &mut Message<'a>) -> Cut<&'a [u8]> {
+    message.bytes().and_then(|bytes| if bytes.len() > LEAF { Err(Odd) } else { Ok(bytes) })
+}
+
+fn nanoseconds(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_le_bytes)
+}

@@ -1,0 +1,64 @@
+"""Plain bundles by the native part, which cuts them into columns and asks the caches of a codec.
+
+Plain is what senders write: see native/src. All else, and all that is wrong, is left to the codec.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from lmstream.codecs.fragments import Counted, PieceCache, count, count_empty, encode
+from lmstream.errors import DecodeError
+from lmstream.interfaces import Bundle, Metric, Resource, Scope, Series
+from lmstream.settings import Settings
+
+
+class PlainBundles:
+    """Reads plain bundles with the caches of one codec."""
+
+    def __init__(
+        self,
+        scan: Callable[..., Any],
+        settings: Settings,
+        caches: tuple[PieceCache[Resource], Callable[[bytes], Scope], PieceCache[Any]],
+        head: Callable[[bytes], Metric],
+        malformed: type[Exception],
+        asked: list[int],
+    ) -> None:
+        """`scan` is the native function; `caches` those of resources, scopes and attributes of points; `head` makes the
+        head of a metric from its bytes without points. What the codec reads another way raises `malformed` or
+        DecodeError; `asked` is what `fragments.count` counts in."""
+        self._scan = scan
+        self._resources, self._scope, self._tails = caches
+        self._head = head
+        self._metrics = PieceCache[Metric](self._make_metric, settings.limits.cache_bytes // 16)
+        self._most = settings.limits.points
+        self._asked = asked
+        self._not_plain = (malformed, DecodeError)
+
+    def read(self, payload: bytes) -> Bundle | None:
+        """A bundle in columns; None for one that is not plain. Raises RecursionError."""
+        try:
+            found = self._scan(payload, self._resources, self._scope, self._metrics, self._tails, encode, self._most)
+        except self._not_plain:
+            return None  # whatever is wrong is found again, and told from its place
+        if found is None:
+            return None
+        cut, resources, heads, stops, times, starts, texts, tails = found
+        noted: dict[str, int] = {}
+        count(self._asked, noted, resources, len(cut), len(heads), len(heads), len(tails))
+        if Counted.seen:
+            count_empty(noted, tails, {})
+        start = 0
+        series = []
+        for resource, scope, stop in cut:
+            series.append(Series(resource, scope, start, stop))
+            start = stop
+        return Bundle(series, heads, stops, [], times, starts, [], tails, {}, noted, texts=texts)
+
+    def clear(self) -> None:
+        """Empty the cache."""
+        self._metrics.empty()
+
+    def _make_metric(self, raw: bytes) -> tuple[Metric, int]:
+        head = self._head(raw)
+        return head, len(head.piece)
