@@ -260,6 +260,14 @@ class Placing(Protocol):
 
 
 @runtime_checkable
+class Telling(Protocol):
+    """A source that has something to tell the operator once it has begun."""
+
+    say: Callable[[str], None] | None
+    """Set by the host."""
+
+
+@runtime_checkable
 class Positions(Protocol):
     """A source that knows how far it is behind."""
 

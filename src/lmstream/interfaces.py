@@ -137,6 +137,8 @@ class Assigned(NamedTuple):
     """The offset behind its last."""
     topics: Mapping[str, int] = MappingProxyType({})
     """How many partitions each topic has that the group reads; empty when that is not known."""
+    same: bool = False
+    """Whether it never holds other records than before: it is named after them."""
 
 
 Assign = Callable[[Mapping[TopicPartition, Assigned]], Awaitable[Mapping[TopicPartition, int]]]

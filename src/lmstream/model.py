@@ -39,6 +39,13 @@ class Identity(NamedTuple):
     """Kafka's timestamp; of the content of a file, the first eight bytes of its blake2b, as a signed integer."""
 
 
+class Position(NamedTuple):
+    """Where a record lies for those who settle it and may have it read again."""
+
+    tp: TopicPartition
+    offset: int
+
+
 class Record(Struct, frozen=True, kw_only=True):
     """What Kafka holds at (topic, partition, offset)."""
 
@@ -72,6 +79,10 @@ class Record(Struct, frozen=True, kw_only=True):
     reads by hand may say so, never a message of a topic."""
     identity: Identity | None = None
     """What names it in row ids where its coordinates must not: a file's name says nothing of what it holds today."""
+    position: Position | None = None
+    """Where it lies, when that is not at its coordinates: a record of a file is settled by its number in the run."""
+    claimed: Position | None = None
+    """Of a letter that is replayed: the position of its record, by which the claim of a lake lists it."""
 
     @property
     def identified(self) -> Identity:
@@ -80,8 +91,18 @@ class Record(Struct, frozen=True, kw_only=True):
 
     @property
     def tp(self) -> TopicPartition:
-        """The partition this record came from."""
-        return TopicPartition(self.topic, self.partition)
+        """The partition in which it is settled: the one it came from, but for records with a position."""
+        return TopicPartition(self.topic, self.partition) if self.position is None else self.position.tp
+
+    @property
+    def at(self) -> int:
+        """Its offset in `tp`."""
+        return self.offset if self.position is None else self.position.offset
+
+    @property
+    def listed_at(self) -> Position:
+        """Where a claim lists the letter that is replayed as this record."""
+        return self.claimed or Position(TopicPartition(self.topic, self.partition), self.offset)
 
     @property
     def size(self) -> int:
@@ -234,6 +255,9 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     identity: Identity | None = None
     """What names the record in row ids, as [topic, partition, offset, stamp]; absent where its coordinates do, as in
     every letter of row contract 1.0."""
+    position: Position | None = None
+    """Where the record was settled, as [[lane, partition], number], when that was not at its coordinates: the claim of
+    a lake lists it there."""
     sha256: str = ""
     version: str = ""
     """Version of lmstream that wrote the letter."""
@@ -276,6 +300,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_default
             names=self.names,
             rows=self.rows,
             identity=self.identity,
+            claimed=self.position,
         )
 
 

@@ -16,7 +16,7 @@ async def test_a_healthy_lake_is_verified_on_live_traffic_and_after_retention(cl
     common = [*connection(cluster), "--topic", topic]
     where = ["--org", "acme", "--group", topic, "--landed", landed, "--dead-letters", dead]
     quick = [f"--set=source.{name}={value}" for name, value in cluster.group.items()]
-    quick += ["--set=rolling.age=0.5", "--set=runtime.commit_interval=0.2"]
+    quick += ["--set=sink.window_seconds=0.5", "--set=runtime.commit_interval=0.2"]
     run = await start("run", *common, "--source", module.__name__.rpartition(".")[2], *where, *quick)
     said = asyncio.create_task(run.communicate())
     log = ["--count", 1500, "--rate", 60, "--chaos", 0.02, "--poison", 0.02, "--start", 1_764_000_000_000]

@@ -76,7 +76,7 @@ async def test_publish_run_verify_inspect(kafka, tmp_path):
             "--set",
             "source.heartbeat_interval_ms=300",
             "--set",
-            "rolling.age=0.2",
+            "sink.window_seconds=0.2",
         ),
         *("--set", "run.report_seconds=0.5", "--strict"),
         stdout=subprocess.PIPE,
@@ -122,8 +122,8 @@ async def test_publish_run_verify_inspect(kafka, tmp_path):
     ]
     code, out, err = await call("verify", *part, "--json")
     assert code == 0, err
-    assert json.loads(out)["total"]["bundles"] == 2
-    assert json.loads(out)["total"]["outside"] > 0
+    total = json.loads(out)["total"]
+    assert 2 <= total["bundles"] < 40  # the whole windows that have these offsets, and none of the other partition
 
     good = next(e for e in entries if not e.poison)
     code, out, err = await call("inspect", f"lm/{good.partition}/{good.offset}", *tls(kafka), "--rows", "--org", "acme")
@@ -155,7 +155,7 @@ async def test_workers_share_the_topic_and_stop_together(kafka, tmp_path):
             2,
         ),
         *("--set", "source.session_timeout_ms=3000", "--set", "source.heartbeat_interval_ms=300"),
-        *("--set", "rolling.age=0.2"),
+        *("--set", "sink.window_seconds=0.2"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=ENV,

@@ -1,6 +1,7 @@
 """What a person is shown of points and parts that made no row: metric, path, member and cause, wherever they look."""
 
 import base64
+import itertools
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.skipif(not hasattr(FanOut, "why"), reason="this engine 
 T = "1715263558360000000"
 AT = "$.resourceMetrics[0].scopeMetrics[0].metrics"
 GOOD = {"name": "ok", "gauge": {"dataPoints": [{"timeUnixNano": T, "asDouble": 1}]}}
+LANDED = (f"landed-{number}" for number in itertools.count())  # what has landed in a folder is not read again
 TYPE = {"name": "http.duration", "gauge": {"dataPoints": [{"timeUnixNano": T, "asInt": "abc"}]}}
 UNTIMED = {"name": "untimed", "gauge": {"dataPoints": [{"asInt": "4"}]}}
 LOST = {"name": "broken", "sum": {"dataPoints": 5}}
@@ -35,7 +37,7 @@ def write(tmp_path, monkeypatch):
 
 
 def run(cli, name, *more):
-    return cli("run", "--files", name, "--org", "acme", "--landed", "landed", *more)
+    return cli("run", "--files", name, "--org", "acme", "--landed", next(LANDED), *more)
 
 
 def letters(tmp_path):

@@ -1,6 +1,7 @@
 """Runs that read and deliver nothing, and what accompanies that: exit codes, last line, letters, names of places."""
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -33,6 +34,7 @@ STALE = bundle({"timeUnixNano": T, "flags": 1})
 NAN = bundle({"timeUnixNano": T, "asDouble": "NaN"})
 REJECTED = bundle({"timeUnixNano": T, "asInt": "1", "asDouble": 1})
 EMPTY = {"resourceMetrics": []}
+LANDED = (f"landed-{number}" for number in itertools.count())  # what has landed in a folder is not read again
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def lines(tmp_path, monkeypatch):
 
 
 def run(cli, name, *more):
-    return cli("run", "--files", name, "--org", "acme", "--landed", "landed", *more)
+    return cli("run", "--files", name, "--org", "acme", "--landed", next(LANDED), *more)
 
 
 def letters_in(folder):
@@ -120,7 +122,19 @@ def test_what_is_printed_as_json_is_refused_where_rows_are_printed(cli, lines):
 
 
 def workers(*args):
-    command = [sys.executable, "-m", "lmstream", "run", "--workers", "2", "--org", "acme", "--landed", "landed", *args]
+    command = [
+        sys.executable,
+        "-m",
+        "lmstream",
+        "run",
+        "--workers",
+        "2",
+        "--org",
+        "acme",
+        "--landed",
+        next(LANDED),
+        *args,
+    ]
     return subprocess.run(command, env=ENV, capture_output=True, timeout=90, check=False, text=True)
 
 

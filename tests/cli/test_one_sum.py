@@ -64,7 +64,7 @@ async def ran(tmp_path):
         await producer.stop()
         where = ["--bootstrap", lab.bootstrap, "--topic", "lm", "--group", "g", "--org", "acme"]
         where += ["--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead"]
-        quick = ("source.session_timeout_ms=3000", "source.heartbeat_interval_ms=300", "rolling.age=0.2")
+        quick = ("source.session_timeout_ms=3000", "source.heartbeat_interval_ms=300", "sink.window_seconds=0.2")
         command = ["run", *where, "--json", *(part for each in quick for part in ("--set", each))]
         run = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "lmstream", *map(str, command)),

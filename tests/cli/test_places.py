@@ -65,7 +65,7 @@ def test_a_bucket_gets_the_verdict_of_the_folder(cli, landed, tmp_path):
 
 def test_an_object_that_is_gone_is_found_out_and_the_page_says_so(cli, landed, tmp_path):
     s3, log, _, access = landed
-    keys = [each["Key"] for each in s3.list_objects_v2(Bucket="lake", Prefix="data/")["Contents"]]
+    keys = [each["Key"] for each in s3.list_objects_v2(Bucket="lake", Prefix="data/acme/")["Contents"]]
     s3.delete_object(Bucket="lake", Key=keys[0])
     page = tmp_path / "verdict.html"
     done = cli("verify", "--expected", log, "--landed", "s3://lake/data", *access, "--html", page)
@@ -108,7 +108,7 @@ def test_a_good_page_says_that_nothing_is_lost(cli, landed, tmp_path):
 
 def test_rows_in_the_error_prefix_of_a_bucket_are_counted_apart(cli, landed):
     s3, log, _, access = landed
-    key = next(each["Key"] for each in s3.list_objects_v2(Bucket="lake", Prefix="data/")["Contents"])
+    key = next(each["Key"] for each in s3.list_objects_v2(Bucket="lake", Prefix="data/acme/")["Contents"])
     lines = s3.get_object(Bucket="lake", Key=key)["Body"].read()
     lines = gzip.decompress(lines) if lines.startswith(b"\x1f") else lines
     s3.delete_object(Bucket="lake", Key=key)

@@ -205,7 +205,7 @@ def test_strict_exits_4_when_something_was_dead_lettered(cli, bundles, tmp_path)
         tmp_path / "dead",
     ]
     assert cli(*args).code == 0
-    assert cli(*args, "--strict").code == 4
+    assert cli(*args, "--set", f"sink.root={tmp_path / 'again'}", "--strict").code == 4
     assert len(list((tmp_path / "dead").rglob("*.json"))) == sum(bool(b.poison) for b in made)
 
 
@@ -356,18 +356,18 @@ def test_a_run_does_not_read_what_it_writes(cli, bundles, monkeypatch):
     (folder / "old/letter.json").write_bytes(b"no bundle")
     monkeypatch.chdir(folder)
     flags = ("run", "--files", ".", "--topic", "files", "--org", "acme", "--landed", "lake")
-    for times, apart in ((1, "not read: old ("), (2, "not read: old, lake, ./dead-letters (")):
+    for apart in ("not read: old (", "not read: old, lake, ./dead-letters ("):
         said = cli(*flags, "--set", 'source.without=["old"]')
         assert (said.code, apart in said.err) == (0, True), said.err
-        # The second time the folder of rows is there, and full.
-        assert lines_below(Path("lake")) == sorted(expected_of(made) * times)
+        # The second time the folder of rows is there, and full, and the list of contents is the same.
+        assert lines_below(Path("lake")) == expected_of(made)
         assert not [*Path("dead-letters").rglob("*.json")]
     Path("old/letter.json").unlink()
     # Letters of the first run are no input of the second, unless their folder is named.
     Path("bad.json").write_bytes(b"no bundle")
-    for _ in range(2):
+    for records in ("5 records", "already landed"):
         said = cli(*flags)
-        assert (said.code, "5 records" in said.err) == (0, True), said.err
+        assert (said.code, records in said.err) == (0, True), said.err
     assert len([*Path("dead-letters").rglob("*.json")]) == 1
     said = cli("run", "--files", "dead-letters", "--org", "acme", "--landed", "lake")
     assert (said.code, "1 records" in said.err) == (4, True), said.err

@@ -80,7 +80,7 @@ class Scene:
         hose = ["--stream", "rows", "--region", "us-east-1", "--endpoint-url", self.hose.endpoint_url]
         more = {
             "runtime.commit_interval": 0.1,
-            "rolling.age": 0.2,
+            **({"sink.window_seconds": 0.2} if sink == "local" else {}),
             "run.report_seconds": 0.5,
             **{f"source.{k}": v for k, v in GROUP.items()},
             **more,
@@ -185,7 +185,7 @@ async def idle_it_stops_at_once(scene):
 @scenario
 async def ctrl_c_is_as_clean_and_gathered_rows_are_flushed(scene):
     await scene.publish(20)
-    process = await scene.run(**{"rolling.age": 600, "run.report_seconds": 0.1})
+    process = await scene.run(**{"sink.window_seconds": 600, "run.report_seconds": 0.1})
     await line(process, "20 records")
     assert scene.objects == 0  # all of it is gathered, nothing is durable
     assert await scene.committed() == 0

@@ -28,7 +28,7 @@ def plant(scene):
     return lost, changed, other
 
 
-@pytest.mark.parametrize(("sink", "settle"), [("local", ()), ("firehose", ("--settle", "8"))])
+@pytest.mark.parametrize(("sink", "settle"), [("folder", ()), ("firehose", ("--settle", "8"))])
 async def test_planted_losses_are_found_and_made_good_without_a_copy(tmp_path, sink, settle):
     async with Scene(tmp_path, sink=sink, partitions=2, bad=(5,)) as scene:
         await scene.deliver()
@@ -158,6 +158,29 @@ async def test_a_lake_is_repaired_by_its_claims(tmp_path):
         (aside,) = [key for key in scene.bucket if "_damaged-" in key]
         assert gzip.decompress(scene.bucket[aside].data) == data
         said = await scene.call("verify", *flags, "--topic", "lm", "--json", code=0)
+
+
+async def test_a_lake_in_a_folder_is_repaired_by_its_claims(tmp_path):
+    async with Scene(tmp_path, sink="local", bad=(3,)) as scene:
+        await scene.deliver()
+        await scene.commit()
+        whole = {path: path.read_bytes() for path in scene.objects}
+        gone, changed = scene.objects[:2]
+        gone.unlink()
+        data = gzip.decompress(whole[changed]).replace(b'"value":', b'"value":1', 1)
+        changed.write_bytes(gzip.compress(data))
+        flags = ("--landed", scene.landed, "--settle", "0.1")
+        said = await scene.call("verify", *flags, "--repair", "--json", code=3)
+        assert said.json["after"] is None
+        said = await scene.call("verify", *flags, "--repair", "--yes", "--json", code=0)
+        assert said.json["before"]["lake"]["damaged"] == [str(changed.relative_to(scene.landed))]
+        assert (said.json["before"]["lake"]["objects_lost"], said.json["after"]["ok"]) == (1, True)
+        assert {path: gzip.decompress(path.read_bytes()) for path in scene.objects} == {
+            path: gzip.decompress(each) for path, each in whole.items()
+        }
+        (aside,) = scene.landed.rglob("_damaged-*")
+        assert gzip.decompress(aside.read_bytes()) == data
+        await scene.call("verify", *flags, "--topic", "lm", "--json", code=0)
 
 
 def test_waiting_is_part_of_a_repair(cli, tmp_path):

@@ -7,9 +7,11 @@ import time
 
 import pytest
 
-from lmstream.delivery import RollPolicy
+from lmstream.config import Config
+from lmstream.config.lake import lake_outlet
+from lmstream.interfaces import Assigned
 from lmstream.sinks import local
-from support.checking import LogSource, Scene
+from support.checking import SETTINGS, LogSource, Scene
 from support.wait import until
 
 
@@ -78,11 +80,32 @@ class Gone:
             shutil.copytree(folder, self._disk, dirs_exist_ok=True)
 
 
+class Placed(LogSource):
+    """A log whose reader asks where to begin."""
+
+    def __init__(self, records, **more):
+        super().__init__(records, **more)
+        self.on_assign = None
+        self._tps = {record.tp for record in records}
+
+    async def poll(self, room):
+        if self._tps:
+            stands = {tp: Assigned(0, committed=False, begin=0, end=1 << 40) for tp in self._tps}
+            self._tps = set()
+            assert set((await self.on_assign(stands)).values()) == {0}
+        return await super().poll(room)
+
+    async def seek(self, places):
+        raise AssertionError(places)  # nobody else lands here
+
+
 async def suffer(scene, fault):
     records = scene.records(120)
-    source, seen = LogSource(records, step=4, end=False), []
-    sink = local.make(local.Settings(root=str(scene.store.root)))
-    runtime = scene.runtime(source, sink=sink, on_progress=seen.append, roll=RollPolicy(age=0.05), budget=200_000)
+    source, seen = Placed(records, step=4, end=False), []
+    sink = lake_outlet(
+        Config(engine=SETTINGS), local.make(local.Settings(root=str(scene.store.root), window_seconds=0.05))
+    )
+    runtime = scene.runtime(source, sink=sink, on_progress=seen.append, budget=200_000)
     running = asyncio.create_task(runtime.run())
     try:
         await until(lambda: source.committed, 10, "the first commit")

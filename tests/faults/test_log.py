@@ -22,7 +22,14 @@ async def test_a_dead_broker_costs_a_few_lines_a_minute(tmp_path, kind):
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "lmstream", "run", "--bootstrap", lab.bootstrap, "--topic", "away"),
                 *("--group", "away", "--org", "acme", "--dead-letters", scene.dead, "--landed", scene.landed),
-                *("--set", f"source.type={kind}", "--set", "run.report_seconds=3600", "--set", "rolling.age=0.2"),
+                *(
+                    "--set",
+                    f"source.type={kind}",
+                    "--set",
+                    "run.report_seconds=3600",
+                    "--set",
+                    "sink.window_seconds=0.2",
+                ),
                 *(part for name, value in GROUP.items() for part in ("--set", f"source.{name}={value}")),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

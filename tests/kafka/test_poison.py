@@ -213,7 +213,7 @@ async def test_the_letter_of_a_record_has_its_headers_whatever_the_client_makes_
         broker = ("--bootstrap", cluster.bootstrap, "--topic", TOPIC)
         member = await lmstream(
             "run", "--source", kind, *broker, "--group", "g", "--org", "a", "--landed", "landed", "--dead-letters", "dead",
-            "--set", "rolling.age=0.1", folder=tmp_path,
+            "--set", "sink.window_seconds=0.1", folder=tmp_path,
         )  # fmt: skip
         try:
             async with asyncio.timeout(60):
@@ -264,7 +264,7 @@ async def lmstream(*arguments, folder):
 
 
 def rows(folder):
-    return [line for file in folder.rglob("part-*") for line in lines(file)]
+    return [line for file in folder.rglob("*.ndjson.gz") for line in lines(file)]
 
 
 def lines(file):
@@ -282,7 +282,7 @@ async def test_batches_that_swell_to_56_megabytes_land_within_two_and_a_half_bud
         broker = ("--bootstrap", cluster.bootstrap, "--topic", TOPIC)
         member = await lmstream(
             "run", "--source", kind, *broker, "--group", "g", "--org", "a", "--landed", "landed", "--dead-letters", "dead",
-            "--set", "rolling.age=0.1", folder=tmp_path,
+            "--set", "sink.window_seconds=0.1", folder=tmp_path,
         )  # fmt: skip
         peak = 0
         try:

@@ -1,6 +1,5 @@
 """Every sink in the folder passes the suite that is given to others, but for those whose promise is tested elsewhere."""
 
-import gzip
 import importlib
 import io
 import pkgutil
@@ -10,29 +9,10 @@ import pytest
 import lmstream.sinks
 from lmstream.lab import FirehoseLab, StreamConfig
 from lmstream.settings import Settings
-from lmstream.sinks import firehose, local, null, stdout
+from lmstream.sinks import firehose, null, stdout
 from lmstream.testing import Memory, SinkConformance, samples
 
 MODULES = {m.name for m in pkgutil.iter_modules(lmstream.sinks.__path__) if not m.name.startswith("_")}
-
-
-class TestLocal(SinkConformance):
-    def make(self):
-        return local.make(local.Settings(root=str(self.folder / "root")))
-
-    def landed(self):
-        files = sorted((self.folder / "root").glob("**/*.ndjson.gz"))
-        return [line for file in files for line in gzip.decompress(file.read_bytes()).splitlines()]
-
-    def fail(self):
-        """The folder becomes a file: nobody can write below it, not even root."""
-        (self.folder / "root").mkdir(exist_ok=True)
-        (self.folder / "root").rename(self.folder / "away")
-        (self.folder / "root").touch()
-
-    def heal(self):
-        (self.folder / "root").unlink()
-        (self.folder / "away").rename(self.folder / "root")
 
 
 class TestStdout(SinkConformance):
@@ -82,8 +62,8 @@ class TestFirehose(SinkConformance):
 def test_every_sink_in_the_folder_is_tested_here():
     traits = {name: getattr(importlib.import_module(f"lmstream.sinks.{name}"), "TRAITS", None) for name in MODULES}
     lakes = {name for name, said in traits.items() if said is not None and said.claims}
-    assert lakes == {"s3"}  # what they promise is tested in tests/lake
-    assert {"local", "stdout", "firehose", "null"} | lakes == MODULES
+    assert lakes == {"local", "s3"}  # what they promise is tested in tests/lake
+    assert {"stdout", "firehose", "null"} | lakes == MODULES
 
 
 async def test_null_keeps_nothing_and_counts():

@@ -157,3 +157,19 @@ def test_a_folder_lists_as_a_bucket_does(tmp_path_factory, keys, most, cut):
             assert list(await folder.folders(prefix, most)) == await bucket.folders(prefix, most)
 
     asyncio.run(main())
+
+
+async def test_what_is_replaced_is_the_version_that_was_read(store, below):
+    key = f"{below}p/x.ndjson"
+    assert await store.tagged(key) is None
+    assert await store.replace(key, b"new", {}, "some") is False
+    assert await store.create(key, b"old", {}) is True
+    first = await store.tagged(key)
+    assert await store.replace(key, b"new", {"rows": "0"}, first.tag) is True
+    assert await store.get(key, 99) == b"new"
+    assert await store.replace(key, b"late", {}, first.tag) is False
+    second = await store.tagged(key)
+    assert second.tag != first.tag
+    assert second.meta in ({}, {"rows": "0"})
+    assert await store.create(key, b"again", {}) is False  # the name was never free
+    assert await store.names(below, 9) == [key]

@@ -15,7 +15,7 @@ import pytest
 from lmstream.errors import ConfigError
 from lmstream.interfaces import StoreError
 from lmstream.model import Failure, Kind
-from lmstream.storage import objects_folder
+from lmstream.storage import _linking, objects_folder
 from lmstream.storage.objects_folder import FolderObjects
 
 KEY, DATA = "rows/cpu/2026/t-0-7-0.json.gz", b"whole " * 20_000
@@ -24,7 +24,7 @@ CALLS = ("open", "mkdir", "write", "fsync", "link", "unlink", "close", "fstat", 
 # Dies at the n-th call, before or after it: in a process of its own, which forks for each n.
 DEATHS = """
 import json, os, sys
-from lmstream.storage import durable_files, objects_folder
+from lmstream.storage import _linking, durable_files, objects_folder
 from lmstream.storage.objects_folder import FolderObjects
 
 root, key, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -70,7 +70,7 @@ while True:
         child = os.fork()
         if child == 0:
             mortal = Mortal(at, after)
-            objects_folder.os = durable_files.os = mortal
+            _linking.os = objects_folder.os = durable_files.os = mortal
             act(FolderObjects(folder))
             print(json.dumps(mortal.names), file=sys.stderr, flush=True)
             os._exit(0)
@@ -154,7 +154,8 @@ def test_an_error_at_any_call_is_an_answer_or_a_failure_and_never_half_an_object
         store = FolderObjects(tmp_path / str(at))
         failing = Failing(at, number, after=after)
         with monkeypatch.context() as patch:
-            patch.setattr(objects_folder, "os", failing)
+            for module in (_linking, objects_folder):
+                patch.setattr(module, "os", failing)
             made, why = tried(store)
         if why is not None:
             assert why.kind is Kind.RETRYABLE
@@ -187,7 +188,8 @@ def test_a_link_whose_answer_was_lost_is_ours(tmp_path, monkeypatch):
                 os.link(*args, **kwargs)
                 raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(objects_folder, "os", Network())
+        for module in (_linking, objects_folder):
+            monkeypatch.setattr(module, "os", Network())
         assert FolderObjects(tmp_path / str(number))._create(KEY, DATA) is True
         monkeypatch.undo()
         assert FolderObjects(tmp_path / str(number))._create(KEY, DATA) is False
@@ -205,7 +207,8 @@ def test_what_another_one_made_and_did_not_sync_is_synced_before_it_is_said_to_b
             synced.append(os.fstat(at).st_ino)
             os.fsync(at)
 
-    monkeypatch.setattr(objects_folder, "os", Watching())
+    for module in (_linking, objects_folder):
+        monkeypatch.setattr(module, "os", Watching())
     assert FolderObjects(tmp_path)._create(KEY, DATA) is False
     above = [(tmp_path / KEY).parents[n].stat().st_ino for n in range(4)]
     assert set(above) <= set(synced)  # rows/cpu/2026, rows/cpu, rows and the root: also by who made none of them
@@ -223,7 +226,8 @@ async def test_a_file_system_without_hard_links_is_refused_at_a_start_and_later(
     await store.check()
     assert [each.name for each in (tmp_path / "root").iterdir()] == [".drafts"]
     assert not list((tmp_path / "root" / ".drafts").iterdir())
-    monkeypatch.setattr(objects_folder, "os", Fat())
+    for module in (_linking, objects_folder):
+        monkeypatch.setattr(module, "os", Fat())
     with pytest.raises(ConfigError, match="no hard links"):
         await store.check()
     with pytest.raises(StoreError, match="hard links") as caught:
@@ -312,7 +316,8 @@ async def test_where_case_is_folded_two_paths_are_not_taken_for_one(tmp_path, mo
             name = self._real(name, dst_dir_fd)
             os.link(source, name, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks)
 
-    monkeypatch.setattr(objects_folder, "os", Folding())
+    for module in (_linking, objects_folder):
+        monkeypatch.setattr(module, "os", Folding())
     store = FolderObjects(tmp_path)
     assert await store.create("CPU/t-0-1-0.gz", b"rows", {}) is True
     assert await store.create("CPU/t-0-1-0.gz", b"rows", {}) is False

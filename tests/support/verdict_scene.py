@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
@@ -25,6 +26,7 @@ ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AW
     "AWS_ACCESS_KEY_ID": "lab",
     "AWS_SECRET_ACCESS_KEY": "lab",
     "AWS_DEFAULT_REGION": "us-east-1",
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
 }
 START = 1_764_400_000_000
 """Milliseconds: the time of the first record."""
@@ -33,7 +35,7 @@ START = 1_764_400_000_000
 class Scene:
     """`async with Scene(tmp_path) as scene`: records in `scene.records`, the configuration in `scene.config`."""
 
-    def __init__(self, folder, *, count=12, sink="local", source="kafka", partitions=1, bad=(), start=START):
+    def __init__(self, folder, *, count=12, sink="folder", source="kafka", partitions=1, bad=(), start=START):
         self.folder, self.count, self.sink, self.source = folder, count, sink, source
         self.partitions, self.bad, self.start = partitions, bad, start
         self.landed, self.dead = folder / "landed", folder / "dead"
@@ -60,7 +62,7 @@ class Scene:
         await self.stack.__aexit__(*error)
 
     def _toml(self):
-        sink = f'type = "local"\nroot = "{self.landed}"'
+        sink = f'type = "{"plain_folder" if self.sink == "folder" else self.sink}"\nroot = "{self.landed}"'
         if self.sink == "lake":
             sink = f'type = "s3"\nbucket = "lake"\nregion = "us-east-1"\nendpoint_url = "{self.s3.endpoint_url}"'
         if self.sink in {"firehose", "bucket"}:
@@ -132,9 +134,16 @@ class Scene:
         return Said(process.returncode, out, err)
 
     async def deliver(self):
-        """All that is in the topic, as a run does."""
-        if self.sink == "lake":
+        """All that is in the topic, as a run does. `local` and `lake` land by claims, `folder` without."""
+        if self.sink in {"lake", "local"}:
             lake = await asyncio.to_thread(lambda: Landed().land(self.records, Settings(org_id=ORG)))
+        if self.sink == "local":
+            for key, (data, _) in lake.store.objects.items():
+                path = self.landed / key
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            return
+        if self.sink == "lake":
             some = {
                 key: S3Object(data, meta, "binary/octet-stream") for key, (data, meta) in lake.store.objects.items()
             }
@@ -174,7 +183,11 @@ class Scene:
     def objects(self):
         """Files with rows, in order."""
         some = sorted(path for path in self.landed.rglob("*") if path.is_file())
-        return [path for path in some if not path.name.startswith((".", "_")) and "errors" not in path.parts]
+        return [
+            path
+            for path in some
+            if not path.name.startswith((".", "_")) and not {"errors", "_lmstream"} & {*path.parts}
+        ]
 
     @property
     def there(self):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from lmstream.abilities import InFolder
 from lmstream.cli import terminal
 from lmstream.cli.ending import conclude, counted
 from lmstream.cli.flags import NO_ENGINE, NO_FILE, EngineFlags, FileFlags, Json
@@ -70,17 +71,24 @@ def replay(
     into_lake = config.need("sink").traits.claims
 
     async def run(source: Source, on_settled: Settled) -> None:
-        if into_lake:
-            landed.append(await replay_into_lake(config, source, on_settled, terminal.say))
+        async def execute_these(these: Source) -> None:
+            summaries.append(await execute(config, these, on_settled))
+
+        if into_lake:  # a folder takes letters of files too, whose records have no claims of their own
+            rest = execute_these if isinstance(config.need("sink").settings, InFolder) else None
+            landed.append(await replay_into_lake(config, source, on_settled, terminal.say, rest))
         else:
-            summaries.append(await execute(config, source, on_settled))
+            await execute_these(source)
 
     removed = asyncio.run(again(store, which.filters, run, purge=purge_delivered, say=terminal.say))
     if purge_delivered:
         terminal.say(f"{removed:,} letters removed")
-    code = told(landed[0]) if into_lake else conclude(summaries[0], config)
+    by_claims = landed[:1] if landed and (landed[0].letters or not summaries) else []
+    others = summaries[:1] if summaries and (summaries[0].records or not by_claims) else []
+    code = max(*(told(each) for each in by_claims), *(conclude(each, config) for each in others), 0)
     if as_json:
-        sent = msgspec.to_builtins(landed[0]) if into_lake else counted(summaries[0])
+        sent = {name: n for each in others for name, n in counted(each).items()}
+        sent |= {name: n for each in by_claims for name, n in msgspec.to_builtins(each).items()}
         with terminal.read_or_not():
             terminal.print_json({"sent": True, **sent, "letters_removed": removed}, indent=None)
     return code

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import structs
 
+from lmstream.abilities import InFolder
 from lmstream.cli import terminal
 from lmstream.cli.ending import conclude, counted
 from lmstream.cli.kafka import settings_of
@@ -83,7 +84,9 @@ def read_again(config: Config, texts: Sequence[str], *, as_json: bool) -> int:
     spans = spans_of(texts, settings_of(config).topics)
     if config.need("sink").traits.claims:
         refuse(config, REPLAY)
-        return _repaired(config, spans, as_json=as_json)
+        if not isinstance(config.need("sink").settings, InFolder) or asyncio.run(_knows(config, spans)):
+            return _repaired(config, spans, as_json=as_json)
+        terminal.say("no claim in this folder is of these topics: the offsets land there at least once")
     config = reading(config, spans)
     with logged(config, 0):
         summary, missing = delivered(config)
@@ -113,6 +116,12 @@ def _repaired(config: Config, spans: Sequence[Span], *, as_json: bool) -> int:
     terminal.say(f"these offsets landed by {len(found):,} claims of the lake, which are repaired from their manifests")
     show_repaired(found, wide=True, as_json=as_json)
     return PARTIAL if any(each.lost for each in found) else 0
+
+
+async def _knows(config: Config, spans: Sequence[Span]) -> bool:
+    """Whether a lake has claims of any of these topics. Without any no member lands there what would be landed now."""
+    async with lake_tools(config) as lake:
+        return bool({topic for topic, _ in await lake.chains.lanes()} & {span.tp.topic for span in spans})
 
 
 async def _repair(config: Config, spans: Sequence[Span]) -> list[Repaired]:

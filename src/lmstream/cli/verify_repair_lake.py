@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lmstream.cli import terminal
 from lmstream.cli.kafka import settings_of
+from lmstream.cli.lake import of_topics
 from lmstream.cli.verify_repair import confirmed
 from lmstream.config import Config
 from lmstream.config.lake_tools import lake_tools
@@ -60,7 +61,7 @@ def repair(
 async def _repair(config: Config, damaged: Sequence[str], *, dry: bool) -> list[Repaired]:
     async with lake_tools(config) as lake:
         work = lake.repair(ClaimedOffsets(settings_of(config)), damaged)
-        return [each async for each in work.all(lake.chains, await lake.chains.lanes(), dry=dry)]
+        return [each async for each in work.all(lake.chains, of_topics(await lake.chains.lanes()), dry=dry)]
 
 
 def _moved(rows: Place, damaged: Sequence[str]) -> list[str]:

@@ -49,14 +49,15 @@ def build_sink(config: Config) -> Sink | Stored:
 
 
 def unplaced(config: Config) -> ConfigError | None:
-    """Why the sink does not fit the source: rows land exactly once only if records can be read again."""
+    """Why the sink does not fit the source: rows land exactly once only if records can be read again. A folder takes
+    them at least once."""
     part = config.need("sink")
     if not part.traits.claims or config.source is None:
         return None
-    if config.source.traits.placed:
+    if config.source.traits.placed or isinstance(part.settings, InFolder):
         return _laneless(config.source, lanes_in(config))
     what = f"sink.type {part.name} lands rows exactly once, for which its source must be able to read again"
-    fix = "use source.type kafka or confluent, or another sink (firehose, local)"
+    fix = "use source.type kafka, confluent or files, or another sink (firehose)"
     return ConfigError("config.invalid", f"{what}; source.type {config.source.name} cannot", fix)
 
 
@@ -189,5 +190,11 @@ def build_runtime(
     how: dict[str, Any] = {"roll": roll, "breaker": config.breaker, "engine": engine}
     pipeline = build_pipeline(config, build_sink(config), letters, guard, **how)
     return Runtime(
-        source, pipeline, clock=time.monotonic, policy=config.runtime, on_progress=on_progress, on_settled=on_settled
+        source,
+        pipeline,
+        clock=time.monotonic,
+        policy=config.runtime,
+        on_progress=on_progress,
+        on_settled=on_settled,
+        repeats=isinstance(config.need("sink").settings, InFolder),
     )

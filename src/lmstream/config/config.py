@@ -125,6 +125,8 @@ TABLES: Final[dict[str, type[Struct]]] = {
 }
 LETTERS: Final = "./dead-letters"
 """Folder of dead letters of a run of files, when no place is chosen."""
+ROLLED: Final = {"age": "window_seconds", "bytes": "object_bytes"}
+"""By setting of `rolling`, the one of the local sink that has its meaning."""
 FIELDS: Final = {"lambda": "function"}
 """Fields of Config that are not called like their table."""
 
@@ -159,7 +161,7 @@ def load(
     others = [*_paths(found)]
     lost = [unknown((name,), names, layers, others) for name in sorted(merged.keys() - set(names))]
     wrong = [*lost, *wrong, *wrong_format(merged.get("engine"), layers)]
-    config = _apart(Config(**found))
+    config = _rolled(_apart(Config(**found)), merged)
     good = {name for name in names if name not in bad}
     wrong += [error for each in looks if good.issuperset(each.of) for error in each.failed(config)]
     refuse(wrong)
@@ -171,6 +173,21 @@ def _paths(found: Mapping[str, Any]) -> Iterator[str]:
     of_parts = {name: type(found[name].settings) for name in PARTS if name in found}
     for table, struct in (TABLES | of_parts).items():
         yield from (f"{table}.{field.encode_name}" for field in structs.fields(struct))
+
+
+def _rolled(config: Config, merged: Mapping[str, Any]) -> Config:
+    """The configuration with what is set of `rolling` as settings of a lake in a folder, where they are not set
+    themselves: for one version, because the local sink was set up so."""
+    part = config.sink
+    if part is None or part.name != "local":
+        return config
+    rolling = config.rolling
+    values = {"window_seconds": max(0.001, rolling.age), "object_bytes": min(max(MIB, rolling.bytes), 1024 * MIB)}
+    taken = {
+        to: values[to] for key, to in ROLLED.items() if key in merged.get("rolling", {}) and to not in merged["sink"]
+    }
+    replaced: Any = structs.replace(part.settings, **taken)
+    return structs.replace(config, sink=part._replace(settings=replaced))
 
 
 def _apart(config: Config) -> Config:

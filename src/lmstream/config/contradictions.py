@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from lmstream.abilities import Buffering, Check, Joining, Pooled, Rebalanced, Timed, Verdict
-from lmstream.config.config import Config
+from lmstream.abilities import Buffering, Check, InFolder, Joining, Pooled, Rebalanced, Timed, Verdict
+from lmstream.config.config import ROLLED, Config
+from lmstream.delivery import RollPolicy
 from lmstream.settings import MIB
 
 _MEMORY: Final = 2  # times the budget, with the gaps between what comes and goes
@@ -147,3 +148,32 @@ def requests(config: Config) -> Iterator[Check]:
         yield Check("requests", "failed", what, fix)
     else:
         yield Check("requests", "ok", f"{config.delivery.concurrency} at once")
+
+
+def at_least_once(config: Config) -> Iterator[Check]:
+    """A folder that takes rows of a source that cannot be told where to read on."""
+    source, part = config.source, config.sink
+    if source is None or part is None or not part.traits.claims or not isinstance(part.settings, InFolder):
+        return
+    if not source.traits.placed:
+        said = f"source.type {source.name} cannot be read again from a place: what it hands out twice lands twice"
+        yield Check("sink", "warning", said, "see docs/lake.md for what lands exactly once")
+
+
+def before_claims(config: Config) -> Iterator[Check]:
+    """Rows that an earlier version put into the folder: no claim says which records they are of."""
+    part = config.sink
+    if part is None or part.name != "local":
+        return
+    root = Path(part.settings.folder)
+    if not (root / part.settings.claims).exists() and next(root.rglob("part-*.ndjson.gz"), None) is not None:
+        said = f"{root} has rows of an earlier version, without claims: the same records land there once more"
+        fix = "name another folder; in this one the view `rows` of query has each row once, and verify names the copies"
+        yield Check("sink", "warning", said, fix)
+
+
+def rolling(config: Config) -> Iterator[Check]:
+    """Settings of files that were rolled, of a sink that lands windows now."""
+    if config.sink is not None and config.sink.name == "local" and config.rolling != RollPolicy():
+        kept = ", ".join(f"rolling.{key} is read as sink.{to}" for key, to in ROLLED.items())
+        yield Check("rolling", "warning", f"sink.type local lands windows: in this version {kept}", "set those instead")

@@ -21,10 +21,11 @@ from lmstream.storage.parquet_format import ParquetFormat
 from lmstream.storage.parquet_schema import pyarrow
 
 
-def formats_of() -> Mapping[str, Format]:
-    """How objects of each format are made: also of those that this process does not land, but may make again."""
+def formats_of(level: int = 1) -> Mapping[str, Format]:
+    """How objects of each format are made: also of those that this process does not land, but may make again. `level`
+    is gzip's."""
     return {
-        "gzip": Lines(EXTENSIONS["gzip"], compressor("gzip")),
+        "gzip": Lines(EXTENSIONS["gzip"], compressor("gzip", level)),
         "zstd": Lines(EXTENSIONS["zstd"], compressor("zstd")),
         "parquet": ParquetFormat(EXTENSIONS["parquet"]),
     }
@@ -62,7 +63,7 @@ def lake_outlet(config: Config, sink: Stored) -> MakeOutlet:
         object_bytes=settings.object_bytes,
         dollars=settings.monthly_dollars,
     )
-    formats, division = formats_of(), division_of(settings)
+    formats, division = formats_of(getattr(settings, "level", 1)), division_of(settings)
     source = config.source
     reads = None if source is None or source.traits.reads is None else source.traits.reads(source.settings)
 

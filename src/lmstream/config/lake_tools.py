@@ -30,6 +30,7 @@ from lmstream.lake.layout import EXTENSIONS
 from lmstream.lake.repair import Repair
 from lmstream.lake.replaying import Replaying
 from lmstream.lake.requests import Impatient
+from lmstream.model import Record
 from lmstream.settings import MIB
 from lmstream.storage.compression import compressor
 from lmstream.storage.parquet_contents import ParquetContents
@@ -105,6 +106,10 @@ class LakeTools:
         self.contents: Mapping[str, Contents] = contents_of()
         self._maker = Maker(formats_of())
         self._writer = writer_of()
+
+    async def has(self, record: Record) -> bool:
+        """Whether the topic of a letter's record has claims."""
+        return bool(await self.claims.lanes(record.listed_at.tp.topic))
 
     def repair(self, read: Read, damaged: Collection[str] = ()) -> Repair:
         """What repairs its claims, from records that are read again; `damaged` are keys of objects with other rows than

@@ -203,6 +203,9 @@ _CALLS: Final = (
     Look(("runtime",), contradictions.grace),
     Look(("delivery", "sink"), contradictions.calls),
     Look(("delivery", "sink"), contradictions.requests),
+    Look(("sink", "rolling"), contradictions.rolling),
+    Look(("sink",), contradictions.before_claims),
+    Look(("sink", "source"), contradictions.at_least_once),
 )
 """Numbers of whatever delivers rows from a process of its own."""
 _MEMBER: Final = (

@@ -64,6 +64,7 @@ def letter(each: InFlightRecord, largest: int) -> DeadLetter:
         names=record.names if record.only else each.names,
         rows=record.rows,
         identity=record.identity,
+        position=record.claimed or record.position,
         sha256=digest(record.value or b"", record.held),
         version=__version__,
     )

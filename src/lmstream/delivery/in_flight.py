@@ -65,6 +65,7 @@ class InFlightRecord:
         "lines",
         "names",
         "number",
+        "offset",
         "overhead",
         "parts",
         "payload",
@@ -83,6 +84,7 @@ class InFlightRecord:
         self.submission: Submission = submission
         self.record: Record = record
         self.tp: TopicPartition = tp
+        self.offset: int = record.offset if record.position is None else record.position.offset
         self.epoch: int = epoch
         self.payload: int = record.size
         self.lines: int = 0  # bytes of encoded lines
@@ -99,7 +101,7 @@ class InFlightRecord:
 
     def settled(self, status: Status) -> None:
         """Acknowledge it: everything of it is durable."""
-        self.submission.settled(self.tp, self.epoch, self.record.offset, status)
+        self.submission.settled(self.tp, self.epoch, self.offset, status)
 
 
 class InFlight:

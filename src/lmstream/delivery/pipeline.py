@@ -188,6 +188,8 @@ class Pipeline:
         self._tasks.raise_error()
         if not self._closed:
             self._pass()
+            if self._settlement.breakers.tripped is not None:
+                self.outlet.flush()  # nothing more joins what is gathered
             self.outlet.tick(self._clock())
 
     def flush(self) -> None:
@@ -206,8 +208,10 @@ class Pipeline:
                 return
             if wanted is not None and not any(self._flight.holds(tp) for tp in wanted):
                 return
-            # While records wait, their rows may still join what is gathered: fewer, larger objects.
-            if wanted is not None or not self._queue:
+            # While records wait, their rows may still join what is gathered: fewer, larger objects. None joins any more
+            # once reading has stopped permanently.
+            if wanted is not None or not self._queue or self._settlement.breakers.tripped is not None:
+                self._pass()  # belongs to what is flushed
                 self.outlet.flush()
             if not self._tasks and not self.outlet.waiting:
                 return

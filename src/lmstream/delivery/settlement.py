@@ -93,6 +93,11 @@ class Settlement:
     def refuse(self, each: InFlightRecord) -> None:
         """No row could be made of a record."""
         self.dead_letter(each)
+        self.made_no_row(each)
+
+    def made_no_row(self, each: InFlightRecord) -> None:
+        """Tell the breaker of a refused record, whose letter is being written: that of the last one before it trips is
+        written too."""
         reason, detail = cause(each)
         self.breakers.decoding.saw(refused=True, why=f"{each.record.coordinates}: {reason}: {detail}")
 

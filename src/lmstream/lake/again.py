@@ -13,7 +13,7 @@ from lmstream.lake.lanes import LIMITS, MakeEngine
 from lmstream.lake.layout import Layout
 from lmstream.lake.objects import is_made_here, needs_code, other_code
 from lmstream.lake.window import Window
-from lmstream.model import Record
+from lmstream.model import Position, Record
 
 Read = Callable[[str, Mapping[int, tuple[int, int]]], AsyncIterator[Record]]
 """Read the records of a topic by partition, from an offset to before another, in the order of offsets; those that are
@@ -54,13 +54,13 @@ class Maker:
         if not ranges:
             return window
         async for record in read(claim.topic, ranges):
-            _refuse_other(record, claim.spans[record.partition])
+            _refuse_other(record, claim.spans[record.tp.partition])
             window.saw(record)
             self._gather(window, claim, layout, record)
         return window
 
     def _gather(self, window: Window, claim: Claim, layout: Layout, record: Record) -> None:
-        listed = window.buried.get((record.partition, record.offset))
+        listed = window.buried.get((record.tp.partition, record.at))
         if listed is not None and listed.ordinals is None and not listed.parts:
             return
         each, made = self.rows(record, layout, f"{claim.topic}/{claim.lane}: claim {claim.sequence}")
@@ -68,19 +68,19 @@ class Maker:
             why = "" if each.why is None else each.why[0]
             raise other_code(claim, layout, f"{record.coordinates} is refused now: {why}")
         out, cuts = made
-        now = left_over(record, out)
+        now = left_over(Position(record.tp, record.at), out)
         if (now and (now.ordinals, now.parts)) != (listed and (listed.ordinals, listed.parts)):
             raise other_code(claim, layout, f"other points of {record.coordinates} are refused now")
         window.add(each, out, cuts)
 
 
-def left_over(record: Record, out: FanOut) -> Buried | None:
-    """What of a record has to be in a dead letter; None when nothing has."""
+def left_over(at: Position, out: FanOut) -> Buried | None:
+    """What of the record there has to be in a dead letter; None when nothing has."""
     if not out.rejected and not out.parts:
         return None
     return Buried(
-        partition=record.partition,
-        offset=record.offset,
+        partition=at.tp.partition,
+        offset=at.offset,
         reason=out.rejected[0][1] if out.rejected else out.parts[0].reason,
         ordinals=tuple(ordinal for ordinal, _ in out.rejected),
         parts=tuple(part.path for part in out.parts),
@@ -90,7 +90,7 @@ def left_over(record: Record, out: FanOut) -> Buried | None:
 def _refuse_other(record: Record, span: Span) -> None:
     """See that the topic holds what it held when the claim was made."""
     for known in (span.first, span.last):
-        if known is not None and record.offset == known.offset and mark(record) != known:
+        if known is not None and record.at == known.offset and mark(record) != known:
             raise SinkError(
                 "lake.incarnation", f"{record.coordinates} is another record than the one whose rows landed"
             )

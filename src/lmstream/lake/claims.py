@@ -138,7 +138,7 @@ def mark(record: Record) -> Mark:
         key = name.encode(errors="surrogateescape")
         text.update(b"%d:%b" % (len(key), key))
         text.update(b"-" if value is None else b"%d:%b" % (len(value), value))
-    return Mark(offset=record.offset, timestamp=record.timestamp, digest=text.hexdigest())
+    return Mark(offset=record.at, timestamp=record.timestamp, digest=text.hexdigest())
 
 
 class Claims:

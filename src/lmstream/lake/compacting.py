@@ -19,11 +19,10 @@ from lmstream.lake.compactions import Compaction, Compactions, Replaced
 from lmstream.lake.contents import Contents
 from lmstream.lake.digests import hexadecimal, join, of_text
 from lmstream.lake.requests import ReplacingRequests
+from lmstream.lake.seen import OBJECT, by_rows, seen
 
 log: Final = logging.getLogger("lmstream.lake")
 
-OBJECT: Final = 1 << 30
-"""Bytes of an object that is read."""
 _AT_ONCE: Final = 16
 _INPUTS: Final = 5_000
 """Objects that one compaction replaces, about: its manifest has some 200 bytes for each."""
@@ -138,14 +137,14 @@ class Compacting:
         return planned, data
 
     async def _finish(self, compaction: Compaction, data: bytes | None = None) -> None:
-        key = self._rows + compaction.key
-        there = await self._requests.stat(key)
+        key, contents = self._rows + compaction.key, self._contents[compaction.extension]
+        there = await seen(self._requests, key, contents)
         if there is None:
             data = data if data is not None else await self._again(compaction)
             if data is not None:
                 meta = {"digest": compaction.digest, "rows": str(compaction.rows)}
                 await self._requests.create(key, data, meta)
-            there = await self._requests.stat(key)
+            there = await seen(self._requests, key, contents)
         if there is None:
             raise SinkError(
                 "lake.object", f"{self._requests.place(key)}: it has all rows of other objects, and is gone"
@@ -172,17 +171,21 @@ class Compacting:
         key, contents = self._rows + each.key, self._contents[compaction.extension]
         meta = {"digest": hexadecimal(0), "rows": "0", COMPACTED: self._compactions.mark(compaction)}
         while True:
-            seen = await self._requests.tagged(key)
-            if seen is None:  # somebody removed it: its name stays taken all the same
+            there = await self._requests.tagged(key)
+            if there is None:  # somebody removed it: its name stays taken all the same
                 if await self._requests.create(key, contents.empty, meta):
                     return
-            elif COMPACTED in seen.meta:
+                continue
+            beside = there.meta
+            if "digest" not in beside:
+                data = await self._requests.get(key, OBJECT)
+                beside = {} if data is None else by_rows(data, contents)
+            if COMPACTED in beside:
                 return
-            elif seen.meta.get("digest", each.digest) != each.digest:
+            if beside.get("digest", each.digest) != each.digest:
                 detail = f"{self._requests.place(key)}: its rows are not those that lie in {compaction.key}"
                 raise SinkError("lake.object", detail)
-            else:
-                await self._requests.replace(key, contents.empty, meta, seen.tag)
+            await self._requests.replace(key, contents.empty, meta, there.tag)
 
     def _holds(self, each: Replaced, data: bytes, extension: str) -> bool:
         try:

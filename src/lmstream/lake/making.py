@@ -14,7 +14,7 @@ from lmstream.lake.lanes import Lanes
 from lmstream.lake.layout import Layout
 from lmstream.lake.objects import other_code
 from lmstream.lake.window import Window
-from lmstream.model import Record, Status
+from lmstream.model import Position, Record, Status
 
 
 class Making:
@@ -28,7 +28,7 @@ class Making:
         """Put into a window of a lane what a record becomes. Raises SinkError `lake.code` when that is something else
         than what the claim of the window says."""
         parts, counts = self._parts, self._parts.flight.counts
-        partition, offset = each.tp.partition, each.record.offset
+        partition, offset = each.tp.partition, each.offset
         listed = window.buried.get((partition, offset))
         if listed is not None and listed.ordinals is None and not listed.parts:
             counts.unjudged -= 1
@@ -47,19 +47,19 @@ class Making:
             parts.flight.refused(each)
             window.keep(each, Status.DEAD_LETTERED)
             self._bury(lane, window, each, Buried(partition=partition, offset=offset, reason=each.why[0]))
-            parts.settlement.breakers.decoding.saw(
-                refused=True, why=f"{each.record.coordinates}: {': '.join(each.why)}"
-            )
+            parts.settlement.made_no_row(each)
             return
         out, cuts = made
         parts.flight.encoded(each, out, 0)
         if out.rows:
             parts.settlement.breakers.decoding.saw(refused=False)
         self._add(window, each, out, cuts)
-        if (letter := left_over(each.record, out)) is not None:
+        if (letter := left_over(Position(each.tp, offset), out)) is not None:
             window.keep(each, Status.DEAD_LETTERED)
             if window.claim is None:
                 self._bury(lane, window, each, letter)
+                if not out.rows:
+                    parts.settlement.made_no_row(each)
                 return
             if listed is None or (listed.ordinals, listed.parts) != (letter.ordinals, letter.parts):
                 raise self._other(window.claim, f"other points of {each.record.coordinates} are refused now")
@@ -81,8 +81,8 @@ class Making:
     @staticmethod
     def compare(lane: Lane, record: Record, known: Mark) -> None:
         """See that the log holds what it held when its rows landed. Raises SinkError."""
-        del lane.marks[record.partition]
-        if record.offset == known.offset and mark(record) != known:
+        del lane.marks[record.tp.partition]
+        if record.at == known.offset and mark(record) != known:
             raise SinkError(
                 "lake.incarnation", f"{record.coordinates} is another record than the one whose rows landed"
             )

@@ -86,7 +86,7 @@ def _placed(head: Claim, again: Sequence[Claim], places: Mapping[int, Assigned])
             continue
         position[partition] = span.end
         begins[partition] = jumps[partition][0] if partition in jumps else span.end
-        if partition not in jumps and span.last is not None and at.begin <= span.last.offset:
+        if partition not in jumps and span.last is not None and not at.same and at.begin <= span.last.offset:
             marks[partition] = span.last
             begins[partition] = span.last.offset
     ends = {partition: span.end for partition, span in head.spans.items()}

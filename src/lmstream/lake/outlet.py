@@ -117,7 +117,7 @@ class LakeOutlet:
             self._unmake()
             parts.flight.drop(each)  # it is read once more
             return
-        if (known := lane.marks.get(each.tp.partition)) is not None and each.record.offset >= known.offset:
+        if (known := lane.marks.get(each.tp.partition)) is not None and each.offset >= known.offset:
             self._making.compare(lane, each.record, known)
         if each.tp.partition in lane.parked or not lane.admitted or not self._gather(lane, each):
             lane.park(each.tp.partition, each)
@@ -156,7 +156,7 @@ class LakeOutlet:
 
     def _gather(self, lane: Lane, each: InFlightRecord) -> bool:
         """Gather one record; False when its window cannot begin yet."""
-        partition, offset = each.tp.partition, each.record.offset
+        partition, offset = each.tp.partition, each.offset
         while True:
             if lane.skips(partition, offset):
                 self._unmake()

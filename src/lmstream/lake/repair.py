@@ -17,12 +17,12 @@ from lmstream.errors import SinkError, coded
 from lmstream.lake.again import Maker, Read
 from lmstream.lake.chains import Chains
 from lmstream.lake.claims import COMPACTED, Claim, Claims, Put, name
-from lmstream.lake.compacting import OBJECT
 from lmstream.lake.compactions import Compactions
 from lmstream.lake.contents import Contents
 from lmstream.lake.digests import hexadecimal
 from lmstream.lake.layout import Layout
 from lmstream.lake.objects import SHORT, about, compare, made_of, put
+from lmstream.lake.seen import OBJECT, seen
 from lmstream.lake.window import Object
 
 log: Final = logging.getLogger("lmstream.lake")
@@ -126,13 +126,16 @@ class Repair:
             names = [name(claim, each, layout.extension) for each in some]
             stats = await asyncio.gather(*(self._claims.requests.stat(self._claims.rows + key) for key in names))
             for each, key, stat in zip(some, names, stats, strict=True):
-                at = each.path, each.piece
-                if stat is None:
+                there = stat
+                if there is not None and "digest" not in there:  # one object at a time in memory
+                    contents = self._contents[layout.extension]
+                    there = await seen(self._claims.requests, self._claims.rows + key, contents)
+                if there is None or (COMPACTED in there and not there[COMPACTED]):
                     # Somebody removed the object without rows that keeps its name: its rows are there all the same.
                     if await self._compactions.replacing(each.path, key) is None:
-                        missing[at] = each
-                elif COMPACTED not in stat and stat.get("digest") != each.digest:
-                    short[at] = each
+                        (missing if there is None else short)[each.path, each.piece] = each
+                elif COMPACTED not in there and there["digest"] != each.digest:
+                    short[each.path, each.piece] = each
         return missing, short
 
     async def _set_right(
@@ -169,7 +172,10 @@ class Repair:
                     there |= mine
                     break
                 found = await requests.get(key, OBJECT) or b""
-            ids = contents.ids(found)
+            try:
+                ids = contents.ids(found)
+            except ValueError as error:
+                raise SinkError("lake.object", f"{requests.place(key)}: it cannot be read: {error}") from error
             if number == 0 and not await self._is_ours(key, ids, mine, listed):
                 detail = f"{requests.place(key)}: it has rows that are not of claim {claim.sequence}"
                 raise SinkError("lake.object", detail)

@@ -64,7 +64,8 @@ class Replaying:
         """Land what a letter gives. Raises SinkError, `lake.code` when a replay was begun by other code."""
         if (there := await self._replays.get(record)) is not None:
             return await self._again(there, record)
-        claim = await self._chains.of(record.topic, record.partition, record.offset, self._incarnation)
+        tp, offset = record.listed_at
+        claim = await self._chains.of(tp.topic, tp.partition, offset, self._incarnation)
         if claim is None:
             why = "no claim has its offset: its window has not landed yet, or its claim was deleted by age"
             return Replayed(Status.PENDING, said=f"{record.coordinates}: {why}")
@@ -80,7 +81,8 @@ class Replaying:
     async def _first(self, claim: Claim, each: InFlightRecord, out: FanOut, cuts: Sequence[Cut]) -> Replayed:
         """Land a letter that has given no rows yet."""
         record = each.record
-        if left := left_over(record, out):
+        (topic, partition), offset = at = record.listed_at
+        if left := left_over(at, out):
             each.rejected = tuple(out.rejected)
             each.parts = tuple((part.path, part.reason) for part in out.parts)
             each.points = out.points
@@ -91,9 +93,9 @@ class Replaying:
         objects = self._objects(out, cuts, self._layout)
         self._number += 1
         mine = Replay(
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
+            topic=topic,
+            partition=partition,
+            offset=offset,
             timestamp=record.identified.stamp,
             ordinals=record.only,
             parts=record.below,
@@ -113,7 +115,8 @@ class Replaying:
 
     async def _is_listed(self, record: Record, claim: Claim) -> bool:
         """Whether exactly these points have a letter and no rows: by the claim, or by a replay of a part of them."""
-        letters = [each for each in claim.letters if (each.partition, each.offset) == (record.partition, record.offset)]
+        tp, offset = record.listed_at
+        letters = [each for each in claim.letters if (each.partition, each.offset) == (tp.partition, offset)]
         before = await self._replays.of(record)
         return any(_is_of(each, record) for each in (*letters, *(each.letter for each in before if each.letter)))
 

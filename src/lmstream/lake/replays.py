@@ -11,7 +11,7 @@ from msgspec import Struct
 from lmstream.errors import SinkError
 from lmstream.lake.chains import MOST
 from lmstream.lake.claims import CLAIM_BYTES, DIGITS, Buried, Claims, Digest, Offset, Put
-from lmstream.model import Record
+from lmstream.model import Record, TopicPartition
 
 _AHEAD: Final = 32
 
@@ -70,7 +70,7 @@ class Replays:
 
     async def of(self, record: Record) -> list[Replay]:
         """Replays of all letters of the same record."""
-        names = await self._requests.names(self._place(record.topic, record.partition, record.offset), MOST)
+        names = await self._requests.names(self._place(*record.listed_at), MOST)
         return list(await asyncio.gather(*map(self._read, names)))
 
     async def all(self) -> AsyncIterator[Replay]:
@@ -88,14 +88,15 @@ class Replays:
         there = await self._read(key)
         return replay if there.writer == replay.writer else there
 
-    def _place(self, topic: str, partition: int, offset: int) -> str:
-        return f"{self._at}{topic}/{partition}/{offset:0{DIGITS}d}/"
+    def _place(self, tp: TopicPartition, offset: int) -> str:
+        return f"{self._at}{tp.topic}/{tp.partition}/{offset:0{DIGITS}d}/"
 
     def _of(self, replay: Replay) -> str:
-        return f"{self._place(replay.topic, replay.partition, replay.offset)}{letter_of(replay)}.json"
+        at = self._place(TopicPartition(replay.topic, replay.partition), replay.offset)
+        return f"{at}{letter_of(replay)}.json"
 
     def _key(self, record: Record) -> str:
-        at = self._place(record.topic, record.partition, record.offset)
+        at = self._place(*record.listed_at)
         return f"{at}{_letter(record.identified.stamp, record.only, record.below)}.json"
 
     async def _read(self, key: str) -> Replay:

@@ -108,11 +108,11 @@ class Window:
 
     def saw(self, record: Record) -> None:
         """Note the first and last record."""
-        partition = record.partition
+        partition = record.tp.partition
         self._records[partition] = self._records.get(partition, 0) + 1
         self._first.setdefault(partition, record)
         self._last[partition] = record
-        self.reached(partition, record.offset + 1)
+        self.reached(partition, record.at + 1)
 
     def keep(self, each: InFlightRecord, status: Status) -> None:
         """Settle this record with the window."""
@@ -125,7 +125,7 @@ class Window:
     def add(self, each: InFlightRecord, out: FanOut, cuts: Iterable[Cut]) -> None:
         """Gather the rows of one record."""
         columns = wanted(self.form, out)
-        partition, offset = each.tp.partition, each.record.offset
+        partition, offset = each.tp.partition, each.offset
         until = (partition, offset, max(0, out.points - 1))
         for cut in cuts:
             path, data, rows = cut

@@ -87,7 +87,9 @@ class Assignments:
             if ending is not None and epoch <= ending:
                 self.ledger.refuse(tp, epoch)
                 self.stale += 1
-            elif self.ledger.assign(tp, epoch) and self.ledger.opened(tp, epoch, record.offset):
+            elif self.ledger.assign(tp, epoch) and self.ledger.opened(
+                tp, epoch, record.offset if record.position is None else record.position.offset
+            ):
                 records.append(record)
             else:
                 self.stale += 1

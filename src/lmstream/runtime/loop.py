@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from lmstream.abilities import Loaded, Placed, Placing
@@ -10,8 +10,10 @@ from lmstream.delivery import Pipeline, Settled
 from lmstream.delivery.tasks import end
 from lmstream.errors import ConfigError, SinkError, SourceError, coded
 from lmstream.interfaces import Clock, Source
+from lmstream.model import TopicPartition
 from lmstream.runtime.assignments import Assignments
 from lmstream.runtime.offset_ledger import OffsetLedger
+from lmstream.runtime.own_lane import OwnLane
 from lmstream.runtime.policy import RuntimePolicy
 from lmstream.runtime.progress import Progress
 from lmstream.runtime.snapshot import RunSnapshot, RunState
@@ -39,7 +41,9 @@ class Runtime:
         policy: RuntimePolicy | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_settled: Settled | None = None,
+        repeats: bool = False,
     ) -> None:
+        """`repeats` says that rows of a source that cannot be read again may land by claims too: at least once."""
         self.source: Source = source
         self.pipeline: Pipeline = pipeline
         self._clock = clock
@@ -47,19 +51,25 @@ class Runtime:
         self._on_progress = on_progress
         self._halt = asyncio.Event()
         self._started = self._shown_at = clock()
-        self.assignments: Assignments = Assignments(source, pipeline, self._policy, self._started, on_settled)
+        outlet, polled = pipeline.outlet, source
+        if isinstance(outlet, Placing) and not isinstance(source, Placed):
+            if not repeats:
+                what = "rows land in this sink exactly once, for which the source must be able to read again"
+                raise ConfigError("config.invalid", what, "use source.type kafka, confluent or files")
+            polled = own = OwnLane(source, on_settled)
+            on_settled = own.settled
+        self._polled: Source = polled
+        self.assignments: Assignments = Assignments(polled, pipeline, self._policy, self._started, on_settled)
         self._watcher = Watcher(self._started, self._policy.fatal_patience)
+        self._sought = False
         self.state: RunState = "starting"
         self.on_close: Callable[[], None] | None = None
         """Called when the run is over, before anything is closed: who looks then still sees what was left."""
-        source.on_revoke = self.assignments.revoke
+        polled.on_revoke = self.assignments.revoke
         if isinstance(source, Loaded):
             source.load = pipeline.load
-        if isinstance(outlet := pipeline.outlet, Placing):
-            if not isinstance(source, Placed):
-                what = "rows land in this sink exactly once, for which the source must be able to read again"
-                raise ConfigError("config.invalid", what, "use source.type kafka or confluent")
-            source.on_assign, outlet.seek = outlet.assigned, source.seek
+        if isinstance(outlet, Placing) and isinstance(polled, Placed):
+            polled.on_assign, outlet.seek = outlet.assigned, self._seek
 
     @property
     def ledger(self) -> OffsetLedger:
@@ -76,17 +86,21 @@ class Runtime:
         self._started = self._shown_at = self._clock()
         self.state = "running" if self.state == "starting" else self.state
         try:
-            try:
-                await self._read()
-            except SinkError:
-                raise  # trying on would only meet the same refusal
-            except Exception:
-                self._halt.set()
-                if not self.pipeline.broken:
-                    await self._finish()  # the source broke; what it brought before is good
-                raise
-            self.state = "draining"
-            await self._finish()
+            while True:
+                try:
+                    await self._read()
+                except SinkError:
+                    raise  # trying on would only meet the same refusal
+                except Exception:
+                    self._halt.set()
+                    if not self.pipeline.broken:
+                        await self._finish()  # the source broke; what it brought before is good
+                    raise
+                self.state = "draining"
+                await self._finish()
+                if not self._sought or self._halt.is_set():
+                    break
+                self._sought = False  # a source that had ended was told to read something again
             tripped = self.pipeline.snapshot().tripped
             if tripped is not None and not self._halt.is_set():  # the source has ended: nothing is left to wait for
                 raise sink_error(tripped)
@@ -123,6 +137,12 @@ class Runtime:
 
     # Reading
 
+    async def _seek(self, places: Mapping[TopicPartition, int]) -> None:
+        """Have the source read from elsewhere, also when it has ended."""
+        assert isinstance(self._polled, Placed)  # noqa: S101 - for the type checker
+        await self._polled.seek(places)
+        self._sought = True
+
     async def _read(self) -> None:
         """Poll and submit, with ticks while a poll takes its time, until the source ends or `stop`."""
         poll: asyncio.Task[bool] | None = None
@@ -150,7 +170,7 @@ class Runtime:
 
         In one step with the poll, so that a revoke cannot come between reading a batch and opening its offsets.
         """
-        batch = await self.source.poll(room)
+        batch = await self._polled.poll(room)
         self.assignments.accept(batch)
         if batch.cramped:
             self.pipeline.flush()

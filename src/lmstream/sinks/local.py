@@ -1,100 +1,105 @@
-"""Land rows in a local folder: the same partition paths as S3, one gzip NDJSON object a pack."""
+"""A lake in a folder: the same paths, claims and objects as in a bucket, on a disk of this machine."""
 
-import asyncio
-import itertools
-import secrets
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from lmstream.interfaces import Limits
-from lmstream.model import NOT_TRIED, Failure, Kind, Pack
-from lmstream.settings import MIB
-from lmstream.storage import durable_files
-from lmstream.storage.compression import gzip
+from lmstream.abilities import Traits
+from lmstream.settings import MIB, Positive
+from lmstream.storage.objects_folder import FolderObjects
 
-LIMITS: Final = Limits(
-    # No service sets these: they bound the memory of one object and of one call. 64 MiB of rows are about 5 MiB of
-    # gzip; query engines like objects no smaller, and `rolling` closes them earlier by its own settings.
-    pack_bytes=64 * MIB,
-    pack_rows=1_000_000,
-    request_packs=8,
-    request_bytes=128 * MIB,
-    uncut=True,
-    by_path=True,
-)
+TRAITS: Final = Traits(claims=True)
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the local sink."""
+    """Settings of the folder. Those of windows and objects are as of sinks.s3."""
 
     root: str
-    """Landing folder; made when it is missing.
-    Costs: nothing: rows that landed stay where they are."""
+    """Landing folder; made when it is missing. Claims lie below `_lmstream/` in it. Its file system must have hard
+    links.
+    Costs: duplicates: claims lie in the folder, so the records after the last commit land in another one once more."""
     level: Annotated[int, Meta(ge=0, le=9)] = 1
     """gzip level. Level 1 costs a third of the time of level 6 for objects about half as large again. With the extra
     [gzip], levels 1 and 2 are isal's: a sixth of that time once more.
     Unit: level.
     Costs: delay: smaller objects take more time.
     Limit: zlib's levels."""
+    format: Literal["gzip", "zstd", "parquet"] = "gzip"
+    """What objects are: rows as lines of JSON, compressed; or Parquet, which needs the extra [parquet].
+    Costs: nothing: objects that landed stay as they are."""
+    window_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
+    """Seconds after which a window is closed: what it gathered becomes one object a path. Rows are visible by then.
+    Costs: delay: half of it makes nearly twice the objects.
+    Limit: a day."""
+    window_rows: Positive = 5_000_000
+    """Rows after which a window is closed.
+    Costs: memory."""
+    window_bytes: Positive = 1024 * MIB
+    """Bytes of lines, before compression, after which a window is closed. What is held is smaller: see docs/lake.md.
+    Costs: memory."""
+    object_bytes: Annotated[int, Meta(ge=1 * MIB, le=1024 * MIB)] = 64 * MIB
+    """Bytes of lines, before compression, after which a path gets a further object. gzip is read by one reader from its
+    beginning, so larger objects make queries slower.
+    Costs: memory.
+    Limit: one object is held whole while it is written."""
+    lanes: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    """Lanes of a topic, each with windows and objects of its own. None: one a partition. Fewer make fewer and larger
+    objects.
+    Unit: lanes.
+    Costs: restarts: raise `division` with it. A start with another number than the lake's is refused (LMS-4027).
+    Limit: lmstream's own, against mistyped values."""
+    division: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Which division of the topic into lanes this is: raised by one, on all members, with another number of `lanes`.
+    Unit: divisions.
+    Costs: restarts: the first start with it ends the lanes before, and begins the new ones where they end; members of
+    the division before stop then (LMS-4027).
+    Limit: lmstream's own, against mistyped values."""
+    incarnation: Annotated[str, Meta(max_length=64, pattern=r"^[a-zA-Z0-9_-]*$")] = ""
+    """Part of the name of the topic's claims: to be set anew when a topic was deleted and made again under its name.
+    Costs: duplicates: the topic has no claims under the new name, so what was landed and not committed lands again.
+    Limit: lmstream's own: it is part of keys."""
 
     @property
     def folder(self) -> str:
         """The same as `root`."""
         return self.root
 
+    @property
+    def rows(self) -> str:
+        """What keys of objects with rows begin with: nothing."""
+        return ""
 
-class Local:
-    """Sink of one landing folder. A pack becomes `<root>/<path>part-<run>-<counter>.ndjson.gz`.
+    @property
+    def claims(self) -> str:
+        """What keys of claims begin with."""
+        return "_lmstream/"
 
-    Delivered means: the object is whole, under its name, and it and its folder are synced to the disk. Until then it
-    has a hidden name, which readers of `**/*.gz` do not see, and neither does a crash leave more than that.
-    """
+    @property
+    def window_max_seconds(self) -> float:
+        """Windows are not stretched: a folder takes no money for objects."""
+        return self.window_seconds
 
-    limits = LIMITS
+    @property
+    def monthly_dollars(self) -> None:
+        """As above."""
 
-    def __init__(self, settings: Settings, *, run: str = "") -> None:
-        """`run` tells the objects of one process from those of another; made up when empty."""
-        self._root = Path(settings.root)
-        self._level = settings.level
-        self._run = run or secrets.token_hex(6)
-        self._counter = itertools.count()
-        self._writes = durable_files.Writes[list[Failure | None]]()
+
+class Lake:
+    """The folder of a lake."""
+
+    def __init__(self, settings: Settings) -> None:
+        """The folder is made by `check`, or when it is needed."""
+        self.settings = settings
+        self.store: FolderObjects = FolderObjects(settings.root)
 
     async def check(self) -> None:
-        """Make the landing folder and write a file there, before a start. Raises ConfigError when that fails,
-        SinkError `sink.full` for want of room."""
-        await asyncio.to_thread(durable_files.check, self._root, str(self._root))
-
-    async def write(self, packs: Sequence[Pack], /) -> Sequence[Failure | None]:
-        """One object a pack, in a thread. A full or read-only disk is retryable, a planted link is fatal-config."""
-        return await self._writes.run(self._write, packs)
+        """Make the folder and try it, before a start. Raises ConfigError `sink.disk` when it cannot be written or has
+        no hard links, SinkError `sink.full` for want of room."""
+        await self.store.check()
 
     async def close(self) -> None:
         """Wait for objects that are being written."""
-        await self._writes.close()
-
-    def _write(self, packs: Sequence[Pack]) -> list[Failure | None]:
-        verdicts: list[Failure | None] = [NOT_TRIED] * len(packs)
-        for index, pack in enumerate(packs):
-            verdicts[index] = self._one(pack)
-        return verdicts
-
-    def _one(self, pack: Pack) -> Failure | None:
-        parts = durable_files.parts_of(pack.path)
-        if parts is None:
-            # Only a template can do that, and rows are not to blame for it.
-            return Failure(Kind.FATAL_CONFIG, "sink.disk", f"not a path below the landing root: {pack.path!r}")
-        data = gzip(pack.data, self._level)  # whole, in memory, before there is a file: a crash leaves no half member
-        name = f"part-{self._run}-{next(self._counter):06d}.ndjson.gz"
-        try:
-            with durable_files.folder(self._root, parts) as at, durable_files.drafts(self._root) as drafts:
-                durable_files.replace(at, name, data, drafts)
-        except OSError as error:
-            return durable_files.failure(error)
-        return None
+        await self.store.close()
 
 
-make = Local
+make = Lake

@@ -10,6 +10,7 @@ from lmstream.dead_letters import firehose_failures, lambda_failures
 from lmstream.errors import ConfigError, SourceError
 from lmstream.sources._framing import Named
 from lmstream.sources._inflating import Inflating
+from lmstream.storage.line_files import CLAIMS
 
 STDIN: Final = "-"
 SUFFIXES: Final[Mapping[str, Named]] = {
@@ -78,7 +79,7 @@ def suffix(name: str) -> str:
 def _walk(root: Path, without: Sequence[str] = (), *, wanted: bool = True) -> Iterator[str]:
     skip = {Path(folder).resolve() for folder in without}
     for folder, below, names in os.walk(root):
-        seen = [name for name in below if not name.startswith(".")]
+        seen = [name for name in below if not name.startswith(".") and name != CLAIMS]
         below[:] = [name for name in seen if not skip or Path(folder, name).resolve() not in skip]
         for name in names:
             read = suffix(name) in SUFFIXES or _is_document(Path(folder, name))

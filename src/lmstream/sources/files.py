@@ -1,36 +1,31 @@
 """Read bundles from files, folders or standard input: JSON, JSON lines, protobuf, letters, also in gzip or zstd."""
 
 import asyncio
-import contextlib
-import os
-import select
-import sys
-from collections.abc import Generator, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from lmstream.abilities import Traits
 from lmstream.dead_letters import firehose_failures, lambda_failures
 from lmstream.dead_letters.form import decode_or_none
 from lmstream.errors import ConfigError, SourceError
-from lmstream.interfaces import Batch, Drain
-from lmstream.model import Record, TopicPartition
+from lmstream.interfaces import Assign, Batch, Drain
+from lmstream.model import Position, Record, TopicPartition
 from lmstream.settings import KIB, Limits
 from lmstream.settings import Settings as Engine
 from lmstream.sources import _listing
 from lmstream.sources._framing import Sniffing
 from lmstream.sources._identities import Identities
 from lmstream.sources._inflating import Inflating
+from lmstream.sources._lanes import END, NOTHING, File, FileLane, hasher, lane_of
 from lmstream.sources._listing import SUFFIXES, apart, left_out, listing, suffix
+from lmstream.sources._opened import opened
 from lmstream.sources._unfit import COORDINATES, says_nothing, unfit
 
 STDIN: Final = _listing.STDIN
-_CHUNK: Final = 256 * KIB
 _POLL_RECORDS: Final = 5_000  # of tiny bundles: one poll must not become the whole run
-_WAIT: Final = 0.2  # seconds one poll waits for standard input, so that a run can be stopped
 _PROBLEMS: Final = 5  # damaged files named in one message
 
 
@@ -94,7 +89,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return "; ".join(said)
 
 
-TRAITS: Final = Traits(finite=True, commits=False, takes=("limits",))
+TRAITS: Final = Traits(finite=True, commits=False, takes=("limits",), placed=True)
 
 
 class Files:
@@ -106,6 +101,9 @@ class Files:
     that an event source mapping gave up, as Lambda writes it into a bucket. A line of Firehose's error prefix gives its
     rows as they were made.
 
+    For a lake (`on_assign`) the files are read in the order of their digests, and each record has a position: its
+    number in that order. So whoever is given the same content again, under any names, continues where rows have landed.
+
     What is damaged inside a file (a truncated frame, a line past all bounds, broken gzip) becomes a record of the
     damaged bytes, which the engine dead-letters; the other files continue. Files that could not be read to their end
     are named in one SourceError after everything else was handed out.
@@ -114,12 +112,17 @@ class Files:
     def __init__(self, settings: Settings, *, limits: Limits | None = None, stdin: BinaryIO | None = None) -> None:
         """`limits` are those of the engine. `stdin` stands in for standard input."""
         self.on_revoke: Drain | None = None
+        self.on_assign: Assign | None = None
+        self.say: Callable[[str], None] | None = None
         self.committed: dict[TopicPartition, int] = {}
         """Next offsets as the run committed them. Files remember nothing: this is for reports and tests."""
         self.problems: list[str] = []
         """What was wrong with which file."""
         self._settings = settings
-        self._identities = Identities(settings.topic) if settings.identity == "content" else None
+        self._identities: Identities | None = None
+        self._lane: FileLane | None = None
+        self._epoch = self._from = 0
+        self._sought: int | None = None
         # A dead letter holds its value in base64, beside key and headers.
         bundle = (limits or Limits()).record_bytes
         self._bound = bundle * 3 // 2 + 64 * KIB
@@ -128,14 +131,19 @@ class Files:
         self._taking: asyncio.Future[tuple[list[Record], bool]] | None = None
         self._held: Record | None = None
         self._complained = False
-        self._ended = False
+        self._ended = self._closed = False
 
     async def poll(self, room: int, /) -> Batch:
         """Read the next records of at most about `room` bytes in a thread; at least one when there is any room."""
+        if self._sought is not None:
+            await self._again(self._sought)
         if room <= 0 or self._ended:
             await asyncio.sleep(0 if self._ended else 0.01)  # files are in no hurry: let what is in flight continue
             return Batch(records=(), end=self._ended)
         # A poll may be cancelled, a thread may not: what it took then is the answer to the next poll.
+        if self._lane is None and self.on_assign is not None:
+            await self._place(self.on_assign)
+            return Batch(records=())
         self._taking = self._taking or asyncio.ensure_future(asyncio.to_thread(self._take, room))
         try:
             records, end = await asyncio.shield(self._taking)
@@ -143,12 +151,22 @@ class Files:
             if self._taking.done():
                 self._taking = None
         if end and self.problems and not self._complained:
-            if records:
-                return Batch(records=records)
-            self._complained = True
-            raise SourceError("source.file", _listed(self.problems))
+            if not records:
+                self._complained = True
+                raise SourceError("source.file", _listed(self.problems))
+            end = False  # what is wrong is said once these are taken
         self._ended = end
-        return Batch(records=records, end=end)
+        if self._lane is None:
+            return Batch(records=records, end=end)
+        tp = self._lane.tp
+        return Batch(records, {tp: self._epoch}, end, {tp: END} if end and not self.problems else {})
+
+    async def seek(self, places: Mapping[TopicPartition, int], /) -> None:
+        """Read from there on, under a new epoch, from the next poll on. Raises SourceError for what is gone when it was
+        read."""
+        if self._lane is None or not self._lane.again:
+            raise SourceError("source.file", "standard input cannot be read again")
+        self._sought = places.get(self._lane.tp, self._sought)
 
     async def commit(self, offsets: Mapping[TopicPartition, int], /) -> None:
         """Remember them in `committed`."""
@@ -156,6 +174,7 @@ class Files:
 
     async def close(self) -> None:
         """Wait for a read that is under way and close its file."""
+        self._closed = True
         if self._taking is not None:
             await asyncio.wait({self._taking})
             self._taking = None
@@ -163,9 +182,43 @@ class Files:
             self._reading.close()
         self._ended = True
 
+    async def _place(self, ask: Assign) -> None:
+        """Ask the lake what of these files has landed."""
+        lane = await asyncio.to_thread(lane_in, self._settings, lambda: self._closed)
+        if not lane.again:
+            self._tell(
+                "standard input, and what else cannot be read twice, lands at least once: sent again, it lands again"
+            )
+        self._begin((await ask({lane.tp: NOTHING})).get(lane.tp, 0))
+        self._lane = lane
+
+    async def _again(self, offset: int) -> None:
+        if self._taking is not None:
+            await asyncio.wait({self._taking})
+            self._taking = None
+        if self._reading is not None:
+            self._reading.close()
+        self._reading = self._held = self._sought = None
+        self.problems, self._complained = [], False
+        self._epoch += 1
+        self._begin(offset)
+
+    def _begin(self, offset: int) -> None:
+        self._from = offset
+        self._ended = offset >= END
+        if self._ended:
+            self._tell("already landed: what these files hold. To land it again, name another folder")
+        elif offset:
+            self._tell(f"already landed: {offset:,} records of these files; the others follow")
+
+    def _tell(self, what: str) -> None:
+        if self.say is not None:
+            self.say(what)
+
     def _take(self, room: int) -> tuple[list[Record], bool]:
         if self._reading is None:
-            self._reading = self._records(listing(self._settings.paths, self._settings.without))
+            self._identities = Identities(self._settings.topic) if self._settings.identity == "content" else None
+            self._reading = self._records() if self._lane is None else self._numbered(self._lane.tp)
         taken: list[Record] = []
         size = 0
         while len(taken) < _POLL_RECORDS:
@@ -183,20 +236,41 @@ class Files:
             taken.append(record)
         return taken, False
 
-    def _records(self, listed: list[str]) -> Generator[Record | None, None, None]:
-        which, of = self._settings.share
-        for place, name in islice(enumerate(listed), which, None, of):
+    def _numbered(self, tp: TopicPartition) -> Generator[Record | None, None, None]:
+        """Records from where the lake begins, each with its position."""
+        number = 0
+        for record in self._records():
+            if record is None:
+                yield None
+                continue
+            if number >= self._from:
+                yield structs.replace(record, position=Position(tp, number))
+            elif not number % _POLL_RECORDS:
+                yield None
+            number += 1
+
+    def _records(self) -> Generator[Record | None, None, None]:
+        for file in self._files():
+            place, name, _ = file
             topic, partition = (self._settings.topic, place) if self._settings.topic else (_topic_of(name), 0)
             try:
-                yield from self._of_file(topic, partition, name)
+                yield from self._of_file(topic, partition, file)
             except OSError as error:
                 self.problems.append(f"{name}: {error.strerror or error}")
 
-    def _of_file(self, topic: str, partition: int, name: str) -> Iterator[Record | None]:
+    def _files(self) -> Iterable[File]:
+        if self._lane is not None:
+            return self._lane.files
+        which, of = self._settings.share
+        listed = listing(self._settings.paths, self._settings.without)
+        return [File(place, name) for place, name in enumerate(listed)][which::of]
+
+    def _of_file(self, topic: str, partition: int, file: File) -> Iterator[Record | None]:
+        name = file.name
         inflating, bound = Inflating(), max(self._bound, lambda_failures.LARGEST)
         cutter = Sniffing(SUFFIXES.get(suffix(name)), bound)
         offset = 0
-        for value in self._values(name, inflating, cutter):
+        for value in self._values(file, inflating, cutter):
             if value is None:
                 yield None
                 continue
@@ -210,16 +284,22 @@ class Files:
             offset += 1
         self.problems += [f"{name}: {what}" for what in (inflating.damage, cutter.damage) if what]
 
-    def _values(self, name: str, inflating: Inflating, cutter: Sniffing) -> Iterator[bytes | None]:
-        with _opened(name, self._stdin) as chunks:
+    def _values(self, file: File, inflating: Inflating, cutter: Sniffing) -> Iterator[bytes | None]:
+        seen = hasher() if file.digest else None
+        with opened(file.name, self._stdin) as chunks:
             for chunk in chunks:
                 if chunk is None:
                     yield None
                     continue
+                if seen is not None:
+                    seen.update(chunk)
                 for piece in inflating.feed(chunk):
                     yield from cutter.feed(piece)
                 if inflating.damage:
                     break
+            else:
+                if seen is not None and seen.digest() != file.digest:
+                    self.problems.append(f"{file.name}: it was changed while it was read")
         for piece in inflating.finish():
             yield from cutter.feed(piece)
         yield from cutter.finish()
@@ -238,6 +318,13 @@ def _topic_of(name: str) -> str:
     return "stdin" if name == STDIN else Path(name).as_posix()
 
 
+def lane_in(settings: Settings, stopped: Callable[[], bool] = lambda: False) -> FileLane:
+    """The lane of what these settings read. Raises SourceError."""
+    salt, named = (settings.identity, settings.topic), settings.identity == "name"
+    listed = listing(settings.paths, settings.without)
+    return lane_of(listed, settings.share, salt, named=named, stopped=stopped)
+
+
 def _complaints(document: lambda_failures.Document) -> Iterator[str]:
     if document.problem:
         yield document.problem
@@ -248,34 +335,6 @@ def _complaints(document: lambda_failures.Document) -> Iterator[str]:
 def _listed(problems: list[str]) -> str:
     more = len(problems) - _PROBLEMS
     return "; ".join(problems[:_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
-
-
-@contextlib.contextmanager
-def _opened(name: str, stdin: BinaryIO | None) -> Iterator[Iterator[bytes | None]]:
-    """Open the file of that name, to be had in bounded reads. Standard input stays open."""
-    if name == STDIN:
-        yield _waiting(stdin or sys.stdin.buffer)
-        return
-    with Path(name).open("rb", buffering=0) as file:
-        yield iter(lambda: file.read(_CHUNK), b"")
-
-
-def _waiting(file: BinaryIO) -> Iterator[bytes | None]:
-    """Read standard input; None when nothing came for a while, so that no thread hangs in a read for ever."""
-    try:
-        number = file.fileno()
-    except (OSError, ValueError):  # no real file
-        yield from iter(lambda: file.read(_CHUNK), b"")
-        return
-    while True:
-        ready, _, _ = select.select([number], [], [], _WAIT)
-        if not ready:
-            yield None
-            continue
-        chunk = os.read(number, _CHUNK)
-        if not chunk:
-            return
-        yield chunk
 
 
 make = Files

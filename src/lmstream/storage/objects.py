@@ -19,7 +19,7 @@ from lmstream.aws.threaded import client_of
 from lmstream.errors import ConfigError, LmstreamError, SourceError
 from lmstream.settings import MIB
 from lmstream.storage.bucket import NO_LISTING, code_of, is_listing
-from lmstream.storage.line_files import landed_files, lines, lines_of
+from lmstream.storage.line_files import CLAIMS, landed_files, lines, lines_of
 
 SCHEME: Final = "s3://"
 _AHEAD: Final = 16  # small objects fetched at once: a request takes longer on its way than in the store
@@ -137,12 +137,13 @@ class Prefix:
 
     def _listed(self, without: Sequence[Place]) -> Iterator[tuple[str, int]]:
         """Keys and sizes, a page of a thousand at a time."""
-        skip = tuple(each.prefix for each in without if isinstance(each, Prefix) and each.bucket == self.bucket)
+        apart = [each.prefix for each in without if isinstance(each, Prefix) and each.bucket == self.bucket]
+        skip = (f"{self.prefix}{CLAIMS}/", *apart)
         for page in self.pages():
             for each in page:
                 key: str = each["Key"]
                 name = key.rsplit("/", 1)[-1]
-                if name and not name.startswith((".", "_")) and not (skip and key.startswith(skip)):
+                if name and not name.startswith((".", "_")) and not key.startswith(skip):
                     yield key, each["Size"]
 
     def pages(self, below: str = "") -> Iterator[Sequence[Mapping[str, Any]]]:

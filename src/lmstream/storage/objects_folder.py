@@ -11,20 +11,21 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from lmstream.bounded import BoundError
 from lmstream.errors import ConfigError
-from lmstream.interfaces import StoreError
+from lmstream.interfaces import StoreError, Tagged
 from lmstream.model import Failure, Kind
 from lmstream.storage import durable_files
 from lmstream.storage._folder_names import FOLDER, entries, is_used, walked
+from lmstream.storage._linking import CREATE, found_at, linked
 from lmstream.storage.object_keys import refuse_improper, refuse_meta
 
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+T = TypeVar("T")
 # Not blocking: of a named pipe that somebody planted, opening would wait for a writer.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TRIES: Final = 3  # of an object whose draft was taken for a leftover
@@ -67,12 +68,24 @@ class FolderObjects:
 
     async def get(self, key: str, most: int, /) -> bytes | None:
         refuse_improper(key)
-        return await asyncio.to_thread(self._get, key, most)
+        return await asyncio.to_thread(self._opened, key, lambda file: _read(file, most, f"{self.name}/{key}"))
 
     async def stat(self, key: str, /) -> Mapping[str, str] | None:
         """{} for every object: files have no metadata that all file systems keep."""
         refuse_improper(key)
-        return None if await asyncio.to_thread(self._get, key, None) is None else {}
+        return await asyncio.to_thread(self._opened, key, lambda _: {})
+
+    async def tagged(self, key: str, /) -> Tagged | None:
+        refuse_improper(key)
+        return await asyncio.to_thread(self._opened, key, lambda file: Tagged(_tag(os.fstat(file)), {}))
+
+    async def replace(self, key: str, data: bytes, meta: Mapping[str, str], tag: str, /) -> bool:
+        """As of ReplacingStore. No file system compares and replaces in one step: what another process puts there in
+        between is replaced too. Compaction replaces by an object without rows, once the rows lie in a larger one, and
+        repair what is damaged by what its claim says: two that do either put the same there. The name is never free."""
+        refuse_improper(key)
+        refuse_meta(meta)
+        return await self._writes.run(self._replace, key, data, tag)
 
     async def names(self, prefix: str, most: int, /) -> Sequence[str]:
         return await asyncio.to_thread(self._names, prefix, most)
@@ -123,14 +136,14 @@ class FolderObjects:
     def _place(self, at: int, name: str, data: bytes, drafts: int) -> bool:
         """Whether the object is ours. Raises OSError, and then it was not made, or not by us."""
         try:
-            return _linked(at, name, data, drafts)
+            return linked(at, name, data, drafts)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            return _linked(at, name, data, at)  # a disk of its own below the root
+            return linked(at, name, data, at)  # a disk of its own below the root
 
-    def _get(self, key: str, most: int | None) -> bytes | None:
-        """The object; b"" of one that is only looked for, with `most` None."""
+    def _opened(self, key: str, ask: Callable[[int], T]) -> T | None:
+        """What is asked of an object; None when it is not there."""
         *folders, name = key.split("/")
         try:
             with durable_files.folder(self._root, ()) as root, self._below(root, folders, make=False) as at:
@@ -140,11 +153,29 @@ class FolderObjects:
                         raise OSError(errno.ELOOP, "is no regular file", name)
                     self._refuse_folded(root, [*folders, name])
                     os.fsync(at)
-                    return b"" if most is None else _read(file, most, f"{self.name}/{key}")
+                    return ask(file)
                 finally:
                     os.close(file)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StoreError(_failure(error)) from error
+
+    def _replace(self, key: str, data: bytes, tag: str) -> bool:
+        *folders, name = key.split("/")
+        try:
+            with (
+                durable_files.folder(self._root, ()) as root,
+                self._below(root, (durable_files.DRAFTS,)) as drafts,
+                self._below(root, folders, make=False) as at,
+            ):
+                found = found_at(at, name)
+                if found is None or _tag(found) != tag:
+                    return False
+                durable_files.replace(at, name, data, drafts)
+                return True
+        except FileNotFoundError:
+            return False
         except OSError as error:
             raise StoreError(_failure(error)) from error
 
@@ -160,7 +191,7 @@ class FolderObjects:
                 try:
                     below = os.open(each, FOLDER, dir_fd=at)
                 except NotADirectoryError:
-                    if not make and (file := _found(at, each)) and stat.S_ISREG(file.st_mode):
+                    if not make and (file := found_at(at, each)) and stat.S_ISREG(file.st_mode):
                         raise FileNotFoundError(errno.ENOENT, "there is an object of that name", each) from None
                     raise
                 try:
@@ -200,19 +231,25 @@ class FolderObjects:
         finally:
             os.close(at)
 
-    def _try_links(self) -> None:
+    def _try_links(self, tries: int = _TRIES) -> None:
         try:
             with durable_files.folder(self._root, ()) as root, self._below(root, (durable_files.DRAFTS,)) as drafts:
                 name = f".{secrets.token_hex(6)}.tmp"
-                file = os.open(name, _CREATE, 0o644, dir_fd=drafts)
+                file = os.open(name, CREATE, 0o644, dir_fd=drafts)
                 try:
+                    with contextlib.suppress(OSError):  # a start of another process would sweep it away
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.link(name, f"{name}.tmp", src_dir_fd=drafts, dst_dir_fd=drafts, follow_symlinks=False)
-                    os.unlink(f"{name}.tmp", dir_fd=drafts)
                 finally:
                     os.close(file)
-                    os.unlink(name, dir_fd=drafts)
+                    for each in (f"{name}.tmp", name):
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(each, dir_fd=drafts)
                 self._folds = _folds(root)
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and tries > 1:  # it was swept away before it was locked
+                self._try_links(tries - 1)
+                return
             what = f"{self.name}: {error.strerror or error}"
             if error.errno in _NO_LINKS:
                 raise ConfigError("sink.disk", f"{what}: it has no hard links", _LINKS) from error
@@ -234,6 +271,8 @@ class FolderObjects:
             raise StoreError(_failure(error)) from error
 
     def _folders(self, prefix: str, most: int) -> list[str]:
+        if any(not each or each.startswith(".") for each in prefix.split("/")[:-1]):
+            return []
         try:
             with (
                 durable_files.folder(self._root, ()) as root,
@@ -248,44 +287,9 @@ class FolderObjects:
             raise StoreError(_failure(error)) from error
 
 
-def _linked(at: int, name: str, data: bytes, drafts: int) -> bool:
-    hidden = f".{secrets.token_hex(12)}.tmp"  # not the process number: containers on one volume are all 1
-    file = os.open(hidden, _CREATE, 0o644, dir_fd=drafts)
-    try:
-        try:
-            with contextlib.suppress(OSError):  # a disk without locks; see durable_files.sweep
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(file, rest) :]
-            os.fsync(file)
-            try:
-                os.link(hidden, name, src_dir_fd=drafts, dst_dir_fd=at, follow_symlinks=False)
-            except OSError as error:
-                # Network disks repeat a call whose answer was lost: then EEXIST is our own link, and so may be EIO.
-                if (found := _found(at, name)) is None:
-                    raise
-                mine = os.fstat(file)
-                if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
-                    return True
-                if error.errno != errno.EEXIST:
-                    raise
-                if not stat.S_ISREG(found.st_mode):
-                    raise OSError(errno.ELOOP, "something that is no object has its name", name) from error
-                return False
-            return True
-        finally:
-            os.close(file)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(hidden, dir_fd=drafts)
-
-
-def _found(at: int, name: str) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
+def _tag(found: os.stat_result) -> str:
+    """What tells one version of a file from another."""
+    return f"{found.st_dev}-{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
 
 
 def _read(file: int, most: int, what: str) -> bytes:
@@ -301,11 +305,11 @@ def _folds(at: int) -> bool:
     """Whether the file system takes one name for another, as that of macOS does with upper and lower case."""
     name = f"{_CHECK}{secrets.token_hex(6)}"
     try:
-        os.close(os.open(name, _CREATE, 0o644, dir_fd=at))
+        os.close(os.open(name, CREATE, 0o644, dir_fd=at))
     except OSError:  # nothing can be made there, so nothing was taken for something else
         return False
     try:
-        return _found(at, name.upper()) is not None
+        return found_at(at, name.upper()) is not None
     finally:
         os.unlink(name, dir_fd=at)
 

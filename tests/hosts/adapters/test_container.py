@@ -318,7 +318,7 @@ async def test_the_entry_point_runs_is_well_writes_only_where_it_may_and_stops(t
     assert not {path for path in written if path.is_absolute() and not any(map(path.is_relative_to, allowed))}
     assert any(path.is_relative_to(data) for path in written)
     assert not list(here.iterdir())
-    assert list(data.rglob("part-*.gz"))
+    assert list(data.rglob("*.ndjson.gz"))
     assert all(json.loads(line)["event"] for line in (await err).splitlines())
 
 

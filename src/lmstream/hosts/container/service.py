@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from lmstream.abilities import Checkable, Describable, Grouped, InGroup
+from lmstream.abilities import Checkable, Describable, Grouped, InGroup, Telling
 from lmstream.aws.asking import PASSING
 from lmstream.config import Config, build_letters, build_runtime, build_sink, check_letters
 from lmstream.config.plugins import blamed
@@ -73,6 +73,8 @@ async def serve(
     tap = Tap(config.endpoints.tap_mask) if config.endpoints.tap else None
     engine = TappedEngine(config.engine, tap) if tap is not None else None
     runtime = build_runtime(config, observer, source, on_settled, letters, engine)
+    if isinstance(runtime.source, Telling):
+        runtime.source.say = say
     if not worker:
         await tell_members(runtime.source, config, say)
     settings = None if config.source is None or source is not None else config.source.settings

@@ -201,7 +201,7 @@ class _Made:
         for name, count in (
             ("points", out.points),
             ("rejected", len(out.rejected)),
-            ("skipped", sum(out.skipped.values())),
+            ("skipped", 0 if record.value is None else sum(out.skipped.values())),
         ):
             _count(counts, name, count)
         for group in out.groups:

@@ -86,7 +86,8 @@ def _letters(buried: Sequence[tuple[str, str, Buried]], letters: Iterable[DeadLe
         what: set[object] = {*each.parts, *(each.ordinals or ())} or {"whole"}
         owed[topic, each.partition, each.offset] = lane, what
     for letter in letters:
-        at = letter.topic, letter.partition, letter.offset
+        where = letter.record().listed_at
+        at = where.tp.topic, where.tp.partition, where.offset
         if (found := owed.get(at)) is None:
             continue
         lane, what = found

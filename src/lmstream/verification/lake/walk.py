@@ -116,9 +116,10 @@ class Walk:
                 extents[-1] = extents[-1][0], span.end, lane.name
             else:
                 extents.append((span.start, span.end, lane.name))
+        wanted = self._wanted(lane, claim)
         if claim.kind == "window":
             sums.windows += 1
-            tally.bundles += sum(span.records for span in claim.spans.values())
+            tally.bundles += sum(span.records for span in claim.spans.values()) if wanted else 0
         elif claim.kind != "renewed":
             why = claim.why or claim.kind
             sums.jumped[why] = sums.jumped.get(why, 0) + 1
@@ -128,7 +129,7 @@ class Walk:
                 if s.end > s.start or claim.kind in {"start", "barrier"}
             ]
             sample(sums.jumps, f"{lane.name} claim {claim.sequence}: {', '.join(moved)}: {why}")
-        if claim.letters:
+        if claim.letters and wanted:
             tally.dead_letters += len(claim.letters)
             for each in claim.letters:
                 sums.letters[each.reason] = sums.letters.get(each.reason, 0) + 1
