@@ -89,7 +89,7 @@ class Typing:
     def well(self, line):
         """Type a command that has to succeed."""
         code, lines = self.shell.type(line)
-        for each in [*lines[: SHOWN - 1], "..."] if len(lines) > SHOWN else lines:
+        for each in [*lines[: SHOWN - 2], "...", lines[-1]] if len(lines) > SHOWN else lines:
             self.say(f"           {each}")
         assert code == 0, (line, code, lines)
 

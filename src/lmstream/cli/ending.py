@@ -11,7 +11,7 @@ from lmstream.cli import terminal
 from lmstream.config import Config, letters_part
 from lmstream.errors import LmstreamError
 from lmstream.hosts.container.signals import AGAIN
-from lmstream.hosts.container.workers import PARTIAL, nothing_delivered
+from lmstream.hosts.container.workers import PARTIAL, nothing_delivered, ours
 from lmstream.observability.metrics_catalogue import CATALOGUE
 from lmstream.runtime.progress import Progress as Summary
 
@@ -64,11 +64,7 @@ def conclude(summary: Summary, config: Config, *, alone: bool = True) -> int:
     if summary.unacked:
         terminal.insist(f"{summary.unacked:,} records were not settled in time; the next start reads them again")
         return AGAIN
-    if (
-        alone
-        and config.finite
-        and nothing_delivered(summary.records - summary.tombstones, summary.rows, terminal.insist)
-    ):
+    if alone and config.finite and nothing_delivered(ours(summary), summary.rows, terminal.insist):
         return PARTIAL
     odd = summary.dead_letters or summary.empty or summary.all_skipped or summary.unknown
     return PARTIAL if config.run.strict and odd else 0

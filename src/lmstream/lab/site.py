@@ -3,6 +3,7 @@ hold is there at the next start, on the same ports."""
 
 import asyncio
 import contextlib
+import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,9 @@ from lmstream.lab.s3_objects import S3Object
 _RECORDS: Final = "broker"
 _LOOK: Final = 0.5  # seconds between two looks whether the broker lives
 _STOP: Final = 5.0
+_QUIET: Final = range(20_000, 32_768)
+"""Ports below those that Linux (32768 to 60999) and macOS (49152 on) give to outgoing connections."""
+_TRIES: Final = 100
 
 
 class Site(Part):
@@ -61,7 +65,7 @@ class Site(Part):
 
     async def start(self) -> None:
         """Start all parts; on an error none is left running."""
-        self.s3.port, self.firehose.port = _usable(self._wanted.s3), _usable(self._wanted.firehose)
+        self.s3.port, self.firehose.port = _lasting(self._wanted.s3), _lasting(self._wanted.firehose)
         async with contextlib.AsyncExitStack() as parts:
             await parts.enter_async_context(self._records)
             await parts.enter_async_context(self.s3)
@@ -83,7 +87,7 @@ class Site(Part):
             self._folder / "certificates",
             mtls=True,
             keep=True,
-            port=_usable(self._wanted.kafka),
+            port=_lasting(self._wanted.kafka),
             storage=f"s3://{_RECORDS}/",
             env={
                 **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "lab"),
@@ -126,12 +130,18 @@ class _Landing:
         """It is closed by who opened it."""
 
 
-def _usable(port: int) -> int:
-    """The port, or 0 when somebody else has it."""
+def _lasting(port: int) -> int:
+    """The port, or a free one when somebody else has it: one that systems give to no client, for while the site is
+    stopped its ports stay written in its configuration."""
+    wanted = [port] if port else []
+    return next(filter(_free, [*wanted, *random.sample(_QUIET, _TRIES)]), 0)
+
+
+def _free(port: int) -> bool:
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             s.bind((HOST, port))
         except OSError:
-            return 0
-    return port
+            return False
+    return True

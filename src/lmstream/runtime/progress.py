@@ -34,6 +34,8 @@ class Progress(Struct, kw_only=True):
     bytes: int = 0
     """Bytes of packs delivered."""
     dead_letters: int = 0
+    given_back: int = 0
+    """Records of which nothing was landed here, to be read again; or which another process has landed meanwhile."""
     tombstones: int = 0
     sums: Sums = Sums()
     """Where each record and each data point went. `rows` were made: delivered, in flight or refused permanently."""

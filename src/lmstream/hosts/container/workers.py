@@ -39,7 +39,7 @@ class Link:
     def add(self, progress: Progress) -> None:
         """Add the records with a value that were read, and the rows that were delivered, to those of all."""
         with self._totals.get_lock():
-            self._totals[0] += progress.records - progress.tombstones
+            self._totals[0] += ours(progress)
             self._totals[1] += progress.rows
 
     def tell(self, data: bytes) -> None:
@@ -164,6 +164,11 @@ def _until_ended(
 def _code(worker: BaseProcess) -> int:
     code = worker.exitcode or 0
     return code if code >= 0 else 128 - code  # killed by a signal: as shells say it
+
+
+def ours(progress: Progress) -> int:
+    """Records with a value that this process was to deliver. What it gave back by the end, another one had claimed."""
+    return progress.records - progress.tombstones - progress.given_back
 
 
 def nothing_delivered(records: int, rows: int, say: Callable[[str], None]) -> bool:
