@@ -93,7 +93,7 @@ def test_rows_are_queried_where_the_configuration_lands_them(cli, tmp_path, monk
     assert (said.code, json.loads(said.out)) == (0, {"n": 1})
     said = cli("query", "select 1", "--set", "sink.type=firehose", "--set", "sink.stream=s")
     assert said.code == 2
-    assert "--landed is not given, and sink.type firehose does not say where rows land" in said.err
+    assert "--landed is not given, and the stream cannot be asked: LMS-2001 sink.region" in said.err
 
 
 def test_rows_of_a_lake_are_in_its_bucket():

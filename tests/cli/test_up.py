@@ -58,6 +58,7 @@ def test_every_verb_works_against_it_as_in_production(place):
     places = ("--landed", landed, "--dead-letters", letters, "--settle", 5)
     found = verdict(place.well("verify", "--topic", TOPIC, *places))
     assert (found["lost"], found["landed"]) == (0, published["rows"])
+    assert verdict(place.well("verify", "--settle", 5)) == found, "places and topics are in the configuration"
     bucket = ("--landed", "s3://landed", "--s3-endpoint-url", place.told["s3"])
     assert verdict(place.well("verify", "--expected", "log.jsonl", *bucket))["landed"] == published["rows"]
     counted = json.loads(place.well("query", "select count(*) as n from rows", "--landed", landed, "--json"))

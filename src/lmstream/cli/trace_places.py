@@ -5,19 +5,18 @@ import base64
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct, field
 
-from lmstream.abilities import InFolder
 from lmstream.cli.kafka import settings_of
+from lmstream.cli.landed import landed_in
 from lmstream.cli.settling import interval
 from lmstream.cli.verify_lake import letters_of
 from lmstream.config import Config
 from lmstream.engine import Engine
-from lmstream.errors import REASONS
+from lmstream.errors import REASONS, ConfigError
 from lmstream.kafka.log_bounds import log_bounds
 from lmstream.model import DeadLetter, Record
 from lmstream.partitioning import token
@@ -94,15 +93,10 @@ def landing(config: Config, landed: str | None, access: S3Access) -> Place | Non
     """Where rows land; None where neither a flag nor the sink says it."""
     if landed is not None:
         return place(landed, access)
-    part = config.sink
-    if part is None:
+    try:
+        return place(*landed_in(config, access))
+    except ConfigError:
         return None
-    if isinstance(part.settings, InFolder):
-        return Folder(Path(part.settings.folder))
-    if part.traits.claims and (bucket := getattr(part.settings, "bucket", "")):
-        endpoint, region = part.settings.endpoint_url or None, part.settings.region or None
-        return place(f"s3://{bucket}/{part.settings.rows}", S3Access(endpoint_url=endpoint, region=region))
-    return None
 
 
 def follow(
@@ -124,7 +118,7 @@ def follow(
         traced.append(Traced(record=record, made=made, row_id=name, state="unknown"))
     if landed is not None:
         _look(traced, landed, say)
-    letters = place(dead_letters, access) if dead_letters is not None else letters_of(config)
+    letters = place(dead_letters, access) if dead_letters is not None else letters_of(config, access)
     failed = _failed(landed, traced)
     commits: dict[str, dict[int, int | None]] = {}
     for each in traced:

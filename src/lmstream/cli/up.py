@@ -69,13 +69,13 @@ def up(
 
 async def _stay(folder: Folder, state: State, seed: int | None, *, as_json: bool) -> int:
     from lmstream.lab import StreamConfig
-    from lmstream.lab.ports import Ports
+    from lmstream.lab.ports import LANDED, Ports
     from lmstream.lab.site import Site
 
     stopped = _told_to_stop()
     began = time.monotonic()
     terminal.say(f"starting a Kafka broker, an mTLS proxy, a strict local Firehose and S3 in {folder.path}")
-    stream = StreamConfig.for_settings(STREAM, _engine(folder), speed_up=_SPEED)
+    stream = StreamConfig.for_settings(STREAM, _engine(folder), speed_up=_SPEED, bucket=LANDED)
     make = partial(Site, folder.path, stream, ports=state.ports, seed=seed, say=terminal.say)
     async with contextlib.AsyncExitStack() as parts:
         try:
@@ -142,7 +142,6 @@ def _show(folder: Folder, state: State, seconds: float, *, as_json: bool) -> Non
             )
         return
     me, landed = command(), shlex.quote(str(folder.landed))
-    places = f"--landed {landed} --dead-letters {shlex.quote(str(folder.dead_letters))}"
     settle = " --settle 5" if state.sink == "firehose" else ""  # what it buffers is on the way, not lost
     others = f"Firehose at 127.0.0.1:{ports.firehose}, S3 at 127.0.0.1:{ports.s3}"
     topic = f"topic {state.topic} at 127.0.0.1:{ports.kafka} (mTLS), " if ports.kafka else ""
@@ -152,8 +151,8 @@ def _show(folder: Folder, state: State, seconds: float, *, as_json: bool) -> Non
         f"  . {shlex.quote(str(folder.env))}",
         *([f"  {me} publish --count 300"] if ports.kafka else []),
         f"  {me} run",
-        f"  {me} query --landed {landed}",
-        *([f"  {me} verify --topic {state.topic} {places}{settle}"] if ports.kafka else []),
+        f"  {me} query",
+        *([f"  {me} verify{settle}"] if ports.kafka else []),
         f"Ctrl-C stops it; the next `{me} up` continues with what is in {folder.path}.",
     ]
     with contextlib.suppress(OSError), terminal.read_or_not():

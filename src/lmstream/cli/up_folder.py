@@ -110,7 +110,7 @@ class Folder:
         ours = not there or _digest(there) == state.written
         if ours:
             self.config.write_text(text, encoding="utf-8")
-        self.env.write_text(environment(self.config.resolve()), encoding="utf-8")
+        self.env.write_text(environment(self.config.resolve(), state.ports.s3), encoding="utf-8")
         kept = msgspec.structs.replace(state, written=_digest(text.encode()) if ours else state.written)
         waiting = self.path / f".{_STATE}"
         waiting.write_bytes(msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
@@ -181,14 +181,15 @@ def toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def environment(config: Path) -> str:
-    """What a shell reads so that verbs find the lab: the configuration, and made-up AWS keys."""
+def environment(config: Path, s3: int) -> str:
+    """What a shell reads so that verbs find the lab: the configuration, made-up AWS keys, and the port of its S3."""
     return f"""\
 # For a shell of its own: . {shlex.quote(str(config.parent / _ENV))}
 # Verbs in it talk to the lab of `lmstream up`. The AWS keys are made up, and yours are out of the way.
 export LMSTREAM_CONFIG={shlex.quote(str(config))}
 unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_CA_BUNDLE
 export AWS_ACCESS_KEY_ID=lab AWS_SECRET_ACCESS_KEY=lab AWS_DEFAULT_REGION={REGION}
+export AWS_ENDPOINT_URL_S3=http://127.0.0.1:{s3}
 export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
 """
 

@@ -1,7 +1,7 @@
 """`lmstream verify`: what was published, or what the topic holds, against what landed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -17,36 +17,25 @@ from lmstream.cli.flags import (
     NO_ROWS,
     NO_S3,
     BrokerFlags,
-    EngineFlags,
     Json,
     RowFlags,
     S3Flags,
     Seconds,
-    given,
 )
 from lmstream.cli.settling import interval, wait
 from lmstream.cli.tables import Wide
 from lmstream.cli.verdict import show
-from lmstream.cli.verify_flags import (
-    NEEDS,
-    configurations,
-    fit,
-    offsets,
-    refuse_missing,
-    refuse_unwatchable,
-    unreachable,
-)
-from lmstream.cli.verify_lake import claims_of, lake_report, letters_of
+from lmstream.cli.verify_asked import asked
+from lmstream.cli.verify_flags import ranges, unfit, unservable, unwatchable
+from lmstream.cli.verify_lake import lake_report
 from lmstream.cli.verify_repair import refuse_unfit, tell
 from lmstream.cli.verify_repair import repair as repair_rows
 from lmstream.cli.verify_repair_lake import refuse_unfit as refuse_lake
 from lmstream.cli.verify_repair_lake import repair as repair_lake
 from lmstream.cli.verify_watch import watch as prove
 from lmstream.config import Config
-from lmstream.config.validation import READING
 from lmstream.dead_letters.filters import moment
-from lmstream.errors import ConfigError, refuse
-from lmstream.storage.objects import Place, place
+from lmstream.errors import ConfigError
 from lmstream.verification import Judged, Report, Topics, log_entries
 from lmstream.verification.report_html import page
 from lmstream.verification.wanting import RepairingChecker
@@ -62,7 +51,7 @@ def _whole(_: object, value: str, **_more: object) -> list[str]:
 
 def verify(
     *,
-    landed: str,
+    landed: str | None = None,
     expected: tuple[Path, ...] = (),
     topic: tuple[str, ...] = (),
     group: str | None = None,
@@ -97,12 +86,13 @@ def verify(
     Parameters
     ----------
     landed
-        Folder of landed rows, or s3://BUCKET/PREFIX.
+        Folder of landed rows, or s3://BUCKET/PREFIX. Default: where the sink of the configuration puts them; a stream
+        of Firehose is asked.
     expected
         Log of `publish --verifiable`; may be repeated.
     topic
         Topic to read again instead of a log; needs --bootstrap and the settings of the run. May be repeated: name all
-        topics whose rows land there.
+        topics whose rows land there. Default: source.topics, except for a lake.
     group
         Consumer group of the run: what it has committed must be there. Default: source.group.
     claims
@@ -117,7 +107,8 @@ def verify(
     to
         Offset to stop before, in the same form. Default: what the group has committed.
     dead_letters
-        Folder of dead letters, or s3://BUCKET/PREFIX. Without it, missing letters are not checked.
+        Folder of dead letters, or s3://BUCKET/PREFIX. Default: those of the configuration; without any, missing
+        letters are not checked.
     errors
         Error prefix of Firehose; LANDED/errors if that exists.
     settle
@@ -149,49 +140,46 @@ def verify(
         OLD.toml@TOPIC/PARTITION=FROM..TO, without TO itself; FROM, TO, or =FROM..TO and /PARTITION may be left out.
     """
     ranged = [*from_, *to, *(each for each in (group, since) if each)]
-    fit(expected, topic, ranged, settle, html)
-    if not topic and (from_ or to or group):
-        raise ConfigError("config.invalid", "--group, --from and --to are for --topic; a lake takes --since as well")
+    wrong = unfit(expected, topic, ranged, settle, html)
     if repair and no_wait:
-        raise ConfigError("config.invalid", "--repair waits until it is known what is lost: leave out --no-wait")
-    named = {"--landed": landed, "--claims": claims, "--dead-letters": dead_letters, "--errors": errors}
-    places = {flag: place(text, s3.access) for flag, text in named.items() if text is not None}
-    wrong = unreachable(places)
-    try:
-        flags, others = configurations(config, engine)
-        loaded = _loaded(flags, broker, topic, group)
-    except ConfigError as e:
-        refuse([*wrong, *e.errors])
-        raise
-    refuse(wrong)
-    refuse_missing(places)
-    rows, letters, failed = places["--landed"], places.get("--dead-letters"), places.get("--errors")
-    lake = None if expected else claims_of(rows, places.get("--claims"), loaded)
-    _refuse_unfit(expected, topic, others, rows, lake)
+        wrong.append(
+            ConfigError("config.invalid", "--repair waits until it is known what is lost: leave out --no-wait")
+        )
+    if watch is None:
+        alone = [flag for flag, value in {"--state": state, "--address": address}.items() if value is not None]
+        wrong += [ConfigError("config.invalid", f"{' and '.join(alone)}: for --watch alone")] if alone else []
+    else:
+        wrong += unwatchable(expected, config, to, since, no_wait=no_wait, repair=repair)
+        wrong += unservable(watch, address)
+    about = asked(
+        wrong,
+        config,
+        engine,
+        broker,
+        s3.access,
+        {"--landed": landed, "--claims": claims, "--dead-letters": dead_letters, "--errors": errors},
+        expected=expected,
+        topic=topic,
+        group=group,
+        ranged=bool(from_ or to or group) or watch is not None,
+    )
+    loaded, others, topic, rows, lake = about.config, about.others, about.topics, about.rows, about.lake
+    letters = about.letters
     if repair:
         (refuse_lake if lake is not None else refuse_unfit)(loaded, rows)
+    start, stop = ranges({"--from": from_, "--to": to}, topic)
     if watch is not None:
-        refuse_unwatchable(topic, expected, others, to, since, no_wait=no_wait, repair=repair)
-        seconds = settle if settle is not None else interval(loaded, landed)
-        return prove(
-            loaded,
-            rows,
-            letters or letters_of(loaded),
-            every=watch,
-            settle=seconds,
-            start=offsets("--from", from_, topic),
-            state_file=state,
-            address=address,
-        )
+        seconds = settle if settle is not None else interval(loaded, rows.name)
+        return prove(loaded, rows, letters, every=watch, settle=seconds, start=start, state_file=state, address=address)
     older = others if lake is None else ()  # each claim of a lake names its settings
-    topics = _topics(loaded, topic, older, from_, to, since, committed=lake is None) if topic else None
+    topics = _topics(loaded, older, start, stop, since, committed=lake is None) if topic else None
     buffered = lake is None and (topic or repair)
-    seconds = settle if settle is not None else interval(loaded, landed) if buffered else 0.0
+    seconds = settle if settle is not None else interval(loaded, rows.name) if buffered else 0.0
 
     def look_at_lake() -> Report:
         earliest = None if topic else moment("--since", since)
-        about = rows, lake, loaded, topics, letters, failed
-        return lake_report(*about, since=earliest, settle=seconds, no_wait=no_wait, region=s3.s3_region)
+        parts = rows, lake, loaded, topics, letters, about.errors
+        return lake_report(*parts, since=earliest, settle=seconds, no_wait=no_wait, region=about.access.region)
 
     def look(checker: RepairingChecker | None = None, /, *, step: float | None = None) -> Report:
         logged = chain.from_iterable(log_entries(path, terminal.say) for path in expected)
@@ -199,7 +187,7 @@ def verify(
             logged if topics is None else topics,
             rows,
             letters,
-            failed,
+            about.errors,
             source_ids=sorted({loaded.engine.source_id, *(each.settings.source_id for each in others)}),
             settle=seconds,
             wait=None if no_wait else wait if step is None else time.sleep,
@@ -221,21 +209,12 @@ def verify(
     if repair and lake is not None:
         report = tell(*repair_lake(look_at_lake, loaded, rows, yes=yes), compared, html, wide=wide, as_json=as_json)
     elif repair:
-        done = repair_rows(look, loaded, others, rows, s3.access, settle=seconds, yes=yes)
+        done = repair_rows(look, loaded, others, rows, about.access, settle=seconds, yes=yes)
         report = tell(*done, compared, html, wide=wide, as_json=as_json)
     else:
         report = look() if lake is None else look_at_lake()
         _tell(report, compared, html, wide=wide, as_json=as_json)
     return NOT_VERIFIED if not report.ok else 0 if report.settled else NOT_SETTLED
-
-
-def _refuse_unfit(
-    expected: Sequence[Path], topic: Sequence[str], others: Sequence[Judged], rows: Place, lake: Place | None
-) -> None:
-    if not topic and others:
-        raise ConfigError("config.invalid", "--config FILE@TOPIC needs --topic: a log says itself what must land")
-    if lake is None and not topic and not expected:
-        raise ConfigError("config.invalid", f"{NEEDS}; no claims of a lake lie at {rows.name} (--claims)")
 
 
 def _tell(report: Report, what: dict[str, str], html: Path | None, *, wide: bool, as_json: bool) -> None:
@@ -254,20 +233,11 @@ def _tell(report: Report, what: dict[str, str], html: Path | None, *, wide: bool
             terminal.insist(f"--html {html}: {e.strerror}: the page was not written")
 
 
-def _loaded(flags: EngineFlags, broker: BrokerFlags, topics: Sequence[str], group: str | None) -> Config:
-    if not topics:
-        return flags.load()
-    from lmstream.cli.kafka import client_overrides
-
-    return flags.load(client_overrides(broker, *topics) | given({"source.group": group}), READING)
-
-
 def _topics(
     loaded: Config,
-    topics: Sequence[str],
     others: Sequence[Judged],
-    from_: Sequence[str],
-    to: Sequence[str],
+    start: Mapping[tuple[str, int], int],
+    stop: Mapping[tuple[str, int], int],
     since: str | None,
     *,
     committed: bool = True,
@@ -279,8 +249,8 @@ def _topics(
         settings_of(loaded),
         loaded.engine,
         others,
-        start=offsets("--from", from_, topics),
-        stop=offsets("--to", to, topics),
+        start=start,
+        stop=stop,
         since=None if earliest is None else int(earliest.timestamp() * 1000),
         counted=partial(terminal.counted, "records read"),
         committed=committed,

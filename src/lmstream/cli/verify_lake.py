@@ -11,7 +11,7 @@ from lmstream.deployment.prices import prices
 from lmstream.errors import ConfigError
 from lmstream.storage.by_key import keyed
 from lmstream.storage.line_files import CLAIMS as BELOW
-from lmstream.storage.objects import Folder, Place, Prefix, place
+from lmstream.storage.objects import NO_S3, SCHEME, Folder, Place, Prefix, S3Access, place
 from lmstream.verification import Report, Topics, verify_lake
 from lmstream.verification.lake.chain import CLAIMS
 from lmstream.verification.lake.of_topics import remade
@@ -86,13 +86,18 @@ def lake_report(
     return report
 
 
-def letters_of(config: Config) -> Place | None:
-    """Where the run keeps its dead letters, if that is a place of objects."""
+def letters_of(config: Config, access: S3Access = NO_S3) -> Place | None:
+    """Where the run keeps its dead letters, if that is a place of objects; `access` is for what its settings leave
+    open."""
     settings = config.dead_letters.settings if config.dead_letters is not None else None
     if folder := getattr(settings, "folder", ""):
         return place(folder)
     bucket = getattr(settings, "bucket", "")
-    return place(f"s3://{bucket}/{getattr(settings, 'prefix', '')}") if bucket else None
+    if not bucket:
+        return None
+    endpoint, region = getattr(settings, "endpoint_url", ""), getattr(settings, "region", "")
+    reached = S3Access(endpoint_url=endpoint or access.endpoint_url, region=region or access.region)
+    return place(f"{SCHEME}{bucket}/{getattr(settings, 'prefix', '')}", reached)
 
 
 def _inside(rows: Place, other: Place) -> str:

@@ -2,21 +2,22 @@
 
 import asyncio
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 from msgspec import Struct, field, structs
 
-from lmstream.abilities import Describable, InFolder
+from lmstream.abilities import InFolder
 from lmstream.cli import terminal
 from lmstream.cli.ending import sentence
 from lmstream.cli.kafka import settings_of
+from lmstream.cli.landed import stream_place
 from lmstream.cli.log_lines import logged
 from lmstream.cli.offsets import delivered, reading
 from lmstream.cli.verdict import show
-from lmstream.config import Config, build_sink
+from lmstream.config import Config
 from lmstream.config.lake_tools import impatient
 from lmstream.config.validation import REPLAY, refuse
 from lmstream.errors import ConfigError, LmstreamError
@@ -107,22 +108,10 @@ def refuse_unfit(config: Config, rows: Place) -> None:
 
 def _bucket(config: Config) -> str:
     """Where a stream lands its rows, as far as it says so."""
-
-    async def ask() -> Mapping[str, Any]:
-        sink = build_sink(config)
-        try:
-            return await sink.describe() if isinstance(sink, Describable) else {}
-        finally:
-            await sink.close()
-
     try:
-        told = asyncio.run(ask())
+        return stream_place(config)[0]
     except LmstreamError:
         return ""  # a right of its own, which a repair does not need
-    arns = [
-        each.get("ExtendedS3DestinationDescription", {}).get("BucketARN", "") for each in told.get("Destinations", ())
-    ]
-    return str(arns[0]).rpartition(":")[2] if arns else ""
 
 
 def repair(

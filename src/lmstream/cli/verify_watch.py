@@ -10,6 +10,7 @@ import msgspec
 
 from lmstream.cli import terminal
 from lmstream.cli.kafka import settings_of
+from lmstream.cli.verify_flags import OFF
 from lmstream.config import Config
 from lmstream.engine import Engine
 from lmstream.errors import ConfigError, LmstreamError, more
@@ -26,9 +27,7 @@ from lmstream.verification.verify import letters_in
 
 USUAL: Final = "127.0.0.1:9469"
 """Where its endpoints are unless told: beside those of a run, and of its workers."""
-OFF: Final = "off"
 NOT_VERIFIED: Final = 3
-_LEAST: Final = 1.0
 _END: Final = 30.0  # seconds for the round under way to end: it looks after each record and object
 _NAMED: Final = 5
 
@@ -45,10 +44,10 @@ def watch(
     address: str | None,
 ) -> int:
     """Prove round after round until a signal comes; answer the exit code. Raises ConfigError for what cannot work."""
-    if every < _LEAST:
-        raise ConfigError("config.invalid", f"--watch {every:g}: expected seconds, {_LEAST:g} or more")
     settings = settings_of(config)
     state = _read(state_file, settings.group)
+    if state_file is not None and (why := _write(state_file, state)):
+        raise ConfigError("config.invalid", f"--state {state_file}: {why}", "name a file that can be written")
     stopping = asyncio.Event()
     prover = Prover(
         TopicLog(settings),
@@ -89,6 +88,7 @@ async def _serve(
     if address != OFF:
         at = Endpoints(readings, address or USUAL, needed=address is not None)
     told: dict[str, int] = {}
+    unkept = ""
     with heard(stopping.set, _END, lambda _: terminal.say("stopping: this round is not finished")):
         async with at:
             while not stopping.is_set():
@@ -106,7 +106,10 @@ async def _serve(
                     readings.rounds["ok"] += not stopping.is_set()
                     readings.failed, readings.trouble = 0, ""
                     if state_file is not None:
-                        await asyncio.to_thread(_write, state_file, prover.state)
+                        why = await asyncio.to_thread(_write, state_file, prover.state)
+                        if why and why != unkept:
+                            terminal.insist(f"--state {state_file}: {why}: a restart proves some rows again")
+                        unkept = why
                     _tell(readings, dict(_named(prover)), told)
                 if not prover.behind or readings.failed:
                     with contextlib.suppress(TimeoutError):
@@ -155,10 +158,12 @@ def _read(file: Path | None, group: str) -> State:
     return state
 
 
-def _write(file: Path, state: State) -> None:
-    """Keep the state. A disk that is full stops no proof: it begins further back after a restart."""
+def _write(file: Path, state: State) -> str:
+    """Keep the state; answer why that failed. A disk that is full stops no proof: it begins further back after a
+    restart."""
     try:
         with durable_files.folder(file.parent, ()) as at:
             durable_files.replace(at, file.name, msgspec.json.encode(state), at)
     except OSError as error:
-        terminal.insist(f"--state {file}: {error.strerror or error}: a restart proves some rows again")
+        return error.strerror or str(error)
+    return ""

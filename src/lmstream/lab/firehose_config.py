@@ -48,6 +48,8 @@ class StreamConfig(Struct, frozen=True, kw_only=True):
     """Partitions with rows waiting; rows of one more go to the error prefix. AWS raises it on request."""
     extension: str = ""
     """FileExtension of the objects; empty: .gz or none, as in the service."""
+    bucket: str = "lab"
+    """What the description says of where objects go; they go into the store that the stream was given."""
 
     def __post_init__(self) -> None:
         """Check what CreateDeliveryStream checks."""
@@ -134,7 +136,7 @@ class StreamConfig(Struct, frozen=True, kw_only=True):
             processors.append(_processor("AppendDelimiterToRecord", Delimiter="\\n"))
         return {
             "RoleARN": "arn:aws:iam::000000000000:role/lab",
-            "BucketARN": "arn:aws:s3:::lab",
+            "BucketARN": f"arn:aws:s3:::{self.bucket}",
             "Prefix": self.prefix,
             "ErrorOutputPrefix": self.error_prefix,
             "FileExtension": self.extension,

@@ -37,11 +37,12 @@ SHARE: Final = 20
 A body that took 3 ms to make is 60 ms old at most."""
 
 
-def parsed(address: str) -> tuple[str, int]:
-    """Read `host:port`. Raises ConfigError."""
+def parsed(address: str, said_as: str = "endpoints.address") -> tuple[str, int]:
+    """Read `host:port`; `said_as` is the setting or flag that has it. Raises ConfigError."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - the last port
-        raise ConfigError("config.invalid", f"endpoints.address: {address!r} is not host:port")
+        what = f"{said_as}: {address!r} is not host:port, as in {USUAL}"
+        raise ConfigError("config.invalid", what)
     return host.strip("[]"), int(port)
 
 
