@@ -138,7 +138,7 @@ def test_a_wrong_statement_has_a_code_of_its_own_and_its_place(cli, tmp_path):
 
 def test_a_typo_says_which_verb_has_help_and_suggests_only_what_is_like_it(cli):
     said = cli("dlq", "ls", "--limt", "3")
-    assert "Did you mean --limit?" in said.err
+    assert "did you mean --limit?" in said.err
     assert "lmstream dlq ls --help" in said.err
     assert "Did you mean" not in cli("run", "--bogus").err
 

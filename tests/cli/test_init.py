@@ -367,12 +367,12 @@ def test_the_answers_come_back_as_flags():
     known = {
         "source.bootstrap": "b:1",
         "source.security": "ssl",
-        "source.topics": ["a", "b c"],
+        "source.topics": ["a", "^b c"],
         "engine.org_id": "acme",
         "sink.type": "local",
         "sink.root": "rows",
     }
-    command = "lmstream init --bootstrap b:1 --set source.security=ssl --topic a --topic 'b c' --org acme --sink local"
+    command = "lmstream init --bootstrap b:1 --set source.security=ssl --topic a --topic '^b c' --org acme --sink local"
     assert again(known) == f"{command} --landed rows"
 
 

@@ -280,7 +280,7 @@ def test_query_without_duckdb_is_a_hint(cli, landed, monkeypatch):
         (["schema", "sql", "--location", "landed"], "expected s3://BUCKET/PREFIX/"),
         (["schema", "sql", "--location", "s3://b/x' --"], "expected s3://BUCKET/PREFIX/"),
         (["schema", "sql", "--database", "a`b"], "Athena takes a-z, 0-9 and _"),
-        (["inspect", "-", "--limit", "-1"], "Must be >= 1"),
+        (["inspect", "-", "--limit", "-1"], "--limit -1: must be >= 1"),
         (["verify", "--expected", "log.jsonl", "--landed", ".", "--html", "no/where.html"], "--html no/where.html"),
     ],
 )

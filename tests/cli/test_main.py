@@ -43,9 +43,9 @@ def test_no_example_is_wrapped_on_a_terminal_of_80_columns(cli, verb):
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["shema"], 'Did you mean "schema"?'),
-        (["schema", "--jsn"], "Unknown option"),
-        (["schema", "xml"], 'Choose from: "json"'),
+        (["shema"], "there is no verb shema; did you mean schema?"),
+        (["schema", "--jsn"], "unknown flag --jsn"),
+        (["schema", "xml"], "FORM xml: expected json, glue"),
         (["query"], "--landed"),
         (["publish", "--topic", "t", "--bootstrap", "127.0.0.1:1", "--cont", "5"], "--count"),
     ],

@@ -88,7 +88,7 @@ def _say_unknown(filters: Filters) -> None:
         if reason not in REASONS and not set(reason) & set("*?["):
             close = difflib.get_close_matches(reason, REASONS, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            terminal.say(f"{reason} is not a reason of lmstream, or one of a module of your own{hint}")
+            terminal.say(f"lmstream has no reason {reason}; a module of your own may{hint}")
 
 
 def show(

@@ -145,7 +145,10 @@ class S3Flags:
 
 def _seconds(_: object, tokens: Sequence[Any]) -> float:
     """Read a duration of the command line: seconds, or with a unit as in 90s, 15m, 72h, 7d."""
-    return duration(tokens[0].value)
+    try:
+        return duration(tokens[0].value)
+    except ConfigError as e:
+        raise ValueError(e.detail) from e  # the parser adds the flag
 
 
 def duration(text: str) -> float:
@@ -156,7 +159,7 @@ def duration(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not math.isfinite(seconds) or seconds < 0:
-        raise ConfigError("usage.arguments", f"{text!r} is not a duration: 5 (seconds), 90s, 15m, 72h or 7d")
+        raise ConfigError("usage.arguments", f"{text!r} is not a duration: expected 5 (seconds), 90s, 15m, 72h or 7d")
     return seconds
 
 

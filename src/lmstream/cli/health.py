@@ -42,7 +42,8 @@ def health(
     from lmstream.observability.endpoints import USUAL, parsed
 
     settings = _settings(file)
-    at, port = parsed(address or settings.get("endpoints", {}).get("address") or USUAL)
+    configured = settings.get("endpoints", {}).get("address") or USUAL
+    at, port = parsed(address, "--address") if address else parsed(configured)
     if at in ("0.0.0.0", "::"):  # noqa: S104 - it listens on all: it is asked on one
         at = "127.0.0.1"
     url = f"http://{at}:{port}/{'readyz' if ready else 'healthz'}"
@@ -73,7 +74,13 @@ def _asked(url: str) -> tuple[int, bool, str]:
     except urllib.error.HTTPError as e:
         return 1, True, e.read(_BYTES).decode(errors="replace")
     except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
-        return 1, False, f"{url} does not answer: {terminal.clean(str(getattr(e, 'reason', e)))}"
+        return 1, False, f"{url} does not answer: {terminal.clean(_why(e))}"
+
+
+def _why(error: Exception) -> str:
+    """Why nobody answered, without the number of the error."""
+    why = getattr(error, "reason", error)
+    return str(getattr(why, "strerror", None) or why)
 
 
 def _another(text: str, group: str | None, pid: int | None) -> str:

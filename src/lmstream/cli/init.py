@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from lmstream.abilities import Check
 from lmstream.cli import terminal
 from lmstream.cli.flags import NO_BROKER, BrokerFlags, Json, SetFlags, given
+from lmstream.cli.run import one_sink
 from lmstream.cli.scaffold.answers import CONNECTION, RUN, Answers, again, ask, asking, fill, letters_at
 from lmstream.cli.scaffold.facts import Facts, facts_of, topics_at
 from lmstream.cli.scaffold.text import differing, text
@@ -56,14 +57,15 @@ class RunFlags:
     """Folder of dead letters, or s3://BUCKET/PREFIX. Default: ./dead-letters."""
 
     def known(self) -> Answers:
-        """Answer the settings that were given, by key path."""
-        kinds = {"firehose": self.stream, "s3": self.bucket, "local": self.landed}
+        """Answer the settings that were given, by key path. Raises ConfigError for flags of two sinks."""
+        flags = {"--stream": (self.stream, "firehose"), "--bucket": (self.bucket, "s3")}
+        kind = one_sink(self.sink, flags | {"--landed": (self.landed, "local")})
         found = given(
             {
                 "source.topics": list(self.topic) or None,
                 "engine.org_id": self.org,
                 "source.group": self.group,
-                "sink.type": self.sink or next((kind for kind, named in kinds.items() if named), None),
+                "sink.type": kind,
                 "sink.stream": self.stream,
                 "sink.bucket": self.bucket,
                 "sink.prefix": self.prefix,

@@ -1,11 +1,9 @@
 """Run a verb: its arguments, its exit code, and what is said of an error. Every way out of a verb is here."""
 
 import contextlib
-import difflib
 import errno
 import io
 import os
-import re
 import shutil
 import sys
 import traceback
@@ -17,7 +15,7 @@ from lmstream.cli.loudness import debugging, loudness_of
 from lmstream.cli.old_flags import renamed
 from lmstream.cli.streams import streams_in_place
 from lmstream.cli.verbs import verbs
-from lmstream.errors import REASONS, ConfigError, LmstreamError, SinkError, lines
+from lmstream.errors import REASONS, ConfigError, LmstreamError, SinkError, lines, refuse
 from lmstream.observability.unblocked import unblocked
 
 OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -25,8 +23,6 @@ OK, FAILED, USAGE, NOT_VERIFIED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 and --strict was given; stopped by the keyboard."""
 
 _WIDE: Final = 100  # columns of a panel at most: longer lines are hard to read
-_SUGGESTED: Final = re.compile(r"""Unknown option: "?(-[^\s"]+?)"?\. Did you mean "?(-[^\s"?]+)"?\?""")
-_LIKE: Final = 0.7  # of 1: --worker is like --workers (0.94), --bogus is not like --org (0.67)
 _ACTS: Final = ("run", "publish", "skip", "topic", "acls", "dlq replay", "dlq purge", "lake")
 """Verbs that change something. Who reads what they print has no say in whether it was done."""
 
@@ -123,16 +119,18 @@ def _run(arguments: list[str]) -> int:
     except ImportError as e:
         raise ConfigError("config.extra", "the command line needs: pip install 'lmstream[cli]'") from e
 
+    app, verb = parser(), _verb(arguments)
+    arguments = renamed(verb, arguments, terminal.insist)
     try:
         with terminal.logging_to_stderr():
-            result = parser()(
-                renamed(_verb(arguments), arguments, terminal.insist), exit_on_error=False, print_error=False
-            )
+            result = app(arguments, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as e:
-        verb = _verb(arguments)
-        return tell(
-            ConfigError("usage.arguments", _usage(str(e)), f"see: lmstream {f'{verb} ' if verb else ''}--help"), verb
-        )
+        from lmstream.cli.usage import mistakes
+
+        try:
+            refuse(mistakes(app, arguments, e, verb))
+        except ConfigError as error:
+            return tell(error, verb)
     return result if isinstance(result, int) else OK
 
 
@@ -140,15 +138,6 @@ def _verb(arguments: list[str]) -> str:
     """The verb that was typed, as far as it is one."""
     found = [name for name in verbs() if arguments[: name.count(" ") + 1] == name.split(" ")]
     return max(found, key=len, default="")
-
-
-def _usage(text: str) -> str:
-    """What the parser says, in one line; without a suggestion that is not like what was typed."""
-    text = " ".join(text.split())
-    found = _SUGGESTED.search(text)
-    if found and difflib.SequenceMatcher(None, found[1], found[2]).ratio() < _LIKE:
-        text = text.replace(found[0], found[0].partition(" Did you mean")[0])
-    return text
 
 
 def _trace(error: BaseException) -> None:

@@ -11,10 +11,17 @@ from lmstream.kafka.settings import Settings
 
 
 def settings_of(config: Config) -> Settings:
-    """Answer the settings of the Kafka source, which flags, environment or file must have given."""
+    """Answer the settings of the Kafka source, which flags, environment or file must have given. Raises ConfigError.
+
+    Verbs read by aiokafka, whatever client the run has: settings of another client are left out.
+    """
     part = config.need("source")
     if not isinstance(part.settings, Settings):
         raise ConfigError("config.invalid", f"source.type is {part.name!r}, expected kafka")
+    if part.settings.client and part.name == "kafka":
+        from lmstream.kafka.connection import checked
+
+        checked(part.settings)
     return part.settings
 
 

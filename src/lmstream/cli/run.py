@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -18,15 +18,23 @@ from lmstream.cli.flags import NO_BROKER, NO_ENGINE, BrokerFlags, EngineFlags, J
 from lmstream.cli.log_lines import logged
 from lmstream.cli.status import Reporter
 from lmstream.config import Config
+from lmstream.config.plugins import known
 from lmstream.config.validation import START
 from lmstream.delivery import Settled
 from lmstream.errors import ConfigError, LmstreamError
-from lmstream.hosts.container.service import Observer, serve
+from lmstream.hosts.container.observer import Observer
+from lmstream.hosts.container.service import serve
 from lmstream.interfaces import Source
 from lmstream.runtime import Progress
 
 Counted = Callable[[Progress], None]
 PATIENCE: Final = 5.0  # seconds a person waits for a sink whose configuration is wrong
+
+
+def _no_flag(_: object, files: tuple[str, ...]) -> None:
+    """Refuse a flag in the place of a file: `-` is one, and so the parser takes any."""
+    if flag := next((each for each in files if each.startswith("--")), None):
+        raise ValueError(f"a file or folder is missing before {flag}; one of that name is ./{flag}")
 
 
 @Parameter(name="*")
@@ -36,7 +44,7 @@ class SourceFlags:
 
     source: str | None = None
     """kafka, files, or your own module. --files and --bootstrap imply it."""
-    files: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = ()
+    files: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True, validator=_no_flag)] = ()
     """File or folder of bundles or dead letters, - for standard input; may be repeated."""
     topic: tuple[str, ...] = ()
     """Topic to read; may be repeated."""
@@ -61,6 +69,17 @@ class SourceFlags:
         )
 
 
+def one_sink(named: str | None, flags: Mapping[str, tuple[object, str]]) -> str | None:
+    """The sink that `--sink` or one of `flags` stands for; those have what was given, and the sink. None for neither.
+    Raises ConfigError when they stand for two."""
+    kinds = {f"--sink {named}": named} if named else {}
+    kinds |= {flag: kind for flag, (value, kind) in flags.items() if value}
+    # A module of somebody else's may have a setting of the same name.
+    if len(set(kinds.values())) > 1 and named in {None, *known("sink")}:
+        raise ConfigError("config.invalid", f"{' and '.join(kinds)}: rows go to one sink", "leave out all but one")
+    return next(iter(kinds.values()), None)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SinkFlags:
@@ -80,8 +99,8 @@ class SinkFlags:
     """Folder of dead letters. Default for --files: ./dead-letters."""
 
     def overrides(self) -> dict[str, Any]:
-        """Answer the settings that were given, by key path."""
-        kind = self.sink or ("local" if self.landed else "firehose" if self.stream else None)
+        """Answer the settings that were given, by key path. Raises ConfigError for flags of two sinks."""
+        kind = one_sink(self.sink, {"--landed": (self.landed, "local"), "--stream": (self.stream, "firehose")})
         return given(
             {
                 "sink.type": kind,

@@ -16,6 +16,7 @@ from lmstream.cli.status import Reporter
 from lmstream.config import Config, build_source, load
 from lmstream.config.validation import remarks
 from lmstream.hosts.container.service import tell_members
+from lmstream.hosts.container.unfailing import Unfailing
 from lmstream.hosts.container.workers import Link, check, shares, supervise
 from lmstream.observability.readings import Readings
 from lmstream.observability.unblocked import unblocked
@@ -29,11 +30,11 @@ def together(config: Config, path: Path | None, overrides: dict[str, Any], *, as
         terminal.say(remark)
     told = shares(config, config.run.workers)
     asyncio.run(_tell_members(config))
-    view, seen = Reporter(config.run.report_seconds), list[Standing]()
+    view, seen, unfailing = Reporter(config.run.report_seconds), list[Standing](), Unfailing()
 
     def look(told: list[bytes]) -> None:
         seen[:] = [unpacked(each) if each else _starting(number) for number, each in enumerate(told, 1)]
-        view.show(summed(seen))
+        unfailing.attempt(lambda: view.show(summed(seen)))
 
     with logged(config, 0):
         with view:

@@ -12,6 +12,7 @@ from lmstream.cli import terminal
 from lmstream.cli.flags import NO_FILE, FileFlags
 from lmstream.config.layers import layers_of, merge
 from lmstream.errors import ConfigError, LmstreamError, SourceError
+from lmstream.observability.endpoints import parsed
 
 USUAL: Final = "127.0.0.1:9474"
 _LEFT_OUT: Final = b"# left out "
@@ -58,6 +59,7 @@ def tap(
         Attribute or field whose values are shown as ***; may be repeated. endpoints.tap_mask hides them from everybody.
     """
     at = address or _settings(file) or USUAL
+    parsed(at, "--address" if address else "endpoints.tap")
     asked = {"org": org, "metric": metric, "device": device, "row": row, "rate": rate, "count": count}
     query = urlencode(
         [(name, value) for name, value in asked.items() if value != ""] + [("mask", each) for each in mask]
@@ -73,7 +75,8 @@ def tap(
             sys.stdout.flush()
     finally:
         more = f"; {left_out:,} more were left out (--rate, --count, or no time to look)" if left_out else ""
-        terminal.say(f"{shown:,} rows{more}")
+        if shown or sys.exc_info()[0] is None:
+            terminal.say(f"{shown:,} rows{more}")
     return 0
 
 
@@ -89,7 +92,7 @@ def _lines(at: str, query: str) -> Iterator[bytes]:
         while line := answer.readline(_LINE):
             yield line
     except (OSError, http.client.HTTPException) as e:
-        what = f"no tap answers at {at}: {e or type(e).__name__}"
+        what = f"no tap answers at {at}: {getattr(e, 'strerror', None) or e or type(e).__name__}"
         fix = f'set endpoints.tap = "{USUAL}" on the host (it is off unless it is set), or name its --address'
         raise SourceError("source.unreachable", what, fix) from e
     finally:

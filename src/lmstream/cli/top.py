@@ -127,7 +127,8 @@ def _ask(address: str) -> Mapping[str, Any] | str:
         with opener.open(f"http://{address}/statusz", timeout=_PATIENCE) as answer:
             found = json.loads(answer.read(_BYTES))
     except (OSError, ValueError, urllib.error.URLError) as e:
-        return terminal.clean(str(getattr(e, "reason", e)) or type(e).__name__)
+        why = getattr(e, "reason", e)
+        return terminal.clean(str(getattr(why, "strerror", None) or why) or type(e).__name__)
     return found if isinstance(found, dict) and "assignment" in found else "it is not lmstream"
 
 

@@ -23,6 +23,7 @@ from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka.trace_reader import Searched, search
 from lmstream.model import Record
 from lmstream.verification.landed import row_id
+from lmstream.verification.tracing import made_of
 
 NOT_THERE: Final = 3
 _ROW: Final = re.compile(r"([0-9a-f]{32}):(0|[1-9]\d{0,9})")
@@ -104,6 +105,7 @@ def trace(
         found = asyncio.run(_fetch(settings, *at))
         records = [found]
         wanted: Callable[[Record], list[int]] = lambda _: [at[3]]  # noqa: E731 - beside the others
+        _refuse_absent(found, at[3], maker)
         searched = Searched(records=1, partitions=1)
     else:
         wanted, begin, end = _wanted(target, device, hour, metric, late, maker, config)
@@ -121,6 +123,14 @@ def trace(
     traced = follow(rows, maker, config, place, dead_letters, s3.access, terminal.say)
     _show(traced, searched, maker, single=single, wide=wide, as_json=as_json)
     return NOT_THERE if any(each.state in {"lost", "changed"} for each in traced) else 0
+
+
+def _refuse_absent(record: Record, ordinal: int, maker: Engine) -> None:
+    """Raise SourceError for an ordinal that the record has not."""
+    made = made_of(record, ordinal, maker)
+    if made.points and ordinal >= made.points:
+        fix = f"name an ordinal from 0 to {made.points - 1}"
+        raise SourceError("source.offset", f"{record.coordinates}:{ordinal}: {made.why}", fix)
 
 
 def _place_of(target: str | None, device: str | None, hour: str | None) -> tuple[str, int, int, int] | None:

@@ -92,7 +92,8 @@ def _mistakes(
         }
         missing = [name for name, field in fields.items() if field.required and name not in raw]
         found += [mistake for key in raw for mistake in wrong.get(key, ())]
-        found += [_missing((*at, name), layers) for name in missing]
+        meant = {each for key in raw if key not in fields for each in difflib.get_close_matches(key, fields, 1)}
+        found += [_missing((*at, name), layers) for name in missing if name not in meant]  # one mistake, told once
         if missing or any(fields[key].required for key in wrong if key in fields):
             return found
         good = {key: value for key, value in raw.items() if key not in wrong}
@@ -173,6 +174,10 @@ def _see(owner: type[Struct], at: Sequence[str], what: str) -> str:
     return f"; `lmstream config reference {'.'.join(at)}` {what}" if known and at else ""
 
 
+_SHOWN: Final = 24
+"""Names in a message: as many as the tables of a configuration or a deployment are."""
+
+
 def unknown(
     path: tuple[str, ...],
     known: Sequence[str],
@@ -187,7 +192,8 @@ def unknown(
     layer = layer_of(path, layers)
     if layer is not None and tuple(path) in layer.variables:
         close = [f"{PREFIX}{each.upper().replace('.', '__')}" for each in close]
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known here: {', '.join(known) or 'none'}"
+    some = f"{', '.join(known[:_SHOWN])}{', ...' if known[_SHOWN:] else ''}" or "none"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known here: {some}"
     what = f"{'.'.join(path)} is not a setting{origin_of(path, layers)}; {hint}"
     return ConfigError("config.invalid", what, fix, spot_of(path, layers))
 

@@ -138,8 +138,10 @@ def below(found: list[Section], key: str) -> list[Setting]:
     none."""
     every = settings(found)
     if not (chosen := [each for each in every if f"{each.key}.".startswith(f"{key}.")]):
-        keys = [each.key for each in every] + [section.table for section in found]
-        raise unknown((key,), keys, (), [each.key for each in every])
+        keys = list(dict.fromkeys(section.table for section in found))
+        keys += [each.key for each in every if "." in key]
+        every_key = "`lmstream config reference` lists all"
+        raise unknown((key,), keys, (), [each.key for each in every], every_key)
     return chosen
 
 

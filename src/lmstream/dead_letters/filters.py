@@ -45,6 +45,9 @@ class Filters:
         """Answer the filter. Raises ConfigError for a text that is not a filter."""
         spans = [_span(text) for text in self.offset]
         since, until = moment("--since", self.since), moment("--until", self.until)
+        if since is not None and until is not None and since >= until:
+            what = f"--since {self.since} --until {self.until}: no time is in this range"
+            raise ConfigError("config.invalid", what)
         written = _between("--written-since", self.written_since, "--written-until", self.written_until)
 
         def fits(found: Found) -> bool:
@@ -65,6 +68,8 @@ class Filters:
 def _between(from_flag: str, start: str | None, to_flag: str, stop: str | None) -> Callable[[float], bool]:
     """Whether a Unix time lies between the two. Raises ConfigError."""
     first, last = moment(from_flag, start), moment(to_flag, stop)
+    if first is not None and last is not None and first >= last:
+        raise ConfigError("config.invalid", f"{from_flag} {start} {to_flag} {stop}: no time is in this range")
     low = -math.inf if first is None else first.timestamp()
     high = math.inf if last is None else last.timestamp()
     return lambda at: low <= at < high
@@ -74,7 +79,10 @@ def _span(text: str) -> tuple[int, int]:
     found = _SPAN.match(text)
     if not found:
         raise ConfigError("config.invalid", f"--offset {text}: expected OFFSET or FIRST-LAST, as in 100-200")
-    return int(found[1]), int(found[2] or found[1])
+    first, last = int(found[1]), int(found[2] or found[1])
+    if last < first:
+        raise ConfigError("config.invalid", f"--offset {text}: no offset is in this range")
+    return first, last
 
 
 def moment(flag: str, text: str | None) -> datetime | None:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from lmstream.errors import ConfigError
+from lmstream.errors import ConfigError, LmstreamError, refuse
 
 ANY: Final = "*"
 CLUSTER: Final = "kafka-cluster"
@@ -46,20 +46,22 @@ class Access(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what would shut brokers or administrators out. Raises ConfigError."""
+        wrong: list[LmstreamError] = []
         for flag, who, why in (
             ("--brokers", self.brokers, "without it replicas of the topic fall behind"),
             ("--administrator", self.administrators, "without it no one could change or remove an ACL"),
             ("--reader", self.readers, "lmstream could not read"),
         ):
             if not who:
-                raise ConfigError("config.invalid", f"{flag} is missing: {why}")
+                wrong.append(ConfigError("config.invalid", f"{flag} is missing: {why}"))
         for each in (*self.brokers, *self.administrators, *self.readers, *self.collectors):
             if not _PRINCIPAL.fullmatch(each) or each == "User:*":
                 what = f"{each!r} is not a principal of one client: expected User: and the certificate's subject"
-                raise ConfigError("config.invalid", f"{what}, as in User:CN=lmstream")
+                wrong.append(ConfigError("config.invalid", f"{what}, as in User:CN=lmstream"))
         if shared := set(self.administrators) & {*self.readers, *self.collectors}:
             what = f"{shared.pop()} is administrator and client: a leaked certificate could do anything"
-            raise ConfigError("config.invalid", what)
+            wrong.append(ConfigError("config.invalid", what))
+        refuse(wrong)
 
     def steps(self) -> list[tuple[str, list[Grant]]]:
         """Grants by step, in the order in which they are to be made."""

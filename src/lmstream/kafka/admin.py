@@ -12,7 +12,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 from aiokafka.errors import KafkaError, for_code
 
 from lmstream.behind import Retention
-from lmstream.kafka.settings import KafkaConnection
+from lmstream.kafka.settings import KafkaConnection, addresses
 from lmstream.kafka.tls import Tls
 from lmstream.members import Fellow
 
@@ -24,7 +24,9 @@ _TIME, _SIZE, _POLICY, _SEGMENT = "retention.ms", "retention.bytes", "cleanup.po
 
 @contextlib.asynccontextmanager
 async def admin(connection: KafkaConnection, tls: Tls) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A client for the time of the block. Raises ConfigError for certificates, and what the client raises."""
+    """A client for the time of the block. Raises ConfigError for addresses and certificates, and what the client
+    raises."""
+    addresses(connection.bootstrap)
     await tls.load()
     client = AIOKafkaAdminClient(
         bootstrap_servers=connection.bootstrap,

@@ -21,12 +21,17 @@ def text(what: str, path: Path | str) -> str:
     """The text of a file. Raises ConfigError."""
     try:
         with Path(path).open("rb") as file:
-            return bounded.read(file, _MOST, f"{what} {path}", seconds=None).decode()
+            data = bounded.read(file, _MOST, f"{what} {path}", seconds=None)
+        return data.decode()
     except OSError as e:
         raise ConfigError("config.invalid", f"{what} {path}: {e.strerror or e}", _FIX) from e
     except BoundError as e:
         raise ConfigError("config.invalid", e.detail) from e
-    except ValueError as e:  # no UTF-8, a path with NUL in it
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
+        detail = f"{what} {path} is not UTF-8: byte 0x{data[e.start]:02x} in line {line}"
+        raise ConfigError("config.invalid", detail, "save it as UTF-8") from e
+    except ValueError as e:  # a path with NUL in it
         raise ConfigError("config.invalid", f"{what} {path} cannot be read as TOML: {e}") from e
 
 
