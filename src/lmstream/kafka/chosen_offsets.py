@@ -16,6 +16,7 @@ from lmstream.kafka import connection
 from lmstream.kafka.lag import look
 from lmstream.kafka.range_reader import read_range
 from lmstream.kafka.settings import Settings as KafkaSettings
+from lmstream.kafka.topics import no_partition
 from lmstream.model import Record, TopicPartition
 
 TRAITS: Final = Traits(finite=True, commits=False)
@@ -180,7 +181,7 @@ class ChosenOffsets:
         async with connection.connected(one) as consumer:
             known = set(consumer.partitions_for_topic(topic) or ())
         if unknown := sorted({span.tp.partition for span in spans} - known):
-            raise SourceError("source.topic", f"{topic} has no partition {unknown[0]}")
+            raise no_partition(topic, unknown, known)
         looks = await look(one, {span.tp: 0 for span in spans})
         there: list[Span] = []
         for span in spans:

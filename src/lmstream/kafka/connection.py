@@ -196,8 +196,12 @@ async def stop(client: Client) -> None:
 
 
 def _free(settings: Settings) -> dict[str, Any]:
-    """Answer the free settings; a text from the environment takes the type that aiokafka's default has."""
-    found: dict[str, Any] = client_settings(settings)
+    """Answer the free settings; a text from the environment takes the type that aiokafka's default has.
+
+    Those that aiokafka does not have are another client's: a run by librdkafka asks for lag, and reads what librdkafka
+    cannot open, by aiokafka. With source.type kafka `checked` has refused them.
+    """
+    found: dict[str, Any] = {name: value for name, value in client_settings(settings).items() if _is_free(name)}
     wrong = []
     for name, value in found.items():
         default = _PARAMETERS[name].default if name in _PARAMETERS else None
@@ -212,6 +216,12 @@ def _free(settings: Settings) -> dict[str, Any]:
     return found
 
 
+def _is_free(name: str) -> bool:
+    """Whether aiokafka has this setting, and a configuration can give it."""
+    kept = name in ("loop", "api_version", "metrics_enabled") or name.endswith(("_strategy", "_provider"))
+    return name in _PARAMETERS and not kept
+
+
 def checked(settings: Settings) -> None:
     """See what can be seen without a connection. Raises ConfigError."""
     addresses(settings.bootstrap)
@@ -221,7 +231,7 @@ def checked(settings: Settings) -> None:
             close = difflib.get_close_matches(name, _PARAMETERS, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             wrong.append(ConfigError("config.invalid", f"source.client.{name} is not a setting of aiokafka{hint}"))
-        elif name in ("loop", "api_version") or name.endswith(("_strategy", "_provider")) or name == "metrics_enabled":
+        elif not _is_free(name):
             what = f"source.client.{name} cannot be set from a configuration"
             wrong.append(ConfigError("config.invalid", what))
     try:

@@ -14,6 +14,7 @@ from lmstream.kafka import connection
 from lmstream.kafka._aiokafka_internals import readable_end
 from lmstream.kafka._record_reader import RecordReader
 from lmstream.kafka.settings import Settings
+from lmstream.kafka.topics import no_partition
 from lmstream.model import Record
 from lmstream.settings import MIB
 
@@ -86,15 +87,16 @@ async def read_range(
 async def ends(settings: Settings, topic: str, partition: int) -> tuple[int, int]:
     """The first offset that a partition still has, and the one that its next record will have. Raises SourceError."""
     async with connection.connected(msgspec.structs.replace(settings, topics=(topic,))) as consumer:
-        if partition not in (consumer.partitions_for_topic(topic) or ()):
-            raise SourceError("source.topic", f"{topic} has no partition {partition}")
+        if partition not in (known := consumer.partitions_for_topic(topic) or ()):
+            raise no_partition(topic, [partition], known)
         tp = KafkaPartition(topic, partition)
         return (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
 
 
 async def _place(consumer: AIOKafkaConsumer, topic: str, parts: Mapping[KafkaPartition, Range], idle: float) -> None:
-    if missing := sorted({tp.partition for tp in parts} - set(consumer.partitions_for_topic(topic) or ())):
-        raise SourceError("source.topic", f"{topic} has no partition {missing[0]}")
+    known = consumer.partitions_for_topic(topic) or ()
+    if missing := sorted({tp.partition for tp in parts} - set(known)):
+        raise no_partition(topic, missing, known)
     if not parts:
         return
     consumer.assign(list(parts))

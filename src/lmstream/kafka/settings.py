@@ -175,13 +175,31 @@ class Settings(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields
     """The time over which lost members are counted.
     Costs: restarts."""
     client: dict[str, str | int | float | bool] = {}
-    """Any other setting of the client library, by its own name. Those that lmstream owns are refused.
+    """Any other setting of the client library, by its own name. Those that lmstream owns are refused. Verbs that look
+    at a topic use aiokafka, whatever source.type is, and take of these what aiokafka has.
     Costs: duplicates, memory: whatever the client library says of the setting."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for settings of the client that are lmstream's own: before a start, and in `validate`."""
+        """Raises ConfigError for settings of the client that are lmstream's own, and for names that no topic can have:
+        before a start, and in `validate`."""
+        wrong = [ConfigError("config.invalid", f"source.topics: {why}") for each in self.topics if (why := unfit(each))]
         if self.client:
-            client_settings(self)
+            try:
+                client_settings(self)
+            except ConfigError as e:
+                refuse([*wrong, *e.errors])
+        refuse(wrong)
+
+
+_TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+"""Names that brokers take, and not `.` or `..`: Topic.java of Apache Kafka, whose documentation leaves it out."""
+
+
+def unfit(topic: str) -> str:
+    """Why no topic can have this name; empty for one that can be, and for a pattern."""
+    if topic.startswith("^") or (_TOPIC.fullmatch(topic) and topic not in {".", ".."}):
+        return ""
+    return f"{topic!r} cannot be a topic: expected letters, digits, ., _ and -, 249 at most"
 
 
 def group_of(settings: Settings) -> str:
@@ -189,6 +207,9 @@ def group_of(settings: Settings) -> str:
     if not settings.group:
         raise ConfigError("config.invalid", NO_GROUP, GROUP_FIX)
     return settings.group
+
+
+_PORTS: Final = 65_535
 
 
 def addresses(bootstrap: str) -> list[tuple[str, int]]:
@@ -199,7 +220,7 @@ def addresses(bootstrap: str) -> list[tuple[str, int]]:
         if "://" in one:
             what = f"bootstrap: {one!r} is not host:port: leave {one.partition('://')[0]}:// out, and set security"
             raise ConfigError("config.invalid", what)
-        if not host or not port.isdigit():
+        if not host or not port.isdigit() or not 0 < int(port) <= _PORTS:
             raise ConfigError("config.invalid", f"bootstrap: {one!r} is not host:port")
         if ":" in host and not (host.startswith("[") and host.endswith("]")):
             what = f"bootstrap: {one!r}: write an IPv6 address in brackets, [{host}]:{port}"

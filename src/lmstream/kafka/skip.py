@@ -11,6 +11,7 @@ from msgspec import Struct
 from lmstream.errors import ConfigError, SourceError
 from lmstream.kafka import connection
 from lmstream.kafka.settings import Settings, group_of
+from lmstream.kafka.topics import no_partition
 
 _MEMBERS: Final = (CommitFailedError, IllegalGenerationError, UnknownMemberIdError)
 
@@ -44,8 +45,8 @@ async def skip(settings: Settings, partition: int, to: int, *, dry_run: bool) ->
     try:
         async with asyncio.timeout(settings.commit_timeout_ms / 1000):
             tp = KafkaPartition(topic, partition)
-            if partition not in (consumer.partitions_for_topic(topic) or ()):
-                raise SourceError("source.topic", f"{topic} has no partition {partition}")
+            if partition not in (known := consumer.partitions_for_topic(topic) or ()):
+                raise no_partition(topic, [partition], known)
             consumer.assign([tp])  # of this process alone: it joins no group
             committed = await consumer.committed(tp)
             (begin,) = (await consumer.beginning_offsets([tp])).values()

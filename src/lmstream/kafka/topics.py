@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from lmstream.errors import ConfigError, LmstreamError, SourceError, coded
@@ -59,6 +59,12 @@ class Wanted:
 Topics = TypeVar("Topics", bound=Collection[str])
 
 
+def no_partition(topic: str, wanted: Sequence[int], known: Collection[int]) -> SourceError:
+    """The error for partitions that a topic has not."""
+    fix = f"name one of 0 to {max(known)}" if known else ""
+    return SourceError("source.topic", f"{topic} has no partition {', '.join(map(str, wanted))}", fix)
+
+
 async def present(ask: Callable[[], Awaitable[Topics]], settings: Settings) -> Topics:
     """Answer what `ask` does, once the topics are there without which there is no start.
 
@@ -69,7 +75,10 @@ async def present(ask: Callable[[], Awaitable[Topics]], settings: Settings) -> T
     until = loop.time() + _FRESH
     while missing := needed - set(there := await ask()):
         if loop.time() > until:
-            raise SourceError("source.topic", f"{', '.join(sorted(missing))} at {settings.bootstrap}")
+            some = sorted(missing)
+            what = f"topics {', '.join(some)} are" if some[1:] else f"topic {some[0]} is"
+            detail = f"{what} not there, or not visible to this client, at {settings.bootstrap}"
+            raise SourceError("source.topic", detail)
         await asyncio.sleep(_AGAIN)
     return there
 

