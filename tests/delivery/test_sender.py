@@ -331,3 +331,33 @@ def test_a_pack_that_is_tried_on_and_on_does_not_hold_those_that_were_delivered(
         assert Traced.alive == 0
 
     run(main())
+
+
+class Foreign:
+    """A sink of somebody else's module."""
+
+    limits = LIMITS
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    async def write(self, packs, /):  # noqa: ARG002 - the seam
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def close(self): ...
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (KeyError("table"), "raised KeyError: 'table' at test_sender.py:"),
+        ([], "answered 0 verdicts for 1 packs"),
+        (["ok"], "answered an invalid verdict"),
+    ],
+)
+def test_what_a_sink_of_somebody_else_does_wrong_is_said_with_its_module(answer, said):
+    (verdict,), _, _, _ = deliver(Foreign(answer), PACKS[:1], deadline=6.0)
+    assert verdict.code == UNKNOWN
+    assert verdict.message.startswith(f"{__name__} {said}")

@@ -191,3 +191,20 @@ def test_prometheus_itself_takes_the_rules_and_raises_them(tmp_path):
     for command in (["check", "rules", path], ["test", "rules", tmp_path / "story.yaml"]):
         done = subprocess.run([PROMTOOL, *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_dashboard_shows_every_metric_of_the_proof_but_single_offsets():
+    shown = set().union(*(metrics_of(each) for name, each in EXPRESSIONS.items() if name not in ALARMS))
+    assert {metric.name for metric in PROOF} - shown == {"lmstream_offset_proved"}
+
+
+def test_no_two_panels_overlap_and_ids_are_of_one_each():
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    cells = [
+        (x, y)
+        for at in (panel["gridPos"] for panel in PANELS)
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24

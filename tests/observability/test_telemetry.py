@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lmstream import __version__
 from lmstream.cli import main
 from lmstream.config import load
+from lmstream.config.questions import live
 from lmstream.errors import ConfigError, SourceError
 from lmstream.hosts.container.service import serve
 from lmstream.lab import KafkaLab
@@ -502,3 +503,19 @@ def test_without_an_endpoint_nothing_of_it_is_loaded_and_no_batch_is_watched(con
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+async def test_validate_asks_the_collector_for_metrics_and_for_traces_if_there_are_any(config, receiver):
+    found = {each.name: each for each in await live(config(receiver.endpoint, telemetry__traces=0.5))}
+    assert found[f"collector {receiver.endpoint}"].verdict == "ok"
+    said = [each.said for each in await live(config(receiver.endpoint)) if each.name.startswith("collector")]
+    assert said == ["takes metrics"]
+    receiver.mode = "503"
+    (refused,) = [each for each in await live(config(receiver.endpoint)) if each.name.startswith("collector")]
+    assert (refused.verdict, refused.code) == ("warning", "LMS-4040")
+    assert "does not take metrics: HTTP 503" in refused.said
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        away = f"http://127.0.0.1:{one.getsockname()[1]}"
+        (refused,) = [each for each in await live(config(away)) if each.name.startswith("collector")]
+    assert "does not take metrics: ConnectionRefusedError" in refused.said

@@ -11,7 +11,7 @@ from lmstream.aws.described_stream import stream_facts
 from lmstream.behind import longest
 from lmstream.config.build import build_sink, build_source, check_letters
 from lmstream.config.config import Config
-from lmstream.errors import LmstreamError
+from lmstream.errors import REASONS, LmstreamError
 from lmstream.partitioning import firehose_prefix, jq_query
 
 _log: Final = logging.getLogger("lmstream.run")
@@ -21,7 +21,7 @@ _PATIENCE: Final = 30.0
 
 async def live(config: Config) -> list[Check]:
     """Ask everything that the configuration names; all questions at once, each with its own bound."""
-    found = await asyncio.gather(_source(config), _sink(config), _letters(config))
+    found = await asyncio.gather(_source(config), _sink(config), _letters(config), _collector(config))
     return [check for checks in found for check in checks]
 
 
@@ -119,3 +119,29 @@ async def _letters(config: Config) -> list[Check]:
     return [
         Check("dead letters", "ok", "can be written (a test object was written, and deleted where that is allowed)")
     ]
+
+
+async def _collector(config: Config) -> list[Check]:
+    """Whether the collector takes what a run would tell it. A run continues without: so it is a warning."""
+    settings = config.telemetry
+    if not settings.endpoint:
+        return []
+    try:
+        from lmstream.observability.collector import Collector
+        from lmstream.observability.telemetry import secret_headers
+
+        collector = Collector(settings.endpoint, secret_headers(settings), settings.timeout)
+    except LmstreamError as e:
+        return [Check.refused("telemetry", e)]
+    signals = ["metrics", *(["traces"] if settings.traces else [])]
+    checks = []
+    for signal in signals:
+        why = await asyncio.to_thread(collector.ask, signal)
+        name = f"collector {settings.endpoint}"
+        if why:
+            fix = "correct telemetry.endpoint or telemetry.headers; a run continues without its collector"
+            reason = REASONS["telemetry.unsent"].code
+            checks.append(Check(name, "warning", f"{reason} does not take {signal}: {why}", fix, reason))
+        else:
+            checks.append(Check(name, "ok", f"takes {signal}"))
+    return checks

@@ -63,7 +63,7 @@ class DeadLetterWriter:
             async with self._places:
                 if self._attempts.too_late(deadline):
                     break
-                answer = await attempt_once(self._sink.write(letters), self._attempts.policy.timeout)
+                answer = await attempt_once(self._sink.write(letters), self._attempts.policy.timeout, self._sink)
             if not isinstance(answer, Failure):
                 self._failing.pop(key, None)
                 return None

@@ -6,6 +6,7 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 
 from msgspec import Meta, Struct
 
+from lmstream.errors import PluginError
 from lmstream.interfaces import Clock, Sleep
 from lmstream.model import Failure, Kind
 
@@ -70,9 +71,15 @@ def unknown_outcome(message: str) -> Failure:
     return Failure(Kind.RETRYABLE, UNKNOWN, message)
 
 
-async def attempt_once(work: Awaitable[T], seconds: float | None) -> T | Failure:
+def theirs(part: object) -> str:
+    """The module of a part, when it is not one of lmstream's; else empty."""
+    module = type(part).__module__
+    return "" if part is None or module.partition(".")[0] in {"lmstream", "builtins"} else module
+
+
+async def attempt_once(work: Awaitable[T], seconds: float | None, part: object = None) -> T | Failure:
     """Call a sink once. An exception, a timeout, or a cancellation by the client library, is answered as a failure with
-    an unknown outcome."""
+    an unknown outcome. It names the module of `part`, whose call it is, when that is somebody else's."""
     try:
         async with asyncio.timeout(seconds):
             return await work
@@ -85,4 +92,5 @@ async def attempt_once(work: Awaitable[T], seconds: float | None) -> T | Failure
             raise
         return unknown_outcome("the sink's client library cancelled the call")
     except Exception as e:  # noqa: BLE001 - whatever it raises, what it was given is neither lost nor known to be durable
-        return unknown_outcome(f"{type(e).__name__}: {e}")
+        module = theirs(part)
+        return unknown_outcome(PluginError.raised(module, e).detail if module else f"{type(e).__name__}: {e}")

@@ -13,7 +13,7 @@ from lmstream.delivery.latency_histogram import LatencyHistogram
 from lmstream.delivery.memory_budget import MemoryBudget
 from lmstream.delivery.packing import request_size, requests
 from lmstream.delivery.refusals import Refusals
-from lmstream.delivery.retry import UNKNOWN, Attempts, attempt_once, unknown_outcome
+from lmstream.delivery.retry import UNKNOWN, Attempts, attempt_once, theirs, unknown_outcome
 from lmstream.interfaces import Sink
 from lmstream.model import NOT_TRIED, Failure, Kind, Pack
 
@@ -58,6 +58,7 @@ class Sender:
     ) -> None:
         """`budget` bounds what the bodies of requests take, all together; one may always go."""
         self._sink = sink
+        self._who: str = f"{module} answered " if (module := theirs(sink)) else ""
         self._attempts = attempts
         self._refusals = Refusals()
         self._limiter = ConcurrencyLimiter(attempts, budget or MemoryBudget())
@@ -189,13 +190,13 @@ class Sender:
     async def _request(self, packs: Sequence[Pack]) -> Sequence[Failure | None]:
         """Make one request. Whatever goes wrong, every pack has an answer, and an unknown outcome is no success."""
         seconds = None if self._sink.limits.uncut else self._attempts.policy.timeout
-        answers = await attempt_once(self._sink.write(packs), seconds)
+        answers = await attempt_once(self._sink.write(packs), seconds, self._sink)
         if isinstance(answers, Failure):
             return [answers] * len(packs)
         if not isinstance(answers, Sequence) or len(answers) != len(packs):
             many = len(answers) if isinstance(answers, Sequence) else type(answers).__name__
-            return [unknown_outcome(f"{many} verdicts for {len(packs)} packs")] * len(packs)
-        odd = unknown_outcome("an invalid verdict")
+            return [unknown_outcome(f"{self._who}{many} verdicts for {len(packs)} packs")] * len(packs)
+        odd = unknown_outcome(f"{self._who}an invalid verdict")
         return [each if each is None or isinstance(each, Failure) else odd for each in answers]
 
     def _count(self, answers: Sequence[Failure | None], entered: int) -> None:

@@ -66,6 +66,11 @@ class Collector:
         self._tell(signal, why, many)
         return not why
 
+    def ask(self, signal: str) -> str:
+        """Why it would not take this signal; empty when it does. A request with nothing in it is answered like one
+        with something: https://opentelemetry.io/docs/specs/otlp/#full-success-1."""
+        return self._post(f"{self._path}/v1/{signal}", b"")
+
     def _post(self, path: str, body: bytes) -> str:
         """Why it was not taken; empty when it was."""
         make = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection

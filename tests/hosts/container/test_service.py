@@ -89,3 +89,36 @@ async def test_a_signal_stops_a_run_cleanly_and_is_told_of(config, monkeypatch):
     assert seconds == 29
     assert line.startswith("stopping: ")
     assert "29 s at most" in line
+
+
+class Torn:
+    """A view that breaks at one of its calls."""
+
+    def __init__(self, at):
+        self.at, self.readings, self.calls = at, None, []
+
+    def _called(self, name):
+        self.calls.append(name)
+        if name == self.at:
+            raise KeyError(name)
+
+    def __enter__(self):
+        self._called("enter")
+
+    def __exit__(self, *error):
+        self._called("exit")
+
+    def __call__(self, progress):  # noqa: ARG002 - the seam
+        self._called("show")
+
+
+@pytest.mark.parametrize("at", ["enter", "show", "exit"])
+async def test_a_view_that_breaks_is_said_once_and_ends_no_run(config, caplog, at):
+    view = Torn(at)
+    progress = await serve(config(**{"runtime.progress_interval": 0.001}), view)
+    assert (progress.records, progress.unacked) == (3, 0)
+    said = [each for each in caplog.records if "the view of the run failed" in each.getMessage()]
+    assert len(said) == 1
+    assert f"KeyError: '{at}'" in said[0].getMessage()
+    assert view.calls.count("exit") == 1, "it is closed, whatever it showed"
+    assert view.calls.count("show") == (1 if at == "show" else 0 if at == "enter" else view.calls.count("show"))

@@ -6,8 +6,7 @@ import logging
 import multiprocessing
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from typing import Final
 
 from lmstream.abilities import Checkable, Describable, Grouped, InGroup, Telling
 from lmstream.aws.asking import PASSING
@@ -18,7 +17,9 @@ from lmstream.config.validation import REPLAY, START, refuse, remarks
 from lmstream.delivery import Settled
 from lmstream.errors import LmstreamError
 from lmstream.hosts.container.memory import trimmed
+from lmstream.hosts.container.observer import Observer
 from lmstream.hosts.container.signals import heard
+from lmstream.hosts.container.unfailing import Unfailing
 from lmstream.hosts.container.watching import watching
 from lmstream.interfaces import Source
 from lmstream.members import fellows
@@ -33,17 +34,6 @@ LAST: Final = 4.0
 """Seconds beyond the grace to commit, close and leave the group: 25 + 4 is below the 30 of a kill."""
 _MEMBERS: Final = 5.0  # seconds to ask for the members of the group
 _log: Final = logging.getLogger("lmstream.run")
-
-
-class Observer(AbstractContextManager[None], Protocol):
-    """Shows how a run is doing, while it is open."""
-
-    readings: Readings | None
-    """Set before the run begins."""
-
-    def __call__(self, progress: Progress, /) -> None:
-        """Take note of where the run stands."""
-        ...
 
 
 async def serve(
@@ -72,7 +62,8 @@ async def serve(
     letters = LoggingDeadLetterSink(build_letters(config), time.monotonic) if told else None
     tap = Tap(config.endpoints.tap_mask) if config.endpoints.tap else None
     engine = TappedEngine(config.engine, tap) if tap is not None else None
-    runtime = build_runtime(config, observer, source, on_settled, letters, engine)
+    view = Unfailing(observer)
+    runtime = build_runtime(config, None if observer is None else view, source, on_settled, letters, engine)
     if isinstance(runtime.source, Telling):
         runtime.source.say = say
     if not worker:
@@ -97,7 +88,7 @@ async def serve(
                 metrics,
                 exported(config, readings),
             ):
-                with observer or contextlib.nullcontext():
+                with view:
                     return await _run(runtime)
     except LmstreamError as e:
         if broken is not None:
