@@ -68,8 +68,9 @@ async def test_a_point_without_a_row_says_why_and_a_refused_record_has_its_lette
         said = await scene.call("trace", "lm/0/3:0", code=3)
         assert "refused" in said.out
         assert "no letter names it" in said.out
-        said = await scene.call("trace", "lm/0/4:999", code=0)
-        assert "there is no ordinal 999" in said.out
+        said = await scene.call("trace", "lm/0/4:999", code=1)
+        assert "there is no ordinal 999" in said.err
+        assert "name an ordinal from 0 to" in said.err
 
 
 async def test_rows_of_a_device_and_an_hour_are_found_with_their_places(tmp_path):

@@ -247,7 +247,21 @@ def test_a_log_with_a_cut_last_line_counts_up_to_it(cli, landed):
     "args",
     [
         ["verify", "--landed", "."],
-        ["verify", "--landed", ".", "--topic", "t", "--expected", "x"],
+        [
+            "verify",
+            "--landed",
+            ".",
+            "--topic",
+            "t",
+            "--bootstrap",
+            "b:1",
+            "--org",
+            "o",
+            "--set",
+            "source.group=g",
+            "--expected",
+            __file__,
+        ],
         ["verify", "--landed", "./none", "--expected", "x"],
         [
             "verify",

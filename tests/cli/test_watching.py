@@ -119,7 +119,7 @@ def test_topics_may_be_a_pattern_and_letters_chosen_by_when_they_were_written(cl
 def test_a_reason_that_does_not_exist_is_noticed(cli, letters):
     said = cli("dlq", "ls", letters, "--reason", "decode.jsn")
     assert said.out.splitlines()[-1] == "none"
-    assert "decode.jsn is not a reason of lmstream" in said.err
+    assert "lmstream has no reason decode.jsn; a module of your own may; did you mean decode.json?" in said.err
     assert "did you mean decode.json?" in said.err
     assert "is not a reason" not in cli("dlq", "ls", letters, "--reason", "time.*").err
 

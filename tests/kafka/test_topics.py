@@ -44,7 +44,7 @@ async def test_a_start_waits_for_patterns_and_for_names_only_when_told_so(monkey
     async def started(*wanted, **more):
         return await topics.present(there, Settings(bootstrap="b:9092", topics=wanted, **more))
 
-    with pytest.raises(SourceError, match="a at b:9092") as caught:
+    with pytest.raises(SourceError, match="topic a is not there, or not visible to this client, at b:9092") as caught:
         await started("a", "^b.*")
     assert caught.value.reason == "source.topic"
     assert await started("a", "^b.*", on_topic_missing="wait") == ["x"]
