@@ -14,12 +14,13 @@ const BEHIND_ORDINAL: &[u8] = b"\",";
 /// Pieces of which each is that of several rows, up to its stop.
 struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
 
-/// The lines of each range of rows, as `lmstream.engine.lines` has them.
+/// The lines of each group of rows, as `lmstream.engine.lines` has them.
 ///
 /// `begins` and `metrics` are (pieces, stops); `times` one piece for each row, or that of all; `values` have commas
-/// between; `ranges` are (first row, behind the last). Raises `ValueError` for columns of unequal length, `TypeError`.
+/// between; each of `groups` is a list of ranges, (first row, behind the last), whose lines follow one another. Raises
+/// `ValueError` for columns of unequal length, `TypeError`.
 #[pyfunction]
-#[pyo3(signature = (begins, metrics, times, values, tails, ranges))]
+#[pyo3(signature = (begins, metrics, times, values, tails, groups))]
 #[allow(clippy::needless_pass_by_value, reason = "made for this call")]
 pub fn weave<'py>(
     begins: (Bound<'py, PyList>, Vec<usize>),
@@ -27,9 +28,9 @@ pub fn weave<'py>(
     times: Bound<'py, PyAny>,
     values: Bound<'py, PyBytes>,
     tails: Bound<'py, PyList>,
-    ranges: Bound<'py, PyList>,
+    groups: Bound<'py, PyList>,
 ) -> PyResult<Bound<'py, PyList>> {
-    let py = ranges.py();
+    let py = groups.py();
     let begins = Runs(pieces(&begins.0)?, begins.1);
     let metrics = Runs(pieces(&metrics.0)?, metrics.1);
     let tails = pieces(&tails)?;
@@ -46,32 +47,34 @@ pub fn weave<'py>(
     }
     let found = PyList::empty(py);
     let mut line = Vec::new();
-    for range in ranges {
-        let (start, stop): (usize, usize) = range.extract()?;
-        if start > stop || stop > rows {
-            return Err(PyValueError::new_err("no such rows"));
-        }
+    let mut room = [0; DIGITS];
+    for group in groups {
         line.clear();
-        let (mut begin, mut metric) = (begins.run(start), metrics.run(start));
         let mut size = 0;
-        for row in start..stop {
-            begin = begins.next(begin, row);
-            metric = metrics.next(metric, row);
-            let pieces = [
-                begins.0[begin].as_bytes(),
-                metrics.0[metric].as_bytes(),
-                times.as_ref().map_or(one_time, |times| times[row].as_bytes()),
-                values[row],
-                tails[row].as_bytes(),
-            ];
-            size += pieces.iter().map(|piece| piece.len()).sum::<usize>();
-            line.push(pieces);
+        for range in group.cast::<PyList>()? {
+            let (start, stop): (usize, usize) = range.extract()?;
+            if start > stop || stop > rows {
+                return Err(PyValueError::new_err("no such rows"));
+            }
+            let (mut begin, mut metric) = (begins.run(start), metrics.run(start));
+            for row in start..stop {
+                begin = begins.next(begin, row);
+                metric = metrics.next(metric, row);
+                let pieces = [
+                    begins.0[begin].as_bytes(),
+                    metrics.0[metric].as_bytes(),
+                    times.as_ref().map_or(one_time, |times| times[row].as_bytes()),
+                    values[row],
+                    tails[row].as_bytes(),
+                ];
+                size += pieces.iter().map(|piece| piece.len()).sum::<usize>();
+                size += digits(row as u64, &mut room).len() + BEHIND_ORDINAL.len();
+                line.push((row, pieces));
+            }
         }
-        let mut room = [0; DIGITS];
-        size += (start..stop).map(|row| digits(row as u64, &mut room).len() + BEHIND_ORDINAL.len()).sum::<usize>();
         found.append(PyBytes::new_with(py, size, |buffer| {
             let mut rest = Rest(buffer);
-            for (row, [begin, metric, time, value, tail]) in (start..).zip(&line) {
+            for &(row, [begin, metric, time, value, tail]) in &line {
                 rest.put(begin)?;
                 rest.put(digits(row as u64, &mut room))?;
                 rest.put(BEHIND_ORDINAL)?;

@@ -140,22 +140,25 @@ def test_a_cut_bundle_is_left_to_the_codec(twins, cut):
 
 def test_columns_that_do_not_fit_together_are_refused():
     weave = native("weave")
-    one = ([b"a"], [2]), ([b"b"], [2]), b"c", b"1,2", [b"d", b"e"], [(0, 2)]
+    one = ([b"a"], [2]), ([b"b"], [2]), b"c", b"1,2", [b"d", b"e"], [[(0, 2)]]
     assert weave(*one) == [b'a0",bc1da1",bc2e']
+    assert weave(*one[:5], [[(1, 2)], [(1, 2), (0, 1)], []]) == [b'a1",bc2e', b'a1",bc2ea0",bc1d', b""]
     wrong = [
         (0, ([b"a"], [1])),
         (1, ([b"b", b"b"], [2])),
         (2, [b"c"]),
         (3, b"1"),
         (4, [b"d"]),
-        (5, [(0, 3)]),
-        (5, [(2, 1)]),
+        (5, [[(0, 3)]]),
+        (5, [[(2, 1)]]),
     ]
     for at, value in wrong:
         with pytest.raises(ValueError, match=r"unequal|no such rows"):
             weave(*one[:at], value, *one[at + 1 :])
     with pytest.raises(TypeError):
-        weave(*one[:4], [b"d", None], [(0, 2)])
+        weave(*one[:4], [b"d", None], [[(0, 2)]])
+    with pytest.raises(TypeError):
+        weave(*one[:5], [(0, 2)])
 
 
 def test_the_switch_turns_it_off():

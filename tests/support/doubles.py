@@ -95,12 +95,11 @@ class ToyOut:
             out[-1].append(line)
         return [(b"".join(part), len(part)) for part in out]
 
-    @property
-    def groups(self) -> list[Any]:
+    def by_path(self) -> list[tuple[str, bytes, int]]:
         by: dict[str, list[bytes]] = {}
         for line, path in zip(self.lines, self.paths, strict=False):
             by.setdefault(path, []).append(line)
-        return [SimpleNamespace(path=path, data=b"".join(part), rows=len(part)) for path, part in by.items()]
+        return [(path, b"".join(part), len(part)) for path, part in by.items()]
 
 
 def nobody(*_: Any) -> None:

@@ -54,7 +54,7 @@ class Transform:
         try:
             out = self._fan_out(each.record)
             if limits.by_path:
-                cuts = [(group.path, group.data, group.rows) for group in out.groups]
+                cuts = out.by_path()
             else:
                 cuts = [("", data, rows) for data, rows in out.cut(limits.pack_rows, limits.pack_bytes)]
         except DecodeError as e:

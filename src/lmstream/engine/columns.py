@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from lmstream.engine.lines import Lines
+from lmstream.engine.lines import Lines, Ranges
 from lmstream.interfaces import Scope
 
 Value = int | float | None
@@ -50,8 +50,8 @@ class Columns(Struct, gc=False):
     """By row, the members that stand in place of a value: histograms, summaries, values with exemplars."""
     _lines: Lines
     """Of the whole record."""
-    _ranges: Sequence[range] = ()
-    """Which of its rows these are; all when empty."""
+    _ranges: Ranges | None = None
+    """Which of its rows these are; None for all."""
 
     @property
     def rows(self) -> int:
@@ -60,9 +60,10 @@ class Columns(Struct, gc=False):
 
     def lines(self) -> bytes:
         """The rows as lines, as the digest of rows wants them (engine.row_digest)."""
-        if not self._ranges:
+        if self._ranges is None:
             return self._lines.whole()
-        return b"".join(self._lines.parts(self._ranges))
+        (data,) = self._lines.groups([self._ranges])
+        return data
 
 
 class _Pool(dict[bytes, int]):

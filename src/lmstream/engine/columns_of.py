@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from lmstream.engine.columns import Columns, Series, Value
-from lmstream.engine.lines import Lines, Woven
+from lmstream.engine.lines import Lines, Ranges, Woven
 from lmstream.engine.row_pieces import pieces_of
 from lmstream.engine.timestamps import NS_PER_MS, time_piece
 from lmstream.interfaces import Bundle, Scope
@@ -72,23 +72,23 @@ def columns_again(lines: Lines) -> Columns:
     return Columns("", series, ordinals, metrics, times, values, tails, odd, lines)
 
 
-def selected(whole: Columns, path: str, ranges: list[range]) -> Columns:
+def selected(whole: Columns, path: str, ranges: Ranges) -> Columns:
     """The rows in these ranges, which are in order."""
-    rows = list(chain.from_iterable(ranges)) if len(ranges) > 1 else ranges[0]
+    rows = list(chain.from_iterable(range(*each) for each in ranges)) if len(ranges) > 1 else range(*ranges[0])
     series = []
     each = iter(whole.series)
     one, stop, taken = next(each), 0, 0
     stop = one.rows
-    for part in ranges:
-        start = part.start
-        while start < part.stop:
+    for first, end in ranges:
+        start = first
+        while start < end:
             if start >= stop:
                 if taken:
                     series.append(one if taken == one.rows else Series(*one[:4], taken))
                 one, taken = next(each), 0
                 stop += one.rows
                 continue
-            upto = min(stop, part.stop)
+            upto = min(stop, end)
             taken += upto - start
             start = upto
     series.append(one if taken == one.rows else Series(*one[:4], taken))
@@ -98,7 +98,7 @@ def selected(whole: Columns, path: str, ranges: list[range]) -> Columns:
         def take(column: Any) -> Any:
             return [column[at]]
     elif len(ranges) == 1:
-        only = slice(ranges[0].start, ranges[0].stop)
+        only = slice(*ranges[0])
 
         def take(column: Any) -> Any:
             return column[only]

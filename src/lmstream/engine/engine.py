@@ -3,11 +3,10 @@
 from _thread import allocate_lock, start_new_thread
 from binascii import hexlify
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from hashlib import blake2b
-from itertools import count, groupby
-from operator import itemgetter
+from itertools import count
 from typing import Any, Final
 
 from lmstream.codecs.fragments import encode
@@ -20,13 +19,14 @@ from lmstream.engine.landed_again import rows_again
 from lmstream.engine.lines import Lines, Pieced, Woven, blank
 from lmstream.engine.output import Output
 from lmstream.engine.row_ids import COORDINATES, bundle_id, bundle_seed
+from lmstream.engine.row_paths import RowPaths
 from lmstream.engine.row_pieces import org_piece
-from lmstream.engine.timestamps import HOUR, TimePieces, time_piece
+from lmstream.engine.timestamps import TimePieces, time_piece
 from lmstream.errors import DecodeError, reason_of
 from lmstream.interfaces import Bundle, Codec, LostPart, Place
 from lmstream.model import Record
 from lmstream.native import native
-from lmstream.partitioning import path_renderer, token
+from lmstream.partitioning import token
 from lmstream.settings import Settings
 
 _TOLD: Final = 10
@@ -45,8 +45,7 @@ class Engine:
         """Raises ConfigError for a path template or codec name that cannot be used."""
         settings = settings or Settings()
         self.settings: Settings = settings
-        self._render = path_renderer(settings)
-        self._paths: dict[tuple[str, str, bytes], str] = {}
+        self._paths = RowPaths(settings)
         self._times = TimePieces()
         self._orgs: dict[str, tuple[bytes, str]] = {}
         self._topics: dict[str, tuple[blake2b, str]] = {}
@@ -117,7 +116,7 @@ class Engine:
         if record.value is None:
             return Output(0, {}, Pieced([]), tuple, (), skipped={"record.tombstone": 1})
         if record.rows:
-            return rows_again(record.value, self._path, self.settings.limits.row_bytes)
+            return rows_again(record.value, self._paths.path, self.settings.limits.row_bytes)
         bundle, codec, size = self._decode(record.value)
         noted, n = bundle.noted, len(bundle.times)
 
@@ -197,7 +196,7 @@ class Engine:
         of = bundle, org_keys, times, faults
         made = row_id, orgs, ordinals
         if not faults:
-            return Output(n, noted, lines, self._paths_of, of, n, bundle.lost, bundle.unknown, _made=made)
+            return Output(n, noted, lines, self._paths.runs, of, n, bundle.lost, bundle.unknown, _made=made)
         lines = lines.pieced() if isinstance(lines, Woven) else lines
         ordinals = ordinals or range(n)
         rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]
@@ -207,7 +206,7 @@ class Engine:
             n - len(faults),
             noted,
             lines.without(faults),
-            self._paths_of,
+            self._paths.runs,
             of,
             n,
             bundle.lost,
@@ -283,35 +282,6 @@ class Engine:
         """Where each point of a bundle is; nothing from codecs that cannot say."""
         places: Iterable[Place] = getattr(codec, "places", lambda _: ())(payload)
         return places
-
-    def _paths_of(
-        self, bundle: Bundle, org_keys: list[str], times: list[bytes], faults: dict[int, str]
-    ) -> Iterator[tuple[str, int]]:
-        """(path, rows) of what is left without the faults, in document order."""
-        metrics = zip(bundle.heads, bundle.stops, strict=True)
-        start = 0
-        for series, org_key in zip(bundle.series, org_keys, strict=True):
-            while start < series.stop:
-                head, stop = next(metrics)
-                left = times[start:stop]
-                if faults:
-                    left = [times[at] for at in range(start, stop) if at not in faults]
-                start = stop
-                if left and left.count(left[0]) == len(left):
-                    yield self._path(org_key, head.key, left[0][HOUR]), len(left)
-                else:
-                    for hour, run in groupby(left, itemgetter(HOUR)):
-                        yield self._path(org_key, head.key, hour), len(list(run))
-
-    def _path(self, org_key: str, metric_key: str, hour: bytes) -> str:
-        """The partition path below the landing root."""
-        key = (org_key, metric_key, hour)
-        path = self._paths.get(key)
-        if path is None:
-            if len(self._paths) >= _SMALL:
-                self._paths.clear()
-            path = self._paths[key] = self._render(org_key, metric_key, hour.decode())
-        return path
 
     def _topic(self, topic: str) -> tuple[blake2b, str]:
         """What a topic's records share: their id before the coordinates, and the organization that settings give."""

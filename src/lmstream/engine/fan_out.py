@@ -115,6 +115,10 @@ class FanOut(Protocol):
         """Lines by partition path, paths in order of first appearance, lines of a path in document order."""
         ...
 
+    def by_path(self) -> list[tuple[str, bytes, int]]:
+        """The same as (path, data, rows)."""
+        ...
+
     def columns(self) -> list[Columns]:
         """The rows as columns, one Columns for each partition path, paths in order of first appearance. No line is
         made for them: see engine.columns."""

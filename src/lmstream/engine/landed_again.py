@@ -35,7 +35,7 @@ def rows_again(value: bytes, path_of: Callable[[str, str, bytes], str], most: in
         if not piece.startswith(b'"ts":"%b"' % row.ts.encode()):
             raise DecodeError("record.no_row", f"{where} is not a row: ts {row.ts} is not tsUnixMs {row.ts_unix_ms}")
         pieces += [line + b"\n", *_REST]
-        paths.append((path_of(row.org_key, row.metric_key, piece[HOUR]), 1))
+        paths.append((path_of(row.org_key, row.metric_key, piece[HOUR]), number))
     if not paths:
         raise DecodeError("record.no_row", "no line at all")
     return Output(len(paths), {}, Pieced(pieces), _given, (paths,), len(paths))

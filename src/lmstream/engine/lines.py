@@ -10,6 +10,9 @@ PIECES: Final = 6
 _KEPT: Final = 16_384
 """Lines of a record up to which their numbers are kept."""
 
+Ranges = list[tuple[int, int]]
+"""(first line, behind the last) of lines that lie together somewhere, at least one."""
+
 
 class Pieced(Struct, gc=False):
     """PIECES of them a line, lines in document order: joined, they are the lines."""
@@ -20,10 +23,17 @@ class Pieced(Struct, gc=False):
         """All lines."""
         return b"".join(self.pieces)
 
-    def parts(self, ranges: Sequence[range]) -> list[bytes]:
-        """The lines of each range."""
+    def groups(self, groups: list[Ranges]) -> list[bytes]:
+        """The lines of each group, range behind range."""
         pieces = self.pieces
-        return [b"".join(pieces[PIECES * each.start : PIECES * each.stop]) for each in ranges]
+        found = []
+        for ranges in groups:
+            start, stop = ranges[0]
+            some = pieces[PIECES * start : PIECES * stop]
+            for start, stop in ranges[1:]:
+                some += pieces[PIECES * start : PIECES * stop]
+            found.append(b"".join(some))
+        return found
 
     def without(self, faults: dict[int, str]) -> "Pieced":
         """The lines that are not these."""
@@ -60,11 +70,18 @@ class Woven(Struct, gc=False):
 
     def whole(self) -> bytes:
         """All lines."""
-        return self._woven([(0, len(self.tails))])[0]
+        return self.groups([[(0, len(self.tails))]])[0]
 
-    def parts(self, ranges: Sequence[range]) -> list[bytes]:
-        """The lines of each range."""
-        return self._woven([(each.start, each.stop) for each in ranges])
+    def groups(self, groups: list[Ranges]) -> list[bytes]:
+        """The lines of each group, range behind range."""
+        return self.weave(
+            (self.begins, self.begin_stops),
+            (self.metrics, self.metric_stops),
+            self.times,
+            self.values,
+            self.tails,
+            groups,
+        )
 
     def column(self, number: int) -> list[bytes]:
         """The piece of that number of each line."""
@@ -79,16 +96,6 @@ class Woven(Struct, gc=False):
         pieces[4::6] = self.values.split(b",")
         pieces[5::6] = self.tails
         return Pieced(pieces)
-
-    def _woven(self, ranges: list[tuple[int, int]]) -> list[bytes]:
-        return self.weave(
-            (self.begins, self.begin_stops),
-            (self.metrics, self.metric_stops),
-            self.times,
-            self.values,
-            self.tails,
-            ranges,
-        )
 
 
 Lines = Pieced | Woven

@@ -1,7 +1,6 @@
 """How the lines of a record are kept until somebody asks for them: see fan_out."""
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
@@ -9,7 +8,7 @@ from msgspec import Struct
 from lmstream.engine.columns import Columns
 from lmstream.engine.columns_of import columns_again, columns_of, selected
 from lmstream.engine.fan_out import Group, Named, Spread
-from lmstream.engine.lines import Lines
+from lmstream.engine.lines import Lines, Ranges
 from lmstream.engine.timestamps import HOUR
 from lmstream.interfaces import LostPart
 
@@ -29,7 +28,7 @@ class Output(Struct, eq=False, gc=False):
     noted: dict[str, int]
     _lines: Lines
     _paths: Callable[..., Iterable[tuple[str, int]]]
-    """Called with what follows, gives (path, rows) of runs of rows, in document order."""
+    """Called with what follows, gives (path, row behind the last one) of runs of rows, in document order."""
     _of: tuple[Any, ...]
     points: int = 0
     parts: tuple[LostPart, ...] = ()
@@ -87,30 +86,26 @@ class Output(Struct, eq=False, gc=False):
         return self._lines.whole()
 
     def first(self, rows: int) -> bytes:
-        (data,) = self._lines.parts([range(min(rows, self.rows))])
+        (data,) = self._lines.groups([[(0, min(rows, self.rows))]])
         return data
 
     @property
     def groups(self) -> list[Group]:
-        found: dict[str, list[bytes]] = {}
-        rows: dict[str, int] = {}
-        runs = list(self._paths(*self._of))
-        stops = list(accumulate([count for _, count in runs], initial=0))
-        for (path, count), data in zip(runs, self._lines.parts(list(map(range, stops, stops[1:]))), strict=True):
-            if path in found:
-                found[path].append(data)
-                rows[path] += count
-            else:
-                found[path] = [data]
-                rows[path] = count
-        return [Group(path, data[0] if len(data) == 1 else b"".join(data), rows[path]) for path, data in found.items()]
+        return [Group(*each) for each in self.by_path()]
+
+    def by_path(self) -> list[tuple[str, bytes, int]]:
+        found = self._ranges()
+        if len(found) == 1:
+            (path,) = found
+            return [(path, self._lines.whole(), self.rows)]
+        # Hardly ever more than one range: then a sum costs more than all else that is done for a group.
+        one = [ranges[0][1] - ranges[0][0] for ranges in found.values()]
+        if sum(one) != self.rows:
+            one = [sum([stop - start for start, stop in ranges]) for ranges in found.values()]
+        return list(zip(found, self._lines.groups([*found.values()]), one, strict=True))
 
     def columns(self) -> list[Columns]:
-        at: dict[str, list[range]] = {}
-        start = 0
-        for path, rows in self._paths(*self._of):
-            at.setdefault(path, []).append(range(start, start + rows))
-            start += rows
+        at = self._ranges()
         if not at:
             return []
         if self._made is None:
@@ -129,8 +124,22 @@ class Output(Struct, eq=False, gc=False):
             self._cut_range(start, min(start + max_rows, self.rows), max_bytes, out)
         return out
 
+    def _ranges(self) -> dict[str, Ranges]:
+        """Where the lines of each path are, paths in order of first appearance."""
+        found: dict[str, Ranges] = {}
+        start = 0
+        for path, stop in self._paths(*self._of):
+            if path not in found:
+                found[path] = [(start, stop)]
+            elif (ranges := found[path])[-1][1] == start:
+                ranges[-1] = ranges[-1][0], stop
+            else:
+                ranges.append((start, stop))
+            start = stop
+        return found
+
     def _cut_range(self, start: int, stop: int, max_bytes: int, out: list[tuple[bytes, int]]) -> None:
-        (data,) = self._lines.parts([range(start, stop)])
+        (data,) = self._lines.groups([[(start, stop)]])
         if len(data) <= max_bytes or stop - start == 1:
             out.append((data, stop - start))
             return

@@ -10,6 +10,7 @@ Frozen, as row ids are: tests/corpus/digest holds vectors. Why so: docs/decision
 """
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -60,6 +61,7 @@ def _place(line: bytes) -> tuple[str, int]:
         raise msgspec.ValidationError(f"rowId {bundle}:{ordinal} has no ordinal") from None
 
 
+@cache
 def _hash() -> Callable[[bytes], int]:
     try:
         import xxhash  # noqa: PLC0415 - an extra

@@ -23,8 +23,9 @@ class Gather(Protocol):
     held: int
     """Bytes it takes in memory."""
 
-    def add(self, cut: Cut, columns: Columns | None, /) -> None:
-        """Take the rows of one record, with their columns where the format wants any."""
+    def add(self, cut: Cut, columns: Columns | None, /) -> int:
+        """Take the rows of one record, with their columns where the format wants any; answers by how many bytes `held`
+        grew, below zero where they were compressed."""
         ...
 
     def squeeze(self) -> None:
@@ -75,6 +76,8 @@ class Lines:
 
 
 class _Lines:
+    __slots__ = ("_compress", "_done", "_open", "_size", "held", "lines", "rows")
+
     def __init__(self, compress: Callable[[bytes], bytes]) -> None:
         self.rows = self.lines = self.held = 0
         self._compress = compress
@@ -82,15 +85,17 @@ class _Lines:
         self._open: list[bytes] = []
         self._size = 0  # of what is open
 
-    def add(self, cut: Cut, columns: Columns | None, /) -> None:  # noqa: ARG002 - as of the protocol
+    def add(self, cut: Cut, columns: Columns | None, /) -> int:  # noqa: ARG002 - as of the protocol
         _, data, rows = cut
+        size, before = len(data), self.held
         self.rows += rows
-        self.lines += len(data)
-        self.held += len(data)
+        self.lines += size
+        self.held = before + size
         self._open.append(data)
-        self._size += len(data)
+        self._size += size
         if self._size >= CHUNK:
             self._close()
+        return self.held - before
 
     def squeeze(self) -> None:
         if self._size >= SMALLEST:

@@ -77,6 +77,7 @@ class Window:
         self.form: Format = form
         self._object_bytes = object_bytes
         self._paths: dict[str, _Path] = {}
+        self._open: dict[int, dict[str, _Part]] = {}  # by partition and path, where rows were put last
         # Two records a partition are kept whole for their marks: which is the last one is known at the end alone.
         self._first: dict[int, Record] = {}
         self._last: dict[int, Record] = {}
@@ -127,19 +128,25 @@ class Window:
         columns = wanted(self.form, out)
         partition, offset = each.tp.partition, each.offset
         until = (partition, offset, max(0, out.points - 1))
+        open_parts = self._open.setdefault(partition, {})
+        held = lines = rows = 0
+        # Once for each path of each record: with the metric in the path that is for every five rows or so.
         for cut in cuts:
-            path, data, rows = cut
-            at = self._paths.get(path)
-            if at is None:
-                at = self._paths[path] = _Path(self._cuts.get(path, ()))
-            part = self._part(at, partition, offset)
-            before = part.gather.held
-            part.gather.add(cut, columns.get(path))
+            path, data, count = cut
+            part = open_parts.get(path)
+            if part is None or part.gather.lines >= self._object_bytes or self._is_again:
+                at = self._paths.get(path)
+                if at is None:
+                    at = self._paths[path] = _Path(self._cuts.get(path, ()))
+                part = open_parts[path] = self._part(at, partition, offset)
+            held += part.gather.add(cut, columns.get(path))
             part.digest = add(part.digest, data)
             part.until = until
-            self.rows += rows
-            self.lines += len(data)
-            self.held += part.gather.held - before
+            rows += count
+            lines += len(data)
+        self.rows += rows
+        self.lines += lines
+        self.held += held
 
     def squeeze(self) -> int:
         """Take less memory; answers how many bytes came free."""

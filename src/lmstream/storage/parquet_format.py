@@ -25,12 +25,13 @@ class _Pooled:
         self.rows = self.lines = self.held = 0
         self._pools = Pools()
 
-    def add(self, cut: Cut, columns: Columns | None, /) -> None:
+    def add(self, cut: Cut, columns: Columns | None, /) -> int:
         assert columns is not None  # noqa: S101 - for the type checker: the format asks for them
         self._pools.add(columns)
         self.rows += columns.rows
         self.lines += len(cut[1])
-        self.held = self._pools.held
+        before, self.held = self.held, self._pools.held
+        return self.held - before
 
     def append(self, other: "_Pooled", /) -> None:
         self._pools.append(other.pools)
