@@ -189,7 +189,7 @@ TBLPROPERTIES (
 {table_properties}
 );
 
--- Delivery is at least once; a row's id is the same in every copy, and copies share a partition.
+-- Firehose delivers at least once; a row's id is the same in every copy, and copies share a partition.
 CREATE OR REPLACE VIEW {database}.rows AS
 {view_query(settings, database, form)};
 """

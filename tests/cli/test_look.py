@@ -29,6 +29,19 @@ def test_schema_prints_the_contract_in_every_form(cli):
     assert cli("schema", "markdown").out.rstrip() == spec.field_table().rstrip()
 
 
+def test_the_table_of_a_lake_is_where_its_sink_lands_and_of_what_it_writes(cli, tmp_path):
+    config = tmp_path / "lmstream.toml"
+    config.write_text(
+        '[sink]\ntype = "s3"\nbucket = "acme"\nregion = "eu-central-1"\nprefix = "rows"\nformat = "parquet"\n'
+    )
+    said = cli("schema", "sql", "--config", config).out
+    assert "STORED AS PARQUET\nLOCATION 's3://acme/rows/'" in said
+    said = cli("schema", "sql", "--config", config, "--format", "ndjson", "--location", "s3://mine/").out
+    assert "JsonSerDe" in said
+    assert "LOCATION 's3://mine/'" in said
+    assert json.loads(cli("schema", "glue", "--config", config).out) == spec.columns_of("parquet")
+
+
 @pytest.mark.parametrize("form", ["json", "protobuf"])
 @pytest.mark.parametrize("compress", [False, True])
 def test_inspect_shows_a_bundle_of_every_encoding_as_table_tree_and_json(cli, tmp_path, form, compress):
