@@ -143,9 +143,15 @@ format: $(DEV) ## Let ruff format and fix what it can
 types: $(DEV) ## mypy --strict over src
 	@$(BIN)/mypy
 
-PYRIGHT ?= pyright
-verify-types: $(DEV) ## pyright --verifytypes: every public name has a complete type (PYRIGHT=path; pip install pyright elsewhere)
-	@PYTHONPATH=$(CURDIR)/src:$(wildcard $(CURDIR)/$(VENV)/lib/python3*/site-packages) $(PYRIGHT) --verifytypes lmstream --outputjson \
+TYPES := .venv-types/.installed
+$(TYPES): VENV := .venv-types
+$(TYPES): BIN := .venv-types/bin
+$(TYPES): requirements/types.lock
+	$(venv)
+	$(call install,requirements/types.lock,alone)
+
+verify-types: $(DEV) $(TYPES) ## pyright --verifytypes: every public name has a complete type (an environment of its own, with Node)
+	@PYTHONPATH=$(CURDIR)/src:$(wildcard $(CURDIR)/$(VENV)/lib/python3*/site-packages) .venv-types/bin/pyright --verifytypes lmstream --outputjson \
 	  | PYTHONPATH=src $(BIN)/python tests/typing_of_the_public_face.py
 
 contracts: $(DEV) ## import-linter: the layers, and the core without I/O
@@ -197,6 +203,8 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  requirements/site.in -o requirements/site.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
+	  requirements/types.in -o requirements/types.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  -c requirements/dev.lock requirements/release.in -o requirements/release.lock
 
 lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
@@ -245,5 +253,5 @@ destroy: $(CDKCLI) $(ZIPS) ## Remove what holds no data (ARGS=lmstream-operation
 	@$(CDKDO) destroy $(if $(ARGS),$(ARGS),--all)
 
 clean: ## Remove what make made
-	@rm -rf $(VENV) $(CDKENV) $(PEERENV) .venv-rehearsal .venv-mutants mutants deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
+	@rm -rf $(VENV) $(CDKENV) $(PEERENV) .venv-rehearsal .venv-mutants .venv-site .venv-types mutants deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Whether every public name has a complete type: pyright --verifytypes, of the modules that docs/extending.md lists.
 
-Run by `make verify-types`, with pyright of an environment of its own; its report is read from standard input.
+Run by `make verify-types`, and by .ci/run, with pyright of an environment of its own; its report is on standard input.
 """
 
 import importlib
