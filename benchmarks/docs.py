@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks import latency, scale
 from benchmarks.__main__ import verdict
-from benchmarks.charts import png
+from benchmarks.charts import adaptive
 from benchmarks.report import charts, load_table, read
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -100,7 +100,7 @@ def main() -> int:
     folder.mkdir(exist_ok=True)
     for name, svg in charts(runs).items():
         if name in PICTURES:
-            (folder / f"{name}.png").write_bytes(png(svg))
+            (folder / f"{name}.svg").write_text(adaptive(svg), encoding="utf-8")
     return 0
 
 

@@ -48,34 +48,42 @@ def charts(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
             share = figure["then"] / figure["value"] if figure["lower"] else figure["value"] / figure["then"]
             name = figure["name"] + ("" if figure["size"] == "medium" else f", {figure['size']}")
             found.append(Bar(name, share, f"{share:.0%}", ours=bool(figure["met"]), mark=1.0))
-        made["targets"] = bars("How much of its target each figure reaches (the mark is the target)", found)
+        made["targets"] = bars(
+            "How much of its target each figure reaches (the mark is the target)", found, ("reached", "not reached")
+        )
     if memory := runs.get("memory"):
         series = [(at, mib) for at, mib, _ in memory["samples"]]
-        made["memory"] = lines("Resident memory of a worker at full load", {"MiB": series}, "seconds", "MiB")
+        made["memory"] = lines("Resident memory of a worker at full load", {"memory": series}, "seconds", "MiB")
     if load := runs.get("load"):
         steps = load["steps"]
         made["load"] = lines(
             "Publish to Firehose at rising rates: latency of a record",
             {f"p{p}": [(s["asked_rows_per_second"], s[f"p{p}_ms"]) for s in steps] for p in (50, 99)},
-            "rows a second that were asked for",
-            "ms",
+            "rows published a second",
+            "milliseconds",
         )
         made["load-cpu"] = lines(
-            "CPU of the consumer while the rate rises", {"cores": _cores(load["samples"])}, "seconds", "cores"
+            "CPU of the consumer while the rate rises", {"cpu": _cores(load["samples"])}, "seconds", "cores"
         )
         made["load-memory"] = lines(
             "Resident memory of the consumer while the rate rises",
-            {"MiB": [(at, mib) for at, _, mib in load["samples"]]},
+            {"memory": [(at, mib) for at, _, mib in load["samples"]]},
             "seconds",
             "MiB",
         )
     if peers := runs.get("peers"):
-        told = [p for p in peers["peers"] if p.get("ns_per_row")]
+        told = sorted((p for p in peers["peers"] if p.get("ns_per_row")), key=lambda p: p["ns_per_row"])
         made["peers"] = bars(
             "CPU of one row, the same rows from others (ns, less is better)",
-            [Bar(p["name"], p["ns_per_row"], f"{p['ns_per_row']:,.0f} ns", ours=p["ours"]) for p in told],
+            [Bar(p["name"], p["ns_per_row"], f"{p['ns_per_row']:,.0f} ns", ours=_ours(p)) for p in told],
+            ("lmstream", "others"),
         )
     return made
+
+
+def _ours(peer: dict[str, Any]) -> bool:
+    """Whether it is lmstream, in one of its hosts: `ours` in a record is the one that others are compared with."""
+    return bool(peer["ours"]) or peer["name"].startswith("lmstream")
 
 
 def load_table(load: dict[str, Any]) -> list[list[str]]:
@@ -146,15 +154,16 @@ def page(runs: dict[str, dict[str, Any]], made: dict[str, str]) -> str:
 
 
 def write(to: Path, results: Path = RESULTS) -> list[Path]:
-    """Write the page, and the charts as PNG beside it; answers what was written."""
+    """Write the page, and the charts as PNG beside it, light and dark; answers what was written."""
     runs = read(results)
     made = charts(runs)
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(page(runs, made), encoding="utf-8")
     written = [to]
     for name, svg in made.items():
-        written.append(to.with_name(f"{to.stem}-{name}.png"))
-        written[-1].write_bytes(png(svg))
+        for mode, palette in (("", LIGHT), ("-dark", DARK)):
+            written.append(to.with_name(f"{to.stem}-{name}{mode}.png"))
+            written[-1].write_bytes(png(svg, palette))
     return written
 
 

@@ -3,12 +3,17 @@
 import hashlib
 import itertools
 import json
+import re
+from xml.etree import ElementTree as ET
 
 import pytest
 from benchmarks import __main__ as report
 from benchmarks import baselines, charts, docs, load, measure, memory, peer_files, peers, scale
 from benchmarks.corpus import SIZES, corpus
 from benchmarks.report import RESULTS, read, write
+from benchmarks.report import charts as drawn_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 SAMPLE = {"small": 8, "medium": 3, "large": 1}
 
@@ -84,11 +89,11 @@ def test_the_recorded_runs_make_one_page_without_network_and_real_pictures(tmp_p
     text = page.read_text(encoding="utf-8")
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "<script" not in text
-    assert text.count("<svg") == len(pictures) >= len(read(RESULTS))
+    assert 2 * text.count("<svg") == len(pictures) >= len(read(RESULTS)), "each light and dark"
     for picture in pictures:
         data = picture.read_bytes()
         assert data[:8] == b"\x89PNG\r\n\x1a\n"
-        assert int.from_bytes(data[16:20], "big") == 2 * charts.WIDTH
+        assert int.from_bytes(data[16:20], "big") == charts.ZOOM * (charts.WIDTH + 2 * charts.MARGIN)
 
 
 def test_a_page_says_what_was_not_run(tmp_path):
@@ -101,6 +106,61 @@ def test_a_longer_bar_is_a_larger_value_and_names_are_escaped():
     widths = [float(text.split('"')[0]) for text in drawn.split('width="')[2:]]
     assert widths[1] == pytest.approx(4 * widths[0], rel=0.01)
     assert "<a>" not in drawn
+
+
+@given(st.floats(min_value=1e-6, max_value=1e12))
+def test_ticks_are_round_few_and_told_apart_by_their_labels(most):
+    found = charts.ticks(most)
+    step = found[1]
+    assert 3 <= len(found) <= 7
+    assert found[0] == 0
+    assert found[-2] < most * (1 + 1e-9) <= found[-1] * (1 + 1e-8)
+    assert f"{step:.1e}"[:3] in {"1.0", "2.0", "2.5", "5.0"}
+    said = charts.labels(found)
+    assert len(set(said)) == len(said)
+    assert [float(text.replace(",", "")) for text in said] == pytest.approx(found)
+
+
+def test_axes_of_small_numbers_have_decimals_and_those_of_large_ones_round_thousands():
+    drawn = charts.lines("t", {"cpu": [(0, 0), (7704, 0.67)]}, "rows", "cores")
+    assert re.findall(r">([\d.,]+)</text>", drawn) == [
+        "0.0",
+        "0.2",
+        "0.4",
+        "0.6",
+        "0.8",
+        "0",
+        "2,000",
+        "4,000",
+        "6,000",
+    ]
+
+
+def test_the_legend_has_a_line_of_its_own_and_only_where_there_is_something_to_tell_apart():
+    points = [(0, 0), (10, 10)]
+    assert charts.lines("t", {"one": points}, "x", "y").count(">one<") == 0
+    drawn = charts.lines("t", {"one": points, "another": points}, "x", "unit of y")
+    tops = {text: float(y) for y, text in re.findall(r'y="([\d.]+)"[^>]*>([^<]+)</text>', drawn)}
+    assert tops["t"] + 12 < tops["one"] == tops["another"] < tops["unit of y"] - 12 < tops["10"]
+
+
+def test_a_chart_as_a_file_has_every_colour_light_and_dark_and_nothing_from_the_network():
+    drawn = charts.adaptive(charts.bars("t", [charts.Bar("a", 1, "one", mark=1.0)], ("reached", "not")))
+    assert "var(" not in drawn
+    assert "prefers-color-scheme:dark" in drawn
+    for use in re.findall(r'class="((?:fill|stroke)-\w+)"', drawn):
+        assert f".{use}{{" in drawn
+    assert ET.fromstring(drawn).tag.endswith("svg")
+
+
+def test_lmstream_has_its_own_colour_in_whatever_host():
+    found = read(RESULTS)
+    drawn = drawn_of(found)["peers"]
+    ours = re.findall(r'fill="var\(--a\)"><title>([^:]+): ', drawn)
+    assert ours == ["lmstream", "lmstream, from Kafka"]
+    assert len(re.findall(r'fill="var\(--b\)"><title>', drawn)) == len(
+        [peer for peer in found["peers"]["peers"] if peer["ns_per_row"]]
+    ) - len(ours)
 
 
 def test_the_knee_is_the_last_rate_that_was_kept_up_with():
@@ -153,3 +213,13 @@ def test_the_pages_show_the_recorded_runs_and_what_scale_computes():
     for name in ("scale.md", "benchmarks.md"):
         page = (docs.DOCS / name).read_text(encoding="utf-8")
         assert docs.fill(page, docs.blocks(read(RESULTS))) == page
+
+
+def test_the_pictures_of_the_page_are_those_of_the_recorded_runs():
+    page = (docs.DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    drawn = drawn_of(read(RESULTS))
+    assert {path.stem for path in (docs.DOCS / "pictures").iterdir()} == set(docs.PICTURES) <= set(drawn)
+    for name in docs.PICTURES:
+        assert f"](pictures/{name}.svg)" in page
+        kept = (docs.DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+        assert kept == charts.adaptive(drawn[name]), "python -m benchmarks.docs"
