@@ -34,6 +34,13 @@ def test_every_verb_has_help_with_an_example_of_itself(cli, verb):
     assert f"lmstream {verb}" in said.out.split("Examples:")[1]
 
 
+@pytest.mark.parametrize("verb", sorted(cli_package.verbs()))
+def test_lines_of_help_end_where_the_terminal_does(cli, monkeypatch, verb):
+    monkeypatch.setenv("COLUMNS", "600")
+    lines = [line for line in cli(*verb.split(), "--help").out.splitlines() if line.startswith("│ ")]
+    assert [line for line in lines if line.startswith("│      ")] == [], "on so wide a terminal each flag is one line"
+
+
 @pytest.mark.parametrize("verb", sorted(name for name in cli_package.verbs() if " " not in name))
 def test_no_example_is_wrapped_on_a_terminal_of_80_columns(cli, verb):
     shown = [line.strip() for line in cli(verb, "--help").out.split("Examples:")[1].strip().splitlines()]

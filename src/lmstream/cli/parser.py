@@ -4,6 +4,7 @@ import sys
 from typing import Any, Final
 
 import cyclopts
+from cyclopts.help import DefaultFormatter
 
 from lmstream.cli import terminal
 from lmstream.cli.root_help import ABOUT
@@ -12,12 +13,24 @@ from lmstream.cli.verbs import verbs
 EVERY: Final = "With every verb: -q says less, -v and -vv say more, --debug shows tracebacks."
 
 
+class _Flowing(DefaultFormatter):
+    """Help whose lines end where the terminal does, and not where those of a docstring happen to."""
+
+    def __call__(self, console: Any, options: Any, panel: Any) -> None:
+        for entry in panel.entries:
+            text: Any = getattr(entry.description, "primary_renderable", None)
+            if hasattr(text, "plain"):
+                text.plain = " ".join(text.plain.split())
+        super().__call__(console, options, panel)
+
+
 def parser() -> cyclopts.App:
     """The application of all verbs. It answers what a verb returns, and raises what is wrong with the arguments."""
     app = cyclopts.App(
         name="lmstream",
         help=ABOUT,
         help_format="plaintext",
+        help_formatter=_Flowing(),
         version_flags=(),
         default_parameter=cyclopts.Parameter(negative=(), show_default=_shown_default),
         result_action="return_value",
