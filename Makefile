@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Side by side, more than two cores: two thirds of the time is waiting for a broker or a clock. Benchmarks are no part of this.
 PARALLEL ?= --numprocesses 5 --dist worksteal --benchmark-disable
 
-.PHONY: help setup demo test test-python native test-native test-faults test-kafka fuzz mutants soak chaos lint format types verify-types contracts bench bench-load bench-peers bench-report site lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
+.PHONY: help setup demo test test-python native test-native test-faults test-kafka fuzz mutants soak chaos lint format types verify-types contracts bench bench-load bench-peers bench-report site pictures lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -178,6 +178,14 @@ $(SITE): requirements/site.lock
 
 site: $(SITE) ## The documents as a site with search in dist/site; fails on a link that leads nowhere
 	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict --quiet && echo "open dist/site/index.html" >&2
+
+MERMAID := mermaid@11.17.2
+pictures: $(DEV) site ## What terminals and browsers show, into docs/images: every table, the live view, the site (the last with Chromium and npm)
+	@$(BIN)/python docs/site/tables.py
+	@$(BIN)/python docs/site/live_view.py
+	@made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; npm pack --silent --pack-destination "$$made" $(MERMAID) >/dev/null \
+	  && tar -xzf "$$made"/*.tgz -C "$$made" package/dist/mermaid.min.js && $(BIN)/python docs/site/diagrams.py "$$made/package/dist/mermaid.min.js" \
+	  && $(BIN)/python docs/site/screens.py
 
 locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versions)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \

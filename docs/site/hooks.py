@@ -6,10 +6,14 @@ that such files become pages of it, and links to what is no page become plain te
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File
+
+sys.path.insert(0, str(Path(__file__).parent))
+from diagrams import pictured
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -43,6 +47,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         kept.append(code[0])
         return f"\0{len(kept) - 1}\0"
 
+    markdown = pictured(markdown, posixpath.relpath("docs/images", posixpath.dirname(here) or ".") + "/")
     text = _LINK.sub(lambda link: _turned(link, here, page.file.src_uri), _FENCE.sub(keep, markdown))
     return re.sub("\0(\\d+)\0", lambda place: kept[int(place[1])], text)
 

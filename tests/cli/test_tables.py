@@ -258,6 +258,21 @@ def test_the_least_important_columns_are_left_out_first_and_named():
     assert found.lines[0].split() == ["b", "c", "…"]
 
 
+def test_a_time_is_not_cut_whatever_query_made_it():
+    hours = [["a" * 60, "2026-11-24T10:00:00Z"], ["b" * 60, "2026-11-24T11:00:00.123Z"], ["c" * 60, None]]
+    found = lay_out(["metric", "hour"], hours, 50)
+    assert "2026-11-24T11:00:00.123Z" in found.lines[3]
+    assert "…" in found.lines[2]
+
+
+def test_what_says_nothing_when_it_is_short_is_left_out_instead():
+    heads = [Column("record", 1, "id"), Column("detail", 2, least=24), Column("points", 3)]
+    wide, narrow = (lay_out(heads, [["t/0/1", "JSON is malformed: " * 4, 7]], width) for width in (50, 30))
+    assert wide.left_out == []
+    assert narrow.left_out == ["detail"]
+    assert "7" in narrow.lines[2]
+
+
 def test_numbers_are_never_cut_and_counts_have_commas():
     found = lay_out(("name", "n", Column("count", 1, "count")), [("x" * 60, 25719060041398.54, 1234567)], 50)
     assert "25719060041398.54" in found.lines[2]

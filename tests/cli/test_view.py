@@ -157,11 +157,11 @@ def test_the_sum_of_workers_is_that_of_their_counts(several):
 class Screen:
     """A verb on a terminal of 80 columns."""
 
-    def __init__(self, *args):
+    def __init__(self, *args, **more):
         self.shown = b""
         self._ours, theirs = pty.openpty()
         env = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "COLUMNS"}}
-        env |= {"TERM": "xterm-256color", "LMSTREAM_ENDPOINTS__ADDRESS": "off"}
+        env |= {"TERM": "xterm-256color", "LMSTREAM_ENDPOINTS__ADDRESS": "off"} | more
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lmstream", *map(str, args)],
             stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env,
@@ -212,6 +212,7 @@ async def test_on_a_terminal_a_run_says_that_it_joins_and_gathers_and_workers_ar
         try:
             await screen.until("joining group g")
             await screen.until("gathering rows: the next object in", "6 records")
+            assert "░░░" in screen.text, "the bar, in the characters that this terminal has"
             if workers > 1:
                 assert "lmstream · 2 workers" in screen.text
         finally:
@@ -221,6 +222,23 @@ async def test_on_a_terminal_a_run_says_that_it_joins_and_gathers_and_workers_ar
     assert f"{workers} workers: done in" in last[-1] if workers > 1 else last[-1].startswith("done in")
     assert "6 records" in last[-1]
     assert "6 accepted rows" in last[-1] or "6 rows" in last[-1], last
+
+
+@pytest.mark.parametrize(("env", "redrawn"), [({"NO_COLOR": "1"}, True), ({"TERM": "dumb"}, False)])
+async def test_no_color_takes_away_colours_and_a_dumb_terminal_all_that_moves(tmp_path, env, redrawn):
+    async with KafkaLab() as kafka:
+        await kafka.create_topic("lm", 1)
+        places = ("--landed", tmp_path / "landed", "--dead-letters", tmp_path / "dead")
+        screen = Screen(
+            "run", "--bootstrap", kafka.bootstrap, "--topic", "lm", "--group", "g", "--org", "a", *places,
+            *("--set", "run.report_seconds=1"), **env,
+        )  # fmt: skip
+        try:
+            await screen.until("joining group g", "stops cleanly" if redrawn else " s: ")
+        finally:
+            await screen.end()
+    assert re.findall(rb"\x1b\[[0-9;]*m", screen.shown) == []
+    assert (b"\x1b[" in screen.shown) is redrawn
 
 
 async def test_off_a_terminal_workers_have_one_line_and_one_sum_with_lag(tmp_path):

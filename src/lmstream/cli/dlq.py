@@ -26,11 +26,11 @@ _PREVIEW: Final = 200
 _REJECTED: Final = 20
 _LISTED: Final = (
     Column("record", 1, "id"),
-    Column("time", 4, "whole"),
+    Column("time", 3, "whole"),
     Column("reason", 2, "id"),
     Column("bytes", 6, "count"),
     Column("points", 5, "count"),
-    Column("detail", 3),
+    Column("detail", 4, least=24),
 )
 _COUNTED: Final = (
     Column("topic", 2, "id"),

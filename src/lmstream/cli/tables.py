@@ -1,5 +1,6 @@
 """Tables for people: as wide as the terminal, names cut in the middle, the least important columns left out."""
 
+import re
 import sys
 import textwrap
 import unicodedata
@@ -22,6 +23,7 @@ _ID: Final = 60  # of an id: other columns are left out before TOPIC/PARTITION/O
 _PROSE: Final = 24  # of a line of prose: a few words
 _HOME: Final = "\x1b[H\x1b[2J"  # to the upper left, and nothing below
 _NAMED: Final = 8  # columns that did not fit; a wide table has many
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _WHOLE_CELL: Final = 4000  # characters of a cell where nothing else cuts it: one cell must not be the whole memory
 
 
@@ -34,6 +36,8 @@ class Column(NamedTuple):
     kind: Literal["text", "id", "whole", "count", "prose"] = "text"
     """What may be done to its cells. text: cut in the middle. id: the same, after all texts. whole: never cut, as times
     and what is all numbers. count: the same, with commas at thousands. prose: wrapped between words."""
+    least: int = 0
+    """Characters below which a text says nothing any more: it is left out instead. 0: that of its kind."""
 
 
 class Marks(NamedTuple):
@@ -157,9 +161,12 @@ class _Place:
             self.kind = "whole"
         self.head = cell(column.name)
         self.cells = [self._text(value) for value in values]
+        # Without its middle a time says neither the day nor the hour.
+        if self.kind == "text" and any(self.cells) and all(_TIME.fullmatch(each) for each in self.cells if each):
+            self.kind = "whole"
         self.natural = max([columns_of(self.head), *map(columns_of, self.cells)])
         self.width = self.natural
-        least = {"text": _TEXT, "id": _ID, "prose": _PROSE}.get(self.kind, self.natural)
+        least = column.least or {"text": _TEXT, "id": _ID, "prose": _PROSE}.get(self.kind, self.natural)
         self.least = min(self.natural, max(least, columns_of(self.head)))
 
     def _text(self, value: object) -> str:

@@ -108,6 +108,8 @@ def columns() -> int | None:
 
 def shows(text: str, stream: Any) -> bool:
     """Whether a stream has these characters in its encoding."""
+    # While a view is drawn, rich stands before the stream and names no encoding.
+    stream = getattr(stream, "rich_proxied_file", stream)
     try:
         text.encode(stream.encoding or "ascii")
     except (UnicodeEncodeError, LookupError, AttributeError):

@@ -1,6 +1,6 @@
 """Write docs/images/run.svg anew: what `lmstream run` shows on a terminal, before, in and after an outage of the sink.
 
-    PYTHONPATH=tests .venv/bin/python tests/cli/view_recording.py
+    make pictures
 
 Nothing in the picture is drawn by hand: a run on the embedded broker and the strict Firehose, in a pseudo-terminal.
 """
@@ -8,7 +8,6 @@ Nothing in the picture is drawn by hand: a run on the embedded broker and the st
 import asyncio
 import contextlib
 import fcntl
-import io
 import os
 import pty
 import re
@@ -18,12 +17,11 @@ import tempfile
 import termios
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
-from rich.console import Console
-from rich.text import Text
-
 from lmstream import Settings
 from lmstream.lab import FirehoseLab, KafkaLab, StreamConfig
+
+sys.path.insert(0, str(Path(__file__).parent))
+from terminal_svg import svg
 
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "run.svg"
 TOPIC = "lm.metrics.otlp"
@@ -117,19 +115,12 @@ async def record(folder):
 
 def draw(frames):
     """One picture of all frames."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    console.print(
-        "$ lmstream run --topic lm.metrics.otlp --stream rows --dead-letters ./dead-letters …", highlight=False
-    )
-    for title, frame in frames:
-        console.print(f"\n[dim]{title}[/dim]", highlight=False)
-        console.print(Text.from_ansi(frame))
-    # Without the fonts that it would fetch: a picture needs no network.
-    plain = re.sub(r"<!-- .*? -->|@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    console.save_svg(str(PICTURE), title="lmstream run", code_format=plain)
+    typed = "\x1b[2m$ lmstream run --topic lm.metrics.otlp --stream rows --dead-letters ./dead-letters …\x1b[0m"
+    shown = "\n".join([typed, *(f"\n\x1b[2m{title}\x1b[0m\n{frame}" for title, frame in frames)])
+    PICTURE.write_text(svg("lmstream run, before, in and after an outage of Firehose", shown, WIDTH), encoding="utf-8")
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         draw(asyncio.run(record(Path(temporary))))
-    print(f"written: {PICTURE.relative_to(Path.cwd())}", file=sys.stderr)
+    print(f"written: {PICTURE}", file=sys.stderr)
