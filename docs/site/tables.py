@@ -13,6 +13,7 @@ import json
 import os
 import pty
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,7 @@ class Lab:
             "COLUMNS": "80",
             "TERM": "xterm-256color",
             "LMSTREAM_CONFIG": "lab/lmstream.toml",
+            "LMSTREAM_ENDPOINTS__ADDRESS": f"127.0.0.1:{_free_port()}",  # the usual one may be another run's
             "NO_PROXY": "127.0.0.1",
             "AWS_ACCESS_KEY_ID": "lab",
             "AWS_SECRET_ACCESS_KEY": "lab",
@@ -136,6 +138,12 @@ class Lab:
                 raise TimeoutError(f"not in {PATIENCE:.0f} s: {what}; {said}")
             time.sleep(0.2)
         return found
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 async def publish(lab: Lab, bootstrap: str, start: int) -> None:
