@@ -41,14 +41,14 @@ class Picture(NamedTuple):
     typed: str
     lines: int = 40
     clock: bool = False
-    """Whether it shows times or ports that are others each time."""
+    """Whether it shows times, ports or last digits that are others each time."""
     terminal: bool = False
     """Whether it is run on a terminal: panels and colours are shown there alone."""
 
 
 SHOWN: Final[Mapping[str, Picture]] = {
     "inspect": Picture(f"inspect {TOPIC}/0/1 --rows", 12),
-    "query": Picture("query --landed lab/landed", 12),
+    "query": Picture("query --landed lab/landed", 12, clock=True),  # a mean is summed in any order
     "trace": Picture("trace --device 1017595 --hour 2026-11-24T10", 10),
     "verify": Picture(f"verify --topic {TOPIC} --landed lab/landed --dead-letters lab/dead-letters", clock=True),
     "dlq-ls": Picture("dlq ls"),
