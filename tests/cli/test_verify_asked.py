@@ -7,7 +7,7 @@ import pytest
 from support.verdict_scene import Scene
 
 
-@pytest.mark.parametrize("sink", ["local", "bucket"])
+@pytest.mark.parametrize("sink", ["folder", "bucket"])
 async def test_rows_topics_and_letters_are_those_of_the_configuration(tmp_path, sink):
     async with Scene(tmp_path, count=6, sink=sink, bad=(2,)) as scene:
         await scene.deliver()
@@ -22,8 +22,21 @@ async def test_rows_topics_and_letters_are_those_of_the_configuration(tmp_path, 
         assert "bundles=1" in said.out
 
 
+async def test_a_lake_is_proved_by_its_claims_and_against_its_topic_when_offsets_are_named(tmp_path):
+    async with Scene(tmp_path, count=6, sink="local") as scene:
+        await scene.deliver()
+        await scene.commit()
+        said = await scene.call("verify", code=0)
+        assert f"from the configuration: rows {scene.landed}" in said.err
+        assert "topics" not in said.err
+        assert "proved from the bucket alone" in said.out
+        said = await scene.call("verify", "--from", "0=0", code=0)
+        assert "topics lm" in said.err
+        assert "windows compared" in said.out
+
+
 async def test_letters_of_another_machine_are_not_taken_for_missing_ones(tmp_path):
-    async with Scene(tmp_path, count=4, bad=(2,)) as scene:
+    async with Scene(tmp_path, count=4, sink="folder", bad=(2,)) as scene:
         await scene.deliver()
         await scene.commit()
         scene.dead.rename(tmp_path / "elsewhere")
