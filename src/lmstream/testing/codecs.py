@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from random import Random
 from types import ModuleType
@@ -227,7 +228,9 @@ def _sizes(bundle: Bundle) -> Iterator[int]:
     for series in bundle.series:
         shared = len(series.resource.piece) + len(series.scope.piece)
         for at in range(series.start, series.stop):
-            yield shared + len(bundle.metrics[at]) + len(bundle.tails[at])
+            # The native part leaves pieces by point out: they are those of the metric that has the point.
+            metric = bundle.metrics[at] if bundle.metrics else bundle.heads[bisect_right(bundle.stops, at)].piece
+            yield shared + len(metric) + len(bundle.tails[at])
 
 
 def _shown(payload: bytes) -> str:
