@@ -1,11 +1,13 @@
 """The host answers when rows are durable, and says what has to come again."""
 
 import asyncio
-import gzip
 import json
 from pathlib import Path
 
+import pytest
+
 from lmstream.config import load
+from lmstream.errors import ConfigError
 from lmstream.model import Failure, Kind, Status
 from lmstream.testing import Memory
 from lmstream.testing.samples import bundle
@@ -13,23 +15,22 @@ from lmstream.testing.samples import bundle
 import acme_host
 
 
-def config(folder: Path) -> Path:
+def config(folder: Path, sink: str = 'type = "firehose"\nstream = "rows"\nregion = "us-east-1"') -> Path:
     path = folder / "lmstream.toml"
-    path.write_text(f"""
-        [engine]
-        org_id = "acme"
-        [sink]
-        type = "local"
-        root = "{folder}/rows"
-        [dead_letters]
-        root = "{folder}/letters"
-        [delivery]
-        timeout = 0.2
-    """)
+    letters = f'[dead_letters]\nroot = "{folder}/letters"\n'
+    path.write_text(f'[engine]\norg_id = "acme"\n[sink]\n{sink}\n{letters}[delivery]\ntimeout = 0.2\n')
     return path
 
 
-def test_a_bundle_over_http_is_a_file_of_rows_and_200(tmp_path: Path) -> None:
+@pytest.fixture
+def sink(monkeypatch) -> Memory:
+    """In the place of the stream: it keeps what it takes."""
+    made = Memory()
+    monkeypatch.setattr(acme_host, "build_sink", lambda _: made)
+    return made
+
+
+def test_a_bundle_over_http_is_rows_and_200(tmp_path: Path, sink: Memory) -> None:
     async def post() -> bytes:
         host = acme_host.Host(load(config(tmp_path), env={}))
         async with await asyncio.start_server(host.answer, "127.0.0.1", 0) as server:
@@ -42,10 +43,10 @@ def test_a_bundle_over_http_is_a_file_of_rows_and_200(tmp_path: Path) -> None:
         return said
 
     assert asyncio.run(post()).startswith(b"HTTP/1.1 200 OK")
-    (file,) = (tmp_path / "rows").rglob("*.gz")
-    assert [json.loads(line)["value"] for line in gzip.decompress(file.read_bytes()).splitlines()] == [0.5, 1.5, 2.5]
+    assert [json.loads(line)["value"] for line in sink.lines] == [0.5, 1.5, 2.5]
 
 
+@pytest.mark.usefixtures("sink")
 def test_each_body_has_its_status(tmp_path: Path) -> None:
     async def take() -> list[Status]:
         host = acme_host.Host(load(config(tmp_path), env={}))
@@ -66,3 +67,9 @@ def test_what_the_sink_does_not_take_is_pending(tmp_path: Path, monkeypatch) -> 
         return await acme_host.Host(load(config(tmp_path), env={})).take([bundle(1)])
 
     assert asyncio.run(take()) == [Status.PENDING]
+
+
+def test_a_sink_that_lands_by_claims_is_refused(tmp_path: Path) -> None:
+    local = load(config(tmp_path, f'type = "local"\nroot = "{tmp_path}/rows"'), env={})
+    with pytest.raises(ConfigError, match="land by claims"):
+        acme_host.Host(local)

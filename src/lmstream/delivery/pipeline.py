@@ -40,8 +40,9 @@ which nothing is begun; what is then open is given back (`give_back`), and its s
 """
 
 from collections.abc import Iterable, KeysView, Mapping
-from typing import Final
+from typing import Final, cast
 
+from lmstream.abilities import Stored
 from lmstream.delivery.active_partitions import ActivePartitions
 from lmstream.delivery.circuit_breaker import BreakerPolicy, CircuitBreakers
 from lmstream.delivery.counts import Counts
@@ -58,11 +59,22 @@ from lmstream.delivery.settlement import Settlement
 from lmstream.delivery.snapshot import Snapshot, taken
 from lmstream.delivery.tasks import Tasks
 from lmstream.engine import Engine
+from lmstream.errors import ConfigError
 from lmstream.interfaces import Batch, Clock, DeadLetterSink, Load, PoisonGuard, Sink, Sleep
 from lmstream.model import Record, TopicPartition
 
 YIELD_BYTES: Final = 256 * 1024
 """Bytes of payload between two pauses for the other tasks: some milliseconds of transforming."""
+
+
+def _taking_packs(sink: Sink | Stored | MakeOutlet) -> Sink | MakeOutlet:
+    """The sink. Raises ConfigError for one that lands by claims: its outlet needs a source that can be told where to
+    read on (`lmstream.config.build_runtime`)."""
+    if isinstance(sink, Stored) and not hasattr(sink, "write"):
+        what = "rows of this sink land by claims, in windows of a source that can be told where to read on"
+        fix = "use lmstream.config.build_runtime with such a source, or a sink that takes packs (firehose)"
+        raise ConfigError("config.invalid", what, fix)
+    return cast("Sink | MakeOutlet", sink)
 
 
 class Pipeline:
@@ -71,7 +83,7 @@ class Pipeline:
     def __init__(
         self,
         engine: Engine,
-        sink: Sink | MakeOutlet,
+        sink: Sink | Stored | MakeOutlet,
         dead_letters: DeadLetterSink,
         *,
         clock: Clock,
@@ -83,7 +95,8 @@ class Pipeline:
         breaker: BreakerPolicy | None = None,
         guard: PoisonGuard | None = None,
     ) -> None:
-        """`sink` takes packs, or makes an outlet of its own."""
+        """`sink` takes packs, or makes an outlet of its own. Raises ConfigError for one that lands by claims."""
+        sink = _taking_packs(sink)
         policy = policy or DeliveryPolicy()
         roll = roll or RollPolicy(total_bytes=min(RollPolicy().total_bytes, max(1, budget // 2)))
         limits = None if callable(sink) else sink.limits
