@@ -139,8 +139,6 @@ impl<'a, 'py> Scan<'a, 'py> {
     }
 
     fn scope_metrics(&mut self) -> Found<()> {
-        self.lists.clear();
-        self.rests.clear();
         let found = |scan: &mut Self| {
             let scope = scan.raw(b'{')?;
             Ok(scan.scope_of.call1((PyBytes::new(scan.py, scope),))?)

@@ -3,6 +3,7 @@
 //! It judges nothing. What is not plain is answered with None, and then the codec in Python decides: it alone knows the
 //! rules. Caches, pieces and errors are Python's too; they are handed in, and asked by the bytes that were cut out.
 
+mod attributes;
 mod columns;
 mod decimal;
 mod json;
@@ -16,6 +17,8 @@ use pyo3::prelude::*;
 /// Functions of `lmstream._native`.
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::attributes::{members, members_proto};
     #[pymodule_export]
     use super::json::scan;
     #[pymodule_export]

@@ -103,7 +103,6 @@ impl<'a, 'py> Scan<'a, 'py> {
     }
 
     fn scope_metrics(&mut self, encoded: &'a [u8]) -> Found<()> {
-        self.lists.clear();
         let scope = self.level(encoded, Self::metric)?;
         let scope = self.scope_of.call1((PyBytes::new(self.py, scope),))?;
         self.columns.scope(scope);

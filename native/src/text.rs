@@ -220,6 +220,11 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Whether a text is written in JSON as itself.
+pub fn plain(text: &[u8]) -> bool {
+    end_of_run(text, 0) == text.len()
+}
+
 /// Where a run of characters that stand for themselves ends: at a quote, a backslash, a control character or the end.
 /// Eight bytes at a time, by the exact test for a zero byte; what it says of bytes behind the first hit does not count.
 #[inline]

@@ -224,6 +224,11 @@ NO_SCOPE: Final = Scope(b"", "", {})
 """Keep the place of what was refused: its points make no rows."""
 
 
+INSTANCE: Final = ("dataSourceInstanceName", "wildValue")
+"""Attributes of a point of which the first that is set names its instance."""
+INSTANCE_KEYS: Final = tuple(name.encode() for name in INSTANCE)
+
+
 def tail_piece(instance: str | None, attributes: dict[str, str]) -> bytes:
     """What closes the line of a point."""
     if instance:
@@ -235,11 +240,22 @@ def tail(attributes: dict[str, str]) -> tuple[bytes, int]:
     """A point's attributes, the brace that closes the row, and the newline."""
     if not attributes:
         return b"}\n", 2
-    piece = tail_piece(attributes.get("dataSourceInstanceName") or attributes.get("wildValue"), attributes)
+    first, then = INSTANCE
+    piece = tail_piece(attributes.get(first) or attributes.get(then), attributes)
     if type(attributes) is not dict and isinstance(attributes, PartlyRead):
         piece = Counted(piece)
         piece.empty = attributes.empty
         Counted.seen = True
+    return piece, len(piece)
+
+
+def tail_of_members(members: bytes, values: tuple[bytes | None, bytes | None]) -> tuple[bytes, int]:
+    """The same from attributes that the native part has written: as a JSON object, and the values of INSTANCE."""
+    instance = values[0] or values[1]
+    if instance:
+        piece = b"".join((b',"instance":', instance, b',"attributes":', members, b"}\n"))
+    else:
+        piece = b"".join((b',"attributes":', members, b"}\n"))
     return piece, len(piece)
 
 

@@ -21,6 +21,7 @@ from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Reques
 from lmstream.codecs.json_values import UINT32, attributes, texts, within
 from lmstream.errors import DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series
+from lmstream.native import native
 from lmstream.settings import MIB, Settings
 
 _HOLE: Final = NumberPoint(asInt=0)
@@ -41,12 +42,13 @@ class Codec(CachingCodec[bytes]):
     """Decoder of OTLP/JSON."""
 
     def __init__(self, settings: Settings) -> None:
-        makers = self._make_resource, self._make_scope, _make_tail
+        makers = self._make_resource, self._make_scope, self._make_tail
         super().__init__(settings, *makers, _EPOCH, "scan", plain_json.head, msgspec.DecodeError)
         self._decode = msgspec.json.Decoder(Request[NumberPoint], strict=False).decode
         self._decode_number = msgspec.json.Decoder(NumberPoint, strict=False).decode
         self._decode_resource = msgspec.json.Decoder(ResourceMessage | None, strict=False).decode
         self._decode_scope = msgspec.json.Decoder(ScopeMessage | None, strict=False).decode
+        self._members = native("members")
         self._any_names = settings.field_names == "any"
 
     def decode(self, payload: bytes, /) -> Bundle:
@@ -309,9 +311,10 @@ class Codec(CachingCodec[bytes]):
         except ValidationError as error:
             raise DecodeError("decode.type", f"in a scope: {error}") from error
 
-
-def _make_tail(raw: bytes) -> tuple[bytes, int]:
-    return fragments.tail(texts(raw))
+    def _make_tail(self, raw: bytes) -> tuple[bytes, int]:
+        if self._members is not None and (found := self._members(raw, fragments.INSTANCE_KEYS)) is not None:
+            return fragments.tail_of_members(*found)
+        return fragments.tail(texts(raw))
 
 
 def _cause(fault: Fault | None, kind: str, raw: Raw, reason: str) -> str:

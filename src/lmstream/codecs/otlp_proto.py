@@ -18,6 +18,7 @@ from lmstream.codecs.caching import CachingCodec
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series
+from lmstream.native import native
 from lmstream.settings import Settings
 
 _DOUBLE, _INT = b"\x21", b"\x31"
@@ -48,6 +49,8 @@ _LAYOUTS: Final = {
 }
 _EPOCH: Final = b"\n\x05epoch\x12\x0f\n\r"
 """Key and value of the attribute: field 1, five bytes; field 2, fifteen bytes: a text of thirteen."""
+_OF_RESOURCE, _OF_POINT = 0x0A, 0x3A
+"""Tags of attributes."""
 _ENUM: Final = fragments.ENUM
 _KINDS: Final = {kind: kind for kind in fragments.KINDS} | {"exponential_histogram": "exponentialHistogram"}
 
@@ -65,6 +68,7 @@ class Codec(CachingCodec[bytes | None]):
     def __init__(self, settings: Settings) -> None:
         makers = self._make_resource, _make_scope, self._make_tail
         super().__init__(settings, *makers, _EPOCH, "scan_proto", plain_proto.head, ProtobufError)
+        self._members = native("members_proto")
 
     def decode(self, payload: bytes, /) -> Bundle:
         """A bundle in columns. Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level,
@@ -251,7 +255,7 @@ class Codec(CachingCodec[bytes | None]):
         return _Columns(times, starts[0] if starts else [0] * n, values, tails)
 
     def _make_resource(self, raw: bytes) -> tuple[Resource, int]:
-        found = proto_points.text_attributes(raw, 0, b"\x0a")
+        found = proto_points.text_attributes(raw, _OF_RESOURCE)
         if found is None:
             found = proto_points.attributes(ResourceMessage.FromString(raw).attributes)
         return fragments.resource(found, self._settings)
@@ -259,7 +263,11 @@ class Codec(CachingCodec[bytes | None]):
     def _make_tail(self, raw: bytes) -> tuple[bytes | None, int]:
         """The attributes behind a number point's head; None when there is more than attributes. Written again they
         must be as long: a field that repeats the head's, even as zero, would be dropped or counted."""
-        found = proto_points.text_attributes(raw, 0, b"\x3a")
+        if self._members is not None:
+            written = self._members(raw, fragments.INSTANCE_KEYS, _OF_POINT)
+            if written is not None:
+                return fragments.tail_of_members(*written)
+        found = proto_points.text_attributes(raw, _OF_POINT)
         if found is None:
             point = NumberPoint.FromString(raw)
             if any(field.name != "attributes" for field, _ in point.ListFields()) or point.ByteSize() != len(raw):

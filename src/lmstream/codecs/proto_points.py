@@ -26,13 +26,13 @@ def attributes(items: Any) -> dict[str, str]:
     return found
 
 
-def text_attributes(raw: bytes, at: int, tag: bytes) -> dict[str, str] | None:
-    """The attributes in raw[at:] when it holds nothing but repeated KeyValue under this tag, each a key and a text of
-    less than 128 bytes in the usual order; None when a parser must look. A third of the parser's time, whose fields
-    Python reads one by one."""
+def text_attributes(raw: bytes, tag: int) -> dict[str, str] | None:
+    """The attributes in `raw` when it holds nothing but repeated KeyValue under this tag, each a key and a text of less
+    than 128 bytes in the usual order; None when a parser must look. A third of the parser's time, whose fields Python
+    reads one by one."""
     found = {}
-    end = len(raw)
-    if end - at > _SHORT * MAX_ITEMS:
+    at, end = 0, len(raw)
+    if end > _SHORT * MAX_ITEMS:
         return None  # more of them than there may be, perhaps: the parser counts
     try:
         while at < end:
@@ -40,7 +40,7 @@ def text_attributes(raw: bytes, at: int, tag: bytes) -> dict[str, str] | None:
             value = key + raw[at + 3]  # tag 2, length, tag 1, length of the text
             stop = at + 2 + raw[at + 1]
             if (
-                raw[at : at + 1] != tag
+                raw[at] != tag
                 or raw[at + 2] != 0x0A  # noqa: PLR2004 - tag of KeyValue.key
                 or raw[value] != 0x12  # noqa: PLR2004 - tag of KeyValue.value
                 or raw[value + 2] != 0x0A  # noqa: PLR2004 - tag of AnyValue.string_value

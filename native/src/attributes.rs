@@ -1,0 +1,123 @@
+//! Lists of attributes that are texts and nothing else, as those of most points are, as a row has them.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::text::{Cursor, Cut, Odd, plain};
+use crate::wire::Message;
+
+/// Attributes of one list; longer ones are the codec's.
+const MOST: usize = 64;
+/// Fields of `KeyValue`: the key, and the value, an `AnyValue` of which field 1 is a text.
+const KEY: u8 = 0x0A;
+const VALUE: u8 = 0x12;
+const TEXT: u8 = 0x0A;
+
+type Pairs<'a> = Vec<(&'a [u8], &'a [u8])>;
+
+/// The attributes of a JSON array as a JSON object, and the values of `names` as JSON, None for one that is absent or
+/// empty. None where there is more than texts, each once and written as itself, or nothing.
+#[pyfunction]
+pub fn members<'py>(
+    raw: &Bound<'py, PyBytes>,
+    names: &Bound<'py, PyTuple>,
+) -> PyResult<Option<(Bound<'py, PyBytes>, Bound<'py, PyTuple>)>> {
+    written(raw, names, json(&mut Cursor::new(raw.as_bytes())))
+}
+
+/// The same of repeated `KeyValue` with this tag, as the usual serializers write them.
+#[pyfunction]
+pub fn members_proto<'py>(
+    raw: &Bound<'py, PyBytes>,
+    names: &Bound<'py, PyTuple>,
+    tag: u8,
+) -> PyResult<Option<(Bound<'py, PyBytes>, Bound<'py, PyTuple>)>> {
+    written(raw, names, proto(&mut Message(raw.as_bytes()), tag))
+}
+
+fn written<'py>(
+    raw: &Bound<'py, PyBytes>,
+    names: &Bound<'py, PyTuple>,
+    pairs: Cut<Pairs<'_>>,
+) -> PyResult<Option<(Bound<'py, PyBytes>, Bound<'py, PyTuple>)>> {
+    let py = raw.py();
+    let Ok(pairs) = pairs else { return Ok(None) };
+    let twice = |at: usize| pairs[..at].iter().any(|(key, _)| *key == pairs[at].0);
+    if pairs.is_empty() || std::str::from_utf8(raw.as_bytes()).is_err() || (1..pairs.len()).any(twice) {
+        return Ok(None);
+    }
+    let mut object = Vec::with_capacity(raw.as_bytes().len());
+    for (key, value) in &pairs {
+        object.push(if object.is_empty() { b'{' } else { b',' });
+        quoted(&mut object, key);
+        object.push(b':');
+        quoted(&mut object, value);
+    }
+    object.push(b'}');
+    let mut values = Vec::with_capacity(names.len());
+    for name in names {
+        let name = name.cast::<PyBytes>()?.as_bytes();
+        let value = pairs.iter().find(|(key, value)| *key == name && !value.is_empty());
+        values.push(value.map(|(_, value)| {
+            let mut text = Vec::with_capacity(value.len() + 2);
+            quoted(&mut text, value);
+            PyBytes::new(py, &text)
+        }));
+    }
+    Ok(Some((PyBytes::new(py, &object), PyTuple::new(py, values)?)))
+}
+
+fn quoted(into: &mut Vec<u8>, text: &[u8]) {
+    into.push(b'"');
+    into.extend_from_slice(text);
+    into.push(b'"');
+}
+
+fn json<'a>(cursor: &mut Cursor<'a>) -> Cut<Pairs<'a>> {
+    let mut pairs = Vec::new();
+    let mut more = cursor.open(b'[', b']')?;
+    while more && pairs.len() < MOST {
+        cursor.expect(b'{')?;
+        let key = text(cursor, b"key")?;
+        cursor.expect(b',')?;
+        named(cursor, b"value")?;
+        cursor.expect(b'{')?;
+        pairs.push((key, text(cursor, b"stringValue")?));
+        cursor.expect(b'}')?;
+        cursor.expect(b'}')?;
+        more = cursor.another(b']')?;
+    }
+    cursor.next();
+    if !more && cursor.at == cursor.text.len() { Ok(pairs) } else { Err(Odd) }
+}
+
+fn named(cursor: &mut Cursor<'_>, name: &[u8]) -> Cut<()> {
+    if cursor.name()? == name { Ok(()) } else { Err(Odd) }
+}
+
+/// The text of a member of this name.
+fn text<'a>(cursor: &mut Cursor<'a>, name: &[u8]) -> Cut<&'a [u8]> {
+    named(cursor, name)?;
+    let (text, plain) = cursor.string()?;
+    if plain { Ok(text) } else { Err(Odd) }
+}
+
+fn proto<'a>(message: &mut Message<'a>, tag: u8) -> Cut<Pairs<'a>> {
+    let mut pairs = Vec::new();
+    while !message.0.is_empty() && pairs.len() < MOST {
+        let mut attribute = Message(only(message, tag)?);
+        let key = only(&mut attribute, KEY)?;
+        let mut value = Message(only(&mut attribute, VALUE)?);
+        let text = only(&mut value, TEXT)?;
+        if !(attribute.0.is_empty() && value.0.is_empty() && plain(key) && plain(text)) {
+            return Err(Odd);
+        }
+        pairs.push((key, text));
+    }
+    if message.0.is_empty() { Ok(pairs) } else { Err(Odd) }
+}
+
+/// The next field, which must be this one.
+fn only<'a>(message: &mut Message<'a>, tag: u8) -> Cut<&'a [u8]> {
+    if message.tag() == Some(tag) { message.bytes() } else { Err(Odd) }
+}
