@@ -68,10 +68,10 @@ YIELD_BYTES: Final = 256 * 1024
 
 
 def _taking_packs(sink: Sink | Stored | MakeOutlet) -> Sink | MakeOutlet:
-    """The sink. Raises ConfigError for one that lands by claims: its outlet needs a source that can be told where to
-    read on (`lmstream.config.build_runtime`)."""
+    """The sink. Raises ConfigError for one that lands by claims: its outlet needs a source that can seek
+    (`lmstream.config.build_runtime`)."""
     if isinstance(sink, Stored) and not hasattr(sink, "write"):
-        what = "rows of this sink land by claims, in windows of a source that can be told where to read on"
+        what = "rows of this sink land by claims, in windows of a source that can seek"
         fix = "use lmstream.config.build_runtime with such a source, or a sink that takes packs (firehose)"
         raise ConfigError("config.invalid", what, fix)
     return cast("Sink | MakeOutlet", sink)
