@@ -157,8 +157,12 @@ verify-types: $(DEV) $(TYPES) ## pyright --verifytypes: every public name has a 
 contracts: $(DEV) ## import-linter: the layers, and the core without I/O
 	@PYTHONPATH=src $(BIN)/lint-imports --no-cache >/tmp/lmstream-contracts.$$$$ 2>&1 && rm -f /tmp/lmstream-contracts.$$$$ || { cat /tmp/lmstream-contracts.$$$$; rm -f /tmp/lmstream-contracts.$$$$; exit 1; }
 
-bench: $(DEV) ## Ratios against the baselines, interleaved, CPU time (ARGS="--json out.json")
-	@$(BIN)/python -m benchmarks $(ARGS)
+# Another interpreter is measured in an environment of its own: that of the tests stays as it is.
+BENCHENV = $(if $(filter command environment,$(firstword $(origin PYTHON))),.venv-bench/$(subst /,-,$(patsubst /%,%,$(PYTHON))),$(VENV))
+
+bench: ## Figures against their needs, interleaved, CPU time (PYTHON=/usr/bin/python3 for one with PGO, ARGS="--json out.json")
+	@$(MAKE) --no-print-directory setup VENV=$(BENCHENV)
+	@$(BENCHENV)/bin/python -m benchmarks $(ARGS)
 
 bench-load: $(DEV) ## Publish -> consumer -> strict Firehose at rising rates: latency, CPU, memory, the knee
 	@$(BIN)/python -m benchmarks.load $(ARGS)
@@ -261,5 +265,5 @@ destroy: $(CDKCLI) $(ZIPS) ## Remove what holds no data (ARGS=lmstream-operation
 	@$(CDKDO) destroy $(if $(ARGS),$(ARGS),--all)
 
 clean: ## Remove what make made
-	@rm -rf $(VENV) $(CDKENV) $(PEERENV) .venv-rehearsal .venv-mutants .venv-site .venv-types mutants deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
+	@rm -rf $(VENV) $(CDKENV) $(PEERENV) .venv-bench .venv-rehearsal .venv-mutants .venv-site .venv-types mutants deploy/cdk/cdk.out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks lmstream-demo
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

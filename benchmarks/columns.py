@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.yardstick import settle
 from lmstream import Engine, FanOut, Record, Settings
 from lmstream.engine.columns import Pools
 from lmstream.lab.generator import Generator
@@ -112,4 +113,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    settle()
     sys.exit(main())

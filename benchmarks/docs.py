@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import latency, scale
-from benchmarks.__main__ import verdict
 from benchmarks.charts import adaptive
+from benchmarks.figures import verdict
 from benchmarks.report import charts, load_table, read
+from benchmarks.yardstick import conditions
 
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURES = ("transform-medium", "targets", "peers", "load", "load-cpu", "load-memory", "memory")
@@ -28,18 +29,20 @@ def blocks(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
     bench, made = runs["bench"], {}
     on = bench["machine"]
     made["machine"] = (
-        f"{on['python']} on {on['cpus']} x {on['cpu']}, {on['system']}, {bench['at']}; load average "
+        f"{conditions(on)}, {bench['at']}; load average "
         f"{', '.join(f'{each:g}' for each in bench['load_average'])} on {on['cpus']} cores."
     )
     made["figures"] = _table(
-        ["figure", "size", "value", "first", "second", "verdict"],
+        ["figure", "size", "engine", "value", "need", "aim", "of", "verdict"],
         [
             [
                 f["name"],
                 f["size"],
+                f["engine"],
                 f"{f['value']:,.2f} {f['unit']}",
-                _target(f, "first"),
-                _target(f, "then"),
+                _target(f, "need"),
+                _target(f, "aim"),
+                f["of"],
                 verdict(f),
             ]
             for f in bench["figures"]

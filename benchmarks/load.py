@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.corpus import TOPIC, corpus
 from benchmarks.procs import usage
+from benchmarks.yardstick import settle
 
 RESULT = Path(__file__).parent / "results" / "load.json"
 RATES = (5_000, 10_000, 20_000, 40_000, 80_000)  # rows a second
@@ -232,4 +233,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    settle()
     sys.exit(main())

@@ -15,10 +15,14 @@ from typing import Any, NamedTuple
 
 from benchmarks import baselines, floor
 from benchmarks.corpus import SIZES, Corpus, Encoding, corpus
+from benchmarks.yardstick import switched
 from lmstream import Engine, Record, Settings
 
 SLICES = 10
 CODEC = "otlp_json"
+PLAIN = ", plain"
+"""How names of variants end that leave the native part out."""
+ENCODINGS: tuple[Encoding, ...] = ("json", "proto")
 
 Run = Callable[[Sequence[Record]], float]
 
@@ -54,17 +58,23 @@ class Timing(NamedTuple):
         """Median over rounds of what `of` takes, in units of what `to` takes."""
         return median(a / b for a, b in zip(self.seconds[of], self.seconds[to], strict=True))
 
-    def shares(self) -> dict[str, float]:
-        """What decode, fan-out and encode take of the engine's time; together 1. Timed from outside: the codec alone;
+    def shares(self, engine: str) -> dict[str, float]:
+        """What decode, fan-out and encode take of that engine's time; together 1. Timed from outside: the codec alone;
         `fan_out` without joining, less that; the whole, less that.
         """
-        decode, without_lines = self.ratio("decode", "engine"), self.ratio("fan_out", "engine")
+        decode, without_lines = (self.ratio(engine.replace("engine", part), engine) for part in ("decode", "fan_out"))
         return {"decode": decode, "fan_out": without_lines - decode, "encode": 1 - without_lines}
 
 
-def engine() -> Engine:
-    """The engine as measured everywhere here."""
-    return Engine(Settings(org_id=baselines.ORG))
+def engine(*, plain: bool = False) -> Engine:
+    """The engine as measured everywhere here: with the native part where it is installed, unless `plain`. Its codecs
+    are loaded, for the switch is read when they are."""
+    with switched("plain" if plain else "native"):
+        made = Engine(Settings(org_id=baselines.ORG))
+        for encoding in ENCODINGS:
+            made.fan_out(corpus("small", encoding, bundles=1).records[0])
+    made.clear_caches()
+    return made
 
 
 def _each(call: Callable[[Record], object]) -> Run:
@@ -93,32 +103,43 @@ def _each_cold(of: Engine) -> Run:
 def variants(names: Sequence[str]) -> list[Variant]:
     """The named variants. Each has an engine of its own, so that none warms the caches of another."""
 
-    def warm(name: str, call: Callable[[Engine, Record], object], encoding: Encoding = "json") -> Variant:
-        mine = engine()
-        return Variant(name, _each(lambda record: call(mine, record)), encoding, mine)
+    def lines(mine: Engine, record: Record) -> object:
+        return mine.fan_out(record).ndjson()
 
-    made = {
-        "engine": lambda: warm("engine", lambda mine, record: mine.fan_out(record).ndjson()),
-        "decode": lambda: warm("decode", lambda mine, record: mine.codecs[CODEC].decode(record.value)),
-        "fan_out": lambda: warm("fan_out", lambda mine, record: mine.fan_out(record)),
-        "engine cold": lambda: Variant("engine cold", _each_cold(engine())),
-        "engine protobuf": lambda: warm("engine protobuf", lambda mine, record: mine.fan_out(record).ndjson(), "proto"),
-        "orjson": lambda: Variant("orjson", _each(baselines.orjson_lines)),
-        "json toy": lambda: Variant("json toy", _each(baselines.json_lines)),
-        "upb": lambda: Variant("upb", _each(baselines.upb_lines), "proto"),
-        "typed decode": lambda: Variant("typed decode", _each(floor.typed_decode)),
+    def warm(call: Callable[[Engine, Record], object], encoding: Encoding = "json") -> Callable[[str], Variant]:
+        def made(name: str) -> Variant:
+            mine = engine(plain=name.endswith(PLAIN))
+            return Variant(name, _each(lambda record: call(mine, record)), encoding, mine)
+
+        return made
+
+    def other(call: Callable[[Record], object], encoding: Encoding = "json") -> Callable[[str], Variant]:
+        return lambda name: Variant(name, _each(call), encoding)
+
+    made: dict[str, Callable[[str], Variant]] = {
+        "engine": warm(lines),
+        "decode": warm(lambda mine, record: mine.codecs[CODEC].decode(record.value or b"")),
+        "fan_out": warm(lambda mine, record: mine.fan_out(record)),
+        "engine cold": lambda name: Variant(name, _each_cold(engine(plain=name.endswith(PLAIN)))),
+        "engine protobuf": warm(lines, "proto"),
+        "orjson": other(baselines.orjson_lines),
+        "json toy": other(baselines.json_lines),
+        "upb": other(baselines.upb_lines, "proto"),
+        "typed decode": other(floor.typed_decode),
     }
-    return [made[name]() for name in names]
+    return [made[name.removesuffix(PLAIN)](name) for name in names]
 
 
 def verify(size: str, bundles: int) -> int:
     """Compare the engine's rows with those of every baseline, parsed; answers how many rows were compared."""
     plain, proto = corpus(size, bundles=bundles), corpus(size, "proto", bundles=bundles)
-    mine = engine()
+    mine, plain_one = engine(), engine(plain=True)
     for number, (of_json, of_proto, rows) in enumerate(zip(plain.records, proto.records, plain.rows, strict=True)):
         data = mine.fan_out(of_json).ndjson()
         if mine.fan_out(of_proto).ndjson() != data:
             raise MismatchError(f"{size} bundle {number}: the engine's lines from protobuf are not those from JSON")
+        if not data == plain_one.fan_out(of_json).ndjson() == plain_one.fan_out(of_proto).ndjson():
+            raise MismatchError(f"{size} bundle {number}: the plain engine's lines are not those of the native part")
         expected = _parsed(data)
         if len(expected) != rows:
             raise MismatchError(f"{size} bundle {number}: {rows} data points, but {len(expected)} rows of the engine")

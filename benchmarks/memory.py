@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from benchmarks.corpus import SIZES, corpus
 from benchmarks.procs import usage
 from benchmarks.responder import responder
+from benchmarks.yardstick import settle
 from lmstream.delivery.memory_budget import BUDGET
 
 MINUTES = 4  # of the corpus, made before the run
@@ -120,4 +121,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    settle()
     sys.exit(main())

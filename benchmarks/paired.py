@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.corpus import SIZES, corpus
+from benchmarks.yardstick import settle
 
 ROOT = Path(__file__).parent.parent
 VARIANTS = ("engine", "engine cold", "engine protobuf")
@@ -125,4 +126,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    settle()
     main()

@@ -19,13 +19,17 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
+import lmstream
 from benchmarks import peer_files, peer_streams
 from benchmarks.corpus import SIZES, corpus
 from benchmarks.peer_files import SENT_MS, TOPIC, Source
+from benchmarks.yardstick import settle
 from lmstream.lab.broker import Broker
+from lmstream.native import engine
 
 RESULT = Path(__file__).parent / "results" / "peers.json"
 ROUNDS = 5
+OURS = "lmstream"
 BARE = ("rowId", "orgId", "orgKey", "metricKey")
 """Fields that SQL cannot make without a function of ours: left out of SQL peers, and of what they are compared with."""
 
@@ -45,7 +49,7 @@ class Peer(NamedTuple):
 
 
 PEERS: tuple[Peer, ...] = (
-    Peer("lmstream", "msgspec", "the engine, file to file", peer_files.lmstream, ours=True),
+    Peer("lmstream", OURS, "the engine, file to file", peer_files.lmstream, ours=True),
     Peer("orjson, no framework", "orjson", "the baseline of make bench, file to file", peer_files.plain_orjson),
     Peer("Bytewax", "bytewax", "a dataflow of one worker, the orjson function inside", peer_files.bytewax),
     Peer(
@@ -62,7 +66,7 @@ PEERS: tuple[Peer, ...] = (
         peer_files.chdb,
         BARE,
     ),
-    Peer("lmstream, from Kafka", "aiokafka", "lmstream run from a topic to standard output", peer_streams.lmstream),
+    Peer("lmstream, from Kafka", OURS, "lmstream run from a topic to standard output", peer_streams.lmstream),
     Peer("Quix Streams", "quixstreams", "from a topic to a file, the orjson function inside", peer_streams.quixstreams),
     Peer("Faust", "faust-streaming", "from a topic to a file, the orjson function inside", peer_streams.faust),
     Peer(
@@ -172,6 +176,8 @@ def _measure(payloads: list[bytes], whole: Source, part: Source, rounds: int) ->
 
 
 def _version(package: str) -> str | None:
+    if package == OURS:  # it is on the path, and not installed here
+        return f"{lmstream.__version__}, {engine()} engine"
     try:
         return version(package)
     except PackageNotFoundError:
@@ -203,4 +209,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    settle()
     sys.exit(main())

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import latency
-from benchmarks.__main__ import verdict
 from benchmarks.charts import DARK, LIGHT, Bar, bars, lines, png
+from benchmarks.figures import verdict
+from benchmarks.yardstick import conditions
 
 CPU_WINDOW = 1.0
 RESULTS = Path(__file__).parent / "results"
@@ -35,21 +36,22 @@ def charts(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
     made = {}
     if bench := runs.get("bench"):
         for size, of in bench["sizes"].items():
-            named = {k: v for k, v in of["best_ns_per_row"].items() if k not in ("decode", "fan_out")}
+            named = {k: v for k, v in of["best_ns_per_row"].items() if not k.startswith(("decode", "fan_out"))}
             made[f"transform-{size}"] = bars(
                 f"CPU of one row, {size} bundles (ns, less is better)",
                 [Bar(k, v, f"{v:,.0f} ns", ours=k.startswith("engine")) for k, v in named.items()],
             )
         found = []
         for figure in bench["figures"]:
-            if figure["then"] is None:
+            if figure["need"] is None:
                 continue
-            # Of the target: above 1 is better, whichever way the figure counts.
-            share = figure["then"] / figure["value"] if figure["lower"] else figure["value"] / figure["then"]
+            # Of the need: above 1 is better, whichever way the figure counts.
+            share = figure["need"] / figure["value"] if figure["lower"] else figure["value"] / figure["need"]
             name = figure["name"] + ("" if figure["size"] == "medium" else f", {figure['size']}")
+            name += f", {figure['engine']}" if figure["engine"] else ""
             found.append(Bar(name, share, f"{share:.0%}", ours=bool(figure["met"]), mark=1.0))
         made["targets"] = bars(
-            "How much of its target each figure reaches (the mark is the target)", found, ("reached", "not reached")
+            "How much of its need each figure reaches (the mark is the need)", found, ("reached", "not reached")
         )
     if memory := runs.get("memory"):
         series = [(at, mib) for at, mib, _ in memory["samples"]]
@@ -119,16 +121,17 @@ def page(runs: dict[str, dict[str, Any]], made: dict[str, str]) -> str:
     if bench := runs.get("bench"):
         on = bench["machine"]
         parts.append(
-            f"<p>{escape(on['python'])} on {on['cpus']} x {escape(on['cpu'])}, {escape(on['system'])}, "
-            f"{escape(bench['at'])}, load average {escape(str(bench['load_average']))}</p>"
+            f"<p>{escape(conditions(on))}, {escape(bench['at'])}, load average {escape(str(bench['load_average']))}</p>"
         )
         rows = "".join(
-            f"<tr><td>{escape(f['name'])}</td><td>{f['size']}</td><td>{f['value']:,.2f} {f['unit']}</td>"
-            f"<td>{'' if f['first'] is None else f['first']}</td><td>{'' if f['then'] is None else f['then']}</td>"
-            f"<td>{escape(verdict(f))}</td></tr>"
+            f"<tr><td>{escape(f['name'])}</td><td>{f['size']}</td><td>{f['engine']}</td>"
+            f"<td>{f['value']:,.2f} {f['unit']}</td>"
+            f"<td>{'' if f['need'] is None else f['need']}</td><td>{'' if f['aim'] is None else f['aim']}</td>"
+            f"<td>{escape(f['of'])}</td><td>{escape(verdict(f))}</td></tr>"
             for f in bench["figures"]
         )
-        parts.append("<table><tr><th>figure<th>size<th>value<th>first<th>then<th>verdict</tr>" + rows + "</table>")
+        head = "".join(f"<th>{name}" for name in ("figure", "size", "engine", "value", "need", "aim", "of", "verdict"))
+        parts.append(f"<table><tr>{head}</tr>{rows}</table>")
         if late := bench.get("latency"):
             parts.append("<h2>Latency of one bundle</h2>" + _html_table(latency.table(late)))
     if load := runs.get("load"):

@@ -2,9 +2,15 @@
 
 import asyncio
 import multiprocessing
+import os
+import ssl
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
+
+import trustme
 
 HOST = "127.0.0.1"
 
@@ -30,24 +36,54 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         writer.close()
 
 
-async def _serve(told: Connection) -> None:
-    server = await asyncio.start_server(_answer, HOST, 0, limit=8 << 20)
+async def _serve(told: Connection, certificate: str) -> None:
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+    server = await asyncio.start_server(_answer, HOST, 0, limit=8 << 20, ssl=context)
     told.send(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
-def _main(told: Connection) -> None:
-    asyncio.run(_serve(told))
+def _main(told: Connection, certificate: str) -> None:
+    asyncio.run(_serve(told, certificate))
+
+
+@contextmanager
+def _running(certificate: str = "") -> Iterator[int]:
+    mine, its = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_main, args=(its, certificate), daemon=True)
+    process.start()
+    try:
+        yield mine.recv()
+    finally:
+        process.kill()
+        process.join()
 
 
 @contextmanager
 def responder() -> Iterator[str]:
     """Run one on a free port; gives its URL."""
-    mine, its = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_main, args=(its,), daemon=True)
-    process.start()
-    try:
-        yield f"http://{HOST}:{mine.recv()}"
-    finally:
-        process.kill()
-        process.join()
+    with _running() as port:
+        yield f"http://{HOST}:{port}"
+
+
+@contextmanager
+def tls_responder() -> Iterator[str]:
+    """The same behind TLS, as AWS is. Clients of the SDK trust its CA meanwhile, by AWS_CA_BUNDLE."""
+    authority = trustme.CA()
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, chain = Path(folder, "ca.pem"), Path(folder, "server.pem")
+        authority.cert_pem.write_to_path(bundle)
+        authority.issue_cert("localhost", HOST).private_key_and_cert_chain_pem.write_to_path(chain)
+        before = os.environ.get("AWS_CA_BUNDLE")
+        os.environ["AWS_CA_BUNDLE"] = str(bundle)
+        try:
+            with _running(str(chain)) as port:
+                yield f"https://{HOST}:{port}"
+        finally:
+            if before is None:
+                del os.environ["AWS_CA_BUNDLE"]
+            else:
+                os.environ["AWS_CA_BUNDLE"] = before

@@ -1,6 +1,7 @@
-"""`python -m benchmarks.sink`: CPU of the Firehose sink per row, against the SDK by itself, interleaved.
+"""`python -m benchmarks.sink`: CPU of the Firehose sink per row, against the SDK by itself and over TLS, interleaved.
 
-Packs go to a server that says yes at once (benchmarks/responder.py); only this process's CPU time counts.
+Packs go to servers that say yes at once (benchmarks/responder.py); only this process's CPU time counts. AWS is never
+without TLS: what that costs is a row of its own, for the targets were set without.
 """
 
 import argparse
@@ -16,7 +17,8 @@ from typing import Any
 
 from benchmarks.corpus import corpus
 from benchmarks.measure import engine
-from benchmarks.responder import responder
+from benchmarks.responder import responder, tls_responder
+from benchmarks.yardstick import settle
 from lmstream.delivery.packing import pack, requests
 from lmstream.model import Pack
 from lmstream.sinks.firehose import LIMITS, Firehose, Settings
@@ -59,7 +61,7 @@ async def spent(send: Send, packs: Sequence[Pack]) -> float:
     return time.process_time() - start
 
 
-async def measure(url: str, rounds: int) -> dict[str, Any]:
+async def measure(url: str, tls_url: str, rounds: int) -> dict[str, Any]:
     """Seconds of CPU by variant and round."""
     import aioboto3
     from aiobotocore.config import AioConfig
@@ -67,12 +69,16 @@ async def measure(url: str, rounds: int) -> dict[str, Any]:
     packed = packs_of("medium")
     apart = singles(packed)
     rows = len(apart)
-    sink = Firehose(Settings(stream=STREAM, region=REGION, endpoint_url=url))
+    sink, over_tls = (Firehose(Settings(stream=STREAM, region=REGION, endpoint_url=each)) for each in (url, tls_url))
     config = AioConfig(retries={"total_max_attempts": 1}, parameter_validation=False)
     async with aioboto3.Session().client("firehose", region_name=REGION, endpoint_url=url, config=config) as sdk:
 
         async def ours(some: Sequence[Pack]) -> None:
             if any(await sink.write(some)):
+                raise RuntimeError("not all were delivered")
+
+        async def encrypted(some: Sequence[Pack]) -> None:
+            if any(await over_tls.write(some)):
                 raise RuntimeError("not all were delivered")
 
         async def stock(some: Sequence[Pack]) -> None:
@@ -82,7 +88,12 @@ async def measure(url: str, rounds: int) -> dict[str, Any]:
             if answer["FailedPutCount"]:
                 raise RuntimeError("not all were delivered")
 
-        variants = {"ours, packs": (ours, packed), "sdk, packs": (stock, packed), "sdk, a row each": (stock, apart)}
+        variants = {
+            "ours, packs": (ours, packed),
+            "ours, over TLS": (encrypted, packed),
+            "sdk, packs": (stock, packed),
+            "sdk, a row each": (stock, apart),
+        }
         seconds: dict[str, list[float]] = {name: [] for name in variants}
         for turn in range(rounds + 1):
             for name, (send, what) in variants.items():
@@ -90,6 +101,7 @@ async def measure(url: str, rounds: int) -> dict[str, Any]:
                 if turn:  # the first warms connections and modules
                     seconds[name].append(took)
     await sink.close()
+    await over_tls.close()
     size = sum(len(each.data) for each in packed)
     return {"rows": rows, "packs": len(packed), "bytes_per_row": round(size / rows), "cpu_seconds": seconds}
 
@@ -102,8 +114,8 @@ def main() -> int:
     parser.add_argument("--no-gate", action="store_true")
     flags = parser.parse_args()
     os.environ |= {"AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "lab"}
-    with responder() as url:
-        found = asyncio.run(measure(url, flags.rounds))
+    with responder() as url, tls_responder() as tls_url:
+        found = asyncio.run(measure(url, tls_url, flags.rounds))
     seconds, rows = found["cpu_seconds"], found["rows"]
     print(f"{rows:,} rows of {found['bytes_per_row']} bytes in {found['packs']} packs, {flags.rounds} rounds")
     print(f"{'variant':18} {'ns/row':>8} {'ours is':>8}")
@@ -120,4 +132,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    settle()
     sys.exit(main())

@@ -3,12 +3,29 @@
 import hashlib
 import itertools
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from benchmarks import __main__ as report
-from benchmarks import baselines, charts, docs, load, measure, memory, peer_files, peers, scale
+from benchmarks import (
+    baselines,
+    charts,
+    docs,
+    figures,
+    load,
+    measure,
+    memory,
+    peer_files,
+    peers,
+    scale,
+    workers,
+    yardstick,
+)
 from benchmarks.corpus import SIZES, corpus
 from benchmarks.report import RESULTS, read, write
 from benchmarks.report import charts as drawn_of
@@ -63,25 +80,75 @@ def test_a_baseline_that_makes_other_rows_is_not_measured(monkeypatch):
 
 
 def test_every_figure_is_measured_and_judged_with_slack():
-    for figure in report.FIGURES:
-        assert {figure.of, figure.to} <= set(report.MEASURED[figure.size])
-    plain = {"first": 1.0, "then": 2.0, "lower": False, "gates": True}
-    assert [report.judged(plain | {"value": v})["passed"] for v in (1.75, 1.77, 9.0)] == [False, True, True]
-    lower = {"first": 2.0, "then": 1.0, "lower": True, "gates": True}
-    assert [report.judged(lower | {"value": v})["passed"] for v in (0.1, 1.11, 1.13)] == [True, True, False]
-    assert report.judged(lower | {"value": 0.1, "then": None})["passed"] is None
-    assert report.verdict(report.judged(plain | {"value": 1.5})) == "MISSED by 25%, first met"
-    assert report.verdict(report.judged(plain | {"value": 1.9})) == "within slack, 5% short"
+    for each in figures.FIGURES:
+        assert {each.of, each.to} <= set(report.MEASURED[each.size])
+
+    def judged(value, need=2.0, **more):
+        return figures.figure("f", value, "x", figures.Goal(need, 3.0), "native", of="CPU time", **more)
+
+    assert [judged(value)["passed"] for value in (1.87, 1.89, 9.0)] == [False, True, True]
+    assert [judged(value, lower=True)["passed"] for value in (0.1, 2.11, 2.13)] == [True, True, False]
+    assert figures.figure("f", 1.0, "x", of="CPU time")["passed"] is None
+    assert figures.verdict(judged(1.5)) == "MISSED by 25%"
+    assert figures.verdict(judged(1.5, gates=False)) == "missed by 25%"
+    assert figures.verdict(judged(1.9)) == "within slack, 5% short"
+    assert [figures.verdict(judged(value)) for value in (2.5, 3.5)] == ["need met", "aim met"]
+
+
+def test_the_exit_code_says_which_engine_misses_a_need():
+    def found(by, value, **more):
+        return figures.figure("f", value, "x", figures.Goal(2.0), by, of="CPU time", **more)
+
+    assert figures.exit_code([found("plain", 3.0), found("native", 3.0)]) == 0
+    assert figures.exit_code([found("plain", 1.0), found("native", 3.0)]) == 1
+    assert figures.exit_code([found("plain", 3.0), found("native", 1.0)]) == 4
+    assert figures.exit_code([found("plain", 1.0), found("native", 1.0), found("", 3.0)]) == 5
+    assert figures.exit_code([found("plain", 1.0, gates=False), found("native", 3.0)]) == 0
+
+
+def test_the_plain_engine_is_measured_beside_the_native_part():
+    from lmstream.native import native
+
+    for by in yardstick.engines():
+        with yardstick.switched(by):
+            assert (native("scan") is None) == (by == "plain")
+    assert [figures.variant(name, "plain") for name in ("engine cold", "orjson")] == ["engine cold, plain", "orjson"]
+
+
+def test_a_benchmark_starts_itself_again_with_a_heap_that_stays():
+    script = "from benchmarks.yardstick import malloc, settle; settle(); print(malloc())"
+    env = {name: value for name, value in os.environ.items() if name not in yardstick.THRESHOLDS}
+    env["PYTHONPATH"] = os.pathsep.join(sys.path)
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    told = "malloc trims above 256 MiB, maps above 32 MiB" if sys.platform == "linux" else "malloc as it comes"
+    assert done.stdout.strip() == told
+
+
+def test_every_benchmark_settles_the_heap_before_it_measures():
+    no_figures = {"docs", "report", "scale"}
+    for path in Path(report.__file__).parent.glob("*.py"):
+        text = path.read_text("utf-8")
+        if '__name__ == "__main__"' in text and path.stem not in no_figures:
+            assert '__name__ == "__main__":\n    settle()\n' in text, path.name
+
+
+def test_what_workers_say_is_summed_and_the_line_of_all_of_them_is_not():
+    line = "done in 3.2 s (49,770 rows/s): 800 records, 160,000 rows delivered, 0 dead letters"
+    told = f"worker 2: {line}\nworker 1: {line}\n2 workers: {line}\n"
+    assert workers.DONE.findall(told) == [("3.2", "160,000")] * 2
+    assert workers.DONE.findall(line) == [("3.2", "160,000")]
 
 
 def test_a_short_measurement_gives_figures_shares_and_json():
-    timing = measure.measure("small", ("engine", "orjson", "decode", "fan_out"), rounds=2, share=100)
+    names = ("engine, plain", "orjson", "decode, plain", "fan_out, plain")
+    timing = measure.measure("small", names, rounds=2, share=100)
     assert (timing.bundles, timing.rows) == (10, sum(corpus("small", minute=1, bundles=10).rows))
     assert {len(seconds) for seconds in timing.seconds.values()} == {2}
-    assert sum(timing.shares().values()) == pytest.approx(1)
+    assert sum(timing.shares("engine, plain").values()) == pytest.approx(1)
     raw = json.loads(json.dumps(report.as_json({"small": timing}, [], [])))
     assert raw["sizes"]["small"]["rows"] == timing.rows
     assert raw["machine"]["python"].startswith("CPython 3.")
+    assert raw["machine"]["build"]
 
 
 def test_the_recorded_runs_make_one_page_without_network_and_real_pictures(tmp_path):

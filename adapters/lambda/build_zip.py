@@ -1,7 +1,8 @@
 """`python adapters/lambda/build_zip.py`: the function's zip for each architecture, and an SBOM beside it. No Docker.
 
-Wheels come by pip (or uv, where it is) for the platform named, each checked against requirements/lambda.lock. The same
-tree gives the same bytes: entries sorted, one fixed time, no bytecode.
+Wheels come by pip (or uv, where it is) for the platform named, each checked against requirements/lambda.lock. Modules
+are compiled by an interpreter of Lambda's version, where one is found. The same tree and interpreter give the same
+bytes: entries sorted, one fixed time, bytecode that names no time.
 """
 
 import argparse
@@ -28,6 +29,9 @@ MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the first a zip can say
 
 # Python ignores what is not there, and a cold start reads what is: tests import the rest with nothing else on the path.
+TASK: Final = "/var/task"
+"""Where Lambda unpacks it, and what tracebacks name."""
+
 LEFT_OUT: Final = re.compile(
     r"(^|/)(__pycache__|tests?|bin)/|(^|/)\.[^/]*$"
     r"|\.(pyi|pyc|typed|exe|proto)$"
@@ -49,8 +53,8 @@ def fill(folder: Path, machine: str | None) -> None:
     _install(folder, machine)
     # The native part in the sources is this machine's. That of another lies where native/build.py --machine puts it.
     shutil.copytree(ROOT / "src" / "lmstream", folder / "lmstream", ignore=shutil.ignore_patterns("_native.*"))
-    native = ROOT / "dist" / "native" / str(machine) / "_native.abi3.so"
-    if native.exists():
+    own = ROOT / "src" / "lmstream" if machine is None else ROOT / "dist" / "native" / machine
+    if (native := own / "_native.abi3.so").exists():
         shutil.copy(native, folder / "lmstream")
     shutil.copy(ROOT / "adapters" / "lambda" / "lmstream_lambda.py", folder)
     for path in sorted(folder.rglob("*"), reverse=True):
@@ -62,6 +66,30 @@ def fill(folder: Path, machine: str | None) -> None:
             path.unlink()
         elif path.suffix == ".so" and b".debug_info\0" in (whole := path.read_bytes()):
             path.write_bytes(without_debug(whole))
+
+
+def interpreter(version: str = PYTHON) -> str | None:
+    """An interpreter of that version: the one in LAMBDA_PYTHON, this one, one on the path, or pyenv's newest."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    found = [os.environ.get("LAMBDA_PYTHON"), sys.executable, shutil.which(f"python{version}")]
+    found += map(str, sorted(pyenv.glob(f"{version}.*/bin/python{version}"), key=lambda each: each.parts, reverse=True))
+    told = "import sys; sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])"
+    for each in filter(None, found):
+        # pyenv's python3.13 on the path is there, and fails, where that version is not switched on.
+        if not subprocess.run([each, "-c", told, version], check=False, capture_output=True).returncode:  # noqa: S603 - ours
+            return each
+    return None
+
+
+def compiled(folder: Path, python: str) -> None:
+    """Put its bytecode beside every module. /var/task cannot be written to, so that every cold start would compile all
+    that it imports, 70 ms and more. Nothing changes there either: the bytecode is not held against its source, and
+    names no time. With one seed for hashes, sets of constants lie in one order."""
+    mode = ("--invalidation-mode", "unchecked-hash")
+    command = [python, "-S", "-m", "compileall", "-q", *mode, "-s", str(folder), "-p", TASK, str(folder)]
+    done = subprocess.run(command, env={"PYTHONHASHSEED": "0"}, check=False, capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        sys.exit(f"{python} cannot compile the modules of the zip: {(done.stdout + done.stderr)[-2000:]}")
 
 
 def _install(folder: Path, machine: str | None) -> None:
@@ -147,6 +175,8 @@ def build(architecture: str, out: Path) -> Path:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         fill(folder, MACHINES[architecture])
+        if (python := interpreter()) is not None:
+            compiled(folder, python)
         text = json.dumps(sbom(folder, name), indent=1, sort_keys=True) + "\n"
         (out / f"{name}.sbom.json").write_text(text, encoding="utf-8")
         pack(folder, out / f"{name}.zip")
@@ -154,11 +184,16 @@ def build(architecture: str, out: Path) -> Path:
 
 
 def main() -> None:
-    """Build what was asked for, and say how large it is."""
+    """Build what was asked for; say how large it is, and what it lacks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("architectures", nargs="*", choices=[*MACHINES, []], help="default: all")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     flags = parser.parse_args()
+    if interpreter() is None:
+        sys.stderr.write(
+            f"no python{PYTHON} here: the zip carries no bytecode, and each cold start compiles its modules, 70 ms and "
+            f"more. Fix: install Python {PYTHON}, or name one in LAMBDA_PYTHON\n"
+        )
     with ThreadPoolExecutor() as side_by_side:  # most of the time is pip's
         built = list(side_by_side.map(partial(build, out=flags.out), flags.architectures or MACHINES))
     for made in built:

@@ -10,7 +10,6 @@ from typing import Any, Final
 from lmstream.abilities import InFolder, Journaled, Laned, OnCluster, Stored
 from lmstream.aws import asking
 from lmstream.config.config import LETTERS, Config
-from lmstream.config.lake import lake_outlet
 from lmstream.config.plugins import Part
 from lmstream.dead_letters import form, letters
 from lmstream.delivery import Pipeline, RollPolicy, Settled
@@ -145,6 +144,12 @@ def cluster_of(config: Config) -> str:
     return " ".join([config.engine.source_id, *sorted(each.strip() for each in brokers.split(","))])
 
 
+def _outlet(config: Config, sink: Stored) -> Any:
+    from lmstream.config.lake import lake_outlet
+
+    return lake_outlet(config, sink)
+
+
 def build_pipeline(
     config: Config,
     sink: Sink | Stored,
@@ -158,7 +163,7 @@ def build_pipeline(
     only some hosts set: see Pipeline."""
     return Pipeline(
         engine or Engine(config.engine),
-        lake_outlet(config, sink) if isinstance(sink, Stored) else sink,
+        _outlet(config, sink) if isinstance(sink, Stored) else sink,
         letters,
         clock=time.monotonic,
         sleep=asyncio.sleep,

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -198,5 +197,7 @@ def _split(names: str) -> Iterator[str]:
 
 def _unquoted(name: str) -> str:
     if name[0] == '"':
+        import tomllib
+
         return next(iter(tomllib.loads(f"{name} = 0")))
     return name.strip("'")

@@ -1,7 +1,6 @@
 """Read a TOML file within bounds; whatever is wrong with it is one plain error."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +36,8 @@ def text(what: str, path: Path | str) -> str:
 
 def tables(what: str, path: Path | str, toml: str) -> dict[str, Any]:
     """The tables of the text of a file. Raises ConfigError, with the spot at which it is no TOML."""
+    import tomllib
+
     try:
         return tomllib.loads(toml)
     except RecursionError as e:
