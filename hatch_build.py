@@ -1,11 +1,15 @@
 """Write the commit into what is built, for `lmstream version`, and the native part into a wheel where it was built.
 
+The README of the metadata has no link that leads nowhere: links into the repository are whole addresses where
+LMSTREAM_URL names it, as a release does, and plain text elsewhere.
+
 Without git the variable LMSTREAM_COMMIT names the commit. LMSTREAM_NATIVE names a native part for another platform, and
 LMSTREAM_WHEEL_PLATFORM that platform. A wheel with the native part is for one platform, and for
 every CPython from 3.11 on; without it, for all of them.
 """
 
 import os
+import re
 import subprocess
 import sysconfig
 import tempfile
@@ -13,9 +17,45 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 _NATIVE = "src/lmstream/_native.abi3.so"  # native/build.py makes it
 _NAME = "commit.txt"  # lmstream.cli.installation reads it
+
+
+_LINK = re.compile(r"(!?)\[([^\[\]]*)\]\((?!https?:)([^)\s]+)\)")
+
+
+class Addresses(MetadataHookInterface):
+    """Sets the README and, where LMSTREAM_URL names the repository, the project's addresses."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Put them into the metadata."""
+        url = os.environ.get("LMSTREAM_URL", "").rstrip("/")
+        at = f"v{metadata['version']}"
+        text = Path(self.root, "README.md").read_text("utf-8")
+        metadata["readme"] = {"content-type": "text/markdown", "text": readme(text, url, at)}
+        if url:
+            metadata["urls"] = {
+                "Source": url,
+                "Documentation": f"{url}/tree/{at}/docs",
+                "Changelog": f"{url}/blob/{at}/CHANGELOG.md",
+                "Issues": f"{url}/issues",
+            }
+
+
+def readme(text: str, url: str, at: str) -> str:
+    """The README with links that work outside the repository: into it at the tag `at`, or, without `url`, none."""
+
+    def link(found: re.Match[str]) -> str:
+        picture, words, target = found.groups()
+        if target.startswith("#"):  # of the page itself
+            return found[0]
+        if not url:
+            return "" if picture else words
+        return f"{picture}[{words}]({url}/{'raw' if picture else 'blob'}/{at}/{target})"
+
+    return _LINK.sub(link, text)
 
 
 class CommitHook(BuildHookInterface):  # type: ignore[type-arg]
