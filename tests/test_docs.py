@@ -282,6 +282,15 @@ def test_the_ruff_of_pre_commit_is_the_locked_one():
     assert f"rev: v{locked[1]} " in hooks
 
 
+def test_nobody_is_sent_to_an_index_for_the_name_lmstream():
+    """It is not ours there: whoever takes it would be installed by our own messages."""
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.toml"), *(ROOT / "src").rglob("*.json"), *PAGES]
+    for path in files:
+        assert not re.search(
+            r"(pip|uv|uvx|pipx)[ \w]* (install |run |--from )?['\"]?lmstream\\?\[", path.read_text("utf-8")
+        ), path
+
+
 def test_actions_are_pinned_by_commit():
     files = sorted((ROOT / ".github/workflows").glob("*.yml"))
     used = [each for file in files for each in re.findall(r"uses: (\S+)(.*)", file.read_text("utf-8"))]

@@ -284,7 +284,7 @@ def test_query_without_duckdb_is_a_hint(cli, landed, monkeypatch):
     monkeypatch.setitem(sys.modules, "duckdb", None)
     said = cli("query", "--landed", landed)
     assert said.code == 2
-    assert "lmstream[query]" in said.err
+    assert "query needs the extra [query]" in said.err
 
 
 @pytest.mark.parametrize(

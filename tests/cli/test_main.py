@@ -69,7 +69,9 @@ def test_a_missing_extra_is_a_hint_and_exit_2(cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "cyclopts", None)
     said = cli("schema")
     assert said.code == 2
-    assert "pip install 'lmstream[cli]'" in said.err
+    assert (
+        "the command line needs the extra [cli] [config.extra]. Fix: pip install '.[cli]' in the checkout" in said.err
+    )
     assert len(said.err.splitlines()) == 1
 
 

@@ -140,4 +140,4 @@ except ConfigError as error:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )
     assert "LMS-2002" in done.stdout
-    assert "pip install 'lmstream[consumer]'" in done.stdout
+    assert "pip install '.[consumer]'" in done.stdout

@@ -259,7 +259,7 @@ def test_a_missing_extra_is_named(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "trustme", None)
     monkeypatch.delitem(sys.modules, "lmstream.lab.mtls")
-    with pytest.raises(ConfigError, match=r"needs trustme: pip install 'lmstream\[lab\]'"):
+    with pytest.raises(ConfigError, match=r"needs the extra \[lab\], for trustme .*pip install '\.\[lab\]'"):
         _ = lab.MtlsProxy
     with pytest.raises(AttributeError):
         _ = lab.Nothing

@@ -82,8 +82,8 @@ async def test_it_is_made_without_a_connection_and_closed_twice():
 
 
 def test_the_extra_that_brings_a_package_is_known():
-    assert "lmstream[lake]" in str(extra_missing(ImportError("no", name="obstore"), "sink 's3'"))
-    assert "lmstream[parquet]" in str(extra_missing(ImportError("no", name="pyarrow"), "format"))
+    assert "needs the extra [lake], for obstore" in str(extra_missing(ImportError("no", name="obstore"), "sink 's3'"))
+    assert "needs the extra [parquet], for pyarrow" in str(extra_missing(ImportError("no", name="pyarrow"), "format"))
 
 
 @pytest.fixture

@@ -161,7 +161,7 @@ def _library() -> Any:
     """Load librdkafka as the wheel brings it: the functions of the mock are exported, and in no Python module."""
     spec = importlib.util.find_spec("confluent_kafka")
     if spec is None or spec.origin is None:
-        raise ConfigError("config.extra", "MockKafka needs confluent-kafka: pip install 'lmstream[confluent]'")
+        raise ConfigError.missing("MockKafka", "confluent", package="confluent-kafka")
     package = Path(spec.origin).parent
     places = (package.parent / "confluent_kafka.libs", package / ".dylibs")
     found = sorted(file for place in places for file in place.glob("librdkafka[.-]*"))

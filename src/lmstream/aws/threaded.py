@@ -26,7 +26,7 @@ def client_of(service: str, region: str | None, endpoint_url: str | None, keys: 
         from botocore.config import Config  # noqa: PLC0415 - as said
         from botocore.session import Session  # noqa: PLC0415 - as said
     except ImportError as error:
-        raise ConfigError("config.extra", f"{service} needs the extra [consumer]") from error
+        raise ConfigError.missing(service, "consumer") from error
     # A session of its own: the module's keeps the credentials that it found first.
     make = Session().create_client
     where = {"region_name": region or None, "endpoint_url": endpoint_url or None}

@@ -37,7 +37,7 @@ def message_of(payload: bytes, limits: Limits) -> dict[str, Any]:
         from google.protobuf.json_format import MessageToDict
         from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
     except ImportError as e:
-        raise ConfigError("config.extra", "protobuf bundles need: pip install 'lmstream[proto]'") from e
+        raise ConfigError.missing("a bundle in protobuf", "proto") from e
     message = MessageToDict(MetricsData.FromString(payload), use_integers_for_enums=True)
     _hex_ids(message)
     return message

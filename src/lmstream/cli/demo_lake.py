@@ -30,7 +30,7 @@ def need() -> None:
     """Raises ConfigError when something is not installed that a lake needs."""
     for name in ("obstore", "xxhash"):
         if importlib.util.find_spec(name) is None:
-            raise ConfigError("config.extra", f"a lake needs {name}: pip install 'lmstream[lake]'")
+            raise ConfigError.missing("a lake", "lake", package=name)
 
 
 def form() -> str:

@@ -22,8 +22,7 @@ def need() -> None:
     """Raises ConfigError when something is not installed that runs a function here."""
     for name, extra in (("awslambdaric", "lab"), ("aws_lambda_powertools", "lambda"), ("boto3", "consumer")):
         if importlib.util.find_spec(name) is None:
-            hint = f"pip install 'lmstream[{extra}]'"
-            raise ConfigError("config.extra", f"a Lambda function on this machine needs {name}: {hint} (Linux)")
+            raise ConfigError.missing("a Lambda function on this machine (Linux)", extra, package=name)
 
 
 async def work(

@@ -117,7 +117,7 @@ def _run(arguments: list[str]) -> int:
 
         from lmstream.cli.parser import parser
     except ImportError as e:
-        raise ConfigError("config.extra", "the command line needs: pip install 'lmstream[cli]'") from e
+        raise ConfigError.missing("the command line", "cli") from e
 
     app, verb = parser(), _verb(arguments)
     arguments = renamed(verb, arguments, terminal.insist)

@@ -60,7 +60,7 @@ class Masks:
             from google.protobuf.message import DecodeError as ProtobufError
             from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
         except ImportError as e:
-            raise ConfigError("config.extra", "protobuf bundles need: pip install 'lmstream[proto]'") from e
+            raise ConfigError.missing("a bundle in protobuf", "proto") from e
         try:
             message = MetricsData.FromString(value)
         except ProtobufError as e:

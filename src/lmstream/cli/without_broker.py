@@ -14,6 +14,7 @@ def bundles_in(folder: Path, count: int, seed: int, why: LmstreamError) -> Path:
 
     place = folder / "bundles"
     terminal.say(f"no Kafka broker runs on this machine, so that bundles come from files in {place}: {why.detail}")
+    terminal.say(f"fix: {why.fix}")
     if not place.exists():
         place.mkdir()
         made = Generator(seed=seed, devices=6, interval_ms=15 * 60_000).bundles()

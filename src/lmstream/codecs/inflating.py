@@ -37,9 +37,7 @@ def zstandard() -> Any:
     try:
         return import_module("zstandard")
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            "config.extra", "a value or file is in zstd: pip install 'lmstream[consumer]', or [cli], or [lambda]"
-        ) from error
+        raise ConfigError.missing("a value or file in zstd", "consumer", "cli", "lambda") from error
 
 
 def inflate(value: bytes, limits: Limits) -> bytes:

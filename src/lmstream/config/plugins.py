@@ -175,7 +175,7 @@ def extra_missing(error: BaseException | None, what: str) -> ConfigError | None:
     """Answer what to install when an import failed for want of a package that an extra brings; else None."""
     while isinstance(error, ImportError):
         if extra := _EXTRAS.get((error.name or "").split(".")[0]):
-            return ConfigError("config.extra", f"{what} needs {error.name}: pip install 'lmstream[{extra}]'")
+            return ConfigError.missing(what, extra, package=error.name)
         error = error.__cause__
     return None
 

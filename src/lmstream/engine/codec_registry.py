@@ -90,7 +90,7 @@ class CodecRegistry:
             codec: Codec = module.Codec(self._settings) if ours else self._own(name, module)
         except ModuleNotFoundError as error:
             if error.name and error.name.split(".")[0] in ("google", "opentelemetry"):
-                raise ConfigError("config.extra", "bundles are protobuf: pip install 'lmstream[proto]'") from error
+                raise ConfigError.missing("a bundle in protobuf", "proto") from error
             raise ConfigError("config.plugin", f"codec {name!r}: {error}") from error
         except AttributeError as error:
             raise ConfigError("config.plugin", f"codec {name!r}: the module has no Codec(settings)") from error

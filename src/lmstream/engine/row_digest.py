@@ -66,6 +66,6 @@ def _hash() -> Callable[[bytes], int]:
     try:
         import xxhash  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise ConfigError("config.extra", "digests of rows need: pip install 'lmstream[lake]'") from error
+        raise ConfigError.missing("a digest of rows", "lake") from error
     digest: Callable[[bytes], int] = xxhash.xxh3_128_intdigest
     return digest

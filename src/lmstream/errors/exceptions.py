@@ -104,6 +104,15 @@ class ConfigError(LmstreamError):
 
     exit_code = 2
 
+    @classmethod
+    def missing(cls, what: str, *extras: str, package: object = "") -> "ConfigError":
+        """That `what` needs what one of these extras brings: a package that is not installed."""
+        # From where lmstream came, and not by its name: on an index of everybody that name is whoever takes it.
+        some = " or ".join(f"[{each}]" for each in extras)
+        detail = f"{what} needs the extra {some}{f', for {package}' if package else ''}"
+        where = f"pip install '.[{extras[0]}]' in the checkout of lmstream, or 'FILE.whl[{extras[0]}]' with its wheel"
+        return cls("config.extra", detail, where)
+
 
 class PluginError(LmstreamError):
     """The author of a module that is not lmstream's must act: a codec, source, sink or place raised what it may not."""

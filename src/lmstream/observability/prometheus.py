@@ -13,7 +13,7 @@ try:
     from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
     from prometheus_client.registry import Collector, CollectorRegistry
 except ImportError as _error:
-    raise ConfigError("config.extra", "metrics need the extra [consumer]") from _error
+    raise ConfigError.missing("a metric", "consumer") from _error
 
 CONTENT_TYPE: Final[str] = CONTENT_TYPE_LATEST
 _REQUESTS: Final = "lmstream_sink_request_duration_seconds"

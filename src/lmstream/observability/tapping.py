@@ -17,7 +17,7 @@ from lmstream.observability.tap import LISTENERS, Filter, Listener, Tap
 try:
     from aiohttp import web
 except ImportError as _error:
-    raise ConfigError("config.extra", "the tap needs the extra [consumer]") from _error
+    raise ConfigError.missing("the tap", "consumer") from _error
 
 log: Final = logging.getLogger("lmstream.tap")
 

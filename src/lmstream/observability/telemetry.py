@@ -27,7 +27,7 @@ try:
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
     from opentelemetry.sdk.trace import ReadableSpan
 except ImportError as _error:
-    raise ConfigError("config.extra", "telemetry.endpoint needs: pip install 'lmstream[otel]'") from _error
+    raise ConfigError.missing("telemetry.endpoint", "otel") from _error
 
 log: Final = logging.getLogger("lmstream.telemetry")
 

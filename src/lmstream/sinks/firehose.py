@@ -162,7 +162,7 @@ class Firehose:
         try:
             from lmstream.sinks import _firehose_client  # noqa: PLC0415 - Lambda has no aioboto3: it passes a client
         except ImportError as error:
-            raise ConfigError("config.extra", "the firehose sink needs the extra [consumer]") from error
+            raise ConfigError.missing("the firehose sink", "consumer") from error
         settings = self._settings
         return _firehose_client.opened(
             region=settings.region,

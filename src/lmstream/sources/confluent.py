@@ -17,7 +17,7 @@ try:
     from lmstream.kafka.group.librdkafka_member import LibrdkafkaMember, checked
     from lmstream.kafka.librdkafka import PEAK
 except ModuleNotFoundError as _error:
-    raise ConfigError("config.extra", "the confluent source needs the extra [confluent]") from _error
+    raise ConfigError.missing("the confluent source", "confluent") from _error
 
 TRAITS: Final = Traits(letters=Rereading, unbounded_bytes=PEAK, placed=True, reads=ClaimedOffsets)
 __all__ = ["TRAITS", "Confluent", "Health", "Settings", "make"]

@@ -32,8 +32,7 @@ async def opened(settings: Access, sdk: Any) -> tuple[Any, Any]:
         from obstore import put_async
         from obstore.store import S3Store
     except ImportError as error:
-        what = f"a lake in S3 needs {error.name}: pip install 'lmstream[lake]'"
-        raise ConfigError("config.extra", what) from error
+        raise ConfigError.missing("a lake in S3", "lake", package=error.name) from error
     try:
         trusted = await asyncio.to_thread(_trusted)
     except OSError as error:

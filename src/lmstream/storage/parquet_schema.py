@@ -12,7 +12,7 @@ def pyarrow() -> Any:
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise ConfigError("config.extra", "Parquet needs: pip install 'lmstream[parquet]'") from error
+        raise ConfigError.missing("Parquet", "parquet") from error
     return pa
 
 

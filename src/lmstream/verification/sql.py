@@ -34,7 +34,7 @@ def connect(root: Path, errors: Path | None = None) -> Any:
     try:
         import duckdb
     except ImportError as e:
-        raise ConfigError("config.extra", "query needs: pip install 'lmstream[query]'") from e
+        raise ConfigError.missing("query", "query") from e
     if not root.is_dir():
         raise ConfigError("config.invalid", f"--landed {root}: no such folder", "name the folder that rows land in")
     connection = duckdb.connect(

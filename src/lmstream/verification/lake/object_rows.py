@@ -174,7 +174,7 @@ def _opened(stream: BufferedReader, name: str) -> Any:
         try:
             import zstandard
         except ImportError as error:
-            raise ConfigError("config.extra", f"{name} is zstd, which needs: pip install zstandard") from error
+            raise ConfigError.missing(f"{name}, which is zstd,", "lake", "cli", "consumer") from error
         return _Zstd(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True), zstandard.ZstdError)
     return stream
 
