@@ -30,7 +30,8 @@ class Fellow(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         reads = ", ".join(f"{topic}/{_spans(numbers)}" if numbers else topic for topic, numbers in self.reads.items())
-        return f"{self.client} at {self.host.lstrip('/')} reads {reads or 'nothing'}"
+        who, host = self.client or "a member without a name", self.host.lstrip("/")  # brokers exist that tell neither
+        return f"{who}{f' at {host}' if host else ''} reads {reads or 'nothing yet'}"
 
 
 def _spans(numbers: Sequence[int]) -> str:

@@ -132,6 +132,44 @@ async def test_the_rows_of_a_lake_are_proved_too(tmp_path):
             assert found[f"lmstream_rows_unproved{PART}"] == 0
 
 
+async def test_the_chains_of_a_lake_are_proved_and_a_restart_walks_on(tmp_path):
+    faults = "lmstream_lake_faults"
+    async with Scene(tmp_path, sink="lake") as scene:
+        await scene.deliver()
+        await scene.commit()
+        state = tmp_path / "proof.json"
+        flags = ("--s3-endpoint-url", scene.s3.endpoint_url, "--state", state)
+        async with watching(scene, *flags, landed="s3://lake") as (process, session):
+            await until(session, f"lmstream_offset_proved{PART}", 12)
+            found = await until(session, faults, 0)
+            assert abs(found[f"lmstream_proved_until_timestamp_seconds{PART}"] - time.time()) < 30
+            # All rows are there as they must be: only the claims say that this is one object too many.
+            stranger = scene.lake_objects[0].replace("/lm-", "/xx-", 1)
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(30):
+                await process.communicate()
+            assert process.returncode == 0
+        kept = json.loads(state.read_bytes())["chains"]
+        assert kept["until"] > 0
+        assert kept["begin"]
+
+        scene.bucket[stranger] = scene.bucket[scene.lake_objects[0]]
+        kept["listed"] = 0
+        state.write_text(json.dumps(json.loads(state.read_bytes()) | {"chains": kept}))
+        async with watching(scene, *flags, landed="s3://lake") as (process, session):
+            found = await until(session, faults, 1 + gzip.decompress(scene.bucket[stranger].data).count(b"\n"))
+            assert found[f"lmstream_rows_unproved{PART}"] == 0
+            assert found[f"lmstream_proved_until_timestamp_seconds{PART}"] == kept["until"], "held until it is right"
+            del scene.bucket[stranger]
+            found = await until(session, faults, 0)
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(30):
+                _, said = await process.communicate()
+            assert process.returncode == 0
+            assert f"{stranger}: ".encode() in said
+            assert b"of records that landed (LMS-5001)" in said
+
+
 def test_what_does_not_go_with_watch_is_refused(cli, tmp_path):
     common = ["verify", "--landed", tmp_path, "--bootstrap", "127.0.0.1:1", "--org", "a", "--topic", "lm", "--watch"]
     said = cli(*common, "5", "--group", "g", "--to", "0=4", "--no-wait")

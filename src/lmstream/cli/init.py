@@ -214,6 +214,7 @@ def _tell(file: Path, config: Config, unchecked: Sequence[str]) -> None:
         f"lmstream run --config {named}",
         f"lmstream lag --config {named}",
         f"lmstream inspect {shlex.quote(topic)}/0/0 --rows --config {named}",
-        *([f"lmstream query --config {named}"] if config.need("sink").name != "firehose" else []),
+        f"lmstream query --config {named}",
+        f"lmstream verify --config {named}",
     ):
         terminal.say(f"  {command}")

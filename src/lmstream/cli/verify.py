@@ -27,7 +27,7 @@ from lmstream.cli.tables import Wide
 from lmstream.cli.verdict import show
 from lmstream.cli.verify_asked import asked
 from lmstream.cli.verify_flags import ranges, unfit, unservable, unwatchable
-from lmstream.cli.verify_lake import lake_report
+from lmstream.cli.verify_lake import lake_report, no_rows
 from lmstream.cli.verify_repair import refuse_unfit, tell
 from lmstream.cli.verify_repair import repair as repair_rows
 from lmstream.cli.verify_repair_lake import refuse_unfit as refuse_lake
@@ -170,7 +170,18 @@ def verify(
     start, stop = ranges({"--from": from_, "--to": to}, topic)
     if watch is not None:
         seconds = settle if settle is not None else interval(loaded, rows.name)
-        return prove(loaded, rows, letters, every=watch, settle=seconds, start=start, state_file=state, address=address)
+        return prove(
+            loaded,
+            rows,
+            letters,
+            lake,
+            no_rows(rows, letters, about.errors),
+            every=watch,
+            settle=seconds,
+            start=start,
+            state_file=state,
+            address=address,
+        )
     older = others if lake is None else ()  # each claim of a lake names its settings
     topics = _topics(loaded, older, start, stop, since, committed=lake is None) if topic else None
     buffered = lake is None and (topic or repair)

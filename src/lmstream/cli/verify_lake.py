@@ -67,7 +67,6 @@ def lake_report(
     """Verify a lake by its claims, and against topics if there are any."""
     if claims is None:
         raise ConfigError("config.invalid", f"no claims of a lake lie at {rows.name} (--claims)")
-    beside = [each for each in (letters, errors, letters_of(config)) if each is not None]
     report = verify_lake(
         keyed(rows),
         keyed(claims),
@@ -76,7 +75,7 @@ def lake_report(
         since=0.0 if since is None else since.timestamp(),
         settle=settle,
         wait=None if no_wait else _wait,
-        without=[inside for each in beside if (inside := _inside(rows, each))],
+        without=no_rows(rows, letters, errors, letters_of(config)),
         watch=partial(terminal.counted, "objects read"),
     )
     if report.lake is not None and isinstance(rows, Prefix):
@@ -98,6 +97,11 @@ def letters_of(config: Config, access: S3Access = NO_S3) -> Place | None:
     endpoint, region = getattr(settings, "endpoint_url", ""), getattr(settings, "region", "")
     reached = S3Access(endpoint_url=endpoint or access.endpoint_url, region=region or access.region)
     return place(f"{SCHEME}{bucket}/{getattr(settings, 'prefix', '')}", reached)
+
+
+def no_rows(rows: Place, *others: Place | None) -> list[str]:
+    """What keys of other places begin with, those that lie below that of the rows."""
+    return [inside for each in others if each is not None and (inside := _inside(rows, each))]
 
 
 def _inside(rows: Place, other: Place) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ import msgspec
 from lmstream.cli import terminal
 from lmstream.cli.kafka import settings_of
 from lmstream.cli.verify_flags import OFF
+from lmstream.cli.verify_lake import claims_of
 from lmstream.config import Config
 from lmstream.engine import Engine
 from lmstream.errors import ConfigError, LmstreamError, more
@@ -21,6 +22,7 @@ from lmstream.partitioning import token
 from lmstream.storage import durable_files
 from lmstream.storage.by_key import keyed
 from lmstream.storage.objects import Folder, Place
+from lmstream.verification.chains import Chains
 from lmstream.verification.proof import Prover, State
 from lmstream.verification.topic_log import TopicLog
 from lmstream.verification.verify import letters_in
@@ -36,6 +38,8 @@ def watch(
     config: Config,
     rows: Place,
     letters: Place | None,
+    lake: Place | None,
+    without: Sequence[str],
     *,
     every: float,
     settle: float,
@@ -43,7 +47,9 @@ def watch(
     state_file: Path | None,
     address: str | None,
 ) -> int:
-    """Prove round after round until a signal comes; answer the exit code. Raises ConfigError for what cannot work."""
+    """Prove round after round until a signal comes; answer the exit code. Of a lake, whose claims lie at `lake` or will
+    lie where they usually do, its chains too; keys that begin with one of `without` are none of its rows. Raises
+    ConfigError for what cannot work."""
     settings = settings_of(config)
     state = _read(state_file, settings.group)
     if state_file is not None and (why := _write(state_file, state)):
@@ -59,7 +65,8 @@ def watch(
         start=start,
         stopped=stopping.is_set,
     )
-    readings = ProofReadings(lambda: list(prover.parts()), settings.group)
+    chains = _Chains(config, rows, lake, without, prover, stopping.is_set)
+    readings = ProofReadings(lambda: list(prover.parts()), settings.group, lambda: chains.proved)
     terminal.say(
         f"proving what group {settings.group} has committed, every {every:g} s; a row must be there"
         f" {settle:,.0f} s after its record was committed"
@@ -68,13 +75,57 @@ def watch(
         terminal.say(
             "dead letters are not looked at: give --dead-letters, or records that were refused count as proved"
         )
-    asyncio.run(_serve(prover, readings, stopping, every=every, state_file=state_file, address=address))
+    asyncio.run(_serve(prover, chains, readings, stopping, every=every, state_file=state_file, address=address))
     terminal.say(readings.behind())
-    return NOT_VERIFIED if any(part.rows for _, part in prover.parts()) else 0
+    bad = any(part.rows for _, part in prover.parts()) or (chains.proved is not None and chains.proved.faults)
+    return NOT_VERIFIED if bad else 0
+
+
+class _Chains:
+    """The chains of a lake, as soon as there are any; nothing where rows do not land by claims."""
+
+    def __init__(
+        self,
+        config: Config,
+        rows: Place,
+        lake: Place | None,
+        without: Sequence[str],
+        prover: Prover,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._config, self._rows, self._lake, self._prover = config, rows, lake, prover
+        self._without, self._stopped = without, stopped
+        self.proved: Chains | None = None
+
+    def walk(self) -> None:
+        """Walk on. Raises LmstreamError."""
+        if (chains := self.proved or self._found()) is None:
+            return
+        chains.walk()
+        self.proved, self._prover.state.chains = chains, chains.state  # after the first walk: before it says nothing
+
+    def _found(self) -> Chains | None:
+        if (claims := self._claims()) is None:
+            return None
+        return Chains(
+            keyed(self._rows),
+            keyed(claims),
+            self._prover.state.chains,
+            since=self._prover.oldest,
+            without=self._without,
+            stopped=self._stopped,
+        )
+
+    def _claims(self) -> Place | None:
+        if self._lake is not None:
+            return self._lake
+        by_claims = self._config.sink is not None and self._config.sink.traits.claims
+        return claims_of(self._rows, None, self._config) if by_claims else None
 
 
 async def _serve(
     prover: Prover,
+    chains: _Chains,
     readings: ProofReadings,
     stopping: asyncio.Event,
     *,
@@ -94,6 +145,8 @@ async def _serve(
             while not stopping.is_set():
                 try:
                     await asyncio.to_thread(prover.round)
+                    if not stopping.is_set() and not prover.behind:
+                        await asyncio.to_thread(chains.walk)
                 except ConfigError:
                     raise
                 except LmstreamError as error:
@@ -110,7 +163,8 @@ async def _serve(
                         if why and why != unkept:
                             terminal.insist(f"--state {state_file}: {why}: a restart proves some rows again")
                         unkept = why
-                    _tell(readings, dict(_named(prover)), told)
+                    faults = chains.proved.named if chains.proved is not None else []
+                    _tell(readings, dict(_named(prover)), faults, told)
                 if not prover.behind or readings.failed:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(every):
@@ -123,13 +177,16 @@ def _named(prover: Prover) -> Iterator[tuple[str, int]]:
             yield f"{topic}/{partition}/{offset}", offset
 
 
-def _tell(readings: ProofReadings, found: Mapping[str, int], told: dict[str, int]) -> None:
-    """Say where the proof stands, and each record once that is not proved."""
+def _tell(readings: ProofReadings, found: dict[str, int], faults: Sequence[str], told: dict[str, int]) -> None:
+    """Say where the proof stands, and each record and fault of a lake once that is not proved."""
     terminal.say(readings.behind())
     for name in found.keys() - told.keys():
         terminal.insist(f"{name}: rows are lost or changed (LMS-5001): lmstream verify --repair. {more('LMS-5001')}")
+    for fault in faults:
+        if fault not in told:
+            terminal.insist(f"{terminal.clean(fault, limit=1000)} (LMS-5001). {more('LMS-5001')}")
     told.clear()
-    told.update(found)
+    told.update(found | dict.fromkeys(faults, 0))
 
 
 def _letters_of(letters: Place) -> Callable[[str, int], Iterator[DeadLetter]]:

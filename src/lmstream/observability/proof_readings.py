@@ -26,12 +26,27 @@ class Proved(Protocol):
     position: int
 
 
+class ChainsProved(Protocol):
+    """The chains of a lake: see verification.chains."""
+
+    @property
+    def until(self) -> float: ...
+
+    @property
+    def faults(self) -> int: ...
+
+
 class ProofReadings:
     """Reads the state of a proof when somebody asks. The proof is made in a thread, and changes it as a whole."""
 
-    def __init__(self, parts: Callable[[], Iterable[tuple[tuple[str, int], Proved]]], group: str) -> None:
-        """`parts` answers topic and partition of each, and what is proved of it."""
-        self._parts, self.group = parts, group
+    def __init__(
+        self,
+        parts: Callable[[], Iterable[tuple[tuple[str, int], Proved]]],
+        group: str,
+        chains: Callable[[], ChainsProved | None] = lambda: None,
+    ) -> None:
+        """`parts` answers topic and partition of each, and what is proved of it; `chains` those of a lake."""
+        self._parts, self.group, self._chains = parts, group, chains
         self.rounds: dict[str, int] = {"ok": 0, "failed": 0}
         """Rounds by outcome."""
         self.failed = 0
@@ -58,10 +73,18 @@ class ProofReadings:
     def behind(self) -> str:
         """Up to when all is proved, for people."""
         parts = [each for _, each in self._parts()]
-        if not parts or not all(each.until for each in parts):
-            return "nothing is proved yet"
+        chains = self._chains()
+        bad = f"; {chains.faults:,} faults of the lake" if chains is not None and chains.faults else ""
+        if not parts or not all(self._until(each) for each in parts):
+            return f"nothing is proved yet{bad}"
         rows = sum(each.rows for each in parts)
-        return f"proved up to {utc(min(each.until for each in parts))}" + (f"; {rows:,} rows are not" if rows else "")
+        until = utc(min(self._until(each) for each in parts))
+        return f"proved up to {until}" + (f"; {rows:,} rows are not" if rows else "") + bad
+
+    def _until(self, part: Proved) -> float:
+        """Up to when all is proved of a partition: of a lake no further than its chains are."""
+        chains = self._chains()
+        return part.until if chains is None else min(part.until, chains.until)
 
     def stalled(self, _seconds: float) -> None:
         """The loop has nothing to do but to answer."""
@@ -70,11 +93,13 @@ class ProofReadings:
         """All values of the catalogue."""
         for (topic, partition), each in self._parts():
             labels = topic, str(partition)
-            if each.until:
-                yield Sample("lmstream_proved_until_timestamp_seconds", labels, each.until)
+            if until := self._until(each):
+                yield Sample("lmstream_proved_until_timestamp_seconds", labels, until)
             yield Sample("lmstream_offset_proved", labels, each.offset)
             yield Sample("lmstream_rows_unproved", labels, each.rows)
             yield Sample("lmstream_records_expired_unproved_total", labels, each.gone)
+        if (chains := self._chains()) is not None:
+            yield Sample("lmstream_lake_faults", (), chains.faults)
         for outcome, count in self.rounds.items():
             yield Sample("lmstream_proof_rounds_total", (outcome,), count)
 
@@ -99,11 +124,12 @@ class ProofReadings:
                     "topic": topic,
                     "partition": partition,
                     "proved_offset": each.offset,
-                    "proved_until": utc(each.until) if each.until else None,
+                    "proved_until": utc(until) if (until := self._until(each)) else None,
                     "rows_unproved": each.rows,
                     "expired_unproved": each.gone,
                 }
                 for (topic, partition), each in self._parts()
             ],
             "rounds": dict(self.rounds),
+            "lake_faults": None if (chains := self._chains()) is None else chains.faults,
         }

@@ -17,6 +17,7 @@ from lmstream.engine import Engine, bundle_id
 from lmstream.model import DeadLetter, Record
 from lmstream.storage.by_key import Keyed
 from lmstream.storage.line_files import lines
+from lmstream.verification.chains import Walked
 from lmstream.verification.expected import expectation
 from lmstream.verification.landed import path_digest
 from lmstream.verification.wanting import RepairingChecker
@@ -77,6 +78,8 @@ class State(Struct, kw_only=True):
     v: int = 1
     group: str = ""
     partitions: dict[str, Partition] = field(default_factory=dict)
+    chains: Walked = field(default_factory=Walked)
+    """Of a lake, how far its chains are proved."""
 
 
 class Log(Protocol):
@@ -160,6 +163,12 @@ class Prover:
         if name not in self.state.partitions:
             self.state.partitions[name] = Partition(position=max(bound.begin, self._start.get(place, 0)))
         return self.state.partitions[name]
+
+    def oldest(self) -> float:
+        """When the first record was written that the log still has, in seconds since 1970; 0 where there is none.
+        Raises SourceError."""
+        firsts = self._log.first({place: bound.begin for place, bound in self._log.bounds().items()})
+        return min(firsts.values(), default=0) / 1000
 
     def parts(self) -> Iterator[tuple[Place, Partition]]:
         """All partitions."""

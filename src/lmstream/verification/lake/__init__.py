@@ -12,6 +12,6 @@ What is held: keys of claims, 16 bytes an object and a record, the objects of on
 objects that are fetched ahead.
 """
 
-from lmstream.verification.lake.verify import verify_lake
+from lmstream.verification.lake.verify import verify_lake, walked
 
-__all__ = ["verify_lake"]
+__all__ = ["verify_lake", "walked"]

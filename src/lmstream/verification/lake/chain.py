@@ -1,7 +1,7 @@
 """The chains of claims of a lake: which lanes there are, their claims from the oldest on, and what is wrong there."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -67,9 +67,10 @@ class Lane:
         return f"{self.folder}{LAST - sequence:0{DIGITS}d}.json"
 
 
-def lanes(place: Keyed, since: float, faults: Faults) -> list[Lane]:
+def lanes(place: Keyed, since: float, faults: Faults, begin: Mapping[str, int] | None = None) -> list[Lane]:
     """The lanes whose claims lie at this place; only claims that were written since then (seconds since 1970) are
-    kept. What is no claim's name is a fault."""
+    kept, or those from `begin` on, by folder of the lane, where that says it. What is no claim's name is a fault."""
+    begin = begin or {}
     found: dict[str, Lane] = {}
     for key, written in place.keys(CLAIMS):
         named = _NAME.fullmatch(key)
@@ -79,7 +80,8 @@ def lanes(place: Keyed, since: float, faults: Faults) -> list[Lane]:
             continue
         lane = found.setdefault(named[1], Lane(named[1]))
         # The newest is kept in any case: it says which windows are done, and that nothing came since.
-        if written < since and lane.sequences:
+        old = sequence < begin[named[1]] if named[1] in begin else written < since
+        if old and lane.sequences:
             lane.expired += 1
         else:
             lane.sequences.append(sequence)

@@ -1,6 +1,6 @@
 """The verdict on a lake: one report, in the words of every other `verify`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lmstream.lake.claims import Buried
 from lmstream.model import DeadLetter
@@ -37,14 +37,55 @@ def verify_lake(
         topic.layouts = walk.reader.layout
     lanes = walk.claimed(since)
     walk.finish(settle, wait)
-    walk.beside(settle, wait)
-    inside = claims.name.startswith(rows.name)
-    walk.unexpected([*without, *([claims.name.removeprefix(rows.name)] if inside else [])])
+    _rest(walk, rows, claims, without, settle, wait)
     judgement = walk.judgement
     if topic is not None:
         topic.finish(lanes, judgement)
     if letters is not None:
         _letters(walk.buried, letters, judgement)
+    return _verdict(walk, rows, claims, topic, letters_checked=letters is not None)
+
+
+def walked(
+    rows: Keyed,
+    claims: Keyed,
+    begin: Mapping[str, int],
+    *,
+    since: float = 0.0,
+    whole: bool = True,
+    without: Sequence[str] = (),
+    watch: Watch = iter,
+) -> tuple[Report, Mapping[str, int]]:
+    """The verdict on the claims of each lane from `begin` on, by its folder, and on all that they name; of a lane that
+    is not there on those that were written since. And where to begin the next time: what is below was judged, and is
+    not under way any more. Unless it is `whole`, replays, compactions and what no claim names are left out, for which
+    the whole place has to be listed. Raises as `verify_lake`."""
+    walk = Walk(rows, claims, None, watch)
+    lanes = walk.claimed(since, begin)
+    walk.finish(0.0, None)
+    if whole:
+        _rest(walk, rows, claims, without, 0.0, None)
+    # The last that is done is looked at again: the next one has to follow it.
+    after = {lane.folder: max(0, lane.head.done - 1) for lane in lanes if lane.head is not None}
+    return _verdict(walk, rows, claims, None, letters_checked=False), after
+
+
+def _rest(
+    walk: Walk,
+    rows: Keyed,
+    claims: Keyed,
+    without: Sequence[str],
+    settle: float,
+    wait: Callable[[float], None] | None,
+) -> None:
+    """Look at what lies beside the windows."""
+    walk.beside(settle, wait)
+    inside = claims.name.startswith(rows.name)
+    walk.unexpected([*without, *([claims.name.removeprefix(rows.name)] if inside else [])])
+
+
+def _verdict(walk: Walk, rows: Keyed, claims: Keyed, topic: Remade | None, *, letters_checked: bool) -> Report:
+    judgement = walk.judgement
     judgement.end({key: rows.meta(key) or {} for key in judgement.short})
     sums = judgement.sums
     sums.chain_faults = walk.faults.count + (topic.faults.count if topic else 0)
@@ -55,7 +96,7 @@ def verify_lake(
     sums.bytes = sum(each.bytes for each in asked)
     sums.get_requests = sum(each.gets for each in asked)
     sums.list_requests = sum(each.lists for each in asked)
-    return _report(judgement, letters_checked=letters is not None)
+    return _report(judgement, letters_checked=letters_checked)
 
 
 def _report(judgement: Judgement, *, letters_checked: bool) -> Report:

@@ -1,7 +1,7 @@
 """Walk a lake: every claim of every lane, every object of every claim, and every object that no claim names."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from itertools import groupby, pairwise
 from typing import Final, Protocol
@@ -61,9 +61,10 @@ class Walk:
         """Whether there was room to tell all records and objects apart."""
         return not self._copies.records.full and not self._named.full
 
-    def claimed(self, since: float) -> Sequence[Lane]:
-        """Look at all claims and what they name. Answers the lanes."""
-        self._lanes = lanes(self.reader.place, since, self.faults)
+    def claimed(self, since: float, begin: Mapping[str, int] | None = None) -> Sequence[Lane]:
+        """Look at all claims and what they name; at those alone that were written since then, or from `begin` on, by
+        folder of the lane. Answers the lanes."""
+        self._lanes = lanes(self.reader.place, since, self.faults, begin)
         refuse_none(self._lanes, self.reader.place)
         for lane in self._lanes:
             self.judgement.sums.lanes += 1
