@@ -87,6 +87,20 @@ def test_the_file_s_time_stands_in_where_kafka_s_is_unknown(cli, kept):
     assert len(ls(cli, kept, "--since", "4d", "--until", "2d")) == 1
 
 
+def test_a_record_that_was_listed_can_be_pasted(cli, kept, monkeypatch):
+    monkeypatch.setenv("LMSTREAM_DEAD_LETTERS__ROOT", str(kept))
+    listed = [json.loads(line)["record"] for line in cli("dlq", "ls", "--json").out.splitlines()]
+    assert len(listed) > 1
+    for record in listed:
+        shown = cli("dlq", "show", record)
+        assert shown.code == 0
+        assert shown.out.startswith(f"{record}  ")
+        assert sum(f"{other}  LMS-" in shown.out for other in listed) == 1
+    absent = cli("dlq", "show", "lm/0/424242")
+    assert (absent.code, absent.out) == (0, "")
+    assert absent.err.endswith("no dead letter fits\n")
+
+
 def test_what_is_listed_and_shown_steers_no_terminal(cli, kept):
     for args in (["ls", kept], ["ls", kept, "--json"], ["show", kept], ["show", kept, "--json"], ["stats", kept]):
         said = cli("dlq", *args)

@@ -10,7 +10,7 @@ import msgspec
 from lmstream.cli import terminal
 from lmstream.cli.dlq_acts import purge, replay
 from lmstream.cli.flags import NO_ENGINE, NO_FILE, EngineFlags, FileFlags, Json
-from lmstream.cli.letters import NOTHING, Letters, Which
+from lmstream.cli.letters import NOTHING, Letters, LettersOrRecord, Which
 from lmstream.cli.refusals import refusals
 from lmstream.cli.tables import Column, Wide, table
 from lmstream.dead_letters.counting import LetterCounts
@@ -92,7 +92,7 @@ def _say_unknown(filters: Filters) -> None:
 
 
 def show(
-    letters: Letters = None,
+    letters: LettersOrRecord = None,
     /,
     *,
     limit: int = 10,
@@ -109,6 +109,7 @@ def show(
     as_json
         Print the letters themselves, one per line, with their bytes in base64; `run --files` reads them.
     """
+    letters, which = which.of_record(letters)
     found, more = asyncio.run(_first(which.store(letters, engine), which.filters, limit))
     maker = None if as_json else _maker(engine)
     for each in found:
@@ -116,6 +117,8 @@ def show(
             terminal.print_json(msgspec.to_builtins(each.letter), indent=None)
         else:
             _show(each, maker)
+    if not found:
+        terminal.say("no dead letter fits")
     if more:
         terminal.say(f"the first {limit:,} letters; --limit shows more")
     return 0

@@ -1,6 +1,8 @@
 """Which dead letters a verb is about, and where they are: the flags of `lmstream dlq`, and the store that they name."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,9 +22,18 @@ Letters = Annotated[
     str | None,
     Parameter(help="Folder, s3://BUCKET/PREFIX or kafka://TOPIC. Default: the one in the configuration."),
 ]
+LettersOrRecord = Annotated[
+    str | None,
+    Parameter(
+        name="LETTERS",
+        help="Folder, s3://BUCKET/PREFIX or kafka://TOPIC; or TOPIC/PARTITION/OFFSET, one record as `dlq ls` prints "
+        "it, of those in the configuration. Default: the one in the configuration.",
+    ),
+]
 
 
 _EVERY: Final = Filters()
+_RECORD: Final = re.compile(r"([^/:]+)/(\d{1,10})/(\d{1,19})")
 
 
 @Parameter(name="*")
@@ -37,6 +48,15 @@ class Which:
     def store(self, target: str | None, file: FileFlags) -> DeadLetterStore:
         """Open the place of letters that is named, or the one in the configuration `file`. Nothing connects yet."""
         return self.opened(target, file)[0]
+
+    def of_record(self, target: str | None) -> "tuple[str | None, Which]":
+        """The place and the letters where `target` is one record, as `dlq ls` prints it: TOPIC/PARTITION/OFFSET."""
+        record = None if target is None or Path(target).exists() else _RECORD.fullmatch(target)
+        if record is None:
+            return target, self
+        topic, partition, offset = record.groups()
+        own = replace(self.filters, topic=(escape(topic),), partition=(int(partition),), offset=(offset,))
+        return None, replace(self, filters=own)
 
     def opened(self, target: str | None, file: FileFlags) -> tuple[DeadLetterStore, dict[str, Any]]:
         """The same, with the settings that keep letters there; none for a topic."""
