@@ -199,7 +199,7 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/lambda.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --extra proto --extra consumer --extra cli --extra lake --extra parquet --extra gzip --extra otel -c requirements/dev.lock pyproject.toml -o requirements/container.lock
+	  --extra proto --extra consumer --extra cli --extra lake --extra parquet --extra gzip --extra otel --extra rules -c requirements/dev.lock pyproject.toml -o requirements/container.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  -c requirements/dev.lock requirements/build.in -o requirements/build.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \

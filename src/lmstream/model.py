@@ -156,7 +156,8 @@ class RowEvent(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     org_id: Annotated[
         str,
         Meta(
-            description="first of: topic map, static setting, resource attributes named in the settings", min_length=1
+            description="first of: a rule, topic map, static setting, resource attributes named in the settings",
+            min_length=1,
         ),
     ]
     org_key: Annotated[
@@ -175,7 +176,7 @@ class RowEvent(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     metric_key: Annotated[
         str,
         Meta(
-            description="metric as a path-safe token, or its group by the metric_key setting",
+            description="metric as a path-safe token, its group by the metric_key setting, or by a rule",
             pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$",
         ),
     ]

@@ -5,6 +5,9 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from lmstream.errors import refuse
+from lmstream.rules import Rule, wrong
+
 __all__ = [
     "DEFAULT_PATH", "HIVE_PATH", "KIB", "MIB", "TIMES", "Limits", "Positive", "Settings", "human", "seconds_of",
 ]  # fmt: skip
@@ -115,4 +118,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Codec of the values: sniffed, or fixed to `otlp_json`, `otlp_proto` or the name of your own module with a
     `Codec(settings)`. gzip and zstd are seen in every case.
     Costs: letters: with a fixed codec, records of another format are dead-lettered."""
+    rules: tuple[Rule, ...] = ()
+    """What lands and what is in it, in order: `[[engine.rules]]`, each with a name, conditions and actions. See
+    [shaping](shaping.md).
+    Costs: rows, money: which rows there are, their contents and their path. Row ids stay.
+    Limit: lmstream's own: 100 rules."""
     limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for rules that contradict each other or cannot be."""
+        if self.rules:
+            refuse(wrong(self.rules))

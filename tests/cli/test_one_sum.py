@@ -35,6 +35,7 @@ SUMS = {name: len(each) for name, each in RECORDS.items()} | {
     "points": 16,
     "rows": 8,
     "skipped": 4,
+    "dropped": 0,
     "rejected": 4,
 }
 SAID = (

@@ -209,3 +209,72 @@ def test_a_file_of_mistakes_is_told_in_part():
     assert len(told) == 500
     assert str(error).count("\n") == MISTAKES
     assert str(error).endswith("\nand 450 more mistakes")
+
+
+RULES = """[engine]
+[[engine.rules]]
+name = "a"
+when.metrc = "x"
+drop = true
+scal = 1
+[[engine.rules]]
+drop = "yes"
+"""
+
+
+def test_mistakes_in_rules_are_told_with_their_places(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(RULES)
+    told, error = mistakes(path=path)
+    assert [each.split(" ")[0].rstrip(":") for each in told] == [
+        "engine.rules.0.when.metrc",
+        "engine.rules.0.scal",
+        "engine.rules.1.drop",
+        "engine.rules.1.name",
+    ]
+    assert "did you mean engine.rules.0.when.metric?" in told[0]
+    assert [under(each.spot) for each in error.errors][:3] == ["when.metrc"[5:], "scal", '"yes"'] or [
+        under(each.spot) for each in error.errors
+    ][:3] == ["when.metrc", "scal", '"yes"']
+
+
+@pytest.mark.parametrize(
+    ("rule", "key", "said"),
+    [
+        ("drop = true", "drop", "it would drop every row"),
+        ('when.metric = "a"', "", "does nothing"),
+        ('when.metric = "a"\ndrop = true\nkeep = true', "keep", "drops and keeps"),
+        ('when.metric = "a"\ndrop = true\nset.resource = {a = "b"}', "set", "nothing else of them can change"),
+        ("when.metric = []\ndrop = true", "when.metric", "an empty list"),
+        ('when.type = "guage"\ndrop = true', "when.type", "no type that a metric can have"),
+        ('when.metric = { regex = "(a" }\ndrop = true', "when.metric", "no regular expression of RE2"),
+        ('mask = { resource = ["*"], find = { regex = "(?=a)" } }', "mask.find", "no regular expression of RE2"),
+        ('mask = { find = "email" }', "mask", "names nothing to mask"),
+        ('when.attributes.a = "b"\nset.resource = {a = "b"}', "set.resource", "made once for many points"),
+        ('when.metric = "b"\norg = "c"', "org", "the same for all metrics"),
+        ('remove.resource = ["a"]\nonly.resource = ["a"]', "remove.resource", "`only` keeps 'a'"),
+        ('rename.scope = { a = "b", b = "c" }', "rename.scope", "which is renamed too"),
+        ('rename.scope = { a = "b" }\nset.scope = { b = "c" }', "rename.scope", "which `set` sets"),
+        ('set.scope = { b = "c" }\nleave_out = ["scope"]', "leave_out", "changes `scope` and leaves it out"),
+        ('scale = { divide = 1000, unit = "s" }', "scale.divide", "not a power of two"),
+        ('scale = { unit = "s" }', "scale", "needs `multiply` or `divide`"),
+    ],
+)
+def test_rules_that_contradict_themselves_or_cannot_be_are_refused_with_line_and_column(tmp_path, rule, key, said):
+    path = tmp_path / "run.toml"
+    path.write_text(f'[[engine.rules]]\nname = "a"\n{rule}\n')
+    (told,), error = mistakes(path=path)
+    assert told.startswith(f"engine.rules.0{key and '.'}{key}: ")
+    assert said in told
+    assert f"{path}, line {error.spot.line}, column {error.spot.column}" in told
+
+
+def test_rules_that_can_never_decide_and_names_that_come_twice_are_refused(tmp_path):
+    path = tmp_path / "run.toml"
+    rule = '[[engine.rules]]\nname = "{}"\nwhen.metric = "x"\n{} = true\n'
+    path.write_text(rule.format("a", "drop") + rule.format("a", "keep"))
+    told, _ = mistakes(path=path)
+    assert [each.partition(" (from")[0] for each in told] == [
+        "engine.rules.1.name: rule 1 has the name 'a' too",
+        "engine.rules.1.keep: rule 1 ('a') drops the same rows before, so that this rule can never decide",
+    ]

@@ -81,7 +81,16 @@ def judged(**of):
     """The counts of one record that made no row."""
     flight = InFlight()
     each = flight.track(record(0, b"a"), Submission(nobody))
-    out = {"rows": 0, "points": 0, "skipped": {}, "noted": {}, "rejected": (), "parts": (), "unknown": ()} | of
+    out = {
+        "rows": 0,
+        "points": 0,
+        "skipped": {},
+        "dropped": {},
+        "noted": {},
+        "rejected": (),
+        "parts": (),
+        "unknown": (),
+    } | of
     flight.encoded(each, SimpleNamespace(**out), 0)
     c = flight.counts
     return c.understood, c.all_skipped, c.undecodable, c.empty, c.topic_without_row
@@ -110,7 +119,15 @@ def test_what_a_letter_will_hold_is_held_in_memory_until_then():
     each = flight.track(record(0, b"a"), Submission(nobody))
     before, each.detail = budget.held, "d" * 50
     lost = LostPart("$.x", "decode.type", "why")
-    out = {"rows": 0, "points": 2, "skipped": {}, "noted": {}, "rejected": ((0, "a"), (1, "b")), "parts": (lost,)}
+    out = {
+        "rows": 0,
+        "points": 2,
+        "skipped": {},
+        "dropped": {},
+        "noted": {},
+        "rejected": ((0, "a"), (1, "b")),
+        "parts": (lost,),
+    }
     flight.encoded(each, SimpleNamespace(**out, unknown=()), 7)
     assert budget.held - before == 7 + 3 * REJECTED + len("$.x") + 50
     flight.drop(each)
@@ -242,7 +259,15 @@ def test_of_a_replay_the_points_that_it_judges_are_counted():
     counts, _, _ = counted([record(n, bundle(1, bad=1, skipped=2), below=("$.x",)) for n in range(2)])
     assert counts["points"] == 8
     flight = InFlight()
-    out = {"rows": 1, "points": 9, "skipped": {"value.nan": 1}, "noted": {}, "rejected": ((0, "a"),), "parts": ()}
+    out = {
+        "rows": 1,
+        "points": 9,
+        "skipped": {"value.nan": 1},
+        "dropped": {},
+        "noted": {},
+        "rejected": ((0, "a"),),
+        "parts": (),
+    }
     for more in ({"only": (0,)}, {"below": ("$.x",)}):
         each = flight.track(record(0, b"a", **more), Submission(nobody))
         flight.encoded(each, SimpleNamespace(**out, unknown=()), 0)
@@ -253,7 +278,7 @@ def test_of_a_replay_the_points_that_it_judges_are_counted():
 
 def test_a_field_that_is_unknown_is_named_once_whatever_its_index_and_ten_are_named():
     flight = InFlight()
-    empty = {"rows": 0, "points": 0, "skipped": {}, "noted": {}, "rejected": (), "parts": ()}
+    empty = {"rows": 0, "points": 0, "skipped": {}, "dropped": {}, "noted": {}, "rejected": (), "parts": ()}
     for offset, names in enumerate([("$.a[0].x", "$.a[1].x"), ("$.a[7].x", "$.b"), [f"$.c.n{n}" for n in range(9)]]):
         each = flight.track(record(offset, b"a"), Submission(nobody))
         flight.encoded(each, SimpleNamespace(**empty, unknown=names), 0)

@@ -12,11 +12,16 @@ from lmstream.dead_letters.counting import LetterCounts
 from lmstream.delivery import BreakerPolicy, Pipeline, process
 from lmstream.interfaces import Batch
 from lmstream.model import Failure, Kind
+from lmstream.rules import Conditions, Rule
 from lmstream.testing import Memory, ScriptedLetters
 from lmstream.verification import Checker, expectation
 from support import odd, strategies
 
-ENGINE = Engine(Settings(org_id="acme"))
+RULES = (
+    Rule(name="numbers", unless=Conditions(type=("gauge", "sum")), drop=True),
+    Rule(name="by-point", when=Conditions(attributes={"hostName": "*"}), drop=True),
+)
+ENGINES = [Engine(Settings(org_id="acme")), Engine(Settings(org_id="acme", rules=RULES))]
 
 
 def damaged(bundle, seed):
@@ -38,8 +43,8 @@ VALUES = st.lists(
 
 
 @settings(deadline=None)
-@given(VALUES, st.booleans())
-def test_a_run_its_letters_and_verify_count_the_same(values, refused):
+@given(VALUES, st.booleans(), st.sampled_from(ENGINES))
+def test_a_run_its_letters_and_verify_count_the_same(values, refused, engine):
     """With `refused` the sink takes no row: then letters hold understood records whole, and name no point."""
     records = [Record(topic="t", partition=0, offset=n, timestamp=5, value=value) for n, value in enumerate(values)]
     letters = ScriptedLetters()
@@ -47,7 +52,7 @@ def test_a_run_its_letters_and_verify_count_the_same(values, refused):
 
     async def run():
         pipeline = Pipeline(
-            ENGINE,
+            engine,
             sink,
             letters,
             clock=time.monotonic,
@@ -63,12 +68,12 @@ def test_a_run_its_letters_and_verify_count_the_same(values, refused):
     counts = asyncio.run(run())
     checker, told = Checker(), LetterCounts()
     for record in records:
-        checker.expect(expectation(ENGINE, record, ""))
+        checker.expect(expectation(engine, record, ""))
     for line in sink.lines:
         checker.found(line[:-1])
     for letter in letters.letters:
         told.add(letter)
-        checker.dead(letter, expectation(ENGINE, letter.record(), "").bundle_id)
+        checker.dead(letter, expectation(engine, letter.record(), "").bundle_id)
     report = checker.report()
 
     assert counts.sums == report.sums

@@ -169,7 +169,9 @@ def test_a_point_that_became_nothing_is_a_bug_and_acknowledges_nothing():
     async def scenario():
         pipeline = make(ScriptedSink(), ScriptedLetters())
         pipeline.outlet._transform.engine = Forgetful()
-        with pytest.raises(RuntimeError, match="t/0/0: 4 points were read, but 3 became a row, skipped or rejected"):
+        with pytest.raises(
+            RuntimeError, match="t/0/0: 4 points were read, but 3 became a row, skipped, dropped or rejected"
+        ):
             await process(pipeline, Batch([record(0, bundle(1, bad=1, skipped=1))]))
         assert pipeline.counts.delivered == pipeline.counts.dead_letters == 0
         # Of a replay the rest has been judged before.

@@ -12,6 +12,7 @@ from lmstream.engine.own_codec import REASONS_OF_ITS_OWN
 from lmstream.errors import ConfigError, DecodeError, LmstreamError, PluginError
 from lmstream.interfaces import LostPart
 from lmstream.lake.layout import Layout
+from lmstream.rules import Conditions, Maps, Rule
 
 NS = 1_715_263_558_360_000_000
 
@@ -153,3 +154,28 @@ def test_a_lake_names_the_module_that_makes_its_rows_dot_or_no_dot():
     assert [each.name for each in Layout.of(Settings(format="json"), "gzip").modules] == ["json"]
     assert Layout.of(Settings(format="otlp_json"), "gzip").modules == ()
     assert Layout.of(Settings(), "gzip").modules == ()
+
+
+def test_rules_shape_what_a_codec_makes_that_knows_nothing_of_them(engine):
+    rules = (
+        Rule(name="no-a", when=Conditions(metric="a"), drop=True),
+        Rule(name="env", set=Maps(resource={"env": "prod"})),
+    )
+    theirs = engine(lambda _, bundle: bundle)
+    ruled = Engine(msgspec.structs.replace(theirs.settings, rules=rules))
+    for _ in range(2):
+        out = ruled.fan_out(record())
+        assert (out.rows, out.dropped) == (1, {"no-a": 1})
+        row = msgspec.json.decode(out.ndjson())
+        assert (row["metric"], row["resource"], row["rowId"][-2:]) == ("b", {"env": "prod"}, ":1")
+
+
+def test_a_piece_that_is_none_is_the_codecs_fault_under_rules_too(engine):
+    def broken(_, bundle):
+        bundle.tails = [b"no piece"] * 2
+        return bundle
+
+    theirs = engine(broken)
+    ruled = Engine(msgspec.structs.replace(theirs.settings, rules=(Rule(name="r", set=Maps(attributes={"a": "b"})),)))
+    with pytest.raises(PluginError, match="no part of a row"):
+        ruled.fan_out(record())

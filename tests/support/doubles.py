@@ -49,6 +49,7 @@ class ToyEngine:
     """`bundle` values in, lines that name their record out."""
 
     settings = Settings()
+    shaping = None
 
     def fan_out(self, each: Record) -> Any:
         if each.value is None:
@@ -75,7 +76,7 @@ class ToyOut:
     def __init__(self, lines: list[bytes], paths: list[str], skipped: dict, rejected: tuple, short: int = 0) -> None:
         self.rows = len(lines) + short
         self.lines, self.paths = lines, paths
-        self.skipped, self.rejected, self.noted = skipped, rejected, {}
+        self.skipped, self.rejected, self.noted, self.dropped = skipped, rejected, {}, {}
         self.points, self.parts, self.unknown = 0, (), ()
 
     def why(self, ordinal: int) -> str:

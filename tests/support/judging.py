@@ -89,7 +89,7 @@ def summed(counts: dict[str, int]) -> int:
 def check_sums(out: Any, rec: Record) -> None:
     """Every data point became a row or has its reason."""
     if rec.value is not None and rec.only is None and not rec.below:
-        assert out.points == out.rows + summed(out.skipped) + len(out.rejected)
+        assert out.points == out.rows + summed(out.skipped) + summed(out.dropped) + len(out.rejected)
 
 
 def check_names(out: Any, verdict: Verdict) -> None:

@@ -293,7 +293,7 @@ async def _consume(config: Config, folder: Path, bundles: Bundles) -> Summary:
 
 
 def _sentence(summary: Summary) -> str:
-    reasons = {**summary.rejected, **summary.skipped}
+    reasons = {**summary.rejected, **summary.skipped, **summary.dropped}
     odd = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
     return f"{summary.records:,} bundles became {summary.rows:,} rows; {summary.dead_letters:,} dead letters" + (
         f"; points without a row: {odd}" if odd else ""

@@ -147,6 +147,7 @@ def _summary(record: Record, out: FanOut) -> str:
     parts = [f"{terminal.clean(record.coordinates)}: {len(record.value or b''):,} bytes, {out.rows:,} rows"]
     parts += _envelope(record)
     parts += [f"skipped {count:,} {reason}" for reason, count in sorted(out.skipped.items())]
+    parts += [f"dropped {count:,} by rule {name}" for name, count in sorted(out.dropped.items())]
     reasons = Counter(reason for _, reason in out.rejected)
     parts += [f"rejected {count:,} {reason}" for reason, count in sorted(reasons.items())]
     parts += [f"noted {count:,} {what}" for what, count in sorted(out.noted.items())]

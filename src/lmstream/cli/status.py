@@ -203,6 +203,7 @@ def _counts(row: Any, progress: Progress) -> None:
     row("dead letters", f"{progress.dead_letters:,}", "yellow" if progress.dead_letters else "")
     kinds = (
         ("without a row", {**progress.rejected, **progress.skipped}),
+        ("dropped by rule", progress.dropped),
         ("records without", {"empty": progress.empty, "all points skipped": progress.all_skipped}),
         ("noted", progress.noted),
     )

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lmstream.codecs.fragments import Heads, PieceCache
 from lmstream.codecs.plain_bundles import PlainBundles
-from lmstream.codecs.scope_cache import Scopes
-from lmstream.interfaces import Metric, Resource, Scope
+from lmstream.codecs.scope_cache import Scopes, ShapedScopes
+from lmstream.interfaces import Metric, Resource, Scope, Shaper
 from lmstream.native import native
 from lmstream.settings import Settings
 
@@ -28,15 +28,22 @@ class CachingCodec(Generic[T]):
         scan: str,
         head: Callable[[Heads, bytes], Metric],
         malformed: type[Exception],
+        shaper: Shaper | None = None,
     ) -> None:
         """Pieces follow the settings; half of limits.cache_bytes is for this codec. `resource`, `scope` and `tail` (of
         a point's attributes) make a piece of bytes, and answer its size too; `mark` is as of Scopes; `scan` names the
-        native function, for which the last two are as of PlainBundles."""
+        native function, for which the next two are as of PlainBundles; `shaper` has what the engine's rules make of
+        each."""
         self._settings = settings
+        self._shaper = shaper
         budget = settings.limits.cache_bytes // 8
+        of_scopes = Scopes
+        if shaper is not None:
+            of_scopes = ShapedScopes
+            resource, scope, tail = _resource(resource, shaper), _scope(scope, shaper), _tail(tail, shaper)
         self._resources, self._tails = PieceCache(resource, budget), PieceCache(tail, 2 * budget)
-        self._scopes = Scopes(scope, mark, budget // 2)
-        self._heads = Heads(settings)
+        self._scopes = of_scopes(scope, mark, budget // 2)
+        self._heads = Heads(settings, None if shaper is None else shaper.metric)
         self._asked = [0, 0, 0, 0]
         caches, cut = (self._resources, self._scopes.find, self._tails), native(scan)
         self._plain: PlainBundles | None = None
@@ -63,3 +70,30 @@ class CachingCodec(Generic[T]):
         self._heads.clear()
         if self._plain is not None:
             self._plain.clear()
+
+
+def _resource(make: Callable[[bytes], tuple[Resource, int]], shaper: Shaper) -> Callable[[bytes], tuple[Resource, int]]:
+    def made(raw: bytes) -> tuple[Resource, int]:
+        shaped = shaper.resource(make(raw)[0])
+        return shaped, len(shaped.piece) + len(shaped.sent)
+
+    return made
+
+
+def _scope(make: Callable[[bytes], tuple[Scope, int]], shaper: Shaper) -> Callable[[bytes], tuple[Scope, int]]:
+    def made(raw: bytes) -> tuple[Scope, int]:
+        shaped = shaper.scope(make(raw)[0])
+        return shaped, len(shaped.piece) + len(shaped.sent)
+
+    return made
+
+
+def _tail(make: Callable[[bytes], tuple[T, int]], shaper: Shaper) -> Callable[[bytes], tuple[T, int]]:
+    def made(raw: bytes) -> tuple[T, int]:
+        piece, size = make(raw)
+        if piece is None:
+            return piece, size
+        shaped: Any = shaper.tail(piece)
+        return shaped, 2 * max(size, len(shaped))  # what was sent may be kept beside it
+
+    return made

@@ -143,7 +143,14 @@ class PartlyRead(dict[str, str]):
     empty: int
 
 
-class Counted(bytes):
+class Marked(bytes):
+    """A piece of attributes with what an engine's rules say of it (lmstream.engine.shaping)."""
+
+    rules: int = -1
+    sent: bytes = b""
+
+
+class Counted(Marked):
     """A piece with attribute values of which nothing was understood, and how many: each point that uses it counts."""
 
     empty: int
@@ -231,8 +238,10 @@ INSTANCE_KEYS: Final = tuple(name.encode() for name in INSTANCE)
 
 def tail_piece(instance: str | None, attributes: dict[str, str]) -> bytes:
     """What closes the line of a point."""
-    if instance:
+    if instance and attributes:
         return b"".join((b',"instance":', encode(instance), b',"attributes":', encode(attributes), b"}\n"))
+    if instance:
+        return b',"instance":' + encode(instance) + b"}\n"
     return b',"attributes":' + encode(attributes) + b"}\n" if attributes else b"}\n"
 
 
@@ -290,9 +299,10 @@ def metric_piece(name: str, key: str, unit: str | None, kind: str, temporality: 
 class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
     """From (name, unit, type, temporality, monotonic) to the metric's part of the row, bounded like a PieceCache."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Keys of metrics follow the settings."""
+    def __init__(self, settings: Settings, shape: Callable[[Metric], Metric] | None = None) -> None:
+        """Keys of metrics follow the settings; `shape` is what an engine's rules make of a metric."""
         super().__init__()
+        self._shape = shape
         self._key = metric_keys(settings)
         self._budget = settings.limits.cache_bytes // 8
         self._used = self._dropped = 0
@@ -309,7 +319,9 @@ class Heads(dict[tuple[str | None, str | None, str, int, bool | None], Metric]):
         key = self._key(name)
         piece = metric_piece(name, key, unit, kind, temporality if temporality in _KNOWN else 0, monotonic is True)
         metric = Metric(piece, key)
-        size = len(piece)
+        if self._shape is not None:
+            metric = self._shape(metric)
+        size = len(metric.piece)
         if size > self.largest:  # noqa: PLR1730 - as above
             self.largest = size
         self._used += 2 * size + 512

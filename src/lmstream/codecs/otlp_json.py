@@ -20,7 +20,7 @@ from lmstream.codecs.json_points import Point, general_point
 from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.codecs.json_values import UINT32, attributes, texts, within
 from lmstream.errors import DecodeError
-from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series
+from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series, Shaper
 from lmstream.native import native
 from lmstream.settings import MIB, Settings
 
@@ -41,9 +41,9 @@ _COMMAS_PER_POINT: Final = 64
 class Codec(CachingCodec[bytes]):
     """Decoder of OTLP/JSON."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shaper: Shaper | None = None) -> None:
         makers = self._make_resource, self._make_scope, self._make_tail
-        super().__init__(settings, *makers, _EPOCH, "scan", plain_json.head, msgspec.DecodeError)
+        super().__init__(settings, *makers, _EPOCH, "scan", plain_json.head, msgspec.DecodeError, shaper)
         self._decode = msgspec.json.Decoder(Request[NumberPoint], strict=False).decode
         self._decode_number = msgspec.json.Decoder(NumberPoint, strict=False).decode
         self._decode_resource = msgspec.json.Decoder(ResourceMessage | None, strict=False).decode

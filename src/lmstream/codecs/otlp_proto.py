@@ -17,7 +17,7 @@ from lmstream.codecs import fragments, json_unknown, plain_proto, proto_limits, 
 from lmstream.codecs.caching import CachingCodec
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series
+from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series, Shaper
 from lmstream.native import native
 from lmstream.settings import Settings
 
@@ -65,9 +65,9 @@ class _Columns(NamedTuple):
 class Codec(CachingCodec[bytes | None]):
     """Decoder of OTLP/protobuf."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shaper: Shaper | None = None) -> None:
         makers = self._make_resource, _make_scope, self._make_tail
-        super().__init__(settings, *makers, _EPOCH, "scan_proto", plain_proto.head, ProtobufError)
+        super().__init__(settings, *makers, _EPOCH, "scan_proto", plain_proto.head, ProtobufError, shaper)
         self._members = native("members_proto")
 
     def decode(self, payload: bytes, /) -> Bundle:
@@ -229,6 +229,8 @@ class Codec(CachingCodec[bytes | None]):
         if found.labels and found.odd != "flags.no_value" and proto_points.labels_lacking(found.labels, texts):
             bundle.odd[at] = "point.labels"
         tail, size = fragments.tail(texts)
+        if self._shaper is not None:
+            tail = self._shaper.tail(tail)
         self._tails.largest = max(self._tails.largest, size)
         return found.time, found.start, tail
 

@@ -79,3 +79,64 @@ class Scopes:
         if scope.epoch != probe or probe.encode() in behind:
             return _Polled(b"", b"", {}), 0
         return _Polled(before, behind, scope.noted, b"".join((before, _NO_EPOCH, behind))), 2 * size
+
+
+class _Shaped(Struct, frozen=True):
+    """A scope that rules shaped, cut where its epoch stands: rules may leave it out, or say it twice. No scope when the
+    epoch has to be read the general way, as where its digits decide about a rule."""
+
+    scope: Scope | None
+    piece: tuple[bytes, ...] = ()
+    sent: tuple[bytes, ...] = ()
+
+
+class ShapedScopes(Scopes):
+    """As Scopes, where the engine has rules."""
+
+    def __init__(self, make: Callable[[bytes], tuple[Scope, int]], mark: bytes, budget: int) -> None:
+        super().__init__(make, mark, budget)
+        self._shaped = PieceCache[_Shaped](self._make_shaped, budget // 2)
+
+    @property
+    def largest(self) -> int:
+        return max(self._whole.largest, self._shaped.largest)
+
+    @property
+    def state(self) -> tuple[int, int]:
+        (used, made), (more, others) = self._whole.state, self._shaped.state
+        return used + more, made + others
+
+    def empty(self) -> None:
+        self._whole.empty()
+        self._shaped.empty()
+
+    def find(self, raw: bytes) -> Scope:
+        start = raw.find(self._mark)
+        if start >= 0:
+            start += self._length
+            stop = start + _DIGITS
+            epoch = raw[start:stop]
+            if epoch.isdigit() and len(epoch) == _DIGITS:
+                shaped = self._shaped[b"".join((raw[:start], _NO_EPOCH, raw[stop:]))]
+                if (scope := shaped.scope) is not None:
+                    piece, sent = epoch.join(shaped.piece), epoch.join(shaped.sent)
+                    return Scope(piece, epoch, scope.noted, scope.frame, scope.rules, sent)
+        return self._whole[raw]
+
+    def _make_shaped(self, key: bytes) -> tuple[_Shaped, int]:
+        """Make the scope with two epochs that it has nowhere else: all but them must be the same."""
+        start = key.find(self._mark) + self._length
+        found: list[_Shaped] = []
+        number, size = 10 ** (_DIGITS - 1), 0
+        while len(found) < 2:  # noqa: PLR2004 - as the docstring says
+            number += 1
+            probe = str(number).encode()
+            if probe in key:
+                continue
+            scope, size = self._make(key[:start] + probe + key[start + _DIGITS :])
+            if scope.epoch != probe.decode():
+                return _Shaped(None), 0
+            piece, sent = tuple(scope.piece.split(probe)), tuple(scope.sent.split(probe))
+            frame = _NO_EPOCH.join(piece) if len(piece) == 2 else b""  # noqa: PLR2004 - it is there once
+            found.append(_Shaped(Scope(b"", "", scope.noted, frame, scope.rules), piece, sent))
+        return (found[0], 2 * size) if found[0] == found[1] else (_Shaped(None), 0)

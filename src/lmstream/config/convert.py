@@ -4,7 +4,8 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from itertools import takewhile
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -80,6 +81,11 @@ def _mistakes(
     """All that is wrong with `raw` as `kind`, a type of a setting of `owner` or itself a struct of settings."""
     found: list[LmstreamError] = []
     good = raw
+    if isinstance(raw, list) and (item := _struct_in(kind)) is not None:
+        for number, each in enumerate(raw):
+            found += _mistakes((*at, str(number)), each, item, owner, layers)
+        if found:
+            return found
     if isinstance(kind, type) and issubclass(kind, Struct) and isinstance(raw, Mapping):
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         strict = kind.__struct_config__.forbid_unknown_fields
@@ -108,6 +114,12 @@ def _mistakes(
     return found
 
 
+def _struct_in(kind: Any) -> type[Struct] | None:
+    """The struct that a list of structs is of."""
+    item = next(iter(get_args(kind)), None) if get_origin(kind) in (tuple, list) else None
+    return item if isinstance(item, type) and issubclass(item, Struct) else None
+
+
 def _missing(path: tuple[str, ...], layers: Sequence[Layer]) -> ConfigError:
     table = path[:-1]
     spot = spot_of(table, layers)
@@ -118,7 +130,10 @@ def _missing(path: tuple[str, ...], layers: Sequence[Layer]) -> ConfigError:
 def _placed(error: LmstreamError, layers: Sequence[Layer]) -> LmstreamError:
     """The error of a struct that looks at itself, with the spot of the setting that it begins with."""
     if error.spot is None and (found := _ABOUT.match(error.detail)):
-        error.spot = spot_of(found[1].split("."), layers)
+        path = found[1].split(".")
+        error.spot = spot_of(path, layers)
+        if error.spot is not None and any(name.isdigit() for name in path):  # a number is no place for people
+            error.detail += f" (from {error.spot.file}, line {error.spot.line}, column {error.spot.column})"
     return error
 
 
@@ -171,7 +186,8 @@ def _in_units(name: str, seen: Any) -> str:
 def _see(owner: type[Struct], at: Sequence[str], what: str) -> str:
     """Where to read about a setting, if the reference has it: not of a deployment's, or of somebody else's part."""
     known = is_ours(owner) and not owner.__module__.startswith("lmstream.deployment")
-    return f"; `lmstream config reference {'.'.join(at)}` {what}" if known and at else ""
+    named = ".".join(takewhile(lambda name: not name.isdigit(), at))
+    return f"; `lmstream config reference {named}` {what}" if known and at else ""
 
 
 _SHOWN: Final = 24

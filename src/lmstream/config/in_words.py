@@ -23,7 +23,8 @@ def type_in_words(info: Any) -> str:
     if isinstance(info, kinds.TupleType):
         return f"list of {len(info.item_types)} numbers"
     if isinstance(info, kinds.VarTupleType | kinds.ListType):
-        return f"list of {_plain(info.item_type)}s"
+        struct = isinstance(info.item_type, kinds.StructType)
+        return "list of tables" if struct else f"list of {_plain(info.item_type)}s"
     if isinstance(info, kinds.DictType):
         return f"table of {_plain(info.value_type)}s"
     return _plain(info) + _bounds(info)

@@ -52,7 +52,10 @@ def layer_of(path: Sequence[str], layers: Sequence[Layer]) -> Layer | None:
     def within(layer: Layer) -> bool:
         table: Any = layer.tables
         for name in path:
-            table = table.get(name) if isinstance(table, Mapping) else None
+            if isinstance(table, list):
+                table = table[int(name)] if name.isdigit() and int(name) < len(table) else None
+            else:
+                table = table.get(name) if isinstance(table, Mapping) else None
         return table is not None
 
     return next((layer for layer in reversed(layers) if within(layer)), None)

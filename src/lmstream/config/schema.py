@@ -30,6 +30,8 @@ def schema() -> dict[str, Any]:
     engine["anyOf"] = [{"enum": known("format")}, _OWN]
     for part in PARTS:
         tables[part] = _part(part, [each for each in found if each.table == part])
+    definitions: dict[str, Any] = {}
+    _hoist(tables, definitions)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "lmstream",
@@ -37,7 +39,19 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "properties": tables,
         "additionalProperties": False,
+        "$defs": definitions,
     }
+
+
+def _hoist(schema: Any, into: dict[str, Any]) -> None:
+    """Move definitions of types to where references look for them."""
+    if isinstance(schema, dict):
+        into |= msgspec.json.decode(msgspec.json.encode(schema.pop("$defs", {})))
+        for inner in schema.values():
+            _hoist(inner, into)
+    elif isinstance(schema, list):
+        for inner in schema:
+            _hoist(inner, into)
 
 
 def _part(part: str, of_part: list[Section]) -> dict[str, Any]:

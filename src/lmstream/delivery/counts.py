@@ -29,7 +29,7 @@ class Counts(Struct, kw_only=True):
     valueless: int = 0
     """Records without a value, taken up; `tombstones` counts those that are settled."""
     all_skipped: int = 0
-    """Understood records that gave no row because all of their points were skipped."""
+    """Understood records that gave no row because all of their points were skipped or dropped by rules."""
     parts_undecodable: int = 0
     """Parts of bundles in which points could not be counted."""
     topic_rows: dict[str, int] = field(default_factory=dict)
@@ -52,6 +52,8 @@ class Counts(Struct, kw_only=True):
     """Rows that the sink refused permanently, in a durable dead letter."""
     rows_given_back: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Data points that rules dropped, by the rule's name."""
     rejected: dict[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Counts(Struct, kw_only=True):
             points=self.points,
             rows=self.rows,
             skipped=sum(self.skipped.values()) - self.skipped.get("record.tombstone", 0),
+            dropped=sum(self.dropped.values()),
             rejected=sum(self.rejected.values()),
         )
 

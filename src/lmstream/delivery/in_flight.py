@@ -142,8 +142,9 @@ class InFlight:
         if each.record.only is None and not each.record.below:
             c.points += out.points
         else:  # a replay judges some of them
-            c.points += out.rows + sum(out.skipped.values()) + len(out.rejected)
+            c.points += out.rows + sum(out.skipped.values()) + sum(out.dropped.values()) + len(out.rejected)
         add(c.skipped, out.skipped)
+        add(c.dropped, out.dropped)
         add(c.noted, out.noted)
         if out.rejected or out.parts:
             self._refused(each, out)
@@ -216,7 +217,7 @@ class InFlight:
     def _without_row(self, topic: str, out: FanOut) -> None:
         c = self.counts
         # A replay judges only some of the points: then rejected and skipped ones are fewer than `points`.
-        if out.points or out.rejected or out.skipped:
+        if out.points or out.rejected or out.skipped or out.dropped:
             c.understood += 1
             c.all_skipped += not (out.rejected or out.parts)
         elif out.parts:

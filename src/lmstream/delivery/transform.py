@@ -1,5 +1,6 @@
 """Rows of one record: what it becomes, or why it becomes nothing."""
 
+import logging
 from typing import Final
 
 from msgspec import structs
@@ -11,6 +12,9 @@ from lmstream.errors import DecodeError, PluginError
 from lmstream.interfaces import PARTS, Limits, PoisonGuard
 from lmstream.model import KILLS, Record
 
+log: Final = logging.getLogger("lmstream.delivery.transform")
+IDLE_AFTER: Final = 100_000
+"""Data points after which rules that applied to none are told."""
 DEATHS: Final = 3
 """Processes that a record may kill; then it is dead-lettered without its value, untouched."""
 
@@ -24,6 +28,7 @@ class Transform:
     def __init__(self, engine: Engine, limits: Limits, guard: PoisonGuard | None) -> None:
         self.engine: Engine = engine
         self._limits, self._guard = limits, guard
+        self._told = engine.shaping is None  # whether rules that apply to nothing were
 
     def suspects(self, each: InFlightRecord) -> bool:
         """Whether a process died over this record: then it is transformed alone, so as not to be blamed for others."""
@@ -70,9 +75,9 @@ class Transform:
         if sum(rows for _, _, rows in cuts) != out.rows:
             raise RuntimeError(f"{each.record.coordinates}: {out.rows} rows were made, but another number was packed")
         if out.points and each.record.only is None:  # a replay judges some of the points
-            judged = out.rows + sum(out.skipped.values()) + len(out.rejected)
+            judged = out.rows + sum(out.skipped.values()) + sum(out.dropped.values()) + len(out.rejected)
             if judged != out.points:
-                what = f"{out.points} points were read, but {judged} became a row, skipped or rejected"
+                what = f"{out.points} points were read, but {judged} became a row, skipped, dropped or rejected"
                 raise RuntimeError(f"{each.record.coordinates}: {what}")
         if out.rejected or out.parts:
             each.names = self.engine.settings.field_names
@@ -83,7 +88,21 @@ class Transform:
             return None
         return out, cuts
 
+    def _tell_idle(self) -> None:
+        shaping = self.engine.shaping
+        if shaping is not None and shaping.points >= IDLE_AFTER:
+            self._told = True
+            if idle := shaping.idle:
+                names = ", ".join(idle)
+                log.warning(
+                    "engine.rules: none of %s data points met %s: look for misspelled names and values",
+                    f"{shaping.points:,}",
+                    names,
+                )
+
     def _fan_out(self, record: Record) -> FanOut:
+        if not self._told:
+            self._tell_idle()
         try:
             return self.engine.fan_out(record)
         except PluginError as e:

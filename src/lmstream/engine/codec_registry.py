@@ -6,7 +6,7 @@ from typing import Any, Final
 from lmstream.codecs import FORMATS, record_value
 from lmstream.engine.own_codec import OwnCodec
 from lmstream.errors import ConfigError, DecodeError, LmstreamError, PluginError
-from lmstream.interfaces import Bundle, Codec
+from lmstream.interfaces import Bundle, Codec, Shaper
 from lmstream.settings import Settings
 
 _JSON: Final = "otlp_json"
@@ -19,9 +19,11 @@ _FIRST_TAG: Final = record_value.FIRST_TAG
 class CodecRegistry:
     """The codecs of one engine."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises ConfigError when settings.format names a codec that cannot be loaded."""
+    def __init__(self, settings: Settings, shaper: Shaper | None = None) -> None:
+        """Raises ConfigError when settings.format names a codec that cannot be loaded. `shaper` is for the pieces that
+        codecs make."""
         self._settings = settings
+        self._shaper = shaper
         self._fixed = settings.format if settings.format != "auto" else ""
         self._record_bytes = settings.limits.record_bytes
         self._json: Codec | None = None  # once they are loaded, unless the settings want another
@@ -87,7 +89,7 @@ class CodecRegistry:
         ours = name in FORMATS
         try:
             module = import_module(f"lmstream.codecs.{name}" if ours else name)
-            codec: Codec = module.Codec(self._settings) if ours else self._own(name, module)
+            codec: Codec = module.Codec(self._settings, self._shaper) if ours else self._own(name, module)
         except ModuleNotFoundError as error:
             if error.name and error.name.split(".")[0] in ("google", "opentelemetry"):
                 raise ConfigError.missing("a bundle in protobuf", "proto") from error
@@ -104,7 +106,7 @@ class CodecRegistry:
     def _own(self, name: str, module: Any) -> Codec:
         make = module.Codec
         try:
-            return OwnCodec(name, make(self._settings))
+            return OwnCodec(name, make(self._settings), self._shaper)
         except LmstreamError:
             raise
         except Exception as error:

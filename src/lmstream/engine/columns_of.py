@@ -8,8 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from lmstream.engine.columns import Columns, Series, Value
-from lmstream.engine.lines import Lines, Ranges, Woven
+from lmstream.engine.lines import Lines, Pieced, Ranges
 from lmstream.engine.row_pieces import pieces_of
+from lmstream.engine.shaping.kept import Ordinals, within
 from lmstream.engine.timestamps import NS_PER_MS, time_piece
 from lmstream.interfaces import Bundle, Scope
 from lmstream.model import RowEvent
@@ -19,13 +20,20 @@ _numbers: Final = msgspec.json.Decoder(list[Value]).decode
 
 
 def columns_of(
-    lines: Lines, bundle: Bundle, faults: dict[int, str], row_id: bytes, orgs: list[bytes], numbered: Sequence[int]
+    lines: Lines,
+    bundle: Bundle,
+    faults: dict[int, str],
+    row_id: bytes,
+    orgs: list[bytes],
+    numbered: Sequence[int] | Ordinals,
 ) -> Columns:
     """All rows of a record. `numbered` is empty when ordinals count all points in order."""
     prefix = row_id.decode()
     values: list[Value] = bundle.values if isinstance(bundle.values, list) else list(bundle.values)
     if bundle.texts:
         values = _numbers(b"[%b]" % bundle.texts)
+        if isinstance(numbered, Ordinals):
+            values = within(values, numbered.kept)
     if faults:
         kept = [at not in faults for at in range(len(values))]
         counts = [sum(kept[each.start : each.stop]) for each in bundle.series]
@@ -33,7 +41,9 @@ def columns_of(
     else:
         counts = [each.stop - each.start for each in bundle.series]
     ordinals: Sequence[int] = range(len(values))
-    if faults or numbered:
+    if isinstance(numbered, Ordinals):
+        ordinals = numbered.every
+    elif faults or numbered:
         ordinals = [int(piece[:-2]) for piece in lines.column(1)]
     series = [
         Series(prefix, org, each.resource.piece, each.scope, rows)
@@ -43,10 +53,10 @@ def columns_of(
     odd: dict[int, bytes] = {}
     if bundle.odd:
         bodies = lines.column(4)
-        alive = range(len(bundle.values)) if not faults else compress(range(len(bundle.values)), kept)
+        alive = range(len(values)) if not faults else compress(range(len(bundle.values)), kept)
         odd = {at: bodies[at] for at, ordinal in enumerate(alive) if ordinal in bundle.odd}
         values = [None if at in odd else value for at, value in enumerate(values)]
-    pieces = lines.pieced() if isinstance(lines, Woven) else lines
+    pieces = lines if isinstance(lines, Pieced) else lines.pieced()
     return Columns("", series, ordinals, pieces.column(2), pieces.column(3), values, pieces.column(5), odd, lines)
 
 

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any, Final
 
 from lmstream.codecs.fragments import encode
-from lmstream.codecs.record_value import FIRST_TAG, open_value
+from lmstream.codecs.record_value import open_value
 from lmstream.engine.codec_registry import CodecRegistry
 from lmstream.engine.fan_out import FanOut
 from lmstream.engine.held_value import unheld
@@ -21,7 +21,10 @@ from lmstream.engine.output import Output
 from lmstream.engine.row_ids import COORDINATES, bundle_id, bundle_seed
 from lmstream.engine.row_paths import RowPaths
 from lmstream.engine.row_pieces import org_piece
+from lmstream.engine.shaping import Shaping, kept
+from lmstream.engine.sifted_output import SiftedOutput
 from lmstream.engine.timestamps import TimePieces, time_piece
+from lmstream.engine.whereabouts import is_below, signal_of
 from lmstream.errors import DecodeError, reason_of
 from lmstream.interfaces import Bundle, Codec, LostPart, Place
 from lmstream.model import Record
@@ -51,7 +54,9 @@ class Engine:
         self._topics: dict[str, tuple[blake2b, str]] = {}
         self._weave: Any = native("weave")
         self._largest_org = 0
-        decoding = CodecRegistry(settings)
+        self.shaping: Shaping | None = Shaping(settings.rules) if settings.rules else None
+        """The rules at work; None without any."""
+        decoding = CodecRegistry(settings, None if self.shaping is None else self.shaping.pieces)
         self._decode = decoding.decode
         self.codecs: dict[str, Codec] = decoding.codecs
         """By name, those that were needed so far."""
@@ -122,6 +127,9 @@ class Engine:
 
         # How lines begin.
         seed, fixed = self._topics.get(record.topic) or self._topic(record.topic)
+        shaping, shaped = self.shaping, None
+        if shaping is not None and (shaped := shaping.shape(bundle, fixed)) is not None:
+            bundle, fixed = shaped.bundle, shaped.fixed
         if record.identity is None:
             identity = seed.copy()
             identity.update(COORDINATES.pack(record.partition, record.offset, record.timestamp))
@@ -183,7 +191,10 @@ class Engine:
         # Rows need not be measured one by one. A line holds a text of the payload three times at most (deviceId,
         # deviceName, resource), escaped to six bytes for one; and the largest of each kind of piece bounds all lines.
         limit = self.settings.limits.row_bytes
-        if bundle.odd or (size > limit // 32 and codec.largest + self._largest_org + _UNCACHED > limit):
+        if bundle.odd or (
+            (size > limit // 32 or (shaping is not None and shaping.pieces.largest > limit // 8))
+            and codec.largest + (shaping.pieces.largest if shaping else 0) + self._largest_org + _UNCACHED > limit
+        ):
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             judge_sizes(lines.pieces, limit, faults)
         ordinals: Sequence[int] = ()
@@ -191,6 +202,13 @@ class Engine:
             ordinals = self._select(record, codec, bundle, faults)
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             lines.number(ordinals)
+        dropped: dict[str, int] = {}
+        if shaping is not None and shaped is not None and shaped.kept is not None:
+            if not (faults or bundle.left_out or ordinals):
+                parts = row_id, orgs, org_keys, times
+                left = lines.only(shaped.kept)
+                return SiftedOutput(shaped.rows, noted, left, self._paths.runs, shaped, parts, shaping.names)
+            dropped = kept.drop(shaped.dropped, shaping.names, faults)
         if bundle.left_out:
             note_parts(bundle.left_out, faults, noted)
         of = bundle, org_keys, times, faults
@@ -215,6 +233,7 @@ class Engine:
             tuple((ordinals[at], faults[at]) for at in rejected),
             partial(self._why, codec, record.value, rejected, faults, ordinals, {}) if rejected else None,
             made,
+            dropped,
         )
 
     def _select(self, record: Record, codec: Codec, bundle: Bundle, faults: dict[int, str]) -> Sequence[int]:
@@ -222,12 +241,12 @@ class Engine:
         numbered behind all others, so that no row that landed has another's id. Answers the ordinal of each point."""
         n = len(bundle.times)
         only, below = set(record.only or ()), record.below
-        bundle.lost = tuple(part for part in bundle.lost if _is_below(part.path, below))
+        bundle.lost = tuple(part for part in bundle.lost if is_below(part.path, below))
         if not below:
             faults |= dict.fromkeys(set(range(n)) - only, "")
             return range(n)
         _, payload = open_value(record.value or b"", self.settings.limits)
-        inside = [_is_below(place.path, below) for place in self._places(codec, payload)] or [False] * n
+        inside = [is_below(place.path, below) for place in self._places(codec, payload)] or [False] * n
         common, behind = count(), count(n - sum(inside))
         ordinals = [next(behind if within else common) for within in inside]
         faults |= {at: "" for at in range(n) if not inside[at] and ordinals[at] not in only}
@@ -246,7 +265,7 @@ class Engine:
         _, payload = open_value(record.value or b"", self.settings.limits)
         left = dict.fromkeys(rejected)
         for at, place in enumerate(self._places(codec, payload)):
-            part = next((path for path in record.below if _is_below(place.path, (path,))), "") if at in left else ""
+            part = next((path for path in record.below if is_below(place.path, (path,))), "") if at in left else ""
             if part:
                 del left[at]
                 if all(part != lost.path for lost in bundle.lost):
@@ -269,7 +288,7 @@ class Engine:
             _, payload = open_value(value or b"", self.settings.limits)
             wanted = {*rejected[:_TOLD], *(at for at in rejected if ordinals[at] == ordinal)}
             # Logs or traces in protobuf may pass for metrics, but no point of theirs can stand.
-            seems = _signal(payload) if len(rejected) == len(ordinals) else ""
+            seems = signal_of(payload) if len(rejected) == len(ordinals) else ""
             for at, place in enumerate(self._places(codec, payload)):
                 if at in wanted:
                     what = place.cause(faults[at]) or reason_of(faults[at]).meaning
@@ -301,15 +320,3 @@ class Engine:
         if len(org) <= _SMALL:  # longer ones are nobody's organization, and would fill memory
             self._orgs[org] = piece, key
         return piece, key
-
-
-def _is_below(path: str, parts: tuple[str, ...]) -> bool:
-    return any(path == part or path.startswith((f"{part}.", f"{part}[")) for part in parts)
-
-
-def _signal(payload: bytes) -> str:
-    """What a bundle of points of which none stands may be, in words for the front of a message."""
-    from lmstream.codecs.diagnosis import wire  # noqa: PLC0415 - for messages only
-
-    signal = wire.signal(payload) if payload.startswith(FIRST_TAG) else ""
-    return f"the record looks like {signal} in protobuf: send {signal} to a topic of their own; " if signal else ""

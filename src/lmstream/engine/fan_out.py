@@ -73,6 +73,11 @@ class FanOut(Protocol):
         ...
 
     @property
+    def dropped(self) -> dict[str, int]:
+        """Data points that rules dropped, counted by the rule's name."""
+        ...
+
+    @property
     def rejected(self) -> tuple[tuple[int, str], ...]:
         """(ordinal, reason) of data points that are wrong; they belong into a dead letter."""
         ...

@@ -1,6 +1,8 @@
 """The lines of one record before they are bytes: as one list of pieces, or as columns that the native part weaves."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Final
 
 from msgspec import Struct
@@ -47,6 +49,13 @@ class Pieced(Struct, gc=False):
     def column(self, number: int) -> list[bytes]:
         """The piece of that number of each line."""
         return self.pieces[number::PIECES]
+
+    def only(self, kept: Ranges) -> "Pieced":
+        """The lines in these ranges, which are in order."""
+        pieces: list[bytes] = []
+        for start, stop in kept:
+            pieces += self.pieces[PIECES * start : PIECES * stop]
+        return Pieced(pieces)
 
 
 class Woven(Struct, gc=False):
@@ -97,8 +106,51 @@ class Woven(Struct, gc=False):
         pieces[5::6] = self.tails
         return Pieced(pieces)
 
+    def only(self, kept: Ranges) -> "Sifted":
+        """The lines in these ranges, which are in order."""
+        return Sifted(self, kept)
 
-Lines = Pieced | Woven
+
+class Sifted(Struct, gc=False):
+    """Some lines of a plain bundle, with the ordinals that they have in it."""
+
+    woven: Woven
+    kept: Ranges
+    """Which, in order."""
+
+    def whole(self) -> bytes:
+        """All lines."""
+        return self.woven.groups([self.kept])[0]
+
+    def groups(self, groups: list[Ranges]) -> list[bytes]:
+        """The lines of each group, counted among those that are kept."""
+        if len(groups) == 1 and groups[0] == [(0, sum([stop - start for start, stop in self.kept]))]:
+            return [self.whole()]
+        ends = list(accumulate(stop - start for start, stop in self.kept))
+        return self.woven.groups([[found for each in ranges for found in self._among(each, ends)] for ranges in groups])
+
+    def column(self, number: int) -> list[bytes]:
+        """The piece of that number of each line."""
+        return self.pieced().column(number)
+
+    def pieced(self) -> Pieced:
+        """The same as pieces."""
+        return self.woven.pieced().only(self.kept)
+
+    def _among(self, rows: tuple[int, int], ends: Sequence[int]) -> Ranges:
+        """Where these lines are in the bundle; `ends` is where each kept range ends among those that are kept."""
+        found = []
+        at, last = rows
+        number = bisect_right(ends, at)
+        while at < last:
+            stop, end = self.kept[number][1], ends[number]
+            upto = min(last, end)
+            found.append((stop - (end - at), stop - (end - upto)))
+            at, number = upto, number + 1
+        return found
+
+
+Lines = Pieced | Woven | Sifted
 
 
 def blank(lines: int) -> list[bytes]:

@@ -9,6 +9,7 @@ from lmstream.engine.columns import Columns
 from lmstream.engine.columns_of import columns_again, columns_of, selected
 from lmstream.engine.fan_out import Group, Named, Spread
 from lmstream.engine.lines import Lines, Ranges
+from lmstream.engine.shaping.kept import Ordinals
 from lmstream.engine.timestamps import HOUR
 from lmstream.interfaces import LostPart
 
@@ -36,9 +37,10 @@ class Output(Struct, eq=False, gc=False):
     skipped: dict[str, int] = {}
     rejected: tuple[tuple[int, str], ...] = ()
     _why: Callable[[int], str] | None = None
-    _made: tuple[bytes, list[bytes], Sequence[int]] | None = None
-    """Id of the bundle, how the lines of each series begin, and the ordinals of a replay; None of rows that were made
-    before."""
+    _made: tuple[bytes, list[bytes], Sequence[int] | Ordinals] | None = None
+    """Id of the bundle, how the lines of each series begin, and the ordinals of a replay or of what rules left; None of
+    rows that were made before."""
+    dropped: dict[str, int] = {}
 
     def why(self, ordinal: int) -> str:
         return self._why(ordinal) if self._why is not None else f"data point {ordinal:,}"
@@ -119,10 +121,7 @@ class Output(Struct, eq=False, gc=False):
         return [selected(whole, path, ranges) for path, ranges in at.items()]
 
     def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
-        out: list[tuple[bytes, int]] = []
-        for start in range(0, self.rows, max_rows):
-            self._cut_range(start, min(start + max_rows, self.rows), max_bytes, out)
-        return out
+        return cut(self._lines, self.rows, max_rows, max_bytes)
 
     def _ranges(self) -> dict[str, Ranges]:
         """Where the lines of each path are, paths in order of first appearance."""
@@ -138,11 +137,20 @@ class Output(Struct, eq=False, gc=False):
             start = stop
         return found
 
-    def _cut_range(self, start: int, stop: int, max_bytes: int, out: list[tuple[bytes, int]]) -> None:
-        (data,) = self._lines.groups([[(start, stop)]])
-        if len(data) <= max_bytes or stop - start == 1:
-            out.append((data, stop - start))
-            return
-        middle = (start + stop) // 2
-        self._cut_range(start, middle, max_bytes, out)
-        self._cut_range(middle, stop, max_bytes, out)
+
+def cut(lines: Lines, rows: int, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
+    """See fan_out."""
+    out: list[tuple[bytes, int]] = []
+    for start in range(0, rows, max_rows):
+        _cut_range(lines, start, min(start + max_rows, rows), max_bytes, out)
+    return out
+
+
+def _cut_range(lines: Lines, start: int, stop: int, max_bytes: int, out: list[tuple[bytes, int]]) -> None:
+    (data,) = lines.groups([[(start, stop)]])
+    if len(data) <= max_bytes or stop - start == 1:
+        out.append((data, stop - start))
+        return
+    middle = (start + stop) // 2
+    _cut_range(lines, start, middle, max_bytes, out)
+    _cut_range(lines, middle, stop, max_bytes, out)

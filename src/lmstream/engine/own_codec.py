@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from lmstream.codecs.checking import misfit
+from lmstream.engine.own_pieces import PiecesOfOwn
 from lmstream.errors import REASONS, ConfigError, DecodeError, LmstreamError, PluginError
-from lmstream.interfaces import Bundle, Codec, LostPart, Place
+from lmstream.interfaces import Bundle, Codec, LostPart, Place, Shaper
 
 _REASON: Final = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+", re.ASCII)
 _LONGEST: Final = 64  # characters of a reason: it is a label of metrics
@@ -20,13 +23,14 @@ _UNSAID: Final = "decode.own"
 class OwnCodec:
     """What an engine calls in the place of a codec from `engine.format` that names a module of somebody else's."""
 
-    def __init__(self, module: str, codec: Codec) -> None:
-        """Raises ConfigError for an object that is no Codec."""
+    def __init__(self, module: str, codec: Codec, shaper: Shaper | None = None) -> None:
+        """Raises ConfigError for an object that is no Codec. `shaper` has what the engine's rules make of pieces."""
         missing = [name for name in _NEEDED if not hasattr(codec, name)]
         if missing:
             raise ConfigError("config.plugin", f"codec {module!r}: its Codec has no {' and no '.join(missing)}")
         self._module, self._codec = module, codec
         self._reasons: set[str] = set()
+        self._shape = PiecesOfOwn(shaper) if shaper is not None else None
 
     @property
     def largest(self) -> int:
@@ -50,6 +54,11 @@ class OwnCodec:
             bundle.odd = {at: self._reason(why) if type(why) is str else why for at, why in bundle.odd.items()}
         if bundle.lost:
             bundle.lost = tuple(LostPart(path, self._reason(why), said) for path, why, said in bundle.lost)
+        if self._shape is not None:
+            try:
+                bundle = self._shape.shaped(bundle)
+            except msgspec.MsgspecError as error:
+                raise PluginError(self._module, f"returned a piece that is no part of a row: {error}") from error
         return bundle
 
     def places(self, payload: bytes, /) -> Iterable[Place]:

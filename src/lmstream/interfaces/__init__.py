@@ -11,6 +11,7 @@ from lmstream.interfaces.bundles import (
     Resource,
     Scope,
     Series,
+    Shaper,
 )
 from lmstream.interfaces.parts import (
     Assign,
@@ -32,5 +33,5 @@ from lmstream.interfaces.stores import ObjectStore, ReplacingStore, StoreError, 
 __all__ = [
     "PARTS", "TWO_VALUES", "Assign", "Assigned", "Batch", "Bundle", "Clock", "Codec", "DeadLetterSink", "Drain",
     "Limits", "Load", "LostPart", "Metric", "ObjectStore", "Place", "PoisonGuard", "ReplacingStore", "Resource",
-    "Scope", "Series", "Sink", "Sleep", "Source", "Standing", "StoreError", "Tagged",
+    "Scope", "Series", "Shaper", "Sink", "Sleep", "Source", "Standing", "StoreError", "Tagged",
 ]  # fmt: skip

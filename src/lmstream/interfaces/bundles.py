@@ -15,6 +15,9 @@ class Resource(Struct, frozen=True):
     """Organization by `Settings.org_attributes`; empty when none is set."""
     noted: dict[str, int]
     """What each of its points notes: device.unknown, attribute.empty. Nearly always empty."""
+    rules: int = -1
+    """What the engine's rules say of it, and what was sent, where they need that: lmstream.engine.shaping."""
+    sent: bytes = b""
 
 
 class Scope(Struct, frozen=True, gc=False):
@@ -28,15 +31,33 @@ class Scope(Struct, frozen=True, gc=False):
     """What each of its points notes: datasource.unknown, attribute.empty."""
     frame: bytes = b""
     """The piece with zeros for the 13 digits of its epoch, when the codec knows it: the same for every poll."""
+    rules: int = -1
+    """As of a Resource."""
+    sent: bytes = b""
 
 
-class Metric(Struct, frozen=True):
+class Metric(Struct, frozen=True, cache_hash=True):
     """Name, unit and kind of one metric as the row wants them."""
 
     piece: bytes
     """`"metric":…,"metricKey":…,"unit":…,"type":…,"temporality":…,"monotonic":…,`."""
     key: str
     """Path-safe token."""
+    rules: int = -1
+    """As of a Resource."""
+    sent: bytes = b""
+
+
+class Shaper(Protocol):
+    """What the rules of an engine make of pieces, once each is made."""
+
+    def resource(self, made: Resource, /) -> Resource: ...
+
+    def scope(self, made: Scope, /) -> Scope: ...
+
+    def metric(self, made: Metric, /) -> Metric: ...
+
+    def tail(self, made: bytes, /) -> bytes: ...
 
 
 class Series(Struct, gc=False):

@@ -40,6 +40,7 @@ class Progress(Struct, kw_only=True):
     sums: Sums = Sums()
     """Where each record and each data point went. `rows` were made: delivered, in flight or refused permanently."""
     skipped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)

@@ -136,6 +136,8 @@ def outcome(engine: Engine, record: Record) -> dict[str, Any]:
         found["parts"] = {part.path: part.reason for part in out.parts}
     if out.skipped:
         found["skipped"] = dict(sorted(out.skipped.items()))
+    if out.dropped:
+        found["dropped"] = dict(sorted(out.dropped.items()))
     if out.noted:
         found["noted"] = dict(sorted(out.noted.items()))
     return found
@@ -144,7 +146,7 @@ def outcome(engine: Engine, record: Record) -> dict[str, Any]:
 def compared(expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[Difference]:
     """What differs between two outcomes, row by row and member by member."""
     found: list[Difference] = []
-    for what in ("refused", "rejected", "parts", "skipped", "noted"):
+    for what in ("refused", "rejected", "parts", "skipped", "dropped", "noted"):
         found += _members(what, expected.get(what, {}), got.get(what, {}))
     ours, theirs = _by_number(expected.get("rows", ())), _by_number(got.get("rows", ()))
     for number in sorted(ours.keys() | theirs.keys(), key=lambda each: (len(each), each)):
@@ -154,7 +156,7 @@ def compared(expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[Differ
             found.append(Difference(where=f"row {number}", expected=said[0], got=said[1]))
         else:
             found += _members(f"row {number}", one, two)
-    unknown = sorted(expected.keys() - {"rows", "refused", "rejected", "parts", "skipped", "noted"})
+    unknown = sorted(expected.keys() - {"rows", "refused", "rejected", "parts", "skipped", "dropped", "noted"})
     return found + [Difference(where=name, expected=expected[name], got="not a part of an outcome") for name in unknown]
 
 

@@ -64,7 +64,7 @@ class CodecConformance(Suite):
         for offset, (payload, points) in enumerate(self._samples().items()):
             record = samples.record(offset, payload)
             out = engine.fan_out(record)
-            judged = out.rows + sum(out.skipped.values()) + len(out.rejected)
+            judged = out.rows + sum(out.skipped.values()) + sum(out.dropped.values()) + len(out.rejected)
             assert (out.points, judged) == (points, points), (
                 f"{_shown(payload)}: {judged} of {points} points were judged"
             )

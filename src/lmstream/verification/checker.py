@@ -101,7 +101,8 @@ class Checker:
             tally.points += record.points
             tally.expected += record.points - len(record.absent)
             tally.rejected += len(record.rejected)
-            tally.skipped += len(record.absent) - len(record.rejected)
+            tally.dropped += record.dropped
+            tally.skipped += len(record.absent) - len(record.rejected) - record.dropped
 
     def found(self, line: bytes, path: int | None = None, where_from: str = "") -> None:
         """One line that landed: under a path with this digest (None: not judged), in an object of this name."""

@@ -40,6 +40,8 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     """Ordinals that make no row."""
     rejected: tuple[Annotated[int, Meta(ge=0)], ...] = ()
     """Those of them that a dead letter must name."""
+    dropped: Annotated[int, Meta(ge=0)] = 0
+    """How many of them rules drop."""
     parts: tuple[str, ...] = ()
     """Paths of parts in which points could not be counted: a dead letter must name each."""
     older: tuple[Annotated[int, Meta(ge=0)], ...] = ()
@@ -59,6 +61,8 @@ class Expected(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
             raise ValueError(f"ordinal {last} of {self.points} points")
         if len({*self.absent}) != len(self.absent) or not {*self.rejected} <= {*self.absent}:
             raise ValueError("an ordinal is absent twice, or rejected and not absent")
+        if self.dropped > len(self.absent) - len(self.rejected):
+            raise ValueError(f"{self.dropped} points dropped of {len(self.absent)} that are absent")
         rows = self.points - len(self.absent)
         if self.digests and len(self.digests) != DIGEST.size * rows:
             raise ValueError(f"{len(self.digests)} bytes of digests of {rows} rows")
@@ -100,6 +104,7 @@ def expectation(
         points=points,
         absent=absent,
         rejected=rejected,
+        dropped=sum(out.dropped.values()),
         parts=parts,
         older=skipped(engine, record, out),
         digests=digests,

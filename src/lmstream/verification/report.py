@@ -29,7 +29,7 @@ BAD: Final = ("lost", "changed", "misplaced", "phantom", "in_error_prefix", "let
 
 
 class Tally(Struct, kw_only=True):
-    """Counts of rows, of one partition or of all. The first nine are those of Sums."""
+    """Counts of rows, of one partition or of all. The first ten are those of Sums."""
 
     bundles: int = 0
     """Records."""
@@ -41,6 +41,8 @@ class Tally(Struct, kw_only=True):
     expected: int = 0
     """Rows."""
     skipped: int = 0
+    dropped: int = 0
+    """Points that rules drop: none of them may land."""
     rejected: int = 0
     landed: int = 0
     """Expected rows that landed at least once."""

@@ -74,8 +74,8 @@ def made_of(record: Record, ordinal: int, engine: Engine) -> Made:
         made.refused, (_, reason) = True, out.rejected[0]
         return _unmade(made, reason, out.why(ordinal))
     else:
-        reason = next(iter(out.skipped), "")
-        return _unmade(made, reason, "the point makes no row on purpose")
+        why = f"rule {next(iter(out.dropped))!r} of engine.rules drops it" if out.dropped else ""
+        return _unmade(made, next(iter(out.skipped), ""), why or "the point makes no row on purpose")
     return made
 
 

@@ -202,6 +202,7 @@ class _Made:
             ("points", out.points),
             ("rejected", len(out.rejected)),
             ("skipped", 0 if record.value is None else sum(out.skipped.values())),
+            ("dropped", sum(out.dropped.values())),
         ):
             _count(counts, name, count)
         for group in out.groups:

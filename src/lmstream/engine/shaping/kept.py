@@ -1,0 +1,116 @@
+"""What is left of a bundle when rules dropped some of its points: for its paths and columns, which count rows alone."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import NamedTuple, TypeVar
+
+from lmstream.interfaces import Bundle, Metric, Series
+
+T = TypeVar("T")
+Range = tuple[int, int]
+
+
+class Ordinals(NamedTuple):
+    """The ordinals of the points in these ranges. They are only asked for where rows become columns."""
+
+    kept: Sequence[Range]
+
+    @property
+    def every(self) -> list[int]:
+        return list(chain.from_iterable(range(start, stop) for start, stop in self.kept))
+
+
+class Left(NamedTuple):
+    """Metrics and series of what is kept."""
+
+    rows: int
+    heads: Sequence[Metric]
+    stops: Sequence[int]
+    series: Sequence[tuple[int, int, int]]
+    """(which of the bundle's, start, stop)."""
+
+
+def left_of(series: Sequence[Series], heads: Sequence[Metric], stops: Sequence[int], kept: Sequence[Range]) -> Left:
+    """Of ranges that may begin and end inside of metrics."""
+    found_heads: list[Metric] = []
+    found_stops: list[int] = []
+    for head, before, after in zip(heads, (0, *rows_up_to(stops, kept)), rows_up_to(stops, kept), strict=False):
+        if after > before:
+            found_heads.append(head)
+            found_stops.append(after)
+    return Left(found_stops[-1] if found_stops else 0, found_heads, found_stops, series_left(series, kept))
+
+
+def series_left(series: Sequence[Series], kept: Sequence[Range]) -> list[tuple[int, int, int]]:
+    """What is left of each series, if anything is."""
+    ends = rows_up_to([each.stop for each in series], kept)
+    return [(at, start, stop) for at, (start, stop) in enumerate(zip((0, *ends), ends, strict=False)) if stop > start]
+
+
+def rows_up_to(ordinals: Sequence[int], kept: Sequence[Range]) -> list[int]:
+    """How many points are kept below each of these ordinals, which rise."""
+    found: list[int] = []
+    ranges = iter(kept)
+    start, stop = next(ranges, (0, 0))
+    before = 0  # in ranges that are over
+    for ordinal in ordinals:
+        while stop <= ordinal and stop > start:
+            before += stop - start
+            start, stop = next(ranges, (0, 0))
+        found.append(before + max(0, ordinal - start) if stop > start else before)
+    return found
+
+
+def others(dropped: Iterable[tuple[int, Range]], points: int) -> list[Range]:
+    """The points that are in none of these, which are in order."""
+    found: list[Range] = []
+    at = 0
+    for _, (start, stop) in dropped:
+        if at < start:
+            found.append((at, start))
+        at = stop
+    if at < points:
+        found.append((at, points))
+    return found
+
+
+def only(bundle: Bundle, left: Left, kept: Sequence[Range]) -> Bundle:
+    """The bundle without what is dropped. Its values as text stay whole: see engine.columns_of."""
+    series = bundle.series
+    found = [Series(series[at].resource, series[at].scope, start, stop) for at, start, stop in left.series]
+    values: Sequence[int | float | None] = () if bundle.texts else within(bundle.values, kept)
+    odd: dict[int, bytes | str] = {}
+    if bundle.odd:
+        numbers = {ordinal: at for at, ordinal in enumerate(Ordinals(kept).every)}
+        odd = {numbers[at]: what for at, what in bundle.odd.items() if at in numbers}
+    return Bundle(found, left.heads, left.stops, (), (), (), values, (), odd, {}, {}, (), (), bundle.texts)
+
+
+def within(column: Sequence[T], kept: Sequence[Range]) -> list[T]:
+    """A column without what is dropped."""
+    found: list[T] = []
+    for start, stop in kept:
+        found += column[start:stop]
+    return found
+
+
+def counted(dropped: Iterable[tuple[int, Range]], names: Sequence[str]) -> dict[str, int]:
+    """Points by the name of the rule that drops them."""
+    found: dict[str, int] = {}
+    for number, (start, stop) in dropped:
+        name = names[number]
+        found[name] = found.get(name, 0) + stop - start
+    return found
+
+
+def drop(dropped: Iterable[tuple[int, Range]], names: Sequence[str], faults: dict[int, str]) -> dict[str, int]:
+    """Take dropped points out of what is judged: whatever else is wrong with one does not matter. Counted by rule are
+    those that are not left out already, as by a replay of others."""
+    found: dict[str, int] = {}
+    for number, (start, stop) in dropped:
+        name = names[number]
+        for at in range(start, stop):
+            if faults.get(at) != "":
+                found[name] = found.get(name, 0) + 1
+                faults[at] = ""
+    return found

@@ -1,0 +1,244 @@
+"""Pieces of rows, shaped: as they are made, by rules about nothing else; and again where other parts of a row decide.
+
+A piece that a rule with conditions about other parts may change keeps what was sent, from which it is made again for
+the rules that apply: rules act in their order, whoever decided about them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+import msgspec
+from msgspec import structs
+
+from lmstream.codecs import fragments
+from lmstream.codecs.fragments import Counted, Marked
+from lmstream.engine.pool_values import Device, MetricOf, Point, ScopeOf
+from lmstream.engine.shaping import actions
+from lmstream.engine.shaping.conditions import Bits, Part
+from lmstream.interfaces import Metric, Resource, Scope
+from lmstream.rules import Rule
+
+T = TypeVar("T")
+_DEVICE: Final = msgspec.json.Decoder(Device)
+_SCOPE: Final = msgspec.json.Decoder(ScopeOf)
+_METRIC: Final = msgspec.json.Decoder(MetricOf)
+_POINT: Final = msgspec.json.Decoder(Point)
+_KEPT: Final = 4 * 1024 * 1024  # bytes of pieces that are kept for combinations of rules, of each part
+_ENTRY: Final = 512
+
+
+class PartShape(Generic[T]):
+    """The rules that change one part: which of them can be applied when a piece is made, and which later."""
+
+    def __init__(
+        self,
+        part: Part,
+        bits: Bits,
+        changes: dict[int, actions.Change],
+        read: Callable[[bytes], T],
+        write: Callable[[T], bytes],
+        larger: Callable[[], None],
+        held_back: int = 0,
+    ) -> None:
+        """`changes` are by number of the rule; those of `held_back` are late although they look at nothing else.
+        `larger` is called when `largest` changed."""
+        self._larger = larger
+        self._bits, self._changes, self._read, self._write = bits, changes, read, write
+        self.early: int = sum(1 << number for number in changes if bits.parts[number] <= {part}) & ~held_back
+        """Rules that look at nothing else."""
+        self.late: int = sum(1 << number for number in changes) & ~self.early
+        self.every: int = self.early | self.late
+        self._known: dict[tuple[bytes, int], bytes] = {}
+        self._used = 0
+        self.largest: int = 0
+        """Bytes of the largest piece that was made here."""
+
+    def early_rules(self, bits: int) -> int:
+        """Those that apply to a piece with these bits, whatever is known later."""
+        return self._bits.apply(bits) & self.early
+
+    def made(self, what: T, rules: int) -> bytes:
+        """The piece of what a piece said, after these rules."""
+        for number, change in self._changes.items():
+            if rules >> number & 1:
+                change(what)
+        piece = self._write(what)
+        if len(piece) > self.largest:
+            self.largest = len(piece)
+            self._larger()
+        return piece
+
+    def again(self, sent: bytes, rules: int) -> bytes:
+        """The piece of what was sent, after all rules that apply: those of `rules` that change this part."""
+        key = (sent, rules & self.every)
+        piece = self._known.get(key)
+        if piece is None:
+            piece = self.made(self._read(sent), rules)
+            self._used += len(sent) + len(piece) + _ENTRY
+            if self._used > _KEPT:
+                self._known.clear()
+                self._used = len(sent) + len(piece) + _ENTRY
+            self._known[key] = piece
+        return piece
+
+
+class Pieces:
+    """Shapes pieces as codecs make them. `matched` collects the rules that applied to anything."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        """Raises ConfigError for patterns that cannot be."""
+        self.bits: Final = Bits(rules)
+        self.matched: int = 0
+        self.scales: Final = sum(1 << number for number, rule in enumerate(rules) if rule.scale is not None)
+        """Rules about values, of which each decides whether it has the other unit."""
+        self.largest: int = 0
+        """Bytes of the largest resource, scope, metric and attributes together that rules made."""
+        here = [f"engine.rules.{number}" for number in range(len(rules))]
+
+        def by_number(change: Callable[[Rule, str], actions.Change | None]) -> dict[int, actions.Change]:
+            found = {number: change(rule, here[number]) for number, rule in enumerate(rules)}
+            return {number: each for number, each in found.items() if each is not None}
+
+        self.resources: PartShape[Device] = PartShape(
+            "resource", self.bits, by_number(actions.resource_change), _device, _device_piece, self._larger
+        )
+        self.scopes: PartShape[ScopeOf] = PartShape(
+            "scope", self.bits, by_number(actions.scope_change), _scope, _scope_piece, self._larger
+        )
+        self.metrics: PartShape[MetricOf] = PartShape(
+            "metric",
+            self.bits,
+            by_number(lambda rule, _: actions.metric_change(rule)),
+            _metric,
+            _metric_piece,
+            self._larger,
+            held_back=self.scales,
+        )
+        self.tails: PartShape[Point] = PartShape(
+            "point", self.bits, by_number(actions.point_change), _point, _point_piece, self._larger
+        )
+        self.possible: int = 0
+        """Of the rules that are watched, those against which no metric and no point ever spoke as a whole."""
+        self._late = self._metrics_seen = self._points_seen = 0
+        self.marked: Final = bool(self.bits.points or self.tails.late)
+        """Whether pieces of attributes have to carry their bits."""
+
+    def watch(self, late: int) -> None:
+        """Keep `possible` for these rules."""
+        self._late = late & self.bits.rules
+
+    def resource(self, made: Resource) -> Resource:
+        """A resource, shaped; with the bits that it has."""
+        device = _device(made.piece)
+        bits = self.bits.of("resource", device.resource)
+        piece = self._early(self.resources, made.piece, device, bits)
+        sent = made.piece if self.resources.late else b""
+        return Resource(piece, made.org, made.noted, bits, sent)
+
+    def scope(self, made: Scope) -> Scope:
+        """A scope, shaped; its frame is whoever knows the epoch's to make."""
+        said = _scope(made.piece)
+        bits = self.bits.of("scope", said.scope, lambda _: said.datasource)
+        piece = self._early(self.scopes, made.piece, said, bits)
+        return Scope(piece, made.epoch, made.noted, b"", bits, made.piece if self.scopes.late else b"")
+
+    def metric(self, made: Metric) -> Metric:
+        """A metric, shaped."""
+        said = _metric(made.piece)
+        bits = self.bits.of("metric", {}, lambda name: getattr(said, name) or "")
+        piece = self._early(self.metrics, made.piece, said, bits)
+        self._metrics_seen |= bits
+        self._look_again()
+        return Metric(piece, said.metric_key, bits, made.piece if self.metrics.late else b"")
+
+    def tail(self, made: bytes) -> bytes:
+        """Attributes of a point, shaped."""
+        said = _point(made)
+        bits = self.bits.of("point", said.attributes)
+        piece = self._early(self.tails, made, said, bits)
+        if bits & ~self._points_seen:
+            self._points_seen |= bits
+            self._look_again()
+        if not self.marked:
+            return counted_as(made, piece)
+        marked = counted_as(made, Marked(piece))
+        marked.rules, marked.sent = bits, made if self.tails.late else b""
+        return marked
+
+    def resource_again(self, resource: Resource, rules: int) -> Resource:
+        """A resource after rules that look at other parts. One that could not be read stays as it is."""
+        if not resource.sent:
+            return resource
+        return structs.replace(resource, piece=self.resources.again(resource.sent, rules))
+
+    def scope_again(self, scope: Scope, rules: int) -> Scope:
+        """A scope after rules that look at other parts."""
+        if not scope.sent:
+            return scope
+        return structs.replace(scope, piece=self.scopes.again(scope.sent, rules), frame=b"")
+
+    def metric_again(self, metric: Metric, rules: int) -> Metric:
+        """A metric after rules that look at other parts, or at values."""
+        piece = self.metrics.again(metric.sent, rules)
+        return structs.replace(metric, piece=piece, key=_metric(piece).metric_key)
+
+    def tail_again(self, tail: Marked, rules: int) -> bytes:
+        """Attributes after rules that look at other parts."""
+        return counted_as(tail, self.tails.again(tail.sent, rules))
+
+    def _larger(self) -> None:
+        self.largest = sum(each.largest for each in (self.resources, self.scopes, self.metrics, self.tails))
+
+    def _look_again(self) -> None:
+        self.possible = self._late & self._metrics_seen & self._points_seen
+
+    def _early(self, shape: PartShape[T], sent: bytes, said: T, bits: int) -> bytes:
+        rules = shape.early_rules(bits)
+        self.matched |= rules
+        return shape.made(said, rules) if rules else sent
+
+
+B = TypeVar("B", bytes, Marked)
+
+
+def counted_as(before: bytes, piece: B) -> B | Counted:
+    """The piece, counted as the one that it stands for."""
+    if type(before) is not Counted:
+        return piece
+    counted = Counted(piece)
+    counted.empty = before.empty
+    return counted
+
+
+def _device(piece: bytes) -> Device:
+    return _DEVICE.decode(b"{%b}" % piece[:-1])
+
+
+def _device_piece(device: Device) -> bytes:
+    return fragments.resource_piece(device.device_id, device.device_name, device.resource)
+
+
+def _scope(piece: bytes) -> ScopeOf:
+    return _SCOPE.decode(b"{%b}" % piece[:-1])
+
+
+def _scope_piece(scope: ScopeOf) -> bytes:
+    return fragments.scope_piece(scope.datasource, scope.scope)
+
+
+def _metric(piece: bytes) -> MetricOf:
+    return _METRIC.decode(b"{%b}" % piece[:-1])
+
+
+def _metric_piece(metric: MetricOf) -> bytes:
+    temporality = fragments.TEMPORALITIES.index(metric.temporality or "unspecified")
+    monotonic = metric.monotonic is True
+    return fragments.metric_piece(metric.metric, metric.metric_key, metric.unit, metric.type, temporality, monotonic)
+
+
+def _point(piece: bytes) -> Point:
+    return _POINT.decode(b"{" + piece[1:]) if len(piece) > 2 else Point()  # noqa: PLR2004 - `}\n`
+
+
+def _point_piece(point: Point) -> bytes:
+    return fragments.tail_piece(point.instance, point.attributes)

@@ -1,0 +1,153 @@
+"""What rules do to a bundle of this make: decided by metric, and remembered for bundles that are made alike."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from lmstream.engine.shaping.actions import NUMBERS
+from lmstream.engine.shaping.pieces import Pieces
+from lmstream.engine.shaping.scaling import exponent
+from lmstream.interfaces import Metric
+from lmstream.rules import Rule
+
+
+class Scaled(NamedTuple):
+    """Values of a metric in another unit."""
+
+    metric: int
+    """Its place among the bundle's metrics, as below."""
+    power: int
+    """Of two."""
+    otherwise: Metric
+    """The metric of rows whose value cannot be scaled."""
+
+
+class Changed(NamedTuple):
+    """What late rules change above a metric."""
+
+    resource: int
+    """The rules that apply to its rows, if they change their resource; else 0."""
+    scope: int
+    org: str
+    """The organization that a rule gives; empty when none does."""
+
+
+class Undecided(NamedTuple):
+    """A metric of which rules decide by the point, or change attributes of points."""
+
+    metric: int
+    bits: int
+    """Of all other parts."""
+    deciding: int
+    """The rules to ask, first to last; 0 when the metric is decided."""
+
+
+class Plan(NamedTuple):
+    """What becomes of a bundle with these metrics. Metrics in no list stay as they are."""
+
+    dropped: tuple[tuple[int, int], ...]
+    """Metrics, each with the number of the rule that drops it."""
+    kept: tuple[tuple[int, int], ...]
+    """Runs of the other metrics, as (first, behind the last)."""
+    heads: tuple[Metric, ...]
+    left: tuple[Metric, ...]
+    """Those of them that are kept."""
+    scaled: tuple[Scaled, ...]
+    changed: tuple[Changed, ...]
+    """By metric, when anything is changed above any of them."""
+    undecided: tuple[Undecided, ...]
+    matched: int
+    """The rules that apply to any of it, as far as that does not depend on points."""
+    other_heads: bool
+    """Whether any of `heads` is not as the codec made it."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all stays as it is."""
+        return not (self.dropped or self.other_heads or self.changed or self.undecided)
+
+
+class Planner:
+    """Makes plans."""
+
+    def __init__(self, rules: Sequence[Rule], pieces: Pieces) -> None:
+        self._rules, self._pieces, self._bits = rules, pieces, pieces.bits
+        self.deciding: Final = sum(1 << number for number, rule in enumerate(rules) if rule.decides)
+        """Rules that drop or keep."""
+        self._routing: Final = sum(1 << number for number, rule in enumerate(rules) if rule.org)
+        self._late: Final = pieces.metrics.late
+        self.late: int = self.deciding | self._routing
+        """Rules of which something is left to do when pieces are made."""
+        for each in (pieces.resources, pieces.scopes, pieces.metrics, pieces.tails):
+            self.late |= each.late
+
+    def plan(self, bits: Sequence[int], ends: Sequence[int], heads: Sequence[Metric]) -> Plan:
+        """`bits` are those of each series: organization, resource and scope together; `ends` is the metric behind the
+        last one of each."""
+        dropped: list[tuple[int, int]] = []
+        kept: list[tuple[int, int]] = []
+        made: list[Metric] = []
+        scaled: list[Scaled] = []
+        changed: list[Changed] = []
+        undecided: list[Undecided] = []
+        matched = start = 0
+        for of_series, end in zip(bits, ends, strict=True):
+            for at in range(start, end):
+                both = of_series & heads[at].rules
+                rules = self._bits.apply(both) & ~self._bits.points
+                matched |= rules
+                made.append(self._head(heads[at], rules, at, scaled))
+                changed.append(self._changed(rules))
+                decision, open_rules = self._decide(both, rules)
+                if decision >= 0 and self._rules[decision].drop and not open_rules:
+                    dropped.append((at, decision))
+                    continue
+                if kept and kept[-1][1] == at:
+                    kept[-1] = (kept[-1][0], at + 1)
+                else:
+                    kept.append((at, at + 1))
+                may = self._bits.may(both)
+                if open_rules or may & self._pieces.tails.late:
+                    undecided.append(Undecided(at, both, open_rules and may & self.deciding))
+            start = end
+        if not any(each.resource or each.scope or each.org for each in changed):
+            changed = []
+        return Plan(
+            tuple(dropped),
+            tuple(kept),
+            tuple(made),
+            tuple(head for first, last in kept for head in made[first:last]),
+            tuple(scaled),
+            tuple(changed),
+            tuple(undecided),
+            matched,
+            any(before is not after for before, after in zip(heads, made, strict=True)),
+        )
+
+    def _decide(self, bits: int, rules: int) -> tuple[int, int]:
+        """(the rule that decides about a metric, or -1; rules about points that come before it and may decide)."""
+        decision = _first(rules & self.deciding)
+        before = (1 << decision) - 1 if decision >= 0 else -1
+        return decision, self._bits.may(bits) & self._bits.points & self.deciding & before
+
+    def _head(self, head: Metric, rules: int, at: int, scaled: list[Scaled]) -> Metric:
+        if not rules & self._late:
+            return head
+        made = self._pieces.metric_again(head, rules)
+        if rules & self._pieces.scales and any(b'"type":"%b"' % kind.encode() in head.sent for kind in NUMBERS):
+            power = sum(exponent(rule) for number, rule in enumerate(self._rules) if rules >> number & 1)
+            otherwise = self._pieces.metric_again(head, rules & ~self._pieces.scales)
+            scaled.append(Scaled(at, power, otherwise))
+        return made
+
+    def _changed(self, rules: int) -> Changed:
+        routed = _first(rules & self._routing)
+        return Changed(
+            rules if rules & self._pieces.resources.late else 0,
+            rules if rules & self._pieces.scopes.late else 0,
+            self._rules[routed].org if routed >= 0 else "",
+        )
+
+
+def _first(rules: int) -> int:
+    """The number of the first; -1 without any."""
+    return (rules & -rules).bit_length() - 1

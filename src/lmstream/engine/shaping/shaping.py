@@ -1,0 +1,288 @@
+"""The rules of an engine at work: on pieces, which codecs make, and on bundles, whose rows they drop and change."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct, structs
+
+from lmstream.codecs.fragments import UNREAD, Marked, encode
+from lmstream.engine.shaping.kept import Left, Range, left_of, others, series_left
+from lmstream.engine.shaping.pieces import Pieces
+from lmstream.engine.shaping.plan import Plan, Planner, Scaled
+from lmstream.engine.shaping.scaling import body_scaled, scaled
+from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Series
+from lmstream.rules import Rule
+
+_PLANNED: Final = 65_536
+"""Metrics of plans that are remembered."""
+_ORGS: Final = 4096
+_APPLIED: Final = 65_536
+_number: Final = msgspec.json.Decoder(int | float).decode
+Dropped = tuple[int, Range]
+"""The number of a rule, and points that it drops."""
+
+
+class Shaped(Struct, gc=False):
+    """A bundle after its rules: all of its points, and which of them make no row."""
+
+    bundle: Bundle
+    fixed: str
+    """The organization of all rows; empty when each resource says its own."""
+    kept: list[Range] | None = None
+    """Points that rules leave; None is all."""
+    rows: int = 0
+    """How many those are."""
+    _plan: Plan | None = None
+    """Where metrics are dropped as a whole."""
+    _dropped: Sequence[Dropped] = ()
+    """Else the points that are."""
+
+    @property
+    def dropped(self) -> Sequence[Dropped]:
+        """Points that rules drop, in order."""
+        plan, stops = self._plan, self.bundle.stops
+        if plan is None:
+            return self._dropped
+        return [(rule, (stops[at - 1] if at else 0, stops[at])) for at, rule in plan.dropped]
+
+    @property
+    def left(self) -> Left:
+        """What is kept, by metric and series."""
+        bundle, kept = self.bundle, self.kept or ()
+        if self._plan is None:
+            return left_of(bundle.series, bundle.heads, bundle.stops, kept)
+        found: list[int] = []
+        rows = 0
+        for (first, last), (start, stop) in zip(self._plan.kept, kept, strict=True):
+            shift = rows - start
+            found += [each + shift for each in bundle.stops[first:last]]
+            rows += stop - start
+        return Left(rows, self._plan.left, found, series_left(bundle.series, kept))
+
+
+class Shaping:
+    """Made once for an engine. `pieces` is for its codecs."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        """Raises ConfigError for patterns that cannot be."""
+        self.names: Final = [rule.name for rule in rules]
+        self.pieces: Final = Pieces(rules)
+        self._rules = rules
+        self._bits = self.pieces.bits
+        self._planner = Planner(rules, self.pieces)
+        self.pieces.watch(self._planner.late)
+        self._orgs: dict[str, int] = {}
+        self._plans: dict[Any, Plan] = {}
+        self._planned = 0
+        self._applied: dict[int, int] = {}
+        self.points: int = 0
+        """Points that went through."""
+
+    @property
+    def idle(self) -> list[str]:
+        """Names of rules that applied to nothing so far."""
+        return [name for number, name in enumerate(self.names) if not self.pieces.matched >> number & 1]
+
+    def shape(self, bundle: Bundle, fixed: str) -> Shaped | None:
+        """The bundle after all rules; None when its rows are as its pieces are. `fixed` is the organization that the
+        settings give."""
+        n = len(bundle.times)
+        self.points += n
+        if not n:
+            return None
+        plan = self._plan(bundle, fixed)
+        if plan is None or plan.nothing:
+            return None
+        stops = bundle.stops
+        by_metric = not plan.undecided
+        dropped: Sequence[Dropped] = ()
+        tails = bundle.tails
+        if not by_metric:
+            tails, more = self._by_point(bundle, plan)
+            dropped = sorted((*Shaped(bundle, "", [], 0, plan).dropped, *more), key=_by_place)
+        if bundle.odd and plan.dropped and (unread := {at for at, why in bundle.odd.items() if why in UNREAD}):
+            of_metrics = Shaped(bundle, "", [], 0, plan).dropped if by_metric else dropped
+            dropped = [each for some in of_metrics for each in _without(some, unread)]
+            by_metric = False
+        if plan.other_heads or plan.changed or tails is not bundle.tails:
+            bundle = structs.replace(bundle, tails=tails)
+            if plan.other_heads and not self._with_heads(bundle, plan) and by_metric:
+                dropped, by_metric = Shaped(bundle, "", [], 0, plan).dropped, False
+            if plan.changed:
+                bundle.series, fixed = self._series(bundle.series, stops, plan, fixed)
+        if by_metric and plan.dropped:
+            kept = [(stops[first - 1] if first else 0, stops[last - 1]) for first, last in plan.kept]
+            return Shaped(bundle, fixed, kept, sum([stop - start for start, stop in kept]), plan)
+        if not dropped:
+            return Shaped(bundle, fixed)
+        kept = others(dropped, n)
+        return Shaped(bundle, fixed, kept, sum([stop - start for start, stop in kept]), None, dropped)
+
+    def _plan(self, bundle: Bundle, fixed: str) -> Plan | None:
+        """None when no rule can apply to any of it."""
+        orgs = self._orgs
+        bits, all_bits = [], 0
+        for series in bundle.series:
+            org = fixed or series.resource.org
+            of_org = orgs.get(org)
+            of_series = (self._org(org) if of_org is None else of_org) & series.resource.rules & series.scope.rules
+            bits.append(of_series)
+            all_bits |= of_series
+        if not all_bits & self.pieces.possible:
+            return None
+        heads = tuple(bundle.heads)
+        ends = [len(heads)]
+        if len(bits) > 1:
+            ends = [bisect_left(bundle.stops, series.stop) + 1 for series in bundle.series]
+        key = (*bits, *ends, heads)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._planner.plan(bits, ends, heads)
+            self.pieces.matched |= plan.matched
+            self._planned += len(key) + len(heads)
+            if self._planned > _PLANNED:
+                self._plans.clear()
+                self._planned = len(key) + len(heads)
+            self._plans[key] = plan
+        return plan
+
+    def _org(self, org: str) -> int:
+        bits = self._bits.of("org", {}, lambda _: org)
+        if len(self._orgs) >= _ORGS:
+            self._orgs.clear()
+        if len(org) <= _ORGS:
+            self._orgs[org] = bits
+        return bits
+
+    def _by_point(self, bundle: Bundle, plan: Plan) -> tuple[list[bytes], list[Dropped]]:
+        """The tails, and the points that rules about points drop."""
+        tails = list(bundle.tails)
+        dropped: list[Dropped] = []
+        late = self.pieces.tails.late
+        for metric, bits, deciding in plan.undecided:
+            for at in range(bundle.stops[metric - 1] if metric else 0, bundle.stops[metric]):
+                tail = tails[at]
+                if not isinstance(tail, Marked):  # of a point that was not read
+                    continue
+                rules = self._apply(bits & tail.rules)
+                if decision := rules & deciding:
+                    number = (decision & -decision).bit_length() - 1
+                    if self._rules[number].drop:
+                        dropped.append((number, (at, at + 1)))
+                        continue
+                if rules & late:
+                    tails[at] = self.pieces.tail_again(tail, rules)
+        return tails, dropped
+
+    def _apply(self, bits: int) -> int:
+        rules = self._applied.get(bits)
+        if rules is None:
+            rules = self._bits.apply(bits)
+            self.pieces.matched |= rules
+            if len(self._applied) >= _APPLIED:
+                self._applied.clear()
+            self._applied[bits] = rules
+        return rules
+
+    @staticmethod
+    def _with_heads(bundle: Bundle, plan: Plan) -> bool:
+        """Put the plan's metrics into a bundle, and its values in their units. Where one cannot be scaled, its metric
+        is cut into several, and the answer is False."""
+        heads: Sequence[Metric] = plan.heads
+        stops = bundle.stops
+        if plan.scaled:
+            unscaled = _scale(bundle, plan.scaled)
+            if unscaled:
+                heads, stops = _cut(heads, stops, unscaled)
+        bundle.heads, bundle.stops = heads, stops
+        if not bundle.texts:
+            metrics: list[bytes] = []
+            for head, stop in zip(heads, stops, strict=True):
+                metrics += [head.piece] * (stop - len(metrics))
+            bundle.metrics = metrics
+        return len(heads) == len(plan.heads)
+
+    def _series(
+        self, series: Sequence[Series], stops: Sequence[int], plan: Plan, fixed: str
+    ) -> tuple[list[Series], str]:
+        """The series, cut where rules about metrics change their resource or scope; and the organization of all."""
+        routed = any(each.org for each in plan.changed)
+        made: list[Series] = []
+        each_of = zip(plan.changed, stops, strict=True)
+        for one in series:
+            at = one.start
+            before: tuple[int, int, str] | None = None
+            while at < one.stop:
+                start = at
+                (for_resource, for_scope, org), at = next(each_of)
+                if before == (for_resource, for_scope, org):
+                    made[-1].stop = at
+                    continue
+                before = (for_resource, for_scope, org)
+                resource, scope = one.resource, one.scope
+                if for_resource:
+                    resource = self.pieces.resource_again(resource, for_resource)
+                if for_scope:
+                    scope = self.pieces.scope_again(scope, for_scope)
+                if routed:
+                    resource = structs.replace(resource, org=org or fixed or resource.org)
+                made.append(Series(resource, scope, start, at))
+        return made, "" if routed else fixed
+
+
+def _scale(bundle: Bundle, every: Sequence[Scaled]) -> dict[int, Metric]:
+    """Scale values in place of a bundle that is ours. Answers the metric of those that cannot be, by ordinal."""
+    unscaled: dict[int, Metric] = {}
+    texts = bundle.texts.split(b",") if bundle.texts else []
+    values = list(bundle.values)
+    odd = dict(bundle.odd)
+    for metric, power, otherwise in every:
+        for at in range(bundle.stops[metric - 1] if metric else 0, bundle.stops[metric]):
+            body = odd.get(at)
+            value = _number(texts[at]) if texts else values[at]
+            made: Any = None
+            if isinstance(body, bytes):
+                made = odd[at] = body_scaled(body, power) or body
+                if made is body:
+                    unscaled[at] = otherwise
+            elif value is None or value is TWO_VALUES or value != value:  # noqa: PLR0124 - NaN, which makes no row
+                continue
+            elif (made := scaled(value, power)) is None:
+                unscaled[at] = otherwise
+            elif texts:
+                texts[at] = encode(made)
+            else:
+                values[at] = made
+    bundle.texts, bundle.values, bundle.odd = b",".join(texts), values, odd
+    return unscaled
+
+
+def _cut(heads: Sequence[Metric], stops: Sequence[int], others: dict[int, Metric]) -> tuple[list[Metric], list[int]]:
+    """Heads in runs, with others for single points."""
+    made: list[Metric] = []
+    ends: list[int] = []
+    start = 0
+    for head, stop in zip(heads, stops, strict=True):
+        for at in range(start, stop):
+            mine = others.get(at, head)
+            if ends and ends[-1] > start and made[-1] is mine:
+                ends[-1] = at + 1
+            else:
+                made.append(mine)
+                ends.append(at + 1)
+        start = stop
+    return made, ends
+
+
+def _without(dropped: Dropped, unread: set[int]) -> list[Dropped]:
+    """What is left of a range without these points: they are refused, for what they are is unknown."""
+    number, (start, stop) = dropped
+    if not any(at in unread for at in range(start, stop)):
+        return [dropped]
+    return [(number, (at, at + 1)) for at in range(start, stop) if at not in unread]
+
+
+def _by_place(dropped: Dropped) -> int:
+    return dropped[1][0]

@@ -1,0 +1,86 @@
+"""Rules over rows: whatever they are, the engine says what the slow reference says of the rows without them."""
+
+import json
+from collections import Counter
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmstream import Engine, Settings
+from lmstream.partitioning import token
+from support import rules_reference
+from support.judging import check_sums, record
+from support.native_twins import Twins
+from support.rule_strategies import bundles, rule_lists
+from support.twins import to_proto
+
+TWO = b'"asDouble":2.0'
+"""Of a point with two values, which protobuf cannot say."""
+SETTINGS = Settings(org_attributes=("tenant",), org_by_topic={"given": "x1"})
+
+
+def with_rules(rules, **more):
+    return msgspec.structs.replace(SETTINGS, rules=tuple(rules), **more)
+
+
+def expected(rules, rec, settings=SETTINGS):
+    """(lines with their ordinals, rows dropped by rule), from the rows without rules."""
+    out = Engine(settings).fan_out(rec)
+    lines, dropped = [], Counter()
+    for line in out.ndjson().splitlines():
+        row = json.loads(line)
+        made = rules_reference.shaped(rules, row, token)
+        if isinstance(made, str):
+            dropped[made] += 1
+        else:
+            lines.append(rules_reference.line_of(made))
+    return out, lines, dropped
+
+
+def same(rules, payload, settings=SETTINGS, **of_record):
+    """Engine and reference agree about a payload."""
+    rec = record(payload, **of_record)
+    plain, lines, dropped = expected(rules, rec, settings)
+    engine = Engine(msgspec.structs.replace(settings, rules=tuple(rules)))
+    for _ in range(2):  # cold, and with pieces and plans known
+        out = engine.fan_out(rec)
+        assert out.ndjson().splitlines(keepends=True) == lines
+        check_sums(out, rec)
+        assert all(out.dropped.get(name, 0) >= count for name, count in dropped.items())
+        if not plain.skipped and not plain.rejected:
+            assert out.dropped == dict(dropped)
+        assert set(out.skipped) <= set(plain.skipped)
+        assert set(out.rejected) <= set(plain.rejected)
+        assert out.points == plain.points
+        assert b"".join(data for data, _ in out.cut(3, 10_000)) == out.ndjson()
+        assert sorted(b"".join(group.data for group in out.groups).splitlines()) == sorted(out.ndjson().splitlines())
+        assert {each.path: each.lines() for each in out.columns()} == {each.path: each.data for each in out.groups}
+        for group in out.groups:
+            for line in group.data.splitlines():
+                row = json.loads(line)
+                assert group.path.startswith(f"{row['orgKey']}/{row['metricKey']}/")
+    return out
+
+
+@given(rule_lists(), bundles(plain=True), st.sampled_from(["lm", "given"]))
+def test_plain_bundles_are_shaped_as_the_reference_says(rules, payload, topic):
+    same(rules, payload, topic=topic)
+
+
+@given(rule_lists(), bundles(plain=False), st.sampled_from(["lm", "given"]))
+def test_odd_bundles_are_shaped_as_the_reference_says(rules, payload, topic):
+    same(rules, payload, topic=topic)
+
+
+@given(rule_lists(), bundles(plain=False).filter(lambda payload: TWO not in payload))
+def test_both_codecs_give_the_same_rows(rules, payload):
+    engine = Engine(with_rules(rules))
+    as_json, as_proto = engine.fan_out(record(payload)), engine.fan_out(record(to_proto(payload)))
+    assert as_json.ndjson() == as_proto.ndjson()
+    assert as_json.dropped == as_proto.dropped
+
+
+@given(rule_lists(), bundles(plain=True))
+def test_the_native_part_gives_the_same_rows(rules, payload):
+    Twins(with_rules(rules)).agree(payload)
