@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lmstream.lake.claims import Claim, Span
+from lmstream.lake.claims import Claim, Span, mark
 from lmstream.lake.formats import Lines
 from lmstream.lake.window import Window
 from support.doubles import record
@@ -71,3 +71,22 @@ def test_a_piece_is_as_large_as_objects_may_be_before_the_next_begins():
     order = [(partition, offset) for partition in range(3) for offset in range(9)]
     made = [each.entry for each in gathered(order, object_bytes=10**6).objects()]
     assert [(entry.path, entry.piece, entry.until) for entry in made] == [(path, 0, None) for path in PATHS]
+
+
+def test_large_records_are_not_kept_for_their_marks_and_small_ones_are_counted():
+    window = Window(FORM, 0.0, {0: 0, 1: 0}, 200)
+    large = record(0, b"x" * (1 << 20))
+    window.saw(large)
+    assert window.kept == 0
+    assert window.lasts() == {0: mark(large)}
+    for offset, size in ((1, 10), (2, 70_000), (3, 30)):
+        small = record(offset, b"x" * size)
+        window.saw(small)
+        assert window.kept == size
+    other = record(0, b"y" * 9, partition=1)
+    window.saw(other)
+    assert window.kept == 39
+    window.saw(record(4, b"x" * (1 << 20)))
+    assert window.kept == 9
+    assert window.spans()[0].first == mark(large)
+    assert window.lasts()[1] == window.spans()[1].first == mark(other)

@@ -92,8 +92,8 @@ class Landing:
         parts, counts = self._parts, self._parts.flight.counts
         counts.packs += objects
         counts.bytes += window.lines
-        parts.budget.release(window.held)
-        window.held = 0
+        parts.budget.release(window.held + window.kept)
+        window.held = window.kept = 0
         for each, status in window.records:
             if each.number in parts.flight.records:
                 counts.accepted += each.remaining

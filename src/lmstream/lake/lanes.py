@@ -132,8 +132,8 @@ class Lanes:
             for each, _ in window.records:
                 if each.number in self._parts.flight.records:
                     self._parts.settlement.give_back(each)
-            self._parts.budget.release(window.held)
-            window.held = 0
+            self._parts.budget.release(window.held + window.kept)
+            window.held = window.kept = 0
         self.unpark(lane)
         lane.clear()
         self.pause(lane)

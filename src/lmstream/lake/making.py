@@ -108,5 +108,11 @@ class Making:
         self._parts.budget.release(each.payload)
         each.payload = 0
         each.record = Record(
-            topic=record.topic, partition=record.partition, offset=record.offset, timestamp=record.timestamp, value=None
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp=record.timestamp,
+            value=None,
+            identity=record.identity,
+            position=record.position,
         )

@@ -170,7 +170,9 @@ class LakeOutlet:
                 break
             if not self._passes(lane, window, partition, offset):
                 return False
+        before = window.kept
         window.saw(each.record)
+        self._parts.budget.hold(window.kept - before)
         self._making.add(lane, window, each)
         if window.claim is not None:
             if window.complete:

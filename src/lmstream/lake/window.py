@@ -1,7 +1,7 @@
 """Rows of one lane from one place to another: gathered by path, cut into objects, with what a claim says of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.delivery.transform import Cut
@@ -10,6 +10,10 @@ from lmstream.lake.claims import Buried, Claim, Kind, Mark, Put, Span, mark
 from lmstream.lake.digests import Digest, add, hexadecimal, join
 from lmstream.lake.formats import Format, Gather, wanted
 from lmstream.model import Record, Status
+from lmstream.settings import KIB
+
+_WHOLE: Final = 256 * KIB
+"""Bytes of a record that may be kept whole. Larger ones are hashed at once, at about a gigabyte a second."""
 
 Until = tuple[int, int, int]
 """As in `Put`."""
@@ -78,9 +82,12 @@ class Window:
         self._object_bytes = object_bytes
         self._paths: dict[str, _Path] = {}
         self._open: dict[int, dict[str, _Part]] = {}  # by partition and path, where rows were put last
-        # Two records a partition are kept whole for their marks: which is the last one is known at the end alone.
-        self._first: dict[int, Record] = {}
-        self._last: dict[int, Record] = {}
+        self.kept: int = 0
+        """Bytes of records that are kept whole."""
+        self._first: dict[int, Mark] = {}
+        # One a partition is kept whole for its mark: which is the last is known at the end alone, and a mark for each
+        # costs as much as a quarter of its rows. Not a large one, of which a budget holds only a few.
+        self._last: dict[int, Record | Mark] = {}
         self._records: dict[int, int] = {}
         self._cuts: dict[str, list[Until | None]] = {}
         if claim is not None:
@@ -111,8 +118,10 @@ class Window:
         """Note the first and last record."""
         partition = record.tp.partition
         self._records[partition] = self._records.get(partition, 0) + 1
-        self._first.setdefault(partition, record)
-        self._last[partition] = record
+        if partition not in self._first:
+            self._first[partition] = mark(record)
+        self.kept += (record.size if record.size <= _WHOLE else 0) - _size(self._last.get(partition))
+        self._last[partition] = record if record.size <= _WHOLE else mark(record)
         self.reached(partition, record.at + 1)
 
     def keep(self, each: InFlightRecord, status: Status) -> None:
@@ -208,7 +217,7 @@ class Window:
 
     def lasts(self) -> dict[int, Mark]:
         """By partition, its last record."""
-        return {partition: mark(record) for partition, record in self._last.items()}
+        return {partition: _mark(last) for partition, last in self._last.items()}
 
     def spans(self) -> dict[int, Span]:
         """What a claim says of its ranges."""
@@ -216,8 +225,8 @@ class Window:
             partition: Span(
                 start=start,
                 end=self.position[partition],
-                first=mark(self._first[partition]) if partition in self._first else None,
-                last=mark(self._last[partition]) if partition in self._last else self._lasts.get(partition),
+                first=self._first.get(partition),
+                last=_mark(self._last[partition]) if partition in self._last else self._lasts.get(partition),
                 records=self._records.get(partition, 0),
             )
             for partition, start in self._start.items()
@@ -226,6 +235,14 @@ class Window:
     @property
     def _is_again(self) -> bool:
         return self.claim is not None
+
+
+def _mark(last: Record | Mark) -> Mark:
+    return last if isinstance(last, Mark) else mark(last)
+
+
+def _size(last: Record | Mark | None) -> int:
+    return last.size if isinstance(last, Record) else 0
 
 
 def _append(to: _Part, part: _Part) -> None:
