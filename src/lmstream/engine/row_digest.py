@@ -24,7 +24,18 @@ MODULUS: Final = 2**128
 def of_run(lines: bytes) -> int:
     """The digest of a run: lines of one record, in the order of ordinals. Raises ConfigError without the extra
     [lake]."""
-    return _hash()(lines)
+    return hasher()(lines)
+
+
+@cache
+def hasher() -> Callable[[bytes], int]:
+    """What `of_run` does, for who asks for many of them. Raises ConfigError without the extra [lake]."""
+    try:
+        import xxhash  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError.missing("a digest of rows", "lake") from error
+    digest: Callable[[bytes], int] = xxhash.xxh3_128_intdigest
+    return digest
 
 
 def of_lines(lines: Iterable[bytes]) -> int:
@@ -34,7 +45,7 @@ def of_lines(lines: Iterable[bytes]) -> int:
     for line in lines:
         bundle, ordinal = _place(line)
         runs.setdefault(bundle, []).append((ordinal, line if line.endswith(b"\n") else line + b"\n"))
-    digest, total = _hash(), 0
+    digest, total = hasher(), 0
     for run in runs.values():
         run.sort()
         total += digest(b"".join([line for _, line in run]))
@@ -59,13 +70,3 @@ def _place(line: bytes) -> tuple[str, int]:
         return bundle, int(ordinal)
     except ValueError:
         raise msgspec.ValidationError(f"rowId {bundle}:{ordinal} has no ordinal") from None
-
-
-@cache
-def _hash() -> Callable[[bytes], int]:
-    try:
-        import xxhash  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ConfigError.missing("a digest of rows", "lake") from error
-    digest: Callable[[bytes], int] = xxhash.xxh3_128_intdigest
-    return digest
