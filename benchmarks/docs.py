@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import latency, scale
+from benchmarks import change, latency, scale
 from benchmarks.charts import adaptive
 from benchmarks.figures import verdict
 from benchmarks.report import charts, load_table, read
@@ -68,6 +68,12 @@ def blocks(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
                 [p["name"], p["version"] or "", *_times(p["ns_per_row"], ours), p["said"].replace("|", "/")]
                 for p in peers["peers"]
             ],
+        )
+    if changed := runs.get("change"):
+        head, *rows = change.table(changed)
+        made["change"] = (
+            f"Before is {changed['revision']}. {conditions(changed['machine'])}; {changed['load']}; medians of "
+            f"{changed['rounds']} runs each, by turns.\n\n" + _table(head, rows)
         )
     if memory := runs.get("memory"):
         made["memory"] = (

@@ -1,30 +1,23 @@
-"""Peers of `make bench-peers` that cannot read a file: from a topic of the embedded broker, and over HTTP.
+"""Peers of `make bench-peers` that cannot read a file: from a topic of the embedded broker.
 
 The work of their clients is in their figures, so there is one of ours that reads the topic, too.
 """
 
 import asyncio
-import http.client
 import os
 import socket
-import subprocess
-import tempfile
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks import baselines
 from benchmarks.peer_files import SENT_MS, TOPIC, Source
-from benchmarks.procs import usage
 from lmstream import Record
 
 PATIENCE = 120.0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
@@ -126,82 +119,3 @@ async def _faust(source: Source, rows: Path) -> None:
             await asyncio.wait_for(whole.wait(), PATIENCE)
         finally:
             await app.stop()
-
-
-class _ClickHouse(BaseHTTPRequestHandler):
-    """Takes what is inserted, and counts rows by an attribute that each of them has once."""
-
-    protocol_version = "HTTP/1.1"
-    rows = 0
-    lock = threading.Lock()
-
-    def do_POST(self) -> None:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            body = b""
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-        else:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        with self.lock:
-            _ClickHouse.rows += body.count(b"\x06hostId")
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-def rotel(source: Source, rows: Path) -> float:
-    """The agent, from OTLP over HTTP to a ClickHouse that says yes; answers the agent's CPU, not the poster's."""
-    package = find_spec("rotel")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("rotel")
-    sink = ThreadingHTTPServer(("127.0.0.1", 0), _ClickHouse)
-    threading.Thread(target=sink.serve_forever, daemon=True).start()
-    port, other = _free_port(), _free_port()
-    command = [
-        str(Path(package.origin).with_name("rotel-agent")),
-        "start",
-        *("--otlp-http-endpoint", f"127.0.0.1:{port}", "--otlp-grpc-endpoint", f"127.0.0.1:{other}"),
-        *("--exporter", "clickhouse", "--clickhouse-exporter-endpoint", f"http://127.0.0.1:{sink.server_port}"),
-        *("--clickhouse-exporter-compression", "none", "--disable-batching"),
-    ]
-    with tempfile.TemporaryFile() as said:
-        agent = subprocess.Popen(command, stdout=said, stderr=said)
-        try:
-            _post(source, port)
-            until = time.monotonic() + PATIENCE
-            while _ClickHouse.rows < source.rows and time.monotonic() < until:
-                time.sleep(0.05)
-            used = usage(agent.pid)
-        finally:
-            agent.kill()
-            agent.wait()
-            sink.shutdown()
-    if _ClickHouse.rows != source.rows or used is None:
-        raise RuntimeError(f"{_ClickHouse.rows} rows instead of {source.rows}")
-    rows.write_bytes(b"")
-    return used.cpu_seconds
-
-
-def _post(source: Source, port: int) -> None:
-    until = time.monotonic() + PATIENCE
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    for line in source.file.read_bytes().splitlines():
-        while True:
-            try:
-                connection.request("POST", "/v1/metrics", line, {"Content-Type": "application/json"})
-                answer = connection.getresponse()
-            except ConnectionRefusedError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.05)
-                connection.close()
-                continue
-            answer.read()
-            if answer.status != 200:
-                raise RuntimeError(f"rotel answers {answer.status}")
-            break

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaProducer
 
 import lmstream
-from benchmarks import peer_files, peer_streams
+from benchmarks import peer_files, peer_programs, peer_streams
 from benchmarks.corpus import SIZES, corpus
 from benchmarks.peer_files import SENT_MS, TOPIC, Source
-from benchmarks.yardstick import settle
+from benchmarks.yardstick import conditions, load, machine, settle
 from lmstream.lab.broker import Broker
 from lmstream.native import engine
 
@@ -74,10 +74,28 @@ PEERS: tuple[Peer, ...] = (
         "rotel",
         "OTLP over HTTP to ClickHouse's RowBinary, unbatched, for with batches fewer rows arrived; a shape of its own: "
         "no row id, organization or path keys; rows are counted, not compared",
-        peer_streams.rotel,
+        peer_programs.rotel,
+        compared=False,
+    ),
+    Peer(
+        "Redpanda Connect (benthos)",
+        peer_programs.GO["connect"],
+        "the engine of Redpanda Connect, a mapping, file to file; leaves out row id, organization and path keys",
+        peer_programs.connect,
+        BARE,
+    ),
+    Peer(
+        "OpenTelemetry Collector",
+        peer_programs.GO["collector"],
+        "OTLP over HTTP to a file of OTLP/JSON, less work: it decodes and encodes, and makes no rows",
+        peer_programs.collector,
         compared=False,
     ),
 )
+NOT_HERE = {
+    "Fluent Bit": "neither Debian 12 nor PyPI has a package of it, and it is no Go module",
+}
+"""Peers that cannot be had from the registries that this project uses."""
 
 
 def parsed(path: Path, left_out: tuple[str, ...]) -> list[str]:
@@ -172,12 +190,15 @@ def _measure(payloads: list[bytes], whole: Source, part: Source, rounds: int) ->
             continue
         cpu = min(best[::2]) - min(best[1::2])
         found["ns_per_row"] = cpu / (whole.rows - part.rows) * 1e9
-    return told
+    missing = {"ours": False, "left_out": (), "ns_per_row": None, "version": None}
+    return told + [{"name": name, "said": f"not run: {why}"} | missing for name, why in NOT_HERE.items()]
 
 
 def _version(package: str) -> str | None:
     if package == OURS:  # it is on the path, and not installed here
         return f"{lmstream.__version__}, {engine()} engine"
+    if "/" in package:
+        return peer_programs.version_of(package)
     try:
         return version(package)
     except PackageNotFoundError:
@@ -197,7 +218,10 @@ def main() -> int:
     if flags.once:
         name, told, rows = flags.once
         return once(name, told, Path(rows))
+    peer_programs.build()
+    print(conditions(machine()))
     found = asyncio.run(measure(flags.size, flags.rounds))
+    found |= {"machine": machine(), "load": load()}
     ours = next(p["ns_per_row"] for p in found["peers"] if p["ours"])
     print(f"{'peer':22} {'version':>10} {'ns/row':>8} {'times ours':>10}")
     for peer in found["peers"]:

@@ -22,6 +22,7 @@ PARTS = {
     "memory": ".venv/bin/python -m benchmarks.memory --json FILE",
     "load": "make bench-load",
     "peers": "make bench-peers",
+    "change": ".venv/bin/python -m benchmarks.change REV",
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 from benchmarks import __main__ as report
 from benchmarks import (
     baselines,
+    change,
     charts,
     docs,
     figures,
@@ -21,6 +22,7 @@ from benchmarks import (
     measure,
     memory,
     peer_files,
+    peer_programs,
     peers,
     scale,
     workers,
@@ -290,3 +292,19 @@ def test_the_pictures_of_the_page_are_those_of_the_recorded_runs():
         assert f"](pictures/{name}.svg)" in page
         kept = (docs.DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
         assert kept == charts.adaptive(drawn[name]), "python -m benchmarks.docs"
+
+
+def test_every_peer_names_its_version_and_who_cannot_be_had_is_named(monkeypatch, tmp_path):
+    for name, module in peer_programs.GO.items():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", peer_programs.version_of(module)), name
+        assert (peer_programs.SOURCES / name / "main.go").is_file()
+    assert peer_programs.version_of("example.com/other") is None
+    monkeypatch.setattr(peer_programs, "BUILT", tmp_path)
+    with pytest.raises(FileNotFoundError, match="connect was not built"):
+        peer_programs.connect(peer_files.Source(tmp_path / "none", 0, 0), tmp_path / "rows")
+    assert set(peers.NOT_HERE).isdisjoint(peer.name for peer in peers.PEERS)
+
+
+def test_a_change_is_told_by_medians_and_by_pairs():
+    told = {"ns_per_row": {"engine, small": {"before": [100.0, 300.0, 200.0], "after": [50.0, 100.0, 100.0]}}}
+    assert change.table(told)[1] == ["engine, small", "200 ns", "100 ns", "0.50"]
