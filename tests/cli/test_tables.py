@@ -136,6 +136,7 @@ IN_FULL = {
     "dlq stats": ("{letters}",),
     "explain": (),
     "inspect": ("{bundle}",),
+    "shape": ("{bundle}", "--set", 'engine.rules=[{"name":"no-scope","leave_out":["scope"]}]'),
     "query": ("select * exclude (attributes) from rows", "--landed", "{landed}"),
     "telemetry ls": (),
     "validate": ("--deployment", str(ROOT / "deploy/cdk/settings.toml")),
