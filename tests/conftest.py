@@ -3,10 +3,14 @@
 LMSTREAM_TEST_HYPOTHESIS chooses."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+# Topics of tests are no topics that the user of this machine wants to complete.
+os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"lmstream-tests-{os.getuid()}")
 settings.register_profile(
     "dev", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

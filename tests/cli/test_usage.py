@@ -97,6 +97,23 @@ def test_all_that_acls_miss_is_told_at_once(cli):
         assert f"{flag} is missing" in said.err
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("engine.path={nope}/", "unknown field {nope}; known are {orgKey}"),
+        ("endpoints.address=here", "'here' is not host:port, as in 127.0.0.1:9464, or off"),
+        ("endpoints.address=127.0.0.1:99999", "is not host:port"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["validate", "run"])
+def test_validate_and_a_start_refuse_the_same(cli, tmp_path, verb, setting, said):
+    (tmp_path / "b.json").write_text('{"resourceMetrics": []}')
+    flags = ("--files", tmp_path / "b.json", "--landed", tmp_path / "rows", "--org", "a", "--set", setting)
+    told = cli(verb, *flags)
+    assert (told.code, said in told.out + told.err) == (2, True), told
+    assert not (tmp_path / "rows").exists()
+
+
 def test_a_misspelt_setting_is_not_missing_too(cli, tmp_path):
     (tmp_path / "run.toml").write_text('[source]\ntype = "kafka"\nboostrap = "b:1"\ntopics = ["t"]\n')
     said = cli("validate", "--config", tmp_path / "run.toml")

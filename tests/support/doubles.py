@@ -10,7 +10,7 @@ import msgspec
 
 from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.delivery.sender import Sender
-from lmstream.engine.fan_out import Spread
+from lmstream.engine.fan_out import Group, Spread
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Limits, LostPart
 from lmstream.model import Failure, Kind, Record
@@ -101,6 +101,10 @@ class ToyOut:
         for line, path in zip(self.lines, self.paths, strict=False):
             by.setdefault(path, []).append(line)
         return [(path, b"".join(part), len(part)) for path, part in by.items()]
+
+    @property
+    def groups(self) -> list[Group]:
+        return [Group(*each) for each in self.by_path()]
 
 
 def nobody(*_: Any) -> None:

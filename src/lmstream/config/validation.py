@@ -12,6 +12,7 @@ from lmstream.config.config import Config
 from lmstream.errors import REASONS, ConfigError, LmstreamError
 from lmstream.errors import refuse as refuse_all
 from lmstream.members import GROUP_FIX, NO_GROUP
+from lmstream.partitioning import path_renderer
 
 
 class Look(NamedTuple):
@@ -67,6 +68,14 @@ def _organization(config: Config) -> Iterator[Check]:
             return
     how = engine.org_id or ("by topic" if engine.org_by_topic else f"from {', '.join(engine.org_attributes)}")
     yield Check("organization", "ok", how)
+
+
+def _engine(config: Config) -> Iterator[Check]:
+    """See whether rows can have a path at all."""
+    try:
+        path_renderer(config.engine)
+    except LmstreamError as e:
+        yield _of("engine", e)
 
 
 def _source(config: Config) -> Iterator[Check]:
@@ -185,6 +194,7 @@ def _telemetry(config: Config) -> Iterator[Check]:
 
 
 ORGANIZATION: Final = Look(("engine", "source"), _organization)
+ENGINE: Final = Look(("engine",), _engine)
 GROUP: Final = Look(("source",), _group)
 
 
@@ -216,7 +226,8 @@ _MEMBER: Final = (
     Look(("delivery", "runtime", "source"), contradictions.requests_and_drain),
 )
 """Numbers of a member of a group."""
-_ROWS: Final = (ORGANIZATION, _SINK, Look(("dead_letters", "source", "engine"), _letters), _CREDENTIALS, _COLLECTOR)
+_LETTERS: Final = Look(("dead_letters", "source", "engine"), _letters)
+_ROWS: Final = (ORGANIZATION, ENGINE, _SINK, _LETTERS, _CREDENTIALS, _COLLECTOR)
 REPLAY: Final = (*_ROWS, *_CALLS)
 """Of dead letters that go through the engine again."""
 PURGING: Final = (*REPLAY, Look(("sink", "run"), _purged))
@@ -232,6 +243,7 @@ START: Final = (
 """Of a run."""
 IN_LAMBDA: Final = (
     ORGANIZATION,
+    ENGINE,
     _SINK,
     Look(("sink",), _gathers),
     Look(("dead_letters",), _letters_chosen),
@@ -239,5 +251,5 @@ IN_LAMBDA: Final = (
     *_CALLS[2:],
 )
 """Of the function: its source is what calls it, its memory and its end the function's."""
-READING: Final = (ORGANIZATION, GROUP)
+READING: Final = (ORGANIZATION, ENGINE, GROUP)
 """Of a topic that is read again beside its group: nothing of it waits, is sent or is drained."""

@@ -27,7 +27,10 @@ class EndpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Costs: nothing."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a tap that others could reach."""
+        """Raises ValueError for an invalid address, and for a tap that others could reach."""
+        host, _, port = self.address.rpartition(":")
+        if self.address not in {"", "off"} and not (host and port.isdigit() and int(port) <= _LAST_PORT):
+            raise ValueError(f"address: {self.address!r} is not host:port, as in 127.0.0.1:9464, or off")
         fix = "use 127.0.0.1:9474, [::1]:9474 or localhost:9474"
         if self.tap and not self.tap_at:
             raise ValueError(f"tap: {self.tap!r} is not an address that this machine alone can reach: {fix}")
