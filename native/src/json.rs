@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::columns::{Columns, Found, Object, Stop};
+use crate::memory::{CUT, has_room};
 use crate::text::{Cursor, Cut, Odd};
 
 /// Digits of an integer that surely fit 64 bits.
@@ -66,7 +67,7 @@ pub fn scan<'py>(
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let py = payload.py();
     let text = payload.as_bytes();
-    if std::str::from_utf8(text).is_err() {
+    if std::str::from_utf8(text).is_err() || !has_room(CUT * text.len()) {
         return Ok(None);
     }
     let mut scan = Scan {

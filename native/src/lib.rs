@@ -7,6 +7,7 @@ mod attributes;
 mod columns;
 mod decimal;
 mod json;
+mod memory;
 mod proto;
 mod text;
 mod weave;

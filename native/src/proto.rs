@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::columns::{Columns, Found, Object, Stop};
+use crate::memory::{CUT, has_room};
 use crate::text::{Cut, Odd};
 use crate::wire::Message;
 
@@ -74,6 +75,9 @@ pub fn scan_proto<'py>(
     encode: &Object<'py>,
     most: usize,
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    if !has_room(CUT * payload.as_bytes().len()) {
+        return Ok(None);
+    }
     let mut scan = Scan {
         py: payload.py(),
         resource_of: resources,

@@ -1,10 +1,11 @@
 //! Columns of pieces into lines.
 
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::decimal::{DIGITS, digits};
+use crate::memory::{WOVEN, has_room};
 
 type Piece<'py> = Bound<'py, PyBytes>;
 
@@ -18,7 +19,7 @@ struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
 ///
 /// `begins` and `metrics` are (pieces, stops); `times` one piece for each row, or that of all; `values` have commas
 /// between; each of `groups` is a list of ranges, (first row, behind the last), whose lines follow one another. Raises
-/// `ValueError` for columns of unequal length, `TypeError`.
+/// `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
 #[pyfunction]
 #[pyo3(signature = (begins, metrics, times, values, tails, groups))]
 #[allow(clippy::needless_pass_by_value, reason = "made for this call")]
@@ -31,6 +32,9 @@ pub fn weave<'py>(
     groups: Bound<'py, PyList>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = groups.py();
+    if !has_room(WOVEN * tails.len()) {
+        return Err(PyMemoryError::new_err("rows of a bundle"));
+    }
     let begins = Runs(pieces(&begins.0)?, begins.1);
     let metrics = Runs(pieces(&metrics.0)?, metrics.1);
     let tails = pieces(&tails)?;
