@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -15,6 +16,8 @@ from lmstream.config import load
 from lmstream.errors import REASONS, LmstreamError
 from lmstream.observability import runbook
 from lmstream.partitioning import firehose_prefix, jq_query
+from lmstream.rules import Conditions, Mask, Rule, Scale
+from lmstream.rules.form import Field
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -163,6 +166,14 @@ def test_links_resolve(page):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
         if not target.startswith("https://"):
             assert (page.parent / target).exists(), target
+
+
+def test_the_page_of_rules_names_every_key_and_every_field_that_can_be_left_out():
+    text = (ROOT / "docs/shaping.md").read_text("utf-8")
+    named = set(re.findall(r"`(?:mask\.)?(\w+)", text))
+    for struct in (Rule, Conditions, Mask, Scale):
+        assert set(struct.__struct_fields__) <= named, struct
+    assert set(get_args(Field)) <= named
 
 
 def test_the_index_names_every_page():

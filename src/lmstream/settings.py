@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from lmstream.errors import refuse
-from lmstream.rules import Rule, wrong
+from lmstream.rules import Rule
 
 __all__ = [
     "DEFAULT_PATH", "HIVE_PATH", "KIB", "MIB", "TIMES", "Limits", "Positive", "Settings", "human", "seconds_of",
@@ -128,4 +128,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Raises ConfigError for rules that contradict each other or cannot be."""
         if self.rules:
+            from lmstream.rules.checks import wrong  # noqa: PLC0415 - a cold start without rules needs none of it
+
             refuse(wrong(self.rules))

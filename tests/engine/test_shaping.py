@@ -1,15 +1,16 @@
 """Rules over rows: whatever they are, the engine says what the slow reference says of the rows without them."""
 
 import json
+import random
 from collections import Counter
 
 import msgspec
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lmstream import Engine, Settings
 from lmstream.partitioning import token
-from support import rules_reference
+from support import rules_reference, strategies
 from support.judging import check_sums, record
 from support.native_twins import Twins
 from support.rule_strategies import bundles, rule_lists
@@ -84,3 +85,14 @@ def test_both_codecs_give_the_same_rows(rules, payload):
 @given(rule_lists(), bundles(plain=True))
 def test_the_native_part_gives_the_same_rows(rules, payload):
     Twins(with_rules(rules)).agree(payload)
+
+
+@given(rule_lists(), strategies.bundles(), st.integers(0, 2**32))
+def test_whatever_is_in_a_bundle_rules_do_what_the_reference_says(rules, bundle, seed):
+    assume(strategies.has_points(bundle))
+    settings = msgspec.structs.replace(SETTINGS, org_id="x1")
+    as_json = strategies.to_otlp_json(bundle, random.Random(seed))
+    out = same(rules, as_json, settings)
+    engine = Engine(msgspec.structs.replace(settings, rules=rules))
+    as_proto = engine.fan_out(record(bundle.SerializeToString()))
+    assert (as_proto.ndjson(), as_proto.dropped) == (out.ndjson(), out.dropped)

@@ -119,8 +119,10 @@ class ShapedScopes(Scopes):
             if epoch.isdigit() and len(epoch) == _DIGITS:
                 shaped = self._shaped[b"".join((raw[:start], _NO_EPOCH, raw[stop:]))]
                 if (scope := shaped.scope) is not None:
-                    piece, sent = epoch.join(shaped.piece), epoch.join(shaped.sent)
-                    return Scope(piece, epoch, scope.noted, scope.frame, scope.rules, sent)
+                    piece = epoch.join(shaped.piece)
+                    if not shaped.sent:
+                        return Scope(piece, epoch, scope.noted, scope.frame, scope.rules)
+                    return Scope(piece, epoch, scope.noted, scope.frame, scope.rules, epoch.join(shaped.sent))
         return self._whole[raw]
 
     def _make_shaped(self, key: bytes) -> tuple[_Shaped, int]:
@@ -136,7 +138,8 @@ class ShapedScopes(Scopes):
             scope, size = self._make(key[:start] + probe + key[start + _DIGITS :])
             if scope.epoch != probe.decode():
                 return _Shaped(None), 0
-            piece, sent = tuple(scope.piece.split(probe)), tuple(scope.sent.split(probe))
+            piece = tuple(scope.piece.split(probe))
+            sent = tuple(scope.sent.split(probe)) if scope.sent else ()
             frame = _NO_EPOCH.join(piece) if len(piece) == 2 else b""  # noqa: PLR2004 - it is there once
             found.append(_Shaped(Scope(b"", "", scope.noted, frame, scope.rules), piece, sent))
         return (found[0], 2 * size) if found[0] == found[1] else (_Shaped(None), 0)

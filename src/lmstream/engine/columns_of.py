@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from lmstream.engine.columns import Columns, Series, Value
+from lmstream.engine.kept import Ordinals, within
 from lmstream.engine.lines import Lines, Pieced, Ranges
 from lmstream.engine.row_pieces import pieces_of
-from lmstream.engine.shaping.kept import Ordinals, within
 from lmstream.engine.timestamps import NS_PER_MS, time_piece
 from lmstream.interfaces import Bundle, Scope
 from lmstream.model import RowEvent

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from hashlib import blake2b
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmstream.codecs.fragments import encode
 from lmstream.codecs.record_value import open_value
+from lmstream.engine import kept
 from lmstream.engine.codec_registry import CodecRegistry
 from lmstream.engine.fan_out import FanOut
 from lmstream.engine.held_value import unheld
@@ -21,8 +22,6 @@ from lmstream.engine.output import Output
 from lmstream.engine.row_ids import COORDINATES, bundle_id, bundle_seed
 from lmstream.engine.row_paths import RowPaths
 from lmstream.engine.row_pieces import org_piece
-from lmstream.engine.shaping import Shaping, kept
-from lmstream.engine.sifted_output import SiftedOutput
 from lmstream.engine.timestamps import TimePieces, time_piece
 from lmstream.engine.whereabouts import is_below, signal_of
 from lmstream.errors import DecodeError, reason_of
@@ -31,6 +30,9 @@ from lmstream.model import Record
 from lmstream.native import native
 from lmstream.partitioning import token
 from lmstream.settings import Settings
+
+if TYPE_CHECKING:
+    from lmstream.engine.shaping import Shaping
 
 _TOLD: Final = 10
 """Rejected points of a record of which one call of `why` looks up the place."""
@@ -54,8 +56,13 @@ class Engine:
         self._topics: dict[str, tuple[blake2b, str]] = {}
         self._weave: Any = native("weave")
         self._largest_org = 0
-        self.shaping: Shaping | None = Shaping(settings.rules) if settings.rules else None
+        self.shaping: Shaping | None = None
         """The rules at work; None without any."""
+        if settings.rules:
+            from lmstream.engine import shaping as rules  # noqa: PLC0415 - a cold start without rules needs none of it
+            from lmstream.engine.sifted_output import SiftedOutput  # noqa: PLC0415 - as above
+
+            self.shaping, self._sifted = rules.Shaping(settings.rules), SiftedOutput
         decoding = CodecRegistry(settings, None if self.shaping is None else self.shaping.pieces)
         self._decode = decoding.decode
         self.codecs: dict[str, Codec] = decoding.codecs
@@ -207,7 +214,7 @@ class Engine:
             if not (faults or bundle.left_out or ordinals):
                 parts = row_id, orgs, org_keys, times
                 left = lines.only(shaped.kept)
-                return SiftedOutput(shaped.rows, noted, left, self._paths.runs, shaped, parts, shaping.names)
+                return self._sifted(shaped.rows, noted, left, self._paths.runs, shaped, parts, shaping.names)
             dropped = kept.drop(shaped.dropped, shaping.names, faults)
         if bundle.left_out:
             note_parts(bundle.left_out, faults, noted)

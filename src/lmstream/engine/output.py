@@ -8,8 +8,8 @@ from msgspec import Struct
 from lmstream.engine.columns import Columns
 from lmstream.engine.columns_of import columns_again, columns_of, selected
 from lmstream.engine.fan_out import Group, Named, Spread
+from lmstream.engine.kept import Ordinals
 from lmstream.engine.lines import Lines, Ranges
-from lmstream.engine.shaping.kept import Ordinals
 from lmstream.engine.timestamps import HOUR
 from lmstream.interfaces import LostPart
 

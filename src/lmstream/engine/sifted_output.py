@@ -5,11 +5,12 @@ from typing import Final
 
 from msgspec import Struct
 
+from lmstream.engine import kept
 from lmstream.engine.columns import Columns
 from lmstream.engine.fan_out import Group, Spread
 from lmstream.engine.lines import Lines
 from lmstream.engine.output import Output, cut
-from lmstream.engine.shaping import Shaped, kept
+from lmstream.engine.shaping import Shaped
 from lmstream.interfaces import LostPart
 
 Made = tuple[bytes, list[bytes], list[str], list[bytes]]

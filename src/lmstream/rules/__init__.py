@@ -3,7 +3,6 @@
 What they do to rows is in lmstream.shaping. Rules are data and part of the Settings, so that a lake's claim names them.
 """
 
-from lmstream.rules.checks import wrong
 from lmstream.rules.form import Conditions, Maps, Mask, Names, Regex, Rule, Scale, Texts
 
-__all__ = ["Conditions", "Maps", "Mask", "Names", "Regex", "Rule", "Scale", "Texts", "wrong"]
+__all__ = ["Conditions", "Maps", "Mask", "Names", "Regex", "Rule", "Scale", "Texts"]

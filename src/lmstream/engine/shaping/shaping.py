@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from lmstream.codecs.fragments import UNREAD, Marked, encode
-from lmstream.engine.shaping.kept import Left, Range, left_of, others, series_left
+from lmstream.engine.kept import Left, Range, left_of, others, series_left
 from lmstream.engine.shaping.pieces import Pieces
 from lmstream.engine.shaping.plan import Plan, Planner, Scaled
 from lmstream.engine.shaping.scaling import body_scaled, scaled
@@ -90,7 +90,7 @@ class Shaping:
         settings give."""
         n = len(bundle.times)
         self.points += n
-        if not n:
+        if not n or not self.pieces.possible:
             return None
         plan = self._plan(bundle, fixed)
         if plan is None or plan.nothing:
