@@ -13,7 +13,8 @@ WIDTH, BAR, LABELS = 760, 26, 330
 MARGIN, TITLE, LEGEND = 12, 26, 22  # around all; heights of the first line and of the second
 ZOOM = 3  # of a PNG: 2,280 pixels, 300 to the inch on a page 7.6 inches wide
 _FEW = 12  # points of a line that are drawn as dots too: each is a measurement of its own
-_SMALL = 7  # of a letter of 12 pixels: how far a legend reaches
+LETTER = 6.8  # pixels of a letter of 12 in the widest of the fonts that a reader may have
+_SMALL = 7  # the same of a legend
 
 
 class Bar(NamedTuple):
@@ -56,23 +57,24 @@ def _legend(names: Mapping[str, str]) -> list[str]:
 def bars(title: str, given: Sequence[Bar], meaning: tuple[str, str] | None = None) -> str:
     """Horizontal bars from zero; `meaning` says what the colour of `ours` is, and the other one."""
     most = max([bar.value for bar in given] + [bar.mark for bar in given if bar.mark] + [1e-9])
-    scale = (WIDTH - LABELS - 90) / most
+    left = max([LABELS, *(LETTER * len(bar.name) + 12 for bar in given)])
+    scale = (WIDTH - left - 90) / most
     parts = _legend(dict(zip(meaning, "ab", strict=True))) if meaning else []
     top = TITLE + (LEGEND if meaning else 0) + 8
     for number, bar in enumerate(given):
         y = top + number * BAR
         width = max(1.0, bar.value * scale)
-        parts.append(_text(LABELS - 8, y + 13, bar.name, colour="soft", anchor="end", size=12))
+        parts.append(_text(left - 8, y + 13, bar.name, colour="soft", anchor="end", size=12))
         parts.append(
-            f'<rect x="{LABELS}" y="{y}" width="{width:.1f}" height="17" rx="2" '
+            f'<rect x="{left:.1f}" y="{y}" width="{width:.1f}" height="17" rx="2" '
             f'fill="var(--{"a" if bar.ours else "b"})"><title>{escape(f"{bar.name}: {bar.shown}")}</title></rect>'
         )
         end = width
         if bar.mark is not None:
-            at = LABELS + bar.mark * scale
+            at = left + bar.mark * scale
             parts.append(f'<path d="M{at:.1f} {y - 3}v23" stroke="var(--ink)" stroke-width="2"/>')
             end = max(width, bar.mark * scale)
-        parts.append(_text(LABELS + end + 6, y + 13, bar.shown, size=12))
+        parts.append(_text(left + end + 6, y + 13, bar.shown, size=12))
     return _svg(top + len(given) * BAR, title, parts)
 
 

@@ -190,6 +190,14 @@ def test_ticks_are_round_few_and_told_apart_by_their_labels(most):
     assert [float(text.replace(",", "")) for text in said] == pytest.approx(found)
 
 
+def test_no_name_of_a_bar_begins_outside_the_picture():
+    name = "n" * 60
+    drawn = charts.bars("t", [charts.Bar(name, 1, "one"), charts.Bar("b", 4, "four", mark=2.0)])
+    (right,) = (float(x) for x in re.findall(rf'<text x="([\d.]+)"[^>]*>{name}<', drawn))
+    assert right - charts.LETTER * len(name) >= 0
+    assert max(float(x) for x in re.findall(r'<text x="([\d.]+)"', drawn)) < charts.WIDTH
+
+
 def test_axes_of_small_numbers_have_decimals_and_those_of_large_ones_round_thousands():
     drawn = charts.lines("t", {"cpu": [(0, 0), (7704, 0.67)]}, "rows", "cores")
     assert re.findall(r">([\d.,]+)</text>", drawn) == [
