@@ -48,6 +48,10 @@ class Picture(NamedTuple):
 
 SHOWN: Final[Mapping[str, Picture]] = {
     "inspect": Picture(f"inspect {TOPIC}/0/1 --rows", 12),
+    "shape": Picture(
+        f"shape {TOPIC}/0 --last 10 --set "
+        """'engine.rules=[{"name":"no-ping","when":{"datasource":"Ping*"},"drop":true},{"name":"no-scope","leave_out":["scope"]}]'"""
+    ),
     "query": Picture("query --landed lab/landed", 12, clock=True),  # a mean is summed in any order
     "trace": Picture("trace --device 1017595 --hour 2026-11-24T10", 10),
     "verify": Picture(f"verify --topic {TOPIC} --landed lab/landed --dead-letters lab/dead-letters", clock=True),
