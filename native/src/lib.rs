@@ -18,6 +18,9 @@ use pyo3::prelude::*;
 /// Functions of `lmstream._native`.
 #[pymodule]
 mod _native {
+    /// Counts how functions are called and what they answer: raise it, here and in lmstream/native.py, with each change.
+    #[pymodule_export]
+    const INTERFACE: u32 = 2;
     #[pymodule_export]
     use super::attributes::{members, members_proto};
     #[pymodule_export]

@@ -11,17 +11,22 @@ from typing import Any, Final
 
 SWITCH: Final = "LMSTREAM_SCAN"
 """Set to `off`, the native part is not used."""
+_INTERFACE: Final = 2
+"""The one that this code calls: one that was built from other sources is not used."""
 
 
 def native(name: str) -> Callable[..., Any] | None:
-    """A function of the native part (folder native/); None where that is not installed, or switched off."""
+    """A function of the native part (folder native/); None where that is not installed, of other sources, or switched
+    off."""
     if os.environ.get(SWITCH) == "off":
         return None
     try:
         part = import_module("lmstream._native")  # made for some platforms only
     except ImportError:
         return None
-    found: Callable[..., Any] | None = getattr(part, name, None)  # one that was built from older sources may lack it
+    if getattr(part, "INTERFACE", None) != _INTERFACE:
+        return None
+    found: Callable[..., Any] = getattr(part, name)
     return found
 
 

@@ -171,6 +171,16 @@ def test_the_switch_turns_it_off():
     assert engine() == "native"
 
 
+def test_one_of_other_sources_is_not_used(monkeypatch):
+    part = types.ModuleType("lmstream._native")
+    part.scan = print
+    monkeypatch.setitem(sys.modules, "lmstream._native", part)
+    for interface in (None, 1, 10_000):
+        part.INTERFACE = interface
+        assert native("scan") is None
+        assert engine() == "plain"
+
+
 def test_a_codec_of_somebody_else_may_ask_ours_and_hand_out_what_it_gave(monkeypatch):
     module = types.ModuleType("theirs")
     module.Codec = otlp_json.Codec
