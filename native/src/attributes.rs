@@ -15,56 +15,65 @@ const TEXT: u8 = 0x0A;
 
 type Pairs<'a> = Vec<(&'a [u8], &'a [u8])>;
 
-/// The attributes of a JSON array as a JSON object, and the values of `names` as JSON, None for one that is absent or
-/// empty. None where there is more than texts, each once and written as itself, or nothing.
+/// What a row has of a JSON array of attributes: the value of the first of `names` that is set behind `instance`, and all
+/// of them as an object behind `attributes`. None where there is more than texts, each once and written as itself, or
+/// nothing.
 #[pyfunction]
-pub fn members<'py>(
+pub fn tail<'py>(
     raw: &Bound<'py, PyBytes>,
     names: &Bound<'py, PyTuple>,
-) -> PyResult<Option<(Bound<'py, PyBytes>, Bound<'py, PyTuple>)>> {
-    written(raw, names, json(&mut Cursor::new(raw.as_bytes())))
+    instance: &[u8],
+    attributes: &[u8],
+    end: &[u8],
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    written(raw, names, [instance, attributes, end], json(&mut Cursor::new(raw.as_bytes())))
 }
 
 /// The same of repeated `KeyValue` with this tag, as the usual serializers write them.
 #[pyfunction]
-pub fn members_proto<'py>(
+pub fn tail_proto<'py>(
     raw: &Bound<'py, PyBytes>,
     names: &Bound<'py, PyTuple>,
+    instance: &[u8],
+    attributes: &[u8],
+    end: &[u8],
     tag: u8,
-) -> PyResult<Option<(Bound<'py, PyBytes>, Bound<'py, PyTuple>)>> {
-    written(raw, names, proto(&mut Message(raw.as_bytes()), tag))
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    written(raw, names, [instance, attributes, end], proto(&mut Message(raw.as_bytes()), tag))
 }
 
 fn written<'py>(
     raw: &Bound<'py, PyBytes>,
     names: &Bound<'py, PyTuple>,
+    [instance, attributes, end]: [&[u8]; 3],
     pairs: Cut<Pairs<'_>>,
-) -> PyResult<Option<(Bound<'py, PyBytes>, Bound<'py, PyTuple>)>> {
-    let py = raw.py();
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let Ok(pairs) = pairs else { return Ok(None) };
     let twice = |at: usize| pairs[..at].iter().any(|(key, _)| *key == pairs[at].0);
     if pairs.is_empty() || std::str::from_utf8(raw.as_bytes()).is_err() || (1..pairs.len()).any(twice) {
         return Ok(None);
     }
-    let mut object = Vec::with_capacity(raw.as_bytes().len());
-    for (key, value) in &pairs {
-        object.push(if object.is_empty() { b'{' } else { b',' });
-        quoted(&mut object, key);
-        object.push(b':');
-        quoted(&mut object, value);
-    }
-    object.push(b'}');
-    let mut values = Vec::with_capacity(names.len());
+    let mut piece = Vec::with_capacity(2 * raw.as_bytes().len());
     for name in names {
         let name = name.cast::<PyBytes>()?.as_bytes();
-        let value = pairs.iter().find(|(key, value)| *key == name && !value.is_empty());
-        values.push(value.map(|(_, value)| {
-            let mut text = Vec::with_capacity(value.len() + 2);
-            quoted(&mut text, value);
-            PyBytes::new(py, &text)
-        }));
+        if let Some((_, value)) = pairs.iter().find(|(key, value)| *key == name && !value.is_empty()) {
+            piece.extend_from_slice(instance);
+            quoted(&mut piece, value);
+            break;
+        }
     }
-    Ok(Some((PyBytes::new(py, &object), PyTuple::new(py, values)?)))
+    piece.extend_from_slice(attributes);
+    let mut before = b'{';
+    for (key, value) in &pairs {
+        piece.push(before);
+        quoted(&mut piece, key);
+        piece.push(b':');
+        quoted(&mut piece, value);
+        before = b',';
+    }
+    piece.push(b'}');
+    piece.extend_from_slice(end);
+    Ok(Some(PyBytes::new(raw.py(), &piece)))
 }
 
 fn quoted(into: &mut Vec<u8>, text: &[u8]) {

@@ -14,7 +14,7 @@ from lmstream.native import native
 from support.repoison import field, proto_attribute
 from support.wire import varint
 
-JSON, PROTO = native("members"), native("members_proto")
+JSON, PROTO = native("tail"), native("tail_proto")
 pytestmark = pytest.mark.skipif(JSON is None or PROTO is None, reason="the native part is not built here: make native")
 
 TAG = 0x3A
@@ -23,13 +23,13 @@ PAIRS = st.lists(st.tuples(KEYS | st.text(max_size=3), KEYS | st.text()), max_si
 
 
 def of_json(raw):
-    found = JSON(raw, fragments.INSTANCE_KEYS)
-    return None if found is None else fragments.tail_of_members(*found)
+    piece = JSON(raw, *fragments.TAIL)
+    return None if piece is None else (piece, len(piece))
 
 
 def of_proto(raw):
-    found = PROTO(raw, fragments.INSTANCE_KEYS, TAG)
-    return None if found is None else fragments.tail_of_members(*found)
+    piece = PROTO(raw, *fragments.TAIL, TAG)
+    return None if piece is None else (piece, len(piece))
 
 
 def plain(pairs):

@@ -231,40 +231,34 @@ NO_SCOPE: Final = Scope(b"", "", {})
 """Keep the place of what was refused: its points make no rows."""
 
 
-INSTANCE: Final = ("dataSourceInstanceName", "wildValue")
+_INSTANCE: Final = ("dataSourceInstanceName", "wildValue")
 """Attributes of a point of which the first that is set names its instance."""
-INSTANCE_KEYS: Final = tuple(name.encode() for name in INSTANCE)
+_BEFORE_INSTANCE: Final = b',"instance":'
+_BEFORE_ATTRIBUTES: Final = b',"attributes":'
+_END: Final = b"}\n"
+TAIL: Final = (tuple(name.encode() for name in _INSTANCE), _BEFORE_INSTANCE, _BEFORE_ATTRIBUTES, _END)
+"""What the native part needs to write a tail."""
 
 
 def tail_piece(instance: str | None, attributes: dict[str, str]) -> bytes:
     """What closes the line of a point."""
     if instance and attributes:
-        return b"".join((b',"instance":', encode(instance), b',"attributes":', encode(attributes), b"}\n"))
+        return b"".join((_BEFORE_INSTANCE, encode(instance), _BEFORE_ATTRIBUTES, encode(attributes), _END))
     if instance:
-        return b',"instance":' + encode(instance) + b"}\n"
-    return b',"attributes":' + encode(attributes) + b"}\n" if attributes else b"}\n"
+        return _BEFORE_INSTANCE + encode(instance) + _END
+    return _BEFORE_ATTRIBUTES + encode(attributes) + _END if attributes else _END
 
 
 def tail(attributes: dict[str, str]) -> tuple[bytes, int]:
     """A point's attributes, the brace that closes the row, and the newline."""
     if not attributes:
-        return b"}\n", 2
-    first, then = INSTANCE
+        return _END, len(_END)
+    first, then = _INSTANCE
     piece = tail_piece(attributes.get(first) or attributes.get(then), attributes)
     if type(attributes) is not dict and isinstance(attributes, PartlyRead):
         piece = Counted(piece)
         piece.empty = attributes.empty
         Counted.seen = True
-    return piece, len(piece)
-
-
-def tail_of_members(members: bytes, values: tuple[bytes | None, bytes | None]) -> tuple[bytes, int]:
-    """The same from attributes that the native part has written: as a JSON object, and the values of INSTANCE."""
-    instance = values[0] or values[1]
-    if instance:
-        piece = b"".join((b',"instance":', instance, b',"attributes":', members, b"}\n"))
-    else:
-        piece = b"".join((b',"attributes":', members, b"}\n"))
     return piece, len(piece)
 
 

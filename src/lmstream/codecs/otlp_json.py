@@ -48,7 +48,7 @@ class Codec(CachingCodec[bytes]):
         self._decode_number = msgspec.json.Decoder(NumberPoint, strict=False).decode
         self._decode_resource = msgspec.json.Decoder(ResourceMessage | None, strict=False).decode
         self._decode_scope = msgspec.json.Decoder(ScopeMessage | None, strict=False).decode
-        self._members = native("members")
+        self._write_tail = native("tail")
         self._any_names = settings.field_names == "any"
 
     def decode(self, payload: bytes, /) -> Bundle:
@@ -312,8 +312,8 @@ class Codec(CachingCodec[bytes]):
             raise DecodeError("decode.type", f"in a scope: {error}") from error
 
     def _make_tail(self, raw: bytes) -> tuple[bytes, int]:
-        if self._members is not None and (found := self._members(raw, fragments.INSTANCE_KEYS)) is not None:
-            return fragments.tail_of_members(*found)
+        if self._write_tail is not None and (piece := self._write_tail(raw, *fragments.TAIL)) is not None:
+            return piece, len(piece)
         return fragments.tail(texts(raw))
 
 

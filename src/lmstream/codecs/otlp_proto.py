@@ -68,7 +68,7 @@ class Codec(CachingCodec[bytes | None]):
     def __init__(self, settings: Settings, shaper: Shaper | None = None) -> None:
         makers = self._make_resource, _make_scope, self._make_tail
         super().__init__(settings, *makers, _EPOCH, "scan_proto", plain_proto.head, ProtobufError, shaper)
-        self._members = native("members_proto")
+        self._write_tail = native("tail_proto")
 
     def decode(self, payload: bytes, /) -> Bundle:
         """A bundle in columns. Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level,
@@ -265,10 +265,10 @@ class Codec(CachingCodec[bytes | None]):
     def _make_tail(self, raw: bytes) -> tuple[bytes | None, int]:
         """The attributes behind a number point's head; None when there is more than attributes. Written again they
         must be as long: a field that repeats the head's, even as zero, would be dropped or counted."""
-        if self._members is not None:
-            written = self._members(raw, fragments.INSTANCE_KEYS, _OF_POINT)
-            if written is not None:
-                return fragments.tail_of_members(*written)
+        if self._write_tail is not None:
+            piece = self._write_tail(raw, *fragments.TAIL, _OF_POINT)
+            if piece is not None:
+                return piece, len(piece)
         found = proto_points.text_attributes(raw, _OF_POINT)
         if found is None:
             point = NumberPoint.FromString(raw)
