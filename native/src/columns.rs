@@ -1,7 +1,7 @@
 //! The columns of a bundle while it is read.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyTuple};
 
 use crate::decimal::Values;
 use crate::text::Odd;
@@ -29,6 +29,16 @@ impl From<PyErr> for Stop {
 
 pub type Found<T> = Result<T, Stop>;
 pub type Object<'py> = Bound<'py, PyAny>;
+
+/// What a cache has of these bytes, or makes of them. A subclass of dict would look itself up for each by its method.
+#[inline]
+pub fn cached<'py>(cache: &Bound<'py, PyDict>, bytes: &[u8]) -> PyResult<Object<'py>> {
+    let key = PyBytes::new(cache.py(), bytes);
+    match cache.get_item(&key)? {
+        Some(found) => Ok(found),
+        None => cache.as_any().get_item(key),
+    }
+}
 
 /// Bytes of a number, and the number.
 type Known<'a, 'py> = (&'a [u8], Object<'py>);

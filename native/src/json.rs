@@ -7,7 +7,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::columns::{Columns, Found, Object, Stop};
+use crate::columns::{Columns, Found, Object, Stop, cached};
 use crate::memory::{CUT, has_room};
 use crate::text::{Cursor, Cut, Odd};
 
@@ -39,7 +39,7 @@ struct Scan<'a, 'py> {
     cursor: Cursor<'a>,
     resources_of: &'a Bound<'py, PyDict>,
     scope_of: &'a Object<'py>,
-    heads_of: &'a Object<'py>,
+    heads_of: &'a Bound<'py, PyDict>,
     tails_of: &'a Bound<'py, PyDict>,
     columns: Columns<'a, 'py>,
     /// Attributes of the metric before and what they became: those of the same instances follow, in the same order.
@@ -60,7 +60,7 @@ pub fn scan<'py>(
     payload: &Bound<'py, PyBytes>,
     resources: &Bound<'py, PyDict>,
     scope: &Object<'py>,
-    heads: &Object<'py>,
+    heads: &Bound<'py, PyDict>,
     tails: &Bound<'py, PyDict>,
     encode: &Object<'py>,
     most: usize,
@@ -123,12 +123,13 @@ impl<'a, 'py> Scan<'a, 'py> {
         let start = self.cursor.at;
         let stop = self.cursor.behind(end);
         let likely = &self.cursor.text[start..stop];
-        if let Some(found) = of.get_item(PyBytes::new(self.py, likely))? {
+        let key = PyBytes::new(self.py, likely);
+        if let Some(found) = of.get_item(&key)? {
             self.cursor.at = stop;
             return Ok((likely, found));
         }
         let value = self.raw(open)?;
-        let found = of.as_any().get_item(PyBytes::new(self.py, value))?;
+        let found = if value.len() == likely.len() { of.as_any().get_item(key)? } else { cached(of, value)? };
         Ok((value, found))
     }
 
@@ -203,7 +204,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         self.key.clear();
         self.key.extend_from_slice(&text[start..from]);
         self.key.extend_from_slice(&text[to..self.cursor.at]);
-        let head = self.heads_of.get_item(PyBytes::new(self.py, &self.key))?;
+        let head = cached(self.heads_of, &self.key)?;
         self.columns.metric(head);
         Ok(())
     }

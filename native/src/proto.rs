@@ -5,9 +5,9 @@
 //! and metrics: a metric without its points, which is a metric.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::columns::{Columns, Found, Object, Stop};
+use crate::columns::{Columns, Found, Object, Stop, cached};
 use crate::memory::{CUT, has_room};
 use crate::text::{Cut, Odd};
 use crate::wire::Message;
@@ -54,10 +54,10 @@ impl Seen {
 
 struct Scan<'a, 'py> {
     py: Python<'py>,
-    resource_of: &'a Object<'py>,
+    resource_of: &'a Bound<'py, PyDict>,
     scope_of: &'a Object<'py>,
-    head_of: &'a Object<'py>,
-    tail_of: &'a Object<'py>,
+    head_of: &'a Bound<'py, PyDict>,
+    tail_of: &'a Bound<'py, PyDict>,
     columns: Columns<'a, 'py>,
     /// Attributes of the metric before and what they became: those of the same instances follow, in the same order.
     lists: Vec<(&'a [u8], Object<'py>)>,
@@ -68,10 +68,10 @@ struct Scan<'a, 'py> {
 #[pyfunction]
 pub fn scan_proto<'py>(
     payload: &Bound<'py, PyBytes>,
-    resources: &Object<'py>,
+    resources: &Bound<'py, PyDict>,
     scope: &Object<'py>,
-    heads: &Object<'py>,
-    tails: &Object<'py>,
+    heads: &Bound<'py, PyDict>,
+    tails: &Bound<'py, PyDict>,
     encode: &Object<'py>,
     most: usize,
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
@@ -100,7 +100,7 @@ impl<'a, 'py> Scan<'a, 'py> {
                 return Err(Stop::Odd);
             }
             let resource = self.level(message.bytes()?, Self::scope_metrics)?;
-            let resource = self.resource_of.get_item(PyBytes::new(self.py, resource))?;
+            let resource = cached(self.resource_of, resource)?;
             self.columns.resource(resource);
         }
         if self.columns.points() > 0 { Ok(()) } else { Err(Stop::Odd) }
@@ -151,7 +151,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         }
         let Some((tag, data)) = data else { return Err(Stop::Odd) };
         self.data(tag, data)?;
-        let head = self.head_of.get_item(PyBytes::new(self.py, &self.key))?;
+        let head = cached(self.head_of, &self.key)?;
         self.columns.metric(head);
         Ok(())
     }
@@ -205,7 +205,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         if let Some((_, piece)) = self.lists.get(number).filter(|(list, _)| *list == encoded) {
             return Ok(piece.clone());
         }
-        let piece = self.tail_of.get_item(PyBytes::new(self.py, encoded))?;
+        let piece = cached(self.tail_of, encoded)?;
         if piece.is_none() {
             return Err(Stop::Odd);
         }

@@ -83,6 +83,8 @@ def test_integers_are_copied_when_they_surely_fit(twins, number, plain):
         bundle(ONE).replace(b'"gauge"', b'"gauge":{"dataPoints":[]},"gauge"'),
         bundle(ONE).replace(b'"dataPoints"', b'"dataPoints":[],"dataPoints"'),
         bundle(ONE).replace(b'"metrics"', b'"metrics":[],"metrics"'),
+        bundle(ONE, ONE).replace(b'},{"name":"m1"', b'}],"metrics":[{"name":"m1"'),
+        bundle(ONE)[:-3] + b',"scopeMetrics":' + bundle(ONE).partition(b'"scopeMetrics":')[2],
         bundle(ONE).replace(b'"scope":', b'"scope":{},"scope":'),
         bundle(ONE).replace(b'"resource":', b'"resource":{},"resource":'),
         bundle(point('"asInt":"1","asInt":"2"')),

@@ -82,7 +82,9 @@ def test_long_lists_are_left():
     for count, taken in ((64, True), (65, False), (2000, False)):
         listed = [{"key": str(at), "value": {"stringValue": "x"}} for at in range(count)]
         encoded = b"".join(field(7, proto_attribute(field(1, b"x"), str(at).encode())) for at in range(count))
-        assert (of_json(json.dumps(listed).encode()) is not None) is taken
+        raw = json.dumps(listed, separators=(",", ":")).encode()
+        assert (of_json(raw) is not None) is taken
+        assert of_json(raw[:-1] + b",") is None
         assert (of_proto(encoded) is not None) is taken
 
 
