@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks import consumer, lake
 from benchmarks.corpus import TOPIC
 from benchmarks.measure import measure
+from benchmarks.paired import DATA
 from benchmarks.responder import responder
 from benchmarks.yardstick import conditions, load, machine, settle
 
@@ -38,7 +39,7 @@ def source_of(revision: str, folder: Path) -> Path:
         ["git", "archive", revision, "src", "native"], cwd=ROOT, check=True, capture_output=True
     ).stdout
     with tarfile.open(fileobj=io.BytesIO(made)) as packed:
-        packed.extractall(folder, filter="data")
+        packed.extractall(folder, **DATA)
     built = subprocess.run([sys.executable, "native/build.py"], cwd=folder, check=False, capture_output=True, text=True)
     if built.returncode:
         print(f"{revision} runs without its native part: {built.stderr.strip().splitlines()[-1]}", file=sys.stderr)

@@ -20,11 +20,14 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.corpus import SIZES, corpus
 from benchmarks.yardstick import settle
 
 ROOT = Path(__file__).parent.parent
+DATA: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""Of extractall: Debian 12's Python does not know it yet."""
 VARIANTS = ("engine", "engine cold", "engine protobuf")
 RESAMPLED = 2000
 SLICES = 16
@@ -61,7 +64,7 @@ def source_of(revision: str, folder: Path) -> Path:
     """Lay out the package of a revision."""
     made = subprocess.run(["git", "archive", revision, "src"], cwd=ROOT, check=True, capture_output=True).stdout
     with tarfile.open(fileobj=io.BytesIO(made)) as packed:
-        packed.extractall(folder, filter="data")
+        packed.extractall(folder, **DATA)
     return folder / "src"
 
 
