@@ -62,7 +62,8 @@ def blocks(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
         )
     if peers := runs.get("peers"):
         ours = next(p["ns_per_row"] for p in peers["peers"] if p["ours"])
-        made["peers"] = _table(
+        on = f"{conditions(peers['machine'])}; {peers['load']}.\n\n" if "machine" in peers else ""
+        made["peers"] = on + _table(
             ["system", "version", "ns a row", "times ours", "what it does, or why it was not run"],
             [
                 [p["name"], p["version"] or "", *_times(p["ns_per_row"], ours), p["said"].replace("|", "/")]
