@@ -163,8 +163,8 @@ def duration(text: str) -> float:
     return seconds
 
 
-Seconds = Annotated[float, Parameter(converter=_seconds)]
-"""A duration: seconds, or with a unit as in 15m."""
+Seconds = Annotated[float, Parameter(converter=_seconds, show_default=False)]
+"""A duration: seconds, or with a unit as in 15m. Help says a default in words: 259200.0 is none that one would type."""
 
 
 def by_tls(security: object) -> str:
