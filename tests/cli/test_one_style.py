@@ -62,7 +62,8 @@ def test_a_flag_means_one_thing(of_verbs):
     helps = defaultdict(set)
     for found in of_verbs.values():
         for name, each in found.items():
-            helps[name].add(str(each.hint).replace(" | None", "").replace("pathlib.Path", "str"))
+            hint = str(each.hint).replace(" | None", "").replace("pathlib.Path", "str")
+            helps[name].add(re.sub(r"^typing[.]Optional\[(.*)\]$", r"\1", hint))
     assert helps["--format"] == {"typing.Literal['ndjson', 'parquet']"}, "of rows that landed"
     assert helps["--from"] == {"tuple[str, ...]"}, "offsets of verify"
     for name in ("--s3-region", "--s3-endpoint-url", "--since", "--until", "--group", "--bootstrap", "--limit"):

@@ -170,14 +170,17 @@ def record(lines, first, whole):
 
 
 def main():
-    lines = []
+    lines, home = [], []
 
     def say(line):
         line = line.replace(str(ROOT), "$CHECKOUT").rstrip()
+        for folder in home:
+            line = line.replace(folder, "~")
         lines.append(line)
         print(line, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="quickstart-") as folder:
+        home.append(folder)
         first, whole = typed(folder, environment(folder), say=say)
     print(f"the first row after {first:.1f} s, all in {whole:.1f} s")
     if "--record" in sys.argv:
