@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstream.delivery import BreakerPolicy, process
+from lmstream import Engine, Settings
+from lmstream.delivery import BreakerPolicy, process, transform
 from lmstream.delivery.in_flight import REJECTED, InFlight, Submission
 from lmstream.errors import SinkError
 from lmstream.interfaces import PARTS, Batch
+from lmstream.lab.generator import Generator
 from lmstream.model import Status
+from lmstream.rules import Conditions, Rule
 from lmstream.runtime import Runtime, RuntimePolicy
 from lmstream.testing import ScriptedLetters, ScriptedSink, ScriptedSource, now, run
 from support.doubles import REFUSED, ToyEngine, ToyOut, bundle, make, nobody, record
@@ -275,3 +278,20 @@ def test_a_record_that_kills_its_processes_is_neither_understood_nor_undecodable
         await asyncio.sleep(0)
 
     run(scenario())
+
+
+def test_rules_that_apply_to_nothing_are_told_once_with_a_code(caplog, monkeypatch):
+    monkeypatch.setattr(transform, "IDLE_AFTER", 2)
+    rule = Rule(name="misspelled", when=Conditions(metric="CpuUsgae"), drop=True)
+    engine = Engine(Settings(org_id="acme", rules=(rule,)))
+    payload = next(Generator().bundles()).payload
+
+    async def scenario():
+        pipeline = make(ScriptedSink(), ScriptedLetters(), engine=engine)
+        for offset in range(3):
+            await process(pipeline, Batch([record(offset, payload)]))
+
+    run(scenario())
+    told = [(each.getMessage(), each.code) for each in caplog.records if "engine.rules" in each.getMessage()]
+    assert [code for _, code in told] == ["LMS-2001"]
+    assert "misspelled" in told[0][0]

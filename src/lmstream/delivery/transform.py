@@ -8,7 +8,7 @@ from msgspec import structs
 from lmstream.delivery.dead_letter import what_failed
 from lmstream.delivery.in_flight import InFlightRecord
 from lmstream.engine import Engine, FanOut
-from lmstream.errors import DecodeError, PluginError
+from lmstream.errors import DecodeError, PluginError, coded
 from lmstream.interfaces import PARTS, Limits, PoisonGuard
 from lmstream.model import KILLS, Record
 
@@ -98,6 +98,7 @@ class Transform:
                     "engine.rules: none of %s data points met %s: look for misspelled names and values",
                     f"{shaping.points:,}",
                     names,
+                    extra=coded("config.invalid"),
                 )
 
     def _fan_out(self, record: Record) -> FanOut:
