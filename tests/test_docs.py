@@ -44,7 +44,8 @@ number that OTLP does not have), `time.record` (the time is that of the Kafka re
 unknown members alone), and parts that were left out of the row because they are not finite, out of range, of a wrong type,
 missing or too many: `part.nan`, `part.infinite`, `part.range`, `part.type`, `part.missing`, `part.bound`, `part.limit`. Of what
 held nothing to make rows of: `metric.empty` (a metric without data points), `bundle.empty` (a bundle without any) and
-`member.unknown` (a member that OTLP metrics do not know, where points should be). They are in the last line of a run, in
+`member.unknown` (a member that OTLP metrics do not know, where points should be). Of rows that a rule scales: `scale.inexact` (a value
+that cannot be scaled exactly keeps its unit). They are in the last line of a run, in
 `/statusz` and in `lmstream_points_noted_total`.
 """
 

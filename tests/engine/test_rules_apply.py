@@ -76,10 +76,12 @@ def test_keep_in_front_of_drop_is_the_exception():
     assert [row["metric"] for row in rows(shaped(payload, keep, drop))] == ["m2"]
 
 
-def test_a_value_that_cannot_be_scaled_exactly_keeps_value_and_unit():
+def test_a_value_that_cannot_be_scaled_exactly_keeps_value_and_unit_and_is_counted():
     scale = Rule(name="s", scale=Scale(divide=1 << 20, unit="MiBy"))
     payload = bundle(("m1", {"asInt": str(3 << 20)}), ("m1", {"asInt": str(2**53 + 1)}), ("m1", {"asDouble": 0.5}))
-    made = [(row["value"], row["unit"]) for row in rows(shaped(payload, scale))]
+    out = shaped(payload, scale)
+    assert out.noted["scale.inexact"] == 1
+    made = [(row["value"], row["unit"]) for row in rows(out)]
     assert made == [(3.0, "MiBy"), (2**53 + 1, "By"), (0.5 / 2**20, "MiBy")]
 
 

@@ -49,6 +49,7 @@ class FanOut(Protocol):
         record's time: `device.unknown`, `datasource.unknown`, `attribute.empty`, `time.record`. Parts left out of rows:
         `part.nan`, `part.infinite`, `part.range`, `part.type`, `part.missing`, `part.bound`, `part.limit`. Metrics:
         `enum.name`, `enum.unknown`, `metric.empty`. Members: `member.unknown`. Bundles: `bundle.empty`.
+        Values that a rule could not scale exactly: `scale.inexact`.
         """
         ...
 

@@ -196,6 +196,7 @@ class Shaping:
             unscaled = _scale(bundle, plan.scaled)
             if unscaled:
                 heads, stops = _cut(heads, stops, unscaled)
+                bundle.noted["scale.inexact"] = len(unscaled)
         bundle.heads, bundle.stops = heads, stops
         if not bundle.texts:
             metrics: list[bytes] = []
