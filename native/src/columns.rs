@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyTuple};
 
 use crate::decimal::Values;
+use crate::memory::grow;
 use crate::text::Odd;
 
 /// Bytes of a payload for each of its points, at least: room is made for so many.
@@ -96,6 +97,10 @@ impl<'a, 'py> Columns<'a, 'py> {
         if self.tails.len() == self.most {
             return Err(Stop::Odd);
         }
+        grow(&mut self.tails, 1)?;
+        grow(&mut self.times, 1)?;
+        grow(&mut self.starts, 1)?;
+        self.values.grow()?;
         self.tails.push(tail);
         self.times.push(number(&mut self.time, time, &self.zero, self.read)?);
         self.starts.push(number(&mut self.start, start, &self.zero, self.read)?);
@@ -103,19 +108,26 @@ impl<'a, 'py> Columns<'a, 'py> {
     }
 
     /// The points since the last call are those of a metric.
-    pub fn metric(&mut self, head: Object<'py>) {
+    pub fn metric(&mut self, head: Object<'py>) -> Found<()> {
+        grow(&mut self.heads, 1)?;
+        grow(&mut self.stops, 1)?;
         self.heads.push(head);
         self.stops.push(self.tails.len());
+        Ok(())
     }
 
     /// The metrics since the last call are those of a scope.
-    pub fn scope(&mut self, scope: Object<'py>) {
+    pub fn scope(&mut self, scope: Object<'py>) -> Found<()> {
+        grow(&mut self.scopes, 1)?;
         self.scopes.push((scope, self.tails.len()));
+        Ok(())
     }
 
     /// The scopes since the last call are those of a resource.
-    pub fn resource(&mut self, resource: Object<'py>) {
+    pub fn resource(&mut self, resource: Object<'py>) -> Found<()> {
+        grow(&mut self.resources, 1)?;
         self.resources.push((resource, self.scopes.len()));
+        Ok(())
     }
 
     /// What Python gets; None where the bundle was not read to its end. Raises what stopped it.

@@ -4,6 +4,9 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat, PyList};
 
+use crate::memory::grow;
+use crate::text::Cut;
+
 /// Digits of a 64-bit number, at most.
 pub const DIGITS: usize = 20;
 /// Of decimals with up to 15 digits (`DBL_DIG`) no two read as the same double, so that one which reads as a double is
@@ -14,6 +17,8 @@ const DECIMALS: f64 = 1e15;
 const SCALES: [(f64, usize); 3] = [(1e0, 0), (1e3, 3), (1e6, 6)];
 /// Smaller ones may be written with an exponent.
 const PLAIN: f64 = 0.01;
+/// Bytes that a value may take, more than any that is copied.
+const VALUE: usize = 64;
 
 /// Values of a bundle as JSON text, with commas between.
 #[derive(Default)]
@@ -27,6 +32,14 @@ pub struct Values {
 impl Values {
     pub fn with_capacity(values: usize) -> Self {
         Self { text: Vec::with_capacity(8 * values), ..Self::default() }
+    }
+
+    /// Makes room for one more value.
+    #[inline]
+    pub fn grow(&mut self) -> Cut<()> {
+        grow(&mut self.text, VALUE)?;
+        grow(&mut self.numbers, 1)?;
+        grow(&mut self.places, 1)
     }
 
     /// A value that is written already, in two parts.

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::columns::{Columns, Found, Object, Stop, cached};
-use crate::memory::{CUT, has_room};
+use crate::memory::{CUT, grow, has_room};
 use crate::text::{Cursor, Cut, Odd};
 
 /// Digits of an integer that surely fit 64 bits.
@@ -136,7 +136,7 @@ impl<'a, 'py> Scan<'a, 'py> {
     fn resource_metrics(&mut self) -> Found<()> {
         let known = |scan: &mut Self| Ok(scan.known(scan.resources_of, b'{', b"]}")?.1);
         let resource = self.level(b"resource", known, b"scopeMetrics", Self::scope_metrics)?;
-        self.columns.resource(resource);
+        self.columns.resource(resource)?;
         Ok(())
     }
 
@@ -146,7 +146,7 @@ impl<'a, 'py> Scan<'a, 'py> {
             Ok(scan.scope_of.call1((PyBytes::new(scan.py, scope),))?)
         };
         let scope = self.level(b"scope", found, b"metrics", Self::metric)?;
-        self.columns.scope(scope);
+        self.columns.scope(scope)?;
         Ok(())
     }
 
@@ -205,7 +205,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         self.key.extend_from_slice(&text[start..from]);
         self.key.extend_from_slice(&text[to..self.cursor.at]);
         let head = cached(self.heads_of, &self.key)?;
-        self.columns.metric(head);
+        self.columns.metric(head)?;
         Ok(())
     }
 
@@ -291,6 +291,7 @@ impl<'a, 'py> Scan<'a, 'py> {
             if number < self.rests.len() {
                 self.rests[number] = (rest, tail.clone());
             } else if number == self.rests.len() {
+                grow(&mut self.rests, 1)?;
                 self.rests.push((rest, tail.clone()));
             }
         }
@@ -307,6 +308,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         }
         let (list, piece) = self.known(self.tails_of, b'[', b"]")?;
         if number == self.lists.len() {
+            grow(&mut self.lists, 1)?;
             self.lists.push((list, piece.clone()));
         } else if let Some(known) = self.lists.get_mut(number) {
             *known = (list, piece.clone());

@@ -3,6 +3,8 @@
 
 use std::hint::black_box;
 
+use crate::text::{Cut, Odd};
+
 /// Bytes of room for each byte of a bundle: columns, and the Python objects in them.
 pub const CUT: usize = 8;
 /// Bytes of room for each row of lines, beside the lines.
@@ -18,4 +20,10 @@ pub fn has_room(bytes: usize) -> bool {
         black_box(&mut room); // else the compiler leaves out what nobody reads
         had
     }
+}
+
+/// Makes room for so many more. What is not had is not plain.
+#[inline]
+pub fn grow<T>(of: &mut Vec<T>, by: usize) -> Cut<()> {
+    of.try_reserve(by).map_err(|_| Odd)
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::columns::{Columns, Found, Object, Stop, cached};
-use crate::memory::{CUT, has_room};
+use crate::memory::{CUT, grow, has_room};
 use crate::text::{Cut, Odd};
 use crate::wire::Message;
 
@@ -101,7 +101,7 @@ impl<'a, 'py> Scan<'a, 'py> {
             }
             let resource = self.level(message.bytes()?, Self::scope_metrics)?;
             let resource = cached(self.resource_of, resource)?;
-            self.columns.resource(resource);
+            self.columns.resource(resource)?;
         }
         if self.columns.points() > 0 { Ok(()) } else { Err(Stop::Odd) }
     }
@@ -109,7 +109,7 @@ impl<'a, 'py> Scan<'a, 'py> {
     fn scope_metrics(&mut self, encoded: &'a [u8]) -> Found<()> {
         let scope = self.level(encoded, Self::metric)?;
         let scope = self.scope_of.call1((PyBytes::new(self.py, scope),))?;
-        self.columns.scope(scope);
+        self.columns.scope(scope)?;
         Ok(())
     }
 
@@ -152,7 +152,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         let Some((tag, data)) = data else { return Err(Stop::Odd) };
         self.data(tag, data)?;
         let head = cached(self.head_of, &self.key)?;
-        self.columns.metric(head);
+        self.columns.metric(head)?;
         Ok(())
     }
 
@@ -210,6 +210,7 @@ impl<'a, 'py> Scan<'a, 'py> {
             return Err(Stop::Odd);
         }
         if number == self.lists.len() {
+            grow(&mut self.lists, 1)?;
             self.lists.push((encoded, piece.clone()));
         } else if let Some(known) = self.lists.get_mut(number) {
             *known = (encoded, piece.clone());
