@@ -248,7 +248,7 @@ DEAD = ("--dead-letters", "d")
             ["--files", "good.json", "--landed", "x", "--set", "delivery.concurrency=many"],
         ),
         (2, "expected KEY=VALUE", ["--files", ".", "--landed", "x", "--set", "nonsense"]),
-        (2, "sink.stream is not a setting", ["--files", "good.json", "--landed", "x", "--stream", "s"]),
+        (2, "--landed and --stream: rows go to one sink", ["--files", "good.json", "--landed", "x", "--stream", "s"]),
         (2, "standard input is read by one process", ["--files", "-", "--landed", "x", "--workers", "2"]),
         (2, "discards rows", ["--topic", "t", "--group", "g", "--bootstrap", "h:1", "--sink", "null", *DEAD]),
         (2, "run.workers: expected int >= 1", ["--files", "good.json", "--landed", "x", "--workers", "0"]),

@@ -5,10 +5,12 @@ import random
 from collections import Counter
 
 import msgspec
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lmstream import Engine, Settings
+from lmstream.native import native
 from lmstream.partitioning import token
 from support import rules_reference, strategies
 from support.judging import check_sums, record
@@ -82,6 +84,7 @@ def test_both_codecs_give_the_same_rows(rules, payload):
     assert as_json.dropped == as_proto.dropped
 
 
+@pytest.mark.skipif(native("scan") is None, reason="the native part is not built here: make native")
 @given(rule_lists(), bundles(plain=True))
 def test_the_native_part_gives_the_same_rows(rules, payload):
     Twins(with_rules(rules)).agree(payload)

@@ -448,7 +448,7 @@ async def test_credentials_are_asked_for_anew_every_few_minutes_and_not_for_each
 
 async def test_without_the_extra_it_names_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "obstore", None)
-    with pytest.raises(ConfigError, match=r"lmstream\[lake\]"):
+    with pytest.raises(ConfigError, match=r"needs the extra \[lake\]"):
         await S3Objects(Access(bucket="b")).create("k", b"", {})
 
 
