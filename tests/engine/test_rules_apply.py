@@ -85,6 +85,18 @@ def test_a_value_that_cannot_be_scaled_exactly_keeps_value_and_unit_and_is_count
     assert made == [(3.0, "MiBy"), (2**53 + 1, "By"), (0.5 / 2**20, "MiBy")]
 
 
+def test_a_metric_is_dropped_whole_where_one_of_its_values_cannot_be_scaled():
+    drop = Rule(name="d", when=Conditions(datasource="*"), drop=True)
+    scale = Rule(name="s", scale=Scale(multiply=2, unit="MiBy"))
+    points = [{"timeUnixNano": "1715263558360000000", "asInt": str(value)} for value in (0, 2**62)]
+    metrics = [{"name": "none", "gauge": {}}, {"name": "m", "unit": "By", "gauge": {"dataPoints": points}}]
+    scopes = [{"scope": {"name": "ds"}, "metrics": metrics}]
+    payload = json.dumps({"resourceMetrics": [{"scopeMetrics": scopes}]}).encode()
+    out = shaped(payload, drop, scale)
+    assert (out.rows, out.dropped) == (0, {"d": 2})
+    assert [row["unit"] for row in rows(shaped(payload, scale))] == ["MiBy", "By"]
+
+
 def test_an_epoch_that_a_rule_removes_still_gives_the_time():
     payload = bundle(("m1", {"timeUnixNano": "0", "asInt": "1"}), attributes={"epoch": "1715263558360"})
     engine = Engine(Settings(org_id="a", rules=(Rule(name="r", remove=Names(scope=("epoch",))),)))

@@ -107,9 +107,10 @@ class Shaping:
             dropped = [each for some in of_metrics for each in _without(some, unread)]
             by_metric = False
         if plan.other_heads or plan.changed or tails is not bundle.tails:
+            read = bundle  # the plan's metrics are those that were read, not those that a value's unit cut apart
             bundle = structs.replace(bundle, tails=tails)
             if plan.other_heads and not self._with_heads(bundle, plan) and by_metric:
-                dropped, by_metric = Shaped(bundle, "", [], 0, plan).dropped, False
+                dropped, by_metric = Shaped(read, "", [], 0, plan).dropped, False
             if plan.changed:
                 bundle.series, fixed = self._series(bundle.series, stops, plan, fixed)
         if by_metric and plan.dropped:
