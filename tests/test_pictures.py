@@ -50,7 +50,7 @@ def test_no_picture_is_large_and_each_is_used():
 def test_no_picture_shows_a_path_of_a_machine_or_asks_the_network():
     for path in IMAGES.rglob("*.svg"):
         text = path.read_text("utf-8")
-        assert not re.search(r"/tmp/|/root|/home/|/work/", text), path.name
+        assert not re.search(r"/(tmp|root|home|work)\b", text), path.name
         assert set(re.findall(r"https?://[^\"' )]+", text)) <= {
             "http://www.w3.org/2000/svg",
             "http://www.w3.org/1999/xlink",
