@@ -23,6 +23,7 @@ from lmstream.lab.publisher import Publisher
 from lmstream.sources.kafka import Settings, read_range
 from support.checking import AWS, SETTINGS, TOPIC
 from support.s3_servers import client, served
+from support.wait import catches, until
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTREAM_", "AWS_"))} | AWS
 BUCKET = "lake"
@@ -78,6 +79,9 @@ class LakeMember:
 
     async def stop(self, seconds: float = 40) -> int:
         self.send(signal.SIGCONT)
+        await until(
+            lambda: not self.alive or catches(self.process.pid, signal.SIGTERM), seconds, "it listens for SIGTERM"
+        )
         self.send(signal.SIGTERM)
         return await asyncio.wait_for(self.process.wait(), seconds)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 
 async def until(condition: Callable[[], object], seconds: float = 30.0, what: str = "") -> None:
@@ -12,3 +13,14 @@ async def until(condition: Callable[[], object], seconds: float = 30.0, what: st
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"{what or condition} did not come within {seconds} s") from None
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal: one that starts up is ended by it without a word. True where the
+    system does not tell."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
