@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 # Topics of tests are no topics that the user of this machine wants to complete.
 os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"lmstream-tests-{os.getuid()}")
 settings.register_profile(
-    "dev", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "dev", max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile(
     "ci", max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]

@@ -153,6 +153,7 @@ def test_a_short_measurement_gives_figures_shares_and_json():
     assert raw["machine"]["build"]
 
 
+@pytest.mark.slow
 def test_the_recorded_runs_make_one_page_without_network_and_real_pictures(tmp_path):
     page, *pictures = write(tmp_path / "page.html")
     text = page.read_text(encoding="utf-8")

@@ -78,6 +78,7 @@ def test_python_of_a_page_compiles_and_imports_what_there_is(body):
             exec(line, {})
 
 
+@pytest.mark.slow
 def test_completion_is_set_up_as_the_page_says(tmp_path):
     """Its commands, typed into a home of their own: three files, and bash completes with the first."""
     page = (ROOT / "docs/terminal.md").read_text("utf-8")

@@ -43,6 +43,7 @@ def test_every_block_of_the_page_is_the_file_that_it_names():
     assert {path for path, _ in shown} >= parts | tests | {"examples/plugins/host/acme_host.py"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*NAMES, "host"])
 def test_the_tests_of_an_example_pass(kind, tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "pythonpath=.", "--rootdir=."]

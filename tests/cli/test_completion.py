@@ -67,6 +67,7 @@ def offered(scripts, tmp_path):
     return ask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_has_every_verb_and_every_flag_of_the_parser(scripts, shell):
     script = (scripts / f"lm.{shell}").read_text()

@@ -129,6 +129,7 @@ def test_what_is_changed_in_the_landed_rows_is_found_out(demo, tmp_path, capsys,
     assert line in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_removing_one_landed_object_is_found_out(demo):
     folder, _ = demo
     verify = [

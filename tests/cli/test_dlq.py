@@ -262,6 +262,7 @@ def test_only_rejected_ordinals_are_emitted_and_a_stub_is_passed_over(cli, bundl
     assert [path.name for path in (tmp_path / "dead").rglob("*.json")] == ["10.json"]
 
 
+@pytest.mark.slow
 def test_letters_in_a_bucket_are_listed_replayed_and_removed(cli, bundles, tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "lab")

@@ -95,6 +95,7 @@ def store(monkeypatch):
     made.close()
 
 
+@pytest.mark.slow
 def test_in_a_bucket_they_are_listed_replayed_and_removed_only_as_a_whole(cli, store, tmp_path):
     for key, data in given_up(BATCH[:5], BATCH[5:]):
         store.put(key, data)

@@ -95,6 +95,7 @@ def empty(tmp_path):
 QUICK = ("--set", "source.session_timeout_ms=3000", "--set", "source.heartbeat_interval_ms=300")
 
 
+@pytest.mark.slow
 async def test_from_an_empty_folder_to_rows_through_firehose(kafka, empty, tmp_path):
     """The stream has another prefix than the default: init reads it there."""
     stream = StreamConfig.for_settings(
@@ -125,6 +126,7 @@ async def test_from_an_empty_folder_to_rows_through_firehose(kafka, empty, tmp_p
         await lands(empty, lambda: list((tmp_path / "landed").rglob("*.gz")))
 
 
+@pytest.mark.slow
 async def test_from_an_empty_folder_to_rows_in_a_lake(kafka, empty):
     async with S3Lab("lake") as s3:
         given = [*tls(kafka), "--topic", "lm", "--org", "acme", "--bucket", "lake", "--prefix", "rows"]

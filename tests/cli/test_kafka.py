@@ -44,6 +44,7 @@ async def call(*args):
     return process.returncode, out.decode(), err.decode()
 
 
+@pytest.mark.slow
 async def test_publish_run_verify_inspect(kafka, tmp_path):
     log, landed, dead = tmp_path / "log.jsonl", tmp_path / "landed", tmp_path / "dead"
     common = [*tls(kafka), "--topic", "lm"]

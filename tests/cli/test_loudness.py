@@ -74,6 +74,7 @@ def test_a_quiet_run_that_delivers_nothing_says_why_its_exit_code_is_4(cli, tmp_
     assert said.err
 
 
+@pytest.mark.slow
 def test_it_reaches_the_workers(tmp_path, bundles):
     folder, _ = bundles(4)
     command = [sys.executable, "-m", "lmstream", "run", "--files", folder, "--org", "acme", "--landed", tmp_path / "to"]

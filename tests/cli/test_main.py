@@ -227,6 +227,7 @@ def test_an_unknown_variable_of_ours_is_told_with_the_nearest():
 POINT = '{"timeUnixNano":"1715263558360000000","asInt":1,"attributes":[{"key":"k","value":{"stringValue":"v"}}]}'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

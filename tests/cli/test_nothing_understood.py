@@ -138,6 +138,7 @@ def workers(*args):
     return subprocess.run(command, env=ENV, capture_output=True, timeout=90, check=False, text=True)
 
 
+@pytest.mark.slow
 def test_several_workers_are_judged_together_and_none_stops_the_others_for_a_share_without_rows(lines):
     files = [lines(*[STALE] * 3, name="a.jsonl"), lines(GOOD, name="b.jsonl")]
     both = [flag for name in files for flag in ("--files", name)]

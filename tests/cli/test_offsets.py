@@ -70,6 +70,7 @@ def test_all_wrong_ranges_are_told_at_once(cli, tmp_path):
     assert "--offsets reads Kafka; source.type is 'files'" in said.err, said.err
 
 
+@pytest.mark.slow
 async def test_offsets_that_a_lake_has_claimed_are_repaired_and_never_claimed_again(tmp_path):
     async with Scene(tmp_path, sink="lake", bad=(3,)) as scene:
         await scene.deliver()

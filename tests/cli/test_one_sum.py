@@ -88,6 +88,7 @@ async def ran(tmp_path):
         yield json.loads(out), err.decode().splitlines(), where
 
 
+@pytest.mark.slow
 async def test_run_dlq_stats_and_verify_say_the_same_of_one_input(ran, tmp_path):
     counts, said, where = ran
     code, out, err = await call("verify", *where, "--json")

@@ -49,6 +49,7 @@ def test_files_land_in_a_folder_exactly_as_the_engine_makes_them(cli, bundles, t
     assert lines_below(tmp_path / "landed") == expected_of(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topic", [["--topic", "files"], []])
 def test_workers_share_the_files_and_row_ids_are_those_of_one_process(cli, bundles, tmp_path, topic):
     folder, _ = bundles(7)

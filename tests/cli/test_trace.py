@@ -21,6 +21,7 @@ def row_of(scene, number=4, ordinal=2):
     return name, rows[name], record
 
 
+@pytest.mark.slow
 async def test_a_row_is_followed_from_its_id_to_its_object_and_line(tmp_path):
     async with Scene(tmp_path, partitions=2, start=NOW) as scene:
         await scene.deliver()

@@ -44,6 +44,7 @@ def verdict(text):
     return {name: int(count) for name, count in (part.split("=") for part in line.split()[1:])}
 
 
+@pytest.mark.slow
 def test_every_verb_works_against_it_as_in_production(place):
     landed, letters = "lmstream-up/landed", "lmstream-up/dead-letters"
     published = json.loads(place.publish.stdout)
@@ -71,6 +72,7 @@ def test_every_verb_works_against_it_as_in_production(place):
     assert (again.returncode, again.stderr) == (0, "lm.other is as requested\n")
 
 
+@pytest.mark.slow
 def test_a_running_host_is_tapped_and_is_in_the_table_of_members(place):
     listening = place.begin("tap", "--metric", "Cpu*", "--count", 5, "--mask", "deviceName", "--rate", 100)
     ends = time.monotonic() + PATIENCE
@@ -245,6 +247,7 @@ def test_it_is_found_while_it_runs_and_not_afterwards(tmp_path, monkeypatch):
         assert running_here() is None
 
 
+@pytest.mark.slow
 def test_without_a_broker_of_this_platform_bundles_come_from_files(tmp_path):
     with terminal(tmp_path) as shell:
         shell.env["CALF_TANSU_BIN"] = str(tmp_path / "other platform's")

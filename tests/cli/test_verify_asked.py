@@ -7,6 +7,7 @@ import pytest
 from support.verdict_scene import Scene
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sink", ["folder", "bucket"])
 async def test_rows_topics_and_letters_are_those_of_the_configuration(tmp_path, sink):
     async with Scene(tmp_path, count=6, sink=sink, bad=(2,)) as scene:

@@ -28,6 +28,7 @@ def plant(scene):
     return lost, changed, other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sink", "settle"), [("folder", ()), ("firehose", ("--settle", "8"))])
 async def test_planted_losses_are_found_and_made_good_without_a_copy(tmp_path, sink, settle):
     async with Scene(tmp_path, sink=sink, partitions=2, bad=(5,)) as scene:
@@ -101,6 +102,7 @@ async def test_a_log_says_what_is_lost_and_the_topic_has_it(tmp_path):
         assert sorted(scene.there) == sorted(rows.values())
 
 
+@pytest.mark.slow
 async def test_other_settings_than_the_runs_are_refused_and_nothing_is_touched(tmp_path):
     async with Scene(tmp_path) as scene:
         await scene.deliver()
@@ -136,6 +138,7 @@ async def test_an_object_in_s3_is_written_again_only_if_it_is_still_the_one(tmp_
         assert "lands rows at s3://lab, and --landed is s3://lake/" in said.err
 
 
+@pytest.mark.slow
 async def test_a_lake_is_repaired_by_its_claims(tmp_path):
     async with Scene(tmp_path, sink="lake", bad=(3,)) as scene:
         await scene.deliver()

@@ -11,6 +11,7 @@ import sys
 import time
 
 import aiohttp
+import pytest
 
 from support.verdict_scene import ENV, Scene, lines_of
 
@@ -67,6 +68,7 @@ async def until(session, name, value, seconds=30):
 PART = '{partition="0",topic="lm"}'
 
 
+@pytest.mark.slow
 async def test_what_is_proved_is_told_and_a_loss_is_until_it_is_repaired(tmp_path):
     async with Scene(tmp_path, count=8, bad=(2,)) as scene:
         await scene.deliver()
@@ -132,6 +134,7 @@ async def test_the_rows_of_a_lake_are_proved_too(tmp_path):
             assert found[f"lmstream_rows_unproved{PART}"] == 0
 
 
+@pytest.mark.slow
 async def test_the_chains_of_a_lake_are_proved_and_a_restart_walks_on(tmp_path):
     faults = "lmstream_lake_faults"
     async with Scene(tmp_path, sink="lake") as scene:

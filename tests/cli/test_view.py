@@ -197,6 +197,7 @@ BUNDLE = b"""{"resourceMetrics": [{"resource": {"attributes": [{"key": "hostId",
 {"timeUnixNano": "1715263558360000000", "asDouble": 12.5}]}}]}]}]}"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_on_a_terminal_a_run_says_that_it_joins_and_gathers_and_workers_are_one_view(tmp_path, workers):
     async with KafkaLab() as kafka:

@@ -185,6 +185,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", WRONG, ids=lambda place: place.__name__)
 def test_a_wrong_place_is_found_by_the_check_that_is_meant_for_it(place):
     class Wrong(Suite):

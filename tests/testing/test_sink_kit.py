@@ -271,6 +271,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sink", WRONG, ids=lambda sink: sink.__name__)
 def test_a_wrong_sink_is_found_by_the_check_that_is_meant_for_it(sink):
     class Wrong(Suite):

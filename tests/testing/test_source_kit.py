@@ -246,6 +246,7 @@ SLOW = {WaitsForEver, NeverEnds}
 """Their schedules would wait for a call that never returns."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", WRONG, ids=lambda source: source.__name__)
 def test_a_wrong_source_is_found_by_the_check_that_is_meant_for_it(source, monkeypatch):
     monkeypatch.setattr("lmstream.testing.sources._POLL", 0.2)
