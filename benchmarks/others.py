@@ -10,8 +10,8 @@ from itertools import product
 from statistics import median
 from typing import Any
 
-from benchmarks import aws_lambda, consumer, lake, sink, workers
-from benchmarks.corpus import corpus
+from benchmarks import aws_lambda, consumer, dimensions, lake, sink, workers
+from benchmarks.corpus import SIZES, corpus
 from benchmarks.figures import OTHERS, Goal, figure, other
 from benchmarks.measure import engine
 from benchmarks.responder import responder, tls_responder
@@ -21,6 +21,8 @@ from lmstream.storage.compression import gzip
 GZIP_LEVEL = 1  # the local sink's default
 GZIP_MOST = 0.35
 """Of the plain engine's time; with the native part the same gzip is more than twice that share."""
+DIMENSIONS = 0.40
+"""Of the bytes without them, at most."""
 SINK = Goal(1800, 1200)  # nanoseconds, of rows of 820 bytes
 MEMORY = {"plain": Goal(150), "native": Goal(130, 100)}  # MiB
 
@@ -59,6 +61,7 @@ def measured(*, quick: bool) -> list[dict[str, Any]]:
             lower=True,
             gates=engines()[0] == "plain",
         ),
+        *_of_dimensions(10 if quick else 20),
         *_of_the_sink(rounds),
         *_of_kafka_to_firehose(1 if quick else 2),
         *_of_kafka_to_s3(1 if quick else 2),
@@ -69,6 +72,14 @@ def measured(*, quick: bool) -> list[dict[str, Any]]:
 
 def _doing(what: str) -> None:
     print(f"measuring {what}; {load()}", file=sys.stderr, flush=True)
+
+
+def _of_dimensions(minutes: int) -> Iterator[dict[str, Any]]:
+    _doing("bytes of lines with dimensions")
+    for size in SIZES:
+        of = f"bytes of {minutes} minutes, dimension rows included, of those without the option"
+        share = dimensions.measured(size, minutes).share
+        yield figure("lines with dimensions", share, "x", Goal(DIMENSIONS), size=size, of=of, lower=True)
 
 
 def _of_the_sink(rounds: int) -> Iterator[dict[str, Any]]:

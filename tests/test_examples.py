@@ -15,6 +15,7 @@ from lmstream import Engine, Record
 from lmstream.cli import main
 from lmstream.config import load
 from lmstream.lab.generator import Generator
+from support.dimensions_reference import joined
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BUNDLES = list(islice(Generator(devices=3).bundles(), 5))
@@ -74,7 +75,7 @@ def test_the_lake_passes_validate_but_for_files_that_are_the_users(monkeypatch, 
     assert failed == ["failed   source: ca.pem: No such file or directory"]
 
 
-TENS = sorted((EXAMPLES / "shaping").glob("*.toml"))
+TENS = sorted((EXAMPLES / "shaping").glob("[0-9]*.toml"))
 SAID = {
     "01": lambda row: not row["datasource"].startswith(("Ping", "DNS_Latency")),
     "02": lambda row: row["metric"] in {"CpuUsage", "MemoryUsage", "DiskUsage", "InterfaceUsage", "QueueUsage"},
@@ -134,6 +135,18 @@ def test_the_ten_cases_of_shaping_do_what_they_say(path):
     assert out.rows + sum(out.dropped.values()) == before.rows
     idle = {"distributions"} if path.stem.startswith("07") else set()
     assert set(engine.shaping.idle) == idle, "a rule of the example finds nothing to do"
+
+
+def test_the_example_with_dimensions_says_in_dimension_rows_what_rows_leave_out():
+    settings = load(EXAMPLES / "shaping" / "dimensions.toml", env={}, overrides={"engine.org_id": "x"}).engine
+    one = Record(topic="t", partition=0, offset=0, value=bundle_for_rules())
+    before = Engine(msgspec.structs.replace(settings, dimensions=False)).fan_out(one)
+    out = Engine(settings).fan_out(one)
+    rows = [json.loads(line) for line in out.ndjson().splitlines()]
+    assert all({"resourceKey", "scopeKey", "attributesKey"} <= row.keys() for row in rows)
+    assert joined(out.ndjson().splitlines(), [each.line for each in out.dimensions]) == [
+        json.loads(line) for line in before.ndjson().splitlines()
+    ]
 
 
 def test_there_are_ten_cases():

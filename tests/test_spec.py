@@ -12,6 +12,8 @@ from lmstream.settings import HIVE_PATH
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "tests" / "fixtures" / "otlp"
+KEYS = {"resourceKey", "scopeKey", "attributesKey"}
+"""Fields of rows with dimensions, which no table has without."""
 PAGE = ROOT / "docs" / "kafka_ingest_spec.md"
 
 
@@ -27,6 +29,11 @@ def loader(request):
 def test_the_page_holds_the_generated_field_table():
     table = PAGE.read_text().partition(spec.TABLE_BEGIN)[2].partition(spec.TABLE_END)[0]
     assert table.strip() == spec.field_table().strip()
+
+
+def test_the_page_holds_the_generated_table_of_dimension_rows():
+    table = PAGE.read_text().partition("<!-- dimension table: ")[2].partition("-->\n")[2]
+    assert table.partition("<!-- end of dimension table -->")[0].strip() == spec.dimension_table().strip()
 
 
 def test_the_fixture_rows_are_exactly_what_the_fixture_bundle_gives(loader):
@@ -66,6 +73,10 @@ def test_wrong_rows_are_told_apart_from_right_ones(loader):
 def test_the_json_schema_takes_right_rows_and_refuses_wrong_ones():
     check = jsonschema.Draft202012Validator(spec.json_schema())
     rows = load("row_event_ok.json")
+    for key, field in (("resourceKey", "deviceId"), ("scopeKey", "datasource")):
+        without = {name: value for name, value in rows[0].items() if name != field}
+        assert not check.is_valid(without)
+        assert check.is_valid(without | {key: "k"})
     assert [error.message for row in rows for error in check.iter_errors(row)] == []
     assert not check.is_valid(load("row_event_missing_required.json"))
     assert not check.is_valid(rows[0] | {"evil": 1})
@@ -83,7 +94,7 @@ def test_a_page_without_a_table_is_refused(tmp_path):
 
 def test_glue_columns_are_the_contract_in_lower_case():
     columns = {column["Name"]: column["Type"] for column in spec.glue_columns()}
-    assert list(columns) == [field.name.lower() for field in spec.fields()]
+    assert list(columns) == [field.name.lower() for field in spec.fields() if field.name not in KEYS]
     assert columns["attributes"] == "map<string,string>"
     assert columns["tsunixms"] == "bigint"
     assert columns["bucketcounts"] == "array<bigint>"
@@ -97,7 +108,7 @@ def test_each_column_and_member_with_upper_case_in_its_key_has_a_mapping():
     assert all(
         key == value.lower() != value for key, value in ((k.removeprefix("mapping."), v) for k, v in properties.items())
     )
-    assert keys >= {field.name for field in spec.fields() if field.name != field.name.lower()}
+    assert keys >= {field.name for field in spec.fields() if field.name != field.name.lower()} - KEYS
     assert {"bucketCounts", "traceId"} <= keys, "members of structs too"
     for map_keys, value in ((spec.AS_WRITTEN, "false"), (spec.LOWER_CASE, "true")):
         assert f"'case.insensitive' = '{value}'" in spec.athena_ddl(map_keys=map_keys)

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, NamedTuple
 from msgspec import Meta, Struct
 
 __all__ = [
-    "CLOSED", "CLOSED_FOR", "KILLS", "NOT_TRIED", "UNREADABLE", "Buckets", "DeadLetter", "Exemplar", "Failure",
-    "Identity", "Kind", "MetricType", "Pack", "Quantile", "Record", "RowEvent", "Status", "Temporality",
-    "TopicPartition",
+    "CLOSED", "CLOSED_FOR", "DIMENSIONS", "KILLS", "NOT_TRIED", "UNREADABLE", "Buckets", "DeadLetter", "DimensionKind",
+    "DimensionRow", "Exemplar", "Failure", "Identity", "Kind", "MetricType", "Pack", "Quantile", "Record", "RowEvent",
+    "Status", "Temporality", "TopicPartition",
 ]  # fmt: skip
 
 CLOSED = "limits.batch"
@@ -168,9 +168,9 @@ class RowEvent(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
         Meta(
             description="first of hostId, host.id, service.instance.id, hostName, host.name, service.name; or `unknown`"
         ),
-    ]
+    ] = ""
     device_name: Annotated[str | None, Meta(description="hostName, host.name")] = None
-    datasource: Annotated[str, Meta(description="scope.name; else `unknown`")]
+    datasource: Annotated[str, Meta(description="scope.name; else `unknown`")] = ""
     instance: Annotated[str | None, Meta(description="point attribute dataSourceInstanceName, else wildValue")] = None
     metric: Annotated[str, Meta(description="metrics[].name, as sent")]
     metric_key: Annotated[
@@ -220,6 +220,61 @@ class RowEvent(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
         dict[str, str], Meta(description="scope name and version, and scope attributes, as text; absent when empty")
     ] = {}
     exemplars: Annotated[list[Exemplar] | None, Meta(description="when present and enabled")] = None
+    resource_key: Annotated[
+        str | None,
+        Meta(description="with engine.dimensions: key of the dimension row of deviceId, deviceName and resource"),
+    ] = None
+    scope_key: Annotated[
+        str | None, Meta(description="the same for datasource and scope, of which attributes that vary stay in the row")
+    ] = None
+    attributes_key: Annotated[str | None, Meta(description="the same for instance and attributes")] = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a row that says neither of its device, or of its datasource, nor has the key."""
+        for field, said, key in (
+            ("deviceId", self.device_id, self.resource_key),
+            ("datasource", self.datasource, self.scope_key),
+        ):
+            if not said and not key:
+                raise ValueError(f"Object missing required field `{field}`")
+
+
+DIMENSIONS = "_dimensions"
+"""metricKey of dimension rows. No metric has it: the token of a name that begins so ends in a hash."""
+DimensionKind = Literal["resource", "scope", "attributes"]
+
+
+class DimensionRow(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """What a key of rows stands for, in one hour of one organization: what their lines would repeat. Only with
+    `engine.dimensions`. Its members have the names, and the meaning, that they have in a RowEvent without keys.
+    """
+
+    row_id: Annotated[
+        str,
+        Meta(description="of organization, hour and key: the same in every copy", pattern=r"^[0-9a-f]{32}:0$"),
+    ]
+    org_id: Annotated[str, Meta(description="as in the rows", min_length=1)]
+    org_key: Annotated[str, Meta(description="as in the rows", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
+    metric_key: Annotated[Literal["_dimensions"], Meta(description="`_dimensions`")]
+    ts: Annotated[
+        str,
+        Meta(description="the rows' hour, as a time", pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00:00\.000Z$"),
+    ]
+    ts_unix_ms: Annotated[int, Meta(description="the same in ms")]
+    dimension: Annotated[DimensionKind, Meta(description="which part of a row it is")]
+    key: Annotated[
+        str, Meta(description="resourceKey, scopeKey or attributesKey of the rows", pattern=r"^[A-Za-z0-9_-]{16}$")
+    ]
+    device_id: Annotated[str | None, Meta(description="of a resource")] = None
+    device_name: Annotated[str | None, Meta(description="of a resource")] = None
+    resource: Annotated[dict[str, str], Meta(description="of a resource, sorted by name")] = {}
+    datasource: Annotated[str | None, Meta(description="of a scope")] = None
+    scope: Annotated[
+        dict[str, str],
+        Meta(description="of a scope, sorted by name; epoch is `{tsUnixMs}` where the rows' time says it"),
+    ] = {}
+    instance: Annotated[str | None, Meta(description="of attributes")] = None
+    attributes: Annotated[dict[str, str], Meta(description="of attributes, sorted by name")] = {}
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -91,3 +91,37 @@ def test_inspect_and_cases_go_through_the_rules(cli, bundles, config):
     assert cli("test", "--config", path).code == 0
     path.write_text(path.read_text().replace("drop = true", "keep = true", 1))
     assert cli("test", "--config", path).code == 1
+
+
+def test_with_dimensions_shape_counts_their_rows_once_and_inspect_shows_them(cli, bundles, tmp_path):
+    folder, _ = bundles(1)
+    (target,) = folder.iterdir()
+    path = tmp_path / "dimensions.toml"
+    path.write_text('[engine]\norg_id = "acme"\ndimensions = true\n')
+    lines = rows(cli, target, "--config", path)
+    dimensions = [line for line in lines if "dimension" in line]
+    landed = [line for line in lines if "dimension" not in line]
+    assert {each["dimension"] for each in dimensions} == {"resource", "scope", "attributes"}
+    assert all("resource" not in row and row["resourceKey"] for row in landed)
+    found = json.loads(cli("shape", target, "--config", path, "--json").out)
+    (effect,) = found["rules"]
+    assert (effect["rule"], effect["changed"], effect["rows"]) == ("(dimensions)", len(landed), len(landed))
+    of_rows, of_dimensions = (
+        sum(len(json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode()) + 1 for line in of)
+        for of in (landed, dimensions)
+    )
+    assert effect["bytes"] == of_rows + of_dimensions
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text(2 * (json.dumps(json.loads(target.read_bytes())) + "\n"))
+    (effect,) = json.loads(cli("shape", twice, "--config", path, "--json").out)["rules"]
+    assert effect["bytes"] == 2 * of_rows + of_dimensions
+
+
+def test_a_sink_that_does_not_land_dimension_rows_refuses_them_at_the_start(cli, bundles, tmp_path):
+    folder, _ = bundles(1)
+    said = cli(
+        "run", "--files", folder, "--org", "acme", "--landed", tmp_path / "landed", "--set", "engine.dimensions=true"
+    )
+    assert said.code == 2
+    assert "engine.dimensions" in said.err
+    assert not (tmp_path / "landed").exists()

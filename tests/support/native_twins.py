@@ -146,7 +146,7 @@ class Twins:
             return error.reason, str(error)
         columns = [
             (each.path, each.series, list(each.ordinals), each.metrics, each.times, each.values, each.tails, each.odd)
-            for each in out.columns()
+            for each in (() if engine.settings.dimensions else out.columns())
         ]
         groups = [(each.path, each.data, each.rows) for each in out.groups]
         counts = (
@@ -157,7 +157,7 @@ class Twins:
             out.unknown,
             out.points,
         )
-        return out.ndjson(), groups, out.cut(3, 1500), counts, columns
+        return out.ndjson(), groups, out.cut(3, 1500), counts, columns, out.dimensions
 
     def agree(self, payload: bytes) -> bool:
         """Whether the native part took it. Raises AssertionError, with the payload, when they differ."""

@@ -42,6 +42,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     """A source whose ranges of offsets can be read beside its group: gets its settings, answers a lake.again.Read."""
     discards: bool = False
     """A sink that keeps nothing: what it took is nowhere afterwards. Sources that commit are refused with it."""
+    dimensions: bool = False
+    """A sink that lands dimension rows before the rows that need them; others are refused with `engine.dimensions`."""
     prints: bool = False
     """A sink whose rows go to standard output: one process at a time, and no counts beside them. It keeps nothing
     either: whoever reads may have read nothing yet."""

@@ -116,7 +116,7 @@ def _show_records(maker: Engine, records: list[Record], form: Form, *, rows: boo
             terminal.insist(f"  begins with {(record.value or b'')[:60]!r}")
             continue
         if rows or not _is_otlp(maker.settings):
-            _show_rows(out.ndjson(), form, limit, wide=wide)
+            _show_rows(b"".join(each.line for each in out.dimensions) + out.ndjson(), form, limit, wide=wide)
         elif record.value is not None:
             _show_bundle(bundles.message_of(record.value, maker.settings.limits), form, limit, wide=wide)
         terminal.say(_summary(record, out))
@@ -145,6 +145,7 @@ def _show_bundle(message: dict[str, Any], form: Form, limit: int, *, wide: bool)
 
 def _summary(record: Record, out: FanOut) -> str:
     parts = [f"{terminal.clean(record.coordinates)}: {len(record.value or b''):,} bytes, {out.rows:,} rows"]
+    parts += [f"{len(out.dimensions):,} dimension rows"] if out.dimensions else []
     parts += _envelope(record)
     parts += [f"skipped {count:,} {reason}" for reason, count in sorted(out.skipped.items())]
     parts += [f"dropped {count:,} by rule {name}" for name, count in sorted(out.dropped.items())]

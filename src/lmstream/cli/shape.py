@@ -22,6 +22,8 @@ from lmstream.settings import Settings
 
 UNSET: Final = "unset"
 """Organization of rows that are only looked at, when none is configured."""
+DIMENSIONS: Final = "(dimensions)"
+"""What engine.dimensions is called beside the names of rules."""
 _MONTH: Final = 30 * 86_400  # seconds
 _GB: Final = 1024**3
 _COLUMNS: Final = (
@@ -59,6 +61,9 @@ class Shape(Struct, kw_only=True):
     before: Effect
     """Without rules."""
     rules: list[Effect]
+    """With engine.dimensions, one more: rows with keys, and the dimension rows."""
+    _dimensions: set[tuple[str, str]] = msgspec.field(default_factory=set)
+    """Path and key of the dimension rows so far."""
 
     def add(self, engines: Sequence[Engine], record: Record) -> None:
         """Count one record. `engines` have the first 0, 1, 2 … of the rules."""
@@ -73,6 +78,10 @@ class Shape(Struct, kw_only=True):
             before, lines = lines, {row_id(line): line for line in out.ndjson().splitlines()}
             effect.rows += out.rows
             effect.bytes += sum(map(len, lines.values())) + len(lines)
+            for each in out.dimensions:
+                if (each.path, each.key) not in self._dimensions:
+                    self._dimensions.add((each.path, each.key))
+                    effect.bytes += len(each.line)
             if not number:
                 self.points += out.points
                 continue
@@ -98,10 +107,14 @@ def projected(saved: int, points: int, usd_gb: float, rate: float) -> float:
 
 
 def shape_of(found: Iterable[Record], settings: Settings) -> Shape:
-    """What the rules do to these records."""
+    """What the rules, and then dimensions, do to these records."""
     rules = settings.rules
-    engines = [Engine(msgspec.structs.replace(settings, rules=rules[:n])) for n in range(len(rules) + 1)]
+    plain = msgspec.structs.replace(settings, dimensions=False)
+    engines = [Engine(msgspec.structs.replace(plain, rules=rules[:n])) for n in range(len(rules) + 1)]
     made = Shape(before=Effect(rule=""), rules=[Effect(rule=rule.name) for rule in rules])
+    if settings.dimensions:
+        engines.append(Engine(settings))
+        made.rules.append(Effect(rule=DIMENSIONS))
     for record in found:
         if record.value is not None:
             made.add(engines, record)
@@ -121,7 +134,8 @@ def shape(
     broker: BrokerFlags = NO_BROKER,
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
-    """Try the rules of a configuration on records: rows and bytes before and after, by rule. Nothing is delivered.
+    """Try the rules of a configuration on records: rows and bytes before and after, by rule, and then with
+    engine.dimensions, dimension rows included. Nothing is delivered.
     Exit 1 if something is not a bundle.
 
     Parameters
@@ -144,8 +158,8 @@ def shape(
     from lmstream.deployment.prices import prices
 
     settings = engine.load().engine
-    if not settings.rules:
-        fix = "add [[engine.rules]]; examples/shaping has ten to copy"
+    if not settings.rules and not settings.dimensions:
+        fix = "add [[engine.rules]], of which examples/shaping has ten to copy, or set engine.dimensions"
         raise ConfigError("config.invalid", "the configuration has no rules, so that nothing changes", fix)
     if not (settings.org_id or settings.org_by_topic or settings.org_attributes):
         settings = msgspec.structs.replace(settings, org_id=UNSET)

@@ -41,7 +41,7 @@ def lanes_in(config: Config) -> int | None:
 def build_sink(config: Config) -> Sink | Stored:
     """Make the sink. Nothing connects yet. ConfigError when it keeps nothing of what the source commits."""
     part = config.need("sink")
-    if error := unkept(config) or unplaced(config):
+    if error := unkept(config) or unplaced(config) or unkeyed(config):
         raise error
     sink: Sink | Stored = part.make()
     return sink
@@ -58,6 +58,15 @@ def unplaced(config: Config) -> ConfigError | None:
     what = f"sink.type {part.name} lands rows exactly once, for which its source must be able to read again"
     fix = "use source.type kafka, confluent or files, or another sink (firehose)"
     return ConfigError("config.invalid", f"{what}; source.type {config.source.name} cannot", fix)
+
+
+def unkeyed(config: Config) -> ConfigError | None:
+    """Why the sink does not fit the engine: rows with keys whose dimension rows land nowhere could never be read."""
+    part = config.need("sink")
+    if not config.engine.dimensions or part.traits.dimensions:
+        return None
+    what = f"engine.dimensions: sink.type {part.name} does not land the dimension rows that say what keys stand for"
+    return ConfigError("config.invalid", what, "leave engine.dimensions out, so that each row says all of itself")
 
 
 def _laneless(source: Part, lanes: int | None) -> ConfigError | None:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from lmstream.abilities import Check, Examinable, InFolder, InGroup, OnTopics, Walking
 from lmstream.aws import credentials
 from lmstream.config import contradictions
-from lmstream.config.build import build_letters, build_source, unkept, unplaced
+from lmstream.config.build import build_letters, build_source, unkept, unkeyed, unplaced
 from lmstream.config.config import Config
 from lmstream.errors import REASONS, ConfigError, LmstreamError
 from lmstream.errors import refuse as refuse_all
@@ -123,7 +123,7 @@ def _sink(config: Config) -> Iterator[Check]:
     except ConfigError as e:
         yield _of("sink", e)
         return
-    if error := unkept(config):
+    if error := unkept(config) or unkeyed(config):
         yield _of("sink", error)
     else:
         yield Check("sink", "ok", name)
@@ -205,7 +205,7 @@ def _gathers(config: Config) -> Iterator[Check]:
         yield Check("sink", "failed", what, "use sink.type firehose here, or land this topic with the container")
 
 
-_SINK: Final = Look(("sink", "source", "run"), _sink)
+_SINK: Final = Look(("sink", "source", "run", "engine"), _sink)
 _CREDENTIALS: Final = Look(("sink", "dead_letters"), _credentials)
 _COLLECTOR: Final = Look(("telemetry",), _telemetry)
 _CALLS: Final = (

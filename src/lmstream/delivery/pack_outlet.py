@@ -9,6 +9,7 @@ from lmstream.delivery.rolling import RollPolicy
 from lmstream.delivery.sender import Sender
 from lmstream.delivery.transform import Transform
 from lmstream.delivery.waiting import Waiting
+from lmstream.errors import ConfigError
 from lmstream.interfaces import Sink
 from lmstream.model import Pack, TopicPartition
 
@@ -17,7 +18,12 @@ class PackOutlet:
     """An Outlet of one sink."""
 
     def __init__(self, parts: Parts, sink: Sink, roll: RollPolicy) -> None:
-        """`roll` is for object sinks."""
+        """`roll` is for object sinks. Raises ConfigError for an engine whose rows need dimension rows."""
+        if parts.engine.settings.dimensions:
+            what = "engine.dimensions: packs do not carry the dimension rows that say what keys stand for"
+            raise ConfigError(
+                "config.invalid", what, "leave engine.dimensions out, so that each row says all of itself"
+            )
         self._parts = parts
         self._clock = parts.attempts.clock
         self._transform = Transform(parts.engine, sink.limits, parts.guard)

@@ -17,7 +17,7 @@ from lmstream.engine.fan_out import FanOut
 from lmstream.engine.held_value import unheld
 from lmstream.engine.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
 from lmstream.engine.landed_again import rows_again
-from lmstream.engine.lines import Lines, Pieced, Woven, blank
+from lmstream.engine.lines import Lines, Pieced, Woven, blank, each_of
 from lmstream.engine.output import Output
 from lmstream.engine.row_ids import COORDINATES, bundle_id, bundle_seed
 from lmstream.engine.row_paths import RowPaths
@@ -32,6 +32,7 @@ from lmstream.partitioning import token
 from lmstream.settings import Settings
 
 if TYPE_CHECKING:
+    from lmstream.engine.dimensions import Dimensions
     from lmstream.engine.shaping import Shaping
 
 _TOLD: Final = 10
@@ -39,8 +40,8 @@ _TOLD: Final = 10
 
 _U: Final = ord("u")  # a number, because bytes look for a number first, and a bytes object costs them an exception
 _SMALL: Final = 4096
-_UNCACHED: Final = 256
-"""Bytes of a line that are in no cached piece: rowId, times, value."""
+_UNCACHED: Final = 512
+"""Bytes of a line, or of a dimension's row, that are in no cached piece: rowId, times, value, keys."""
 
 
 class Engine:
@@ -63,6 +64,11 @@ class Engine:
             from lmstream.engine.sifted_output import SiftedOutput  # noqa: PLC0415 - as above
 
             self.shaping, self._sifted = rules.Shaping(settings.rules), SiftedOutput
+        self._dimensions: Dimensions | None = None
+        if settings.dimensions:
+            from lmstream.engine import dimensions  # noqa: PLC0415 - as above
+
+            self._dimensions = dimensions.Dimensions(settings)
         decoding = CodecRegistry(settings, None if self.shaping is None else self.shaping.pieces)
         self._decode = decoding.decode
         self.codecs: dict[str, Codec] = decoding.codecs
@@ -107,6 +113,8 @@ class Engine:
             codec.clear()
         self._paths.clear()
         self._times.clear()
+        if self._dimensions is not None:
+            self._dimensions.clear()
 
     def _on_own_stack(self, record: Record, box: list[Any], release: Any) -> None:
         try:
@@ -174,10 +182,14 @@ class Engine:
             judge_times(bundle, times, faults, self._times, fallback)
 
         lines: Lines
+        keys, tails = None, bundle.tails
+        if self._dimensions is not None:
+            keys = self._dimensions.keys(bundle, orgs, org_keys, times)
+            begins, tails = keys.begins(row_id), keys.tails
         if texts:
             heads = [head.piece for head in bundle.heads]
-            ends = [series.stop for series in bundle.series]
-            lines = Woven(begins, ends, heads, bundle.stops, piece or times, texts, bundle.tails, self._weave)
+            ends = [series.stop for series in bundle.series] if keys is None else keys.stops
+            lines = Woven(begins, ends, heads, bundle.stops, piece or times, texts, tails, self._weave)
             lines = lines if self._weave is not None else lines.pieced()
         else:
             encoded = encode(bundle.values)[1:-1]
@@ -187,11 +199,11 @@ class Engine:
             if _U in encoded:  # null: a value that is missing, NaN or infinite
                 judge_values(bundle.values, faults)
             pieces = blank(n)
-            pieces[::6] = begins
+            pieces[::6] = begins if keys is None else each_of(begins, keys.stops)
             pieces[2::6] = bundle.metrics
             pieces[3::6] = times
             pieces[4::6] = values
-            pieces[5::6] = bundle.tails
+            pieces[5::6] = tails
             lines = Pieced(pieces)
         if "" in org_keys:  # behind the values: the first reason that is found stays
             judge_orgs(bundle, org_keys, faults)
@@ -204,6 +216,8 @@ class Engine:
         ):
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             judge_sizes(lines.pieces, limit, faults)
+            if keys is not None:
+                keys.judge_sizes(limit, faults)
         ordinals: Sequence[int] = ()
         if record.only is not None or record.below:
             ordinals = self._select(record, codec, bundle, faults)
@@ -214,14 +228,14 @@ class Engine:
             if not (faults or bundle.left_out or ordinals):
                 parts = row_id, orgs, org_keys, times
                 left = lines.only(shaped.kept)
-                return self._sifted(shaped.rows, noted, left, self._paths.runs, shaped, parts, shaping.names)
+                return self._sifted(shaped.rows, noted, left, self._paths.runs, shaped, parts, shaping.names, keys)
             dropped = kept.drop(shaped.dropped, shaping.names, faults)
         if bundle.left_out:
             note_parts(bundle.left_out, faults, noted)
         of = bundle, org_keys, times, faults
         made = row_id, orgs, ordinals
         if not faults:
-            return Output(n, noted, lines, self._paths.runs, of, n, bundle.lost, bundle.unknown, _made=made)
+            return Output(n, noted, lines, self._paths.runs, of, n, bundle.lost, bundle.unknown, _made=made, _keys=keys)
         lines = lines.pieced() if isinstance(lines, Woven) else lines
         ordinals = ordinals or range(n)
         rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]
@@ -241,6 +255,7 @@ class Engine:
             partial(self._why, codec, record.value, rejected, faults, ordinals, {}) if rejected else None,
             made,
             dropped,
+            keys,
         )
 
     def _select(self, record: Record, codec: Codec, bundle: Bundle, faults: dict[int, str]) -> Sequence[int]:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from lmstream.engine.columns import Columns
+from lmstream.engine.dimension_line import DimensionLine
 from lmstream.interfaces import LostPart
 
 
@@ -125,9 +126,15 @@ class FanOut(Protocol):
         """The same as (path, data, rows)."""
         ...
 
+    @property
+    def dimensions(self) -> list[DimensionLine]:
+        """The dimension rows that these rows need, in document order, each once: to be durable before the rows are.
+        Empty without `engine.dimensions`, and of rows that were made before."""
+        ...
+
     def columns(self) -> list[Columns]:
         """The rows as columns, one Columns for each partition path, paths in order of first appearance. No line is
-        made for them: see engine.columns."""
+        made for them: see engine.columns. Not with `engine.dimensions`: NotImplementedError."""
         ...
 
     def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:

@@ -99,8 +99,8 @@ class Woven(Struct, gc=False):
     def pieced(self) -> Pieced:
         """The same as pieces."""
         pieces = blank(len(self.tails))
-        pieces[::6] = _each(self.begins, self.begin_stops)
-        pieces[2::6] = _each(self.metrics, self.metric_stops)
+        pieces[::6] = each_of(self.begins, self.begin_stops)
+        pieces[2::6] = each_of(self.metrics, self.metric_stops)
         pieces[3::6] = self.times if isinstance(self.times, list) else [self.times] * len(self.tails)
         pieces[4::6] = self.values.split(b",")
         pieces[5::6] = self.tails
@@ -169,7 +169,8 @@ class _Kept:
     numbers: list[bytes] = []  # noqa: RUF012 - replaced, never changed
 
 
-def _each(pieces: list[bytes], stops: Sequence[int]) -> list[bytes]:
+def each_of(pieces: list[bytes], stops: Sequence[int]) -> list[bytes]:
+    """A piece for each line, from those of runs of lines and the line behind each run."""
     column: list[bytes] = []
     for piece, stop in zip(pieces, stops, strict=True):
         column += [piece] * (stop - len(column))

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from lmstream.engine.columns import Columns
 from lmstream.engine.columns_of import columns_again, columns_of, selected
+from lmstream.engine.dimension_line import DimensionLine
 from lmstream.engine.fan_out import Group, Named, Spread
 from lmstream.engine.kept import Ordinals
 from lmstream.engine.lines import Lines, Ranges
@@ -41,6 +42,8 @@ class Output(Struct, eq=False, gc=False):
     """Id of the bundle, how the lines of each series begin, and the ordinals of a replay or of what rules left; None of
     rows that were made before."""
     dropped: dict[str, int] = {}
+    _keys: Any = None
+    """Of a bundle with dimensions: an engine.dimensions.Keys."""
 
     def why(self, ordinal: int) -> str:
         return self._why(ordinal) if self._why is not None else f"data point {ordinal:,}"
@@ -106,7 +109,17 @@ class Output(Struct, eq=False, gc=False):
             one = [sum([stop - start for start, stop in ranges]) for ranges in found.values()]
         return list(zip(found, self._lines.groups([*found.values()]), one, strict=True))
 
+    @property
+    def dimensions(self) -> list[DimensionLine]:
+        if self._keys is None:
+            return []
+        _, _, times, faults = self._of
+        found: list[DimensionLine] = self._keys.lines(times, faults)
+        return found
+
     def columns(self) -> list[Columns]:
+        if self._keys is not None:
+            raise NotImplementedError("rows with keys have no columns: Parquet has each distinct map once as it is")
         at = self._ranges()
         if not at:
             return []

@@ -1,17 +1,21 @@
 """What a record became of which rules dropped some rows: paths and columns are worked out when they are asked for."""
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from lmstream.engine import kept
 from lmstream.engine.columns import Columns
+from lmstream.engine.dimension_line import DimensionLine
 from lmstream.engine.fan_out import Group, Spread
 from lmstream.engine.lines import Lines
 from lmstream.engine.output import Output, cut
 from lmstream.engine.shaping import Shaped
 from lmstream.interfaces import LostPart
+
+if TYPE_CHECKING:
+    from lmstream.engine.dimensions import Keys
 
 Made = tuple[bytes, list[bytes], list[str], list[bytes]]
 """Id of the bundle, how the lines of each series begin, their organizations, and a piece of time for each point."""
@@ -29,6 +33,7 @@ class SiftedOutput(Struct, eq=False, gc=False):
     _made: Made
     _names: list[str]
     """Of rules."""
+    _keys: "Keys | None" = None
     _whole: Output | None = None
 
     @property
@@ -87,6 +92,10 @@ class SiftedOutput(Struct, eq=False, gc=False):
     def by_path(self) -> list[tuple[str, bytes, int]]:
         return self._output.by_path()
 
+    @property
+    def dimensions(self) -> list[DimensionLine]:
+        return self._output.dimensions
+
     def columns(self) -> list[Columns]:
         return self._output.columns()
 
@@ -112,5 +121,6 @@ class SiftedOutput(Struct, eq=False, gc=False):
                     {},
                 ),
                 _made=(row_id, [orgs[at] for at in only], kept.Ordinals(ranges)),
+                _keys=None if self._keys is None else self._keys.only(ranges),
             )
         return self._whole

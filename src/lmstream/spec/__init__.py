@@ -1,6 +1,15 @@
 """The row contract as data: field table, JSON Schema, Glue columns and Athena DDL, all generated from RowEvent."""
 
-from lmstream.spec.contract import TABLE_BEGIN, TABLE_END, VERSION, Field, field_table, fields, json_schema
+from lmstream.spec.contract import (
+    TABLE_BEGIN,
+    TABLE_END,
+    VERSION,
+    Field,
+    dimension_table,
+    field_table,
+    fields,
+    json_schema,
+)
 from lmstream.spec.loader import SpecLoader
 from lmstream.spec.tables import (
     AS_WRITTEN,
@@ -28,6 +37,7 @@ __all__ = [
     "SpecLoader",
     "athena_ddl",
     "columns_of",
+    "dimension_table",
     "field_table",
     "fields",
     "glue_columns",

@@ -1,14 +1,14 @@
-"""The types of the fields of RowEvent, as the contract and tables need them."""
+"""The types of the fields of a row, as the contract and tables need them."""
 
 from typing import Any
 
-from msgspec import inspect
+from msgspec import Struct, inspect
 
 from lmstream.model import RowEvent
 
 
-def struct_fields() -> tuple[inspect.Field, ...]:
-    described = inspect.type_info(RowEvent)
+def struct_fields(of: type[Struct] = RowEvent) -> tuple[inspect.Field, ...]:
+    described = inspect.type_info(of)
     assert isinstance(described, inspect.StructType)  # noqa: S101 - narrows the type
     return described.fields
 

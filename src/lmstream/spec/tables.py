@@ -12,6 +12,8 @@ from lmstream.spec._types import is_either, name_of, struct_fields, unwrap
 
 AS_WRITTEN: Final = "as-written"
 LOWER_CASE: Final = "lower-case"
+_KEYS: Final = {"resourceKey", "scopeKey", "attributesKey"}
+"""Fields of rows with dimensions alone."""
 _TIME_FIELDS: Final = {"yyyy": ("2000,2100", 4), "MM": ("1,12", 2), "dd": ("1,31", 2), "HH": ("0,23", 2)}
 
 
@@ -19,7 +21,7 @@ def glue_columns() -> list[dict[str, str]]:
     """Columns for a Glue table with the OpenX JSON SerDe. Lower case: Glue folds names. `serde_properties` says which
     keys of a row they are."""
     columns = []
-    for field in struct_fields():
+    for field in _without_keys():
         of_type, meta = unwrap(field.type)
         comment = meta.get("description", "").replace("`", "")
         columns.append({"Name": field.encode_name.lower(), "Type": _glue_type(of_type), "Comment": comment[:255]})
@@ -44,7 +46,7 @@ def parquet_columns() -> list[dict[str, str]]:
     some readers look for names as they are. Beside each value that may be an integer, in structs too, stands
     `valueint`: a double holds integers up to 2^53 only."""
     columns = []
-    for field in struct_fields():
+    for field in _without_keys():
         _, meta = unwrap(field.type)
         comment = meta.get("description", "").replace("`", "")
         columns.append({"Name": field.encode_name.lower(), "Type": _parquet_type(field.type), "Comment": comment[:255]})
@@ -61,7 +63,7 @@ def serde_properties(map_keys: str = AS_WRITTEN) -> dict[str, str]:
     """
     if map_keys == LOWER_CASE:
         return {"case.insensitive": "true"}
-    keys = sorted(_keys_of(inspect.type_info(RowEvent)))
+    keys = sorted(_keys_of(inspect.type_info(RowEvent)) - _KEYS)
     return {"case.insensitive": "false"} | {f"mapping.{key.lower()}": key for key in keys if key != key.lower()}
 
 
@@ -152,6 +154,11 @@ SELECT {columns} FROM (
   SELECT *, row_number() OVER (PARTITION BY {", ".join(names)}, rowid ORDER BY tsunixms) AS copy
   FROM {database}.landed
 ) WHERE copy = 1"""  # noqa: S608 - names of our own
+
+
+def _without_keys() -> list[inspect.Field]:
+    """The fields of rows that say all of themselves."""
+    return [field for field in struct_fields() if field.encode_name not in _KEYS]
 
 
 def _keys_of(of_type: inspect.Type) -> set[str]:
