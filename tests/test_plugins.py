@@ -20,7 +20,13 @@ from lmstream.lab.generator import Generator
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = ROOT / "examples/plugins"
-NAMES = {"sink": "acme_table", "source": "acme_outbox", "codec": "acme_csv", "place": "acme_letters"}
+NAMES = {
+    "sink": "acme_table",
+    "source": "acme_outbox",
+    "codec": "acme_csv",
+    "transform": "acme_sites",
+    "place": "acme_letters",
+}
 EXTENDING = ROOT / "docs/extending.md"
 PAGE = EXTENDING.read_text("utf-8")
 BLOCK = re.compile(r"(<!-- (examples/[\w/.]+) -->\n```\w+\n)(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -90,6 +96,23 @@ def test_the_codec_runs_by_its_configuration(here, capsys):
     assert (counts["rows"], counts["rejected"]) == (1, {"acme_csv.number": 1})
     (letter,) = (here / "dead-letters").glob("in.csv/0/*.json")
     assert "data point produced no row, the first is number 0: cpu at line 1" in letter.read_text()
+
+
+def test_the_transform_runs_by_its_configuration(here, capsys):
+    from test_acme_sites import bundle
+
+    some = [bundle("ams-1", "[degF]", 86.0), bundle("test-1", "Cel", 30.0), bundle("web-1", "By", 1.0)]
+    (here / "in.jsonl").write_bytes(b"\n".join(some) + b"\n")
+    flags = ["--config", str(PLUGINS / "transform/lmstream.toml"), "--files", "in.jsonl"]
+    assert main(["run", *flags, "--landed", "rows", "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["rows"], counts["dropped"]) == (2, {"acme_sites": 1})
+    query = "select deviceName, unit, value, attributes from rows order by deviceName"
+    assert main(["query", query, "--landed", "rows", "--json"]) == 0
+    ams, web = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (ams["unit"], round(ams["value"], 9), ams["attributes"]) == ("Cel", 30.0, {"site": "Amsterdam"})
+    assert (web["unit"], web["value"]) == ("By", 1.0)
+    assert main(["verify", "--landed", "rows"]) == 0
 
 
 def test_the_place_and_the_sink_run_by_their_configurations(here, capsys):

@@ -68,6 +68,27 @@ def test_people_see_a_table_by_rule_and_the_sum(cli, bundles, config):
     assert "USD a month less" in said.err
 
 
+def test_a_transform_of_ones_own_is_tried_after_the_rules(cli, bundles, config, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "acme_halves.py").write_text(
+        "class Transform:\n    def __init__(self, settings): ...\n    def apply(self, rows): return rows[::2]\n"
+    )
+    folder, _ = bundles(1)
+    (target,) = folder.iterdir()
+    path = config("x")
+    path.write_text(path.read_text().replace('"acme"', '"acme"\ntransform = "acme_halves"', 1))
+    said = cli("shape", target, "--config", path, "--json")
+    found = json.loads(said.out)
+    assert [each["rule"] for each in found["rules"]][-1] == "acme_halves"
+    points, last = found["points"], found["rules"][-1]
+    assert (found["before"]["rows"], last["rows"], last["dropped"]) == (points, (points + 1) // 2, points // 2)
+    seen = cli("inspect", target, "--rows", "--json", "--limit", 9999, "--config", path)
+    assert len(seen.out.splitlines()) == last["rows"]
+    assert "by rule acme_halves" in seen.err
+    path.write_text('[engine]\norg_id = "acme"\ntransform = "acme_halves"\n')
+    assert json.loads(cli("shape", target, "--config", path, "--json").out)["rules"][0]["rows"] == last["rows"]
+
+
 def test_without_rules_there_is_nothing_to_try(cli, bundles):
     folder, _ = bundles(1)
     said = cli("shape", next(folder.iterdir()), "--org", "acme")

@@ -184,6 +184,27 @@ def test_a_format_that_is_none_is_refused_with_the_list_of_formats(name, hint, t
         load_deployment(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("xml", "engine.transform: module xml has no Transform; give the name of your own module"),
+        ("acme_sites", "engine.transform: there is no transform 'acme_sites' (from"),
+        ("acme.sites", "engine.transform: cannot import acme.sites"),
+        ("json.decoder", "engine.transform: module json.decoder has no Transform"),
+    ],
+)
+def test_a_transform_that_is_none_is_refused_with_its_line(name, hint, tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text(f'[engine]\norg_id = "acme"\ntransform = "{name}"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert hint in str(caught.value)
+    (error,) = caught.value.errors
+    assert error.spot.line == 3
+    with pytest.raises(ConfigError, match=r"engine\.transform"):
+        load_deployment(path)
+
+
 def test_every_codec_of_ours_is_in_the_list_of_formats():
     folder = Path(lmstream.codecs.__file__).parent
     with_codec = [path.stem for path in folder.glob("*.py") if "\nclass Codec" in path.read_text()]

@@ -8,7 +8,7 @@ import pytest
 
 from lmstream import Engine, Record, Settings
 from lmstream.codecs.building import Point, PointCodec
-from lmstream.engine.own_codec import REASONS_OF_ITS_OWN
+from lmstream.engine.own_reasons import REASONS_OF_ITS_OWN
 from lmstream.errors import ConfigError, DecodeError, LmstreamError, PluginError
 from lmstream.interfaces import LostPart
 from lmstream.lake.layout import Layout

@@ -8,14 +8,15 @@ from lmstream.errors import ConfigError
 
 
 def new(kind: Kind, name: str, /, *, dir: Path | None = None) -> int:  # noqa: A002 - the flag's name
-    """Write a package for a sink, a source, a codec or a place of dead letters.
+    """Write a package for a sink, a source, a codec, a transform or a place of dead letters.
 
-    It works as it is written, on SQLite or on lines of text, and its test passes: replace what is in it step by step.
+    It works as it is written, on SQLite, on lines of text or on rows, and its test passes: replace what is in it step
+    by step.
 
     Parameters
     ----------
     kind
-        sink, source, codec, or place (of dead letters).
+        sink, source, codec, transform, or place (of dead letters).
     name
         Name of the module, as acme_table.
     dir

@@ -61,12 +61,12 @@ class Shape(Struct, kw_only=True):
     before: Effect
     """Without rules."""
     rules: list[Effect]
-    """With engine.dimensions, one more: rows with keys, and the dimension rows."""
+    """And engine.transform and engine.dimensions, where they are set: rows with keys, and the dimension rows."""
     _dimensions: set[tuple[str, str]] = msgspec.field(default_factory=set)
     """Path and key of the dimension rows so far."""
 
     def add(self, engines: Sequence[Engine], record: Record) -> None:
-        """Count one record. `engines` have the first 0, 1, 2 … of the rules."""
+        """Count one record. `engines` have the first 0, 1, 2 … of the rules, then the transform, then dimensions."""
         self.records += 1
         lines: dict[bytes, bytes] = {}
         for number, (engine, effect) in enumerate(zip(engines, (self.before, *self.rules), strict=True)):
@@ -107,14 +107,19 @@ def projected(saved: int, points: int, usd_gb: float, rate: float) -> float:
 
 
 def shape_of(found: Iterable[Record], settings: Settings) -> Shape:
-    """What the rules, and then dimensions, do to these records."""
+    """What the rules, then the transform, and then dimensions, do to these records."""
     rules = settings.rules
-    plain = msgspec.structs.replace(settings, dimensions=False)
-    engines = [Engine(msgspec.structs.replace(plain, rules=rules[:n])) for n in range(len(rules) + 1)]
-    made = Shape(before=Effect(rule=""), rules=[Effect(rule=rule.name) for rule in rules])
+    names = [rule.name for rule in rules]
+    bare = msgspec.structs.replace(settings, transform="", dimensions=False)
+    steps = [msgspec.structs.replace(bare, rules=rules[:n]) for n in range(len(rules) + 1)]
+    if settings.transform:
+        names.append(settings.transform)
+        steps.append(msgspec.structs.replace(settings, dimensions=False))
     if settings.dimensions:
-        engines.append(Engine(settings))
-        made.rules.append(Effect(rule=DIMENSIONS))
+        names.append(DIMENSIONS)
+        steps.append(settings)
+    engines = [Engine(step) for step in steps]
+    made = Shape(before=Effect(rule=""), rules=[Effect(rule=name) for name in names])
     for record in found:
         if record.value is not None:
             made.add(engines, record)
@@ -135,7 +140,7 @@ def shape(
     engine: EngineFlags = NO_ENGINE,
 ) -> int:
     """Try the rules of a configuration on records: rows and bytes before and after, by rule, and then with
-    engine.dimensions, dimension rows included. Nothing is delivered.
+    engine.transform, and with engine.dimensions, dimension rows included. Nothing is delivered.
     Exit 1 if something is not a bundle.
 
     Parameters
@@ -158,7 +163,7 @@ def shape(
     from lmstream.deployment.prices import prices
 
     settings = engine.load().engine
-    if not settings.rules and not settings.dimensions:
+    if not (settings.rules or settings.transform or settings.dimensions):
         fix = "add [[engine.rules]], of which examples/shaping has ten to copy, or set engine.dimensions"
         raise ConfigError("config.invalid", "the configuration has no rules, so that nothing changes", fix)
     if not (settings.org_id or settings.org_by_topic or settings.org_attributes):

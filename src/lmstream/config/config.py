@@ -9,7 +9,7 @@ from msgspec import Meta, Struct, structs
 from lmstream.abilities import InFolder, Walking
 from lmstream.config.convert import convert, unknown
 from lmstream.config.layers import layers_of, merge
-from lmstream.config.plugins import PARTS, Part, known, part_of, wrong_format
+from lmstream.config.plugins import PARTS, Part, known, part_of, wrong_names
 from lmstream.delivery import BreakerPolicy, DeliveryPolicy, RollPolicy
 from lmstream.delivery.memory_budget import BUDGET
 from lmstream.errors import ConfigError, LmstreamError, refuse
@@ -160,7 +160,7 @@ def load(
             bad.add(name)
     others = [*_paths(found)]
     lost = [unknown((name,), names, layers, others) for name in sorted(merged.keys() - set(names))]
-    wrong = [*lost, *wrong, *wrong_format(merged.get("engine"), layers)]
+    wrong = [*lost, *wrong, *wrong_names(merged.get("engine"), layers)]
     config = _rolled(_apart(Config(**found)), merged)
     good = {name for name in names if name not in bad}
     wrong += [error for each in looks if good.issuperset(each.of) for error in each.failed(config)]

@@ -1,4 +1,4 @@
-"""Sources, sinks, codecs and places by name: those of lmstream, else any module that can be imported."""
+"""Sources, sinks, codecs, transforms and places by name: those of lmstream, else any module that can be imported."""
 
 import difflib
 import importlib.util
@@ -45,7 +45,10 @@ USUAL: Final = {"dead_letters": "letters"}
 """Type of a part whose table names none: a folder of dead letters is `root` and nothing else."""
 AUTO: Final = "auto"
 """The format that is seen from the bytes of each record."""
-_NAMED: Final = {"format": (("engine", "format"), "lmstream.codecs", ("Codec",))}
+_NAMED: Final = {
+    "format": (("engine", "format"), "lmstream.codecs", ("Codec",)),
+    "transform": (("engine", "transform"), "", ("Transform",)),
+}
 """What is no table of its own: its key, its package, what a module of it must have."""
 _NONE: Final = Traits()
 _OWN: Final[set[str]] = set()
@@ -90,15 +93,18 @@ def part_of(what: str, table: Any, layers: Sequence[Layer]) -> Part:
     return Part(str(name), module, convert((what,), settings, module.Settings, layers))
 
 
-def wrong_format(engine: Any, layers: Sequence[Layer]) -> Sequence[LmstreamError]:
-    """What is wrong with the format in the table `engine`: it is `auto`, a codec of lmstream, or any module's name."""
-    name = engine.get("format", AUTO) if isinstance(engine, dict) else AUTO
-    try:
-        if isinstance(name, str) and name != AUTO:
-            module_of("format", name, layers)
-    except ConfigError as e:
-        return e.errors
-    return ()
+def wrong_names(engine: Any, layers: Sequence[Layer]) -> Sequence[LmstreamError]:
+    """What is wrong with the modules that the table `engine` names: a format is `auto`, a codec of lmstream, or any
+    module; a transform is any module, or none."""
+    found: list[LmstreamError] = []
+    for what, default in (("format", AUTO), ("transform", "")):
+        name = engine.get(what, default) if isinstance(engine, dict) else default
+        try:
+            if isinstance(name, str) and name != default:
+                module_of(what, name, layers)
+        except ConfigError as e:
+            found += e.errors
+    return found
 
 
 def _kind(value: Any) -> str:
@@ -155,6 +161,8 @@ def _is_a_module(name: str) -> bool:
 def _hint(name: str, ours: Sequence[str]) -> str:
     if name in _FOR_TESTS:
         return f"{_FOR_TESTS[name]} is for tests, and keeps nothing of a run"
+    if not ours:
+        return "give the name of your own module"
     close = difflib.get_close_matches(name, ours, 1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(ours)}; or the name of your own module"
 
@@ -181,9 +189,9 @@ def extra_missing(error: BaseException | None, what: str) -> ConfigError | None:
 
 
 def known(what: str) -> list[str]:
-    """Names of lmstream that a part, or a `format`, can have."""
-    if what == "format":
-        return [AUTO, *FORMATS]
+    """Names of lmstream that a part, a `format` or a `transform` can have."""
+    if what in _NAMED:
+        return [AUTO, *FORMATS] if what == "format" else []
     package = importlib.import_module(PARTS[what])
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
     # Beside the places of letters, their package has what reads letters.

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from lmstream.config.convert import convert
 from lmstream.config.places import layer_of_file
-from lmstream.config.plugins import wrong_format
+from lmstream.config.plugins import wrong_names
 from lmstream.deployment.buckets import Bucket, Catalog, rows_prefix
 from lmstream.deployment.checks import BROKERS_OF_AN_ALARM, RETRIES, wrong_settings
 from lmstream.deployment.defaults import NAME, NEWEST, ROWS_PATH, filled
@@ -316,7 +316,7 @@ def load(path: Path | str) -> Deployment:
     """Read a TOML file. Raises ConfigError: what, where, what is expected."""
     layers = [layer_of_file("deployment settings", path)]
     raw = layers[0].tables
-    wrong = [*wrong_format(raw.get("engine"), layers)]
+    wrong = [*wrong_names(raw.get("engine"), layers)]
     try:
         made: Deployment = convert((), filled(raw), Deployment, layers)
     except ConfigError as e:

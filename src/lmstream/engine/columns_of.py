@@ -1,6 +1,6 @@
 """From the pieces of one record's lines to its columns, and from the columns of a record to those of one path."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, compress
 from operator import itemgetter
 from typing import Any, Final
@@ -10,7 +10,7 @@ import msgspec
 from lmstream.engine.columns import Columns, Series, Value
 from lmstream.engine.kept import Ordinals, within
 from lmstream.engine.lines import Lines, Pieced, Ranges
-from lmstream.engine.row_pieces import pieces_of
+from lmstream.engine.row_pieces import Pieces, pieces_of
 from lmstream.engine.timestamps import NS_PER_MS, time_piece
 from lmstream.interfaces import Bundle, Scope
 from lmstream.model import RowEvent
@@ -62,11 +62,15 @@ def columns_of(
 
 def columns_again(lines: Lines) -> Columns:
     """Rows that were made before, each from its line."""
+    rows = map(_ROW.decode, lines.column(0))
+    return columns_of_rows([(row, pieces_of(row)) for row in rows], lines)
+
+
+def columns_of_rows(rows: Iterable[tuple[RowEvent, Pieces]], lines: Lines) -> Columns:
+    """Rows that are known one by one. `lines` has them in the same order."""
     series, ordinals, metrics, times, values, tails = [], [], [], [], [], []
     odd: dict[int, bytes] = {}
-    for at, line in enumerate(lines.column(0)):
-        row = _ROW.decode(line)
-        made = pieces_of(row)
+    for at, (row, made) in enumerate(rows):
         bundle, _, ordinal = row.row_id.partition(":")
         series.append(Series(bundle, made.org, made.resource, Scope(made.scope, "", {}), 1))
         ordinals.append(int(ordinal))

@@ -40,7 +40,7 @@ _NO_EPOCH: Final = b"0" * _DIGITS
 _MS: Final = slice(43, 43 + _DIGITS)
 """Where a time piece has tsUnixMs."""
 _LINES: Final = 4 * 1024 * 1024  # of dimension rows that are remembered
-_OWN: Final = 300
+OWN: Final = 300
 """Bytes of a dimension row beside organization and members, at most."""
 
 _DEVICE: Final = msgspec.json.Decoder(Device)
@@ -239,7 +239,7 @@ class Keys(Struct, gc=False):
         """Points with a dimension whose own row is longer than `limit` bytes."""
         at = 0
         for run in self.runs:
-            most = limit - len(run.org) - _OWN
+            most = limit - len(run.org) - OWN
             over = _longer(run.resource, most) or _longer(run.scope, most)
             while at < run.stop:
                 if over or _longer(self.tails[at], most):

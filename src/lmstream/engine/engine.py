@@ -33,6 +33,7 @@ from lmstream.settings import Settings
 
 if TYPE_CHECKING:
     from lmstream.engine.dimensions import Dimensions
+    from lmstream.engine.own_transform import OwnTransform
     from lmstream.engine.shaping import Shaping
 
 _TOLD: Final = 10
@@ -48,7 +49,7 @@ class Engine:
     """Fans bundles out into rows. Pure: no I/O, no clock; the same record and settings give the same bytes."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        """Raises ConfigError for a path template or codec name that cannot be used."""
+        """Raises ConfigError for a path template, or a name of a codec or transform, that cannot be used."""
         settings = settings or Settings()
         self.settings: Settings = settings
         self._paths = RowPaths(settings)
@@ -65,10 +66,16 @@ class Engine:
 
             self.shaping, self._sifted = rules.Shaping(settings.rules), SiftedOutput
         self._dimensions: Dimensions | None = None
+        self._transform: OwnTransform | None = None
         if settings.dimensions:
             from lmstream.engine import dimensions  # noqa: PLC0415 - as above
 
             self._dimensions = dimensions.Dimensions(settings)
+        if settings.transform:
+            from lmstream.engine import own_transform  # noqa: PLC0415 - as above
+
+            self._transform = own_transform.OwnTransform(settings, self._paths.path, self._dimensions)
+            self._dimensions = None  # its rows get keys when they are what they will be
         decoding = CodecRegistry(settings, None if self.shaping is None else self.shaping.pieces)
         self._decode = decoding.decode
         self.codecs: dict[str, Codec] = decoding.codecs
@@ -79,10 +86,11 @@ class Engine:
     def fan_out(self, record: Record) -> FanOut:
         """The rows of one record. Raises DecodeError for bytes that are not a bundle, and for no bytes anything else;
         ConfigError when the bytes are protobuf and the extra [proto] is not installed, PluginError for a fault of
-        somebody else's codec.
+        somebody else's codec or transform.
         """
+        own = self._transform
         try:
-            return self._fan_out(record)
+            return self._fan_out(record) if own is None else own.fan_out(record, self._fan_out)
         except MemoryError:
             raise DecodeError("limits.size", "more memory than this process may take") from None
         except RecursionError:
@@ -115,10 +123,13 @@ class Engine:
         self._times.clear()
         if self._dimensions is not None:
             self._dimensions.clear()
+        if self._transform is not None:
+            self._transform.clear()
 
     def _on_own_stack(self, record: Record, box: list[Any], release: Any) -> None:
+        own = self._transform
         try:
-            box.append(self._fan_out(record))
+            box.append(self._fan_out(record) if own is None else own.fan_out(record, self._fan_out))
         except RecursionError:
             box.append(DecodeError("limits.depth", "nested deeper than a fresh stack allows"))
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it

@@ -123,11 +123,7 @@ class Output(Struct, eq=False, gc=False):
         at = self._ranges()
         if not at:
             return []
-        if self._made is None:
-            whole = columns_again(self._lines)
-        else:
-            bundle, _, _, faults = self._of
-            whole = columns_of(self._lines, bundle, faults, *self._made)
+        whole = self._columns()
         if len(at) == 1:
             whole.path = next(iter(at))
             return [whole]
@@ -135,6 +131,13 @@ class Output(Struct, eq=False, gc=False):
 
     def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
         return cut(self._lines, self.rows, max_rows, max_bytes)
+
+    def _columns(self) -> Columns:
+        """All rows, whatever their path."""
+        if self._made is None:
+            return columns_again(self._lines)
+        bundle, _, _, faults = self._of
+        return columns_of(self._lines, bundle, faults, *self._made)
 
     def _ranges(self) -> dict[str, Ranges]:
         """Where the lines of each path are, paths in order of first appearance."""

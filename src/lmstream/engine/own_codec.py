@@ -1,6 +1,5 @@
 """Somebody else's codec, held to what codecs promise: what it raises and returns is checked, and blamed on it."""
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -8,16 +7,11 @@ import msgspec
 
 from lmstream.codecs.checking import misfit
 from lmstream.engine.own_pieces import PiecesOfOwn
+from lmstream.engine.own_reasons import OwnReasons
 from lmstream.errors import REASONS, ConfigError, DecodeError, LmstreamError, PluginError
 from lmstream.interfaces import Bundle, Codec, LostPart, Place, Shaper
 
-_REASON: Final = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+", re.ASCII)
-_LONGEST: Final = 64  # characters of a reason: it is a label of metrics
-REASONS_OF_ITS_OWN: Final = 100
-"""Reasons that a codec may make up: each is a label of metrics, and a codec that puts numbers into them would make one
-a record. Those after these are told as `decode.own`, with the reason in the words."""
 _NEEDED: Final = ("decode", "largest", "clear")
-_UNSAID: Final = "decode.own"
 
 
 class OwnCodec:
@@ -29,7 +23,7 @@ class OwnCodec:
         if missing:
             raise ConfigError("config.plugin", f"codec {module!r}: its Codec has no {' and no '.join(missing)}")
         self._module, self._codec = module, codec
-        self._reasons: set[str] = set()
+        self._reasons = OwnReasons()
         self._shape = PiecesOfOwn(shaper) if shaper is not None else None
 
     @property
@@ -43,7 +37,7 @@ class OwnCodec:
         try:
             bundle = self._codec.decode(payload)
         except DecodeError as error:
-            raise self._refused(error) from error.__cause__
+            raise self._reasons.refused(error) from error.__cause__
         except (LmstreamError, RecursionError, MemoryError):
             raise
         except Exception as error:
@@ -51,9 +45,9 @@ class OwnCodec:
         if wrong := misfit(bundle):
             raise PluginError(self._module, wrong)
         if bundle.odd and any(type(why) is str and why not in REASONS for why in bundle.odd.values()):
-            bundle.odd = {at: self._reason(why) if type(why) is str else why for at, why in bundle.odd.items()}
+            bundle.odd = {at: self._reasons.of(why) if type(why) is str else why for at, why in bundle.odd.items()}
         if bundle.lost:
-            bundle.lost = tuple(LostPart(path, self._reason(why), said) for path, why, said in bundle.lost)
+            bundle.lost = tuple(LostPart(path, self._reasons.of(why), said) for path, why, said in bundle.lost)
         if self._shape is not None:
             try:
                 bundle = self._shape.shaped(bundle)
@@ -74,23 +68,3 @@ class OwnCodec:
         """As of CachingCodec; empty for a codec that does not say."""
         found: dict[str, tuple[int, int, int]] = getattr(self._codec, "caches", dict)()
         return found
-
-    def _refused(self, error: DecodeError) -> DecodeError:
-        reason = self._reason(error.reason)
-        if reason == error.reason:
-            return error
-        return DecodeError(reason, f"{str(error.reason)[:_LONGEST]}: {error.detail}" if error.detail else error.reason)
-
-    def _reason(self, reason: str) -> str:
-        """The reason as it is counted."""
-        if reason in REASONS or reason in self._reasons:
-            return reason
-        if not fits(reason) or len(self._reasons) >= REASONS_OF_ITS_OWN:
-            return _UNSAID
-        self._reasons.add(reason)
-        return reason
-
-
-def fits(reason: object) -> bool:
-    """Whether something can be a reason: `name.word`, in lower case, of at most 64 characters."""
-    return isinstance(reason, str) and len(reason) <= _LONGEST and _REASON.fullmatch(reason) is not None

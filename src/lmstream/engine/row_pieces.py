@@ -9,6 +9,8 @@ from lmstream.codecs.fragments import encode
 from lmstream.engine.timestamps import NS_PER_MS, VALUE, time_piece
 from lmstream.model import RowEvent
 
+NUMBERS: Final = ("gauge", "sum")
+"""Types of rows that have a value, and nothing else in its place but exemplars."""
 _MEMBERS: Final = tuple(
     name
     for name in RowEvent.__struct_fields__
@@ -51,7 +53,11 @@ def pieces_of(row: RowEvent) -> Pieces:
 
 def line_of(row: RowEvent) -> bytes:
     """The line that the engine wrote of a row, byte for byte."""
-    pieces = pieces_of(row)
+    return line_from(row, pieces_of(row))
+
+
+def line_from(row: RowEvent, pieces: Pieces) -> bytes:
+    """The same of who has the row's pieces."""
     start = row.start_ts_unix_ms
     times = time_piece(row.ts_unix_ms * NS_PER_MS, None if start is None else start * NS_PER_MS)
     return b"".join(
@@ -69,5 +75,7 @@ def line_of(row: RowEvent) -> bytes:
 
 
 def _body(row: RowEvent) -> bytes:
+    if row.type in NUMBERS and row.exemplars is None:  # nearly all rows, in a third of the time
+        return b'"value":%b' % encode(row.value)
     found = {_NAMES[name]: value for name in _MEMBERS if (value := getattr(row, name)) is not None}
     return encode(found)[1:-1]

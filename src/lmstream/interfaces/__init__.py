@@ -1,4 +1,4 @@
-"""The seams of lmstream: protocols of one to four methods. A module that has them is a codec, a source or a sink."""
+"""The seams of lmstream: protocols of one to four methods. Modules that have them are its parts, or your own."""
 
 from lmstream.interfaces.bundles import (
     PARTS,
@@ -29,9 +29,11 @@ from lmstream.interfaces.parts import (
     Standing,
 )
 from lmstream.interfaces.stores import ObjectStore, ReplacingStore, StoreError, Tagged
+from lmstream.interfaces.transforms import MAY_CHANGE, Transform
 
 __all__ = [
-    "PARTS", "TWO_VALUES", "Assign", "Assigned", "Batch", "Bundle", "Clock", "Codec", "DeadLetterSink", "Drain",
-    "Limits", "Load", "LostPart", "Metric", "ObjectStore", "Place", "PoisonGuard", "ReplacingStore", "Resource",
-    "Scope", "Series", "Shaper", "Sink", "Sleep", "Source", "Standing", "StoreError", "Tagged",
+    "MAY_CHANGE", "PARTS", "TWO_VALUES", "Assign", "Assigned", "Batch", "Bundle", "Clock", "Codec", "DeadLetterSink",
+    "Drain", "Limits", "Load", "LostPart", "Metric", "ObjectStore", "Place", "PoisonGuard", "ReplacingStore",
+    "Resource", "Scope", "Series", "Shaper", "Sink", "Sleep", "Source", "Standing", "StoreError", "Tagged",
+    "Transform",
 ]  # fmt: skip

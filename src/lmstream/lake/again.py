@@ -11,7 +11,7 @@ from lmstream.lake.claims import Buried, Claim, Span, mark
 from lmstream.lake.formats import Format
 from lmstream.lake.lanes import LIMITS, MakeEngine
 from lmstream.lake.layout import Layout
-from lmstream.lake.objects import is_made_here, needs_code, other_code
+from lmstream.lake.objects import needs_code, other_code
 from lmstream.lake.window import Window
 from lmstream.model import Position, Record
 
@@ -39,7 +39,7 @@ class Maker:
         `what` is one of other code."""
         name = layout.hash
         if name not in self._transforms:
-            if not is_made_here(layout):
+            if not layout.is_made_here:
                 raise needs_code(what, layout, "its rows are made by other code")
             self._transforms[name] = Transform(self._engine(layout), LIMITS, None)
         each = InFlightRecord(0, _QUIET, record, record.tp, 0)

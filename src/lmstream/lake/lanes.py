@@ -19,7 +19,7 @@ from lmstream.lake.claims import Claim, Claims, Span
 from lmstream.lake.division import Division, lane_name
 from lmstream.lake.lane import Lane, Opening
 from lmstream.lake.layout import Layout
-from lmstream.lake.objects import is_made_here, other_code
+from lmstream.lake.objects import other_code
 from lmstream.lake.opening import ended, opened
 from lmstream.lake.place import take_place
 from lmstream.model import TopicPartition
@@ -241,6 +241,6 @@ class Lanes:
         if claim.layout in self.transforms:
             return
         layout = await self._claims.layout(claim.layout)
-        if not is_made_here(layout):
+        if not layout.is_made_here:
             raise other_code(claim, layout, "its rows are made by other code")
         self.transforms[claim.layout] = Transform(self._engine(layout), LIMITS, self._parts.guard)

@@ -2,10 +2,11 @@
 
 import importlib.util
 from hashlib import blake2b
+from importlib.metadata import packages_distributions, version
 from typing import Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from lmstream import __version__
 from lmstream.codecs import FORMATS
@@ -26,6 +27,20 @@ class Module(Struct, frozen=True, kw_only=True):
     """As it is imported."""
     source: str
     """blake2b of its source, 32 hex digits; empty when it has none."""
+    distribution: str = ""
+    """What installed it; empty when it lies in a folder, and in claims of versions that did not say."""
+    version: str = ""
+    """Of the distribution."""
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """What tells it from other code: its source, or without one what installed it."""
+        return (self.name, self.source) if self.source else (self.name, self.distribution, self.version)
+
+    def __str__(self) -> str:
+        """For who has to find it again."""
+        of = f"{self.distribution} {self.version}, " if self.distribution else ""
+        return f"{self.name} ({of}source {self.source or 'unknown'})"
 
 
 class Layout(Struct, frozen=True, kw_only=True):
@@ -42,8 +57,22 @@ class Layout(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, settings: Settings, form: Format) -> "Layout":
         """The layout of this process."""
-        modules = [] if settings.format in ("auto", *FORMATS) else [_module(settings.format)]
-        return cls(settings=settings, format=form, modules=tuple(modules))
+        names = [] if settings.format in ("auto", *FORMATS) else [settings.format]
+        names += [settings.transform] if settings.transform else []
+        return cls(settings=settings, format=form, modules=tuple(map(_module, names)))
+
+    @property
+    def is_made_here(self) -> bool:
+        """Whether this code may make rows by it. Another version of lmstream, or of what installed a module of the same
+        source, may still make the same: digests tell, before anything of them is put."""
+        here = Layout.of(self.settings, self.format)
+        codes = [[each.code for each in layout.modules] for layout in (self, here)]
+        return codes[0] == codes[1] and structs.replace(self, version=here.version, modules=here.modules) == here
+
+    @property
+    def code(self) -> str:
+        """Which code it is made by, for people."""
+        return ", ".join([f"{self.distribution} {self.version}", *map(str, self.modules)])
 
     @property
     def extension(self) -> str:
@@ -62,7 +91,13 @@ class Layout(Struct, frozen=True, kw_only=True):
 
 
 def _module(name: str) -> Module:
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # without the package that it is in, or made by hand
+        return Module(name=name, source="")
     loader = None if spec is None else spec.loader
     source = loader.get_source(name) if loader is not None and hasattr(loader, "get_source") else None
-    return Module(name=name, source=blake2b((source or "").encode(), digest_size=16).hexdigest() if source else "")
+    digest = blake2b(source.encode(), digest_size=16).hexdigest() if source else ""
+    for distribution in sorted(packages_distributions().get(name.partition(".")[0], ())):
+        return Module(name=name, source=digest, distribution=distribution, version=version(distribution))
+    return Module(name=name, source=digest)

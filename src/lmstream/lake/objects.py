@@ -5,8 +5,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from msgspec import structs
-
 from lmstream.errors import SinkError, coded
 from lmstream.lake.claims import COMPACTED, Claim, Claims, Put, name
 from lmstream.lake.formats import Format, Gather
@@ -100,15 +98,5 @@ def other_code(claim: Claim, layout: Layout, why: str) -> SinkError:
 
 def needs_code(what: str, layout: Layout, why: str) -> SinkError:
     """The same, of anything that was made by a layout."""
-    needs = ", ".join(
-        [f"{layout.distribution} {layout.version}", *(f"{m.name} (source {m.source})" for m in layout.modules)]
-    )
-    fix = f"run {needs} until this window has landed, then this version again"
-    return SinkError("lake.code", f"{what} was made by {needs}: {why}", fix)
-
-
-def is_made_here(layout: Layout) -> bool:
-    """Whether this code may make rows by a layout. Another version of lmstream may still make the same: digests tell,
-    before anything of them is put."""
-    mine = Layout.of(layout.settings, layout.format)
-    return structs.replace(layout, version=mine.version) == mine
+    fix = f"run {layout.code} until this window has landed, then this version again"
+    return SinkError("lake.code", f"{what} was made by {layout.code}: {why}", fix)

@@ -20,8 +20,9 @@ _MAPS_OF: Final = ("only", "remove", "mask", "rename", "set")
 """Actions on attributes, in the order in which one rule does them."""
 
 
-def wrong(rules: Sequence[Rule], at: str = "engine.rules") -> list[ConfigError]:
-    """All that is wrong, each named by its key path: `engine.rules.0.when.metric`."""
+def wrong(rules: Sequence[Rule], at: str = "engine.rules", *, transform: str = "") -> list[ConfigError]:
+    """All that is wrong, each named by its key path: `engine.rules.0.when.metric`. `transform` is the module whose rows
+    are counted beside those of rules."""
     found: list[ConfigError] = []
     if len(rules) > RULES_MAX:
         found.append(_error(at, f"{len(rules):,} rules, of {RULES_MAX} at most", "put texts of several rules in one"))
@@ -31,6 +32,9 @@ def wrong(rules: Sequence[Rule], at: str = "engine.rules") -> list[ConfigError]:
         if rule.name in names:
             what = f"rule {names[rule.name] + 1} has the name {rule.name!r} too"
             found.append(_error(f"{here}.name", what, "give each rule a name of its own: rows are counted by it"))
+        if rule.name == transform:
+            what = f"engine.transform is called {transform!r} too"
+            found.append(_error(f"{here}.name", what, "give the rule another name: rows are counted by it"))
         names.setdefault(rule.name, number)
         found += _conditions(here, rule)
         found += _acts(here, rule)

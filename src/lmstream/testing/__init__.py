@@ -18,6 +18,7 @@ from lmstream.testing.scripted import DOWN, LIMITS, ScriptedLetters, ScriptedSin
 from lmstream.testing.sinks import SinkConformance
 from lmstream.testing.sources import SourceConformance
 from lmstream.testing.suite import failures
+from lmstream.testing.transforms import TransformConformance
 from lmstream.testing.virtual_time import DeadlockError, SeededLoop, VirtualLoop, now, run, told_to_run
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "SeededLoop",
     "SinkConformance",
     "SourceConformance",
+    "TransformConformance",
     "VirtualLoop",
     "cases",
     "failures",

@@ -13,7 +13,7 @@ import msgspec
 
 from lmstream.codecs.checking import misfit
 from lmstream.engine import Engine, bundle_id
-from lmstream.engine.own_codec import fits
+from lmstream.engine.own_reasons import fits
 from lmstream.errors import REASONS, ConfigError, DecodeError
 from lmstream.interfaces import Bundle, Codec
 from lmstream.model import RowEvent

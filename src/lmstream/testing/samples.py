@@ -1,6 +1,7 @@
 """Bundles, records, rows, packs and dead letters to test parts with: ordinary ones, and what senders think of."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -117,3 +118,42 @@ def _name(number: int) -> str:
 def _pack(engine: Engine, limits: Limits, offset: int, value: bytes) -> Pack:
     group = engine.fan_out(record(offset, value)).groups[0]
     return Pack(group.data, group.rows, group.path if limits.by_path else "", ((offset, group.rows),))
+
+
+def odd_bundles() -> Iterator[bytes]:
+    """Bundles with rows of every kind: with all that a row can have and with the least, numbers at their bounds,
+    hostile texts in every place."""
+    for text in (*HOSTILE, "", "a"):
+        named = {"name": text, "version": text, "attributes": _attributes({text: text, "epoch": "1715263558360"})}
+        resource = {"attributes": _attributes({"host.name": text, "hostId": text, text: text})}
+        metrics = [
+            {"name": text, "unit": text, kind: {"dataPoints": points}} for kind, points in _odd_points(text).items()
+        ]
+        scopes = [{"scope": named, "metrics": metrics}, {"metrics": metrics}]
+        whole = [{"resource": resource, "scopeMetrics": scopes}, {"scopeMetrics": scopes}]
+        yield json.dumps({"resourceMetrics": whole}).encode()
+
+
+def _odd_points(text: str) -> dict[str, list[dict[str, Any]]]:
+    """By kind of metric."""
+    extra = _attributes({text: text, "dataSourceInstanceName": text})
+    bare: dict[str, Any] = {"timeUnixNano": str(NS)}
+    point = bare | {"startTimeUnixNano": str(NS - 10**9), "attributes": extra}
+    exemplars = {"exemplars": [bare | {"asDouble": 1.5, "filteredAttributes": extra}]}
+    values: list[dict[str, Any]] = [{"asInt": str(value)} for value in (-(2**63), 2**63 - 1)]
+    values += [{"asDouble": value} for value in (-0.0, 5e-324, sys.float_info.max)]
+    counts = {"count": "3", "sum": 1.5, "min": -1.0, "max": 2.0}
+    buckets = {"bucketCounts": ["1", "2"], "explicitBounds": [0.5]}
+    sides = {"scale": 2, "zeroCount": "1", "zeroThreshold": 0.1, "positive": {"offset": -1, "bucketCounts": ["2"]}}
+    quantiles = {"count": "2", "sum": 3.0, "quantileValues": [{"quantile": 0.5, "value": 1.0}]}
+    return {
+        "gauge": [*(point | value | exemplars for value in values), bare | {"asInt": "1"}],
+        "sum": [*(point | value for value in values), bare | {"asDouble": 0.1}],
+        "histogram": [point | counts | buckets | exemplars, bare | {"count": "0"}],
+        "exponentialHistogram": [point | counts | sides, bare | {"count": "0", "scale": 0}],
+        "summary": [point | quantiles, bare | {"count": "0"}],
+    }
+
+
+def _attributes(texts: dict[str, str]) -> list[dict[str, Any]]:
+    return [{"key": name, "value": {"stringValue": text}} for name, text in texts.items()]

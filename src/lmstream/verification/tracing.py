@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from lmstream.codecs.record_value import open_value
-from lmstream.engine import Engine
+from lmstream.engine import Engine, FanOut
 from lmstream.engine.codec_registry import CodecRegistry
 from lmstream.errors import DecodeError
 from lmstream.model import Record
@@ -74,9 +74,17 @@ def made_of(record: Record, ordinal: int, engine: Engine) -> Made:
         made.refused, (_, reason) = True, out.rejected[0]
         return _unmade(made, reason, out.why(ordinal))
     else:
-        why = f"rule {next(iter(out.dropped))!r} of engine.rules drops it" if out.dropped else ""
-        return _unmade(made, next(iter(out.skipped), ""), why or "the point makes no row on purpose")
+        return _unmade(made, next(iter(out.skipped), ""), _left_out(out, engine) or "the point makes no row on purpose")
     return made
+
+
+def _left_out(out: FanOut, engine: Engine) -> str:
+    """Who left a point out; empty when nobody did."""
+    name = next(iter(out.dropped), "")
+    if not name:
+        return ""
+    own = name == engine.settings.transform
+    return f"engine.transform {name!r} leaves it out" if own else f"rule {name!r} of engine.rules drops it"
 
 
 def _unmade(made: Made, reason: str, why: str) -> Made:

@@ -10,7 +10,7 @@ from lmstream.codecs import FORMATS
 from lmstream.config.plugins import PARTS, known
 from lmstream.errors import ConfigError
 
-Kind = Literal["sink", "source", "codec", "place"]
+Kind = Literal["sink", "source", "codec", "transform", "place"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 _FILES: Final = {
     "{kind}/part.py.txt": "{name}.py",

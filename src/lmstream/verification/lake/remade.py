@@ -5,8 +5,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from operator import itemgetter
 from typing import NamedTuple
 
-from msgspec import structs
-
 from lmstream.engine import Engine
 from lmstream.errors import DecodeError
 from lmstream.interfaces import PARTS
@@ -121,10 +119,8 @@ class Remade:
             layout = self.layouts(claim.layout)
             if layout is None:
                 return "their settings are gone"
-            here = Layout.of(layout.settings, layout.format)
-            made_by = f"{layout.distribution} {layout.version}"
-            same = structs.replace(layout, version=here.version) == here
-            self._engines[claim.layout] = self._make(layout.settings) if same else f"their rows were made by {made_by}"
+            why = f"their rows were made by {layout.code}"
+            self._engines[claim.layout] = self._make(layout.settings) if layout.is_made_here else why
         return self._engines[claim.layout]
 
     def _log(self, lane: Lane, partition: int, start: int) -> "_Log":
