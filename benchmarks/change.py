@@ -54,7 +54,7 @@ def child(told: str) -> int:
         print(measure(size, (name, "typed decode"), rounds=3).best(name))  # one of JSON has to be there
         return 0
     bootstrap, sink, records, rows = of
-    work = consumer._run if sink["type"] == "firehose" else lake._run  # noqa: SLF001 - the benchmarks' own
+    work = consumer._run if sink["type"] == "firehose" else lake.run  # noqa: SLF001 - the benchmarks' own
     with tempfile.TemporaryDirectory() as folder:
         run = asyncio.run(work(consumer._config(bootstrap, sink, "kafka", folder, {}), records, rows))  # noqa: SLF001
     print(run["cpu_seconds"] / run["rows"] * 1e9)

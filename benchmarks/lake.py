@@ -140,7 +140,7 @@ async def alone(url: str, rows_an_object: int, rounds: int) -> dict[str, Any]:
     return {"rows": rows, "bytes_per_row": round(size / rows), "objects": len(some), "cpu_seconds": took}
 
 
-async def _run(config: Any, records: int, rows: int) -> dict[str, Any]:
+async def run(config: Any, records: int, rows: int) -> dict[str, Any]:
     """The whole way. Records settle by windows: what counts is the CPU from when an eighth was taken up to the end."""
     from lmstream.config import build_runtime
 
@@ -185,10 +185,10 @@ async def whole(url: str, emptied: Any, rounds: int, client: str) -> dict[str, A
                     sink["engine.path"] = BARE
                 where = (kafka.bootstrap, sink, client, {})
                 with switched(by):
-                    run = await asyncio.to_thread(consume, _run, where, records, rows)
-                run["objects"], size = emptied()
-                run["bytes_per_row"] = size / rows
-                found.setdefault(name, {}).setdefault(by, []).append(run)
+                    took = await asyncio.to_thread(consume, run, where, records, rows)
+                took["objects"], size = emptied()
+                took["bytes_per_row"] = size / rows
+                found.setdefault(name, {}).setdefault(by, []).append(took)
     return found
 
 

@@ -40,7 +40,8 @@ class CachingCodec(Generic[T]):
         of_scopes = Scopes
         if shaper is not None:
             of_scopes = ShapedScopes
-            resource, scope, tail = _resource(resource, shaper), _scope(scope, shaper), _tail(tail, shaper)
+            resource, scope = _resource(resource, shaper), _scope(scope, shaper)
+            tail = _tail(tail, shaper) if shaper.points else tail
         self._resources, self._tails = PieceCache(resource, budget), PieceCache(tail, 2 * budget)
         self._scopes = of_scopes(scope, mark, budget // 2)
         self._heads = Heads(settings, None if shaper is None else shaper.metric)

@@ -15,7 +15,16 @@ from lmstream.engine import kept
 from lmstream.engine.codec_registry import CodecRegistry
 from lmstream.engine.fan_out import FanOut
 from lmstream.engine.held_value import unheld
-from lmstream.engine.judging import SKIPS, apply_odd, judge_orgs, judge_sizes, judge_times, judge_values, note_parts
+from lmstream.engine.judging import (
+    SKIPS,
+    apply_odd,
+    judge_orgs,
+    judge_sizes,
+    judge_times,
+    judge_values,
+    note_parts,
+    note_series,
+)
 from lmstream.engine.landed_again import rows_again
 from lmstream.engine.lines import Lines, Pieced, Woven, blank, each_of
 from lmstream.engine.output import Output
@@ -156,6 +165,10 @@ class Engine:
         shaping, shaped = self.shaping, None
         if shaping is not None and (shaped := shaping.shape(bundle, fixed)) is not None:
             bundle, fixed = shaped.bundle, shaped.fixed
+            if shaped.kept == [] and not (bundle.left_out or record.only is not None or record.below):
+                # No row: whatever else is wrong with a point that is dropped does not matter.
+                note_series(bundle.series, noted)
+                return self._sifted(0, noted, Pieced([]), self._paths.runs, shaped, (b"", [], [], []), shaping.names)
         if record.identity is None:
             identity = seed.copy()
             identity.update(COORDINATES.pack(record.partition, record.offset, record.timestamp))

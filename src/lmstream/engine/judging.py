@@ -11,7 +11,7 @@ from lmstream.codecs.fragments import HEADS
 from lmstream.engine.lines import PIECES
 from lmstream.engine.timestamps import NS_PER_MS, VALUE, TimePieces
 from lmstream.errors import REASONS
-from lmstream.interfaces import TWO_VALUES, Bundle
+from lmstream.interfaces import TWO_VALUES, Bundle, Series
 
 SKIPS: Final = frozenset(name for name, why in REASONS.items() if why.code.startswith("LMS-12"))
 """Reasons that are no fault of the point: it makes no row and needs no dead letter."""
@@ -47,6 +47,14 @@ def note_parts(left_out: dict[int, list[str]], faults: dict[int, str], noted: di
         if at not in faults:
             for reason in reasons:
                 noted[reason] = noted.get(reason, 0) + 1
+
+
+def note_series(every: Sequence[Series], noted: dict[str, int]) -> None:
+    """Count what each point of a resource and scope notes."""
+    for series in every:
+        for notes in (series.resource.noted, series.scope.noted):
+            for what, each in notes.items():
+                noted[what] = noted.get(what, 0) + each * (series.stop - series.start)
 
 
 def judge_values(values: Sequence[int | float | None], faults: dict[int, str]) -> None:

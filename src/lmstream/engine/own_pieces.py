@@ -53,9 +53,8 @@ class PiecesOfOwn:
         if not bundle.texts:
             for head, stop in zip(heads, bundle.stops, strict=True):
                 metrics += [head.piece] * (stop - len(metrics))
-        return structs.replace(
-            bundle, series=series, heads=heads, metrics=metrics, tails=[self._tail(tail) for tail in bundle.tails]
-        )
+        tails = [self._tail(tail) for tail in bundle.tails] if self._shaper.points else bundle.tails
+        return structs.replace(bundle, series=series, heads=heads, metrics=metrics, tails=tails)
 
     def _resource(self, made: Resource) -> Resource:
         if not made.piece:

@@ -51,6 +51,11 @@ class Metric(Struct, frozen=True, cache_hash=True):
 class Shaper(Protocol):
     """What the rules of an engine make of pieces, once each is made."""
 
+    @property
+    def points(self) -> bool:
+        """Whether any rule is about attributes of points: else they stay as they are made."""
+        ...
+
     def resource(self, made: Resource, /) -> Resource: ...
 
     def scope(self, made: Scope, /) -> Scope: ...

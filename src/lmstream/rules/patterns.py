@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from lmstream.errors import ConfigError
 from lmstream.rules.form import PATTERNS_MAX, Regex, Texts
 
 Holds = Callable[[str], bool]
+_NAMES: Final = 1024
+_NAME: Final = 256
+"""Names of attributes that are remembered, and characters of one."""
 _SIGN: Final = re.compile(r"\\.|[*?]|[^\\*?]+|\\", re.DOTALL)
 
 
@@ -52,13 +56,17 @@ def holds(texts: Texts, where: str = "") -> Holds:
         raise ConfigError("config.invalid", f"{where}: {len(globs):,} texts with * or ?, of {PATTERNS_MAX} at most")
     if not globs:
         return exact.__contains__
+    if "*" in globs:
+        return lambda _: True
     matches = [re.compile(expression(glob), re.DOTALL).fullmatch for glob in globs]
     return lambda text: text in exact or any(match(text) is not None for match in matches)
 
 
 def names(globs: Sequence[str]) -> Holds:
-    """Whether a name is one of these."""
-    return holds(tuple(globs))
+    """Whether a name is one of these. Names of attributes are few, and come with every value."""
+    found = holds(tuple(globs))
+    known = lru_cache(_NAMES)(found)
+    return lambda name: known(name) if len(name) <= _NAME else found(name)
 
 
 def compiled(regex: Regex, where: str) -> Any:

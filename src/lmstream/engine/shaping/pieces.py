@@ -119,7 +119,10 @@ class Pieces:
         )
         self.possible: int = 0
         """Of the rules that are watched, those against which no metric and no point ever spoke as a whole."""
-        self._late = self._metrics_seen = self._points_seen = 0
+        self.points: Final = bool(self.bits.points or self.tails.every)
+        """Whether any rule is about attributes of points."""
+        self._late = self._metrics_seen = 0
+        self._points_seen = 0 if self.points else -1
         self.marked: Final = bool(self.bits.points or self.tails.late)
         """Whether pieces of attributes have to carry their bits."""
 

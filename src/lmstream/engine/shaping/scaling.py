@@ -1,6 +1,7 @@
 """Values in another unit, exactly or not at all."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +11,8 @@ from lmstream.codecs.point_values import INT64
 from lmstream.rules import Rule
 
 _BITS: Final = 64
+_FAR: Final = 1000
+"""Powers of two below this are doubles, as their inverses are."""
 _decode: Final = msgspec.json.Decoder().decode
 
 
@@ -31,6 +34,20 @@ def scaled(value: float, power: int) -> int | float | None:
     except OverflowError:
         return None
     return result if same and math.isfinite(result) else None
+
+
+def all_scaled(values: Sequence[int | float | None], power: int) -> list[float] | None:
+    """Many values at once, as `scaled` makes each; None when they have to be looked at one by one."""
+    if not -_FAR < power < _FAR or (power >= 0 and int in map(type, values)):
+        return None
+    factor = 2.0**power
+    try:
+        made: list[float] = [value * factor for value in values]  # type: ignore[operator] # None raises
+    except TypeError:
+        return None
+    # What overflows is infinite, what loses bits does not come back, and neither does an integer that no double has.
+    exact = math.isfinite(sum(made)) and [each / factor for each in made] == values
+    return made if exact else None
 
 
 def body_scaled(body: bytes, power: int) -> bytes | None:

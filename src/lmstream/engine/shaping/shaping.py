@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +12,7 @@ from lmstream.codecs.fragments import UNREAD, Marked, encode
 from lmstream.engine.kept import Left, Range, left_of, others, series_left
 from lmstream.engine.shaping.pieces import Pieces
 from lmstream.engine.shaping.plan import Plan, Planner, Scaled
-from lmstream.engine.shaping.scaling import body_scaled, scaled
+from lmstream.engine.shaping.scaling import all_scaled, body_scaled, scaled
 from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Series
 from lmstream.rules import Rule
 
@@ -20,6 +21,7 @@ _PLANNED: Final = 65_536
 _ORGS: Final = 4096
 _APPLIED: Final = 65_536
 _number: Final = msgspec.json.Decoder(int | float).decode
+_numbers: Final = msgspec.json.Decoder(list[int | float]).decode
 Dropped = tuple[int, Range]
 """The number of a rule, and points that it drops."""
 
@@ -100,8 +102,7 @@ class Shaping:
         dropped: Sequence[Dropped] = ()
         tails = bundle.tails
         if not by_metric:
-            tails, more = self._by_point(bundle, plan)
-            dropped = sorted((*Shaped(bundle, "", [], 0, plan).dropped, *more), key=_by_place)
+            tails, dropped = self._by_point(bundle, plan)
         if bundle.odd and plan.dropped and (unread := {at for at, why in bundle.odd.items() if why in UNREAD}):
             of_metrics = Shaped(bundle, "", [], 0, plan).dropped if by_metric else dropped
             dropped = [each for some in of_metrics for each in _without(some, unread)]
@@ -158,23 +159,32 @@ class Shaping:
         return bits
 
     def _by_point(self, bundle: Bundle, plan: Plan) -> tuple[list[bytes], list[Dropped]]:
-        """The tails, and the points that rules about points drop."""
+        """The tails, and the points that rules drop, those of whole metrics among them."""
         tails = list(bundle.tails)
         dropped: list[Dropped] = []
         late = self.pieces.tails.late
+        before: tuple[int, int] | None = None
+        known: dict[int, tuple[int, int]] = {}  # by bits of a point: the rule that drops it, or -1, and all rules
         for metric, bits, deciding in plan.undecided:
-            for at in range(bundle.stops[metric - 1] if metric else 0, bundle.stops[metric]):
-                tail = tails[at]
+            start = bundle.stops[metric - 1] if metric else 0
+            if before != (bits, deciding):
+                before, known = (bits, deciding), {}
+            for at, tail in enumerate(tails[start : bundle.stops[metric]], start):
                 if not isinstance(tail, Marked):  # of a point that was not read
                     continue
-                rules = self._apply(bits & tail.rules)
-                if decision := rules & deciding:
-                    number = (decision & -decision).bit_length() - 1
-                    if self._rules[number].drop:
-                        dropped.append((number, (at, at + 1)))
-                        continue
-                if rules & late:
+                marks = tail.rules
+                found = known.get(marks)
+                if found is None:
+                    rules = self._apply(bits & marks)
+                    number = ((rules & deciding) & -(rules & deciding)).bit_length() - 1
+                    found = known[marks] = (number if number >= 0 and self._rules[number].drop else -1, rules)
+                number, rules = found
+                if number >= 0:
+                    dropped.append((number, (at, at + 1)))
+                elif rules & late:
                     tails[at] = self.pieces.tail_again(tail, rules)
+        if plan.dropped:
+            dropped = sorted((*Shaped(bundle, "", [], 0, plan).dropped, *dropped), key=_by_place)
         return tails, dropped
 
     def _apply(self, bits: int) -> int:
@@ -236,29 +246,50 @@ class Shaping:
 
 def _scale(bundle: Bundle, every: Sequence[Scaled]) -> dict[int, Metric]:
     """Scale values in place of a bundle that is ours. Answers the metric of those that cannot be, by ordinal."""
-    unscaled: dict[int, Metric] = {}
+    stops = bundle.stops
+    ranges = [(stops[metric - 1] if metric else 0, stops[metric]) for metric, *_ in every]
     texts = bundle.texts.split(b",") if bundle.texts else []
     values = list(bundle.values)
     odd = dict(bundle.odd)
-    for metric, power, otherwise in every:
-        for at in range(bundle.stops[metric - 1] if metric else 0, bundle.stops[metric]):
-            body = odd.get(at)
-            value = _number(texts[at]) if texts else values[at]
-            made: Any = None
-            if isinstance(body, bytes):
-                made = odd[at] = body_scaled(body, power) or body
-                if made is body:
+    unscaled: dict[int, Metric] = {}
+    if odd or not _scale_together(texts or values, ranges, [power for _, power, _ in every]):
+        for (start, stop), (_, power, otherwise) in zip(ranges, every, strict=True):
+            for at in range(start, stop):
+                body = odd.get(at)
+                value = _number(texts[at]) if texts else values[at]
+                made: Any = None
+                if isinstance(body, bytes):
+                    made = odd[at] = body_scaled(body, power) or body
+                    if made is body:
+                        unscaled[at] = otherwise
+                elif value is None or value is TWO_VALUES or value != value:  # noqa: PLR0124 - NaN, which makes no row
+                    continue
+                elif (made := scaled(value, power)) is None:
                     unscaled[at] = otherwise
-            elif value is None or value is TWO_VALUES or value != value:  # noqa: PLR0124 - NaN, which makes no row
-                continue
-            elif (made := scaled(value, power)) is None:
-                unscaled[at] = otherwise
-            elif texts:
-                texts[at] = encode(made)
-            else:
-                values[at] = made
+                elif texts:
+                    texts[at] = encode(made)
+                else:
+                    values[at] = made
     bundle.texts, bundle.values, bundle.odd = b",".join(texts), values, odd
     return unscaled
+
+
+def _scale_together(column: list[Any], ranges: Sequence[Range], powers: Sequence[int]) -> bool:
+    """Scale these ranges of a column of values or their texts in one go, as nearly always can be done; False, and all
+    as it was, when values have to be looked at one by one."""
+    if powers.count(powers[0]) != len(powers):
+        return False
+    some = list(chain.from_iterable([column[start:stop] for start, stop in ranges]))
+    texts = isinstance(some[0], bytes)
+    made: list[Any] | None = all_scaled(_numbers(b"[%b]" % b",".join(some)) if texts else some, powers[0])
+    if made is None:
+        return False
+    made = encode(made)[1:-1].split(b",") if texts else made
+    at = 0
+    for start, stop in ranges:
+        column[start:stop] = made[at : at + stop - start]
+        at += stop - start
+    return True
 
 
 def _cut(heads: Sequence[Metric], stops: Sequence[int], others: dict[int, Metric]) -> tuple[list[Metric], list[int]]:
