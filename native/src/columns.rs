@@ -60,20 +60,20 @@ pub struct Columns<'a, 'py> {
     time: Known<'a, 'py>,
     start: Known<'a, 'py>,
     /// What a number's bytes say.
-    read: fn(&[u8]) -> Option<u64>,
+    read: fn(&[u8]) -> u64,
     most: usize,
 }
 
 impl<'a, 'py> Columns<'a, 'py> {
-    pub fn new(py: Python<'py>, bytes: usize, read: fn(&[u8]) -> Option<u64>, most: usize) -> Self {
+    pub fn new(py: Python<'py>, bytes: usize, read: fn(&[u8]) -> u64, most: usize) -> Self {
         let zero = PyInt::new(py, 0).into_any();
         let room = bytes / POINT;
         Self {
             py,
             resources: Vec::new(),
             scopes: Vec::new(),
-            heads: Vec::new(),
-            stops: Vec::new(),
+            heads: Vec::with_capacity(room / 2),
+            stops: Vec::with_capacity(room / 2),
             times: Vec::with_capacity(room),
             starts: Vec::with_capacity(room),
             values: Values::with_capacity(room),
@@ -102,8 +102,8 @@ impl<'a, 'py> Columns<'a, 'py> {
         grow(&mut self.starts, 1)?;
         self.values.grow()?;
         self.tails.push(tail);
-        self.times.push(number(&mut self.time, time, &self.zero, self.read)?);
-        self.starts.push(number(&mut self.start, start, &self.zero, self.read)?);
+        self.times.push(number(&mut self.time, time, &self.zero, self.read));
+        self.starts.push(number(&mut self.start, start, &self.zero, self.read));
         Ok(())
     }
 
@@ -167,12 +167,11 @@ fn number<'a, 'py>(
     before: &mut Known<'a, 'py>,
     bytes: Option<&'a [u8]>,
     zero: &Object<'py>,
-    read: fn(&[u8]) -> Option<u64>,
-) -> Found<Object<'py>> {
-    let Some(bytes) = bytes else { return Ok(zero.clone()) };
+    read: fn(&[u8]) -> u64,
+) -> Object<'py> {
+    let Some(bytes) = bytes else { return zero.clone() };
     if bytes != before.0 {
-        let number = read(bytes).ok_or(Stop::Odd)?;
-        *before = (bytes, PyInt::new(zero.py(), number).into_any());
+        *before = (bytes, PyInt::new(zero.py(), read(bytes)).into_any());
     }
-    Ok(before.1.clone())
+    before.1.clone()
 }

@@ -37,9 +37,7 @@ impl Values {
     /// Makes room for one more value.
     #[inline]
     pub fn grow(&mut self) -> Cut<()> {
-        grow(&mut self.text, VALUE)?;
-        grow(&mut self.numbers, 1)?;
-        grow(&mut self.places, 1)
+        grow(&mut self.text, VALUE)
     }
 
     /// A value that is written already, in two parts.
@@ -51,10 +49,13 @@ impl Values {
     }
 
     /// A number for the engine to write.
-    pub fn number(&mut self, number: f64) {
+    fn number(&mut self, number: f64) -> Cut<()> {
+        grow(&mut self.numbers, 1)?;
+        grow(&mut self.places, 1)?;
         self.places.push(self.text.len());
         self.numbers.push(number);
         self.text.push(b',');
+        Ok(())
     }
 
     pub fn integer(&mut self, number: i64) {
@@ -62,7 +63,7 @@ impl Values {
         self.written(sign, digits(number.unsigned_abs(), &mut [0; DIGITS]));
     }
 
-    pub fn double(&mut self, number: f64) {
+    pub fn double(&mut self, number: f64) -> Cut<()> {
         let size = number.abs();
         if size < PLAIN && (number != 0.0 || number.is_sign_negative()) {
             return self.number(number);
@@ -72,10 +73,11 @@ impl Values {
             #[allow(clippy::float_cmp, reason = "exactly equal is what is asked")]
             if scaled < DECIMALS && scaled / scale == size {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an integer below 1e15")]
-                return self.decimal(number < 0.0, scaled as u64, zeros);
+                self.decimal(number < 0.0, scaled as u64, zeros);
+                return Ok(());
             }
         }
-        self.number(number);
+        self.number(number)
     }
 
     /// `scaled` with a point before the last digits, without zeros at the end but that of x.0.

@@ -9,57 +9,62 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::columns::{Columns, Found, Object, Stop, cached};
 use crate::memory::{CUT, grow, has_room};
+use crate::scopes::Scopes;
 use crate::text::{Cursor, Cut, Odd};
 
 /// Digits of an integer that surely fit 64 bits.
 const INTEGER: usize = 18;
+/// Bytes of a metric without its points, mostly.
+const KEY: usize = 256;
 /// Significant digits of a decimal that survive the way through a double: `DBL_DIG`.
 const DECIMAL: usize = 15;
 
-/// A point as far as it was read; `behind` is where its value ends.
+/// A point as far as it was read.
 #[derive(Default)]
 struct Point<'a, 'py> {
     start: Option<&'a [u8]>,
     time: Option<&'a [u8]>,
     tail: Option<Object<'py>>,
-    behind: Option<usize>,
+    /// Whether its value was.
+    valued: bool,
 }
 
-/// How the last point began, up to its value, and what that says.
+/// How the last point began, up to its value, and what that says; and what stood between the value and the attributes,
+/// and behind these to the end, where that was nothing else.
 #[derive(Default)]
 struct Alike<'a> {
     text: &'a [u8],
     start: Option<&'a [u8]>,
     time: Option<&'a [u8]>,
     double: bool,
+    between: &'a [u8],
+    end: &'a [u8],
 }
 
 struct Scan<'a, 'py> {
     py: Python<'py>,
     cursor: Cursor<'a>,
     resources_of: &'a Bound<'py, PyDict>,
-    scope_of: &'a Object<'py>,
+    scopes: Scopes<'py>,
     heads_of: &'a Bound<'py, PyDict>,
     tails_of: &'a Bound<'py, PyDict>,
     columns: Columns<'a, 'py>,
     /// Attributes of the metric before and what they became: those of the same instances follow, in the same order.
     lists: Vec<(&'a [u8], Object<'py>)>,
     alike: Alike<'a>,
-    /// What stood behind the values of the metric before, and what its list became.
-    rests: Vec<(&'a [u8], Object<'py>)>,
     key: Vec<u8>,
 }
 
 /// Columns of a plain bundle, or None.
 ///
-/// `resources`, `heads` and `tails` are dictionaries that make what they lack; `scope` is called. Answers (series,
+/// `resources`, `heads` and `tails` are dictionaries that make what they lack; `scopes` are as of `Scopes`. Answers (series,
 /// resources, heads, stops, times, starts, values, tails): series as (resource, scope, stop), values as their JSON text,
 /// written by `encode` where it is not the sender's. More than `most` points are not plain. Raises what making raises.
 #[pyfunction]
 pub fn scan<'py>(
     payload: &Bound<'py, PyBytes>,
     resources: &Bound<'py, PyDict>,
-    scope: &Object<'py>,
+    scopes: &Bound<'py, PyTuple>,
     heads: &Bound<'py, PyDict>,
     tails: &Bound<'py, PyDict>,
     encode: &Object<'py>,
@@ -74,14 +79,13 @@ pub fn scan<'py>(
         py,
         cursor: Cursor::new(text),
         resources_of: resources,
-        scope_of: scope,
+        scopes: Scopes::new(scopes)?,
         heads_of: heads,
         tails_of: tails,
         columns: Columns::new(py, text.len(), nanoseconds_of, most),
         lists: Vec::new(),
         alike: Alike::default(),
-        rests: Vec::new(),
-        key: Vec::new(),
+        key: Vec::with_capacity(KEY),
     };
     let read = scan.bundle();
     scan.columns.answer(read, encode)
@@ -141,13 +145,22 @@ impl<'a, 'py> Scan<'a, 'py> {
     }
 
     fn scope_metrics(&mut self) -> Found<()> {
-        let found = |scan: &mut Self| {
-            let scope = scan.raw(b'{')?;
-            Ok(scan.scope_of.call1((PyBytes::new(scan.py, scope),))?)
-        };
-        let scope = self.level(b"scope", found, b"metrics", Self::metric)?;
+        let scope = self.level(b"scope", Self::scope, b"metrics", Self::metric)?;
         self.columns.scope(scope)?;
         Ok(())
+    }
+
+    /// A scope. One of another poll's bytes is whole where that was, as of `known`: digits in a text end nothing.
+    fn scope(&mut self) -> Found<Object<'py>> {
+        if self.cursor.next() == b'{' {
+            let stop = self.cursor.behind(b"]}");
+            if let Some(found) = self.scopes.known(&self.cursor.text[self.cursor.at..stop])? {
+                self.cursor.at = stop;
+                return Ok(found);
+            }
+        }
+        let scope = self.raw(b'{')?;
+        Ok(self.scopes.find(scope)?)
     }
 
     /// A resource or scope, which `head` reads, and what is below it, which `item` reads, in either order.
@@ -241,69 +254,66 @@ impl<'a, 'py> Scan<'a, 'py> {
         if self.cursor.next() != b'{' {
             return Err(Stop::Odd);
         }
-        let text = self.cursor.text;
         let begin = self.cursor.at;
         let mut point = Point::default();
-        // A reader that has read the same bytes is in the same state. Points of a bundle have their times in common, so
-        // that they are the same up to the value, and behind it those of the same instance of two metrics.
-        let alike = !self.alike.text.is_empty() && text[begin..].starts_with(self.alike.text);
         let mut more = true;
-        if alike {
-            self.cursor.at += self.alike.text.len();
+        // A reader that has read the same bytes is in the same state. Points of a bundle have their times in common, so
+        // that they are the same up to the value, and between it and the attributes all are.
+        if self.cursor.pass(self.alike.text) {
             (point.start, point.time) = (self.alike.start, self.alike.time);
             self.number(self.alike.double)?;
-            let behind = self.cursor.at;
-            if let Some((rest, tail)) = self.rests.get(number).filter(|(rest, _)| text[behind..].starts_with(rest)) {
-                self.cursor.at += rest.len();
-                let tail = tail.clone();
-                return self.columns.point(point.start, point.time, tail);
+            point.valued = true;
+            if self.cursor.pass(self.alike.between) {
+                let tail = self.attributes(number)?;
+                if self.cursor.pass(self.alike.end) {
+                    return self.columns.point(point.start, point.time, tail);
+                }
+                point.tail = Some(tail);
             }
-            point.behind = Some(behind);
             more = self.cursor.another(b'}')?;
         } else {
             self.cursor.at += 1;
         }
+        let text = self.cursor.text;
+        let mut value_end = None; // of the member before
         while more {
             let name = self.cursor.name()?;
+            let value_before = value_end.take();
+            let mut list = None;
             match name {
                 b"startTimeUnixNano" if point.start.is_none() => point.start = Some(self.nanoseconds()?),
                 b"timeUnixNano" if point.time.is_none() => point.time = Some(self.nanoseconds()?),
-                b"asDouble" | b"asInt" if point.behind.is_none() => {
+                b"asDouble" | b"asInt" if !point.valued => {
                     let double = name == b"asDouble";
                     // Only what stands before the value is remembered.
                     if point.tail.is_none() {
                         let text = &text[begin..self.cursor.at];
-                        self.alike = Alike { text, start: point.start, time: point.time, double };
+                        self.alike = Alike { text, start: point.start, time: point.time, double, ..self.alike };
                     }
                     self.number(double)?;
-                    point.behind = Some(self.cursor.at);
+                    point.valued = true;
+                    value_end = Some(self.cursor.at);
                 }
-                b"attributes" if point.tail.is_none() => point.tail = Some(self.attributes(number)?),
+                b"attributes" if point.tail.is_none() => {
+                    self.cursor.next();
+                    let from = self.cursor.at;
+                    point.tail = Some(self.attributes(number)?);
+                    list = value_before.map(|value| (value, from, self.cursor.at));
+                }
                 _ => return Err(Stop::Odd),
             }
             more = self.cursor.another(b'}')?;
-        }
-        let (Some(behind), Some(tail)) = (point.behind, point.tail) else { return Err(Stop::Odd) };
-        let only_list =
-            point.start.is_some() == self.alike.start.is_some() && point.time.is_some() == self.alike.time.is_some();
-        if alike && only_list {
-            let rest = &text[behind..self.cursor.at];
-            if number < self.rests.len() {
-                self.rests[number] = (rest, tail.clone());
-            } else if number == self.rests.len() {
-                grow(&mut self.rests, 1)?;
-                self.rests.push((rest, tail.clone()));
+            if let (Some((value, from, to)), false) = (list, more) {
+                (self.alike.between, self.alike.end) = (&text[value..from], &text[to..self.cursor.at]);
             }
         }
+        let (true, Some(tail)) = (point.valued, point.tail) else { return Err(Stop::Odd) };
         self.columns.point(point.start, point.time, tail)
     }
 
     /// What a list of attributes became. That of the point of the same number in the metric before is likely.
     fn attributes(&mut self, number: usize) -> Found<Object<'py>> {
-        self.cursor.next();
-        let rest = &self.cursor.text[self.cursor.at..];
-        if let Some((list, piece)) = self.lists.get(number).filter(|(list, _)| rest.starts_with(list)) {
-            self.cursor.at += list.len();
+        if let Some((_, piece)) = self.lists.get(number).filter(|(list, _)| self.cursor.pass(list)) {
             return Ok(piece.clone());
         }
         let (list, piece) = self.known(self.tails_of, b'[', b"]")?;
@@ -414,12 +424,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         }
         let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()).ok_or(Odd)?;
         // Readers differ in the sign of -0.
-        if number.is_finite() && (number != 0.0 || !negative) {
-            self.columns.values.double(number);
-            Ok(())
-        } else {
-            Err(Odd)
-        }
+        if number.is_finite() && (number != 0.0 || !negative) { self.columns.values.double(number) } else { Err(Odd) }
     }
 }
 
@@ -427,6 +432,7 @@ fn ends_number(byte: u8) -> bool {
     matches!(byte, b',' | b'}' | b' ' | b'\n' | b'\r' | b'\t')
 }
 
-fn nanoseconds_of(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+/// Of so few digits that 64 bits hold them.
+fn nanoseconds_of(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |number, digit| 10 * number + u64::from(digit - b'0'))
 }

@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::columns::{Columns, Found, Object, Stop, cached};
 use crate::memory::{CUT, grow, has_room};
+use crate::scopes::Scopes;
 use crate::text::{Cut, Odd};
 use crate::wire::Message;
 
@@ -53,9 +54,8 @@ impl Seen {
 }
 
 struct Scan<'a, 'py> {
-    py: Python<'py>,
     resource_of: &'a Bound<'py, PyDict>,
-    scope_of: &'a Object<'py>,
+    scopes: Scopes<'py>,
     head_of: &'a Bound<'py, PyDict>,
     tail_of: &'a Bound<'py, PyDict>,
     columns: Columns<'a, 'py>,
@@ -69,7 +69,7 @@ struct Scan<'a, 'py> {
 pub fn scan_proto<'py>(
     payload: &Bound<'py, PyBytes>,
     resources: &Bound<'py, PyDict>,
-    scope: &Object<'py>,
+    scopes: &Bound<'py, PyTuple>,
     heads: &Bound<'py, PyDict>,
     tails: &Bound<'py, PyDict>,
     encode: &Object<'py>,
@@ -79,9 +79,8 @@ pub fn scan_proto<'py>(
         return Ok(None);
     }
     let mut scan = Scan {
-        py: payload.py(),
         resource_of: resources,
-        scope_of: scope,
+        scopes: Scopes::new(scopes)?,
         head_of: heads,
         tail_of: tails,
         columns: Columns::new(payload.py(), payload.as_bytes().len(), nanoseconds, most),
@@ -108,7 +107,7 @@ impl<'a, 'py> Scan<'a, 'py> {
 
     fn scope_metrics(&mut self, encoded: &'a [u8]) -> Found<()> {
         let scope = self.level(encoded, Self::metric)?;
-        let scope = self.scope_of.call1((PyBytes::new(self.py, scope),))?;
+        let scope = self.scopes.find(scope)?;
         self.columns.scope(scope)?;
         Ok(())
     }
@@ -191,7 +190,7 @@ impl<'a, 'py> Scan<'a, 'py> {
                 if !value.is_finite() {
                     return Err(Stop::Odd);
                 }
-                self.columns.values.double(value);
+                self.columns.values.double(value)?;
             }
             INTEGER => self.columns.values.integer(i64::from_le_bytes(value)),
             _ => return Err(Stop::Odd),
@@ -223,6 +222,7 @@ fn leaf<'a>(message: &mut Message<'a>) -> Cut<&'a [u8]> {
     message.bytes().and_then(|bytes| if bytes.len() > LEAF { Err(Odd) } else { Ok(bytes) })
 }
 
-fn nanoseconds(bytes: &[u8]) -> Option<u64> {
-    bytes.try_into().ok().map(u64::from_le_bytes)
+/// Of a fixed64.
+fn nanoseconds(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }

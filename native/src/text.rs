@@ -10,6 +10,8 @@ const DEEP: usize = 32;
 /// Characters of a number in a value that is passed over. Longer ones may be out of range, which is the codec's to say.
 const LONG: usize = 18;
 const ONES: u64 = u64::MAX / 255;
+/// Bytes that compilers compare at once.
+const BLOCK: usize = 32;
 
 /// A place in a text.
 pub struct Cursor<'a> {
@@ -48,6 +50,16 @@ impl<'a> Cursor<'a> {
             self.at += 1;
         }
         self.peek()
+    }
+
+    /// Pass over this text, if it is what comes next, and any.
+    #[inline]
+    pub fn pass(&mut self, text: &[u8]) -> bool {
+        let passed = !text.is_empty() && self.text[self.at..].starts_with(text);
+        if passed {
+            self.at += text.len();
+        }
+        passed
     }
 
     /// Pass over this byte, and white space before it.
@@ -233,10 +245,9 @@ fn end_of_run(text: &[u8], mut at: usize) -> usize {
         let eight = u64::from_le_bytes(eight.try_into().unwrap_or_default());
         let quote = eight ^ (ONES * u64::from(b'"'));
         let slash = eight ^ (ONES * u64::from(b'\\'));
-        let hits = (quote.wrapping_sub(ONES) & !quote)
-            | (slash.wrapping_sub(ONES) & !slash)
-            | (eight.wrapping_sub(ONES * 0x20) & !eight);
-        let hits = hits & (ONES * 0x80);
+        // All three have the high bits of the eight bytes themselves.
+        let below = quote.wrapping_sub(ONES) | slash.wrapping_sub(ONES) | eight.wrapping_sub(ONES * 0x20);
+        let hits = below & !eight & (ONES * 0x80);
         if hits != 0 {
             return at + (hits.trailing_zeros() / 8) as usize;
         }
@@ -248,9 +259,15 @@ fn end_of_run(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Where a byte is next; the end where it is not.
+/// Where a byte is next; the end where it is not. Whole blocks without it are passed over.
 #[inline]
-fn first(text: &[u8], mut at: usize, byte: u8) -> usize {
+pub fn first(text: &[u8], mut at: usize, byte: u8) -> usize {
+    while let Some(block) = text.get(at..at + BLOCK) {
+        if block.iter().fold(0, |found, &each| found | u8::from(each == byte)) != 0 {
+            break;
+        }
+        at += BLOCK;
+    }
     let wanted = ONES * u64::from(byte);
     while let Some(eight) = text.get(at..at + 8) {
         let eight = u64::from_le_bytes(eight.try_into().unwrap_or_default()) ^ wanted;

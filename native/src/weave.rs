@@ -17,75 +17,79 @@ struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
 
 /// The lines of each group of rows, as `lmstream.engine.lines` has them.
 ///
-/// `begins` and `metrics` are (pieces, stops); `times` one piece for each row, or that of all; `values` have commas
-/// between; each of `groups` is a list of ranges, (first row, behind the last), whose lines follow one another. Raises
-/// `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
+/// `begins` and `metrics` are pieces, and the stops of their rows; `times` one piece for each row, or that of all; `values`
+/// have commas between; each of `groups` is a list of ranges, (first row, behind the last), whose lines follow one
+/// another. Raises `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
 #[pyfunction]
-#[pyo3(signature = (begins, metrics, times, values, tails, groups))]
-#[allow(clippy::needless_pass_by_value, reason = "made for this call")]
+#[allow(clippy::too_many_arguments, reason = "what lines are made of")]
 pub fn weave<'py>(
-    begins: (Bound<'py, PyList>, Vec<usize>),
-    metrics: (Bound<'py, PyList>, Vec<usize>),
-    times: Bound<'py, PyAny>,
-    values: Bound<'py, PyBytes>,
-    tails: Bound<'py, PyList>,
-    groups: Bound<'py, PyList>,
+    begins: &Bound<'py, PyList>,
+    begin_stops: &Bound<'py, PyList>,
+    metrics: &Bound<'py, PyList>,
+    metric_stops: &Bound<'py, PyList>,
+    times: &Bound<'py, PyAny>,
+    values: &Bound<'py, PyBytes>,
+    tails: &Bound<'py, PyList>,
+    groups: &Bound<'py, PyList>,
 ) -> PyResult<Bound<'py, PyList>> {
-    let py = groups.py();
-    if !has_room(WOVEN * tails.len()) {
+    let rows = tails.len();
+    if !has_room(WOVEN * rows) {
         return Err(PyMemoryError::new_err("rows of a bundle"));
     }
-    let begins = Runs(pieces(&begins.0)?, begins.1);
-    let metrics = Runs(pieces(&metrics.0)?, metrics.1);
-    let tails = pieces(&tails)?;
-    let rows = tails.len();
+    let begins = Runs::new(begins, begin_stops)?;
+    let metrics = Runs::new(metrics, metric_stops)?;
+    let tails = pieces(tails)?;
     let values: Vec<&[u8]> = values.as_bytes().split(|&byte| byte == b',').collect();
     let (one_time, times) = match times.cast::<PyBytes>() {
         Ok(piece) => (piece.as_bytes(), None),
         Err(_) => (&b""[..], Some(pieces(times.cast()?)?)),
     };
-    let complete = |runs: &Runs| runs.0.len() == runs.1.len() && runs.1.last() == Some(&rows) && runs.1.is_sorted();
     let all_timed = times.as_ref().is_none_or(|times| times.len() == rows);
-    if values.len() != rows || !all_timed || !complete(&begins) || !complete(&metrics) {
+    if values.len() != rows || !all_timed || !begins.complete(rows) || !metrics.complete(rows) {
         return Err(PyValueError::new_err("columns of unequal length"));
     }
-    let found = PyList::empty(py);
-    let mut line = Vec::new();
+    let row_of = |row: usize| {
+        let time = times.as_ref().map_or(one_time, |times| times[row].as_bytes());
+        (time, values[row], tails[row].as_bytes())
+    };
+    let found = PyList::empty(groups.py());
     let mut room = [0; DIGITS];
+    let mut runs = Vec::new();
     for group in groups {
-        line.clear();
+        runs.clear();
         let mut size = 0;
         for range in group.cast::<PyList>()? {
-            let (start, stop): (usize, usize) = range.extract()?;
+            let (mut start, stop): (usize, usize) = range.extract()?;
             if start > stop || stop > rows {
                 return Err(PyValueError::new_err("no such rows"));
             }
             let (mut begin, mut metric) = (begins.run(start), metrics.run(start));
-            for row in start..stop {
-                begin = begins.next(begin, row);
-                metric = metrics.next(metric, row);
-                let pieces = [
-                    begins.0[begin].as_bytes(),
-                    metrics.0[metric].as_bytes(),
-                    times.as_ref().map_or(one_time, |times| times[row].as_bytes()),
-                    values[row],
-                    tails[row].as_bytes(),
-                ];
-                size += pieces.iter().map(|piece| piece.len()).sum::<usize>();
-                size += digits(row as u64, &mut room).len() + BEHIND_ORDINAL.len();
-                line.push((row, pieces));
+            while start < stop {
+                (begin, metric) = (begins.next(begin, start), metrics.next(metric, start));
+                let end = stop.min(begins.1[begin]).min(metrics.1[metric]);
+                let shared = (begins.0[begin].as_bytes(), metrics.0[metric].as_bytes());
+                size += (end - start) * (shared.0.len() + BEHIND_ORDINAL.len() + shared.1.len());
+                for row in start..end {
+                    let (time, value, tail) = row_of(row);
+                    size += width(row) + time.len() + value.len() + tail.len();
+                }
+                runs.push((shared, start..end));
+                start = end;
             }
         }
-        found.append(PyBytes::new_with(py, size, |buffer| {
+        found.append(PyBytes::new_with(groups.py(), size, |buffer| {
             let mut rest = Rest(buffer);
-            for &(row, [begin, metric, time, value, tail]) in &line {
-                rest.put(begin)?;
-                rest.put(digits(row as u64, &mut room))?;
-                rest.put(BEHIND_ORDINAL)?;
-                rest.put(metric)?;
-                rest.put(time)?;
-                rest.put(value)?;
-                rest.put(tail)?;
+            for ((begin, metric), rows) in &runs {
+                for row in rows.clone() {
+                    let (time, value, tail) = row_of(row);
+                    rest.put(begin)?;
+                    rest.put(digits(row as u64, &mut room))?;
+                    rest.put(BEHIND_ORDINAL)?;
+                    rest.put(metric)?;
+                    rest.put(time)?;
+                    rest.put(value)?;
+                    rest.put(tail)?;
+                }
             }
             Ok(())
         })?)?;
@@ -101,7 +105,25 @@ fn pieces<'py>(list: &Bound<'py, PyList>) -> PyResult<Vec<Piece<'py>>> {
     Ok(found)
 }
 
-impl Runs<'_> {
+/// Digits of a row's number.
+fn width(row: usize) -> usize {
+    row.checked_ilog10().map_or(1, |tens| tens as usize + 1)
+}
+
+impl<'py> Runs<'py> {
+    fn new(list: &Bound<'py, PyList>, stops: &Bound<'py, PyList>) -> PyResult<Self> {
+        let mut found = Vec::with_capacity(stops.len());
+        for stop in stops {
+            found.push(stop.extract()?);
+        }
+        Ok(Self(pieces(list)?, found))
+    }
+
+    /// Whether each has a stop, and the last one's is the last row's.
+    fn complete(&self, rows: usize) -> bool {
+        self.0.len() == self.1.len() && self.1.last() == Some(&rows) && self.1.is_sorted()
+    }
+
     fn run(&self, row: usize) -> usize {
         self.1.partition_point(|&stop| stop <= row)
     }

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import types
+from bisect import bisect_right
 
 import pytest
 
@@ -110,6 +111,30 @@ def test_points_alike_but_for_what_stands_behind_the_value_keep_their_own(twins)
     assert twins.agree(bundle(",".join([ONE, point('"asInt":"3"'), ONE]), ",".join([point('"asInt":"4"'), ONE])))
 
 
+def test_points_alike_up_to_the_end_may_have_more_or_less_there(twins):
+    """What stands between value and attributes, and behind these, is remembered of a point that had nothing else."""
+    spaced = ONE.replace(', "attributes"', ' ,\n"attributes"')
+    more = ONE[:-1] + ', "startTimeUnixNano": "1715263517241000000"}'
+    value_last = json.dumps({**TIMES, "attributes": []})[:-1] + ', "asDouble":1.5}'
+    between = ONE.replace(', "attributes"', ',"flags":0, "attributes"')
+    late = ONE.replace('"timeUnixNano": "1715263577241000000", ', "")[:-1] + ', "timeUnixNano": "1715263577241000001"}'
+    bare = json.dumps(TIMES)[:-1] + ', "asDouble":1.5}'
+    assert twins.agree(bundle(f"{ONE},{spaced},{ONE},{late},{ONE},{value_last},{spaced},{ONE}", ONE, spaced))
+    for odd in (more, between, bare):
+        for first in (ONE, spaced):
+            assert not twins.agree(bundle(f"{first},{ONE},{odd},{ONE}", ONE))
+
+
+def test_scopes_of_other_polls_are_known_again_and_end_where_they_end(twins):
+    epoch = '{"name":"s","attributes":[{"key":"epoch","value":{"stringValue":"%s"}}%s]%s}'
+    more = ',{"key":"x","value":{"stringValue":"%s"}}'
+    for digits in ("1715263558360", "1715263618360", "171526361836", "17152636183600", "171526361836x"):
+        for rest in ("", more % "]}", more % '\\"', more % "1715263558360"):
+            for end in ("", ',"version":"2"', ' , "droppedAttributesCount" : 0'):
+                assert twins.agree(bundle(ONE, scope=epoch % (digits, rest, end)))
+                assert not twins.agree(bundle(ONE, scope=epoch % (digits, rest, end + ","))), "no JSON"
+
+
 def test_a_list_that_begins_with_a_known_one_is_read_to_its_own_end(twins):
     for instance in ('x"]', "x]", 'x"}}]', "\\"):
         assert twins.agree(bundle(point('"asDouble":1.5', instance), point('"asDouble":1.5', instance + "y")))
@@ -142,25 +167,45 @@ def test_a_cut_bundle_is_left_to_the_codec(twins, cut):
 
 def test_columns_that_do_not_fit_together_are_refused():
     weave = native("weave")
-    one = ([b"a"], [2]), ([b"b"], [2]), b"c", b"1,2", [b"d", b"e"], [[(0, 2)]]
+    one = [b"a"], [2], [b"b"], [2], b"c", b"1,2", [b"d", b"e"], [[(0, 2)]]
     assert weave(*one) == [b'a0",bc1da1",bc2e']
-    assert weave(*one[:5], [[(1, 2)], [(1, 2), (0, 1)], []]) == [b'a1",bc2e', b'a1",bc2ea0",bc1d', b""]
+    assert weave(*one[:7], [[(1, 2)], [(1, 2), (0, 1)], []]) == [b'a1",bc2e', b'a1",bc2ea0",bc1d', b""]
     wrong = [
-        (0, ([b"a"], [1])),
-        (1, ([b"b", b"b"], [2])),
-        (2, [b"c"]),
-        (3, b"1"),
-        (4, [b"d"]),
-        (5, [[(0, 3)]]),
-        (5, [[(2, 1)]]),
+        (0, [b"a", b"a"]),
+        (1, [1]),
+        (3, [2, 2]),
+        (4, [b"c"]),
+        (5, b"1"),
+        (6, [b"d"]),
+        (7, [[(0, 3)]]),
+        (7, [[(2, 1)]]),
     ]
     for at, value in wrong:
         with pytest.raises(ValueError, match=r"unequal|no such rows"):
             weave(*one[:at], value, *one[at + 1 :])
     with pytest.raises(TypeError):
-        weave(*one[:4], [b"d", None], [[(0, 2)]])
+        weave(*one[:6], [b"d", None], [[(0, 2)]])
     with pytest.raises(TypeError):
-        weave(*one[:5], [(0, 2)])
+        weave(*one[:7], [(0, 2)])
+
+
+def test_lines_of_many_scopes_metrics_and_times_are_numbered_through():
+    """Runs of scopes and of metrics end at different rows; ordinals get another digit inside of one."""
+    rows = 1003
+    begins, metrics = [b"<%d:" % at for at in range(4)], [b"m%d " % at for at in range(300)]
+    begin_stops, metric_stops = [9, 10, 101, rows], [*range(3, 900, 3), rows]
+    times, values, tails = ([b"%c%d" % (mark, at) for at in range(rows)] for mark in b"tvz")
+    begin_of = [begins[bisect_right(begin_stops, at)] for at in range(rows)]
+    metric_of = [metrics[bisect_right(metric_stops, at)] for at in range(rows)]
+    lines = [
+        b"".join((begin, b"%d" % at, b'",', metric, time, value, tail))
+        for at, (begin, metric, time, value, tail) in enumerate(
+            zip(begin_of, metric_of, times, values, tails, strict=True)
+        )
+    ]
+    groups = [[(0, rows)], [(5, 12)], [(99, 102), (8, 11)], [(1000, 1003)]]
+    made = native("weave")(begins, begin_stops, metrics, metric_stops, times, b",".join(values), tails, groups)
+    assert made == [b"".join(line for each in ranges for line in lines[slice(*each)]) for ranges in groups]
 
 
 def test_the_switch_turns_it_off():

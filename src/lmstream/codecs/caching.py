@@ -46,7 +46,7 @@ class CachingCodec(Generic[T]):
         self._scopes = of_scopes(scope, mark, budget // 2)
         self._heads = Heads(settings, None if shaper is None else shaper.metric)
         self._asked = [0, 0, 0, 0]
-        caches, cut = (self._resources, self._scopes.find, self._tails), native(scan)
+        caches, cut = (self._resources, self._scopes.parts, self._tails), native(scan)
         self._plain: PlainBundles | None = None
         """Of the native part, where that is installed."""
         if cut is not None:

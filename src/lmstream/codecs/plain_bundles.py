@@ -8,7 +8,7 @@ from typing import Any
 
 from lmstream.codecs.fragments import Counted, PieceCache, count, count_empty, encode
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Bundle, Metric, Resource, Scope, Series
+from lmstream.interfaces import Bundle, Metric, Resource, Series
 from lmstream.settings import Settings
 
 
@@ -19,16 +19,16 @@ class PlainBundles:
         self,
         scan: Callable[..., Any],
         settings: Settings,
-        caches: tuple[PieceCache[Resource], Callable[[bytes], Scope], PieceCache[Any]],
+        caches: tuple[PieceCache[Resource], tuple[Any, ...], PieceCache[Any]],
         head: Callable[[bytes], Metric],
         malformed: type[Exception],
         asked: list[int],
     ) -> None:
-        """`scan` is the native function; `caches` those of resources, scopes and attributes of points; `head` makes the
-        head of a metric from its bytes without points. What the codec reads another way raises `malformed` or
-        DecodeError; `asked` is what `fragments.count` counts in."""
+        """`scan` is the native function; `caches` those of resources, scopes (`Scopes.parts`) and attributes of points;
+        `head` makes the head of a metric from its bytes without points. What the codec reads another way raises
+        `malformed` or DecodeError; `asked` is what `fragments.count` counts in."""
         self._scan = scan
-        self._resources, self._scope, self._tails = caches
+        self._resources, self._scopes, self._tails = caches
         self._head = head
         self._metrics = PieceCache[Metric](self._make_metric, settings.limits.cache_bytes // 16)
         self._most = settings.limits.points
@@ -38,7 +38,7 @@ class PlainBundles:
     def read(self, payload: bytes) -> Bundle | None:
         """A bundle in columns; None for one that is not plain. Raises RecursionError."""
         try:
-            found = self._scan(payload, self._resources, self._scope, self._metrics, self._tails, encode, self._most)
+            found = self._scan(payload, self._resources, self._scopes, self._metrics, self._tails, encode, self._most)
         except self._not_plain:
             return None  # whatever is wrong is found again, and told from its place
         if found is None:

@@ -13,14 +13,25 @@ _DIGITS: Final = 13
 _NO_EPOCH: Final = b"0" * _DIGITS
 
 
+_At = Callable[[bytes], Scope | None]
+"""From an epoch's digits to the scope that has them; None when it has to be read the general way."""
+
+
 class _Polled(Struct, frozen=True):
-    """A scope but for its epoch: the piece before and behind the epoch's digits. Empty when the epoch has to be read
-    the general way."""
+    """A scope but for its epoch: the piece before and behind the epoch's digits."""
 
     before: bytes
     behind: bytes
     noted: dict[str, int]
-    frame: bytes = b""
+    frame: bytes
+
+    def at(self, epoch: bytes) -> Scope:
+        """The scope with this epoch."""
+        return Scope(b"".join((self.before, epoch, self.behind)), epoch, self.noted, self.frame)
+
+
+def _general(_epoch: bytes) -> None:
+    return None
 
 
 class Scopes:
@@ -36,7 +47,7 @@ class Scopes:
         self._mark = mark
         self._length = len(mark)
         self._whole = PieceCache[Scope](make, budget // 2)
-        self._polled = PieceCache[_Polled](self._make_polled, budget // 2)
+        self._polled = PieceCache[_At](self._make_polled, budget // 2)
 
     @property
     def largest(self) -> int:
@@ -48,6 +59,12 @@ class Scopes:
         """As of a PieceCache."""
         (used, made), (more, others) = self._whole.state, self._polled.state
         return used + more, made + others
+
+    @property
+    def parts(self) -> tuple[Callable[[bytes], Scope], PieceCache[_At], bytes]:
+        """What the native part looks for a scope in: `find`, the scopes of polls by their bytes with zeros for the
+        digits, and the mark."""
+        return self.find, self._polled, self._mark
 
     def empty(self) -> None:
         """Forget all entries."""
@@ -62,12 +79,12 @@ class Scopes:
             stop = start + _DIGITS
             epoch = raw[start:stop]
             if epoch.isdigit() and len(epoch) == _DIGITS:
-                polled = self._polled[b"".join((raw[:start], _NO_EPOCH, raw[stop:]))]
-                if polled.before:
-                    return Scope(b"".join((polled.before, epoch, polled.behind)), epoch, polled.noted, polled.frame)
+                found = self._polled[b"".join((raw[:start], _NO_EPOCH, raw[stop:]))](epoch)
+                if found is not None:
+                    return found
         return self._whole[raw]
 
-    def _make_polled(self, key: bytes) -> tuple[_Polled, int]:
+    def _make_polled(self, key: bytes) -> tuple[_At, int]:
         """Learn where the digits come out: by making the scope with an epoch that it has nowhere else."""
         start = key.find(self._mark) + self._length
         number = 10 ** (_DIGITS - 1)
@@ -77,56 +94,30 @@ class Scopes:
         scope, size = self._make(key[:start] + probe.encode() + key[start + _DIGITS :])
         before, _, behind = scope.piece.partition(probe.encode())
         if scope.epoch != probe or probe.encode() in behind:
-            return _Polled(b"", b"", {}), 0
-        return _Polled(before, behind, scope.noted, b"".join((before, _NO_EPOCH, behind))), 2 * size
+            return _general, 0
+        return _Polled(before, behind, scope.noted, b"".join((before, _NO_EPOCH, behind))).at, 2 * size
 
 
 class _Shaped(Struct, frozen=True):
-    """A scope that rules shaped, cut where its epoch stands: rules may leave it out, or say it twice. No scope when the
-    epoch has to be read the general way, as where its digits decide about a rule."""
+    """A scope that rules shaped, cut where its epoch stands: rules may leave it out, or say it twice."""
 
-    scope: Scope | None
-    piece: tuple[bytes, ...] = ()
-    sent: tuple[bytes, ...] = ()
+    scope: Scope
+    piece: tuple[bytes, ...]
+    sent: tuple[bytes, ...]
+
+    def at(self, epoch: bytes) -> Scope:
+        """The scope with this epoch."""
+        scope = self.scope
+        sent = epoch.join(self.sent) if self.sent else b""
+        return Scope(epoch.join(self.piece), epoch, scope.noted, scope.frame, scope.rules, sent)
 
 
 class ShapedScopes(Scopes):
     """As Scopes, where the engine has rules."""
 
-    def __init__(self, make: Callable[[bytes], tuple[Scope, int]], mark: bytes, budget: int) -> None:
-        super().__init__(make, mark, budget)
-        self._shaped = PieceCache[_Shaped](self._make_shaped, budget // 2)
-
-    @property
-    def largest(self) -> int:
-        return max(self._whole.largest, self._shaped.largest)
-
-    @property
-    def state(self) -> tuple[int, int]:
-        (used, made), (more, others) = self._whole.state, self._shaped.state
-        return used + more, made + others
-
-    def empty(self) -> None:
-        self._whole.empty()
-        self._shaped.empty()
-
-    def find(self, raw: bytes) -> Scope:
-        start = raw.find(self._mark)
-        if start >= 0:
-            start += self._length
-            stop = start + _DIGITS
-            epoch = raw[start:stop]
-            if epoch.isdigit() and len(epoch) == _DIGITS:
-                shaped = self._shaped[b"".join((raw[:start], _NO_EPOCH, raw[stop:]))]
-                if (scope := shaped.scope) is not None:
-                    piece = epoch.join(shaped.piece)
-                    if not shaped.sent:
-                        return Scope(piece, epoch, scope.noted, scope.frame, scope.rules)
-                    return Scope(piece, epoch, scope.noted, scope.frame, scope.rules, epoch.join(shaped.sent))
-        return self._whole[raw]
-
-    def _make_shaped(self, key: bytes) -> tuple[_Shaped, int]:
-        """Make the scope with two epochs that it has nowhere else: all but them must be the same."""
+    def _make_polled(self, key: bytes) -> tuple[_At, int]:
+        """Make the scope with two epochs that it has nowhere else: all but them must be the same, which they are not
+        where an epoch's digits decide about a rule."""
         start = key.find(self._mark) + self._length
         found: list[_Shaped] = []
         number, size = 10 ** (_DIGITS - 1), 0
@@ -137,9 +128,9 @@ class ShapedScopes(Scopes):
                 continue
             scope, size = self._make(key[:start] + probe + key[start + _DIGITS :])
             if scope.epoch != probe.decode():
-                return _Shaped(None), 0
+                return _general, 0
             piece = tuple(scope.piece.split(probe))
             sent = tuple(scope.sent.split(probe)) if scope.sent else ()
             frame = _NO_EPOCH.join(piece) if len(piece) == 2 else b""  # noqa: PLR2004 - it is there once
             found.append(_Shaped(Scope(b"", "", scope.noted, frame, scope.rules), piece, sent))
-        return (found[0], 2 * size) if found[0] == found[1] else (_Shaped(None), 0)
+        return (found[0].at, 2 * size) if found[0] == found[1] else (_general, 0)

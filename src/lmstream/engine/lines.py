@@ -84,8 +84,10 @@ class Woven(Struct, gc=False):
     def groups(self, groups: list[Ranges]) -> list[bytes]:
         """The lines of each group, range behind range."""
         return self.weave(
-            (self.begins, self.begin_stops),
-            (self.metrics, self.metric_stops),
+            self.begins,
+            self.begin_stops,
+            self.metrics,
+            self.metric_stops,
             self.times,
             self.values,
             self.tails,
