@@ -1,13 +1,17 @@
 """The row contract: one source, and everything that is generated from it."""
 
 import json
+import re
+from itertools import islice
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from lmstream import Engine, Record, Settings, spec
+from lmstream import Engine, Record, RowEvent, Settings, spec
 from lmstream.errors import ConfigError
+from lmstream.lab.generator import Generator
+from lmstream.model import DimensionRow
 from lmstream.settings import HIVE_PATH
 
 ROOT = Path(__file__).parents[1]
@@ -152,3 +156,66 @@ def test_the_view_keeps_one_row_of_each_id():
     connection.execute(f"create view lmstream.rows as {spec.view_query()}")
     assert connection.sql("select rowid from lmstream.rows order by 1").fetchall() == [("ab:0",), ("ab:1",), ("cd:0",)]
     assert spec.view_query() in spec.athena_ddl(location="s3://b/")
+
+
+@pytest.mark.parametrize("path", [Settings().path, HIVE_PATH, "m/{orgKey}/{yyyy}{MM}{dd}/"])
+def test_the_view_joins_rows_with_keys_back_to_the_shape_without(path, tmp_path):
+    """The query as Athena gets it; two of its functions are called otherwise in DuckDB."""
+    duckdb = pytest.importorskip("duckdb")
+    settings = Settings(org_id="acme", dimensions=True, path=path)
+    connection = duckdb.connect()
+    connection.execute("create schema lmstream")
+    connection.execute("create or replace macro element_at(m, k) as m[k]")
+    lines = {"landed": [], "dimensions": []}
+    plain = []
+    for number, bundle in enumerate(islice(Generator(instances=2).bundles(), 8)):
+        record = Record(topic="t", partition=0, offset=number, value=bundle.payload)
+        out = Engine(settings).fan_out(record)
+        lines["landed"] += 2 * [
+            json.loads(line) | {"at": group.path} for group in out.groups for line in group.data.splitlines()
+        ]
+        lines["dimensions"] += [json.loads(each.line) | {"at": each.path} for each in out.dimensions]
+        plain += map(json.loads, Engine(Settings(org_id="acme")).fan_out(record).ndjson().splitlines())
+    for name, columns, (partitions, _, template) in (
+        ("landed", spec.glue_columns(keys=True), spec.partition_columns(settings)),
+        ("dimensions", spec.dimension_columns(), spec.dimension_partitions(settings)),
+    ):
+        named = re.sub(r"\\\$\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(template))
+        place = re.compile(named.replace("(?P<p_dt>[^/]+)", "(?P<p_dt>.+)"))
+        rows = tmp_path / f"{name}.json"
+        rows.write_text(
+            "".join(json.dumps(line | place.fullmatch(line["at"]).groupdict()) + "\n" for line in lines[name])
+        )
+        types = {
+            "bigint": "BIGINT",
+            "double": "DOUBLE",
+            "boolean": "BOOLEAN",
+            "map<string,string>": "MAP(VARCHAR,VARCHAR)",
+            "string": "VARCHAR",
+        }
+        written = {field.lower(): field for field in FIELDS[name]}
+        typed = ", ".join(f"'{written[c['Name']]}': '{types.get(c['Type'], 'JSON')}'" for c in columns)
+        typed += "".join(f", '{each['Name']}': 'VARCHAR'" for each in partitions)
+        connection.execute(f"create table lmstream.{name} as select * from read_json('{rows}', columns={{{typed}}})")
+    query = spec.view_query(settings)
+    found = connection.sql(query)
+    names = [each["Name"] for each in [*spec.glue_columns(), *spec.partition_columns(settings)[0]]]
+    assert [name.lower() for name in found.columns] == names
+    shown = [
+        {n: v for n, v in zip(names, row, strict=True) if v is not None and not n.startswith("p_")}
+        for row in found.fetchall()
+    ]
+    expected = [{name.lower(): value for name, value in row.items()} for row in plain]
+    assert sorted(shown, key=by_id) == sorted(expected, key=by_id)
+    ddl = spec.athena_ddl(settings, "s3://b/")
+    assert query in ddl
+    assert "CREATE EXTERNAL TABLE IF NOT EXISTS `lmstream`.`dimensions`" in ddl
+    assert "'mapping.resourcekey' = 'resourceKey'" in ddl
+    assert f"'storage.location.template' = 's3://b/{spec.dimension_partitions(settings)[2]}'" in ddl
+
+
+FIELDS = {"landed": RowEvent.__struct_encode_fields__, "dimensions": DimensionRow.__struct_encode_fields__}
+
+
+def by_id(row):
+    return row["rowid"]

@@ -252,3 +252,87 @@ def test_two_runs_of_the_same_files_at_once_land_each_row_once(cli, bundles, tmp
     assert counted(cli) == {"n": rows, "ids": rows}
     code, total = verdict(cli)
     assert (code, total["landed"], total["expected"], total["duplicate"]) == (0, rows, rows, 0)
+
+
+# --- rows with keys ---
+
+
+@pytest.fixture
+def keyed(ran):
+    """The same bundles once more, with keys in their rows."""
+    cli, files, landed, rows = ran
+    config = landed.parent / "keyed.toml"
+    config.write_text(
+        '[engine]\norg_id = "acme"\ndimensions = true\n[sink]\ntype = "local"\nroot = "keyed"\nwindow_rows = 20\n'
+    )
+    done = cli("run", "--config", config, "--files", files)
+    assert done.code == 0, done.err
+    return cli, files, config, landed.parent / "keyed", rows
+
+
+def selected(cli, landed, sql="select * from rows order by rowId"):
+    return [json.loads(line) for line in cli("query", sql, "--landed", landed, "--json").out.splitlines()]
+
+
+def of_dimensions(landed):
+    return sorted((landed / "acme" / "_dimensions").rglob("*.ndjson.gz"))
+
+
+def test_rows_with_keys_are_queried_as_rows_without(keyed):
+    cli, _, _, landed, rows = keyed
+    found = selected(cli, landed)
+    assert len(found) == rows
+    assert found == selected(cli, landed.parent / "landed")
+    one = selected(cli, landed, "select * from keyed limit 1")[0]
+    assert one["deviceId"] is None
+    assert one["resourceKey"]
+    kinds = selected(
+        cli, landed, "select dimension, count(*) as n, count(distinct (hour, key)) as keys from dimensions group by 1"
+    )
+    assert {each["dimension"] for each in kinds} == {"resource", "scope", "attributes"}
+    assert all(each["n"] == each["keys"] for each in kinds)
+
+
+def test_rows_with_keys_are_proved_and_compacted_and_their_dimension_rows_repaired(keyed):
+    cli, files, config, landed, rows = keyed
+    before = selected(cli, landed)
+
+    def proved(*more):
+        done = cli("verify", "--landed", landed, "--json", *more)
+        return done.code, json.loads(done.out)
+
+    code, report = proved()
+    assert (code, report["total"]["landed"], report["lake"]["orphans"]) == (0, rows, 0)
+    gone, *_ = of_dimensions(landed)
+    gone.unlink()
+    code, report = proved("--settle", "0.1")
+    assert code == 3
+    assert report["lake"]["dimensions_wrong"] > 0
+    done = cli("lake", "repair", "--files", files, "--config", config, "--json", "--yes")
+    assert done.code == 0, done.err
+    code, report = proved()
+    assert (code, report["lake"]["orphans"]) == (0, 0)
+    done = cli("lake", "compact", "--config", config, "--json", "--yes")
+    assert done.code == 0, done.err
+    full = [path for path in of_dimensions(landed) if gzip.decompress(path.read_bytes())]
+    assert len(full) < len(of_dimensions(landed))
+    assert all("compacted" in path.name for path in full[:1])
+    code, report = proved()
+    assert (code, report["total"]["landed"], report["total"]["duplicate"], report["lake"]["orphans"]) == (0, rows, 0, 0)
+    assert selected(cli, landed) == before
+    for path in full:
+        path.unlink()
+    code, report = proved("--settle", "0.1")
+    assert code == 3
+    assert report["lake"]["orphans"] > 0
+
+
+def test_keys_are_refused_with_parquet_and_with_sinks_that_land_no_dimension_rows(keyed):
+    cli, files, config, *_ = keyed
+    for more, said in (
+        (("--set", "sink.format=parquet"), "each distinct map once"),
+        (("--set", "sink.type=stdout"), "does not land the dimension rows"),
+    ):
+        done = cli("run", "--config", config, "--files", files, *more)
+        assert done.code == 2
+        assert said in done.err

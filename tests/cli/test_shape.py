@@ -136,13 +136,3 @@ def test_with_dimensions_shape_counts_their_rows_once_and_inspect_shows_them(cli
     twice.write_text(2 * (json.dumps(json.loads(target.read_bytes())) + "\n"))
     (effect,) = json.loads(cli("shape", twice, "--config", path, "--json").out)["rules"]
     assert effect["bytes"] == 2 * of_rows + of_dimensions
-
-
-def test_a_sink_that_does_not_land_dimension_rows_refuses_them_at_the_start(cli, bundles, tmp_path):
-    folder, _ = bundles(1)
-    said = cli(
-        "run", "--files", folder, "--org", "acme", "--landed", tmp_path / "landed", "--set", "engine.dimensions=true"
-    )
-    assert said.code == 2
-    assert "engine.dimensions" in said.err
-    assert not (tmp_path / "landed").exists()

@@ -206,7 +206,7 @@ def test_several_puts_that_fail_at_once_are_one_error_and_the_others_end(monkeyp
 
     async def scenario():
         with pytest.raises(SinkError, match="other rows"):
-            await objects.put_all(None, None, [1, 1, 1, 1_000], None)
+            await objects._put_some(None, None, [1, 1, 1, 1_000], None)
         assert ended == [1, 1, 1, 1_000]
 
     monkeypatch.setattr(objects, "put", put)

@@ -34,7 +34,7 @@ def gathered(order, claim=None, object_bytes=200):
         one = record(offset, b"", partition=partition)
         window.saw(one)
         cuts = [(path, b"".join(some), len(some)) for path in PATHS if (some := lines(partition, offset, path))]
-        out = SimpleNamespace(points=9, columns=list)
+        out = SimpleNamespace(points=9, columns=list, dimensions=())
         window.add(SimpleNamespace(tp=one.tp, record=one, offset=one.offset), out, cuts)
     return window
 

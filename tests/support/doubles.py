@@ -78,6 +78,7 @@ class ToyOut:
         self.lines, self.paths = lines, paths
         self.skipped, self.rejected, self.noted, self.dropped = skipped, rejected, {}, {}
         self.points, self.parts, self.unknown = 0, (), ()
+        self.dimensions: list = []
 
     def why(self, ordinal: int) -> str:
         assert ordinal in dict(self.rejected)

@@ -30,6 +30,7 @@ from lmstream.lake.requests import ReplacingRequests
 from lmstream.settings import Settings
 from lmstream.testing import SeededLoop, now, run
 from support.doubles import ToyOut, bundle, lines_of, record
+from support.lake_dimensions import keyed, of_rows
 from support.lake_world import CALM, DELIVERY, LAYOUTS, BrokenError, LaidOutEngine, SimStore, World, fair_weather, storm
 
 EXTENSION = "ndjson.gz"
@@ -40,7 +41,6 @@ FORMATS = {"gzip": Lines(EXTENSION, bytes)}
 REPLAYS = [
     Layout.of(Settings(org_id=org), "gzip") for org in ("again.strict", "again.half", "again.good", "other.good")
 ]
-GOOD = REPLAYS[2]
 WHAT = ("compact", "repair", "replay")
 
 
@@ -73,21 +73,30 @@ class ReplayEngine(LaidOutEngine):
         out = ToyOut([given[n] for n in good], paths, {}, tuple((n, "value.two") for n in wanted if n not in good))
         out.points = len(wanted)
         out.parts = tuple(parts)
+        if self.settings.dimensions:
+            out.dimensions = of_rows(out, self.settings.org_id)
         return out
 
 
 class ToolsWorld(World):
     """A World whose letters can be replayed."""
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
+    together = True
+
+    def __init__(self, seed: int, *, dimensions: bool = False) -> None:
+        super().__init__(seed, dimensions=dimensions)
         self.letters: dict[Any, Any] = {}
         self.tools: list[Tool] = []
         self.store.told = self.half_way
-        self.layouts = self.draw.choice([LAYOUTS, LAYOUTS[:1], LAYOUTS[:1]])
+        layouts = self.draw.choice([LAYOUTS, LAYOUTS[:1], LAYOUTS[:1]])
+        self.layouts = [keyed(each) for each in layouts] if dimensions else layouts
+        self.replays = [keyed(each) for each in REPLAYS] if dimensions else REPLAYS
+        self.dimensions = dimensions
 
     def half_way(self, verb: str, key: str) -> None:
         """Kill a verb right after it has said what it means to do, or while it empties."""
+        if self.dimensions:
+            self.put(verb, key)
         if not self.stormy or self.draw.random() > 0.15:
             return
         busy = [each for each in self.tools if each.alive and not each.task.done()]
@@ -200,7 +209,7 @@ class Tool:
 def landed_of(claim: Claim) -> list[tuple[str, Replaced]]:
     return [
         (entry.path, Replaced(key=claims_name(claim, entry), rows=entry.rows, digest=entry.digest))
-        for entry in claim.objects
+        for entry in claim.every
     ]
 
 
@@ -220,7 +229,7 @@ async def tool_storm(world: ToolsWorld, most: int) -> None:
         if what in {"begin", "twice"}:
             kind = draw.choice(WHAT)
             for _ in range(2 if what == "twice" else 1):
-                Tool(world, kind, draw.choice(REPLAYS))
+                Tool(world, kind, draw.choice(world.replays))
         elif busy and what == "crash":
             await draw.choice(busy).crash()
         elif busy and what == "freeze":
@@ -253,7 +262,7 @@ async def finish(world: ToolsWorld) -> None:
     async with asyncio.timeout(2_000):
         await asyncio.gather(*(each.task for each in world.tools if each.alive))
     for what in ("repair", "compact", "replay", "compact", "replay"):
-        await Tool(world, what, GOOD).task
+        await Tool(world, what, world.replays[2]).task
     await asyncio.sleep(60)
 
 
@@ -268,7 +277,7 @@ async def schedule(world: ToolsWorld) -> None:
     await verbs
     check_rows(world, {})
     if world.draw.random() < 0.7:
-        await Tool(world, "compact", GOOD).task
+        await Tool(world, "compact", world.replays[2]).task
     for each in sleepers:
         world.note(f"wake {each.name}")
         each.awake.set()
@@ -298,6 +307,8 @@ def listed(world: ToolsWorld) -> dict[str, set[bytes]]:
 
 
 def check_rows(world: ToolsWorld, letters: dict[str, set[bytes]]) -> None:
+    if world.broken:
+        raise BrokenError(world.broken[0])
     found = world.rows()
     doubled = {row for row, n in found.items() if n > 1}
     if doubled and (letters or not half_done(world, doubled)):
@@ -327,9 +338,9 @@ def half_done(world: ToolsWorld, doubled: set[bytes]) -> bool:
     return doubled <= meant.keys()
 
 
-def play(seed: int) -> ToolsWorld:
+def play(seed: int, *, dimensions: bool = False) -> ToolsWorld:
     """Play the schedule of a seed; whatever is wrong is raised, with the seed."""
-    world = ToolsWorld(seed)
+    world = ToolsWorld(seed, dimensions=dimensions)
     world.moods = world.store.moods
     try:
         run(schedule(world), lambda: SeededLoop(seed))

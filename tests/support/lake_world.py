@@ -30,6 +30,7 @@ from lmstream.runtime import Runtime, RuntimePolicy
 from lmstream.settings import Settings
 from lmstream.testing import SeededLoop, now, run
 from support.doubles import ToyEngine, bundle, lines_of, record
+from support.lake_dimensions import is_dimension, keyed, of_rows, orphans
 from support.scripted_store import CALM, Moods, ScriptedStore
 
 BAD = bundle(3, bad=1)
@@ -55,13 +56,18 @@ class LaidOutEngine(ToyEngine):
     def fan_out(self, each: Any) -> Any:
         out = super().fan_out(each)
         out.paths = [f"{self.settings.org_id}/{path}" for path in out.paths]
+        if self.settings.dimensions:
+            out.dimensions = of_rows(out, self.settings.org_id)
         return out
 
 
 class World:
     """Topic, offsets of the group, objects and dead letters: all that is there when no process is."""
 
-    def __init__(self, seed: int, *, resets: bool = True) -> None:
+    together = False
+    """Whether verbs put objects together."""
+
+    def __init__(self, seed: int, *, resets: bool = True, dimensions: bool = False) -> None:
         self.draw = draw = Random(seed)
         self.events: list[str] = []
         self.log: dict[TopicPartition, list[Any]] = {}
@@ -74,7 +80,7 @@ class World:
             self.grow()
         self.resets = resets
         self.divides = draw.random() < 0.5
-        self.layouts = LAYOUTS
+        self.layouts = [keyed(each) for each in LAYOUTS] if dimensions else LAYOUTS
         self.skipped: dict[TopicPartition, list[tuple[int, int]]] = {}
         self.buried: dict[str, set[int | None]] = {}
         self.groups = [Group(self, n) for n in range(draw.choice([1, 1, 2]))]
@@ -83,6 +89,8 @@ class World:
         self.broken: list[str] = []
         self.stormy = True
         self.store = ScriptedStore(draw, moods=Moods(slowest=draw.choice([0.05, 0.3, 1.0])))
+        if dimensions:
+            self.store.told = self.put
 
     def grow(self) -> None:
         """Partitions are added to a topic."""
@@ -127,9 +135,16 @@ class World:
         """Each row as often as it lies in an object."""
         found: Counter[bytes] = Counter()
         for key, (data, _) in self.store.objects.items():
-            if not key.startswith("_lmstream/"):
+            if not key.startswith("_lmstream/") and not is_dimension(key):
                 found.update(data.splitlines(keepends=True))
         return found
+
+    def put(self, verb: str, key: str) -> None:  # noqa: ARG002 - as the store calls it
+        """Rows may be read as soon as they are there: what they need must be there before."""
+        if key.startswith("_lmstream/") or is_dimension(key):
+            return
+        if bad := orphans(self.store.objects, key, together=self.together):
+            self.broken.append(f"{key}: rows without their dimension row: {bad}")
 
     def is_skipped(self, each: Any) -> bool:
         gone = each.offset < self.begins[each.tp]
@@ -517,6 +532,8 @@ async def schedule(world: World) -> None:
         for each in some:
             if not world.is_durable(each):
                 raise BrokenError(f"lost: {each.coordinates}")
+    if world.broken:
+        raise BrokenError(world.broken[0])
     check_chain(world)
     check_order(world)
 
@@ -532,7 +549,7 @@ def check_order(world: World) -> None:
     }
     pieces: dict[str, list[tuple[int, int, int]]] = {}
     for key in sorted(world.store.objects):
-        if not key.startswith("_lmstream/"):
+        if not key.startswith("_lmstream/") and not is_dimension(key):
             found = [places[line] for line in world.store.objects[key][0].splitlines(keepends=True)]
             pieces.setdefault(key.rpartition("-")[0], []).extend(found)
     for window, found in pieces.items():
@@ -667,9 +684,9 @@ async def fair_weather(world: World) -> None:
         await each.crash()
 
 
-def play(seed: int, *, resets: bool = True) -> World:
+def play(seed: int, *, resets: bool = True, dimensions: bool = False) -> World:
     """Play the schedule of a seed; whatever is wrong is raised, with the seed."""
-    world = World(seed, resets=resets)
+    world = World(seed, resets=resets, dimensions=dimensions)
     try:
         run(schedule(world), lambda: SeededLoop(seed))
     except BaseException as e:

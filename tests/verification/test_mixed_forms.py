@@ -60,7 +60,8 @@ def test_files_of_every_form_have_the_same_lines(folder):
 def test_a_query_over_mixed_forms_has_every_copy_of_a_row_and_all_are_alike(folder):
     connection = connect(folder)
     names, rows = run(connection, "select * from landed order by rowId")
-    assert names == list(RowEvent.__struct_encode_fields__)
+    keys = {"resourceKey", "scopeKey", "attributesKey"}
+    assert names == [name for name in RowEvent.__struct_encode_fields__ if name not in keys]
     by_id = {}
     for row in rows:
         by_id.setdefault(row[0], []).append(row)

@@ -46,7 +46,8 @@ def query(
 ) -> None:
     """Query landed rows: lines of JSON, plain, gzip or zstd, and Parquet, also mixed.
 
-    Views: `landed` has every copy, `rows` one row per rowId.
+    Views: `landed` has every copy, `rows` one row per rowId; both join rows with keys to their dimension rows. `keyed`
+    and `dimensions` are as landed.
 
     Parameters
     ----------

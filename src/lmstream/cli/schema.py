@@ -27,8 +27,8 @@ def schema(
     Parameters
     ----------
     form
-        json: JSON Schema of a row. glue: columns of a Glue table. sql: DDL for Athena, by the path template of the
-        configuration. markdown: the table of the docs.
+        json: JSON Schema of a row. glue: columns of a Glue table; with engine.dimensions of two, by name. sql: DDL for
+        Athena, by the path template of the configuration. markdown: the table of the docs.
     location
         For sql: where rows land. Default: the bucket of the configuration's s3 sink, else s3://BUCKET/.
     database
@@ -49,7 +49,9 @@ def schema(
     lake = config.sink.settings if config.sink is not None and config.sink.traits.claims else None
     rows_as = rows_as or ("parquet" if getattr(lake, "format", "") == "parquet" else "ndjson")
     if form == "glue":
-        print_json(spec.columns_of(rows_as))
+        columns = spec.columns_of(rows_as, keys=config.engine.dimensions)
+        keyed = config.engine.dimensions and rows_as != "parquet"
+        print_json({"landed": columns, "dimensions": spec.dimension_columns()} if keyed else columns)
     else:
         bucket = getattr(lake, "bucket", "")
         location = location or (f"{SCHEME}{bucket}/{lake.rows}" if lake is not None and bucket else f"{SCHEME}BUCKET/")

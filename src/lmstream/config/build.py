@@ -63,7 +63,14 @@ def unplaced(config: Config) -> ConfigError | None:
 def unkeyed(config: Config) -> ConfigError | None:
     """Why the sink does not fit the engine: rows with keys whose dimension rows land nowhere could never be read."""
     part = config.need("sink")
-    if not config.engine.dimensions or part.traits.dimensions:
+    if not config.engine.dimensions:
+        return None
+    if part.traits.claims and getattr(part.settings, "format", "") == "parquet":
+        what = (
+            "engine.dimensions: a file of Parquet has each distinct map once as it is, so that keys would save nothing"
+        )
+        return ConfigError("config.invalid", what, "leave engine.dimensions out, or set sink.format to gzip or zstd")
+    if part.traits.dimensions:
         return None
     what = f"engine.dimensions: sink.type {part.name} does not land the dimension rows that say what keys stand for"
     return ConfigError("config.invalid", what, "leave engine.dimensions out, so that each row says all of itself")

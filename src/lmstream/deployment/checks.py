@@ -67,6 +67,11 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
             "LMDP sends no organization: set org_id, org_by_topic or org_attributes, or every point is rejected",
         ),
         (
+            engine.dimensions,
+            "engine.dimensions",
+            "the tables of the stacks do not join dimension rows: leave it out",
+        ),
+        (
             not (cluster.arn or cluster.ca_arn or cluster.create_ca),
             "cluster.ca_arn",
             "mTLS needs a certificate authority: name an existing private CA, or set cluster.create_ca = true",

@@ -94,7 +94,7 @@ class SiftedOutput(Struct, eq=False, gc=False):
 
     @property
     def dimensions(self) -> list[DimensionLine]:
-        return self._output.dimensions
+        return [] if self._keys is None else self._output.dimensions
 
     def columns(self) -> list[Columns]:
         return self._output.columns()

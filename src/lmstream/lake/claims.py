@@ -109,6 +109,8 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     held: int = 0
     """Bytes that its rows took in memory when it was made: a member with less cannot make them again."""
     objects: tuple[Put, ...] = ()
+    dimensions: tuple[Put, ...] = ()
+    """Objects with the dimension rows that the rows need: put before them."""
     letters: tuple[Buried, ...] = ()
     next: Divided | None = None
     """Of a barrier, the last claim of its lane: the division whose lanes begin where this one ends."""
@@ -116,6 +118,11 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who made it: tells our claim whose answer was lost from another's."""
     at: int = 0
     """Unix milliseconds, for people."""
+
+    @property
+    def every(self) -> tuple[Put, ...]:
+        """All objects, in the order in which they are put."""
+        return (*self.dimensions, *self.objects)
 
 
 def name(claim: Claim, entry: Put, extension: str, supplement: int = 0) -> str:

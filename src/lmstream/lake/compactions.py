@@ -34,7 +34,7 @@ class Compaction(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the larger object, below where rows land."""
     extension: str
     rows: Annotated[int, Meta(ge=1)]
-    """The sum of those of `replaces`."""
+    """The sum of those of `replaces`; of dimension rows, which windows share, those that are left with each once."""
     digest: Digest
     """Of all their rows."""
     size: int

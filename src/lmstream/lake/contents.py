@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from lmstream.engine.row_digest import of_lines
 from lmstream.lake.digests import Digest
+from lmstream.model import DIMENSIONS
 
 
 class Contents(Protocol):
@@ -27,7 +28,11 @@ class Contents(Protocol):
         ...
 
     def merge(self, objects: Sequence[bytes], /) -> bytes:
-        """One object with the rows of all of these, in their order."""
+        """One object with the rows of all of these, in their order; of dimension rows each once."""
+        ...
+
+    def of_dimensions(self, data: bytes, /) -> bool:
+        """Whether an object has dimension rows: windows share them."""
         ...
 
     def without(self, data: bytes, ids: Collection[str], /) -> bytes:
@@ -62,8 +67,18 @@ class LineContents:
         return set(map(_id_of, self._decompress(data).splitlines()))
 
     def merge(self, objects: Sequence[bytes], /) -> bytes:
+        if objects and self.of_dimensions(objects[0]):
+            lines = (line for each in objects for line in self._decompress(each).splitlines(keepends=True))
+            return self._compress(b"".join(dict.fromkeys(lines)))
         # Members of gzip and frames of zstd, one behind the other, are read as one: nothing is compressed again.
         return b"".join(objects)
+
+    def of_dimensions(self, data: bytes, /) -> bool:
+        first, _, _ = self._decompress(data).partition(b"\n")
+        try:
+            return bool(first) and _row.decode(first).metric_key == DIMENSIONS
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"a line that is not a row: {error}") from error
 
     def without(self, data: bytes, ids: Collection[str], /) -> bytes:
         lines = self._decompress(data).splitlines(keepends=True)
@@ -72,6 +87,7 @@ class LineContents:
 
 class _Row(Struct, rename="camel"):
     row_id: str
+    metric_key: str = ""
 
 
 _row = msgspec.json.Decoder(_Row)

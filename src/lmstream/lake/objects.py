@@ -34,7 +34,7 @@ async def put(claims: Claims, claim: Claim, each: Object, layout: Layout) -> boo
     """Put one object of a claim; False when it is there. Raises SinkError `lake.object` when another one is."""
     entry = each.entry
     key = claims.rows + name(claim, entry, layout.extension)
-    listed = next((said for said in claim.objects if (said.path, said.piece) == (entry.path, entry.piece)), entry)
+    listed = next((said for said in claim.every if (said.path, said.piece) == (entry.path, entry.piece)), entry)
     short = listed.rows - entry.rows if entry.digest != listed.digest else 0
     meta = about(entry, {SHORT: str(short)} if short else None)
     if await claims.requests.create(key, await made_of(each.form, each.gather), meta):
@@ -49,7 +49,13 @@ async def put(claims: Claims, claim: Claim, each: Object, layout: Layout) -> boo
 
 
 async def put_all(claims: Claims, claim: Claim, objects: Sequence[Object], layout: Layout) -> None:
-    """Put the objects of a claim, side by side. Raises the first SinkError, and no group; the others are cancelled."""
+    """Put the objects of a claim side by side, those of dimension rows before those of rows. Raises the first
+    SinkError, and no group; the others are cancelled."""
+    for some in ([each for each in objects if each.dimensions], [each for each in objects if not each.dimensions]):
+        await _put_some(claims, claim, some, layout)
+
+
+async def _put_some(claims: Claims, claim: Claim, objects: Sequence[Object], layout: Layout) -> None:
     tasks = [asyncio.ensure_future(put(claims, claim, each, layout)) for each in objects]
     try:
         await asyncio.gather(*tasks)
@@ -64,7 +70,7 @@ async def compare(claims: Claims, window: Window, claim: Claim, objects: Sequenc
     """See, before anything is put, that a window made again is what its claim says; answers how many rows are lost,
     which is said. Raises SinkError `lake.code`."""
     made = {(each.entry.path, each.entry.piece): each.entry for each in objects}
-    said = {(each.path, each.piece): each for each in claim.objects}
+    said = {(each.path, each.piece): each for each in claim.every}
     if {at: (e.rows, e.digest) for at, e in made.items()} == {at: (e.rows, e.digest) for at, e in said.items()}:
         return 0
     gone = sum(claim.spans[p].records - span.records for p, span in window.spans().items())
@@ -77,7 +83,8 @@ async def _report_lost(
     claims: Claims, claim: Claim, said: Entries, made: Entries, gone: int, layout: Layout
 ) -> int:  # fmt: skip
     """Name the rows that can be made no more: their records are gone from the topic."""
-    less = [each for at, each in said.items() if at not in made or made[at].digest != each.digest]
+    rows = {(each.path, each.piece) for each in claim.objects}
+    less = [each for at, each in said.items() if at in rows and (at not in made or made[at].digest != each.digest)]
     keys = [claims.rows + name(claim, each, layout.extension) for each in less]
     there = await asyncio.gather(*map(claims.requests.stat, keys))
     missing = [each for each, stat in zip(less, there, strict=True) if stat is None]

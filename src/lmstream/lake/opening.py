@@ -117,12 +117,13 @@ async def not_done(claims: Claims, head: Claim) -> list[Claim]:
 
 async def is_there(claims: Claims, claim: Claim) -> bool:
     """Whether all objects of a claim are there."""
-    if not claim.objects:
+    if not claim.every:
         return True
     extension = (await claims.layout(claim.layout)).extension
     # Some at a time: the first that is missing ends the look, and mostly that is one of the first.
-    for start in range(0, len(claim.objects), 32):
-        keys = [claims.rows + name(claim, entry, extension) for entry in claim.objects[start : start + 32]]
+    every = claim.every
+    for start in range(0, len(every), 32):
+        keys = [claims.rows + name(claim, entry, extension) for entry in every[start : start + 32]]
         if None in await asyncio.gather(*map(claims.requests.stat, keys)):
             return False
     return True

@@ -50,5 +50,5 @@ async def _objects(claims: Claims, claim: Claim) -> list[tuple[str, str, Replace
     extension = (await claims.layout(claim.layout)).extension
     return [
         (entry.path, extension, Replaced(key=name(claim, entry, extension), rows=entry.rows, digest=entry.digest))
-        for entry in claim.objects
+        for entry in claim.every
     ]

@@ -89,10 +89,10 @@ class Repair:
 
     async def claim(self, claim: Claim, *, dry: bool = False) -> Repaired:
         """Repair one claim. Raises SinkError: see `Maker.window`, and `lake.object` for an object of someone else."""
-        done = Repaired(topic=claim.topic, lane=claim.lane, sequence=claim.sequence, objects=len(claim.objects))
+        done = Repaired(topic=claim.topic, lane=claim.lane, sequence=claim.sequence, objects=len(claim.every))
         layout = await self._claims.layout(claim.layout)
         missing, short = await self._looked(claim, layout)
-        names = {(each.path, each.piece): name(claim, each, layout.extension) for each in claim.objects}
+        names = {(each.path, each.piece): name(claim, each, layout.extension) for each in claim.every}
         broken = {at: key for at, key in names.items() if key in self._damaged and at not in missing}
         short = {at: each for at, each in short.items() if at not in broken}
         done.missing, done.short, done.damaged = len(missing), len(short), len(broken)
@@ -121,8 +121,9 @@ class Repair:
         """Objects that are missing, and those that have other rows than the manifest says."""
         missing: dict[tuple[str, int], Put] = {}
         short: dict[tuple[str, int], Put] = {}
-        for start in range(0, len(claim.objects), _STATS):
-            some = claim.objects[start : start + _STATS]
+        every = claim.every
+        for start in range(0, len(every), _STATS):
+            some = every[start : start + _STATS]
             names = [name(claim, each, layout.extension) for each in some]
             stats = await asyncio.gather(*(self._claims.requests.stat(self._claims.rows + key) for key in names))
             for each, key, stat in zip(some, names, stats, strict=True):
@@ -142,7 +143,7 @@ class Repair:
         self, claim: Claim, key: str, at: tuple[str, int], made: Object | None, done: Repaired
     ) -> None:
         """Put what the manifest says in the place of other rows. What can be made no more as a whole stays as it is."""
-        listed = next(each for each in claim.objects if (each.path, each.piece) == at)
+        listed = next(each for each in claim.every if (each.path, each.piece) == at)
         if made is None or made.entry.digest != listed.digest or self._replace is None:
             done.lost += listed.rows
             return

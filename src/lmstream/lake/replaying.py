@@ -18,10 +18,12 @@ from lmstream.lake.chains import Chains
 from lmstream.lake.claims import COMPACTED, Buried, Claim, Claims, Put
 from lmstream.lake.compactions import Compactions
 from lmstream.lake.digests import add, hexadecimal
-from lmstream.lake.formats import Gather, wanted
+from lmstream.lake.dimension_rows import DimensionRows
+from lmstream.lake.formats import wanted
 from lmstream.lake.layout import Layout
 from lmstream.lake.objects import about, made_of, needs_code
 from lmstream.lake.replays import Replay, Replays, name
+from lmstream.lake.window import Object
 from lmstream.model import Record, Status
 
 Bury = Callable[[InFlightRecord], Awaitable[None]]
@@ -103,7 +105,8 @@ class Replaying:
             sequence=claim.sequence,
             layout=await self._claims.keep(self._layout),
             rows=out.rows,
-            objects=tuple(entry for entry, _ in objects),
+            objects=tuple(each.entry for each in objects if not each.dimensions),
+            dimensions=tuple(each.entry for each in objects if each.dimensions),
             letter=left,
             writer=f"{self._writer} {self._number}",
             at=self._now(),
@@ -123,11 +126,12 @@ class Replaying:
     async def _again(self, replay: Replay, record: Record) -> Replayed:
         """See that everything of a replay is there; what is not is made again by its settings."""
         layout = await self._claims.layout(replay.layout)
-        names = [name(replay, each, layout.extension) for each in replay.objects]
+        every = (*replay.dimensions, *replay.objects)
+        names = [name(replay, each, layout.extension) for each in every]
         stats = await asyncio.gather(*(self._claims.requests.stat(self._claims.rows + key) for key in names))
         missing = {
             each.path
-            for each, key, stat in zip(replay.objects, names, stats, strict=True)
+            for each, key, stat in zip(every, names, stats, strict=True)
             if stat is None and await self._compactions.replacing(each.path, key) is None
         }
         put = 0
@@ -135,31 +139,35 @@ class Replaying:
             what = f"{record.coordinates}: its replay"
             _, made = self._maker.rows(record, layout, what)
             objects = [] if made is None else self._objects(*made, layout)
-            if [entry for entry, _ in objects] != list(replay.objects):
+            if [each.entry for each in objects] != list(every):
                 raise needs_code(what, layout, "other rows are made of it now")
-            put = await self._put(replay, layout, [each for each in objects if each[0].path in missing])
+            put = await self._put(replay, layout, [each for each in objects if each.entry.path in missing])
         said = f"{record.coordinates}: " + (
             "an earlier replay was finished" if put else f"already landed, {replay.rows:,} rows: nothing more lands"
         )
         return Replayed(Status.DEAD_LETTERED if replay.letter else Status.DELIVERED, put, said)
 
-    def _objects(self, out: FanOut, cuts: Sequence[Cut], layout: Layout) -> list[tuple[Put, Gather]]:
-        form, objects = self._maker.form(layout), []
+    def _objects(self, out: FanOut, cuts: Sequence[Cut], layout: Layout) -> list[Object]:
+        """Objects of dimension rows, and then of rows."""
+        form, dimensions = self._maker.form(layout), DimensionRows()
+        dimensions.add(out.dimensions)
+        objects = [Object(entry, gather, form, dimensions=True) for entry, gather in dimensions.put(form)]
         columns = wanted(form, out)
         for cut in sorted(cuts, key=lambda each: each[0]):
             path, data, rows = cut
             gather = form.gather()
             gather.add(cut, columns.get(path))
-            objects.append((Put(path=path, piece=0, rows=rows, digest=hexadecimal(add(0, data))), gather))
+            entry = Put(path=path, piece=0, rows=rows, digest=hexadecimal(add(0, data)))
+            objects.append(Object(entry, gather, form))
         return objects
 
-    async def _put(self, replay: Replay, layout: Layout, objects: Sequence[tuple[Put, Gather]]) -> int:
-        """Put objects; answers how many rows are in those that were not there."""
+    async def _put(self, replay: Replay, layout: Layout, objects: Sequence[Object]) -> int:
+        """Put objects, one after the other; answers how many rows are in those that were not there."""
         requests, rows = self._claims.requests, 0
-        for entry, gather in objects:
+        for entry, gather, form, dimensions in objects:
             key = self._claims.rows + name(replay, entry, layout.extension)
-            if await requests.create(key, await made_of(self._maker.form(layout), gather), about(entry)):
-                rows += entry.rows
+            if await requests.create(key, await made_of(form, gather), about(entry)):
+                rows += 0 if dimensions else entry.rows
                 continue
             there = await requests.stat(key)
             if there is None or (COMPACTED not in there and there.get("digest", entry.digest) != entry.digest):

@@ -36,6 +36,8 @@ class Replay(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rows: int
     objects: tuple[Put, ...]
     """What it gave, one object a path."""
+    dimensions: tuple[Put, ...] = ()
+    """Objects with the dimension rows that the rows need: put before them."""
     letter: Buried | None = None
     """What was refused once more: in a letter of its own, which may be replayed too."""
     writer: str

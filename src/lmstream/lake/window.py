@@ -9,6 +9,7 @@ from lmstream.engine import FanOut
 from lmstream.engine.row_digest import hasher
 from lmstream.lake.claims import Buried, Claim, Kind, Mark, Put, Span, mark
 from lmstream.lake.digests import Digest, hexadecimal, join
+from lmstream.lake.dimension_rows import DimensionRows
 from lmstream.lake.formats import Format, Gather, wanted
 from lmstream.model import Record, Status
 from lmstream.settings import KIB
@@ -26,6 +27,8 @@ class Object(NamedTuple):
     entry: Put
     gather: Gather
     form: Format
+    dimensions: bool = False
+    """Whether it has dimension rows: these are put first."""
 
 
 class _Part:
@@ -90,6 +93,7 @@ class Window:
         # costs as much as a quarter of its rows. Not a large one, of which a budget holds only a few.
         self._last: dict[int, Record | Mark] = {}
         self._records: dict[int, int] = {}
+        self._dimensions = DimensionRows()
         self._cuts: dict[str, list[Until | None]] = {}
         if claim is not None:
             for each in claim.objects:
@@ -107,7 +111,7 @@ class Window:
     @property
     def paths(self) -> int:
         """Paths with rows in it: as many objects it becomes, at least."""
-        return len(self._paths)
+        return len(self._paths) + self._dimensions.paths
 
     @property
     def complete(self) -> bool:
@@ -154,6 +158,10 @@ class Window:
             part.until = until
             rows += count
             lines += len(data)
+        if dimensions := out.dimensions:
+            new, taken = self._dimensions.add(dimensions)
+            lines += new
+            held += taken
         self.rows += rows
         self.lines += lines
         self.held += held
@@ -169,8 +177,9 @@ class Window:
         return before - self.held
 
     def objects(self) -> list[Object]:
-        """What its rows become, paths in the order of their names. To be asked once, when all is gathered."""
-        made = []
+        """What its rows become, dimension rows first, paths in the order of their names. To be asked once, when all is
+        gathered."""
+        made = [Object(entry, gather, self.form, dimensions=True) for entry, gather in self._dimensions.put(self.form)]
         for path in sorted(self._paths):
             at = self._paths[path]
             pieces = self._claimed(at) if self._is_again else self._joined(at)

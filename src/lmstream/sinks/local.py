@@ -8,7 +8,7 @@ from lmstream.abilities import Traits
 from lmstream.settings import MIB, Positive
 from lmstream.storage.objects_folder import FolderObjects
 
-TRAITS: Final = Traits(claims=True)
+TRAITS: Final = Traits(claims=True, dimensions=True)
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from lmstream.storage.objects_s3 import S3Objects
 from lmstream.storage.store_probe import probe, refuse_failed
 
 log: Final = logging.getLogger("lmstream.lake")
-TRAITS: Final = Traits(service="s3", claims=True)
+TRAITS: Final = Traits(service="s3", claims=True, dimensions=True)
 
 _Folder = Annotated[str, Meta(max_length=256, pattern=r"^(?!/)(?!.*//)(?!(.*/)?\.)[^\x00-\x1f\x7f\\]*$")]
 """Parts of a key: none empty, none that begins with a dot."""

@@ -1,5 +1,6 @@
 """The row contract as data: field table, JSON Schema, Glue columns and Athena DDL, all generated from RowEvent."""
 
+from lmstream.spec.athena import athena_ddl, view_query
 from lmstream.spec.contract import (
     TABLE_BEGIN,
     TABLE_END,
@@ -16,13 +17,13 @@ from lmstream.spec.tables import (
     INTEGER,
     LOWER_CASE,
     Form,
-    athena_ddl,
     columns_of,
+    dimension_columns,
+    dimension_partitions,
     glue_columns,
     parquet_columns,
     partition_columns,
     serde_properties,
-    view_query,
 )
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "SpecLoader",
     "athena_ddl",
     "columns_of",
+    "dimension_columns",
+    "dimension_partitions",
     "dimension_table",
     "field_table",
     "fields",

@@ -1,15 +1,17 @@
-"""Landed rows as tables: Glue columns, partition projection, the DDL of Athena, columns of Parquet."""
+"""Landed rows as tables: Glue columns, partition projection, columns of Parquet."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 from msgspec import inspect
 
-from lmstream.model import RowEvent
+from lmstream.model import DIMENSIONS, DimensionRow, RowEvent
 from lmstream.settings import Settings
 from lmstream.spec._types import is_either, name_of, struct_fields, unwrap
 
+_METRIC: Final = "p_metric"
 AS_WRITTEN: Final = "as-written"
 LOWER_CASE: Final = "lower-case"
 _KEYS: Final = {"resourceKey", "scopeKey", "attributesKey"}
@@ -17,11 +19,20 @@ _KEYS: Final = {"resourceKey", "scopeKey", "attributesKey"}
 _TIME_FIELDS: Final = {"yyyy": ("2000,2100", 4), "MM": ("1,12", 2), "dd": ("1,31", 2), "HH": ("0,23", 2)}
 
 
-def glue_columns() -> list[dict[str, str]]:
+def glue_columns(*, keys: bool = False) -> list[dict[str, str]]:
     """Columns for a Glue table with the OpenX JSON SerDe. Lower case: Glue folds names. `serde_properties` says which
-    keys of a row they are."""
+    keys of a row they are. With `keys` those of rows with dimensions too."""
+    return _columns(struct_fields() if keys else _without_keys())
+
+
+def dimension_columns() -> list[dict[str, str]]:
+    """The same of dimension rows."""
+    return _columns(struct_fields(DimensionRow))
+
+
+def _columns(fields: Iterable[inspect.Field]) -> list[dict[str, str]]:
     columns = []
-    for field in _without_keys():
+    for field in fields:
         of_type, meta = unwrap(field.type)
         comment = meta.get("description", "").replace("`", "")
         columns.append({"Name": field.encode_name.lower(), "Type": _glue_type(of_type), "Comment": comment[:255]})
@@ -36,9 +47,10 @@ Form = Literal["ndjson", "parquet"]
 """How rows lie in the objects of a table."""
 
 
-def columns_of(form: Form) -> list[dict[str, str]]:
-    """Columns of a Glue table over objects of this form."""
-    return parquet_columns() if form == "parquet" else glue_columns()
+def columns_of(form: Form, *, keys: bool = False) -> list[dict[str, str]]:
+    """Columns of a Glue table over objects of this form; with `keys` those of rows with dimensions too, which Parquet
+    does not have."""
+    return parquet_columns() if form == "parquet" else glue_columns(keys=keys)
 
 
 def parquet_columns() -> list[dict[str, str]]:
@@ -56,15 +68,16 @@ def parquet_columns() -> list[dict[str, str]]:
     return columns
 
 
-def serde_properties(map_keys: str = AS_WRITTEN) -> dict[str, str]:
+def serde_properties(map_keys: str = AS_WRITTEN, *, keys: bool = False) -> dict[str, str]:
     """Properties of the OpenX JSON SerDe (docs.aws.amazon.com/athena/latest/ug/openx-json-serde.html). With
     case.insensitive it folds keys of maps too: two that differ in case end the query, or one of them is lost. Without,
-    each column with upper case in its key needs a mapping, which holds in structs as well.
+    each column with upper case in its key needs a mapping, which holds in structs as well. With `keys` of rows with
+    dimensions too.
     """
     if map_keys == LOWER_CASE:
         return {"case.insensitive": "true"}
-    keys = sorted(_keys_of(inspect.type_info(RowEvent)) - _KEYS)
-    return {"case.insensitive": "false"} | {f"mapping.{key.lower()}": key for key in keys if key != key.lower()}
+    names = sorted(_keys_of(inspect.type_info(RowEvent)) - (set() if keys else _KEYS))
+    return {"case.insensitive": "false"} | {f"mapping.{name.lower()}": name for name in names if name != name.lower()}
 
 
 def partition_columns(settings: Settings) -> tuple[list[dict[str, str]], dict[str, str], str]:
@@ -99,61 +112,19 @@ def partition_columns(settings: Settings) -> tuple[list[dict[str, str]], dict[st
 
     location = settings.path.replace("{orgKey}", column("p_org", "injected"))
     if "{metricKey}" in location:
-        location = location.replace("{metricKey}", column("p_metric", "injected"))
+        location = location.replace("{metricKey}", column(_METRIC, "injected"))
     location = re.sub(r"\{(?:yyyy|MM|dd|HH)\}(?:[-/_.]?\{(?:yyyy|MM|dd|HH)\})*", time, location)
     location = location.replace("$$", "$")
     return list(columns.values()), properties, location
 
 
-def athena_ddl(
-    settings: Settings | None = None,
-    location: str = "s3://BUCKET/",
-    database: str = "lmstream",
-    map_keys: str = AS_WRITTEN,
-    form: Form = "ndjson",
-) -> str:
-    """DDL of the landed table with partition projection, and of the view without duplicates. A query must name p_org
-    and p_metric: they are injected columns. A table has one form; `ndjson` may be compressed as gzip or zstd, each
-    object by its name's ending.
-    """
-    partitions, properties, template = partition_columns(settings or Settings())
-    body = ",\n".join(f"  `{column['Name']}` {column['Type']}" for column in columns_of(form))
-    keys = ", ".join(f"`{column['Name']}` string" for column in partitions)
-    properties["storage.location.template"] = location + template
-    stored = "STORED AS PARQUET"
-    if form == "ndjson":
-        serde = ",\n".join(f"  '{key}' = '{value}'" for key, value in serde_properties(map_keys).items())
-        stored = f"ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'\nWITH SERDEPROPERTIES (\n{serde}\n)"
-    table_properties = ",\n".join(f"  '{key}' = '{value}'" for key, value in properties.items())
-    return f"""\
-CREATE EXTERNAL TABLE IF NOT EXISTS `{database}`.`landed` (
-{body}
-)
-PARTITIONED BY ({keys})
-{stored}
-LOCATION '{location}'
-TBLPROPERTIES (
-{table_properties}
-);
-
--- Firehose delivers at least once; a row's id is the same in every copy, and copies share a partition.
-CREATE OR REPLACE VIEW {database}.rows AS
-{view_query(settings, database, form)};
-"""
-
-
-def view_query(settings: Settings | None = None, database: str = "lmstream", form: Form = "ndjson") -> str:
-    """The query of the view without duplicates. Its window names the partition columns, though copies share them: only
-    then does Athena push a query's conditions on them below the window, and injected columns need a condition.
-    """
-    partitions, _, _ = partition_columns(settings or Settings())
-    names = [column["Name"] for column in partitions]
-    columns = ", ".join(f'"{name}"' for name in [*(column["Name"] for column in columns_of(form)), *names])
-    return f"""\
-SELECT {columns} FROM (
-  SELECT *, row_number() OVER (PARTITION BY {", ".join(names)}, rowid ORDER BY tsunixms) AS copy
-  FROM {database}.landed
-) WHERE copy = 1"""  # noqa: S608 - names of our own
+def dimension_partitions(settings: Settings) -> tuple[list[dict[str, str]], dict[str, str], str]:
+    """The same for dimension rows: they lie beside the metrics, or in a folder of their own where paths name none."""
+    columns, properties, location = partition_columns(settings)
+    properties = {name: value for name, value in properties.items() if not name.startswith(f"projection.{_METRIC}.")}
+    placed = f"${{{_METRIC}}}"
+    location = location.replace(placed, DIMENSIONS) if placed in location else f"{DIMENSIONS}/{location}"
+    return [column for column in columns if column["Name"] != _METRIC], properties, location
 
 
 def _without_keys() -> list[inspect.Field]:

@@ -1,5 +1,6 @@
 """Files of a landing folder: which of them hold rows, and their lines."""
 
+import contextlib
 import gzip
 import os
 import zlib
@@ -8,9 +9,14 @@ from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
+from msgspec import Struct
+
 from lmstream import bounded
+from lmstream.bounded import BoundError
 from lmstream.codecs.inflating import SLICE, ZSTD, zstandard, zstd_frame
 from lmstream.errors import SourceError
+from lmstream.model import DIMENSIONS
 from lmstream.settings import MIB
 
 Form = Literal["plain", "gzip", "zstd", "parquet"]
@@ -24,6 +30,12 @@ _WINDOW: Final = 128 * MIB  # what the zstd command reads without a flag of its 
 _LARGEST: Final = 512 * MIB
 """Bytes of a Parquet file that is read from a stream: it is held as a whole, for its index is at its end."""
 
+
+class _Line(Struct, rename="camel"):
+    metric_key: str = ""
+
+
+_line: Final = msgspec.json.Decoder(_Line)
 
 CLAIMS: Final = "_lmstream"
 """Folder or prefix below the place of rows where a lake keeps its claims, which are no rows."""
@@ -55,6 +67,15 @@ def form_of(path: Path) -> Form:
             return form_in(raw.read(_HEAD))
     except OSError as e:
         raise SourceError("source.file", f"{path}: {e.strerror}") from e
+
+
+def of_dimensions(path: Path, form: Form) -> bool:
+    """Whether a file begins with a dimension row; not of one that cannot be read."""
+    if form == "parquet":
+        return False
+    with contextlib.suppress(SourceError, BoundError, msgspec.MsgspecError):
+        return _line.decode(next(lines_of(path), b"{}")).metric_key == DIMENSIONS
+    return False
 
 
 def form_in(head: bytes) -> Form:

@@ -42,6 +42,10 @@ class ParquetContents:
         order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in _SORTED])
         return encoded(rows.take(order))
 
+    def of_dimensions(self, _data: bytes, /) -> bool:
+        """Parquet has none: a file has each distinct map once as it is."""
+        return False
+
     def without(self, data: bytes, ids: Collection[str], /) -> bytes:
         """The same file without the rows of these ids."""
         pa = pyarrow()

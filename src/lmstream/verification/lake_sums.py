@@ -46,6 +46,14 @@ class Lake(Struct, kw_only=True):
     """Row ids that landed twice."""
     records_told_apart: bool = True
     """False where there were too many records to see whether rows of one lie in two windows."""
+    dimensions: int = 0
+    """Dimension rows that landed, in all windows."""
+    dimensions_wrong: int = 0
+    """Of those that claims name: lost, changed or under another name."""
+    orphans: int = 0
+    """Rows with a key that no dimension row in their own hour and organization explains."""
+    orphan_rows: list[str] = field(default_factory=list)
+    """The first of them."""
     compared: int = 0
     """Windows whose rows were made again from the topic."""
     not_compared: dict[str, int] = field(default_factory=dict)
@@ -60,8 +68,8 @@ class Lake(Struct, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether the chains are whole and nothing lies there that nobody can explain."""
-        return not self.chain_faults
+        """Whether the chains are whole, and every row can be read."""
+        return not (self.chain_faults or self.dimensions_wrong or self.orphans)
 
     @property
     def lines(self) -> list[str]:
@@ -85,6 +93,9 @@ class Lake(Struct, kw_only=True):
             f"records in dead letters: {letters}",
             f"read: {self.bytes:,} bytes by {self.get_requests:,} GET and {self.list_requests:,} LIST requests{cost}",
         ]
+        if self.dimensions or self.dimensions_wrong or self.orphans:
+            said = f"dimension rows: {self.dimensions:,} landed, {self.dimensions_wrong:,} lost or changed"
+            lines.append(f"{said}; {self.orphans:,} rows without theirs")
         if not self.alone:
             rest = "".join(f", {count:,} not: {why}" for why, count in sorted(self.not_compared.items()))
             lines.append(f"against the topic: {self.compared:,} windows compared{rest}")

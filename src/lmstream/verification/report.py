@@ -126,6 +126,9 @@ class Report(Struct, kw_only=True):
         if self.lake is not None:
             more += f" claims={self.lake.claims} objects={self.lake.objects} open={self.lake.open}"
             more += f" chain_faults={self.lake.chain_faults} unexpected_objects={self.lake.objects_unexpected}"
+            if self.lake.dimensions or not self.lake.ok:
+                more += f" dimensions={self.lake.dimensions} dimensions_wrong={self.lake.dimensions_wrong}"
+                more += f" orphans={self.lake.orphans}"
         return (
             f"{word}: lost={t.lost} phantom={t.phantom} changed={t.changed} misplaced={t.misplaced} "
             f"duplicate={t.duplicate} error_prefix={t.in_error_prefix} "

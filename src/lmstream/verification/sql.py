@@ -1,5 +1,6 @@
 """Ask DuckDB what landed in a folder, locked into it: views `landed` (every row) and `rows` (one row an id).
 
+Where rows have keys, these views have what the keys stand for in their place; `keyed` and `dimensions` are as landed.
 Lines of JSON, plain or compressed, and Parquet may lie side by side: what a file is its first bytes say."""
 
 import re
@@ -11,10 +12,11 @@ import msgspec
 from msgspec.inspect import StructType
 
 from lmstream.errors import ConfigError, LmstreamError, Spot
-from lmstream.model import RowEvent
+from lmstream.model import DimensionRow, RowEvent
 from lmstream.settings import MIB
-from lmstream.storage.line_files import Form, form_of, landed_files
+from lmstream.storage.line_files import Form, form_of, landed_files, of_dimensions
 from lmstream.verification.selects import reading
+from lmstream.verification.sql_dimensions import PARTS, views
 
 _AT: Final = re.compile(r"\s*LINE (\d+): (.*)\n( *)(\^+)")
 """Where DuckDB says that an error is: the line, and a mark below it."""
@@ -26,6 +28,7 @@ _SCALARS: Final[dict[type, str]] = {
 }
 
 
+_DIMENSION: Final = {field.encode_name: field for field in msgspec.structs.fields(DimensionRow)}
 _COMPRESSIONS: Final[dict[Form, str]] = {"plain": "none", "gzip": "gzip", "zstd": "zstd"}
 
 
@@ -50,13 +53,15 @@ def connect(root: Path, errors: Path | None = None) -> Any:
     for path in landed_files(root.resolve(), without=[errors or root / "errors"]):
         found.setdefault(form_of(path), []).append(str(path))
     fields = {f.encode_name: msgspec.inspect.type_info(f.type) for f in msgspec.structs.fields(RowEvent)}
-    columns = {name: _duckdb_type(of) for name, of in fields.items()}
-    parts = [_lines(files, columns, _COMPRESSIONS[form]) for form, files in found.items() if form != "parquet"]
-    if "parquet" in found:
-        parts.append(_parquet(found["parquet"], fields))
-    empty = "select " + ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items()) + " where false"
+    columns = {name: _duckdb_type(of) for name, of in fields.items() if name not in PARTS}
+    keyed = {
+        form: some
+        for form, files in found.items()
+        if (some := [each for each in files if of_dimensions(Path(each), form)])
+    }
     try:
-        connection.execute(f"create view landed as {' union all '.join(parts) or empty}")
+        for statement in _with_keys(found, keyed, fields) if keyed else [_landed(found, columns, fields)]:
+            connection.execute(statement)
     except duckdb.Error as e:  # a file of Parquet that is damaged, or has other columns
         raise ConfigError("config.invalid", f"--landed {root}: {e}") from e
     connection.execute(
@@ -67,6 +72,34 @@ def connect(root: Path, errors: Path | None = None) -> Any:
     connection.execute("set enable_external_access=false")
     connection.execute("set lock_configuration=true")
     return connection
+
+
+def _landed(found: dict[Form, list[str]], columns: dict[str, str], fields: dict[str, msgspec.inspect.Type]) -> str:
+    """The view of rows that say all of themselves."""
+    parts = [_lines(files, columns, _COMPRESSIONS[form]) for form, files in found.items() if form != "parquet"]
+    if "parquet" in found:
+        parts.append(_parquet(found["parquet"], {name: of for name, of in fields.items() if name in columns}))
+    empty = "select " + ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items()) + " where false"
+    return f"create view landed as {' union all '.join(parts) or empty}"
+
+
+def _with_keys(
+    found: dict[Form, list[str]], keyed: dict[Form, list[str]], fields: dict[str, msgspec.inspect.Type]
+) -> list[str]:
+    """The views where some rows have keys."""
+    columns = {name: _duckdb_type(of) for name, of in fields.items()}
+    parts = [_lines(files, columns, _COMPRESSIONS[form]) for form, files in found.items() if form != "parquet"]
+    if "parquet" in found:
+        whole = _parquet(found["parquet"], {name: of for name, of in fields.items() if name not in PARTS})
+        none = ", ".join(f'null::varchar as "{name}"' for name in PARTS)
+        parts.append(f"select {', '.join(map(_named, fields))} from (select *, {none} from ({whole}))")  # noqa: S608 - as below
+    of = {name: _duckdb_type(msgspec.inspect.type_info(f.type)) for name, f in _DIMENSION.items()}
+    dimensions = [_lines(files, of, _COMPRESSIONS[form]) for form, files in keyed.items()]
+    return views(columns, " union all ".join(parts), " union all ".join(dimensions))
+
+
+def _named(name: str) -> str:
+    return f'"{name}"'
 
 
 def run(connection: Any, sql: str) -> tuple[list[str], Iterator[Sequence[Any]]]:

@@ -32,14 +32,16 @@ class Beside:
         self,
         rows: Keyed,
         reader: Reader,
-        judgement: Judgement,
+        both: tuple[Judgement, Judgement],
         named: Numbers,
         copies: Copies,
         faults: Faults,
         look: Look,
     ) -> None:
-        """`named` has the keys that claims name, and gets those that are named here."""
-        self._rows, self._reader, self._judgement = rows, reader, judgement
+        """`both` are of rows and of dimension rows. `named` has the keys that claims name, and those of here in the
+        end."""
+        self._rows, self._reader, (self._judgement, self._dimensions) = rows, reader, both
+        self._both = both
         self._named, self._copies, self._faults, self._look = named, copies, faults, look
         self._covered = Numbers(_MOST)
 
@@ -49,6 +51,7 @@ class Beside:
         for key, replay in self._each(_REPLAYS, Replay):
             judgement.sums.replays += 1
             extension = self._reader.extension_of(replay.layout)
+            self._dimensions_of(replay, extension, settled=settled)
             objects = [(name_of_replay(replay, entry, extension), entry) for entry in replay.objects]
             whole = [self._rows.meta(at) is not None for at, _ in objects]
             if not all(whole) and not settled:
@@ -75,6 +78,13 @@ class Beside:
             for each in [*names, *([f"{odd:,} rows that the letter does not have"] if odd else [])]:
                 sample(judgement.sums.copies, f"{key}: {each}")
 
+    def _dimensions_of(self, replay: Replay, extension: str, *, settled: bool) -> None:
+        for entry in replay.dimensions:
+            at = name_of_replay(replay, entry, extension)
+            self._named.add(hash(at))
+            if settled or self._rows.meta(at) is not None:
+                self._dimensions.entry(_REPLAYS, replay.sequence, at, entry, self._look(at, _nobody), None)
+
     def compactions(self, lane_of: Callable[[str], str]) -> None:
         """Judge what was put together: rows of windows whose objects have none any more. `lane_of` answers the lane of
         an object of a window. Of a path the newest manifest comes first, so what it replaced is known by then."""
@@ -88,7 +98,7 @@ class Beside:
                 if seen is not None and seen.rows:
                     self._twice(compaction.key, seen.rows)
             else:
-                seen = self._look(compaction.key, self._copies.note)
+                seen = self._look(compaction.key, _nobody if self._of_dimensions(compaction) else self._copies.note)
                 twice, names = self._copies.end(across=False)
                 judgement.tally(_COMPACTIONS).duplicate += twice
                 for each in names:
@@ -99,12 +109,16 @@ class Beside:
             if holds:
                 self._replaced(compaction, lane_of)
 
+    def _of_dimensions(self, compaction: Compaction) -> bool:
+        """Whether it put dimension rows together."""
+        return compaction.path in self._dimensions.paths
+
     def _replaced(self, compaction: Compaction, lane_of: Callable[[str], str]) -> None:
         for each in compaction.replaces:
             token = _token(each.key, each.rows, each.digest)
             self._covered.add(token)
             if (
-                self._judgement.covered(token, each.key, each.rows, lane_of(each.key))
+                any(one.covered(token, each.key, each.rows, lane_of(each.key)) for one in self._both)
                 or hash(each.key) not in self._named
             ):
                 continue
@@ -134,6 +148,10 @@ class Beside:
                 self._faults.add(f"{place.name}{key} cannot be read: {found}")
             else:
                 yield key, found
+
+
+def _nobody(_: list[Id]) -> None:
+    """Windows share dimension rows: one that lies in two is no copy."""
 
 
 def _token(key: str, rows: int, digest: str) -> int:

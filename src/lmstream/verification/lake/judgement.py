@@ -44,6 +44,8 @@ class Judgement:
         self.misplaced: list[str] = []
         self.phantom: list[str] = []
         self.letters_missing: list[str] = []
+        self.paths: set[str] = set()
+        """Of objects that claims name, as long as these are not too many."""
         self._troubles: dict[str, Trouble] = {}
         self._emptied = Numbers(640 * _MOST)
         self._empty: dict[int, Trouble] = {}  # the first of them
@@ -60,6 +62,8 @@ class Judgement:
         tally = self.tally(lane)
         tally.expected += entry.rows
         self.sums.objects += 1
+        if len(self.paths) < _MOST:
+            self.paths.add(entry.path)
         trouble = Trouble(lane, sequence, key, entry, seen)
         if seen is not None and not seen.rows and seen.digest:
             # As compaction leaves it: a manifest has to say where its rows lie.

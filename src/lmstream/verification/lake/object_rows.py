@@ -31,6 +31,7 @@ _SORTED: Final = 1024 * MIB
 Id = tuple[bytes, int]
 """Bundle id and ordinal of a row."""
 Noted = Callable[[list[Id]], None]
+Lines = Callable[[list[bytes]], None]
 
 
 class Seen(NamedTuple):
@@ -45,9 +46,9 @@ class Seen(NamedTuple):
     """Rows of one record do not lie together: `scattered` has to read it."""
 
 
-def seen(stream: BufferedReader, name: str, noted: Noted) -> Seen:
-    """Read an object to its end. `noted` gets the ids of its rows. What is damaged is told by the answer; SourceError
-    and BoundError are raised for a place that cannot be read."""
+def seen(stream: BufferedReader, name: str, noted: Noted, told: Lines | None = None) -> Seen:
+    """Read an object to its end. `noted` gets the ids of its rows, and `told` the rows. What is damaged is told by the
+    answer; SourceError and BoundError are raised for a place that cannot be read."""
     rows = 0
     runs = _Runs()
     try:
@@ -59,6 +60,8 @@ def seen(stream: BufferedReader, name: str, noted: Noted) -> Seen:
             noted([each for each in ids if each is not None])
             rows += len(lines)
             runs.add(ids, lines)
+            if told is not None:
+                told(lines)
         digest = runs.end()
     except _DAMAGE as error:
         return Seen(rows, "", f"its rows cannot be read: {error}")

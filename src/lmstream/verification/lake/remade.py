@@ -10,6 +10,7 @@ from lmstream.errors import DecodeError
 from lmstream.interfaces import PARTS
 from lmstream.lake.claims import Buried, Claim, Put, mark
 from lmstream.lake.digests import add, hexadecimal
+from lmstream.lake.dimension_rows import DimensionRows
 from lmstream.lake.layout import Layout
 from lmstream.model import Record
 from lmstream.settings import Settings
@@ -180,6 +181,7 @@ class _Made:
         for each in claim.objects:
             self._cuts.setdefault(each.path, []).append(each)
         self._sums: dict[tuple[str, int], tuple[int, int]] = {}
+        self._dimensions = DimensionRows()
         self._at: dict[str, int] = {}
 
     def add(self, engine: Engine, record: Record, counts: dict[str, int]) -> tuple[list[int], list[str]]:
@@ -201,6 +203,7 @@ class _Made:
             ("dropped", sum(out.dropped.values())),
         ):
             _count(counts, name, count)
+        self._dimensions.add(out.dimensions)
         for group in out.groups:
             at = group.path, self._piece(group.path, record)
             rows, digest = self._sums.get(at, (0, 0))
@@ -223,7 +226,10 @@ class _Made:
     @property
     def owed(self) -> Owed:
         """By path and piece, rows and digest."""
-        return {at: (rows, hexadecimal(digest)) for at, (rows, digest) in self._sums.items()}
+        owed = {at: (rows, hexadecimal(digest)) for at, (rows, digest) in self._sums.items()}
+        for entry in self._dimensions.entries():
+            owed[entry.path, entry.piece] = entry.rows, entry.digest
+        return owed
 
 
 def _count(counts: dict[str, int], name: str, count: int = 1) -> None:

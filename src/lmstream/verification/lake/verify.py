@@ -88,15 +88,35 @@ def _verdict(walk: Walk, rows: Keyed, claims: Keyed, topic: Remade | None, *, le
     judgement = walk.judgement
     judgement.end({key: rows.meta(key) or {} for key in judgement.short})
     sums = judgement.sums
+    _dimensions(walk, rows)
     sums.chain_faults = walk.faults.count + (topic.faults.count if topic else 0)
     sums.chain = [*walk.faults.named, *(topic.faults.named if topic else ())][:SAMPLES]
     sums.alone = topic is None
-    sums.records_told_apart = walk.told_apart
+    sums.records_told_apart = walk.told_apart and not walk.orphans.untold
     asked = {id(each.asked): each.asked for each in (rows, claims)}.values()
     sums.bytes = sum(each.bytes for each in asked)
     sums.get_requests = sum(each.gets for each in asked)
     sums.list_requests = sum(each.lists for each in asked)
     return _report(judgement, letters_checked=letters_checked)
+
+
+def _dimensions(walk: Walk, rows: Keyed) -> None:
+    """Judge what rows need beside themselves."""
+    sums, dimensions, orphans = walk.judgement.sums, walk.dimensions, walk.orphans
+    dimensions.end({key: rows.meta(key) or {} for key in dimensions.short})
+    orphans.end()
+    tallies = dimensions.tallies.values()
+    sums.objects += dimensions.sums.objects
+    sums.dimensions = sum(each.landed for each in tallies)
+    sums.dimensions_wrong = sum(each.lost + each.changed + each.misplaced for each in tallies)
+    sums.orphans, sums.orphan_rows = orphans.count, orphans.named
+    sums.damaged += dimensions.sums.damaged
+    for samples, more in (
+        (walk.judgement.lost, [*dimensions.lost, *orphans.named]),
+        (walk.judgement.changed, dimensions.changed),
+        (walk.judgement.misplaced, dimensions.misplaced),
+    ):
+        samples.extend(more[: SAMPLES - len(samples)])
 
 
 def _report(judgement: Judgement, *, letters_checked: bool) -> Report:

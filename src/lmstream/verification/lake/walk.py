@@ -6,13 +6,16 @@ from io import BufferedReader
 from itertools import groupby, pairwise
 from typing import Final, Protocol
 
+from lmstream.engine.dimensions import Dimensions
 from lmstream.lake.claims import NUMBER, Buried, Claim, Put, name
+from lmstream.lake.layout import Layout
 from lmstream.storage.by_key import Keyed, ahead
 from lmstream.verification.lake.beside import Beside
 from lmstream.verification.lake.chain import Faults, Lane, Reader, lanes, refuse_none
 from lmstream.verification.lake.copies import Copies, Numbers
 from lmstream.verification.lake.judgement import Judgement, Owed, sample
 from lmstream.verification.lake.object_rows import Id, Noted, Seen, scattered, seen
+from lmstream.verification.lake.orphans import Orphans, Place
 
 _MOST: Final = 64_000_000
 """Objects that are told from unexpected ones: 1 GiB, and half a year of a hundred a minute."""
@@ -46,6 +49,9 @@ class Walk:
         self.faults = Faults()
         self.reader = Reader(claims, self.faults)
         self.judgement = Judgement()
+        self.dimensions = Judgement()
+        """Of objects with dimension rows: no row of the topic is one."""
+        self.orphans = Orphans(self._dimensions_at)
         self.buried: list[tuple[str, str, Buried]] = []
         """Topic, lane and record of each letter that a claim lists."""
         self._copies = Copies()
@@ -55,6 +61,8 @@ class Walk:
         self._extents: dict[tuple[str, str, str, int], list[tuple[int, int, str]]] = {}
         self._stems: dict[str, list[Lane]] = {}
         self._last: tuple[str, int, frozenset[str]] = "", 0, frozenset()
+        self._keyed: Layout | None = None
+        """Settings of rows with dimensions, when there are any."""
 
     @property
     def told_apart(self) -> bool:
@@ -103,8 +111,8 @@ class Walk:
         return self._against is None or self._against.wants(lane, claim)
 
     def _keys(self, claim: Claim) -> Iterator[tuple[str, Put]]:
-        extension = self.reader.extension_of(claim.layout) if claim.objects else ""
-        return ((name(claim, entry, extension), entry) for entry in claim.objects)
+        extension = self.reader.extension_of(claim.layout) if claim.every else ""
+        return ((name(claim, entry, extension), entry) for entry in claim.every)
 
     def _note(self, lane: Lane, claim: Claim) -> None:
         """Take what a claim says beside its objects."""
@@ -143,14 +151,21 @@ class Walk:
 
     def _judge(self, lane: Lane, claim: Claim, objects: Iterable[tuple[Item, BufferedReader | None]]) -> None:
         owed = None if self._against is None else self._against.owed(lane, claim)
+        of_dimensions = {each.path for each in claim.dimensions}
+        self.orphans.begin()
+        if of_dimensions and self._keyed is None:
+            self._keyed, self.orphans.any = self.reader.layout(claim.layout), True
         for (_, key, entry), opened in objects:
-            if entry is not None:
+            if entry is not None and entry.path in of_dimensions:
+                found = self._seen(key, opened, _nobody)
+                self.dimensions.entry(lane.name, claim.sequence, key, entry, found, owed)
+            elif entry is not None:
                 self.judgement.entry(lane.name, claim.sequence, key, entry, self._whole(key, entry, opened), owed)
         twice, names = self._copies.end()
         self.judgement.tally(lane.name).duplicate += twice
         for each in names:
             sample(self.judgement.sums.copies, f"{lane.name} claim {claim.sequence}: {each}")
-        listed = {(entry.path, entry.piece) for entry in claim.objects}
+        listed = {(entry.path, entry.piece) for entry in claim.every}
         for at, (rows, _) in (owed or {}).items():
             if at not in listed:
                 self.judgement.owes(lane.name, claim, at, rows)
@@ -177,9 +192,20 @@ class Walk:
         if opened is None:
             return None
         with opened:
-            found = seen(opened, f"{self._rows.name}{key}", noted)
+            told = self.orphans.told(key) if self.orphans.any else None
+            found = seen(opened, f"{self._rows.name}{key}", noted, told)
         # Rows of one record do not lie together.
         return self._together([key]) if found.scattered else found
+
+    def _dimensions_at(self, place: Place, told: Callable[[list[bytes]], None]) -> None:
+        """Read all objects with dimension rows of an organization and hour, whoever names them."""
+        if self._keyed is None:
+            return
+        for key, _ in self._rows.keys(Dimensions(self._keyed.settings).path(*place)):
+            opened = self._rows.open(key)
+            if opened is not None:
+                with opened:
+                    seen(opened, f"{self._rows.name}{key}", _nobody, told)
 
     def _together(self, keys: Sequence[str]) -> Seen:
         return scattered((f"{self._rows.name}{key}", self._rows.open(key)) for key in keys)
@@ -198,7 +224,7 @@ class Walk:
                 self._judge(lane, claim, ahead(items, lambda item: self._rows.open(item[1])))
             else:
                 self.judgement.sums.open += 1
-                for _, entry in self._keys(claim):
+                for entry in claim.objects:
                     self.judgement.waits(lane.name, entry)
 
     def _is_complete(self, claim: Claim) -> bool:
@@ -219,7 +245,8 @@ class Walk:
 
     def beside(self, settle: float, wait: Callable[[float], None] | None) -> None:
         """Judge replays and compactions, after the windows."""
-        judge = Beside(self._rows, self.reader, self.judgement, self._named, self._copies, self.faults, self.look)
+        both = self.judgement, self.dimensions
+        judge = Beside(self._rows, self.reader, both, self._named, self._copies, self.faults, self.look)
         judge.replays(settled=bool(settle) and wait is not None)
         judge.compactions(self._lane_of)
 
@@ -266,3 +293,7 @@ class Walk:
             keys = frozenset(key for key, _ in self._keys(claim)) if isinstance(claim, Claim) else frozenset[str]()
             self._last = lane.folder, sequence, keys
         return self._last[2]
+
+
+def _nobody(_: list[Id]) -> None:
+    """Windows share dimension rows: one that lies in two is no copy."""
