@@ -1,12 +1,14 @@
 """Members of a lake killed, frozen and moved while they land: `lmstream run` processes, a real broker, S3 over HTTP."""
 
 import asyncio
+import gzip
+import json
 import random
 import signal
 
 import pytest
 
-from support.checking import seed_of
+from support.checking import TOPIC, seed_of
 from support.lake_scene import SESSION, LakeScene
 from support.s3_servers import missing
 from support.wait import until
@@ -128,3 +130,36 @@ async def test_members_with_lanes_of_several_partitions_land_each_row_once_when_
         assert rows > 500
         assert (duplicate, lost) == (0, 0)
         assert {key.rpartition("/")[2].split("-")[1] for key in scene.landed} == {"0of2", "1of2"}
+
+
+async def test_windows_of_members_that_were_killed_are_made_again_by_the_rules_of_their_claims(tmp_path):
+    """Each killed member had other rules than the one that makes its windows again."""
+    first = [
+        {"name": "no-threads", "when": {"metric": "ThreadCnt"}, "drop": True},
+        {"name": "env", "set": {"resource": {"env": "one"}}},
+    ]
+    second = [
+        {"name": "no-cpu", "when": {"metric": ["CpuUsage", "cpuUsage*"]}, "drop": True},
+        {"name": "env", "set": {"resource": {"env": "two"}}},
+    ]
+    async with LakeScene(tmp_path) as scene:
+        scene.configure(rules=first)
+        member = await scene.join()
+        publishing = asyncio.create_task(scene.publish(600, rate=40))
+        for turn in range(5):
+            before = scene.claims
+            await until(lambda before=before: scene.claims > before, 40, "a claim")  # whose objects are on their way
+            await member.kill()
+            scene.configure(rules=(second, first)[turn % 2])
+            member = await scene.join()
+        await publishing
+        await scene.settled()
+        assert await member.stop() == 0, member.said()
+        found = [json.loads(line) for data in scene.objects.values() for line in gzip.decompress(data).splitlines()]
+        assert len({row["rowId"] for row in found}) == len(found)
+        env = [row.get("resource", {}).get("env") for row in found]
+        assert set(env) == {"one", "two"}
+        for row, by in zip(found, env, strict=True):
+            assert row["metric"] != "ThreadCnt" if by == "one" else not row["metric"].lower().startswith("cpuusage")
+        code, report = await scene.verify("--topic", TOPIC)
+        assert code == 0, report

@@ -135,6 +135,13 @@ class ServedBucket:
             return dict(zip(keys, found, strict=True))
 
 
+def _toml(value) -> str:
+    """A value in one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + " }"
+    return "[" + ", ".join(map(_toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
+
+
 class LakeScene:
     """`async with`: a broker and a bucket; `join` starts members."""
 
@@ -145,6 +152,7 @@ class LakeScene:
         self.bucket = LabBucket(self.s3) if store == "lab" else ServedBucket(store)
         self.members: list[LakeMember] = []
         self._sink = {"window_seconds": 1.0, **sink}
+        self._engine = {"org_id": "acme"}
         self._numbers = iter(range(1, 10**6))
 
     async def __aenter__(self) -> Self:
@@ -155,9 +163,10 @@ class LakeScene:
         self.configure()
         return self
 
-    def configure(self, **sink) -> None:
+    def configure(self, *, rules=(), **sink) -> None:
         """Write the settings of members that join from now on."""
         self._sink |= sink
+        self._engine |= {"rules": list(rules)}
         source = {
             "type": self.client, "bootstrap": self.broker.bootstrap, "topics": [TOPIC], "group": "lake", **GROUP
         }  # fmt: skip
@@ -166,7 +175,7 @@ class LakeScene:
         }  # fmt: skip
         tables = {
             "source": source,
-            "engine": {"org_id": "acme"},
+            "engine": self._engine,
             "sink": sink,
             "dead_letters": {"root": str(self.folder / "dead")},
             "delivery": {"backoff_max": 1.0},
@@ -175,7 +184,7 @@ class LakeScene:
         }
         lines = []
         for table, settings in tables.items():
-            lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
+            lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
         self.config.write_text("\n".join(lines))
 
     async def __aexit__(self, *_) -> None:
@@ -254,6 +263,13 @@ class LakeScene:
         for data in self.objects.values():
             found.update(json.loads(line)["rowId"] for line in gzip.decompress(data).splitlines())
         return found
+
+    async def verify(self, *flags: str) -> tuple[int, dict]:
+        """What `lmstream verify` says: its exit code, and its report."""
+        command = [sys.executable, "-m", "lmstream", "verify", "--config", str(self.config), "--json", *flags]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=ENV)
+        said, _ = await asyncio.wait_for(process.communicate(), 120)
+        return process.returncode, json.loads(said)
 
     async def judge(self) -> tuple[int, int, int]:
         """(rows, duplicate, lost); whatever nobody made is an error."""
