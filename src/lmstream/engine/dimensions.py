@@ -8,10 +8,10 @@ Attributes of a scope that vary by poll stay in the row: LMDP's `epoch`, and tho
 is left out where it is the row's time, as LMDP's is: the dimension then says so.
 """
 
-from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from hashlib import blake2b
+from itertools import groupby
 from typing import Final, NamedTuple
 
 import msgspec
@@ -21,17 +21,15 @@ from lmstream.codecs import fragments
 from lmstream.codecs.fragments import PieceCache, encode
 from lmstream.engine.dimension_line import DimensionLine
 from lmstream.engine.kept import Range, rows_up_to, within
-from lmstream.engine.pool_values import Device, Point, ScopeOf
+from lmstream.engine.keyed_pieces import Dimension, Keyed, by_name, keyed_piece, keyed_resource, keyed_tail
+from lmstream.engine.pool_values import ScopeOf
 from lmstream.engine.timestamps import HOUR
 from lmstream.errors import PluginError
 from lmstream.interfaces import Bundle, Scope
-from lmstream.model import DIMENSIONS, DimensionKind
+from lmstream.model import DIMENSIONS
 from lmstream.partitioning import path_renderer
 from lmstream.settings import Settings
 
-KEY_BYTES: Final = 12
-"""Of a key: 96 bits. Keys are compared within one organization and hour. Of a million maps there, two have one key with
-odds of 1 in 10^17; 16 bytes would cost rows 2 % more. To make the key of somebody else's map takes 2^96 attempts."""
 EPOCH: Final = "epoch"
 BY_TIME: Final = "{tsUnixMs}"
 """Epoch of a dimension, where that of each row is its tsUnixMs. No other epoch is ever in a dimension."""
@@ -40,33 +38,12 @@ _NO_EPOCH: Final = b"0" * _DIGITS
 _MS: Final = slice(43, 43 + _DIGITS)
 """Where a time piece has tsUnixMs."""
 _LINES: Final = 4 * 1024 * 1024  # of dimension rows that are remembered
+_SHAPES: Final = 1024
+"""Records whose dimension rows are remembered together, and pieces of the largest of them."""
 OWN: Final = 300
 """Bytes of a dimension row beside organization and members, at most."""
 
-_DEVICE: Final = msgspec.json.Decoder(Device)
 _SCOPE: Final = msgspec.json.Decoder(ScopeOf)
-_POINT: Final = msgspec.json.Decoder(Point)
-
-
-class Dimension(Struct, frozen=True, gc=False):
-    """What a key stands for."""
-
-    kind: DimensionKind
-    key: bytes
-    members: bytes
-    """As in a line, maps sorted by name, without a comma at either end."""
-
-    @classmethod
-    def of(cls, kind: DimensionKind, members: bytes) -> "Dimension":
-        """With its key."""
-        digest = blake2b(b"%b\0%b" % (kind.encode(), members), digest_size=KEY_BYTES).digest()
-        return cls(kind, urlsafe_b64encode(digest), members)
-
-
-class Keyed(bytes):
-    """A piece of a row with a key in it, or a piece that needs none."""
-
-    dimension: Dimension | None = None
 
 
 class _ScopeKeys(Struct, frozen=True):
@@ -112,10 +89,11 @@ class Dimensions:
         self._varying = frozenset(settings.varying)
         self._render = path_renderer(settings)
         self._in_path = "{metricKey}" in settings.path
-        self._resources = PieceCache(_resource, budget)
-        self._tails = PieceCache(_tail, budget)
+        self._resources = PieceCache(keyed_resource, budget)
+        self._tails = PieceCache(keyed_tail, budget)
         self._scopes = PieceCache(self._scope, budget // 2)
         self._frames = PieceCache(self._frame, budget // 2)
+        self._shapes: dict[tuple[bytes, ...], list[DimensionLine]] = {}
         self._lines: dict[tuple[bytes, bytes, bytes], DimensionLine] = {}
         self._used = 0
 
@@ -127,19 +105,37 @@ class Dimensions:
             runs: list[Run] = []
             for series, org, org_key in zip(bundle.series, orgs, org_keys, strict=True):
                 resource, scope = self._resources[series.resource.piece], self._scope_of(series.scope)
-                if scope.epoch and not alike:
-                    for at in range(series.start, series.stop):
-                        piece = scope.piece(times[at][_MS])
-                        if at > series.start and runs[-1].scope == piece:
-                            runs[-1] = runs[-1]._replace(stop=at + 1)
-                        else:
-                            runs.append(Run(at + 1, org, org_key, resource, piece))
-                else:
-                    ms = times[series.start][_MS] if scope.epoch else b""
-                    runs.append(Run(series.stop, org, org_key, resource, scope.piece(ms)))
+                start, stop = series.start, series.stop
+                if not scope.epoch or alike or _alike(times, start, stop):
+                    ms = times[start][_MS] if scope.epoch and start < stop else b""
+                    runs.append(Run(stop, org, org_key, resource, scope.piece(ms)))
+                    continue
+                of_time, other = scope.whole, scope.piece(b"")
+                for is_time, some in groupby([piece[_MS] == scope.epoch for piece in times[start:stop]]):
+                    start += len(list(some))
+                    runs.append(Run(start, org, org_key, resource, of_time if is_time else other))
             return Keys(self, runs, list(map(self._tails.__getitem__, bundle.tails)))
         except msgspec.MsgspecError as error:
             raise PluginError(self._format, f"returned a piece that is no part of a row: {error}") from error
+
+    def known(self, run: Run, hour: bytes, tails: list[Keyed]) -> list[DimensionLine]:
+        """The rows of the dimensions of one run: polls repeat them, until the hour is over."""
+        key = (run.org, hour, run.resource, run.scope, *tails)
+        found = self._shapes.get(key)
+        if found is None:
+            pieces = dict.fromkeys((run.resource, run.scope, *tails))
+            found = list(dict.fromkeys(self.lines(run.org, run.org_key, hour, pieces)))
+            if len(self._shapes) >= _SHAPES:
+                self._shapes.clear()
+            if len(key) < _SHAPES:
+                self._shapes[key] = found
+        return found
+
+    def lines(self, org: bytes, org_key: str, hour: bytes, pieces: Iterable[Keyed]) -> Iterator[DimensionLine]:
+        """The rows of the dimensions of some pieces, in their order."""
+        for piece in pieces:
+            if piece.dimension is not None:
+                yield self.line(org, org_key, hour, piece.dimension)
 
     def line(self, org: bytes, org_key: str, hour: bytes, dimension: Dimension) -> DimensionLine:
         """The row of a dimension. `org` is how lines of the organization begin; `hour` is as yyyy-MM-ddTHH."""
@@ -149,6 +145,7 @@ class Dimensions:
             self._used += 2 * len(found.line) + 512
             if self._used > _LINES:
                 self._lines.clear()
+                self._shapes.clear()
                 self._used = 2 * len(found.line) + 512
             self._lines[org, hour, dimension.key] = found
         return found
@@ -162,6 +159,7 @@ class Dimensions:
         """Forget everything remembered."""
         for each in (self._resources, self._scopes, self._frames, self._tails):
             each.empty()
+        self._shapes.clear()
         self._lines.clear()
         self._used = 0
 
@@ -198,13 +196,13 @@ class Dimensions:
 
     def _keys(self, said: ScopeOf) -> tuple[_ScopeKeys, int]:
         epoch = said.scope.get(EPOCH)
-        stays = {name: text for name, text in _by_name(said.scope) if name in self._varying and name != EPOCH}
+        stays = {name: text for name, text in by_name(said.scope) if name in self._varying and name != EPOCH}
         shared = {name: text for name, text in said.scope.items() if name not in stays and name != EPOCH}
 
         def keyed(shared: dict[str, str], stays: dict[str, str]) -> Keyed:
-            members = fragments.scope_piece(said.datasource, dict(_by_name(shared)))[:-1]
-            scope = b'"scope":%b,' % encode(dict(_by_name(stays))) if stays else b""
-            return _keyed(b'"scopeKey":"%b",' + scope.replace(b"%", b"%%"), Dimension.of("scope", members))
+            members = fragments.scope_piece(said.datasource, dict(by_name(shared)))[:-1]
+            scope = b'"scope":%b,' % encode(dict(by_name(stays))) if stays else b""
+            return keyed_piece(b'"scopeKey":"%b",' + scope.replace(b"%", b"%%"), Dimension.of("scope", members))
 
         if epoch is None:
             made = _ScopeKeys(keyed(shared, stays))
@@ -254,48 +252,39 @@ class Keys(Struct, gc=False):
         return Keys(self._of, left, within(self.tails, kept))
 
     def lines(self, times: list[bytes], faults: dict[int, str]) -> list[DimensionLine]:
-        """The dimension rows that the rows of the bundle need, in document order, each once. `times` are of its
-        points; those of `faults` make no rows."""
-        found: dict[DimensionLine, None] = {}
+        """The dimension rows that the rows of the bundle need, each once: by organization and hour, there in document
+        order. `times` are of its points; those of `faults` make no rows."""
+        if times and len(self.runs) == 1 and not faults and times.count(times[0]) == len(times):
+            return self._of.known(self.runs[0], times[0][HOUR], self.tails)
+        needed: dict[tuple[bytes, str, bytes], dict[Keyed, None]] = {}
         start = 0
         for run in self.runs:
-            by_hour: dict[bytes, list[Keyed]] = {}
-            for at in range(start, run.stop):
-                if at not in faults:
-                    by_hour.setdefault(times[at][HOUR], []).append(self.tails[at])
+            for hour, tails in self._by_hour(start, run.stop, times, faults):
+                pieces = needed.setdefault((run.org, run.org_key, hour), {})
+                pieces[run.resource] = pieces[run.scope] = None
+                pieces.update(dict.fromkeys(tails))
             start = run.stop
-            for hour, tails in by_hour.items():
-                for piece in (run.resource, run.scope, *dict.fromkeys(tails)):
-                    if piece.dimension is not None:
-                        found[self._of.line(run.org, run.org_key, hour, piece.dimension)] = None
-        return list(found)
+        return list(dict.fromkeys(line for at, pieces in needed.items() for line in self._of.lines(*at, pieces)))
+
+    def _by_hour(
+        self, start: int, stop: int, times: list[bytes], faults: dict[int, str]
+    ) -> Iterable[tuple[bytes, list[Keyed]]]:
+        """The tails of rows among these points, by hour."""
+        if not faults:
+            hours = {piece[HOUR] for piece in set(times[start:stop])}
+            if len(hours) == 1:
+                return [(hours.pop(), self.tails[start:stop])]
+        found: dict[bytes, list[Keyed]] = {}
+        for at in range(start, stop):
+            if at not in faults:
+                found.setdefault(times[at][HOUR], []).append(self.tails[at])
+        return found.items()
+
+
+def _alike(times: list[bytes], start: int, stop: int) -> bool:
+    some = times[start:stop]
+    return not some or some.count(some[0]) == len(some)
 
 
 def _longer(piece: Keyed, most: int) -> bool:
     return piece.dimension is not None and len(piece.dimension.members) > most
-
-
-def _keyed(piece: bytes, dimension: Dimension) -> Keyed:
-    made = Keyed(piece % dimension.key)
-    made.dimension = dimension
-    return made
-
-
-def _resource(piece: bytes) -> tuple[Keyed, int]:
-    if not piece:  # of a resource that was refused: its points make no rows
-        return Keyed(), 0
-    said = _DEVICE.decode(b"{%b}" % piece[:-1])
-    members = fragments.resource_piece(said.device_id, said.device_name, dict(_by_name(said.resource)))[:-1]
-    return _keyed(b'"resourceKey":"%b",', Dimension.of("resource", members)), 2 * len(piece)
-
-
-def _tail(piece: bytes) -> tuple[Keyed, int]:
-    if len(piece) <= 2:  # noqa: PLR2004 - `}\n`, or nothing of a point that was not read
-        return Keyed(piece), 0
-    said = _POINT.decode(b"{" + piece[1:])
-    members = fragments.tail_piece(said.instance, dict(_by_name(said.attributes)))[1:-2]
-    return _keyed(b',"attributesKey":"%b"}\n', Dimension.of("attributes", members)), 2 * len(piece)
-
-
-def _by_name(texts: dict[str, str]) -> list[tuple[str, str]]:
-    return sorted(texts.items())
