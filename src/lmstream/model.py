@@ -397,7 +397,8 @@ class Pack(Struct, frozen=True, gc=False):
     path: str = ""
     """Partition path below the landing root, with a closing slash; empty for sinks that partition themselves."""
     spans: tuple[tuple[int, int], ...] = ()
-    """(running number of the record in its pipeline, lines of it in this pack): a verdict maps back to records."""
+    """(running number of the record in its pipeline, rows of it in this pack): a verdict maps back to records. 0 rows:
+    dimension rows that it needs."""
 
 
 class Status(StrEnum):

@@ -3,13 +3,17 @@
 import os
 
 import pytest
+from msgspec.structs import replace
 
+from lmstream.delivery.in_flight import InFlightRecord
+from lmstream.delivery.known_dimensions import KnownDimensions
 from lmstream.delivery.sender import Sender
 from lmstream.delivery.settlement import Settlement
 from lmstream.model import Status
 from lmstream.runtime import OffsetLedger
 from lmstream.runtime.assignments import Assignments
-from lmstream.testing.schedules import BrokenError, play
+from lmstream.testing.samples import SETTINGS
+from lmstream.testing.schedules import PACKS, BrokenError, Ground, play
 
 SCHEDULES = 300
 
@@ -18,6 +22,60 @@ def test_every_schedule_keeps_every_promise():
     seed = os.environ.get("LMSTREAM_SEED")
     for each in [int(seed)] if seed else range(1, SCHEDULES + 1):
         play(each)
+
+
+class Keyed(Ground):
+    """Rows with keys: a commit needs the dimension rows that say what the keys stand for, too."""
+
+    settings = replace(SETTINGS, dimensions=True)
+
+    def begin(self, draw):
+        super().begin(draw)
+        self.limits = PACKS  # those of object sinks are refused with keys
+
+
+def test_every_schedule_keeps_every_promise_of_rows_with_keys():
+    seed = os.environ.get("LMSTREAM_SEED")
+    for each in [int(seed)] if seed else range(1, SCHEDULES // 2 + 1):
+        play(each, Keyed())
+
+
+def known_when_they_are_sent(monkeypatch):
+    before = KnownDimensions.unknown
+
+    def unknown(self, needed):
+        found = before(self, needed)
+        self.accepted(found)
+        return found
+
+    monkeypatch.setattr(KnownDimensions, "unknown", unknown)
+
+
+def known_although_they_were_refused(monkeypatch):
+    before = Settlement._keys_judged
+
+    def judged(self, each, failure):
+        keys = each.keys
+        before(self, each, failure)
+        self.keyed(keys)
+
+    monkeypatch.setattr(Settlement, "_keys_judged", judged)
+
+
+def settled_without_their_dimension_rows(monkeypatch):
+    monkeypatch.setattr(InFlightRecord, "keys_open", property(lambda _: 0, lambda *_: None), raising=False)
+
+
+OF_KEYS = [known_when_they_are_sent, known_although_they_were_refused, settled_without_their_dimension_rows]
+
+
+@pytest.mark.parametrize("bug", OF_KEYS, ids=lambda f: f.__name__)
+def test_a_planted_bug_of_rows_with_keys_is_found(bug, monkeypatch):
+    bug(monkeypatch)
+    with pytest.raises((BrokenError, KeyError)) as caught:  # noqa: PT012 - the first seeds may not meet it
+        for seed in range(1, 5 * SCHEDULES):
+            play(seed, Keyed())
+    assert "LMSTREAM_SEED=" in "".join(caught.value.__notes__)
 
 
 def test_a_seed_replays_its_schedule():

@@ -44,6 +44,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     """A sink that keeps nothing: what it took is nowhere afterwards. Sources that commit are refused with it."""
     dimensions: bool = False
     """A sink that lands dimension rows before the rows that need them; others are refused with `engine.dimensions`."""
+    partitions: bool = False
+    """A sink whose service places rows itself, by orgKey, metricKey and ts of their lines."""
     prints: bool = False
     """A sink whose rows go to standard output: one process at a time, and no counts beside them. It keeps nothing
     either: whoever reads may have read nothing yet."""

@@ -28,6 +28,7 @@ def show(report: Report, *, wide: bool = False) -> None:
         ("misplaced", report.misplaced, t.misplaced),
         ("phantom", report.phantom, t.phantom),
         ("no dead letter for", report.letters_missing, t.letters_missing),
+        ("orphan", report.orphan_rows, report.orphans),
     ):
         for name in names:
             print(f"{kind}: {terminal.clean(name)}")
@@ -67,6 +68,11 @@ def _explain(report: Report) -> None:
         terminal.say(
             f"{t.in_error_prefix:,} rows are in the error prefix and did not land: fix the cause, then send them again"
             " (lmstream dlq replay)"
+        )
+    if report.orphans:
+        terminal.say(
+            f"{report.orphans:,} rows have keys that no dimension row explains: read their records once more, with the"
+            " same settings (lmstream run --offsets TOPIC/PARTITION=OFFSET..), or replay their dead letters"
         )
     if report.lake is not None and report.lake.open:
         terminal.say(

@@ -71,7 +71,12 @@ def unkeyed(config: Config) -> ConfigError | None:
         )
         return ConfigError("config.invalid", what, "leave engine.dimensions out, or set sink.format to gzip or zstd")
     if part.traits.dimensions:
-        return None
+        if not part.traits.partitions or "{metricKey}" in config.engine.path:
+            return None
+        path = config.engine.path
+        what = f"engine.dimensions: engine.path {path!r} has no {{metricKey}}: dimension rows would lie among rows"
+        fix = "use a path with {metricKey}, by which the stream tells them apart, or leave engine.dimensions out"
+        return ConfigError("config.invalid", what, fix)
     what = f"engine.dimensions: sink.type {part.name} does not land the dimension rows that say what keys stand for"
     return ConfigError("config.invalid", what, "leave engine.dimensions out, so that each row says all of itself")
 

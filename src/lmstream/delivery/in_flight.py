@@ -8,6 +8,7 @@ from lmstream.delivery.active_partitions import Hour
 from lmstream.delivery.counts import Counts, add, one_more
 from lmstream.delivery.memory_budget import MemoryBudget
 from lmstream.engine import FanOut
+from lmstream.engine.dimension_line import DimensionLine
 from lmstream.interfaces import Clock
 from lmstream.model import KILLS, Failure, Record, Status, TopicPartition
 from lmstream.settings import KIB
@@ -55,13 +56,15 @@ class Submission:
 
 
 class InFlightRecord:
-    """One record on its way, with its own acknowledgement: `settled` is called when `remaining` is 0 and its dead
-    letter, if any, is durable."""
+    """One record on its way, with its own acknowledgement: `settled` is called when `remaining` and `keys_open` are 0
+    and its dead letter, if any, is durable."""
 
     __slots__ = (
         "detail",
         "epoch",
         "hours",
+        "keys",
+        "keys_open",
         "lines",
         "names",
         "number",
@@ -92,6 +95,8 @@ class InFlightRecord:
         self.overhead: int = OVERHEAD
         self.points: int = 0  # data points that were counted in it
         self.remaining: int = 0  # rows without a final verdict
+        self.keys: Sequence[DimensionLine] = ()  # dimension rows that travel with it
+        self.keys_open: int = 0  # chunks of them without a final verdict
         self.refused: int = 0  # rows that wait for the dead letter
         self.rejected: tuple[tuple[int, str], ...] = ()
         self.parts: tuple[tuple[str, str], ...] = ()

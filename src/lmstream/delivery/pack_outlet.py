@@ -4,26 +4,32 @@ from collections.abc import Container
 
 from lmstream.delivery.batching import Batcher
 from lmstream.delivery.in_flight import InFlightRecord
+from lmstream.delivery.known_dimensions import KnownDimensions, chunks
 from lmstream.delivery.outlet import SENDING, Parts
 from lmstream.delivery.rolling import RollPolicy
 from lmstream.delivery.sender import Sender
-from lmstream.delivery.transform import Transform
+from lmstream.delivery.transform import Cut, Transform
 from lmstream.delivery.waiting import Waiting
+from lmstream.engine import FanOut
 from lmstream.errors import ConfigError
-from lmstream.interfaces import Sink
+from lmstream.interfaces import Limits, Sink
 from lmstream.model import Pack, TopicPartition
+from lmstream.settings import Settings
 
 
 class PackOutlet:
     """An Outlet of one sink."""
 
     def __init__(self, parts: Parts, sink: Sink, roll: RollPolicy) -> None:
-        """`roll` is for object sinks. Raises ConfigError for an engine whose rows need dimension rows."""
+        """`roll` is for object sinks. Raises ConfigError for an engine whose rows need dimension rows, and a sink that
+        cannot have them beside its rows."""
+        self._known: KnownDimensions | None = None
         if parts.engine.settings.dimensions:
-            what = "engine.dimensions: packs do not carry the dimension rows that say what keys stand for"
-            raise ConfigError(
-                "config.invalid", what, "leave engine.dimensions out, so that each row says all of itself"
-            )
+            if why := unfit_for_keys(parts.engine.settings, sink.limits):
+                raise ConfigError("config.invalid", why, "leave engine.dimensions out: each row says all of itself")
+            self._known = KnownDimensions()
+            parts.settlement.keyed = self._known.accepted
+        self._limits = sink.limits
         self._parts = parts
         self._clock = parts.attempts.clock
         self._transform = Transform(parts.engine, sink.limits, parts.guard)
@@ -55,6 +61,8 @@ class PackOutlet:
             settlement.refused(each)
             return
         out, cuts = made
+        if self._known is not None:
+            cuts = [*self._dimensions(self._known, each, out), *cuts]
         if settlement.transformed(each, out, sum(len(data) for _, data, _ in cuts)):
             now = self._clock()
             if not self.waiting.holds(each, cuts, out, now):
@@ -94,8 +102,25 @@ class PackOutlet:
         """Leave no mark behind."""
         self._transform.close()
 
+    def _dimensions(self, known: KnownDimensions, each: InFlightRecord, out: FanOut) -> list[Cut]:
+        """The dimension rows that go in front of a record's rows: all that are not known to be accepted. What another
+        record in flight brings does not count, for it may be refused, or never arrive."""
+        each.keys = known.unknown(out.dimensions)
+        found: list[Cut] = [("", data, 0) for data in chunks(each.keys, self._limits)]
+        each.keys_open = len(found)
+        return found
+
     def _launch(self, packs: list[Pack]) -> None:
         if packs:
             parts = self._parts
             deadline = parts.flight.records[packs[0].spans[0][0]].submission.deadline
             parts.tasks.spawn(self.way.deliver(packs, parts.settlement.judged, deadline), SENDING)
+
+
+def unfit_for_keys(settings: Settings, limits: Limits) -> str:
+    """Why dimension rows cannot lie beside the rows of a sink with these limits; empty when they can."""
+    if limits.by_path:
+        return "engine.dimensions: rows of this sink are gathered by path, and dimension rows would come after them"
+    if limits.partitions and "{metricKey}" not in settings.path:
+        return f"engine.dimensions: engine.path {settings.path!r} has no {{metricKey}}: dimension rows lie among rows"
+    return ""

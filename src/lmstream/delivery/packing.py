@@ -7,7 +7,8 @@ from lmstream.interfaces import Limits
 from lmstream.model import Pack
 
 Chunk = tuple[int, bytes, int]
-"""(number of the record, whole lines, how many lines), already within the bounds of one pack."""
+"""(number of the record, whole lines, how many rows), already within the bounds of one pack. No rows: its dimension
+rows."""
 
 FRAME_BYTES: Final = 16
 """What JSON adds to a pack sent in base64: `{"Data":""},` is 12 bytes."""
@@ -48,15 +49,16 @@ def pack(chunks: Iterable[Chunk], limits: Limits) -> list[Pack]:
     pieces: list[bytes] = []
     spans: list[tuple[int, int]] = []
     size = rows = 0
-    for number, data, lines in chunks:
+    for number, data, of_record in chunks:
+        lines = of_record or data.count(b"\n")
         if pieces and (size + len(data) > limits.pack_bytes or rows + lines > limits.pack_rows):
             packs.append(Pack(b"".join(pieces), rows, "", tuple(spans)))
             pieces, spans, size, rows = [], [], 0, 0
         pieces.append(data)
-        if spans and spans[-1][0] == number:
-            spans[-1] = (number, spans[-1][1] + lines)
-        else:
-            spans.append((number, lines))
+        if of_record and spans and spans[-1][0] == number and spans[-1][1]:
+            spans[-1] = (number, spans[-1][1] + of_record)
+        else:  # each chunk of dimension rows has its verdict
+            spans.append((number, of_record))
         size += len(data)
         rows += lines
     if pieces:

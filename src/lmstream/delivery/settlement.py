@@ -1,7 +1,7 @@
 """What becomes of a record once its verdicts are in: acknowledged as delivered, or dead-lettered first."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from lmstream.delivery.active_partitions import ActivePartitions
@@ -11,6 +11,7 @@ from lmstream.delivery.dead_letter import cause
 from lmstream.delivery.dead_letter_writer import DeadLetterQueues
 from lmstream.delivery.in_flight import InFlight, InFlightRecord
 from lmstream.engine import FanOut
+from lmstream.engine.dimension_line import DimensionLine
 from lmstream.errors import coded
 from lmstream.interfaces import Clock, PoisonGuard
 from lmstream.model import Failure, Kind, Pack, Status
@@ -37,6 +38,8 @@ class Settlement:
         self.breakers: CircuitBreakers = breakers
         self._flight, self._active = flight, active
         self._guard, self._clock, self._changed = guard, clock, changed
+        self.keyed: Callable[[Sequence[DimensionLine]], object] = _nobody
+        """Told of dimension rows that were accepted."""
         letters.durable = self._dead_lettered
 
     def transformed(self, each: InFlightRecord, out: FanOut, size: int) -> bool:
@@ -72,8 +75,19 @@ class Settlement:
             else:
                 each.refused += rows
                 each.why = each.why or ("sink.permanent", f"{failure.code}: {failure.message}")
-            if not each.remaining:
+            if not rows:
+                self._keys_judged(each, failure)
+            if not each.remaining and not each.keys_open:
                 self._complete(each)
+
+    def _keys_judged(self, each: InFlightRecord, failure: Failure | None) -> None:
+        """Take the last word on a chunk of dimension rows. They are known once all of the record's are accepted: which
+        of them a chunk had is not asked."""
+        each.keys_open -= 1
+        if failure is not None:
+            each.keys = ()
+        elif not each.keys_open:
+            self.keyed(each.keys)
 
     def give_back(self, each: InFlightRecord) -> None:
         """Forget a record that is left pending: its source redelivers it."""
@@ -87,8 +101,9 @@ class Settlement:
         else:
             self.settle(each, Status.DELIVERED if each.record.value is not None else Status.TOMBSTONE)
         if each.lines:
-            why = f"{each.record.coordinates}: {': '.join(cause(each))}" if each.refused else ""
-            self.breakers.accepting.saw(refused=each.refused > 0, why=why)
+            refused = each.why is not None  # rows, or the dimension rows that they need
+            why = f"{each.record.coordinates}: {': '.join(cause(each))}" if refused else ""
+            self.breakers.accepting.saw(refused=refused, why=why)
 
     def refuse(self, each: InFlightRecord) -> None:
         """No row could be made of a record."""
@@ -143,3 +158,7 @@ class Settlement:
                 error,
                 extra=coded("sink.disk"),
             )
+
+
+def _nobody(_: Sequence[DimensionLine]) -> None:
+    """Nobody asks for dimension rows."""

@@ -1,4 +1,4 @@
-"""Rows that were made before and did not land: judged by the row contract, and sent as they are."""
+"""Rows and dimension rows that were made before and did not land: judged by the row contract, and sent as they are."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -10,9 +10,10 @@ from lmstream.engine.lines import PIECES, Pieced
 from lmstream.engine.output import Output
 from lmstream.engine.timestamps import HOUR, NS_PER_MS, time_piece
 from lmstream.errors import DecodeError
-from lmstream.model import RowEvent
+from lmstream.model import DimensionRow, RowEvent
 
 _ROW: Final = msgspec.json.Decoder(RowEvent)
+_DIMENSION: Final = msgspec.json.Decoder(DimensionRow)
 _REST: Final = [b""] * (PIECES - 1)
 
 
@@ -28,7 +29,7 @@ def rows_again(value: bytes, path_of: Callable[[str, str, bytes], str], most: in
         if len(line) >= most:
             raise DecodeError("limits.size", f"{where} has {len(line):,} bytes, over the {most:,} of a row")
         try:
-            row = _ROW.decode(line)
+            row = _decoded(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError("record.no_row", f"{where} is not a row: {error}") from None
         piece = time_piece(row.ts_unix_ms * NS_PER_MS, 0)
@@ -39,6 +40,16 @@ def rows_again(value: bytes, path_of: Callable[[str, str, bytes], str], most: in
     if not paths:
         raise DecodeError("record.no_row", "no line at all")
     return Output(len(paths), {}, Pieced(pieces), _given, (paths,), len(paths))
+
+
+def _decoded(line: bytes) -> RowEvent | DimensionRow:
+    """The row, or the dimension row. Raises as its decoder does."""
+    try:
+        return _ROW.decode(line)
+    except msgspec.ValidationError:
+        if b'"metricKey":"_dimensions"' not in line:
+            raise
+        return _DIMENSION.decode(line)
 
 
 def _given(paths: list[tuple[str, int]]) -> Iterable[tuple[str, int]]:

@@ -13,6 +13,7 @@ from lmstream.engine.kept import Ordinals
 from lmstream.engine.lines import Lines, Ranges
 from lmstream.engine.timestamps import HOUR
 from lmstream.interfaces import LostPart
+from lmstream.model import DIMENSIONS
 
 _BUNDLE: Final = 4  # parts of what the rows of a bundle are made of
 
@@ -21,6 +22,14 @@ class _Path(NamedTuple):
     """A whole path in place of a metric."""
 
     key: str
+
+
+_DIMENSIONS: Final = _Path(DIMENSIONS)
+
+
+def with_dimensions(spread: list[Spread]) -> list[Spread]:
+    """Partitions, and those of the dimension rows beside them."""
+    return [Spread(org, hour, (*metrics, _DIMENSIONS)) for org, hour, metrics in spread]
 
 
 class Output(Struct, eq=False, gc=False):
@@ -71,6 +80,9 @@ class Output(Struct, eq=False, gc=False):
         return (org_keys[0], hours.pop()) if len(hours) == 1 else None
 
     def spread(self) -> list[Spread]:
+        return self._spread() if self._keys is None else with_dimensions(self._spread())
+
+    def _spread(self) -> list[Spread]:
         if len(self._of) != _BUNDLE:
             return [Spread(path, b"", [_Path(path)]) for path in sorted(self.paths)]
         bundle, org_keys, times, _ = self._of

@@ -33,7 +33,7 @@ class Rewritten(Output, kw_only=True, eq=False, gc=False):
     def dimensions(self) -> list[DimensionLine]:
         return self._needed
 
-    def spread(self) -> list[Spread]:
+    def _spread(self) -> list[Spread]:
         return self._before.spread()
 
     def _columns(self) -> Columns:

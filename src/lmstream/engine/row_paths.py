@@ -8,6 +8,7 @@ from typing import Final
 
 from lmstream.engine.timestamps import HOUR
 from lmstream.interfaces import Bundle
+from lmstream.model import DIMENSIONS
 from lmstream.partitioning import path_renderer
 from lmstream.settings import Settings
 
@@ -40,8 +41,12 @@ class RowPaths:
         return self._each(bundle, org_keys, times, faults)
 
     def path(self, org_key: str, metric_key: str, hour: bytes) -> str:
-        """The path below the landing root. `hour` is as yyyy-MM-ddTHH."""
-        return self._of(org_key, hour)[metric_key if self._by_metric else ""]
+        """The path below the landing root. `hour` is as yyyy-MM-ddTHH. Dimension rows have a folder of their own where
+        paths name no metric."""
+        if self._by_metric:
+            return self._of(org_key, hour)[metric_key]
+        path = self._of(org_key, hour)[""]
+        return path if metric_key != DIMENSIONS else f"{DIMENSIONS}/{path}"
 
     def clear(self) -> None:
         """Forget everything remembered."""

@@ -29,7 +29,7 @@ LIMITS: Final = Limits(
     base64=True,
     partitions=True,  # 500 active ones of a stream: https://docs.aws.amazon.com/firehose/latest/dev/limits.html
 )
-TRAITS: Final = Traits(service="firehose")
+TRAITS: Final = Traits(service="firehose", dimensions=True, partitions=True)
 
 DIRECT_PUT: Final = "DirectPut"
 """The DeliveryStreamType that "provider applications access directly"; streams with a source of their own refuse

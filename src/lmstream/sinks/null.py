@@ -14,7 +14,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The null sink has nothing to set."""
 
 
-TRAITS: Final = Traits(discards=True)
+TRAITS: Final = Traits(discards=True, dimensions=True)
 
 
 class Null:

@@ -31,7 +31,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The stdout sink has nothing to set."""
 
 
-TRAITS: Final = Traits(prints=True)
+TRAITS: Final = Traits(prints=True, dimensions=True)
 
 
 class Stdout:

@@ -59,6 +59,13 @@ def lines_of(engine: Engine, each: Record) -> list[bytes]:
     return engine.fan_out(each).ndjson().splitlines(keepends=True)
 
 
+def dimensions_of(engine: Engine, each: Record) -> list[bytes]:
+    """The dimension rows that these rows need, each with its newline."""
+    if each.value is None or each.value == JUNK:
+        return []
+    return [needed.line for needed in engine.fan_out(each).dimensions]
+
+
 def packs(limits: Limits, count: int = 20, *, first: int = 0) -> list[Pack]:
     """So many packs of two rows, or of one where a pack takes no more, that no two of have a row in common."""
     engine = Engine(SETTINGS)

@@ -17,7 +17,8 @@ from lmstream.engine import Engine
 from lmstream.interfaces import Limits
 from lmstream.model import DeadLetter, Failure, Pack, Record, TopicPartition
 from lmstream.runtime import Runtime, RuntimePolicy
-from lmstream.testing.samples import JUNK, SETTINGS, bundle, lines_of, record
+from lmstream.settings import Settings
+from lmstream.testing.samples import JUNK, SETTINGS, bundle, dimensions_of, lines_of, record
 from lmstream.testing.virtual_time import SeededLoop, now, quiet, run
 from lmstream.testing.weather import Burier, SimLetters, SimSink, SimSource, Taker
 
@@ -37,6 +38,9 @@ class BrokenError(AssertionError):
 
 class Ground:
     """Where rows and letters end up, and what takes them there: here, sets. Suites put real parts in its place."""
+
+    settings: Settings = SETTINGS
+    """Of the engine that makes the rows. With `dimensions`, the dimension rows that rows need are due with them."""
 
     def __init__(self) -> None:
         self._landed: set[bytes] = set()
@@ -88,14 +92,16 @@ class World:
         self.draw: Random = Random(seed)
         self.ground: Ground = ground or Ground()
         self.ground.begin(self.draw)
-        self.engine: Engine = Engine(SETTINGS)
+        self.engine: Engine = Engine(self.ground.settings)
         self.events: list[str] = []
         """What happened, with its time: for the note of a schedule that failed."""
         self.log: dict[TopicPartition, list[Record]] = {
             TopicPartition("t", partition): self._partition(partition) for partition in range(self.draw.randint(1, 3))
         }
         self.lines: dict[str, list[bytes]] = {
-            each.coordinates: lines_of(self.engine, each) for some in self.log.values() for each in some
+            each.coordinates: [*lines_of(self.engine, each), *dimensions_of(self.engine, each)]
+            for some in self.log.values()
+            for each in some
         }
         self.committed: dict[TopicPartition, int] = {}
         self.generation: int = 0

@@ -7,6 +7,7 @@ import msgspec
 
 from lmstream.model import DeadLetter
 from lmstream.verification.expected import DIGEST, Expected
+from lmstream.verification.keys import Keys
 from lmstream.verification.landed import digest, event_time, row_id
 from lmstream.verification.older import newer, upgraded
 from lmstream.verification.report import BAD, SAMPLES, Report, Tally
@@ -47,6 +48,7 @@ class Checker:
         self._strangers: dict[bytes, _Stranger] = {}
         self._ahead = 0
         self._malformed = 0
+        self._keys = Keys()
 
     def expect(self, record: Expected, *, closed: bool = True) -> None:
         """One record. The same record twice is expected once. Rows of one that is not `closed` need not be there."""
@@ -106,6 +108,8 @@ class Checker:
 
     def found(self, line: bytes, path: int | None = None, where_from: str = "") -> None:
         """One line that landed: under a path with this digest (None: not judged), in an object of this name."""
+        if self._keys.is_dimension(line):
+            return
         where = self._locate(line)
         if where is None:
             return
@@ -123,6 +127,8 @@ class Checker:
             return
         if bundle in self._older and newer(line):
             self._newer.add(bundle)
+        if not self._open[bundle]:  # what its rows need may be on its way
+            self._keys.needs(line, self._name(bundle, ordinal))
         if self._copies[at]:
             tally.duplicate += 1
         if self._copies[at] < _MOST:
@@ -205,11 +211,12 @@ class Checker:
         strange = self._judge_strangers(total, ranged=ranged, oldest=oldest)
         total.in_flight += self._ahead
         total.phantom += self._malformed
+        orphans, orphan_rows = self._keys.orphans()
         if not settled:
             for tally in (*tallies.values(), total):
                 tally.buffered, tally.lost = tally.lost, 0
         return Report(
-            ok=not any(getattr(total, name) for name in BAD),
+            ok=not any(getattr(total, name) for name in BAD) and not (orphans and settled),
             total=total,
             sums=total.sums,
             partitions={f"{t}/{p}": tallies[n] for n, (t, p) in enumerate(self._places)},
@@ -219,7 +226,10 @@ class Checker:
             misplaced=self._misplaced,
             letters_missing=missing,
             letters_checked=letters_checked,
-            settled=not total.buffered,
+            settled=not total.buffered and (settled or not orphans),
+            dimensions=self._keys.dimensions,
+            orphans=orphans,
+            orphan_rows=orphan_rows,
             ids_only=not all(self._compared),
             malformed=self._malformed,
         )

@@ -107,6 +107,13 @@ class Report(Struct, kw_only=True):
     """Some of what was expected has no digests: bytes and paths of its rows were not compared."""
     malformed: int = 0
     """Landed lines without a row id."""
+    dimensions: int = 0
+    """Dimension rows that landed, copies too: no rows of any record. Of a lake they are in `lake`."""
+    orphans: int = 0
+    """Landed rows with a key that no dimension row of their hour and organization explains: what it stands for is lost.
+    Not `ok`, unless it may be buffered still."""
+    orphan_rows: list[str] = field(default_factory=list)
+    """The first of them, each with its key."""
     lake: Lake | None = None
     """Of a lake: what was seen of its claims and objects."""
 
@@ -123,6 +130,8 @@ class Report(Struct, kw_only=True):
             word = f"{word} (proved from the bucket alone)"
         some = ("dead_lettered", "older_contract", "older_skipped", "buffered", "in_flight", "not_read", "outside")
         more = "".join(f" {name}={count}" for name in some if (count := getattr(t, name)))
+        if self.dimensions or self.orphans:
+            more += f" dimensions={self.dimensions} orphans={self.orphans}"
         if self.lake is not None:
             more += f" claims={self.lake.claims} objects={self.lake.objects} open={self.lake.open}"
             more += f" chain_faults={self.lake.chain_faults} unexpected_objects={self.lake.objects_unexpected}"

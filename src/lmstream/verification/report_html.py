@@ -90,6 +90,7 @@ def _details(report: Report) -> str:
             ("Rows under another path", report.misplaced, total.misplaced),
             ("Unexpected rows (phantom)", report.phantom, total.phantom),
             ("Dead letters that are missing", report.letters_missing, total.letters_missing),
+            ("Rows whose keys no dimension row explains", report.orphan_rows, report.orphans),
             *_of_lake(report),
         )
     )

@@ -62,7 +62,7 @@ def verify(
     work.expect(expected)
     report = work.look(ranged=ranged, settled=not settle or wait is not None)
     ended = False
-    while report.total.lost and again and wait is not None and not ended:
+    while (report.total.lost or report.orphans) and again and wait is not None and not ended:
         left = max(0.0, until - time.monotonic())
         ended = step is None or left <= step
         wait(left if step is None else min(step, left))

@@ -100,13 +100,16 @@ class World:
         self.hosts.append(made)
         return made
 
-    def rows(self):
-        """All that landed, by row id; the error prefix must stay empty."""
+    def lines(self):
+        """All that landed, copies too; the error prefix must stay empty."""
         self.wait(self.firehose.flush())
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         assert not [path for path in files if "errors" in path.relative_to(self.folder).parts[0]]
-        lines = b"".join(gzip.decompress(path.read_bytes()) for path in files).splitlines(keepends=True)
-        return {json.loads(line)["rowId"]: line for line in lines}
+        return b"".join(gzip.decompress(path.read_bytes()) for path in files).splitlines(keepends=True)
+
+    def rows(self):
+        """All that landed, by row id."""
+        return {json.loads(line)["rowId"]: line for line in self.lines()}
 
     def letters(self):
         """Dead letters by (topic, partition, offset)."""

@@ -6,6 +6,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from hosts.awslambda.conftest import EVENTS, Context, entry, pipe_event
 from hosts.awslambda.test_events import FAULTS
@@ -47,6 +48,20 @@ def test_rows_land_byte_for_byte_cold_and_warm(world, kind):
         check_success(kind, host.handle(EVENTS[kind](map(entry, records)), Context()))
     assert world.rows() == expected(goods(10) + goods(10, 10) + goods(10, 20))
     assert world.letters() == {}
+
+
+@BOTH
+def test_dimension_rows_land_once_while_the_function_is_warm(world, kind):
+    host = world.host(engine__dimensions="true")
+    for start in (0, 10, 20):
+        check_success(kind, host.handle(EVENTS[kind](map(entry, goods(10, start))), Context()))
+    keyed = Engine(structs.replace(ACME, dimensions=True))
+    made = [keyed.fan_out(each) for each in goods(10) + goods(10, 10) + goods(10, 20)]
+    rows = [line for out in made for line in out.ndjson().splitlines(keepends=True)]
+    needed = {each.line for out in made for each in out.dimensions}
+    landed = world.lines()
+    assert {*landed} == {*rows} | needed
+    assert len(needed) < sum(line in needed for line in landed) <= 10 * len(needed), "with the first event alone"
 
 
 @BOTH
