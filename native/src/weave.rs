@@ -19,7 +19,7 @@ struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
 ///
 /// `begins` and `metrics` are pieces, and the stops of their rows; `times` one piece for each row, or that of all; `values`
 /// have commas between; each of `groups` is a list of ranges, (first row, behind the last), whose lines follow one
-/// another. Raises `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
+/// another, or the row behind its last, where it begins behind the group before. Raises `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments, reason = "what lines are made of")]
 pub fn weave<'py>(
@@ -39,27 +39,38 @@ pub fn weave<'py>(
     let begins = Runs::new(begins, begin_stops)?;
     let metrics = Runs::new(metrics, metric_stops)?;
     let tails = pieces(tails)?;
-    let values: Vec<&[u8]> = values.as_bytes().split(|&byte| byte == b',').collect();
+    let mut texts = Vec::with_capacity(rows);
+    texts.extend(values.as_bytes().split(|&byte| byte == b','));
     let (one_time, times) = match times.cast::<PyBytes>() {
         Ok(piece) => (piece.as_bytes(), None),
         Err(_) => (&b""[..], Some(pieces(times.cast()?)?)),
     };
     let all_timed = times.as_ref().is_none_or(|times| times.len() == rows);
-    if values.len() != rows || !all_timed || !begins.complete(rows) || !metrics.complete(rows) {
+    if texts.len() != rows || !all_timed || !begins.complete(rows) || !metrics.complete(rows) {
         return Err(PyValueError::new_err("columns of unequal length"));
     }
     let row_of = |row: usize| {
         let time = times.as_ref().map_or(one_time, |times| times[row].as_bytes());
-        (time, values[row], tails[row].as_bytes())
+        (time, texts[row], tails[row].as_bytes())
     };
     let found = PyList::empty(groups.py());
     let mut room = [0; DIGITS];
-    let mut runs = Vec::new();
+    let mut ranges = Vec::<(usize, usize)>::new();
+    let mut runs = Vec::with_capacity(begins.0.len() + metrics.0.len());
     for group in groups {
+        if let Ok(list) = group.cast::<PyList>() {
+            ranges.clear();
+            for range in list {
+                ranges.push(range.extract()?);
+            }
+        } else {
+            let last = ranges.last().map_or(0, |range| range.1);
+            ranges.clear();
+            ranges.push((last, group.extract()?));
+        }
         runs.clear();
         let mut size = 0;
-        for range in group.cast::<PyList>()? {
-            let (mut start, stop): (usize, usize) = range.extract()?;
+        for &(mut start, stop) in &ranges {
             if start > stop || stop > rows {
                 return Err(PyValueError::new_err("no such rows"));
             }

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import types
 from bisect import bisect_right
+from itertools import pairwise
 
 import pytest
 
@@ -179,6 +180,8 @@ def test_columns_that_do_not_fit_together_are_refused():
         (6, [b"d"]),
         (7, [[(0, 3)]]),
         (7, [[(2, 1)]]),
+        (7, [3]),
+        (7, [2, 1]),
     ]
     for at, value in wrong:
         with pytest.raises(ValueError, match=r"unequal|no such rows"):
@@ -206,6 +209,9 @@ def test_lines_of_many_scopes_metrics_and_times_are_numbered_through():
     groups = [[(0, rows)], [(5, 12)], [(99, 102), (8, 11)], [(1000, 1003)]]
     made = native("weave")(begins, begin_stops, metrics, metric_stops, times, b",".join(values), tails, groups)
     assert made == [b"".join(line for each in ranges for line in lines[slice(*each)]) for ranges in groups]
+    stops = [1, 1, 12, 500, rows]
+    runs = native("weave")(begins, begin_stops, metrics, metric_stops, times, b",".join(values), tails, stops)
+    assert runs == [b"".join(lines[start:stop]) for start, stop in pairwise((0, *stops))]
 
 
 def test_the_switch_turns_it_off():

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Final
 
 from msgspec import Struct
@@ -24,6 +24,11 @@ class Pieced(Struct, gc=False):
     def whole(self) -> bytes:
         """All lines."""
         return b"".join(self.pieces)
+
+    def runs(self, stops: Sequence[int]) -> list[bytes]:
+        """The lines up to each of these, from the one before on."""
+        pieces = self.pieces
+        return [b"".join(pieces[PIECES * start : PIECES * stop]) for start, stop in pairwise((0, *stops))]
 
     def groups(self, groups: list[Ranges]) -> list[bytes]:
         """The lines of each group, range behind range."""
@@ -79,10 +84,14 @@ class Woven(Struct, gc=False):
 
     def whole(self) -> bytes:
         """All lines."""
-        return self.groups([[(0, len(self.tails))]])[0]
+        return self.groups([len(self.tails)])[0]
 
-    def groups(self, groups: list[Ranges]) -> list[bytes]:
-        """The lines of each group, range behind range."""
+    def runs(self, stops: Sequence[int]) -> list[bytes]:
+        """The lines up to each of these, from the one before on."""
+        return self.groups(stops)
+
+    def groups(self, groups: list[Ranges] | Sequence[int]) -> list[bytes]:
+        """The lines of each group, range behind range; of a number, those up to it, from the one before on."""
         return self.weave(
             self.begins,
             self.begin_stops,
@@ -123,6 +132,10 @@ class Sifted(Struct, gc=False):
     def whole(self) -> bytes:
         """All lines."""
         return self.woven.groups([self.kept])[0]
+
+    def runs(self, stops: Sequence[int]) -> list[bytes]:
+        """The lines up to each of these, from the one before on, counted among those that are kept."""
+        return self.groups([[run] for run in pairwise((0, *stops))])
 
     def groups(self, groups: list[Ranges]) -> list[bytes]:
         """The lines of each group, counted among those that are kept."""

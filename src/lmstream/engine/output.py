@@ -1,6 +1,7 @@
 """How the lines of a record are kept until somebody asks for them: see fan_out."""
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import sub
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
@@ -111,15 +112,14 @@ class Output(Struct, eq=False, gc=False):
         return [Group(*each) for each in self.by_path()]
 
     def by_path(self) -> list[tuple[str, bytes, int]]:
-        found = self._ranges()
-        if len(found) == 1:
-            (path,) = found
-            return [(path, self._lines.whole(), self.rows)]
-        # Hardly ever more than one range: then a sum costs more than all else that is done for a group.
-        one = [ranges[0][1] - ranges[0][0] for ranges in found.values()]
-        if sum(one) != self.rows:
-            one = [sum([stop - start for start, stop in ranges]) for ranges in found.values()]
-        return list(zip(found, self._lines.groups([*found.values()]), one, strict=True))
+        runs = list(self._paths(*self._of))
+        stops = dict(runs)
+        if len(stops) == len(runs):  # each path once, as nearly always where the metric is part of it
+            data = self._lines.runs([*stops.values()])
+            return list(zip(stops, data, map(sub, stops.values(), (0, *stops.values())), strict=True))
+        found = self._ranges(runs)
+        rows = [sum([stop - start for start, stop in ranges]) for ranges in found.values()]
+        return list(zip(found, self._lines.groups([*found.values()]), rows, strict=True))
 
     @property
     def dimensions(self) -> list[DimensionLine]:
@@ -132,7 +132,7 @@ class Output(Struct, eq=False, gc=False):
     def columns(self) -> list[Columns]:
         if self._keys is not None:
             raise NotImplementedError("rows with keys have no columns: Parquet has each distinct map once as it is")
-        at = self._ranges()
+        at = self._ranges(self._paths(*self._of))
         if not at:
             return []
         whole = self._columns()
@@ -151,11 +151,12 @@ class Output(Struct, eq=False, gc=False):
         bundle, _, _, faults = self._of
         return columns_of(self._lines, bundle, faults, *self._made)
 
-    def _ranges(self) -> dict[str, Ranges]:
+    @staticmethod
+    def _ranges(runs: Iterable[tuple[str, int]]) -> dict[str, Ranges]:
         """Where the lines of each path are, paths in order of first appearance."""
         found: dict[str, Ranges] = {}
         start = 0
-        for path, stop in self._paths(*self._of):
+        for path, stop in runs:
             if path not in found:
                 found[path] = [(start, stop)]
             elif (ranges := found[path])[-1][1] == start:
