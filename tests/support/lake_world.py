@@ -22,6 +22,7 @@ from lmstream.delivery import DeliveryPolicy, Pipeline
 from lmstream.errors import SinkError
 from lmstream.interfaces import Assigned, Batch
 from lmstream.lake import Claim, Claims, LakeOutlet, Layout, WindowPolicy
+from lmstream.lake.claims import name
 from lmstream.lake.division import Division, lane_name
 from lmstream.lake.formats import Lines
 from lmstream.lake.requests import Requests
@@ -89,6 +90,8 @@ class World:
         self.broken: list[str] = []
         self.stormy = True
         self.store = ScriptedStore(draw, moods=Moods(slowest=draw.choice([0.05, 0.3, 1.0])))
+        self.halves = 0
+        """Windows whose dimension rows were there, and not all of their rows, when a member died."""
         if dimensions:
             self.store.told = self.put
 
@@ -145,6 +148,15 @@ class World:
             return
         if bad := orphans(self.store.objects, key, together=self.together):
             self.broken.append(f"{key}: rows without their dimension row: {bad}")
+
+    def half_landed(self) -> int:
+        """Windows of which only dimension rows are there."""
+        objects = self.store.objects
+        claims = [msgspec.json.decode(objects[key][0], type=Claim) for key in objects if "/claims/" in key]
+        there = [
+            [{name(c, e, "ndjson.gz") in objects for e in some} for some in (c.dimensions, c.objects)] for c in claims
+        ]
+        return sum(True in dimensions and False in rows for dimensions, rows in there)
 
     def is_skipped(self, each: Any) -> bool:
         gone = each.offset < self.begins[each.tp]
@@ -486,6 +498,7 @@ class Member:
         """Die: from now on nothing it does has an effect outside; the tasks are only cleared away."""
         self.alive = False
         self._world.note(f"crash {self.name}")
+        self._world.halves += self._world.half_landed()
         self.task.cancel()
         await asyncio.wait({self.task})
         if not self.task.cancelled():
@@ -564,24 +577,24 @@ def check_chain(world: World) -> None:
         if key.startswith("_lmstream/claims/"):
             claim = msgspec.json.decode(world.store.objects[key][0], type=Claim)
             lanes.setdefault(claim.lane, []).append(claim)
-    for name, chain in lanes.items():
+    for lane, chain in lanes.items():
         for n, claim in enumerate(chain):
             if claim.sequence != n:
-                raise BrokenError(f"lane {name}: claim {claim.sequence} in place {n}")
+                raise BrokenError(f"lane {lane}: claim {claim.sequence} in place {n}")
             for partition, span in claim.spans.items():
                 before = chain[n - 1].spans.get(partition) if n else None
                 if before is not None and before.end != span.start:
-                    raise BrokenError(f"lane {name}: claim {n} does not begin where the one before ends")
+                    raise BrokenError(f"lane {lane}: claim {n} does not begin where the one before ends")
             if n and chain[n - 1].kind == "barrier":
-                raise BrokenError(f"lane {name}: claim {n} comes behind a barrier")
+                raise BrokenError(f"lane {lane}: claim {n} comes behind a barrier")
     check_divisions(lanes)
 
 
 def check_divisions(lanes: dict[str, list[Claim]]) -> None:
     """Offsets of a partition lie in one division after the other, without a gap."""
     spans: dict[int, dict[int, tuple[int, int]]] = {}
-    for name, chain in lanes.items():
-        number = lane_name(name).divided.number  # type: ignore[union-attr]
+    for lane, chain in lanes.items():
+        number = lane_name(lane).divided.number  # type: ignore[union-attr]
         for partition, last in chain[-1].spans.items():
             first = next(claim.spans[partition] for claim in chain if partition in claim.spans)
             if first.start < last.end:

@@ -11,6 +11,7 @@ from lmstream.settings import HIVE_PATH, Settings
 from lmstream.storage.by_key import keyed
 from lmstream.storage.objects import Folder
 from lmstream.verification import verify_lake
+from lmstream.verification.lake.remade import Bounds, Remade
 from support.dimensions_reference import joined
 from support.lakes import Landed, records
 
@@ -24,8 +25,8 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
-def check(folder, **more):
-    return verify_lake(keyed(Folder(folder)), keyed(Folder(folder / "_lmstream")), **more)
+def check(folder, topic=None, **more):
+    return verify_lake(keyed(Folder(folder)), keyed(Folder(folder / "_lmstream")), topic, **more)
 
 
 def of_dimensions(folder):
@@ -95,6 +96,56 @@ def test_rows_of_an_engine_that_leaves_out_dimension_rows_are_orphans(tmp_path, 
     report = check(lake, settle=0.1, wait=lambda _: None)
     assert not report.ok
     assert (report.lake.orphans, report.lake.dimensions_wrong) == (report.total.expected, 0)
+
+
+def topic(log, today):
+    """The topic that a lake was landed from."""
+
+    async def read(_, partition, start, end):
+        for each in log:
+            if each.partition == partition and start <= each.offset < end:
+                yield each
+
+    return Remade({("lm", 0): Bounds(0, None, len(log))}, read, today)
+
+
+def test_a_lake_whose_rows_got_keys_half_way_is_what_the_topic_owes(tmp_path):
+    log = records(20, bad=[3])
+    lake = Landed().land(log[:9], Settings(org_id="acme")).land(log, KEYED).write(tmp_path)
+    report = check(lake, topic=topic(log, KEYED), settle=0.1, wait=lambda _: None)
+    assert report.ok, report.verdict
+    assert report.lake.compared == report.lake.windows > 3
+    assert (report.lake.orphans, report.lake.dimensions_wrong) == (0, 0)
+    assert report.lake.dimensions > 0
+
+
+def test_the_topic_tells_dimension_rows_that_no_claim_names(tmp_path, monkeypatch):
+    log = records(6)
+    nothing = dimension_rows.DimensionRows.add
+    with monkeypatch.context() as planted:
+        planted.setattr(dimension_rows.DimensionRows, "add", lambda self, _lines: nothing(self, []))
+        lake = Landed().land(log, KEYED).write(tmp_path)
+    report = check(lake, topic=topic(log, KEYED), settle=0.1, wait=lambda _: None)
+    assert not report.ok
+    assert any("_dimensions" in text and "is not in its manifest" in text for text in report.lost)
+
+
+def test_the_topic_tells_a_dimension_row_that_is_another_one(tmp_path, monkeypatch):
+    log = records(6)
+    before = dimension_rows.DimensionRows.add
+    with monkeypatch.context() as planted:
+        planted.setattr(
+            dimension_rows.DimensionRows,
+            "add",
+            lambda self, lines: before(
+                self, [each._replace(line=each.line.replace(b'"hostName"', b'"host"')) for each in lines]
+            ),
+        )
+        lake = Landed().land(log, KEYED).write(tmp_path)
+    report = check(lake, topic=topic(log, KEYED), settle=0.1, wait=lambda _: None)
+    assert not report.ok
+    assert report.lake.dimensions_wrong > 0
+    assert "not those that the topic owes" in report.changed[0]
 
 
 def test_an_hour_whose_dimension_rows_lie_in_another_windows_object_is_whole(lake):
