@@ -163,3 +163,25 @@ async def test_windows_of_members_that_were_killed_are_made_again_by_the_rules_o
             assert row["metric"] != "ThreadCnt" if by == "one" else not row["metric"].lower().startswith("cpuusage")
         code, report = await scene.verify("--topic", TOPIC)
         assert code == 0, report
+
+
+async def test_rows_with_keys_have_their_dimension_rows_whoever_is_killed(tmp_path):
+    draw = random.Random(seed_of())
+    async with LakeScene(tmp_path) as scene:
+        scene.configure(dimensions=True)
+        members = [await scene.join() for _ in range(2)]
+        publishing = asyncio.create_task(scene.publish(600, rate=40))
+        await until(lambda: bool(scene.landed), 40, "the first object")
+        await storm(scene, draw, 5, members)
+        await publishing
+        await scene.settled()
+        for member in members:
+            assert await member.stop() == 0, member.said()
+        rows, duplicate, lost = await scene.judge()
+        assert (duplicate, lost) == (0, 0)
+        code, report = await scene.verify("--topic", TOPIC)
+        assert code == 0, report
+        sums = report["lake"]
+        assert (report["total"]["landed"], sums["orphans"], sums["dimensions_wrong"]) == (rows, 0, 0)
+        assert sums["dimensions"] > 100
+        assert sums["not_compared"] == {}
