@@ -182,6 +182,26 @@ def test_other_sources_and_what_stays_after_a_teardown_are_priced():
     assert other["after make destroy"] == pytest.approx(3 * (0.204 * 720 + 50) + 400 + 1.4)
 
 
+def test_dimensions_are_priced_beside_what_is_configured():
+    without = estimate(changed(load=BUSY), prices())
+    keyed = estimate(changed(load=BUSY, engine={"dimensions": True}), prices())
+    priced = {line.name: line for line in without.alternatives}
+    back = {line.name: line for line in keyed.alternatives}
+    assert priced["with engine.dimensions"].usd == pytest.approx(keyed.total)
+    assert back["without engine.dimensions"].usd == pytest.approx(without.total)
+    assert "without engine.dimensions" not in priced
+    assert "lines of 280 bytes, dimension rows included" in priced["with engine.dimensions"].how
+    # 500 rows are 140,000 bytes: 28 steps of 5 KB instead of 69.
+    less = 86.4e6 * (69 - 28) * 5120 / 2**30 * 0.029
+    assert lines(without)["Firehose ingestion"] - lines(keyed)["Firehose ingestion"] == pytest.approx(less)
+    assert keyed.total < without.total - less
+    assert keyed.rates["gb_landed_per_month"] == pytest.approx(without.rates["gb_landed_per_month"])
+    assert keyed.rates["active_partitions"] == without.rates["active_partitions"] / 10 * 11
+    for elsewhere in ({"engine": {"path": "{orgKey}/{yyyy}/{MM}/{dd}/{HH}/"}}, {"path": "direct"}):
+        found = estimate(changed(**elsewhere), prices()).alternatives
+        assert not any("engine.dimensions" in line.name for line in found)
+
+
 def test_the_table_can_be_printed_edited_and_read_again(tmp_path, capsys):
     assert main(["validate", "--show-prices"]) == 0
     table = tmp_path / "prices.toml"

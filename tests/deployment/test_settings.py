@@ -60,7 +60,14 @@ def test_the_settings_of_the_repository_are_good_and_have_the_names_that_were_as
             GOOD + '[transform]\nsource = "mapping"\npollers = 1\nminimum_pollers = 2\n',
             r"transform\.minimum_pollers: 2 is more than transform\.pollers = 1",
         ),
-        (GOOD.replace('org_id = "acme"', 'org_id = "acme"\ndimensions = true'), r"engine\.dimensions: the tables"),
+        (
+            'path = "direct"\n' + GOOD.replace('org_id = "acme"', 'org_id = "acme"\ndimensions = true'),
+            r"engine\.dimensions: the table of the direct path",
+        ),
+        (
+            GOOD.replace('org_id = "acme"', 'org_id = "acme"\ndimensions = true\npath = "{orgKey}/{yyyy}/{MM}/{dd}/"'),
+            r"engine\.dimensions: engine\.path '{orgKey}/{yyyy}/{MM}/{dd}/' has no {metricKey}",
+        ),
         (GOOD + "brokers = 2\n", r"2 brokers do not spread evenly over network\.zones = 3"),
         (GOOD + '[bucket]\nname = "rows"\ndead_letters = "rows"\n', r"dead letters in the landing bucket"),
         (GOOD + "[bucket]\nglacier_days = 30\nintelligent_tiering_days = 60\n", r"30 days is not after"),

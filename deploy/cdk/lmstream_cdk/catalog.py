@@ -9,16 +9,23 @@ from constructs import Construct
 
 from lmstream.deployment import Deployment
 from lmstream.deployment.buckets import rows_prefix
-from lmstream.spec import glue_columns, partition_columns, serde_properties, view_query
+from lmstream.spec import (
+    dimension_columns,
+    dimension_partitions,
+    glue_columns,
+    partition_columns,
+    serde_properties,
+    view_query,
+)
 from lmstream_cdk.base import KEEP, pin
 
-TABLE, VIEW = "landed", "rows"
+TABLE, DIMENSIONS, VIEW = "landed", "dimensions", "rows"
 _PRESTO = {"string": "varchar"}
 
 
 def add_database(scope: Construct, deployment: Deployment) -> str:
     """The database of one deployment, by its name."""
-    name = deployment.name.replace("-", "_").lower()
+    name = database_name(deployment)
     database = pin(
         glue.CfnDatabase(
             scope,
@@ -32,44 +39,33 @@ def add_database(scope: Construct, deployment: Deployment) -> str:
     return name
 
 
+def database_name(deployment: Deployment) -> str:
+    """As Glue takes it."""
+    return deployment.name.replace("-", "_").lower()
+
+
 def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> None:
     """Database, table and view of one deployment, from the engine's own contract."""
     catalog = scope.account  # type: ignore[attr-defined]
     name = add_database(scope, deployment)
-    partitions, properties, template = partition_columns(deployment.engine)
-    root = f"s3://{bucket_name}/"
-    properties["storage.location.template"] = root + template
-    # Below the prefix of rows, when they have one: readers without projection then meet neither errors nor results.
-    location = root + rows_prefix(deployment.engine.path)
+    partitions, _, _ = partition_columns(deployment.engine)
+    keys = deployment.engine.dimensions
     columns = [column(each) for each in glue_columns()]
-    table = pin(
-        glue.CfnTable(
+    tables = [
+        _add_table(
             scope,
-            "Table",
-            catalog_id=catalog,
-            database_name=name,
-            table_input=glue.CfnTable.TableInputProperty(
-                name=TABLE,
-                description="Rows as they landed, duplicates included; ask with p_org and p_metric",
-                table_type="EXTERNAL_TABLE",
-                parameters={"EXTERNAL": "TRUE", "classification": "json", **properties},
-                partition_keys=[column(each) for each in partitions],
-                storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
-                    columns=columns,
-                    location=location,
-                    input_format="org.apache.hadoop.mapred.TextInputFormat",
-                    output_format="org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
-                    compressed=True,
-                    serde_info=glue.CfnTable.SerdeInfoProperty(
-                        serialization_library="org.openx.data.jsonserde.JsonSerDe",
-                        parameters=serde_properties(deployment.catalog.map_keys),
-                    ),
-                ),
-            ),
-        ),
-        "LandedTable",
-    )
-    table.add_resource_dependency(scope.node.find_child("Database"))  # type: ignore[arg-type]
+            deployment,
+            bucket_name,
+            ("Table", "LandedTable", TABLE, "Rows as they landed, duplicates included; ask with p_org and p_metric"),
+            glue_columns(keys=keys),
+            partition_columns(deployment.engine),
+        )
+    ]
+    if keys:
+        said = "What the keys of rows stand for, copies included; ask with p_org"
+        named = "Dimensions", "DimensionsTable", DIMENSIONS, said
+        of = dimension_partitions(deployment.engine)
+        tables.append(_add_table(scope, deployment, bucket_name, named, dimension_columns(), of))
     view = glue.CfnTable(
         scope,
         "View",
@@ -89,7 +85,54 @@ def add_catalog(scope: Construct, deployment: Deployment, bucket_name: str) -> N
         ),
     )
     pin(view, "RowsView")
-    view.add_resource_dependency(table)
+    for table in tables:
+        view.add_resource_dependency(table)
+
+
+def _add_table(
+    scope: Construct,
+    deployment: Deployment,
+    bucket_name: str,
+    named: tuple[str, str, str, str],
+    columns: list[dict[str, str]],
+    partitioned: tuple[list[dict[str, str]], dict[str, str], str],
+) -> glue.CfnTable:
+    """A table over lines that landed. `named` is its id, its pinned id, its name, and what it is."""
+    construct_id, pinned, name, description = named
+    partitions, properties, template = partitioned
+    root = f"s3://{bucket_name}/"
+    properties["storage.location.template"] = root + template
+    serde = serde_properties(deployment.catalog.map_keys, keys=deployment.engine.dimensions)
+    table = pin(
+        glue.CfnTable(
+            scope,
+            construct_id,
+            catalog_id=scope.account,  # type: ignore[attr-defined]
+            database_name=database_name(deployment),
+            table_input=glue.CfnTable.TableInputProperty(
+                name=name,
+                description=description,
+                table_type="EXTERNAL_TABLE",
+                parameters={"EXTERNAL": "TRUE", "classification": "json", **properties},
+                partition_keys=[column(each) for each in partitions],
+                storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
+                    columns=[column(each) for each in columns],
+                    # Below the prefix of rows, when they have one: readers without projection then meet neither errors
+                    # nor results.
+                    location=root + rows_prefix(deployment.engine.path),
+                    input_format="org.apache.hadoop.mapred.TextInputFormat",
+                    output_format="org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
+                    compressed=True,
+                    serde_info=glue.CfnTable.SerdeInfoProperty(
+                        serialization_library="org.openx.data.jsonserde.JsonSerDe", parameters=serde
+                    ),
+                ),
+            ),
+        ),
+        pinned,
+    )
+    table.add_resource_dependency(scope.node.find_child("Database"))  # type: ignore[arg-type]
+    return table
 
 
 def presto_type(glue_type: str) -> str:

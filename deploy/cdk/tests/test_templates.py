@@ -19,7 +19,7 @@ from lmstream.lab.firehose_config import PARTITIONED_BUFFER
 from lmstream.observability.metrics_catalogue import CATALOGUE
 from lmstream.partitioning import firehose_prefix, jq_query
 from lmstream.settings import MIB
-from lmstream.spec import glue_columns, partition_columns, view_query
+from lmstream.spec import dimension_columns, dimension_partitions, glue_columns, partition_columns, view_query
 from lmstream_cdk.base import FLAGS
 from lmstream_cdk.build import build
 from lmstream_cdk.catalog import presto_type
@@ -85,6 +85,34 @@ def test_the_view_is_the_contracts_query_as_athena_keeps_it(each):
     assert all(
         f"PARTITION BY {', '.join(one['Name'] for one in partitions)}, rowid" in said["originalSql"] for _ in "1"
     )
+
+
+def test_with_dimensions_there_is_a_table_of_them_and_the_view_joins_it(default, tmp_path):
+    made = synthesized(changed(default.deployment, engine={"dimensions": True}), tmp_path)
+    engine = made.deployment.engine
+    tables = made.resources("AWS::Glue::Table")
+    assert tables.keys() == {"LandedTable", "DimensionsTable", "RowsView"}
+    assert {*tables["RowsView"]["DependsOn"]} == {"LandedTable", "DimensionsTable"}
+    inputs = {name: table["Properties"]["TableInput"] for name, table in tables.items()}
+    for name, columns, (partitions, properties, template) in (
+        ("LandedTable", glue_columns(keys=True), partition_columns(engine)),
+        ("DimensionsTable", dimension_columns(), dimension_partitions(engine)),
+    ):
+        table = inputs[name]
+        assert table["StorageDescriptor"]["Columns"] == [{k: v for k, v in each.items() if v} for each in columns]
+        assert table["PartitionKeys"] == partitions
+        location = table["Parameters"]["storage.location.template"]
+        assert location["Fn::Join"] == ["", ["s3://", {"Ref": "LandingBucket"}, f"/{template}"]]
+        assert properties.items() <= table["Parameters"].items()
+        serde = table["StorageDescriptor"]["SerdeInfo"]["Parameters"]
+        assert serde["mapping.resourcekey"] == "resourceKey"
+    assert inputs["DimensionsTable"]["Name"] == "dimensions"
+    text = re.fullmatch(r"/\* Presto View: (\S+) \*/", inputs["RowsView"]["ViewOriginalText"])[1]
+    said = json.loads(base64.b64decode(text))
+    assert said["originalSql"] == view_query(engine, said["schema"])
+    assert f"FROM {said['schema']}.dimensions" in said["originalSql"]
+    plain = default.resources("AWS::Glue::Table")["RowsView"]["Properties"]["TableInput"]
+    assert inputs["RowsView"]["StorageDescriptor"]["Columns"] == plain["StorageDescriptor"]["Columns"]
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,14 @@ def wrong_settings(deployment: "Deployment") -> list[Check]:
             "LMDP sends no organization: set org_id, org_by_topic or org_attributes, or every point is rejected",
         ),
         (
-            engine.dimensions,
+            engine.dimensions and deployment.path == "direct",
             "engine.dimensions",
-            "the tables of the stacks do not join dimension rows: leave it out",
+            "the table of the direct path does not join dimension rows: leave it out",
+        ),
+        (
+            engine.dimensions and "{metricKey}" not in engine.path,
+            "engine.dimensions",
+            f"engine.path {engine.path!r} has no {{metricKey}}: the stream would put dimension rows among rows",
         ),
         (
             not (cluster.arn or cluster.ca_arn or cluster.create_ca),

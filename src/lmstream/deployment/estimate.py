@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from lmstream.deployment.bill import GB, MONTH, YEAR, Line, Work, alarms, bill, tiering
 from lmstream.deployment.checks import EVENT_BYTES
@@ -21,12 +21,14 @@ from lmstream.deployment.quotas import (
 from lmstream.deployment.settings import Deployment, Transform
 from lmstream.deployment.ways import Way, bill_of, ways
 from lmstream.deployment.ways import notes as notes_of_ways
+from lmstream.errors import ConfigError
 from lmstream.settings import MIB
 
 __all__ = ["Estimate", "Line", "Prices", "Quota", "Way", "alarms", "estimate", "own", "prices"]
 
 PACK_ROWS: Final = 500  # docs.aws.amazon.com/firehose: record deaggregation is capped at 500 per record
 PACK_BYTES: Final = 1_024_000
+KEYED: Final = 0.40  # bytes of lines with engine.dimensions, of those without: benchmarks/dimensions.py, ten minutes
 ENVELOPE: Final = 400  # bytes of a record's entry in an event, beside its value
 ROWS_PER_CPU_SECOND: Final = 150_000  # of the function with one vCPU, half of what benchmarks/aws_lambda.py measures
 VCPU_MB: Final = 1769  # docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
@@ -76,6 +78,7 @@ class Estimate(Struct, frozen=True):
 
 def estimate(deployment: Deployment, table: Prices) -> Estimate:
     """Work everything out from the expected load."""
+    asked, deployment = deployment, _with_keys(deployment)
     load = deployment.load
     paid = table.at(deployment.region)
     rates = Rates(**{name: price.usd for name, price in paid.items()})
@@ -103,12 +106,39 @@ def estimate(deployment: Deployment, table: Prices) -> Estimate:
         figures,
         _quotas_direct(deployment, rates, work) if deployment.path == "direct" else _quotas(deployment, work),
         lines,
-        _alternatives(deployment, rates, work, lines),
+        [*_alternatives(deployment, rates, work, lines), *_dimensions(asked, rates)],
         table.as_of,
         [*_notes(deployment, rates, work, missing), *notes_of_ways(deployment, found)],
         paid,
         found,
     )
+
+
+def _with_keys(deployment: Deployment) -> Deployment:
+    """The deployment with the lines that it makes. What is compressed is reckoned as before: gzip finds most of what
+    rows repeat, and keys it cannot compress."""
+    load = deployment.load
+    if not deployment.engine.dimensions:
+        return deployment
+    lines = {"row_bytes": round(load.row_bytes * KEYED), "gzip_ratio": max(1.0, load.gzip_ratio * KEYED)}
+    return structs.replace(deployment, load=structs.replace(load, **lines))
+
+
+def _dimensions(deployment: Deployment, rates: Rates) -> Iterator[Line]:
+    """The same load with engine.dimensions, or without it where it is set; nothing where it cannot be."""
+    engine = deployment.engine
+    if deployment.path == "direct" or "{metricKey}" not in engine.path:
+        return
+    try:
+        other = structs.replace(deployment, engine=structs.replace(engine, dimensions=not engine.dimensions))
+    except ConfigError:  # one partition more than the stream takes
+        return
+    made = _with_keys(other)
+    total = sum(line.usd for line in bill_of(made, rates, _work(made)))
+    size = f"lines of {made.load.row_bytes:,} bytes"
+    if other.engine.dimensions:
+        size += ", dimension rows included, as on the benchmark corpus; lmstream shape measures yours"
+    yield Line(f"{'with' if other.engine.dimensions else 'without'} engine.dimensions", total, size)
 
 
 def _work(deployment: Deployment) -> Work:

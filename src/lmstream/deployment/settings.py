@@ -158,7 +158,7 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     devices: Count = 1_000
     rows_per_device_minute: Annotated[float, Meta(gt=0)] = 100.0
     row_bytes: Count = 900
-    """Bytes of a row, its newline included."""
+    """Bytes of a row, its newline included, as it is without engine.dimensions."""
     bundle_bytes: Count = 25_000
     rows_per_bundle: Count = 100
     gzip_ratio: Annotated[float, Meta(ge=1)] = 12.0
@@ -298,8 +298,9 @@ class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def paths(self) -> int:
-        """Paths of one hour: organizations x metricKeys, where the path has the metric."""
-        return self.load.organizations * (self.metric_keys if "{metricKey}" in self.engine.path else 1)
+        """Paths of one hour: organizations x metricKeys, where the path has the metric; one more of dimension rows."""
+        keys = self.metric_keys if "{metricKey}" in self.engine.path else 1
+        return self.load.organizations * (keys + self.engine.dimensions)
 
     @property
     def lanes(self) -> int:
