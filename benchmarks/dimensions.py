@@ -7,6 +7,7 @@ import sys
 from typing import NamedTuple
 
 from benchmarks.corpus import SIZES, corpus
+from benchmarks.yardstick import settle
 from lmstream import Engine, Settings
 
 MINUTES = 10
@@ -53,4 +54,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    settle()
     main()
