@@ -46,7 +46,7 @@ import pytest
             ["--topic is missing", "--partitions 0: must be >= 1", "--copies x: expected a whole number"],
         ),
         ("plugin new", ["KIND is missing", "NAME is missing"]),
-        ("plugin new sinc", ["KIND sinc: expected sink, source, codec or place; did you mean sink?", "NAME is missing"]),
+        ("plugin new sinc", ["KIND sinc: expected sink, source, codec, transform or place; did you mean sink?", "NAME is missing"]),
         ("completion tcsh", ["SHELL tcsh: expected bash, zsh or fish"]),
         ("version x", ["unexpected argument: x"]),
         ("dlq ls --limit x --since", ["--since needs a value", "--limit x: expected a whole number"]),
