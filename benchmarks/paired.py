@@ -3,7 +3,8 @@
 A pair is two fresh processes, one for each of the two, for where a process finds its memory moves its speed by more
 than what is looked for here. A round is cut into slices, and the two are asked for one slice after the other, so that
 whatever else the machine does falls on both; the quickest of a slice's rounds counts. Printed: the median of the
-ratios (above 1 is quicker than REV) and its 95 % interval.
+ratios (above 1 is quicker than REV) and its 95 % interval. REV's native part is built where this tree has one, so that
+a case is of the same engine twice; `small:engine, plain` leaves it out.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from typing import Any
 
 from benchmarks.corpus import SIZES, corpus
 from benchmarks.yardstick import settle
+from lmstream.native import engine
 
 ROOT = Path(__file__).parent.parent
 DATA: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
@@ -61,10 +63,12 @@ def worker() -> None:
 
 
 def source_of(revision: str, folder: Path) -> Path:
-    """Lay out the package of a revision."""
-    made = subprocess.run(["git", "archive", revision, "src"], cwd=ROOT, check=True, capture_output=True).stdout
+    """Lay out the package of a revision, with the native part of its own sources where this tree has one."""
+    made = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True).stdout
     with tarfile.open(fileobj=io.BytesIO(made)) as packed:
         packed.extractall(folder, **DATA)
+    if engine() == "native" and (build := folder / "native/build.py").exists():
+        subprocess.run([sys.executable, str(build)], check=True)
     return folder / "src"
 
 
