@@ -199,6 +199,8 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra lambda -c requirements/dev.lock pyproject.toml -o requirements/lambda.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra lambda --extra rules -c requirements/dev.lock pyproject.toml -o requirements/lambda-rules.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra proto --extra consumer --extra cli --extra lake --extra parquet --extra gzip --extra otel --extra rules -c requirements/dev.lock pyproject.toml -o requirements/container.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  -c requirements/dev.lock requirements/build.in -o requirements/build.lock
@@ -219,13 +221,14 @@ locks: ## Compile requirements/*.lock again (needs uv; UPGRADE=1 for newer versi
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade) \
 	  -c requirements/dev.lock requirements/release.in -o requirements/release.lock
 
-lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each
+lambda-zip: $(DEMO) ## dist/lmstream-lambda-{arm64,x86_64}.zip for python3.13, reproducible, an SBOM beside each (ARGS=--rules: with regular expressions)
 	@UV="$(UV)" $(BIN)/python adapters/lambda/build_zip.py $(ARGS)
 
 # Made again when a file or a folder that goes into it is newer: a folder is when something left it.
+# Stacks whose settings have rules with regular expressions need ZIPARGS=--rules: make deploy ZIPARGS=--rules.
 ZIPS := dist/.zips
-$(ZIPS): $(DEMO) requirements/lambda.lock $(shell find src/lmstream adapters/lambda -name __pycache__ -prune -o -print)
-	@UV="$(UV)" $(BIN)/python adapters/lambda/build_zip.py && touch $@
+$(ZIPS): $(DEMO) requirements/lambda.lock requirements/lambda-rules.lock $(shell find src/lmstream adapters/lambda -name __pycache__ -prune -o -print)
+	@UV="$(UV)" $(BIN)/python adapters/lambda/build_zip.py $(ZIPARGS) && touch $@
 
 synth: $(CDK) $(ZIPS) ## The AWS path as CloudFormation templates in deploy/cdk/cdk.out (settings: deploy/cdk/settings.toml)
 	@cd deploy/cdk && $(CDKRUN) python app.py && echo "templates are in deploy/cdk/cdk.out" >&2

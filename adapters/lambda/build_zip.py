@@ -1,6 +1,7 @@
 """`python adapters/lambda/build_zip.py`: the function's zip for each architecture, and an SBOM beside it. No Docker.
 
-Wheels come by pip (or uv, where it is) for the platform named, each checked against requirements/lambda.lock. Modules
+Wheels come by pip (or uv, where it is) for the platform named, each checked against requirements/lambda.lock; with
+`--rules` also that of google-re2, which rules with regular expressions need (requirements/lambda-rules.lock). Modules
 are compiled by an interpreter of Lambda's version, where one is found. The same tree and interpreter give the same
 bytes: entries sorted, one fixed time, bytecode that names no time.
 """
@@ -23,9 +24,14 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOCK: Final = ROOT / "requirements" / "lambda.lock"
+RULES_LOCK: Final = ROOT / "requirements" / "lambda-rules.lock"
+"""The same with the extra [rules]."""
 PYTHON: Final = "3.13"
 MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
 """Lambda's name of an architecture, and the wheels'."""
+PLATFORMS: Final = {LOCK: ("manylinux2014", "manylinux_2_17"), RULES_LOCK: ("manylinux2014", "manylinux_2_28")}
+"""Of wheels. google-re2 has them for glibc 2.28 alone: python3.13 of Lambda runs on Amazon Linux 2023, glibc 2.34
+(docs.aws.amazon.com/linux/al2023/ug/compare-with-al2.html)."""
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the first a zip can say
 
 # Python ignores what is not there, and a cold start reads what is: tests import the rest with nothing else on the path.
@@ -48,9 +54,9 @@ LEFT_OUT: Final = re.compile(
 )
 
 
-def fill(folder: Path, machine: str | None) -> None:
+def fill(folder: Path, machine: str | None, lock: Path = LOCK) -> None:
     """Put our modules and the locked wheels into a folder: for a machine, or for this interpreter."""
-    _install(folder, machine)
+    _install(folder, machine, lock)
     # The native part in the sources is this machine's. That of another lies where native/build.py --machine puts it.
     shutil.copytree(ROOT / "src" / "lmstream", folder / "lmstream", ignore=shutil.ignore_patterns("_native.*"))
     own = ROOT / "src" / "lmstream" if machine is None else ROOT / "dist" / "native" / machine
@@ -92,19 +98,20 @@ def compiled(folder: Path, python: str) -> None:
         sys.exit(f"{python} cannot compile the modules of the zip: {(done.stdout + done.stderr)[-2000:]}")
 
 
-def _install(folder: Path, machine: str | None) -> None:
-    wanted = ["--target", str(folder), "--require-hashes", "--no-deps", "-r", str(LOCK)]
+def _install(folder: Path, machine: str | None, lock: Path) -> None:
+    wanted = ["--target", str(folder), "--require-hashes", "--no-deps", "-r", str(lock)]
     uv = os.environ.get("UV", shutil.which("uv") or "")  # make passes its own, which may be none
     if uv:
         command = [uv, "pip", "install", "--quiet", "--link-mode", "copy", "--only-binary", ":all:", *wanted]
-        command += ["--python-platform", f"{machine}-manylinux2014", "--python-version", PYTHON] if machine else []
+        platform = f"{machine}-{PLATFORMS[lock][0 if lock == LOCK else -1]}"
+        command += ["--python-platform", platform, "--python-version", PYTHON] if machine else []
     else:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         command += ["--only-binary=:all:", "--no-compile", *wanted]
         if machine:
             command += ["--implementation", "cp", "--python-version", PYTHON]
             command += [flag for abi in ("cp313", "abi3", "none") for flag in ("--abi", abi)]
-            command += ["--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}"]
+            command += [flag for glibc in PLATFORMS[lock] for flag in ("--platform", f"{glibc}_{machine}")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - our own arguments
     if done.returncode and "No module named pip" in done.stderr:
         sys.exit(
@@ -112,7 +119,7 @@ def _install(folder: Path, machine: str | None) -> None:
         )
     if done.returncode:
         sys.exit(
-            f"the wheels of {LOCK.name} for {machine or 'this machine'} cannot be had: {done.stderr.strip()[-2000:]}"
+            f"the wheels of {lock.name} for {machine or 'this machine'} cannot be had: {done.stderr.strip()[-2000:]}"
         )
 
 
@@ -168,13 +175,13 @@ def sbom(folder: Path, name: str) -> dict[str, Any]:
     }
 
 
-def build(architecture: str, out: Path) -> Path:
-    """Make one zip and its SBOM; answers the zip."""
+def build(architecture: str, out: Path, *, rules: bool = False) -> Path:
+    """Make one zip and its SBOM; answers the zip. With `rules` it has the extra of that name."""
     out.mkdir(parents=True, exist_ok=True)
     name = f"lmstream-lambda-{architecture}"
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        fill(folder, MACHINES[architecture])
+        fill(folder, MACHINES[architecture], RULES_LOCK if rules else LOCK)
         if (python := interpreter()) is not None:
             compiled(folder, python)
         text = json.dumps(sbom(folder, name), indent=1, sort_keys=True) + "\n"
@@ -188,6 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("architectures", nargs="*", choices=[*MACHINES, []], help="default: all")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    parser.add_argument("--rules", action="store_true", help="with google-re2, for rules with regular expressions")
     flags = parser.parse_args()
     if interpreter() is None:
         sys.stderr.write(
@@ -195,7 +203,9 @@ def main() -> None:
             f"more. Fix: install Python {PYTHON}, or name one in LAMBDA_PYTHON\n"
         )
     with ThreadPoolExecutor() as side_by_side:  # most of the time is pip's
-        built = list(side_by_side.map(partial(build, out=flags.out), flags.architectures or MACHINES))
+        built = list(
+            side_by_side.map(partial(build, out=flags.out, rules=flags.rules), flags.architectures or MACHINES)
+        )
     for made in built:
         with zipfile.ZipFile(made) as entries:
             unpacked = sum(entry.file_size for entry in entries.infolist())

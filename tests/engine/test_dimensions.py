@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmstream import Engine, RowEvent, Settings, spec
 from lmstream.engine.dimensions import Dimensions
-from lmstream.errors import PluginError
+from lmstream.errors import DecodeError, PluginError
 from lmstream.model import DimensionRow
 from lmstream.native import native
 from lmstream.settings import HIVE_PATH
@@ -238,3 +238,20 @@ def test_the_contract_of_rows_takes_a_key_in_place_of_a_required_field():
         assert spec.SpecLoader().validate_row_event(without) == [f"{field}: required, but missing"]
         with pytest.raises(msgspec.ValidationError, match=field):
             msgspec.json.decode(json.dumps(without), type=RowEvent)
+
+
+@pytest.mark.parametrize("path", [Settings().path, HIVE_PATH, "{orgKey}/{yyyy}/{MM}/{dd}/"])
+def test_rows_and_dimension_rows_that_did_not_land_go_again_as_they_are_to_the_same_paths(path):
+    engine = Engine(msgspec.structs.replace(KEYED, org_id="acme", path=path))
+    payload = polled((EPOCH, {"a": "1"}), (EPOCH + 3_600_000, {"a": "2"}), resource={"hostName": "h"})
+    out = engine.fan_out(record(payload))
+    lines = b"".join(each.line for each in out.dimensions) + out.ndjson()
+    again = engine.fan_out(record(lines, rows=True))
+    assert again.ndjson() == lines
+    assert (again.dimensions, again.rows) == ([], len(out.dimensions) + out.rows)
+    paths = {line: group.path for group in again.groups for line in group.data.splitlines(keepends=True)}
+    assert all(paths[each.line] == each.path for each in out.dimensions)
+    assert {paths[line] for line in out.ndjson().splitlines(keepends=True)} == out.paths
+    damaged = lines.replace(b'"dimension":"scope"', b'"dimension":"shape"')
+    with pytest.raises(DecodeError, match="is not a row: Invalid enum value 'shape'"):
+        engine.fan_out(record(damaged, rows=True))

@@ -7,7 +7,7 @@ import msgspec
 
 from lmstream.model import DeadLetter
 from lmstream.verification.expected import DIGEST, Expected
-from lmstream.verification.keys import Keys
+from lmstream.verification.keys import RESOURCE_KEY, Keys
 from lmstream.verification.landed import digest, event_time, row_id
 from lmstream.verification.older import newer, upgraded
 from lmstream.verification.report import BAD, SAMPLES, Report, Tally
@@ -127,7 +127,7 @@ class Checker:
             return
         if bundle in self._older and newer(line):
             self._newer.add(bundle)
-        if not self._open[bundle]:  # what its rows need may be on its way
+        if RESOURCE_KEY in line and not self._open[bundle]:  # of an open one what its rows need may be on its way
             self._keys.needs(line, self._name(bundle, ordinal))
         if self._copies[at]:
             tally.duplicate += 1

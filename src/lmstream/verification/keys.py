@@ -13,9 +13,10 @@ _LANDED: Final = 32_000_000
 """Dimension rows that are told apart: 512 MiB at most."""
 _WAITING: Final = 1_000_000
 """Kinds of rows that wait for a dimension row."""
-_KEY: Final = b'"resourceKey":"'
+RESOURCE_KEY: Final = b'"resourceKey":"'
+"""In every row with keys; elsewhere in maps alone, where it means nothing."""
 _OF_DIMENSION: Final = b'"metricKey":"%b","ts":"' % DIMENSIONS.encode()
-"""In every row with keys, and in every dimension row; elsewhere in maps alone, where they mean nothing."""
+"""In every dimension row; elsewhere as above."""
 
 Needed = tuple[str, str, str]
 """Organization, as orgKey, hour, as yyyy-MM-ddTHH, and key."""
@@ -58,8 +59,8 @@ class Keys:
         return True
 
     def needs(self, line: bytes, name: str) -> None:
-        """Take note of what a row needs that landed. `name` is how people find it."""
-        if _KEY not in line or (said := _said(line)) is None:
+        """Take note of what a row needs that landed, and has RESOURCE_KEY. `name` is how people find it."""
+        if (said := _said(line)) is None:
             return
         keys = filter(None, (said.resource_key, said.scope_key, said.attributes_key))
         needed = tuple((said.org_key, said.ts[:13], key) for key in keys)

@@ -65,6 +65,42 @@ def test_a_zip_is_small_and_holds_what_is_needed_for_its_machine(zips, name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", MACHINES)
+def test_with_rules_a_zip_has_regular_expressions_for_its_machine(name, tmp_path):
+    made = build_zip.build(name, tmp_path, rules=True)
+    assert made.stat().st_size < 5_000_000
+    with zipfile.ZipFile(made) as content:
+        (library,) = [each for each in content.namelist() if each.startswith("re2/_re2.") and each.endswith(".so")]
+        assert "cpython-313" in library
+        assert struct.unpack_from("<H", content.read(library)[:20], 18)[0] == MACHINES[name]
+        assert "re2/__init__.py" in content.namelist()
+    locked = {line.split("==")[0] for line in build_zip.RULES_LOCK.read_text("utf-8").splitlines() if "==" in line}
+    assert locked - {line.split("==")[0] for line in build_zip.LOCK.read_text("utf-8").splitlines()} == {"google-re2"}
+
+
+@pytest.mark.slow
+def test_with_rules_the_function_drops_by_a_regular_expression_and_without_it_refuses_to_start(world, tmp_path):
+    boto = runtime(tmp_path / "runtime")
+    rule = [{"name": "none", "when": {"metric": {"regex": ".+"}}, "drop": True}]
+    env = {"PATH": os.environ["PATH"], **world.env(engine__rules=json.dumps(rule))}
+    for lock, code in ((build_zip.RULES_LOCK, 0), (build_zip.LOCK, 1)):
+        folder = tmp_path / lock.stem
+        folder.mkdir()
+        build_zip.fill(folder, None, lock)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", FUNCTION, str(folder), str(boto)],
+            input=json.dumps(pipe_event([entry(record(GOOD))])).encode(),
+            env=env,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == code, done.stderr.decode()
+        assert code == 0 or b"[rules]" in done.stderr
+    assert world.rows() == {}
+
+
+@pytest.mark.slow
 def test_every_module_of_a_zip_has_bytecode_that_is_not_held_against_its_source(zips):
     if build_zip.interpreter() is None:
         pytest.skip(f"no python{build_zip.PYTHON} here")
