@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 __all__ = [
     "CLOSED", "CLOSED_FOR", "DIMENSIONS", "KILLS", "NOT_TRIED", "UNREADABLE", "Buckets", "DeadLetter", "DimensionKind",
     "DimensionRow", "Exemplar", "Failure", "Identity", "Kind", "MetricType", "Pack", "Quantile", "Record", "RowEvent",
-    "Status", "Temporality", "TopicPartition",
+    "Status", "Temporality", "TopicPartition", "dimension_path",
 ]  # fmt: skip
 
 CLOSED = "limits.batch"
@@ -242,6 +242,16 @@ class RowEvent(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
 DIMENSIONS = "_dimensions"
 """metricKey of dimension rows. No metric has it: the token of a name that begins so ends in a hash."""
 DimensionKind = Literal["resource", "scope", "attributes"]
+
+
+def dimension_path(template: str) -> str:
+    """The path template of dimension rows: `_dimensions` is their metricKey, or, where paths name no metric, a folder
+    behind what all paths begin with, so that whatever holds for that prefix holds for them."""
+    if "{metricKey}" in template:
+        return template.replace("{metricKey}", DIMENSIONS)
+    start = template.partition("{")[0].rpartition("/")
+    prefix = start[0] + start[1]
+    return f"{prefix}{DIMENSIONS}/{template.removeprefix(prefix)}"
 
 
 class DimensionRow(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):

@@ -158,7 +158,10 @@ def test_every_hour_of_a_record_has_its_own_dimensions():
     ("path", "wanted"),
     [
         (HIVE_PATH, "p_org=x1/p_metric=_dimensions/p_dt=2024-05-09/p_hour=14/"),
-        ("m/{orgKey}/{yyyy}{MM}{dd}/", "_dimensions/m/x1/20240509/"),
+        ("m/{orgKey}/{yyyy}{MM}{dd}/", "m/_dimensions/x1/20240509/"),
+        ("a/b/o-{orgKey}/{yyyy}/{MM}/{dd}/", "a/b/_dimensions/o-x1/2024/05/09/"),
+        ("p_org={orgKey}/{yyyy}/{MM}/{dd}/", "_dimensions/p_org=x1/2024/05/09/"),
+        ("rows/{orgKey}/{metricKey}/{yyyy}/{MM}/{dd}/{HH}/", "rows/x1/_dimensions/2024/05/09/14/"),
     ],
 )
 def test_dimension_rows_lie_beside_metrics_or_in_a_folder_of_their_own(path, wanted):

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from lmstream.codecs import fragments
 from lmstream.codecs.fragments import PieceCache, encode
@@ -26,7 +26,7 @@ from lmstream.engine.pool_values import ScopeOf
 from lmstream.engine.timestamps import HOUR
 from lmstream.errors import PluginError
 from lmstream.interfaces import Bundle, Scope
-from lmstream.model import DIMENSIONS
+from lmstream.model import DIMENSIONS, dimension_path
 from lmstream.partitioning import path_renderer
 from lmstream.settings import Settings
 
@@ -87,8 +87,7 @@ class Dimensions:
         budget = settings.limits.cache_bytes // 8
         self._format = settings.format
         self._varying = frozenset(settings.varying)
-        self._render = path_renderer(settings)
-        self._in_path = "{metricKey}" in settings.path
+        self._render = path_renderer(structs.replace(settings, path=dimension_path(settings.path)))
         self._resources = PieceCache(keyed_resource, budget)
         self._tails = PieceCache(keyed_tail, budget)
         self._scopes = PieceCache(self._scope, budget // 2)
@@ -151,9 +150,8 @@ class Dimensions:
         return found
 
     def path(self, org_key: str, hour: str) -> str:
-        """Where dimension rows lie: beside the metrics, or in a folder of their own where paths name no metric."""
-        path = self._render(org_key, DIMENSIONS, hour)
-        return path if self._in_path else f"{DIMENSIONS}/{path}"
+        """Where dimension rows lie: see model.dimension_path."""
+        return self._render(org_key, DIMENSIONS, hour)
 
     def clear(self) -> None:
         """Forget everything remembered."""

@@ -6,9 +6,11 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Final
 
+from msgspec import structs
+
 from lmstream.engine.timestamps import HOUR
 from lmstream.interfaces import Bundle
-from lmstream.model import DIMENSIONS
+from lmstream.model import DIMENSIONS, dimension_path
 from lmstream.partitioning import path_renderer
 from lmstream.settings import Settings
 
@@ -26,6 +28,7 @@ class RowPaths:
 
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigError for a path template that cannot be used."""
+        self._settings = settings
         self._render = path_renderer(settings)
         self._by_metric = "{metricKey}" in settings.path
         self._known: dict[tuple[str, bytes], _Paths] = {}
@@ -41,12 +44,11 @@ class RowPaths:
         return self._each(bundle, org_keys, times, faults)
 
     def path(self, org_key: str, metric_key: str, hour: bytes) -> str:
-        """The path below the landing root. `hour` is as yyyy-MM-ddTHH. Dimension rows have a folder of their own where
-        paths name no metric."""
-        if self._by_metric:
-            return self._of(org_key, hour)[metric_key]
-        path = self._of(org_key, hour)[""]
-        return path if metric_key != DIMENSIONS else f"{DIMENSIONS}/{path}"
+        """The path below the landing root. `hour` is as yyyy-MM-ddTHH."""
+        if metric_key == DIMENSIONS and not self._by_metric:  # of a dimension row that did not land: few are asked for
+            template = dimension_path(self._settings.path)
+            return path_renderer(structs.replace(self._settings, path=template))(org_key, metric_key, hour.decode())
+        return self._of(org_key, hour)[metric_key if self._by_metric else ""]
 
     def clear(self) -> None:
         """Forget everything remembered."""

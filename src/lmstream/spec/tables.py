@@ -5,13 +5,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from msgspec import inspect
+from msgspec import inspect, structs
 
-from lmstream.model import DIMENSIONS, DimensionRow, RowEvent
+from lmstream.model import DimensionRow, RowEvent, dimension_path
 from lmstream.settings import Settings
 from lmstream.spec._types import is_either, name_of, struct_fields, unwrap
 
-_METRIC: Final = "p_metric"
 AS_WRITTEN: Final = "as-written"
 LOWER_CASE: Final = "lower-case"
 _KEYS: Final = {"resourceKey", "scopeKey", "attributesKey"}
@@ -112,19 +111,15 @@ def partition_columns(settings: Settings) -> tuple[list[dict[str, str]], dict[st
 
     location = settings.path.replace("{orgKey}", column("p_org", "injected"))
     if "{metricKey}" in location:
-        location = location.replace("{metricKey}", column(_METRIC, "injected"))
+        location = location.replace("{metricKey}", column("p_metric", "injected"))
     location = re.sub(r"\{(?:yyyy|MM|dd|HH)\}(?:[-/_.]?\{(?:yyyy|MM|dd|HH)\})*", time, location)
     location = location.replace("$$", "$")
     return list(columns.values()), properties, location
 
 
 def dimension_partitions(settings: Settings) -> tuple[list[dict[str, str]], dict[str, str], str]:
-    """The same for dimension rows: they lie beside the metrics, or in a folder of their own where paths name none."""
-    columns, properties, location = partition_columns(settings)
-    properties = {name: value for name, value in properties.items() if not name.startswith(f"projection.{_METRIC}.")}
-    placed = f"${{{_METRIC}}}"
-    location = location.replace(placed, DIMENSIONS) if placed in location else f"{DIMENSIONS}/{location}"
-    return [column for column in columns if column["Name"] != _METRIC], properties, location
+    """The same for dimension rows: see model.dimension_path."""
+    return partition_columns(structs.replace(settings, path=dimension_path(settings.path)))
 
 
 def _without_keys() -> list[inspect.Field]:
