@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from lmstream import Engine, Settings
 from lmstream.lab.generator import Generator
@@ -11,6 +12,7 @@ from lmstream.verification import verify
 from lmstream.verification.checker import Checker
 from lmstream.verification.expected import expectation
 from lmstream.verification.keys import Keys
+from lmstream.verification.wanting import RepairingChecker
 
 KEYED = Settings(org_id="acme", dimensions=True)
 RECORDS = [
@@ -108,6 +110,26 @@ def test_a_text_that_looks_like_a_key_is_none():
         b'{"rowId":"%032d:0","metricKey":"m","attributes":{"metricKey":"_dimensions","ts":"x","resourceKey":"k"}}' % 1
     )
     assert not keys.is_dimension(hostile)
-    keys.needs(hostile, "a")
-    keys.needs(b'"resourceKey":"not json', "b")
+    keys.needs(hostile, "a", 0)
+    keys.needs(b'"resourceKey":"not json', "b", 1)
     assert (keys.orphans(), keys.dimensions) == ((0, []), 0)
+
+
+def test_a_repair_sends_again_what_lacks_its_dimension_row_and_nothing_else(tmp_path):
+    keys = land(tmp_path / "whole")
+    gone = next(key for key, needed in keys.items() if needed.kind == "attributes")
+    land(tmp_path / "some", without={gone})
+    checker = RepairingChecker()
+    report = verify(expected(), tmp_path / "some", checker=checker)
+    wanted = {each.offset: each.only for each in checker.wanted(letters_checked=False)}
+    assert sum(map(len, wanted.values())) == report.orphans > 0
+    engine = Engine(KEYED)
+    for offset, only in wanted.items():
+        out = engine.fan_out(replace(RECORDS[offset], only=only))
+        assert out.rows == len(only)
+        assert gone in {needed.key for needed in out.dimensions}
+        assert all(f'attributesKey":"{gone}"'.encode() in line for line in out.ndjson().splitlines())
+    put(tmp_path / "some" / keys[gone].path / "repaired", keys[gone].line)
+    again = RepairingChecker()
+    assert verify(expected(), tmp_path / "some", checker=again).ok
+    assert list(again.wanted(letters_checked=False)) == []

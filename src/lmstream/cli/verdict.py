@@ -71,8 +71,8 @@ def _explain(report: Report) -> None:
         )
     if report.orphans:
         terminal.say(
-            f"{report.orphans:,} rows have keys that no dimension row explains: read their records once more, with the"
-            " same settings (lmstream run --offsets TOPIC/PARTITION=OFFSET..), or replay their dead letters"
+            f"{report.orphans:,} rows have keys that no dimension row explains: --repair sends their records once more,"
+            " and dlq replay those that are in dead letters"
         )
     if report.lake is not None and report.lake.open:
         terminal.say(

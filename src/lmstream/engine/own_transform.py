@@ -41,6 +41,9 @@ class _Made(RowEvent, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     ts: str
     ts_unix_ms: int
 
+    def __post_init__(self) -> None:
+        """Nothing is looked at again here either, nor in what a transform makes of it: `_identified` does."""
+
 
 _ROWS: Final = msgspec.json.Decoder(_Made)
 _EXEMPLARS: Final = msgspec.json.Decoder(list[Exemplar])

@@ -12,7 +12,7 @@ from lmstream.verification.landed import digest, event_time, row_id
 from lmstream.verification.older import newer, upgraded
 from lmstream.verification.report import BAD, SAMPLES, Report, Tally
 
-EXPECTED, OWED, DEAD, _ERROR, CHANGED, MISPLACED, _OLDER = 1, 2, 4, 8, 16, 32, 64
+EXPECTED, OWED, DEAD, _ERROR, CHANGED, MISPLACED, _OLDER, ORPHAN = 1, 2, 4, 8, 16, 32, 64, 128
 _STRANGERS = 1_000_000  # records that nobody named, told apart; some 200 bytes each
 _MOST = 255  # times one row is counted; more copies than that are still duplicates
 
@@ -48,7 +48,7 @@ class Checker:
         self._strangers: dict[bytes, _Stranger] = {}
         self._ahead = 0
         self._malformed = 0
-        self._keys = Keys()
+        self._keys, self._orphaned = Keys(), array("q")
 
     def expect(self, record: Expected, *, closed: bool = True) -> None:
         """One record. The same record twice is expected once. Rows of one that is not `closed` need not be there."""
@@ -128,7 +128,7 @@ class Checker:
         if bundle in self._older and newer(line):
             self._newer.add(bundle)
         if RESOURCE_KEY in line and not self._open[bundle]:  # of an open one what its rows need may be on its way
-            self._keys.needs(line, self._name(bundle, ordinal))
+            self._keys.needs(line, self._name(bundle, ordinal), at)
         if self._copies[at]:
             tally.duplicate += 1
         if self._copies[at] < _MOST:
@@ -211,7 +211,7 @@ class Checker:
         strange = self._judge_strangers(total, ranged=ranged, oldest=oldest)
         total.in_flight += self._ahead
         total.phantom += self._malformed
-        orphans, orphan_rows = self._keys.orphans()
+        orphans, orphan_rows = self._orphans()
         if not settled:
             for tally in (*tallies.values(), total):
                 tally.buffered, tally.lost = tally.lost, 0
@@ -233,6 +233,16 @@ class Checker:
             ids_only=not all(self._compared),
             malformed=self._malformed,
         )
+
+    def _orphans(self) -> tuple[int, list[str]]:
+        """Judge rows by what their keys stand for, as far as that landed by now, and mark those that lack it."""
+        for at in self._orphaned:
+            self._flags[at] &= ~ORPHAN
+        count, named = self._keys.orphans()
+        self._orphaned = array("q", self._keys.places)
+        for at in self._orphaned:
+            self._flags[at] |= ORPHAN
+        return count, named
 
     def _skipped(self, bundle: int, *, letters_checked: bool) -> tuple[int, ...]:
         """Answer what contract 1.0 skipped of a record, if it is seen to have written the record whole, and 1.1 is not:

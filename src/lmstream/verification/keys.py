@@ -1,5 +1,8 @@
 """What rows with keys need beside themselves: dimension rows of their own hour and organization, wherever they lie."""
 
+from array import array
+from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -44,7 +47,7 @@ class Keys:
         self.dimensions: int = 0
         """Dimension rows, copies too."""
         self._landed = Numbers(_LANDED)
-        self._waiting: dict[tuple[Needed, ...], tuple[int, str]] = {}
+        self._waiting: dict[tuple[Needed, ...], tuple[array[int], str]] = {}
         self._more = 0  # rows of kinds that are too many to be told apart
 
     def is_dimension(self, line: bytes) -> bool:
@@ -58,30 +61,38 @@ class Keys:
         self._landed.add(hash((said.org_key, said.ts[:13], said.key)))
         return True
 
-    def needs(self, line: bytes, name: str) -> None:
-        """Take note of what a row needs that landed, and has RESOURCE_KEY. `name` is how people find it."""
+    def needs(self, line: bytes, name: str, place: int) -> None:
+        """Take note of what a row needs that landed, and has RESOURCE_KEY. `name` is how people find it, `place` its
+        number."""
         if (said := _said(line)) is None:
             return
         keys = filter(None, (said.resource_key, said.scope_key, said.attributes_key))
         needed = tuple((said.org_key, said.ts[:13], key) for key in keys)
         if all(hash(each) in self._landed for each in needed):
             return
-        rows, first = self._waiting.get(needed, (0, f"{name} {said.row_id}"))
-        if rows or len(self._waiting) < _WAITING:
-            self._waiting[needed] = rows + 1, first
+        found = self._waiting.get(needed)
+        if found is not None:
+            found[0].append(place)
+        elif len(self._waiting) < _WAITING:
+            self._waiting[needed] = array("q", [place]), f"{name} {said.row_id}"
         else:
             self._more += 1
+
+    @property
+    def places(self) -> Iterator[int]:
+        """Places of the rows of which `orphans` told."""
+        return chain.from_iterable(places for places, _ in self._waiting.values())
 
     def orphans(self) -> tuple[int, list[str]]:
         """(rows whose dimension rows are not there, the first of them in words)."""
         count = self._more
         named: list[str] = []
-        for needed, (rows, name) in list(self._waiting.items()):
+        for needed, (places, name) in list(self._waiting.items()):
             gone = [each for each in needed if hash(each) not in self._landed]
             if not gone:
                 del self._waiting[needed]
                 continue
-            count += rows
+            count += len(places)
             if len(named) < SAMPLES:
                 org, hour, key = gone[0]
                 named.append(f"{name}: no dimension row says what key {key} is, of {org} in the hour {hour}")

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from lmstream.model import Record
-from lmstream.verification.checker import CHANGED, DEAD, EXPECTED, MISPLACED, OWED, Checker
+from lmstream.verification.checker import CHANGED, DEAD, EXPECTED, MISPLACED, ORPHAN, OWED, Checker
 from lmstream.verification.landed import row_id
 
 MOST: Final = 10_000
@@ -89,7 +89,8 @@ class RepairingChecker(Checker):
         return "wrong" if self._compared[bundle] and self._differs(line, path, at) else "right"
 
     def wanted(self, *, letters_checked: bool) -> Iterator[Wanted]:
-        """What has to be sent again, record by record. Rows of which a right copy landed are not among it."""
+        """What has to be sent again, record by record. Rows of which a right copy landed are not among it, unless the
+        last report found that what their keys stand for did not."""
         for bundle, key in enumerate(self._index):
             if self._open[bundle]:
                 continue
@@ -123,5 +124,5 @@ class RepairingChecker(Checker):
         yield from ((*at, rows) for at, rows in sorted(bad.items()))
 
     def _is_missing(self, at: int) -> bool:
-        """Whether no right copy of a row landed, and none is in a dead letter."""
-        return not self._copies[at] and not self._flags[at] & DEAD
+        """Whether no right copy of a row landed with what its keys stand for, and none is in a dead letter."""
+        return not self._flags[at] & DEAD and (not self._copies[at] or bool(self._flags[at] & ORPHAN))
