@@ -138,6 +138,7 @@ def zipped(lines):
 @example(rows=text_of({**ROW, "rowId": f"{'0' * 32}:{'9' * 5000}"}))
 @example(rows=text_of({**ROW, "rowId": f"{ENTRY['bundleId']}:{'9' * 5000}"}))
 @example(rows=b"[" * 1_000_000)
+@example(rows=b'{"orgId":' + b"[" * 1_000_000)
 def test_landed_rows(run, folder, rows):
     root = folder(landed__part_1=rows, log=text_of(ENTRY))
     run("verify", "--landed", root / "landed", "--expected", root / "log")

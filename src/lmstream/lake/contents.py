@@ -60,7 +60,7 @@ class LineContents:
         lines = self._decompress(data)
         try:
             return lines.count(b"\n"), of_lines(lines.splitlines(keepends=True))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"a line that is not a row: {error}") from error
 
     def ids(self, data: bytes, /) -> set[str]:
@@ -77,7 +77,7 @@ class LineContents:
         first, _, _ = self._decompress(data).partition(b"\n")
         try:
             return bool(first) and _row.decode(first).metric_key == DIMENSIONS
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"a line that is not a row: {error}") from error
 
     def without(self, data: bytes, ids: Collection[str], /) -> bytes:
@@ -96,5 +96,5 @@ _row = msgspec.json.Decoder(_Row)
 def _id_of(line: bytes) -> str:
     try:
         return _row.decode(line).row_id
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"a line that is not a row: {error}") from error

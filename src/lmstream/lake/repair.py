@@ -104,15 +104,16 @@ class Repair:
         window = await self._maker.window(claim, layout, self._read)
         objects = window.objects()
         done.lost = await compare(self._claims, window, claim, objects, layout)
-        for each in objects:
-            entry = each.entry
-            if (entry.path, entry.piece) in missing and await put(self._claims, claim, each, layout):
-                done.made, done.rows = done.made + 1, done.rows + entry.rows
         made = {(each.entry.path, each.entry.piece): each for each in objects}
-        for at, key in broken.items():
-            await self._set_right(claim, key, at, made.get(at), done)
-        for at, listed in short.items():
-            await self._supplement(claim, listed, made.get(at), layout, done)
+        for listed in claim.every:  # dimension rows first: no row is there before what its keys stand for
+            at = listed.path, listed.piece
+            if at in missing:
+                if at in made and await put(self._claims, claim, made[at], layout):
+                    done.made, done.rows = done.made + 1, done.rows + made[at].entry.rows
+            elif at in broken:
+                await self._set_right(claim, broken[at], at, made.get(at), done)
+            elif at in short:
+                await self._supplement(claim, listed, made.get(at), layout, done)
         return done
 
     async def _looked(

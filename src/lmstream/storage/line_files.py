@@ -73,7 +73,7 @@ def of_dimensions(path: Path, form: Form) -> bool:
     """Whether a file begins with a dimension row; not of one that cannot be read."""
     if form == "parquet":
         return False
-    with contextlib.suppress(SourceError, BoundError, msgspec.MsgspecError):
+    with contextlib.suppress(SourceError, BoundError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _line.decode(next(lines_of(path), b"{}")).metric_key == DIMENSIONS
     return False
 
