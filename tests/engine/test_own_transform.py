@@ -251,7 +251,7 @@ WRONG = {
     "more rows than there were": (lambda rows: [*rows, *rows, *rows], "more rows than the 2"),
     "rows without end": (lambda rows: iter(lambda: rows[0], None), "more rows than the 2"),
     "a dict": (lambda _: [{}], "answered dict, where a RowEvent was expected"),
-    "an id that is none": (changed(row_id="x"), "with the id 'x', which none of its rows has"),
+    "an unknown id": (changed(row_id="x"), "with the unknown id 'x'"),
     "an id that is a list": (changed(row_id=[]), "answered an invalid row"),
     "a number as text": (changed(value="1"), "got `str` - at `$.value`"),
     "a truth as number": (changed(value=True), "got `bool` - at `$.value`"),

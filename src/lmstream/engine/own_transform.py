@@ -154,7 +154,7 @@ class OwnTransform:
         except Exception as error:  # whatever stands in the place of a text
             raise PluginError(self._module, f"answered an invalid row: {error}") from error
         if known is None:
-            raise PluginError(self._module, f"answered a row with the id {row.row_id!r}, which none of its rows has")
+            raise PluginError(self._module, f"answered a row with the unknown id {row.row_id!r}")
         if now != known:
             one, two = (each if isinstance(each, tuple) else msgspec.msgpack.decode(each) for each in (known, now))
             field, was, became = next(each for each in zip(_KEPT, one, two, strict=True) if each[1] != each[2])
