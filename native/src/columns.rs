@@ -31,18 +31,16 @@ impl From<PyErr> for Stop {
 pub type Found<T> = Result<T, Stop>;
 pub type Object<'py> = Bound<'py, PyAny>;
 
+pub type Key<'py> = Bound<'py, PyBytes>;
+
 /// What a cache has of these bytes, or makes of them. A subclass of dict would look itself up for each by its method.
 #[inline]
-pub fn cached<'py>(cache: &Bound<'py, PyDict>, bytes: &[u8]) -> PyResult<Object<'py>> {
-    let key = PyBytes::new(cache.py(), bytes);
-    match cache.get_item(&key)? {
+pub fn made<'py>(cache: &Bound<'py, PyDict>, key: &Key<'py>) -> PyResult<Object<'py>> {
+    match cache.get_item(key)? {
         Some(found) => Ok(found),
         None => cache.as_any().get_item(key),
     }
 }
-
-/// Bytes of a number, and the number.
-type Known<'a, 'py> = (&'a [u8], Object<'py>);
 
 pub struct Columns<'a, 'py> {
     py: Python<'py>,
@@ -53,12 +51,12 @@ pub struct Columns<'a, 'py> {
     scopes: Vec<(Object<'py>, usize)>,
     heads: Vec<Object<'py>>,
     stops: Vec<usize>,
-    times: Vec<Object<'py>>,
-    starts: Vec<Object<'py>>,
+    /// Times of points that follow one another, and the first of these points.
+    times: Vec<(Object<'py>, Object<'py>, usize)>,
     pub values: Values,
     tails: Vec<Object<'py>>,
-    time: Known<'a, 'py>,
-    start: Known<'a, 'py>,
+    /// Of the point before.
+    began: (Option<&'a [u8]>, Option<&'a [u8]>),
     /// What a number's bytes say.
     read: fn(&[u8]) -> u64,
     most: usize,
@@ -74,12 +72,10 @@ impl<'a, 'py> Columns<'a, 'py> {
             scopes: Vec::new(),
             heads: Vec::with_capacity(room / 2),
             stops: Vec::with_capacity(room / 2),
-            times: Vec::with_capacity(room),
-            starts: Vec::with_capacity(room),
+            times: Vec::new(),
             values: Values::with_capacity(room),
             tails: Vec::with_capacity(room),
-            time: (b"", zero.clone()),
-            start: (b"", zero.clone()),
+            began: (None, None),
             zero,
             read,
             most,
@@ -97,13 +93,14 @@ impl<'a, 'py> Columns<'a, 'py> {
         if self.tails.len() == self.most {
             return Err(Stop::Odd);
         }
+        if (start, time) != self.began || self.times.is_empty() {
+            grow(&mut self.times, 1)?;
+            self.times.push((self.number(time), self.number(start), self.tails.len()));
+            self.began = (start, time);
+        }
         grow(&mut self.tails, 1)?;
-        grow(&mut self.times, 1)?;
-        grow(&mut self.starts, 1)?;
         self.values.grow()?;
         self.tails.push(tail);
-        self.times.push(number(&mut self.time, time, &self.zero, self.read));
-        self.starts.push(number(&mut self.start, start, &self.zero, self.read));
         Ok(())
     }
 
@@ -130,6 +127,13 @@ impl<'a, 'py> Columns<'a, 'py> {
         Ok(())
     }
 
+    fn number(&self, bytes: Option<&[u8]>) -> Object<'py> {
+        match bytes {
+            Some(bytes) => PyInt::new(self.py, (self.read)(bytes)).into_any(),
+            None => self.zero.clone(),
+        }
+    }
+
     /// What Python gets; None where the bundle was not read to its end. Raises what stopped it.
     pub fn answer(self, read: Found<()>, encode: &Object<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         match read {
@@ -147,31 +151,20 @@ impl<'a, 'py> Columns<'a, 'py> {
             }
             from = *to;
         }
+        let points = self.tails.len();
+        let mut moments = Vec::with_capacity(self.times.len());
+        for (at, (time, start, _)) in self.times.iter().enumerate() {
+            moments.push((time, start, self.times.get(at + 1).map_or(points, |run| run.2)));
+        }
         let columns = (
             series,
             self.resources.len(),
             PyList::new(py, self.heads)?,
             PyList::new(py, self.stops)?,
-            PyList::new(py, self.times)?,
-            PyList::new(py, self.starts)?,
+            PyList::new(py, &moments)?,
             self.values.finish(py, encode)?,
             PyList::new(py, self.tails)?,
         );
         columns.into_pyobject(py).map(Some)
     }
-}
-
-/// The number of these bytes. Points of a bundle share their times, so that the one before is likely.
-#[inline]
-fn number<'a, 'py>(
-    before: &mut Known<'a, 'py>,
-    bytes: Option<&'a [u8]>,
-    zero: &Object<'py>,
-    read: fn(&[u8]) -> u64,
-) -> Object<'py> {
-    let Some(bytes) = bytes else { return zero.clone() };
-    if bytes != before.0 {
-        *before = (bytes, PyInt::new(zero.py(), read(bytes)).into_any());
-    }
-    before.1.clone()
 }

@@ -4,6 +4,7 @@
 //! rules. Caches, pieces and errors are Python's too; they are handed in, and asked by the bytes that were cut out.
 
 mod attributes;
+mod chain;
 mod columns;
 mod decimal;
 mod json;
@@ -21,9 +22,11 @@ use pyo3::prelude::*;
 mod _native {
     /// Counts how functions are called and what they answer: raise it, here and in lmstream/native.py, with each change.
     #[pymodule_export]
-    const INTERFACE: u32 = 5;
+    const INTERFACE: u32 = 6;
     #[pymodule_export]
     use super::attributes::{tail, tail_proto};
+    #[pymodule_export]
+    use super::chain::Memory;
     #[pymodule_export]
     use super::json::scan;
     #[pymodule_export]

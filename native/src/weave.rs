@@ -17,8 +17,7 @@ struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
 
 /// The lines of each group of rows, as `lmstream.engine.lines` has them.
 ///
-/// `begins` and `metrics` are pieces, and the stops of their rows; `times` one piece for each row, or that of all; `values`
-/// have commas between; each of `groups` is a list of ranges, (first row, behind the last), whose lines follow one
+/// `begins`, `metrics` and `times` are pieces, and the stops of their rows; `values` have commas between; each of `groups` is a list of ranges, (first row, behind the last), whose lines follow one
 /// another, or the row behind its last, where it begins behind the group before. Raises `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments, reason = "what lines are made of")]
@@ -27,7 +26,8 @@ pub fn weave<'py>(
     begin_stops: &Bound<'py, PyList>,
     metrics: &Bound<'py, PyList>,
     metric_stops: &Bound<'py, PyList>,
-    times: &Bound<'py, PyAny>,
+    times: &Bound<'py, PyList>,
+    time_stops: &Bound<'py, PyList>,
     values: &Bound<'py, PyBytes>,
     tails: &Bound<'py, PyList>,
     groups: &Bound<'py, PyList>,
@@ -38,25 +38,18 @@ pub fn weave<'py>(
     }
     let begins = Runs::new(begins, begin_stops)?;
     let metrics = Runs::new(metrics, metric_stops)?;
+    let times = Runs::new(times, time_stops)?;
     let tails = pieces(tails)?;
+    let tails: Vec<&[u8]> = tails.iter().map(PyBytesMethods::as_bytes).collect();
     let mut texts = Vec::with_capacity(rows);
     texts.extend(values.as_bytes().split(|&byte| byte == b','));
-    let (one_time, times) = match times.cast::<PyBytes>() {
-        Ok(piece) => (piece.as_bytes(), None),
-        Err(_) => (&b""[..], Some(pieces(times.cast()?)?)),
-    };
-    let all_timed = times.as_ref().is_none_or(|times| times.len() == rows);
-    if texts.len() != rows || !all_timed || !begins.complete(rows) || !metrics.complete(rows) {
+    if texts.len() != rows || ![&begins, &metrics, &times].iter().all(|runs| runs.complete(rows)) {
         return Err(PyValueError::new_err("columns of unequal length"));
     }
-    let row_of = |row: usize| {
-        let time = times.as_ref().map_or(one_time, |times| times[row].as_bytes());
-        (time, texts[row], tails[row].as_bytes())
-    };
     let found = PyList::empty(groups.py());
     let mut room = [0; DIGITS];
     let mut ranges = Vec::<(usize, usize)>::new();
-    let mut runs = Vec::with_capacity(begins.0.len() + metrics.0.len());
+    let mut runs = Vec::with_capacity(begins.0.len() + metrics.0.len() + times.0.len());
     for group in groups {
         if let Ok(list) = group.cast::<PyList>() {
             ranges.clear();
@@ -74,15 +67,15 @@ pub fn weave<'py>(
             if start > stop || stop > rows {
                 return Err(PyValueError::new_err("no such rows"));
             }
-            let (mut begin, mut metric) = (begins.run(start), metrics.run(start));
+            let (mut begin, mut metric, mut time) = (begins.run(start), metrics.run(start), times.run(start));
             while start < stop {
-                (begin, metric) = (begins.next(begin, start), metrics.next(metric, start));
-                let end = stop.min(begins.1[begin]).min(metrics.1[metric]);
-                let shared = (begins.0[begin].as_bytes(), metrics.0[metric].as_bytes());
-                size += (end - start) * (shared.0.len() + BEHIND_ORDINAL.len() + shared.1.len());
+                (begin, metric, time) =
+                    (begins.next(begin, start), metrics.next(metric, start), times.next(time, start));
+                let end = stop.min(begins.1[begin]).min(metrics.1[metric]).min(times.1[time]);
+                let shared = [&begins.0[begin], &metrics.0[metric], &times.0[time]].map(PyBytesMethods::as_bytes);
+                size += (end - start) * (BEHIND_ORDINAL.len() + shared.iter().map(|piece| piece.len()).sum::<usize>());
                 for row in start..end {
-                    let (time, value, tail) = row_of(row);
-                    size += width(row) + time.len() + value.len() + tail.len();
+                    size += width(row) + texts[row].len() + tails[row].len();
                 }
                 runs.push((shared, start..end));
                 start = end;
@@ -90,16 +83,15 @@ pub fn weave<'py>(
         }
         found.append(PyBytes::new_with(groups.py(), size, |buffer| {
             let mut rest = Rest(buffer);
-            for ((begin, metric), rows) in &runs {
+            for ([begin, metric, time], rows) in &runs {
                 for row in rows.clone() {
-                    let (time, value, tail) = row_of(row);
                     rest.put(begin)?;
                     rest.put(digits(row as u64, &mut room))?;
                     rest.put(BEHIND_ORDINAL)?;
                     rest.put(metric)?;
                     rest.put(time)?;
-                    rest.put(value)?;
-                    rest.put(tail)?;
+                    rest.put(texts[row])?;
+                    rest.put(tails[row])?;
                 }
             }
             Ok(())

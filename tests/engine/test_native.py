@@ -168,50 +168,53 @@ def test_a_cut_bundle_is_left_to_the_codec(twins, cut):
 
 def test_columns_that_do_not_fit_together_are_refused():
     weave = native("weave")
-    one = [b"a"], [2], [b"b"], [2], b"c", b"1,2", [b"d", b"e"], [[(0, 2)]]
+    one = [b"a"], [2], [b"b"], [2], [b"c"], [2], b"1,2", [b"d", b"e"], [[(0, 2)]]
     assert weave(*one) == [b'a0",bc1da1",bc2e']
-    assert weave(*one[:7], [[(1, 2)], [(1, 2), (0, 1)], []]) == [b'a1",bc2e', b'a1",bc2ea0",bc1d', b""]
+    assert weave(*one[:8], [[(1, 2)], [(1, 2), (0, 1)], []]) == [b'a1",bc2e', b'a1",bc2ea0",bc1d', b""]
     wrong = [
         (0, [b"a", b"a"]),
         (1, [1]),
         (3, [2, 2]),
-        (4, [b"c"]),
-        (5, b"1"),
-        (6, [b"d"]),
-        (7, [[(0, 3)]]),
-        (7, [[(2, 1)]]),
-        (7, [3]),
-        (7, [2, 1]),
+        (4, [b"c", b"c"]),
+        (5, [1]),
+        (5, [3]),
+        (6, b"1"),
+        (7, [b"d"]),
+        (8, [[(0, 3)]]),
+        (8, [[(2, 1)]]),
+        (8, [3]),
+        (8, [2, 1]),
     ]
     for at, value in wrong:
         with pytest.raises(ValueError, match=r"unequal|no such rows"):
             weave(*one[:at], value, *one[at + 1 :])
     with pytest.raises(TypeError):
-        weave(*one[:6], [b"d", None], [[(0, 2)]])
+        weave(*one[:7], [b"d", None], [[(0, 2)]])
     with pytest.raises(TypeError):
-        weave(*one[:7], [(0, 2)])
+        weave(*one[:8], [(0, 2)])
 
 
 def test_lines_of_many_scopes_metrics_and_times_are_numbered_through():
-    """Runs of scopes and of metrics end at different rows; ordinals get another digit inside of one."""
+    """Runs of scopes, of metrics and of times end at different rows; ordinals get another digit inside of one."""
     rows = 1003
-    begins, metrics = [b"<%d:" % at for at in range(4)], [b"m%d " % at for at in range(300)]
-    begin_stops, metric_stops = [9, 10, 101, rows], [*range(3, 900, 3), rows]
-    times, values, tails = ([b"%c%d" % (mark, at) for at in range(rows)] for mark in b"tvz")
-    begin_of = [begins[bisect_right(begin_stops, at)] for at in range(rows)]
-    metric_of = [metrics[bisect_right(metric_stops, at)] for at in range(rows)]
+    stops_of = {
+        "<%d:": [9, 10, 101, rows],
+        "m%d ": [*range(3, 900, 3), rows],
+        "t%d ": [1, 2, 50, *range(51, rows), rows],
+    }
+    runs = [([name.encode() % at for at in range(len(stops))], stops) for name, stops in stops_of.items()]
+    values, tails = ([b"%c%d" % (mark, at) for at in range(rows)] for mark in b"vz")
     lines = [
-        b"".join((begin, b"%d" % at, b'",', metric, time, value, tail))
-        for at, (begin, metric, time, value, tail) in enumerate(
-            zip(begin_of, metric_of, times, values, tails, strict=True)
-        )
+        b"".join((begin, b"%d" % at, b'",', metric, time, values[at], tails[at]))
+        for at in range(rows)
+        for begin, metric, time in [[pieces[bisect_right(stops, at)] for pieces, stops in runs]]
     ]
+    columns = *(part for run in runs for part in run), b",".join(values), tails
     groups = [[(0, rows)], [(5, 12)], [(99, 102), (8, 11)], [(1000, 1003)]]
-    made = native("weave")(begins, begin_stops, metrics, metric_stops, times, b",".join(values), tails, groups)
+    made = native("weave")(*columns, groups)
     assert made == [b"".join(line for each in ranges for line in lines[slice(*each)]) for ranges in groups]
     stops = [1, 1, 12, 500, rows]
-    runs = native("weave")(begins, begin_stops, metrics, metric_stops, times, b",".join(values), tails, stops)
-    assert runs == [b"".join(lines[start:stop]) for start, stop in pairwise((0, *stops))]
+    assert native("weave")(*columns, stops) == [b"".join(lines[start:stop]) for start, stop in pairwise((0, *stops))]
 
 
 def test_the_switch_turns_it_off():
@@ -241,6 +244,19 @@ def test_a_codec_of_somebody_else_may_ask_ours_and_hand_out_what_it_gave(monkeyp
     payload = bundle(ONE, ONE)
     out = Engine(Settings(org_id="acme", format="theirs")).fan_out(record(payload))
     assert out.ndjson() == Engine(Settings(org_id="acme")).fan_out(record(payload)).ndjson()
+
+    class Later(otlp_json.Codec):
+        def decode(self, payload):
+            made = super().decode(payload)
+            made.times = [time + 3_600_000_000_000 for time in made.times]
+            return made
+
+    module.Codec = Later
+    later = Engine(Settings(org_id="acme", format="theirs")).fan_out(record(payload))
+    assert later.ndjson() == out.ndjson().replace(b"T14:06:17", b"T15:06:17").replace(
+        b"1715263577241", b"1715267177241"
+    )
+    assert later.paths == {path.replace("/14", "/15") for path in out.paths}
     made = otlp_json.Codec(Settings()).decode(payload)
     assert misfit(made) == ""
     made.texts += b",1"

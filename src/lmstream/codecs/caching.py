@@ -46,10 +46,11 @@ class CachingCodec(Generic[T]):
         self._scopes = of_scopes(scope, mark, budget // 2)
         self._heads = Heads(settings, None if shaper is None else shaper.metric)
         self._asked = [0, 0, 0, 0]
-        caches, cut = (self._resources, self._scopes.parts, self._tails), native(scan)
+        cut, memory = native(scan), native("Memory")
         self._plain: PlainBundles | None = None
         """Of the native part, where that is installed."""
-        if cut is not None:
+        if cut is not None and memory is not None:
+            caches = self._resources, self._scopes.parts, self._tails, memory()
             self._plain = PlainBundles(cut, settings, caches, partial(head, self._heads), malformed, self._asked)
 
     @property

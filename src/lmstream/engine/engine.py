@@ -193,17 +193,22 @@ class Engine:
 
         # A piece of time for each point; empty where the time makes no row, which is then a fault.
         faults: dict[int, str] = {}
-        ended, began = bundle.times, bundle.starts
-        if n and ended.count(ended[0]) == n and began.count(began[0]) == n:
+        ended, began, moments = bundle.times, bundle.starts, bundle.moments
+        if len(moments) > 1:
+            time_runs = [self._times[time, start] for time, start, _ in moments]
+            time_stops = [stop for _, _, stop in moments]
+            times, fine = each_of(time_runs, time_stops), all(time_runs)
+        elif n and (moments or (ended.count(ended[0]) == n and began.count(began[0]) == n)):
             piece = time_piece(ended[0], began[0])
+            time_runs, time_stops = [piece], [n]
             times, fine = [piece] * n, bool(piece)
         else:
-            piece = b""
-            times = list(map(self._times.__getitem__, zip(ended, began, strict=True)))
-            fine = all(times)
+            times = time_runs = list(map(self._times.__getitem__, zip(ended, began, strict=True)))
+            time_stops, fine = [], all(times)
         if not fine:
             fallback = record.timestamp if self.settings.time_fallback == "record" else 0
             judge_times(bundle, times, faults, self._times, fallback)
+            time_runs, time_stops = times, []
 
         lines: Lines
         keys, tails = None, bundle.tails
@@ -213,7 +218,8 @@ class Engine:
         if texts:
             heads = [head.piece for head in bundle.heads]
             ends = [series.stop for series in bundle.series] if keys is None else keys.stops
-            lines = Woven(begins, ends, heads, bundle.stops, piece or times, texts, tails, self._weave)
+            time_stops = time_stops or list(range(1, n + 1))
+            lines = Woven(begins, ends, heads, bundle.stops, time_runs, time_stops, texts, tails, self._weave)
             lines = lines if self._weave is not None else lines.pieced()
         else:
             encoded = encode(bundle.values)[1:-1]

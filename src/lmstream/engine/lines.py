@@ -73,8 +73,9 @@ class Woven(Struct, gc=False):
     metrics: list[bytes]
     """Of each metric."""
     metric_stops: Sequence[int]
-    times: list[bytes] | bytes
-    """Of each line, or of all."""
+    times: list[bytes]
+    """Of each run of lines that have the same."""
+    time_stops: Sequence[int]
     values: bytes
     """Of all lines, with commas between."""
     tails: Sequence[bytes]
@@ -98,6 +99,7 @@ class Woven(Struct, gc=False):
             self.metrics,
             self.metric_stops,
             self.times,
+            self.time_stops,
             self.values,
             self.tails,
             groups,
@@ -112,7 +114,7 @@ class Woven(Struct, gc=False):
         pieces = blank(len(self.tails))
         pieces[::6] = each_of(self.begins, self.begin_stops)
         pieces[2::6] = each_of(self.metrics, self.metric_stops)
-        pieces[3::6] = self.times if isinstance(self.times, list) else [self.times] * len(self.tails)
+        pieces[3::6] = each_of(self.times, self.time_stops)
         pieces[4::6] = self.values.split(b",")
         pieces[5::6] = self.tails
         return Pieced(pieces)
@@ -184,7 +186,7 @@ class _Kept:
     numbers: list[bytes] = []  # noqa: RUF012 - replaced, never changed
 
 
-def each_of(pieces: list[bytes], stops: Sequence[int]) -> list[bytes]:
+def each_of(pieces: Sequence[bytes], stops: Sequence[int]) -> list[bytes]:
     """A piece for each line, from those of runs of lines and the line behind each run."""
     column: list[bytes] = []
     for piece, stop in zip(pieces, stops, strict=True):

@@ -44,6 +44,7 @@ class OwnCodec:
             raise PluginError.raised(self._module, error) from error
         if wrong := misfit(bundle):
             raise PluginError(self._module, wrong)
+        bundle.moments = ()  # it may have asked a codec of lmstream, and given points other times
         if bundle.odd and any(type(why) is str and why not in REASONS for why in bundle.odd.values()):
             bundle.odd = {at: self._reasons.of(why) if type(why) is str else why for at, why in bundle.odd.items()}
         if bundle.lost:

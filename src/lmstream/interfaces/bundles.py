@@ -142,6 +142,8 @@ class Bundle(Struct, gc=False):
     texts: bytes = b""
     """The values as JSON with commas between, from the native part: then nothing is odd, and `metrics` and `values` are
     empty."""
+    moments: Sequence[tuple[int, int, int]] = ()
+    """Beside texts: (time, start, ordinal behind the last) of points that follow one another at the same times."""
 
 
 class Codec(Protocol):
