@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat, PyList};
 
 use crate::memory::grow;
+use crate::shortest::shortest;
 use crate::text::Cut;
 
 /// Digits of a 64-bit number, at most.
@@ -12,13 +13,28 @@ pub const DIGITS: usize = 20;
 /// Of decimals with up to 15 digits (`DBL_DIG`) no two read as the same double, so that one which reads as a double is
 /// the shortest that does. Its integer is below this.
 const DECIMALS: f64 = 1e15;
-/// Powers of ten that are tried, and their zeros. They and integers below `DECIMALS` are doubles, and a division of two
-/// doubles is exact but for its last bit: it gives what reading the decimal gives.
-const SCALES: [(f64, usize); 3] = [(1e0, 0), (1e3, 3), (1e6, 6)];
-/// Smaller ones may be written with an exponent.
-const PLAIN: f64 = 0.01;
-/// Bytes that a value may take, more than any that is copied.
+/// Powers of ten, and their zeros: the first with which a number stays below `DECIMALS` is tried. They and integers below
+/// `DECIMALS` are doubles, and a division of two doubles is exact but for its last bit: it gives what reading the decimal
+/// gives.
+const SCALES: [(f64, usize); 3] = [(1e6, 6), (1e3, 3), (1e0, 0)];
+/// Smaller ones have more digits behind the point.
+const SMALL: f64 = 0.01;
+/// Zeros behind the point, at most: with more, an exponent is written.
+const ZEROS: usize = 4;
+/// Digits of the shortest decimal of a double, at most.
+const MOST: usize = 17;
+/// Bytes that one may be written in before it is cut, and that a value may take, more than any that is copied.
+const ROOM: usize = 40;
 const VALUE: usize = 64;
+const TENS: [u64; MOST] = {
+    let mut powers = [1; MOST];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = 10 * powers[at - 1];
+        at += 1;
+    }
+    powers
+};
 
 /// Values of a bundle as JSON text, with commas between.
 #[derive(Default)]
@@ -65,33 +81,89 @@ impl Values {
 
     pub fn double(&mut self, number: f64) -> Cut<()> {
         let size = number.abs();
-        if size < PLAIN && (number != 0.0 || number.is_sign_negative()) {
-            return self.number(number);
+        if number == 0.0 && number.is_sign_positive() {
+            self.written(b"0.0", b"");
+            return Ok(());
         }
-        for (scale, zeros) in SCALES {
-            let scaled = (size * scale).round();
-            #[allow(clippy::float_cmp, reason = "exactly equal is what is asked")]
-            if scaled < DECIMALS && scaled / scale == size {
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an integer below 1e15")]
-                self.decimal(number < 0.0, scaled as u64, zeros);
-                return Ok(());
+        if size >= SMALL {
+            let fits = SCALES.into_iter().find(|(scale, _)| size * scale < DECIMALS - 1.0);
+            if let Some((scale, zeros)) = fits {
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and below 1e15")]
+                let scaled = (size * scale + 0.5) as u64;
+                #[allow(clippy::cast_precision_loss, clippy::float_cmp, reason = "exactly equal is what is asked")]
+                if scaled as f64 / scale == size {
+                    self.decimal(number < 0.0, scaled, zeros);
+                    return Ok(());
+                }
             }
         }
-        self.number(number)
+        match shortest(size) {
+            Some((digits, decimals)) => {
+                self.decimal(number < 0.0, digits, decimals);
+                Ok(())
+            }
+            None => self.number(number),
+        }
     }
 
-    /// `scaled` with a point before the last digits, without zeros at the end but that of x.0.
-    fn decimal(&mut self, negative: bool, scaled: u64, decimals: usize) {
+    /// A number that has more digits than most, so that short ones are not tried first.
+    #[inline]
+    pub fn long(&mut self, number: f64) -> Cut<()> {
+        match shortest(number.abs()) {
+            Some((digits, decimals)) => {
+                self.decimal(number < 0.0, digits, decimals);
+                Ok(())
+            }
+            None => self.double(number),
+        }
+    }
+
+    /// number / 10^decimals, for numbers of at most 17 digits, without zeros at the end but that of x.0. All stores are of
+    /// one size, and behind them the text is cut: a processor cannot foretell where a text ends, and is quicker to write
+    /// more than to be wrong.
+    #[inline]
+    fn decimal(&mut self, negative: bool, number: u64, decimals: usize) {
+        let count = count(number);
+        let number = number * TENS[MOST - count];
+        let (first, below) = (number / TENS[16], number % TENS[16]);
+        let others = u128::from(eight(below / TENS[8])) | u128::from(eight(below % TENS[8])) << 64;
+        let used = MOST - (others.leading_zeros() / 8) as usize;
+        #[allow(clippy::cast_possible_truncation, reason = "a digit")]
+        let first = first as u8 | b'0';
+        let others = others | u128::from_le_bytes([b'0'; 16]);
         if negative {
             self.text.push(b'-');
         }
-        let mut room = [b'0'; DIGITS];
-        let length = digits(scaled, &mut room).len().max(decimals + 1);
-        let (whole, fraction) = room[DIGITS - length..].split_at(length - decimals);
-        let used = fraction.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
-        self.text.extend_from_slice(whole);
-        self.text.push(b'.');
-        self.written(if used == 0 { b"0" } else { &fraction[..used] }, b"");
+        let start = self.text.len();
+        self.text.extend_from_slice(&[b'0'; ROOM]);
+        let Some(text) = self.text.last_chunk_mut::<ROOM>() else { return };
+        let end = if count > decimals {
+            let whole = count - decimals;
+            text[0] = first;
+            text[1..17].copy_from_slice(&others.to_le_bytes());
+            text[whole + 1..whole + 17].copy_from_slice(&(others >> (8 * (whole - 1))).to_le_bytes());
+            text[whole] = b'.';
+            used.max(whole + 1) + 1
+        } else if decimals - count <= ZEROS {
+            let at = 2 + decimals - count;
+            text[1] = b'.';
+            text[at] = first;
+            text[at + 1..at + 17].copy_from_slice(&others.to_le_bytes());
+            at + used
+        } else {
+            text[0] = first;
+            text[1] = b'.';
+            text[2..18].copy_from_slice(&others.to_le_bytes());
+            let end = if used == 1 { 1 } else { used + 1 };
+            let exponent = PAIRS[decimals - count + 1];
+            let short = usize::from(exponent[0] == b'0');
+            text[end..end + 2].copy_from_slice(b"e-");
+            text[end + 2..end + 4].copy_from_slice(&exponent);
+            text[end + 2] = exponent[short];
+            end + 4 - short
+        };
+        text[end] = b',';
+        self.text.truncate(start + end + 1);
     }
 
     /// The text, once the engine has written the numbers that are its to write.
@@ -121,16 +193,47 @@ fn without_last(text: &[u8]) -> &[u8] {
     text.strip_suffix(b",").unwrap_or_default()
 }
 
+/// Digits of numbers below 100.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut at = 0;
+    while at < 100 {
+        pairs[at as usize] = [b'0' + at / 10, b'0' + at % 10];
+        at += 1;
+    }
+    pairs
+};
+
 /// A number in decimal.
 #[inline]
 pub fn digits(mut number: u64, room: &mut [u8; DIGITS]) -> &[u8] {
     let mut at = DIGITS;
-    loop {
-        at -= 1;
-        room[at] = b"0123456789"[(number % 10) as usize];
-        number /= 10;
-        if number == 0 {
-            return &room[at..];
-        }
+    while number > 9 {
+        at -= 2;
+        room[at..at + 2].copy_from_slice(&PAIRS[(number % 100) as usize]);
+        number /= 100;
     }
+    if number > 0 || at == DIGITS {
+        at -= 1;
+        room[at] = PAIRS[(number % 10) as usize][1];
+    }
+    &room[at..]
+}
+
+/// How many digits a number of 1 to 17 has.
+#[inline]
+fn count(number: u64) -> usize {
+    let tens = (((u64::BITS - number.leading_zeros()) * 1233) >> 12) as usize; // by the logarithm of 2
+    tens + usize::from(TENS.get(tens).is_some_and(|&least| number >= least))
+}
+
+/// The values of eight digits, each a byte, the first the lowest. They are cut into fours, twos and ones side by side,
+/// by multiplications with what is about 1/100 and 1/10.
+#[inline]
+fn eight(number: u64) -> u64 {
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007F_0000_007F;
+    let twos = hundreds | (fours - 100 * hundreds) << 16;
+    let tens = ((twos * 103) >> 10) & 0x000F_000F_000F_000F;
+    tens | (twos - 10 * tens) << 8
 }

@@ -9,6 +9,8 @@ use crate::text::{Cut, Odd};
 pub const CUT: usize = 8;
 /// Bytes of room for each row of lines, beside the lines.
 pub const WOVEN: usize = 160;
+/// Bytes of room for each byte of values in another unit: `0,` can become a number of 24 characters.
+pub const SCALED: usize = 32;
 /// Bytes that are taken without asking: nearly all bundles need less.
 const LITTLE: usize = 8 << 20;
 

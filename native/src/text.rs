@@ -282,3 +282,21 @@ pub fn first(text: &[u8], mut at: usize, byte: u8) -> usize {
     }
     at
 }
+
+/// Behind the n-th of a byte from a place on; None where it is not there so often. Counts whole blocks.
+#[inline]
+pub fn behind_nth(text: &[u8], mut at: usize, byte: u8, mut n: usize) -> Option<usize> {
+    while let Some(block) = text.get(at..at + BLOCK) {
+        let found = usize::from(block.iter().fold(0, |found, &each| found + u8::from(each == byte)));
+        if found >= n {
+            break;
+        }
+        at += BLOCK;
+        n -= found;
+    }
+    while n > 0 {
+        at += 1 + text.get(at..)?.iter().position(|&each| each == byte)?;
+        n -= 1;
+    }
+    Some(at)
+}

@@ -15,7 +15,7 @@ from lmstream.codecs import otlp_json
 from lmstream.codecs.checking import misfit
 from lmstream.native import SWITCH, engine, native
 from support.judging import record
-from support.native_twins import Twins, bases, play, settings_of
+from support.native_twins import RULES, Twins, bases, play, settings_of
 
 pytestmark = pytest.mark.skipif(native("scan") is None, reason="the native part is not built here: make native")
 
@@ -47,6 +47,11 @@ ONE = point('"asDouble":1.5')
 @pytest.mark.parametrize("seed", range(8))
 def test_changed_bundles_are_the_same_to_both(seed, names):
     assert play(seed, 150, Twins(settings_of(names)), bases()) > 30, "hardly any were plain: nothing was compared"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changed_bundles_are_scaled_the_same_by_both(seed):
+    assert play(seed, 150, Twins(settings_of("otlp", rules=RULES)), bases()) > 30, "hardly any were plain"
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,10 @@ def test_a_metric_is_dropped_whole_where_one_of_its_values_cannot_be_scaled():
     scopes = [{"scope": {"name": "ds"}, "metrics": metrics}]
     payload = json.dumps({"resourceMetrics": [{"scopeMetrics": scopes}]}).encode()
     out = shaped(payload, drop, scale)
-    assert (out.rows, out.dropped) == (0, {"d": 2})
-    assert [row["unit"] for row in rows(shaped(payload, scale))] == ["MiBy", "By"]
+    assert (out.rows, out.dropped, out.noted) == (0, {"d": 2}, {"metric.empty": 1, "device.unknown": 2})
+    scaled = shaped(payload, scale)
+    assert [row["unit"] for row in rows(scaled)] == ["MiBy", "By"]
+    assert scaled.noted["scale.inexact"] == 1
 
 
 def test_an_epoch_that_a_rule_removes_still_gives_the_time():

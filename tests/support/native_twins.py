@@ -19,6 +19,7 @@ from lmstream import Engine, Settings
 from lmstream.errors import DecodeError
 from lmstream.model import Record
 from lmstream.native import SWITCH
+from lmstream.rules import Conditions, Rule, Scale
 from lmstream.settings import Limits
 from support.wire_damage import DOUBLES, damaged
 
@@ -182,9 +183,16 @@ def scanned(engine: Engine, payload: bytes) -> bool:
     return codec._plain.read(payload) is not None
 
 
-def settings_of(names: str, points: int = 100_000) -> Settings:
+RULES = (
+    Rule(name="by-2", when=Conditions(metric="m*"), scale=Scale(multiply=1 << 10, unit="x")),
+    Rule(name="mebi", unless=Conditions(metric="m1"), scale=Scale(divide=1 << 20, unit="MiBy")),
+)
+"""Of metrics in documents(): each is scaled, by three powers."""
+
+
+def settings_of(names: str, points: int = 100_000, rules: tuple[Rule, ...] = ()) -> Settings:
     """Those of both engines."""
-    return Settings(org_id="acme", field_names=names, limits=Limits(points=points))
+    return Settings(org_id="acme", field_names=names, limits=Limits(points=points), rules=rules)
 
 
 def documents() -> list[dict[str, Any]]:
@@ -297,8 +305,8 @@ def main() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns()
     plain, played, taken = bases(), 0, 0
     while time.monotonic() < until:
-        for names in ("otlp", "any"):
-            twins = Twins(settings_of(names))
+        for names, rules in (("otlp", ()), ("any", ()), ("otlp", RULES)):
+            twins = Twins(settings_of(names, rules=rules))
             taken += play(seed, 500, twins, plain)
             played += 500
         seed += 1

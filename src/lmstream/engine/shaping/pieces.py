@@ -25,6 +25,7 @@ _METRIC: Final = msgspec.json.Decoder(MetricOf)
 _POINT: Final = msgspec.json.Decoder(Point)
 _KEPT: Final = 4 * 1024 * 1024  # bytes of pieces that are kept for combinations of rules, of each part
 _ENTRY: Final = 512
+_METRICS: Final = 4096
 
 
 class PartShape(Generic[T]):
@@ -122,6 +123,7 @@ class Pieces:
         self.points: Final = bool(self.bits.points or self.tails.every)
         """Whether any rule is about attributes of points."""
         self._late = self._metrics_seen = 0
+        self._metrics_again: dict[tuple[Metric, int], Metric] = {}
         self._points_seen = 0 if self.points else -1
         self.marked: Final = bool(self.bits.points or self.tails.late)
         """Whether pieces of attributes have to carry their bits."""
@@ -181,9 +183,16 @@ class Pieces:
         return structs.replace(scope, piece=self.scopes.again(scope.sent, rules), frame=b"")
 
     def metric_again(self, metric: Metric, rules: int) -> Metric:
-        """A metric after rules that look at other parts, or at values."""
-        piece = self.metrics.again(metric.sent, rules)
-        return structs.replace(metric, piece=piece, key=_metric(piece).metric_key)
+        """A metric after rules that look at other parts, or at values: the same object for all plans."""
+        key = (metric, rules & self.metrics.every)
+        made = self._metrics_again.get(key)
+        if made is None:
+            piece = self.metrics.again(metric.sent, rules)
+            made = structs.replace(metric, piece=piece, key=_metric(piece).metric_key)
+            if len(self._metrics_again) >= _METRICS:
+                self._metrics_again.clear()
+            self._metrics_again[key] = made
+        return made
 
     def tail_again(self, tail: Marked, rules: int) -> bytes:
         """Attributes after rules that look at other parts."""

@@ -1,6 +1,7 @@
 """What rules do to a bundle of this make: decided by metric, and remembered for bundles that are made alike."""
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import Final, NamedTuple
 
 from lmstream.engine.shaping.actions import NUMBERS
@@ -8,6 +9,8 @@ from lmstream.engine.shaping.pieces import Pieces
 from lmstream.engine.shaping.scaling import exponent
 from lmstream.interfaces import Metric
 from lmstream.rules import Rule
+
+_RUN: Final = Struct("<3i")
 
 
 class Scaled(NamedTuple):
@@ -52,6 +55,8 @@ class Plan(NamedTuple):
     left: tuple[Metric, ...]
     """Those of them that are kept."""
     scaled: tuple[Scaled, ...]
+    runs: bytes
+    """The same for the native part, whose caches it does not fill: see native/src/scaling.rs."""
     changed: tuple[Changed, ...]
     """By metric, when anything is changed above any of them."""
     undecided: tuple[Undecided, ...]
@@ -95,10 +100,11 @@ class Planner:
                 both = of_series & heads[at].rules
                 rules = self._bits.apply(both) & ~self._bits.points
                 matched |= rules
-                made.append(self._head(heads[at], rules, at, scaled))
-                changed.append(self._changed(rules))
                 decision, open_rules = self._decide(both, rules)
-                if decision >= 0 and self._rules[decision].drop and not open_rules:
+                drops = decision >= 0 and self._rules[decision].drop and not open_rules
+                made.append(self._head(heads[at], rules, at, [] if drops else scaled))
+                changed.append(self._changed(rules))
+                if drops:
                     dropped.append((at, decision))
                     continue
                 if kept and kept[-1][1] == at:
@@ -117,6 +123,7 @@ class Planner:
             tuple(made),
             tuple(head for first, last in kept for head in made[first:last]),
             tuple(scaled),
+            runs_of(scaled),
             tuple(changed),
             tuple(undecided),
             matched,
@@ -146,6 +153,17 @@ class Planner:
             rules if rules & self._pieces.scopes.late else 0,
             self._rules[routed].org if routed >= 0 else "",
         )
+
+
+def runs_of(scaled: Sequence[Scaled]) -> bytes:
+    """(first metric, behind the last, power of two), each a 32-bit integer."""
+    runs: list[tuple[int, int, int]] = []
+    for metric, power, _ in scaled:
+        if runs and runs[-1][1:] == (metric, power):
+            runs[-1] = (runs[-1][0], metric + 1, power)
+        else:
+            runs.append((metric, metric + 1, power))
+    return b"".join(_RUN.pack(*run) for run in runs)
 
 
 def _first(rules: int) -> int:

@@ -14,6 +14,7 @@ from lmstream.engine.shaping.pieces import Pieces
 from lmstream.engine.shaping.plan import Plan, Planner, Scaled
 from lmstream.engine.shaping.scaling import all_scaled, body_scaled, scaled
 from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Series
+from lmstream.native import native
 from lmstream.rules import Rule
 
 _PLANNED: Final = 65_536
@@ -73,6 +74,7 @@ class Shaping:
         self.pieces: Final = Pieces(rules)
         self._rules = rules
         self._bits = self.pieces.bits
+        self._scale = native("scale")
         self._planner = Planner(rules, self.pieces)
         self.pieces.watch(self._planner.late)
         self._orgs: dict[str, int] = {}
@@ -197,15 +199,18 @@ class Shaping:
             self._applied[bits] = rules
         return rules
 
-    @staticmethod
-    def _with_heads(bundle: Bundle, plan: Plan) -> bool:
+    def _with_heads(self, bundle: Bundle, plan: Plan) -> bool:
         """Put the plan's metrics into a bundle, and its values in their units. Where one cannot be scaled, its metric
         is cut into several, and the answer is False."""
         heads: Sequence[Metric] = plan.heads
         stops = bundle.stops
         if plan.scaled:
-            unscaled = _scale(bundle, plan.scaled)
-            if unscaled:
+            texts = None
+            if bundle.texts and self._scale is not None:
+                texts = self._scale(bundle.texts, stops, plan.runs, encode)
+            if texts is not None:
+                bundle.texts = texts
+            elif unscaled := scale_each(bundle, plan.scaled):
                 heads, stops = _cut(heads, stops, unscaled)
                 bundle.noted["scale.inexact"] = len(unscaled)
         bundle.heads, bundle.stops = heads, stops
@@ -244,7 +249,7 @@ class Shaping:
         return made, "" if routed else fixed
 
 
-def _scale(bundle: Bundle, every: Sequence[Scaled]) -> dict[int, Metric]:
+def scale_each(bundle: Bundle, every: Sequence[Scaled]) -> dict[int, Metric]:
     """Scale values in place of a bundle that is ours. Answers the metric of those that cannot be, by ordinal."""
     stops = bundle.stops
     ranges = [(stops[metric - 1] if metric else 0, stops[metric]) for metric, *_ in every]

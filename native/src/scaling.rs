@@ -1,0 +1,250 @@
+//! Values of a bundle in another unit: those of some metrics times a power of two, where that is exact.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::columns::Object;
+use crate::decimal::Values;
+use crate::memory::{SCALED, has_room};
+use crate::text::{Cursor, Cut, Odd, behind_nth};
+
+/// A byte in each of sixteen.
+const ONES: u128 = u128::MAX / 255;
+const HIGH: u128 = 0x80 * ONES;
+
+/// Digits of an integer that fit 64 bits without a sign.
+const INTEGER: usize = 19;
+/// Digits of a decimal whose integer is a double, as the powers of ten that it is divided by are: the division gives what
+/// reading the decimal gives.
+const EXACT: usize = 15;
+const TENS: [f64; EXACT + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+/// Powers of two below this are doubles, as their inverses are.
+const FAR: i32 = 1000;
+
+/// The values again, with commas between, of which those of `runs` are in another unit; None where any of them has to be
+/// looked at alone.
+///
+/// `runs` are of metrics, each three 32-bit integers: the first, the one behind the last, and the power of two. `stops`
+/// are those of all metrics' values. `encode` writes numbers that are the engine's to write. Raises `IndexError` for a
+/// metric without a stop.
+#[pyfunction]
+pub fn scale<'py>(
+    texts: &Bound<'py, PyBytes>,
+    stops: &Object<'py>,
+    runs: &[u8],
+    encode: &Object<'py>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let text = texts.as_bytes();
+    if !has_room(SCALED * text.len()) {
+        return Ok(None);
+    }
+    let mut scaling = Scaling { cursor: Cursor::new(text), passed: 0, values: Values::with_capacity(text.len() / 4) };
+    for run in runs.chunks_exact(3 * size_of::<i32>()) {
+        let [first, last, power] =
+            [0, 4, 8].map(|at| i32::from_le_bytes([run[at], run[at + 1], run[at + 2], run[at + 3]]));
+        let start = if first == 0 { 0 } else { stops.get_item(first - 1)?.extract()? };
+        let stop = stops.get_item(last - 1)?.extract()?;
+        if scaling.run(start, stop, power).is_err() {
+            return Ok(None);
+        }
+    }
+    scaling.rest();
+    scaling.values.finish(texts.py(), encode).map(Some)
+}
+
+struct Scaling<'a> {
+    cursor: Cursor<'a>,
+    /// Values before the cursor.
+    passed: usize,
+    values: Values,
+}
+
+impl Scaling<'_> {
+    fn run(&mut self, start: usize, stop: usize, power: i32) -> Cut<()> {
+        if power.abs() >= FAR {
+            return Err(Odd);
+        }
+        let (text, from) = (self.cursor.text, self.cursor.at);
+        let between = start.checked_sub(self.passed).ok_or(Odd)?;
+        if between > 0 {
+            self.cursor.at = behind_nth(text, from, b',', between).ok_or(Odd)?;
+            self.values.written(&text[from..self.cursor.at - 1], b"");
+        }
+        let (factor, inverse) = (two_to(power), two_to(-power));
+        for _ in start..stop {
+            self.values.grow()?;
+            if let Some((digits, decimals)) = self.short() {
+                #[allow(clippy::cast_precision_loss, reason = "an integer below 1e15")]
+                let number = digits as f64 / TENS[decimals];
+                if decimals > 0 || power < 0 {
+                    self.double(number, factor, inverse)?;
+                } else {
+                    self.values.integer(shifted(digits.into(), power)?);
+                }
+                continue;
+            }
+            self.any(power, factor, inverse)?;
+        }
+        self.passed = stop;
+        Ok(())
+    }
+
+    /// Any number, and the comma behind it.
+    #[cold]
+    fn any(&mut self, power: i32, factor: f64, inverse: f64) -> Cut<()> {
+        match self.number()? {
+            Number::Integer(number) if power >= 0 => self.values.integer(shifted(number.into(), power)?),
+            Number::Integer(number) => self.double(exact(number)?, factor, inverse)?,
+            Number::Double(number) => self.double(number, factor, inverse)?,
+        }
+        if self.cursor.peek() == b',' {
+            self.cursor.at += 1;
+        } else if self.cursor.at < self.cursor.text.len() {
+            return Err(Odd);
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self) {
+        let rest = &self.cursor.text[self.cursor.at..];
+        if !rest.is_empty() {
+            self.values.written(rest, b"");
+        }
+    }
+
+    /// What loses bits does not come back.
+    #[inline]
+    fn double(&mut self, number: f64, factor: f64, inverse: f64) -> Cut<()> {
+        let made = number * factor;
+        #[allow(clippy::float_cmp, reason = "exactly equal is what is asked")]
+        if made.is_finite() && made * inverse == number { self.values.long(made) } else { Err(Odd) }
+    }
+
+    /// A number of at most 15 characters without a sign and an exponent, and the comma behind it, as (digits, decimals):
+    /// all bytes at once, for a loop that ends nobody knows when costs more than what it does. None is passed over where
+    /// it is another.
+    #[inline]
+    fn short(&mut self) -> Option<(u64, usize)> {
+        let bytes: [u8; 16] = self.cursor.text.get(self.cursor.at..self.cursor.at + 16)?.try_into().ok()?;
+        let text = u128::from_le_bytes(bytes);
+        let length = first_of(text, b',')?;
+        if length == 0 || (bytes[0] == b'0' && length > 1 && bytes[1] != b'.') {
+            return None;
+        }
+        // The last character is the highest byte, and zeros stand before the first.
+        let mut digits = (text ^ (u128::from(b'0') * ONES)) << (8 * (16 - length));
+        let mut decimals = 0;
+        if let Some(point) = first_of(digits, b'.' ^ b'0') {
+            decimals = 15 - point;
+            if decimals == 0 || decimals + 1 == length {
+                return None;
+            }
+            let before = digits & ((1 << (8 * point)) - 1);
+            digits = digits >> (8 * (point + 1)) << (8 * (point + 1)) | before << 8;
+        }
+        if (digits.wrapping_add(0x76 * ONES) | digits) & HIGH != 0 {
+            return None; // a byte above 9
+        }
+        self.cursor.at += length + 1;
+        #[allow(clippy::cast_possible_truncation, reason = "its halves")]
+        let (low, high) = (digits as u64, (digits >> 64) as u64);
+        Some((100_000_000 * eight(low) + eight(high), decimals))
+    }
+
+    /// A number as the engine's encoder writes it, by RFC 8259.
+    #[inline]
+    fn number(&mut self) -> Cut<Number> {
+        let start = self.cursor.at;
+        let negative = self.cursor.peek() == b'-';
+        self.cursor.at += usize::from(negative);
+        let first = self.cursor.at;
+        let mut digits = self.digits(0);
+        let whole = self.cursor.at - first;
+        if whole == 0 || whole > INTEGER || (whole > 1 && self.cursor.text[first] == b'0') {
+            return Err(Odd);
+        }
+        let decimals = if self.cursor.peek() == b'.' {
+            self.cursor.at += 1;
+            let from = self.cursor.at;
+            digits = self.digits(digits);
+            if self.cursor.at == from {
+                return Err(Odd);
+            }
+            self.cursor.at - from
+        } else {
+            0
+        };
+        let exponent = matches!(self.cursor.peek(), b'e' | b'E');
+        if decimals == 0 && !exponent {
+            let integer = i64::try_from(digits).map_err(|_| Odd)?;
+            return Ok(Number::Integer(if negative { -integer } else { integer }));
+        }
+        if whole + decimals <= EXACT && !exponent {
+            #[allow(clippy::cast_precision_loss, reason = "an integer below 1e15")]
+            let size = digits as f64 / TENS[decimals];
+            return Ok(Number::Double(if negative { -size } else { size }));
+        }
+        if exponent {
+            self.cursor.at += 1;
+            self.cursor.at += usize::from(matches!(self.cursor.peek(), b'+' | b'-'));
+            let from = self.cursor.at;
+            self.digits(0);
+            if self.cursor.at == from {
+                return Err(Odd);
+            }
+        }
+        let text = std::str::from_utf8(&self.cursor.text[start..self.cursor.at]).map_err(|_| Odd)?;
+        text.parse().map(Number::Double).map_err(|_| Odd)
+    }
+
+    /// Pass over digits, and count them up behind those before. What is too large for 64 bits is cut.
+    #[inline]
+    fn digits(&mut self, before: u64) -> u64 {
+        let mut number = before;
+        while let digit @ b'0'..=b'9' = self.cursor.peek() {
+            number = number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            self.cursor.at += 1;
+        }
+        number
+    }
+}
+
+/// Where a byte is first among sixteen.
+#[inline]
+fn first_of(bytes: u128, byte: u8) -> Option<usize> {
+    let bytes = bytes ^ (u128::from(byte) * ONES);
+    let hits = bytes.wrapping_sub(ONES) & !bytes & HIGH;
+    (hits != 0).then(|| (hits.trailing_zeros() / 8) as usize)
+}
+
+/// The number of eight digits, each a byte, the first the lowest: in twos, fours, and all.
+#[inline]
+fn eight(digits: u64) -> u64 {
+    let twos = (digits.wrapping_mul(1 + (10 << 8)) >> 8) & 0x00FF_00FF_00FF_00FF;
+    let fours = (twos.wrapping_mul(1 + (100 << 16)) >> 16) & 0x0000_FFFF_0000_FFFF;
+    fours.wrapping_mul(1 + (10_000 << 32)) >> 32
+}
+
+enum Number {
+    Integer(i64),
+    Double(f64),
+}
+
+/// A power of two: its exponent is all that there is of it.
+fn two_to(power: i32) -> f64 {
+    f64::from_bits(u64::from((1023 + power).unsigned_abs()) << 52)
+}
+
+/// An integer as a double, where there is one: with 53 bits between its first and its last.
+#[inline]
+fn exact(number: i64) -> Cut<f64> {
+    let size = number.unsigned_abs();
+    #[allow(clippy::cast_precision_loss, reason = "none is lost")]
+    if size >> 53 == 0 || size >> size.trailing_zeros() >> 53 == 0 { Ok(number as f64) } else { Err(Odd) }
+}
+
+/// An integer that is multiplied stays one.
+#[inline]
+fn shifted(number: i128, power: i32) -> Cut<i64> {
+    i64::try_from(number << power.min(64)).map_err(|_| Odd)
+}
