@@ -11,7 +11,6 @@ import asyncio
 import json
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaProducer
 
 from benchmarks.corpus import TOPIC, corpus
+from benchmarks.procs import peak_mib
 from benchmarks.responder import responder
 from benchmarks.yardstick import conditions, engines, load, machine, settle, switched
 
@@ -120,8 +120,7 @@ def _child(told: Connection, work: Callable[..., Any], where: tuple[Any, ...], r
         with tempfile.TemporaryDirectory() as folder:
             bootstrap, sink, client, tls = where
             found = asyncio.run(work(_config(bootstrap, dict(sink), client, folder, tls), records, rows))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        told.send(found | {"peak_mib": peak})
+        told.send(found | {"peak_mib": peak_mib()})
     except BaseException as error:
         told.send(repr(error))
         raise

@@ -22,3 +22,12 @@ def usage(pid: int) -> Usage | None:
     except OSError:
         return None
     return Usage((int(fields[11]) + int(fields[12])) / _TICKS, int(fields[21]) * _PAGE)
+
+
+def peak_mib() -> float:
+    """Resident memory of this process at its highest, in MiB, from /proc.
+
+    Not getrusage's ru_maxrss: that is kept over exec, so a child's begins at what its parent had when it started it.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
