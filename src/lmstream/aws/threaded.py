@@ -25,12 +25,15 @@ def client_of(service: str, region: str | None, endpoint_url: str | None, keys: 
         # another 30 ms.
         from botocore.config import Config  # noqa: PLC0415 - as said
         from botocore.session import Session  # noqa: PLC0415 - as said
+
+        from lmstream.aws.descriptions import loader  # noqa: PLC0415 - as said
     except ImportError as error:
         raise ConfigError.missing(service, "consumer") from error
     # A session of its own: the module's keeps the credentials that it found first.
-    make = Session().create_client
+    session = Session()
+    session.register_component("data_loader", loader(session.get_config_variable("data_path")))
     where = {"region_name": region or None, "endpoint_url": endpoint_url or None}
-    return bound(make(service, config=Config(**config), **where, **dict(keys)))
+    return bound(session.create_client(service, config=Config(**config), **where, **dict(keys)))
 
 
 class Client:

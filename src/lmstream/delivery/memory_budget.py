@@ -6,9 +6,14 @@ from lmstream.settings import MIB
 
 BUDGET: Final = 64 * MIB
 """Bytes in flight by default: all that is held of records that are not yet durable, and the bodies of requests."""
-RESERVE: Final = 3 / 8
+RESERVE: Final = 1 / 2
 """Share of the budget that records leave free where requests have bodies of their own, base64 of lines that are in
-flight beside them: for those bodies, and for what the source has read ahead."""
+flight beside them: for those bodies, and for what the source has read ahead. A body is about as large as the lines in
+it and their payload (4 MiB, of 3 and 1), so that each half holds as many requests: eight by default, as many as
+`delivery.concurrency`."""
+QUEUED: Final = 4 * MIB
+"""Bytes of payload that may wait to be transformed: tens of milliseconds of work, while the source brings more. With
+16 MiB a process came to 14 MiB more (confluent), and no row was cheaper."""
 
 
 class MemoryBudget:
@@ -70,10 +75,10 @@ class MemoryBudget:
     @property
     def unqueued(self) -> int:
         """Bytes of payload that may still wait to be transformed."""
-        return self.total // 4 - self._queued
+        return min(self.total // 4, QUEUED) - self._queued
 
     @property
     def room(self) -> int:
-        """Bytes of payload to read now; 0 or less: none. What waits to be transformed may fill a quarter of the budget,
-        because lines are several times as large and need the rest."""
+        """Bytes of payload to read now; 0 or less: none. What waits to be transformed may fill a quarter of a small
+        budget, because lines are several times as large and need the rest."""
         return min(self.unqueued, self.free)

@@ -1,7 +1,6 @@
 """aioboto3's Firehose client with bodies of our own making: credentials, signing, sending and errors stay the SDK's."""
 
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -9,10 +8,10 @@ import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from aiohttp import payload
-from botocore.loaders import Loader, create_loader
 
 from lmstream.aws import firehose_body
 from lmstream.aws.answers import bound_async
+from lmstream.aws.descriptions import loader
 from lmstream.aws.firehose_body import Records
 
 
@@ -63,12 +62,6 @@ class Body(payload.Payload):
         return firehose_body.pieces(self._stream, self._records)
 
 
-@functools.cache
-def _loader() -> Loader:
-    """The SDK's descriptions of services and endpoints, 8 MiB of them: once a process, not once a client."""
-    return create_loader()
-
-
 class _Client:
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -88,7 +81,7 @@ class _Client:
 async def opened(*, region: str, endpoint_url: str, config: Mapping[str, Any]) -> AsyncIterator[_Client]:
     """A client of the usual AWS chain of credentials, closed at the end."""
     session = AioSession()
-    session.register_component("data_loader", _loader())
+    session.register_component("data_loader", loader(session.get_config_variable("data_path")))
     async with aioboto3.Session(botocore_session=session).client(
         "firehose", region_name=region or None, endpoint_url=endpoint_url or None, config=AioConfig(**config)
     ) as client:
