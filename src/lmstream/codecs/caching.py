@@ -91,11 +91,16 @@ def _scope(make: Callable[[bytes], tuple[Scope, int]], shaper: Shaper) -> Callab
 
 
 def _tail(make: Callable[[bytes], tuple[T, int]], shaper: Shaper) -> Callable[[bytes], tuple[T, int]]:
+    shape = shaper.written_tail
+
     def made(raw: bytes) -> tuple[T, int]:
-        piece, size = make(raw)
+        found = make(raw)
+        piece, size = found
         if piece is None:
-            return piece, size
-        shaped: Any = shaper.tail(piece)
+            return found
+        shaped: Any = shape(piece)
+        if shaped is piece:
+            return found
         return shaped, 2 * max(size, len(shaped))  # what was sent may be kept beside it
 
     return made

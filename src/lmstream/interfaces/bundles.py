@@ -64,6 +64,10 @@ class Shaper(Protocol):
 
     def tail(self, made: bytes, /) -> bytes: ...
 
+    def written_tail(self, made: bytes, /) -> bytes:
+        """The same of a piece that a codec of lmstream wrote, so that what is in it can be seen in its bytes."""
+        ...
+
 
 class Series(Struct, gc=False):
     """The points of one resource and scope: columns[start:stop] of its bundle."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 from lmstream.errors import ConfigError
@@ -23,6 +22,17 @@ def is_glob(text: str) -> bool:
 def literal(text: str) -> str:
     """The one text that a text without `*` and `?` stands for."""
     return "".join(sign[1:] if len(sign) > 1 and sign[0] == "\\" else sign for sign in _SIGN.findall(text))
+
+
+def longest_part(glob: str) -> str:
+    """What every text that matches has in it, as far as the glob says it in one piece; else empty."""
+    parts = [""]
+    for sign in _SIGN.findall(glob):
+        if sign in ("*", "?"):
+            parts.append("")
+        else:
+            parts[-1] += literal(sign)
+    return max(parts, key=len)
 
 
 def expression(glob: str) -> str:
@@ -62,11 +72,25 @@ def holds(texts: Texts, where: str = "") -> Holds:
     return lambda text: text in exact or any(match(text) is not None for match in matches)
 
 
+class _Names(dict[str, bool]):
+    """Names that were asked about."""
+
+    def __init__(self, found: Holds) -> None:
+        super().__init__()
+        self._found = found
+
+    def __missing__(self, name: str) -> bool:
+        found = self._found(name)
+        if len(name) <= _NAME:
+            if len(self) >= _NAMES:
+                self.clear()
+            self[name] = found
+        return found
+
+
 def names(globs: Sequence[str]) -> Holds:
     """Whether a name is one of these. Names of attributes are few, and come with every value."""
-    found = holds(tuple(globs))
-    known = lru_cache(_NAMES)(found)
-    return lambda name: known(name) if len(name) <= _NAME else found(name)
+    return _Names(holds(tuple(globs))).__getitem__
 
 
 def compiled(regex: Regex, where: str) -> Any:

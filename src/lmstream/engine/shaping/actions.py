@@ -161,6 +161,8 @@ def masker(mask: Mask, where: str) -> Callable[[str], str]:
                 at = stop
         return "".join((*parts, value[at:])) if parts else value
 
+    if find == "email":
+        return lambda value: change(value) if "@" in value else value
     return change
 
 

@@ -64,7 +64,16 @@ class Bits:
         for test in self._fields[part]:
             if not test.holds(fields(test.name)):
                 bits &= ~test.bits
-        for test in self._attributes[part]:
+        return bits & self._of_attributes(self._attributes[part], attributes)
+
+    def of_point(self, attributes: dict[str, str]) -> int:
+        """What holds for attributes of a point."""
+        return self._of_attributes(self._attributes["point"], attributes) if self.points else -1
+
+    @staticmethod
+    def _of_attributes(tests: list[_Test], attributes: dict[str, str]) -> int:
+        bits = -1
+        for test in tests:
             value = attributes.get(test.name)
             if value is None or not test.holds(value):
                 bits &= ~test.bits

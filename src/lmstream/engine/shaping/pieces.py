@@ -15,6 +15,7 @@ from lmstream.codecs.fragments import Counted, Marked
 from lmstream.engine.pool_values import Device, MetricOf, Point, ScopeOf
 from lmstream.engine.shaping import actions
 from lmstream.engine.shaping.conditions import Bits, Part
+from lmstream.engine.shaping.literals import literals
 from lmstream.interfaces import Metric, Resource, Scope
 from lmstream.rules import Rule
 
@@ -26,6 +27,7 @@ _POINT: Final = msgspec.json.Decoder(Point)
 _KEPT: Final = 4 * 1024 * 1024  # bytes of pieces that are kept for combinations of rules, of each part
 _ENTRY: Final = 512
 _METRICS: Final = 4096
+_LISTS: Final = 1024
 
 
 class PartShape(Generic[T]):
@@ -49,6 +51,8 @@ class PartShape(Generic[T]):
         """Rules that look at nothing else."""
         self.late: int = sum(1 << number for number in changes) & ~self.early
         self.every: int = self.early | self.late
+        self._of: dict[int, list[actions.Change]] = {}
+        """The changes of rules that apply together."""
         self._known: dict[tuple[bytes, int], bytes] = {}
         self._used = 0
         self.largest: int = 0
@@ -60,9 +64,14 @@ class PartShape(Generic[T]):
 
     def made(self, what: T, rules: int) -> bytes:
         """The piece of what a piece said, after these rules."""
-        for number, change in self._changes.items():
-            if rules >> number & 1:
-                change(what)
+        changes = self._of.get(rules)
+        if changes is None:
+            changes = [change for number, change in self._changes.items() if rules >> number & 1]
+            if len(self._of) >= _LISTS:
+                self._of.clear()
+            self._of[rules] = changes
+        for change in changes:
+            change(what)
         piece = self._write(what)
         if len(piece) > self.largest:
             self.largest = len(piece)
@@ -127,6 +136,12 @@ class Pieces:
         self._points_seen = 0 if self.points else -1
         self.marked: Final = bool(self.bits.points or self.tails.late)
         """Whether pieces of attributes have to carry their bits."""
+        self._quiet = self.bits.of_point({})
+        """The bits of attributes of which no condition holds."""
+        found = literals(rules, self.tails.early_rules(self._quiet))
+        self._literals = found or ()
+        """Attributes without any of these texts have those bits, and stay as they are."""
+        self._looks, self._quiet_seen = found is not None, False
 
     def watch(self, late: int) -> None:
         """Keep `possible` for these rules."""
@@ -156,19 +171,27 @@ class Pieces:
         self._look_again()
         return Metric(piece, said.metric_key, bits, made.piece if self.metrics.late else b"")
 
+    def written_tail(self, made: bytes) -> bytes:
+        """Attributes of a point in a piece that codecs of lmstream wrote, shaped."""
+        if self._quiet_seen and b"\\" not in made:
+            for text in self._literals:
+                if text in made:
+                    break
+            else:
+                return self._marked(made, made, self._quiet) if self.marked else made
+        return self.tail(made)
+
     def tail(self, made: bytes) -> bytes:
         """Attributes of a point, shaped."""
         said = _point(made)
-        bits = self.bits.of("point", said.attributes)
+        bits = self.bits.of_point(said.attributes)
         piece = self._early(self.tails, made, said, bits)
         if bits & ~self._points_seen:
             self._points_seen |= bits
             self._look_again()
-        if not self.marked:
-            return counted_as(made, piece)
-        marked = counted_as(made, Marked(piece))
-        marked.rules, marked.sent = bits, made if self.tails.late else b""
-        return marked
+        if bits == self._quiet:
+            self._quiet_seen = self._looks  # what it counts is counted from now on
+        return self._marked(made, piece, bits) if self.marked else counted_as(made, piece)
 
     def resource_again(self, resource: Resource, rules: int) -> Resource:
         """A resource after rules that look at other parts. One that could not be read stays as it is."""
@@ -197,6 +220,13 @@ class Pieces:
     def tail_again(self, tail: Marked, rules: int) -> bytes:
         """Attributes after rules that look at other parts."""
         return counted_as(tail, self.tails.again(tail.sent, rules))
+
+    def _marked(self, made: bytes, piece: bytes, bits: int) -> Marked:
+        marked = counted_as(made, Marked(piece))
+        marked.rules = bits
+        if self.tails.late:
+            marked.sent = made
+        return marked
 
     def _larger(self) -> None:
         self.largest = sum(each.largest for each in (self.resources, self.scopes, self.metrics, self.tails))
