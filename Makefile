@@ -12,8 +12,10 @@ CDK    := $(CDKENV)/.installed
 ARGS   ?=
 # Tests start hundreds of processes: without compiled modules each reads its sources again, 0.7 s of CPU.
 unexport PYTHONDONTWRITEBYTECODE
-# Side by side, more than two cores: two thirds of the time is waiting for a broker or a clock. Benchmarks are no part of this.
-PARALLEL ?= --numprocesses 5 --dist worksteal --benchmark-disable
+# Side by side, two more than cores: a third of the time is waiting for a broker or a clock, and each worker costs 5 s of
+# CPU before its first test (tests/conftest.py). Tests of faults wait most of the time. Benchmarks are no part of this.
+PARALLEL ?= --numprocesses auto --dist worksteal --benchmark-disable
+WAITING  ?= --numprocesses 5 --dist worksteal --benchmark-disable
 
 .PHONY: help setup demo test test-python native test-native test-faults test-kafka fuzz mutants soak chaos lint format types verify-types contracts bench bench-load bench-peers bench-report site pictures lambda-zip synth test-infra rehearsal smoke smoke-rehearsal bootstrap diff deploy deploy-unchecked destroy locks clean
 
@@ -96,9 +98,11 @@ demo: $(DEMO) ## The whole job on embedded parts: broker, mTLS, consumer, Fireho
 	@$(BIN)/python -m lmstream.native
 	@$(BIN)/python -m lmstream demo $(ARGS)
 
-# The CDK app computes where the Python tests wait: beside them, and shown when they have ended.
-test: lint types contracts $(CDK) ## Everything that must hold at every commit
+# The CDK app has an environment of its own: it is made and tested beside all the rest, and shown when that has ended.
+test: ## Everything that must hold at every commit
+	$(venv)
 	@log=$$(mktemp); $(MAKE) --no-print-directory test-infra >$$log 2>&1 & infra=$$!; trap 'kill $$infra' INT TERM; failed=0; \
+	$(MAKE) --no-print-directory lint types contracts || { kill $$infra; rm -f $$log; exit 1; }; \
 	$(MAKE) --no-print-directory test-python || failed=1; wait $$infra || failed=1; cat $$log; rm -f $$log; exit $$failed
 
 test-python: $(DEV) ## The Python tests alone, without the slow ones (ARGS="-k name" to choose)
@@ -112,7 +116,7 @@ test-native: $(DEV) native ## What the engine's tests say with the native part, 
 	@PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python tests/support/native_twins.py $(or $(SECONDS),60)
 
 test-faults: $(DEV) $(STAGE) ## The slow tests: kills, zombies, outages, rebalances, on the embedded broker
-	@$(BIN)/python -m pytest -q -m slow $(PARALLEL) $(ARGS)
+	@$(BIN)/python -m pytest -q -m slow $(WAITING) $(ARGS)
 
 test-kafka: $(DEV) ## The Kafka suites on a real Apache Kafka with mTLS (needs Java 17 and mvn, or LMSTREAM_TEST_BOOTSTRAP)
 	@$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal tests/apache_kafka $(ARGS)

@@ -2,15 +2,19 @@
 
 LMSTREAM_TEST_HYPOTHESIS chooses."""
 
+import functools
 import os
 import tempfile
 from pathlib import Path
 
+import botocore.session
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 # Topics of tests are no topics that the user of this machine wants to complete.
 os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"lmstream-tests-{os.getuid()}")
+# One loader for all sessions of botocore, as all clients of one session have: each would read megabytes of JSON again.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 settings.register_profile(
     "dev", max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -23,6 +27,11 @@ settings.register_profile(
     "mutants", settings.get_profile("dev"), phases=[Phase.explicit, Phase.generate], print_blob=False
 )
 settings.load_profile(os.environ.get("LMSTREAM_TEST_HYPOTHESIS", "dev"))
+
+
+def pytest_xdist_auto_num_workers():
+    """Two cores are kept busy by four: tests wait for brokers and clocks."""
+    return (os.cpu_count() or 2) + 2
 
 
 def pytest_collection_modifyitems(items):

@@ -118,6 +118,7 @@ async def test_other_settings_than_the_runs_are_refused_and_nothing_is_touched(t
         assert "the sink of the configuration lands rows at" in said.err
 
 
+@pytest.mark.slow
 async def test_an_object_in_s3_is_written_again_only_if_it_is_still_the_one(tmp_path):
     async with Scene(tmp_path, sink="bucket") as scene:
         await scene.deliver()

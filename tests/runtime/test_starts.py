@@ -36,6 +36,7 @@ def open_and_close(folder, seconds, failures):
             failures.put(str(error))
 
 
+@pytest.mark.slow
 def test_processes_that_start_and_stop_beside_each_other_never_refuse_each_other(tmp_path):
     context = multiprocessing.get_context("fork")
     failures = context.SimpleQueue()

@@ -8,12 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-from aws_cdk import App
 
 from lmstream.deployment import Deployment, load
 from lmstream.settings import DEFAULT_PATH, HIVE_PATH
-from lmstream_cdk.base import FLAGS
-from lmstream_cdk.build import build
 
 CDK = Path(__file__).resolve().parents[1]
 EXISTING = {
@@ -60,6 +57,12 @@ def changed(deployment, **tables):
 def synthesized(deployment, folder, *, checked=True, validated=False):
     """Without `checked` the rule pack has no say, without `validated` CDK's own look at the templates has none: it
     takes half of the time, and four seconds more the first time."""
+    # Here, where a worker needs them: at the top the process that only hands out tests would start a Node of its own.
+    from aws_cdk import App  # noqa: PLC0415 - as said
+
+    from lmstream_cdk.base import FLAGS  # noqa: PLC0415 - as said
+    from lmstream_cdk.build import build  # noqa: PLC0415 - as said
+
     code = folder / "dist"
     code.mkdir(parents=True)
     for architecture in ("arm64", "x86_64"):
