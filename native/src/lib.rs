@@ -13,6 +13,7 @@ mod proto;
 mod scaling;
 mod scopes;
 mod shortest;
+mod sift;
 mod text;
 mod weave;
 mod wire;
@@ -24,7 +25,7 @@ use pyo3::prelude::*;
 mod _native {
     /// Counts how functions are called and what they answer: raise it, here and in lmstream/native.py, with each change.
     #[pymodule_export]
-    const INTERFACE: u32 = 7;
+    const INTERFACE: u32 = 8;
     #[pymodule_export]
     use super::attributes::{tail, tail_proto};
     #[pymodule_export]
@@ -35,6 +36,8 @@ mod _native {
     use super::proto::scan_proto;
     #[pymodule_export]
     use super::scaling::scale;
+    #[pymodule_export]
+    use super::sift::sift;
     #[pymodule_export]
     use super::weave::weave;
 }

@@ -17,8 +17,10 @@ struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
 
 /// The lines of each group of rows, as `lmstream.engine.lines` has them.
 ///
-/// `begins`, `metrics` and `times` are pieces, and the stops of their rows; `values` have commas between; each of `groups` is a list of ranges, (first row, behind the last), whose lines follow one
-/// another, or the row behind its last, where it begins behind the group before. Raises `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
+/// `begins`, `metrics` and `times` are pieces, and the stops of their rows; `values` have commas between; of the rows those
+/// are left of which `verdicts` has a zero, all where it is empty. Each of `groups` is a list of ranges among these, (first
+/// row, behind the last), whose lines follow one another, or the row behind its last, where it begins behind the group
+/// before. Raises `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments, reason = "what lines are made of")]
 pub fn weave<'py>(
@@ -30,6 +32,7 @@ pub fn weave<'py>(
     time_stops: &Bound<'py, PyList>,
     values: &Bound<'py, PyBytes>,
     tails: &Bound<'py, PyList>,
+    verdicts: &[u8],
     groups: &Bound<'py, PyList>,
 ) -> PyResult<Bound<'py, PyList>> {
     let rows = tails.len();
@@ -39,13 +42,21 @@ pub fn weave<'py>(
     let begins = Runs::new(begins, begin_stops)?;
     let metrics = Runs::new(metrics, metric_stops)?;
     let times = Runs::new(times, time_stops)?;
-    let tails = pieces(tails)?;
-    let tails: Vec<&[u8]> = tails.iter().map(PyBytesMethods::as_bytes).collect();
     let mut texts = Vec::with_capacity(rows);
     texts.extend(values.as_bytes().split(|&byte| byte == b','));
-    if texts.len() != rows || ![&begins, &metrics, &times].iter().all(|runs| runs.complete(rows)) {
+    let mut left: Vec<usize> = (0..rows).collect();
+    if !verdicts.is_empty() {
+        left.retain(|&row| verdicts.get(row) == Some(&0));
+    }
+    let complete = [&begins, &metrics, &times].iter().all(|runs| runs.complete(rows));
+    if texts.len() != rows || !complete || !(verdicts.is_empty() || verdicts.len() == rows) {
         return Err(PyValueError::new_err("columns of unequal length"));
     }
+    let mut kept = Vec::with_capacity(left.len());
+    for &row in &left {
+        kept.push(tails.get_item(row)?.cast_into::<PyBytes>()?);
+    }
+    let tails: Vec<&[u8]> = kept.iter().map(PyBytesMethods::as_bytes).collect();
     let found = PyList::empty(groups.py());
     let mut room = [0; DIGITS];
     let mut ranges = Vec::<(usize, usize)>::new();
@@ -64,34 +75,36 @@ pub fn weave<'py>(
         runs.clear();
         let mut size = 0;
         for &(mut start, stop) in &ranges {
-            if start > stop || stop > rows {
+            if start > stop || stop > left.len() {
                 return Err(PyValueError::new_err("no such rows"));
             }
-            let (mut begin, mut metric, mut time) = (begins.run(start), metrics.run(start), times.run(start));
+            let first = left.get(start).copied().unwrap_or_default();
+            let (mut begin, mut metric, mut time) = (begins.run(first), metrics.run(first), times.run(first));
             while start < stop {
-                (begin, metric, time) =
-                    (begins.next(begin, start), metrics.next(metric, start), times.next(time, start));
-                let end = stop.min(begins.1[begin]).min(metrics.1[metric]).min(times.1[time]);
-                let shared = [&begins.0[begin], &metrics.0[metric], &times.0[time]].map(PyBytesMethods::as_bytes);
-                size += (end - start) * (BEHIND_ORDINAL.len() + shared.iter().map(|piece| piece.len()).sum::<usize>());
-                for row in start..end {
-                    size += width(row) + texts[row].len() + tails[row].len();
+                let row = left[start];
+                (begin, metric, time) = (begins.next(begin, row), metrics.next(metric, row), times.next(time, row));
+                let behind = begins.1[begin].min(metrics.1[metric]).min(times.1[time]);
+                let shared = [begins.piece(begin), metrics.piece(metric), times.piece(time)];
+                let from = start;
+                while start < stop && left[start] < behind {
+                    size += width(left[start]) + texts[left[start]].len() + tails[start].len();
+                    start += 1;
                 }
-                runs.push((shared, start..end));
-                start = end;
+                size += (start - from) * (BEHIND_ORDINAL.len() + shared.iter().map(|piece| piece.len()).sum::<usize>());
+                runs.push((shared, from..start));
             }
         }
         found.append(PyBytes::new_with(groups.py(), size, |buffer| {
             let mut rest = Rest(buffer);
-            for ([begin, metric, time], rows) in &runs {
-                for row in rows.clone() {
+            for ([begin, metric, time], lines) in &runs {
+                for at in lines.clone() {
                     rest.put(begin)?;
-                    rest.put(digits(row as u64, &mut room))?;
+                    rest.put(digits(left[at] as u64, &mut room))?;
                     rest.put(BEHIND_ORDINAL)?;
                     rest.put(metric)?;
                     rest.put(time)?;
-                    rest.put(texts[row])?;
-                    rest.put(tails[row])?;
+                    rest.put(texts[left[at]])?;
+                    rest.put(tails[at])?;
                 }
             }
             Ok(())
@@ -120,6 +133,10 @@ impl<'py> Runs<'py> {
             found.push(stop.extract()?);
         }
         Ok(Self(pieces(list)?, found))
+    }
+
+    fn piece(&self, run: usize) -> &[u8] {
+        self.0[run].as_bytes()
     }
 
     /// Whether each has a stop, and the last one's is the last row's.

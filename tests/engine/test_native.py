@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import types
@@ -173,9 +174,11 @@ def test_a_cut_bundle_is_left_to_the_codec(twins, cut):
 
 def test_columns_that_do_not_fit_together_are_refused():
     weave = native("weave")
-    one = [b"a"], [2], [b"b"], [2], [b"c"], [2], b"1,2", [b"d", b"e"], [[(0, 2)]]
+    one = [b"a"], [2], [b"b"], [2], [b"c"], [2], b"1,2", [b"d", b"e"], b"", [[(0, 2)]]
     assert weave(*one) == [b'a0",bc1da1",bc2e']
-    assert weave(*one[:8], [[(1, 2)], [(1, 2), (0, 1)], []]) == [b'a1",bc2e', b'a1",bc2ea0",bc1d', b""]
+    assert weave(*one[:9], [[(1, 2)], [(1, 2), (0, 1)], []]) == [b'a1",bc2e', b'a1",bc2ea0",bc1d', b""]
+    assert weave(*one[:8], b"\1\0", [1]) == [b'a1",bc2e']
+    assert weave(*one[:8], b"\1\1", [0, [(0, 0)], []]) == [b"", b"", b""]
     wrong = [
         (0, [b"a", b"a"]),
         (1, [1]),
@@ -185,18 +188,20 @@ def test_columns_that_do_not_fit_together_are_refused():
         (5, [3]),
         (6, b"1"),
         (7, [b"d"]),
-        (8, [[(0, 3)]]),
-        (8, [[(2, 1)]]),
-        (8, [3]),
-        (8, [2, 1]),
+        (8, b"\0"),
+        (8, b"\0\1"),
+        (9, [[(0, 3)]]),
+        (9, [[(2, 1)]]),
+        (9, [3]),
+        (9, [2, 1]),
     ]
     for at, value in wrong:
         with pytest.raises(ValueError, match=r"unequal|no such rows"):
             weave(*one[:at], value, *one[at + 1 :])
     with pytest.raises(TypeError):
-        weave(*one[:7], [b"d", None], [[(0, 2)]])
+        weave(*one[:7], [b"d", None], b"", [[(0, 2)]])
     with pytest.raises(TypeError):
-        weave(*one[:8], [(0, 2)])
+        weave(*one[:9], [(0, 2)])
 
 
 def test_lines_of_many_scopes_metrics_and_times_are_numbered_through():
@@ -216,10 +221,58 @@ def test_lines_of_many_scopes_metrics_and_times_are_numbered_through():
     ]
     columns = *(part for run in runs for part in run), b",".join(values), tails
     groups = [[(0, rows)], [(5, 12)], [(99, 102), (8, 11)], [(1000, 1003)]]
-    made = native("weave")(*columns, groups)
+    made = native("weave")(*columns, b"", groups)
     assert made == [b"".join(line for each in ranges for line in lines[slice(*each)]) for ranges in groups]
     stops = [1, 1, 12, 500, rows]
-    assert native("weave")(*columns, stops) == [b"".join(lines[start:stop]) for start, stop in pairwise((0, *stops))]
+    runs = native("weave")(*columns, b"", stops)
+    assert runs == [b"".join(lines[start:stop]) for start, stop in pairwise((0, *stops))]
+
+
+def test_lines_that_are_dropped_count_for_ordinals_alone():
+    rng = random.Random(0)
+    rows = 200
+    values, tails = ([b"%c%d" % (mark, at) for at in range(rows)] for mark in b"vz")
+    runs = [b"<", b">"], [77, rows], [b"m%d " % at for at in range(67)], [*range(3, 200, 3), rows], [b"t"], [rows]
+    columns = *(list(each) for each in runs), b",".join(values), tails
+    lines = native("weave")(*columns, b"", [*range(1, rows + 1)])
+    for some in (0.01, 0.5, 0.99):
+        verdicts = bytes(rng.choice((1, 100)) * (rng.random() < some) for _ in range(rows))
+        left = [line for line, verdict in zip(lines, verdicts, strict=True) if not verdict]
+        cuts = sorted(rng.choices(range(len(left) + 1), k=9))
+        assert native("weave")(*columns, verdicts, cuts) == [
+            b"".join(left[slice(*cut)]) for cut in pairwise((0, *cuts))
+        ]
+        ranges = [(start, min(start + 5, len(left))) for start in rng.choices(range(len(left)), k=4)]
+        assert native("weave")(*columns, verdicts, [ranges]) == [
+            b"".join(line for r in ranges for line in left[slice(*r)])
+        ]
+
+
+class Tail(bytes):
+    rules = 0
+
+
+def test_verdicts_are_those_of_metrics_or_of_marks():
+    sift = native("sift")
+    one, two, three = Tail(b"1"), Tail(b"2"), Tail(b"3")
+    one.rules, two.rules, three.rules = 1, 2**70, 3
+    known = [{1: 0, 2**70: 7}, {1: 9, 2**70: 0}]
+    assert sift(bytes((0, 5, 128)), [1, 3, 5], [one, one, two, one, two], known) == bytes((0, 5, 5, 0, 7))
+    again = [one, two, one, two, two, one, one]
+    assert sift(bytes((128, 128, 129, 128)), [2, 4, 6, 7], again, known) == bytes((0, 7, 0, 7, 0, 9, 0))
+    assert sift(bytes((128,)), [1], [three], known) is None, "it was not asked yet"
+    for codes, stops, tails in (
+        (b"\0\0", [1], [one]),
+        (b"\0", [2], [one]),
+        (b"\0\0", [2, 1], [one, two]),
+        (b"\0", [0], [one]),
+    ):
+        with pytest.raises(ValueError, match="unequal"):
+            sift(codes, stops, tails, known)
+    with pytest.raises(IndexError):
+        sift(bytes((130,)), [1], [one], known)
+    with pytest.raises(AttributeError):
+        sift(bytes((128,)), [1], [b"plain"], known)
 
 
 def test_the_switch_turns_it_off():

@@ -179,3 +179,24 @@ def test_without_the_extra_an_expression_is_refused_by_its_key(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "re2", None)
     with pytest.raises(ConfigError, match=r"engine.rules.0.when.metric.*\[rules\]"):
         Settings(rules=(Rule(name="d", when=Conditions(metric=Regex(regex="m")), drop=True),))
+
+
+def test_more_kinds_of_metrics_than_a_byte_has_numbers():
+    """Each of 256 metrics is asked by other rules about its points: by as many as its name has ones."""
+    rules = [
+        Rule(name=f"r{at}", when=Conditions(metric="?" * at + "1*", attributes={"host": f"h{at}"}), drop=True)
+        for at in range(8)
+    ]
+    names = [f"{number:08b}" for number in range(256)]
+    points = [
+        (name, {"asInt": "1", "attributes": [{"key": "host", "value": {"stringValue": f"h{at}"}}]})
+        for name in names
+        for at in range(8)
+    ]
+    payload = bundle(*points)
+    for _ in range(2):
+        out = shaped(payload, *rules)
+        assert [(row["metric"], row["attributes"]["host"]) for row in rows(out)] == [
+            (name, f"h{at}") for name in names for at in range(8) if name[at] == "0"
+        ]
+        assert out.dropped == {f"r{at}": 128 for at in range(8)}

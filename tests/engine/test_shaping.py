@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lmstream import Engine, Settings
+from lmstream.engine.sifted_output import SiftedOutput
 from lmstream.native import native
 from lmstream.partitioning import token
 from support import rules_reference, strategies
@@ -59,6 +60,18 @@ def same(rules, payload, settings=SETTINGS, **of_record):
         assert b"".join(data for data, _ in out.cut(3, 10_000)) == out.ndjson()
         assert sorted(b"".join(group.data for group in out.groups).splitlines()) == sorted(out.ndjson().splitlines())
         assert {each.path: each.lines() for each in out.columns()} == {each.path: each.data for each in out.groups}
+        assert out.paths == {group.path for group in out.groups}
+        spread = {
+            f"{org}/{metric.key}/{hour.decode().replace('-', '/').replace('T', '/')}/"
+            for org, hour, metrics in out.spread()
+            for metric in metrics
+        }
+        assert spread >= out.paths
+        assert spread == out.paths or not isinstance(out, SiftedOutput)
+        if out.hour is not None:
+            org, hour = out.hour
+            assert {path.partition("/")[0] for path in out.paths} <= {org}
+            assert {path[-14:-1] for path in out.paths} <= {hour.decode().replace("-", "/").replace("T", "/")}
         for group in out.groups:
             for line in group.data.splitlines():
                 row = json.loads(line)

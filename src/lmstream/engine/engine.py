@@ -43,7 +43,7 @@ from lmstream.settings import Settings
 if TYPE_CHECKING:
     from lmstream.engine.dimensions import Dimensions
     from lmstream.engine.own_transform import OwnTransform
-    from lmstream.engine.shaping import Shaping
+    from lmstream.engine.shaping import Shaped, Shaping
 
 _TOLD: Final = 10
 """Rejected points of a record of which one call of `why` looks up the place."""
@@ -73,7 +73,7 @@ class Engine:
             from lmstream.engine import shaping as rules  # noqa: PLC0415 - a cold start without rules needs none of it
             from lmstream.engine.sifted_output import SiftedOutput  # noqa: PLC0415 - as above
 
-            self.shaping, self._sifted = rules.Shaping(settings.rules), SiftedOutput
+            self.shaping, self._sifted = rules.Shaping(settings.rules, native("sift")), SiftedOutput
         self._dimensions: Dimensions | None = None
         self._transform: OwnTransform | None = None
         if settings.dimensions:
@@ -165,10 +165,10 @@ class Engine:
         shaping, shaped = self.shaping, None
         if shaping is not None and (shaped := shaping.shape(bundle, fixed)) is not None:
             bundle, fixed = shaped.bundle, shaped.fixed
-            if shaped.kept == [] and not (bundle.left_out or record.only is not None or record.below):
+            if shaped.verdicts and not (shaped.rows or bundle.left_out or record.only is not None or record.below):
                 # No row: whatever else is wrong with a point that is dropped does not matter.
                 note_series(bundle.series, noted)
-                return self._sifted(0, noted, Pieced([]), self._paths.runs, shaped, (b"", [], [], []), shaping.names)
+                return self._sift(0, noted, Pieced([]), (bundle, [], [], {}), shaped, None, None)
         if record.identity is None:
             identity = seed.copy()
             identity.update(COORDINATES.pack(record.partition, record.offset, record.timestamp))
@@ -254,16 +254,14 @@ class Engine:
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             lines.number(ordinals)
         dropped: dict[str, int] = {}
-        if shaping is not None and shaped is not None and shaped.kept is not None:
-            if not (faults or bundle.left_out or ordinals):
-                parts = row_id, orgs, org_keys, times
-                left = lines.only(shaped.kept)
-                return self._sifted(shaped.rows, noted, left, self._paths.runs, shaped, parts, shaping.names, keys)
-            dropped = kept.drop(shaped.dropped, shaping.names, faults)
-        if bundle.left_out:
-            note_parts(bundle.left_out, faults, noted)
         of = bundle, org_keys, times, faults
         made = row_id, orgs, ordinals
+        if shaping is not None and shaped is not None and shaped.verdicts:
+            if not (faults or bundle.left_out or ordinals):
+                return self._sift(shaped.rows, noted, lines.only(shaped.verdicts), of, shaped, made, keys)
+            dropped = kept.drop(shaped.verdicts, shaping.names, faults)
+        if bundle.left_out:
+            note_parts(bundle.left_out, faults, noted)
         if not faults:
             return Output(n, noted, lines, self._paths.runs, of, n, bundle.lost, bundle.unknown, _made=made, _keys=keys)
         lines = lines.pieced() if isinstance(lines, Woven) else lines
@@ -286,6 +284,27 @@ class Engine:
             made,
             dropped,
             keys,
+        )
+
+    def _sift(
+        self, rows: int, noted: dict[str, int], lines: Lines, of: Any, shaped: "Shaped", made: Any, keys: Any
+    ) -> FanOut:
+        """What is left of a bundle in which nothing is wrong. Apart, for only engines with rules need it."""
+        bundle, names = shaped.bundle, [] if self.shaping is None else self.shaping.names
+        return self._sifted(
+            rows,
+            noted,
+            lines,
+            self._paths.runs,
+            of,
+            len(bundle.times),
+            bundle.lost,
+            bundle.unknown,
+            _made=made,
+            _keys=keys,
+            _verdicts=shaped.verdicts,
+            _drops=shaped.drops,
+            _names=names,
         )
 
     def _select(self, record: Record, codec: Codec, bundle: Bundle, faults: dict[int, str]) -> Sequence[int]:

@@ -23,7 +23,6 @@ class Ordinals(NamedTuple):
 class Left(NamedTuple):
     """Metrics and series of what is kept."""
 
-    rows: int
     heads: Sequence[Metric]
     stops: Sequence[int]
     series: Sequence[tuple[int, int, int]]
@@ -38,13 +37,9 @@ def left_of(series: Sequence[Series], heads: Sequence[Metric], stops: Sequence[i
         if after > before:
             found_heads.append(head)
             found_stops.append(after)
-    return Left(found_stops[-1] if found_stops else 0, found_heads, found_stops, series_left(series, kept))
-
-
-def series_left(series: Sequence[Series], kept: Sequence[Range]) -> list[tuple[int, int, int]]:
-    """What is left of each series, if anything is."""
     ends = rows_up_to([each.stop for each in series], kept)
-    return [(at, start, stop) for at, (start, stop) in enumerate(zip((0, *ends), ends, strict=False)) if stop > start]
+    left = [(at, start, stop) for at, (start, stop) in enumerate(zip((0, *ends), ends, strict=False)) if stop > start]
+    return Left(found_heads, found_stops, left)
 
 
 def rows_up_to(ordinals: Sequence[int], kept: Sequence[Range]) -> list[int]:
@@ -58,19 +53,6 @@ def rows_up_to(ordinals: Sequence[int], kept: Sequence[Range]) -> list[int]:
             before += stop - start
             start, stop = next(ranges, (0, 0))
         found.append(before + max(0, ordinal - start) if stop > start else before)
-    return found
-
-
-def others(dropped: Iterable[tuple[int, Range]], points: int) -> list[Range]:
-    """The points that are in none of these, which are in order."""
-    found: list[Range] = []
-    at = 0
-    for _, (start, stop) in dropped:
-        if at < start:
-            found.append((at, start))
-        at = stop
-    if at < points:
-        found.append((at, points))
     return found
 
 
@@ -94,22 +76,18 @@ def within(column: Sequence[T], kept: Sequence[Range]) -> list[T]:
     return found
 
 
-def counted(dropped: Iterable[tuple[int, Range]], names: Sequence[str]) -> dict[str, int]:
-    """Points by the name of the rule that drops them."""
-    found: dict[str, int] = {}
-    for number, (start, stop) in dropped:
-        name = names[number]
-        found[name] = found.get(name, 0) + stop - start
-    return found
+def counted(verdicts: bytes, drops: Iterable[int], names: Sequence[str]) -> dict[str, int]:
+    """Points by the name of the rule that drops them, of these rules."""
+    return {names[rule]: dropped for rule in drops if (dropped := verdicts.count(rule + 1))}
 
 
-def drop(dropped: Iterable[tuple[int, Range]], names: Sequence[str], faults: dict[int, str]) -> dict[str, int]:
+def drop(verdicts: bytes, names: Sequence[str], faults: dict[int, str]) -> dict[str, int]:
     """Take dropped points out of what is judged: whatever else is wrong with one does not matter. Counted by rule are
     those that are not left out already, as by a replay of others."""
     found: dict[str, int] = {}
-    for number, (start, stop) in dropped:
-        name = names[number]
-        for at in range(start, stop):
+    for at, verdict in enumerate(verdicts):
+        if verdict:
+            name = names[verdict - 1]
             if faults.get(at) != "":
                 found[name] = found.get(name, 0) + 1
                 faults[at] = ""

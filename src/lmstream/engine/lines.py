@@ -1,14 +1,15 @@
 """The lines of one record before they are bytes: as one list of pieces, or as columns that the native part weaves."""
 
-from bisect import bisect_right
+import re
 from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Final
 
 from msgspec import Struct
 
 PIECES: Final = 6
 """Pieces of a line: what its scope shares, ordinal, metric, time, value, attributes."""
+_KEPT_RUN: Final = re.compile(rb"\0+")
 _KEPT: Final = 16_384
 """Lines of a record up to which their numbers are kept."""
 
@@ -55,10 +56,10 @@ class Pieced(Struct, gc=False):
         """The piece of that number of each line."""
         return self.pieces[number::PIECES]
 
-    def only(self, kept: Ranges) -> "Pieced":
-        """The lines in these ranges, which are in order."""
+    def only(self, verdicts: bytes) -> "Pieced":
+        """The lines of which the verdict is 0."""
         pieces: list[bytes] = []
-        for start, stop in kept:
+        for start, stop in kept_ranges(verdicts):
             pieces += self.pieces[PIECES * start : PIECES * stop]
         return Pieced(pieces)
 
@@ -82,10 +83,13 @@ class Woven(Struct, gc=False):
     """Of each line."""
     weave: Callable[..., list[bytes]]
     """Of the native part."""
+    verdicts: bytes = b""
+    """Of each line: 0 where it is left, which is counted among those that are; empty where all are."""
 
     def whole(self) -> bytes:
         """All lines."""
-        return self.groups([len(self.tails)])[0]
+        rows = self.verdicts.count(0) if self.verdicts else len(self.tails)
+        return self.groups([rows])[0]
 
     def runs(self, stops: Sequence[int]) -> list[bytes]:
         """The lines up to each of these, from the one before on."""
@@ -102,6 +106,7 @@ class Woven(Struct, gc=False):
             self.time_stops,
             self.values,
             self.tails,
+            self.verdicts,
             groups,
         )
 
@@ -117,57 +122,20 @@ class Woven(Struct, gc=False):
         pieces[3::6] = each_of(self.times, self.time_stops)
         pieces[4::6] = self.values.split(b",")
         pieces[5::6] = self.tails
-        return Pieced(pieces)
+        return Pieced(pieces).only(self.verdicts) if self.verdicts else Pieced(pieces)
 
-    def only(self, kept: Ranges) -> "Sifted":
-        """The lines in these ranges, which are in order."""
-        return Sifted(self, kept)
-
-
-class Sifted(Struct, gc=False):
-    """Some lines of a plain bundle, with the ordinals that they have in it."""
-
-    woven: Woven
-    kept: Ranges
-    """Which, in order."""
-
-    def whole(self) -> bytes:
-        """All lines."""
-        return self.woven.groups([self.kept])[0]
-
-    def runs(self, stops: Sequence[int]) -> list[bytes]:
-        """The lines up to each of these, from the one before on, counted among those that are kept."""
-        return self.groups([[run] for run in pairwise((0, *stops))])
-
-    def groups(self, groups: list[Ranges]) -> list[bytes]:
-        """The lines of each group, counted among those that are kept."""
-        if len(groups) == 1 and groups[0] == [(0, sum([stop - start for start, stop in self.kept]))]:
-            return [self.whole()]
-        ends = list(accumulate(stop - start for start, stop in self.kept))
-        return self.woven.groups([[found for each in ranges for found in self._among(each, ends)] for ranges in groups])
-
-    def column(self, number: int) -> list[bytes]:
-        """The piece of that number of each line."""
-        return self.pieced().column(number)
-
-    def pieced(self) -> Pieced:
-        """The same as pieces."""
-        return self.woven.pieced().only(self.kept)
-
-    def _among(self, rows: tuple[int, int], ends: Sequence[int]) -> Ranges:
-        """Where these lines are in the bundle; `ends` is where each kept range ends among those that are kept."""
-        found = []
-        at, last = rows
-        number = bisect_right(ends, at)
-        while at < last:
-            stop, end = self.kept[number][1], ends[number]
-            upto = min(last, end)
-            found.append((stop - (end - at), stop - (end - upto)))
-            at, number = upto, number + 1
-        return found
+    def only(self, verdicts: bytes) -> "Woven":
+        """The lines of which the verdict is 0."""
+        self.verdicts = verdicts
+        return self
 
 
-Lines = Pieced | Woven | Sifted
+Lines = Pieced | Woven
+
+
+def kept_ranges(verdicts: bytes) -> Ranges:
+    """Where verdicts are 0."""
+    return [found.span() for found in _KEPT_RUN.finditer(verdicts)]
 
 
 def blank(lines: int) -> list[bytes]:

@@ -12,6 +12,7 @@ from lmstream.engine.dimension_line import DimensionLine
 from lmstream.engine.fan_out import Group, Named, Spread
 from lmstream.engine.kept import Ordinals
 from lmstream.engine.lines import Lines, Ranges
+from lmstream.engine.row_paths import Run
 from lmstream.engine.timestamps import HOUR
 from lmstream.interfaces import LostPart
 from lmstream.model import DIMENSIONS
@@ -51,7 +52,7 @@ class Output(Struct, eq=False, gc=False):
     _made: tuple[bytes, list[bytes], Sequence[int] | Ordinals] | None = None
     """Id of the bundle, how the lines of each series begin, and the ordinals of a replay or of what rules left; None of
     rows that were made before."""
-    dropped: dict[str, int] = {}
+    _dropped: dict[str, int] = {}
     _keys: Any = None
     """Of a bundle with dimensions: an engine.dimensions.Keys."""
 
@@ -59,12 +60,16 @@ class Output(Struct, eq=False, gc=False):
         return self._why(ordinal) if self._why is not None else f"data point {ordinal:,}"
 
     @property
+    def dropped(self) -> dict[str, int]:
+        return self._dropped
+
+    @property
     def left_out(self) -> dict[int, list[str]]:
         return self._of[0].left_out if len(self._of) == _BUNDLE else {}
 
     @property
     def paths(self) -> set[str]:
-        return {path for path, _ in self._paths(*self._of)}
+        return {path for path, _ in self._runs()}
 
     @property
     def hour(self) -> tuple[str, bytes] | None:
@@ -112,7 +117,7 @@ class Output(Struct, eq=False, gc=False):
         return [Group(*each) for each in self.by_path()]
 
     def by_path(self) -> list[tuple[str, bytes, int]]:
-        runs = list(self._paths(*self._of))
+        runs = self._runs()
         stops = dict(runs)
         if len(stops) == len(runs):  # each path once, as nearly always where the metric is part of it
             data = self._lines.runs([*stops.values()])
@@ -132,7 +137,7 @@ class Output(Struct, eq=False, gc=False):
     def columns(self) -> list[Columns]:
         if self._keys is not None:
             raise NotImplementedError("rows with keys have no columns: Parquet has each distinct map once as it is")
-        at = self._ranges(self._paths(*self._of))
+        at = self._ranges(self._runs())
         if not at:
             return []
         whole = self._columns()
@@ -143,6 +148,10 @@ class Output(Struct, eq=False, gc=False):
 
     def cut(self, max_rows: int, max_bytes: int) -> list[tuple[bytes, int]]:
         return cut(self._lines, self.rows, max_rows, max_bytes)
+
+    def _runs(self) -> list[Run]:
+        """Paths, each with the row behind the last one of a run of rows."""
+        return list(self._paths(*self._of))
 
     def _columns(self) -> Columns:
         """All rows, whatever their path."""

@@ -227,7 +227,7 @@ class OwnTransform:
             skipped=skipped,
             rejected=tuple(sorted(rejected)),
             _why=lambda ordinal: words.get(ordinal) or out.why(ordinal),
-            dropped=dropped,
+            _dropped=dropped,
             _keys=keys,
             _before=out,
             _events=events,

@@ -11,6 +11,9 @@ from lmstream.interfaces import Metric
 from lmstream.rules import Rule
 
 _RUN: Final = Struct("<3i")
+ASK: Final = 128
+"""Codes from here on ask for each point; rules have smaller numbers (rules.form: RULES_MAX)."""
+_BYTE: Final = 255
 
 
 class Scaled(NamedTuple):
@@ -34,32 +37,36 @@ class Changed(NamedTuple):
     """The organization that a rule gives; empty when none does."""
 
 
-class Undecided(NamedTuple):
-    """A metric of which rules decide by the point, or change attributes of points."""
+class Asked(NamedTuple):
+    """What metrics have in common of which rules decide by the point, or change attributes of points."""
 
-    metric: int
     bits: int
-    """Of all other parts."""
+    """Of all other parts, as far as they matter."""
     deciding: int
-    """The rules to ask, first to last; 0 when the metric is decided."""
+    """The rules to ask, first to last; 0 where nothing is left to decide."""
+    verdicts: dict[int, int]
+    """By the bits of a point, as far as it was asked: 0, or the number behind that of the rule that drops it."""
 
 
 class Plan(NamedTuple):
-    """What becomes of a bundle with these metrics. Metrics in no list stay as they are."""
+    """What becomes of a bundle with these metrics."""
 
-    dropped: tuple[tuple[int, int], ...]
-    """Metrics, each with the number of the rule that drops it."""
-    kept: tuple[tuple[int, int], ...]
-    """Runs of the other metrics, as (first, behind the last)."""
+    codes: bytes | list[int]
+    """By metric: 0 where all points are kept, the number behind that of the rule that drops them all, or ASK and the
+    place in `asked`; bytes where these are small enough."""
+    asked: tuple[Asked, ...]
+    verdicts: list[dict[int, int]]
+    """Of each of these."""
+    drops: tuple[int, ...]
+    """The rules that drop any of it, or may."""
+    again: bool
+    """Whether rules may change attributes of points once more."""
     heads: tuple[Metric, ...]
-    left: tuple[Metric, ...]
-    """Those of them that are kept."""
     scaled: tuple[Scaled, ...]
     runs: bytes
     """The same for the native part, whose caches it does not fill: see native/src/scaling.rs."""
     changed: tuple[Changed, ...]
     """By metric, when anything is changed above any of them."""
-    undecided: tuple[Undecided, ...]
     matched: int
     """The rules that apply to any of it, as far as that does not depend on points."""
     other_heads: bool
@@ -68,7 +75,7 @@ class Plan(NamedTuple):
     @property
     def nothing(self) -> bool:
         """Whether all stays as it is."""
-        return not (self.dropped or self.other_heads or self.changed or self.undecided)
+        return not (self.drops or self.again or self.other_heads or self.changed)
 
 
 class Planner:
@@ -88,12 +95,12 @@ class Planner:
     def plan(self, bits: Sequence[int], ends: Sequence[int], heads: Sequence[Metric]) -> Plan:
         """`bits` are those of each series: organization, resource and scope together; `ends` is the metric behind the
         last one of each."""
-        dropped: list[tuple[int, int]] = []
-        kept: list[tuple[int, int]] = []
+        codes: list[int] = []
+        asked: dict[tuple[int, int], int] = {}
+        drops = again = 0
         made: list[Metric] = []
         scaled: list[Scaled] = []
         changed: list[Changed] = []
-        undecided: list[Undecided] = []
         matched = start = 0
         for of_series, end in zip(bits, ends, strict=True):
             for at in range(start, end):
@@ -101,34 +108,43 @@ class Planner:
                 rules = self._bits.apply(both) & ~self._bits.points
                 matched |= rules
                 decision, open_rules = self._decide(both, rules)
-                drops = decision >= 0 and self._rules[decision].drop and not open_rules
-                made.append(self._head(heads[at], rules, at, [] if drops else scaled))
+                all_of_it = decision >= 0 and self._rules[decision].drop and not open_rules
+                made.append(self._head(heads[at], rules, at, [] if all_of_it else scaled))
                 changed.append(self._changed(rules))
-                if drops:
-                    dropped.append((at, decision))
-                    continue
-                if kept and kept[-1][1] == at:
-                    kept[-1] = (kept[-1][0], at + 1)
-                else:
-                    kept.append((at, at + 1))
+                code = 0
                 may = self._bits.may(both)
-                if open_rules or may & self._pieces.tails.late:
-                    undecided.append(Undecided(at, both, open_rules and may & self.deciding))
+                if all_of_it:
+                    code = decision + 1
+                    drops |= 1 << decision
+                elif open_rules or may & self._pieces.tails.late:
+                    deciding = open_rules and may & self.deciding
+                    drops |= deciding
+                    again |= may & self._pieces.tails.late
+                    code = ASK + asked.setdefault((self._of_points(both, deciding), deciding), len(asked))
+                codes.append(code)
             start = end
         if not any(each.resource or each.scope or each.org for each in changed):
             changed = []
+        every = tuple(Asked(*each, {}) for each in asked)
         return Plan(
-            tuple(dropped),
-            tuple(kept),
+            bytes(codes) if max(codes, default=0) <= _BYTE else codes,
+            every,
+            [each.verdicts for each in every],
+            tuple(number for number, rule in enumerate(self._rules) if drops >> number & 1 and rule.drop),
+            bool(again),
             tuple(made),
-            tuple(head for first, last in kept for head in made[first:last]),
             tuple(scaled),
             runs_of(scaled),
             tuple(changed),
-            tuple(undecided),
             matched,
             any(before is not after for before, after in zip(heads, made, strict=True)),
         )
+
+    def _of_points(self, bits: int, deciding: int) -> int:
+        """The bits of the rules that points are asked for, or that change their attributes: of others metrics may
+        differ."""
+        rules = deciding | self._pieces.tails.every | self._bits.points
+        return bits & (rules | rules << self._bits.count)
 
     def _decide(self, bits: int, rules: int) -> tuple[int, int]:
         """(the rule that decides about a metric, or -1; rules about points that come before it and may decide)."""

@@ -1,7 +1,7 @@
 """The rules of an engine at work: on pieces, which codecs make, and on bundles, whose rows they drop and change."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Struct, structs
 
 from lmstream.codecs.fragments import UNREAD, Marked, encode
-from lmstream.engine.kept import Left, Range, left_of, others, series_left
+from lmstream.engine.kept import Range
 from lmstream.engine.shaping.pieces import Pieces
-from lmstream.engine.shaping.plan import Plan, Planner, Scaled
+from lmstream.engine.shaping.plan import ASK, Plan, Planner, Scaled
 from lmstream.engine.shaping.scaling import all_scaled, body_scaled, scaled
 from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Series
 from lmstream.native import native
@@ -23,8 +23,9 @@ _ORGS: Final = 4096
 _APPLIED: Final = 65_536
 _number: Final = msgspec.json.Decoder(int | float).decode
 _numbers: Final = msgspec.json.Decoder(list[int | float]).decode
-Dropped = tuple[int, Range]
-"""The number of a rule, and points that it drops."""
+_MARKS: Final = 4096
+"""Verdicts by bits of points that a plan remembers."""
+_ALL: Final = [bytes((verdict,)) for verdict in range(ASK)]
 
 
 class Shaped(Struct, gc=False):
@@ -33,43 +34,21 @@ class Shaped(Struct, gc=False):
     bundle: Bundle
     fixed: str
     """The organization of all rows; empty when each resource says its own."""
-    kept: list[Range] | None = None
-    """Points that rules leave; None is all."""
+    verdicts: bytes = b""
+    """Of each point: 0 where it makes a row, else the number behind that of the rule that drops it; empty where all
+    make one."""
     rows: int = 0
-    """How many those are."""
-    _plan: Plan | None = None
-    """Where metrics are dropped as a whole."""
-    _dropped: Sequence[Dropped] = ()
-    """Else the points that are."""
-
-    @property
-    def dropped(self) -> Sequence[Dropped]:
-        """Points that rules drop, in order."""
-        plan, stops = self._plan, self.bundle.stops
-        if plan is None:
-            return self._dropped
-        return [(rule, (stops[at - 1] if at else 0, stops[at])) for at, rule in plan.dropped]
-
-    @property
-    def left(self) -> Left:
-        """What is kept, by metric and series."""
-        bundle, kept = self.bundle, self.kept or ()
-        if self._plan is None:
-            return left_of(bundle.series, bundle.heads, bundle.stops, kept)
-        found: list[int] = []
-        rows = 0
-        for (first, last), (start, stop) in zip(self._plan.kept, kept, strict=True):
-            shift = rows - start
-            found += [each + shift for each in bundle.stops[first:last]]
-            rows += stop - start
-        return Left(rows, self._plan.left, found, series_left(bundle.series, kept))
+    """How many do, beside verdicts."""
+    drops: Sequence[int] = ()
+    """The rules that may drop any."""
 
 
 class Shaping:
     """Made once for an engine. `pieces` is for its codecs."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        """Raises ConfigError for patterns that cannot be."""
+    def __init__(self, rules: Sequence[Rule], sift: Callable[..., bytes | None] | None = None) -> None:
+        """`sift` is that of the native part. Raises ConfigError for patterns that cannot be."""
+        self._sift = sift
         self.names: Final = [rule.name for rule in rules]
         self.pieces: Final = Pieces(rules)
         self._rules = rules
@@ -99,30 +78,19 @@ class Shaping:
         plan = self._plan(bundle, fixed)
         if plan is None or plan.nothing:
             return None
-        stops = bundle.stops
-        by_metric = not plan.undecided
-        dropped: Sequence[Dropped] = ()
-        tails = bundle.tails
-        if not by_metric:
-            tails, dropped = self._by_point(bundle, plan)
-        if bundle.odd and plan.dropped and (unread := {at for at, why in bundle.odd.items() if why in UNREAD}):
-            of_metrics = Shaped(bundle, "", [], 0, plan).dropped if by_metric else dropped
-            dropped = [each for some in of_metrics for each in _without(some, unread)]
-            by_metric = False
+        stops, tails, verdicts = bundle.stops, bundle.tails, b""
+        if plan.drops or plan.again:
+            verdicts, tails = self._verdicts(bundle, plan)
+            if bundle.odd:
+                verdicts = _without_unread(verdicts, bundle.odd)
         if plan.other_heads or plan.changed or tails is not bundle.tails:
-            read = bundle  # the plan's metrics are those that were read, not those that a value's unit cut apart
             bundle = structs.replace(bundle, tails=tails)
-            if plan.other_heads and not self._with_heads(bundle, plan) and by_metric:
-                dropped, by_metric = Shaped(read, "", [], 0, plan).dropped, False
-            if plan.changed:
+            if plan.other_heads:
+                self._with_heads(bundle, plan)
+            if plan.changed:  # by the metrics that were read, not those that a value's unit cut apart
                 bundle.series, fixed = self._series(bundle.series, stops, plan, fixed)
-        if by_metric and plan.dropped:
-            kept = [(stops[first - 1] if first else 0, stops[last - 1]) for first, last in plan.kept]
-            return Shaped(bundle, fixed, kept, sum([stop - start for start, stop in kept]), plan)
-        if not dropped:
-            return Shaped(bundle, fixed)
-        kept = others(dropped, n)
-        return Shaped(bundle, fixed, kept, sum([stop - start for start, stop in kept]), None, dropped)
+        rows = verdicts.count(0) if verdicts else n
+        return Shaped(bundle, fixed) if rows == n else Shaped(bundle, fixed, verdicts, rows, plan.drops)
 
     def _plan(self, bundle: Bundle, fixed: str) -> Plan | None:
         """None when no rule can apply to any of it."""
@@ -160,34 +128,43 @@ class Shaping:
             self._orgs[org] = bits
         return bits
 
-    def _by_point(self, bundle: Bundle, plan: Plan) -> tuple[list[bytes], list[Dropped]]:
-        """The tails, and the points that rules drop, those of whole metrics among them."""
-        tails = list(bundle.tails)
-        dropped: list[Dropped] = []
-        late = self.pieces.tails.late
-        before: tuple[int, int] | None = None
-        known: dict[int, tuple[int, int]] = {}  # by bits of a point: the rule that drops it, or -1, and all rules
-        for metric, bits, deciding in plan.undecided:
-            start = bundle.stops[metric - 1] if metric else 0
-            if before != (bits, deciding):
-                before, known = (bits, deciding), {}
-            for at, tail in enumerate(tails[start : bundle.stops[metric]], start):
-                if not isinstance(tail, Marked):  # of a point that was not read
-                    continue
-                marks = tail.rules
-                found = known.get(marks)
-                if found is None:
-                    rules = self._apply(bits & marks)
-                    number = ((rules & deciding) & -(rules & deciding)).bit_length() - 1
-                    found = known[marks] = (number if number >= 0 and self._rules[number].drop else -1, rules)
-                number, rules = found
-                if number >= 0:
-                    dropped.append((number, (at, at + 1)))
-                elif rules & late:
-                    tails[at] = self.pieces.tail_again(tail, rules)
-        if plan.dropped:
-            dropped = sorted((*Shaped(bundle, "", [], 0, plan).dropped, *dropped), key=_by_place)
-        return tails, dropped
+    def _verdicts(self, bundle: Bundle, plan: Plan) -> tuple[bytes, Sequence[bytes]]:
+        """Of each point, and the attributes after rules that look at other parts."""
+        codes, tails = plan.codes, bundle.tails
+        if self._sift is not None and bundle.texts and not plan.again and type(codes) is bytes:
+            found = self._sift(codes, bundle.stops, tails, plan.verdicts)
+            if found is not None:
+                return found, tails
+        if plan.again:
+            tails = list(tails)
+        verdicts: list[bytes] = []
+        start = 0
+        for code, stop in zip(codes, bundle.stops, strict=True):
+            of_all = code < ASK
+            verdicts.append(_ALL[code] * (stop - start) if of_all else self._ask(plan, code - ASK, tails, start, stop))
+            start = stop
+        return b"".join(verdicts), tails
+
+    def _ask(self, plan: Plan, number: int, tails: Any, start: int, stop: int) -> bytes:
+        """The verdicts of a metric's points, by the marks of their attributes, which are changed in place."""
+        asked, late = plan.asked[number], self.pieces.tails.late if plan.again else 0
+        known = asked.verdicts
+        verdicts = bytearray(stop - start)
+        for at, tail in enumerate(tails[start:stop]):
+            if not isinstance(tail, Marked):  # of a point that was not read
+                continue
+            verdict = known.get(tail.rules)
+            if verdict is None:
+                if len(known) >= _MARKS:
+                    known.clear()
+                first = (rules := self._apply(asked.bits & tail.rules) & asked.deciding) & -rules
+                number = first.bit_length()
+                verdict = known[tail.rules] = number if number and self._rules[number - 1].drop else 0
+            if verdict:
+                verdicts[at] = verdict
+            elif late and (rules := self._apply(asked.bits & tail.rules)) & late:
+                tails[start + at] = self.pieces.tail_again(tail, rules)
+        return bytes(verdicts)
 
     def _apply(self, bits: int) -> int:
         rules = self._applied.get(bits)
@@ -314,13 +291,10 @@ def _cut(heads: Sequence[Metric], stops: Sequence[int], others: dict[int, Metric
     return made, ends
 
 
-def _without(dropped: Dropped, unread: set[int]) -> list[Dropped]:
-    """What is left of a range without these points: they are refused, for what they are is unknown."""
-    number, (start, stop) = dropped
-    if not any(at in unread for at in range(start, stop)):
-        return [dropped]
-    return [(number, (at, at + 1)) for at in range(start, stop) if at not in unread]
-
-
-def _by_place(dropped: Dropped) -> int:
-    return dropped[1][0]
+def _without_unread(verdicts: bytes, odd: dict[int, bytes | str]) -> bytes:
+    """Points that were not read are refused, not dropped: what they are is unknown."""
+    found = bytearray(verdicts)
+    for at, why in odd.items():
+        if why in UNREAD:
+            found[at] = 0
+    return bytes(found)
