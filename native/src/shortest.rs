@@ -14,18 +14,20 @@ const FIVES: [u128; 32] = {
 };
 
 /// (digits, decimals): the number is digits / 10^decimals, with 17 digits at most, of which the last is not 0. None where
-/// that takes more than a few multiplications: for numbers that are too large or too small, and for powers of two.
+/// that takes more than a few multiplications, as for numbers that are too large or too small.
 ///
-/// A number is m / 2^e, and the decimals between m - 1/2 and m + 1/2 of these units read as it. Their bounds, times
-/// 10^decimals, have odd numerators, 2m - 1 and 2m + 1 times a power of five, above a power of two: they are no integers.
+/// A number is m / 2^e, and the decimals between m - 1/2 and m + 1/2 of these units read as it; but from m - 1/4 where the
+/// doubles below are nearer, which is below a power of two. The bounds, times 10^decimals, have odd numerators above a
+/// power of two: they are no integers.
 #[inline]
 pub fn shortest(positive: f64) -> Option<(u64, usize)> {
     let bits = positive.to_bits();
     let mantissa = bits & ((1 << MANTISSA) - 1);
     let exponent = i32::try_from(bits >> MANTISSA).ok()? - 1023;
-    if mantissa == 0 || !(-49..53).contains(&exponent) {
+    if !(-49..53).contains(&exponent) {
         return None;
     }
+    let quarters = if mantissa == 0 { 1 } else { 2 };
     let mantissa = mantissa | 1 << MANTISSA;
     // 17 or 18 digits, of which the last counts less than the distance of two doubles.
     let places = 16 - ((exponent * 1233) >> 12); // by the logarithm of 2
@@ -36,7 +38,7 @@ pub fn shortest(positive: f64) -> Option<(u64, usize)> {
         return None;
     }
     let scaled = u128::from(mantissa) * five;
-    let mut low = truncated((2 * scaled - five) >> (shift + 1)) + 1;
+    let mut low = truncated((4 * scaled - quarters * five) >> (shift + 2)) + 1;
     let mut high = truncated((2 * scaled + five) >> (shift + 1));
     let mut found = truncated(scaled >> shift);
     // What is left out behind `found`: its first digit, and whether more than zeros follow.

@@ -30,6 +30,7 @@ doubles = st.one_of(
     st.sampled_from(EDGES),
     st.decimals(-10_000, 1_000_000, places=3).map(float),
     st.builds(math.ldexp, st.integers(0, (1 << 53) - 1), st.integers(-90, 10)),
+    st.builds(math.ldexp, st.sampled_from([1.0, 1 + 2.0**-52, 2 - 2.0**-52]), st.integers(-60, 60)),
 )
 POWERS = [-20, -20, -20, -10, 0, 1, 10, 20, 60, -60, -999, 999, 1000, -1080, 6000]
 SPELLED = [

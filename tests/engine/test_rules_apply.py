@@ -127,6 +127,17 @@ def test_a_condition_on_the_epoch_is_judged_for_each_poll():
     assert made == [1, 0, 1, 0]
 
 
+def test_metrics_that_a_codec_made_again_are_the_same_objects_to_a_plan():
+    engine = Engine(Settings(org_id="a", rules=(Rule(name="k", metric_key="k", when=Conditions(metric="m1")),)))
+    payload = bundle(("m1", {"asInt": "1"}), ("m2", {"asInt": "2"}))
+    heads = []
+    for _ in range(2):
+        engine.fan_out(record(payload))
+        heads.append(engine.codecs["otlp_json"].decode(payload).heads)
+        engine.clear_caches()
+    assert all(one is other for one, other in zip(*heads, strict=True))
+
+
 def test_a_row_that_rules_make_too_large_is_rejected():
     settings = Settings(org_id="a", limits=msgspec.structs.replace(Settings().limits, row_bytes=2048))
     rules = tuple(Rule(name=f"r{n}", set=Maps(resource={f"x{n}": "y" * 1000})) for n in range(3))

@@ -1,35 +1,10 @@
 """Pieces of somebody else's codec, shaped by rules: each once, as long as it is remembered."""
 
-from collections.abc import Callable
-from typing import Final, Generic, TypeVar
-
 from msgspec import structs
 
 from lmstream.codecs.fragments import Counted
+from lmstream.engine.known import Known
 from lmstream.interfaces import Bundle, Metric, Resource, Scope, Series, Shaper
-
-T = TypeVar("T")
-_BYTES: Final = 4 * 1024 * 1024  # of pieces that are remembered, of each kind
-_ENTRY: Final = 512
-
-
-class _Known(Generic[T]):
-    """What became of pieces, bounded in bytes."""
-
-    def __init__(self) -> None:
-        self._of: dict[object, T] = {}
-        self._used = 0
-
-    def get(self, key: object, size: int, make: Callable[[], T]) -> T:
-        found = self._of.get(key)
-        if found is None:
-            found = make()
-            self._used += 2 * size + _ENTRY
-            if self._used > _BYTES:
-                self._of.clear()
-                self._used = 2 * size + _ENTRY
-            self._of[key] = found
-        return found
 
 
 class PiecesOfOwn:
@@ -37,10 +12,10 @@ class PiecesOfOwn:
 
     def __init__(self, shaper: Shaper) -> None:
         self._shaper = shaper
-        self._resources: _Known[Resource] = _Known()
-        self._scopes: _Known[Scope] = _Known()
-        self._metrics: _Known[Metric] = _Known()
-        self._tails: _Known[bytes] = _Known()
+        self._resources: Known[Resource] = Known()
+        self._scopes: Known[Scope] = Known()
+        self._metrics: Known[Metric] = Known()
+        self._tails: Known[bytes] = Known()
 
     def shaped(self, bundle: Bundle) -> Bundle:
         """A bundle with its pieces shaped. Raises msgspec.MsgspecError for a piece that cannot be read."""
@@ -60,19 +35,19 @@ class PiecesOfOwn:
         if not made.piece:
             return made
         key = (made.piece, made.org, *made.noted.items())
-        return self._resources.get(key, len(made.piece), lambda: self._shaper.resource(made))
+        return self._resources.made(key, len(made.piece), lambda: self._shaper.resource(made))
 
     def _scope(self, made: Scope) -> Scope:
         if not made.piece:
             return made
         key = (made.piece, made.epoch, *made.noted.items())
-        return self._scopes.get(key, len(made.piece), lambda: self._shaper.scope(made))
+        return self._scopes.made(key, len(made.piece), lambda: self._shaper.scope(made))
 
     def _metric(self, made: Metric) -> Metric:
-        return self._metrics.get(made, len(made.piece), lambda: self._shaper.metric(made)) if made.piece else made
+        return self._metrics.made(made, len(made.piece), lambda: self._shaper.metric(made)) if made.piece else made
 
     def _tail(self, made: bytes) -> bytes:
         if not made:
             return made
         key = (made, made.empty) if isinstance(made, Counted) else made
-        return self._tails.get(key, len(made), lambda: self._shaper.tail(made))
+        return self._tails.made(key, len(made), lambda: self._shaper.tail(made))

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from lmstream.codecs import fragments
 from lmstream.codecs.fragments import Counted, Marked
+from lmstream.engine.known import Known
 from lmstream.engine.pool_values import Device, MetricOf, Point, ScopeOf
 from lmstream.engine.shaping import actions
 from lmstream.engine.shaping.conditions import Bits, Part
@@ -24,9 +25,6 @@ _DEVICE: Final = msgspec.json.Decoder(Device)
 _SCOPE: Final = msgspec.json.Decoder(ScopeOf)
 _METRIC: Final = msgspec.json.Decoder(MetricOf)
 _POINT: Final = msgspec.json.Decoder(Point)
-_KEPT: Final = 4 * 1024 * 1024  # bytes of pieces that are kept for combinations of rules, of each part
-_ENTRY: Final = 512
-_METRICS: Final = 4096
 _LISTS: Final = 1024
 
 
@@ -53,8 +51,7 @@ class PartShape(Generic[T]):
         self.every: int = self.early | self.late
         self._of: dict[int, list[actions.Change]] = {}
         """The changes of rules that apply together."""
-        self._known: dict[tuple[bytes, int], bytes] = {}
-        self._used = 0
+        self._known: Known[bytes] = Known()
         self.largest: int = 0
         """Bytes of the largest piece that was made here."""
 
@@ -82,14 +79,7 @@ class PartShape(Generic[T]):
         """The piece of what was sent, after all rules that apply: those of `rules` that change this part."""
         key = (sent, rules & self.every)
         piece = self._known.get(key)
-        if piece is None:
-            piece = self.made(self._read(sent), rules)
-            self._used += len(sent) + len(piece) + _ENTRY
-            if self._used > _KEPT:
-                self._known.clear()
-                self._used = len(sent) + len(piece) + _ENTRY
-            self._known[key] = piece
-        return piece
+        return self._known.keep(key, len(sent), self.made(self._read(sent), rules)) if piece is None else piece
 
 
 class Pieces:
@@ -132,7 +122,8 @@ class Pieces:
         self.points: Final = bool(self.bits.points or self.tails.every)
         """Whether any rule is about attributes of points."""
         self._late = self._metrics_seen = 0
-        self._metrics_again: dict[tuple[Metric, int], Metric] = {}
+        self._metrics: Known[Metric] = Known()
+        self._metrics_again: Known[Metric] = Known()
         self._points_seen = 0 if self.points else -1
         self.marked: Final = bool(self.bits.points or self.tails.late)
         """Whether pieces of attributes have to carry their bits."""
@@ -163,7 +154,11 @@ class Pieces:
         return Scope(piece, made.epoch, made.noted, b"", bits, made.piece if self.scopes.late else b"")
 
     def metric(self, made: Metric) -> Metric:
-        """A metric, shaped."""
+        """A metric, shaped. A codec that forgot it gets the same object: plans are looked up by metrics, and to compare
+        others takes longer than all else that a plan costs."""
+        return self._metrics.made(made, len(made.piece), lambda: self._metric(made))
+
+    def _metric(self, made: Metric) -> Metric:
         said = _metric(made.piece)
         bits = self.bits.of("metric", {}, lambda name: getattr(said, name) or "")
         piece = self._early(self.metrics, made.piece, said, bits)
@@ -207,15 +202,12 @@ class Pieces:
 
     def metric_again(self, metric: Metric, rules: int) -> Metric:
         """A metric after rules that look at other parts, or at values: the same object for all plans."""
-        key = (metric, rules & self.metrics.every)
-        made = self._metrics_again.get(key)
-        if made is None:
+
+        def made() -> Metric:
             piece = self.metrics.again(metric.sent, rules)
-            made = structs.replace(metric, piece=piece, key=_metric(piece).metric_key)
-            if len(self._metrics_again) >= _METRICS:
-                self._metrics_again.clear()
-            self._metrics_again[key] = made
-        return made
+            return structs.replace(metric, piece=piece, key=_metric(piece).metric_key)
+
+        return self._metrics_again.made((metric, rules & self.metrics.every), len(metric.piece), made)
 
     def tail_again(self, tail: Marked, rules: int) -> bytes:
         """Attributes after rules that look at other parts."""
