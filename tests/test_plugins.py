@@ -67,7 +67,11 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for kind in NAMES:
         monkeypatch.syspath_prepend(PLUGINS / kind)
-    return tmp_path
+    yield tmp_path
+    # They are no modules of the tests that come after.
+    for name, module in [*sys.modules.items()]:
+        if str(getattr(module, "__file__", "")).startswith(str(PLUGINS)):
+            del sys.modules[name]
 
 
 def test_a_source_and_a_sink_of_ones_own_run_together_from_their_tables(here, capsys):
