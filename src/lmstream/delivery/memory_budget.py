@@ -11,9 +11,10 @@ RESERVE: Final = 1 / 2
 flight beside them: for those bodies, and for what the source has read ahead. A body is about as large as the lines in
 it and their payload (4 MiB, of 3 and 1), so that each half holds as many requests: eight by default, as many as
 `delivery.concurrency`."""
-QUEUED: Final = 4 * MIB
-"""Bytes of payload that may wait to be transformed: tens of milliseconds of work, while the source brings more. With
-16 MiB a process came to 14 MiB more (confluent), and no row was cheaper."""
+QUEUED: Final = 8 * MIB
+"""Bytes of payload that may wait to be transformed: two fetches, a tenth of a second of work. With 16 MiB a process
+comes to 5 to 10 MiB more (confluent), and no row is cheaper; with 4 MiB a fetch comes in two parts, and requests are a
+quarter more."""
 
 
 class MemoryBudget:
