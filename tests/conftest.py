@@ -11,10 +11,13 @@ import botocore.session
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from lmstream.aws import descriptions
+
 # Topics of tests are no topics that the user of this machine wants to complete.
 os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"lmstream-tests-{os.getuid()}")
 # One loader for all sessions of botocore, as all clients of one session have: each would read megabytes of JSON again.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+descriptions.loader = functools.cache(descriptions.loader)
 settings.register_profile(
     "dev", max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
