@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstream.codecs.fragments import encode
-from lmstream.engine.shaping.plan import Scaled, runs_of
-from lmstream.engine.shaping.shaping import scale_each
+from lmstream.engine.shaping.plan import Scaled, packed, runs_of
+from lmstream.engine.shaping.values import scale_each
 from lmstream.interfaces import Bundle, Metric
 from lmstream.native import native
 
@@ -41,6 +41,10 @@ NO_NUMBERS = ["", "01", "1.", ".5", "+1", "-", "1e", "1e+", "1.e5", "nan", "null
 texts = st.one_of(integers.map(encode), doubles.map(encode), st.sampled_from(SPELLED).map(str.encode))
 
 
+def packed_of(scaled):
+    return packed(runs_of(scaled))
+
+
 def bundle_of(values, sizes):
     """Metrics with so many values each."""
     n = len(values)
@@ -48,7 +52,7 @@ def bundle_of(values, sizes):
 
 
 def by_native(bundle, scaled):
-    return scale(bundle.texts, bundle.stops, runs_of(scaled), encode)
+    return scale(bundle.texts, bundle.stops, packed_of(scaled), encode)
 
 
 def same(values, sizes, powers):
@@ -79,7 +83,7 @@ def test_the_native_part_scales_as_python_does(made):
 @given(st.lists(doubles, min_size=1, max_size=50))
 def test_doubles_are_written_as_the_encoder_writes_them(values):
     written = encode(values)[1:-1]
-    assert scale(written, [len(values)], runs_of([Scaled(0, 0, Metric(b"", ""))]), encode) == written
+    assert scale(written, [len(values)], packed_of([Scaled(0, 0, Metric(b"", ""))]), encode) == written
 
 
 @given(st.lists(st.integers(0, 1 << 53), min_size=1, max_size=50), st.sampled_from([-10, -20, -30]))
@@ -102,11 +106,11 @@ def test_what_is_no_number_is_left_to_python(text, around):
     every = before + text.encode() + behind + b",7" * 20  # so that it is looked at in a block, too
     for some in (every, every[: len(every) - 40]):
         stops = [some.count(b",") + 1]
-        assert scale(some, stops, runs_of([Scaled(0, -1, Metric(b"", ""))]), encode) is None
+        assert scale(some, stops, packed_of([Scaled(0, -1, Metric(b"", ""))]), encode) is None
 
 
 def test_more_values_than_there_are_is_left_to_python():
-    run = runs_of([Scaled(1, -1, Metric(b"", ""))])
+    run = packed_of([Scaled(1, -1, Metric(b"", ""))])
     for texts_of, stops in ((b"1,2", [1, 3]), (b"1,2", [2, 3]), (b"1,2", [4, 5]), (b"", [0, 1])):
         assert scale(texts_of, stops, run, encode) is None
 
@@ -114,7 +118,7 @@ def test_more_values_than_there_are_is_left_to_python():
 def test_metrics_that_follow_one_another_are_one_run():
     metric = Metric(b"", "")
     scaled = [Scaled(at, power, metric) for at, power in ((0, -1), (1, -1), (2, -2), (4, -2))]
-    assert len(runs_of(scaled)) == 3 * 12
+    assert len(packed_of(scaled)) == 3 * 12
     assert same([b"8"] * 5, [1] * 5, [(at, power) for at, power, _ in scaled])
 
 

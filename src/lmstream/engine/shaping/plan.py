@@ -11,6 +11,8 @@ from lmstream.interfaces import Metric
 from lmstream.rules import Rule
 
 _RUN: Final = Struct("<3i")
+Run = tuple[int, int, int]
+"""(first metric, behind the last, power of two)."""
 ASK: Final = 128
 """Codes from here on ask for each point; rules have smaller numbers (rules.form: RULES_MAX)."""
 _BYTE: Final = 255
@@ -62,9 +64,14 @@ class Plan(NamedTuple):
     again: bool
     """Whether rules may change attributes of points once more."""
     heads: tuple[Metric, ...]
+    pieces: tuple[tuple[int, bytes], ...]
+    """Of those that are not as the codec made them."""
     scaled: tuple[Scaled, ...]
-    runs: bytes
-    """The same for the native part, whose caches it does not fill: see native/src/scaling.rs."""
+    runs: tuple[Run, ...]
+    """The same, those that follow one another together."""
+    packed: bytes
+    """The same for the native part: see native/src/scaling.rs. A plan that was long not used is in no cache of the
+    processor, and this is the least to fetch."""
     changed: tuple[Changed, ...]
     """By metric, when anything is changed above any of them."""
     matched: int
@@ -125,6 +132,9 @@ class Planner:
             start = end
         if not any(each.resource or each.scope or each.org for each in changed):
             changed = []
+        both_heads = enumerate(zip(heads, made, strict=True))
+        pieces = [(at, after.piece) for at, (before, after) in both_heads if before is not after]
+        runs = runs_of(scaled)
         every = tuple(Asked(*each, {}) for each in asked)
         return Plan(
             bytes(codes) if max(codes, default=0) <= _BYTE else codes,
@@ -133,11 +143,13 @@ class Planner:
             tuple(number for number, rule in enumerate(self._rules) if drops >> number & 1 and rule.drop),
             bool(again),
             tuple(made),
+            tuple(pieces),
             tuple(scaled),
-            runs_of(scaled),
+            runs,
+            packed(runs),
             tuple(changed),
             matched,
-            any(before is not after for before, after in zip(heads, made, strict=True)),
+            bool(pieces),
         )
 
     def _of_points(self, bits: int, deciding: int) -> int:
@@ -171,14 +183,19 @@ class Planner:
         )
 
 
-def runs_of(scaled: Sequence[Scaled]) -> bytes:
-    """(first metric, behind the last, power of two), each a 32-bit integer."""
-    runs: list[tuple[int, int, int]] = []
+def runs_of(scaled: Sequence[Scaled]) -> tuple[Run, ...]:
+    """Metrics that follow one another, together."""
+    runs: list[Run] = []
     for metric, power, _ in scaled:
         if runs and runs[-1][1:] == (metric, power):
             runs[-1] = (runs[-1][0], metric + 1, power)
         else:
             runs.append((metric, metric + 1, power))
+    return tuple(runs)
+
+
+def packed(runs: Sequence[Run]) -> bytes:
+    """Each as three 32-bit integers."""
     return b"".join(_RUN.pack(*run) for run in runs)
 
 

@@ -2,18 +2,15 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct, structs
 
 from lmstream.codecs.fragments import UNREAD, Marked, encode
-from lmstream.engine.kept import Range
 from lmstream.engine.shaping.pieces import Pieces
-from lmstream.engine.shaping.plan import ASK, Plan, Planner, Scaled
-from lmstream.engine.shaping.scaling import all_scaled, body_scaled, scaled
-from lmstream.interfaces import TWO_VALUES, Bundle, Metric, Series
+from lmstream.engine.shaping.plan import ASK, Plan, Planner
+from lmstream.engine.shaping.values import put_cut, put_metrics, scale_values
+from lmstream.interfaces import Bundle, Series
 from lmstream.native import native
 from lmstream.rules import Rule
 
@@ -21,8 +18,6 @@ _PLANNED: Final = 65_536
 """Metrics of plans that are remembered."""
 _ORGS: Final = 4096
 _APPLIED: Final = 65_536
-_number: Final = msgspec.json.Decoder(int | float).decode
-_numbers: Final = msgspec.json.Decoder(list[int | float]).decode
 _MARKS: Final = 4096
 """Verdicts by bits of points that a plan remembers."""
 _ALL: Final = [bytes((verdict,)) for verdict in range(ASK)]
@@ -176,27 +171,20 @@ class Shaping:
             self._applied[bits] = rules
         return rules
 
-    def _with_heads(self, bundle: Bundle, plan: Plan) -> bool:
+    def _with_heads(self, bundle: Bundle, plan: Plan) -> None:
         """Put the plan's metrics into a bundle, and its values in their units. Where one cannot be scaled, its metric
-        is cut into several, and the answer is False."""
-        heads: Sequence[Metric] = plan.heads
-        stops = bundle.stops
-        if plan.scaled:
+        is cut into several."""
+        if plan.runs:
             texts = None
             if bundle.texts and self._scale is not None:
-                texts = self._scale(bundle.texts, stops, plan.runs, encode)
+                texts = self._scale(bundle.texts, bundle.stops, plan.packed, encode)
             if texts is not None:
                 bundle.texts = texts
-            elif unscaled := scale_each(bundle, plan.scaled):
-                heads, stops = _cut(heads, stops, unscaled)
+            elif unscaled := scale_values(bundle, plan):
                 bundle.noted["scale.inexact"] = len(unscaled)
-        bundle.heads, bundle.stops = heads, stops
-        if not bundle.texts:
-            metrics: list[bytes] = []
-            for head, stop in zip(heads, stops, strict=True):
-                metrics += [head.piece] * (stop - len(metrics))
-            bundle.metrics = metrics
-        return len(heads) == len(plan.heads)
+                put_cut(bundle, plan, unscaled)
+                return
+        put_metrics(bundle, plan)
 
     def _series(
         self, series: Sequence[Series], stops: Sequence[int], plan: Plan, fixed: str
@@ -224,71 +212,6 @@ class Shaping:
                     resource = structs.replace(resource, org=org or fixed or resource.org)
                 made.append(Series(resource, scope, start, at))
         return made, "" if routed else fixed
-
-
-def scale_each(bundle: Bundle, every: Sequence[Scaled]) -> dict[int, Metric]:
-    """Scale values in place of a bundle that is ours. Answers the metric of those that cannot be, by ordinal."""
-    stops = bundle.stops
-    ranges = [(stops[metric - 1] if metric else 0, stops[metric]) for metric, *_ in every]
-    texts = bundle.texts.split(b",") if bundle.texts else []
-    values = list(bundle.values)
-    odd = dict(bundle.odd)
-    unscaled: dict[int, Metric] = {}
-    if odd or not _scale_together(texts or values, ranges, [power for _, power, _ in every]):
-        for (start, stop), (_, power, otherwise) in zip(ranges, every, strict=True):
-            for at in range(start, stop):
-                body = odd.get(at)
-                value = _number(texts[at]) if texts else values[at]
-                made: Any = None
-                if isinstance(body, bytes):
-                    made = odd[at] = body_scaled(body, power) or body
-                    if made is body:
-                        unscaled[at] = otherwise
-                elif value is None or value is TWO_VALUES or value != value:  # noqa: PLR0124 - NaN, which makes no row
-                    continue
-                elif (made := scaled(value, power)) is None:
-                    unscaled[at] = otherwise
-                elif texts:
-                    texts[at] = encode(made)
-                else:
-                    values[at] = made
-    bundle.texts, bundle.values, bundle.odd = b",".join(texts), values, odd
-    return unscaled
-
-
-def _scale_together(column: list[Any], ranges: Sequence[Range], powers: Sequence[int]) -> bool:
-    """Scale these ranges of a column of values or their texts in one go, as nearly always can be done; False, and all
-    as it was, when values have to be looked at one by one."""
-    if powers.count(powers[0]) != len(powers):
-        return False
-    some = list(chain.from_iterable([column[start:stop] for start, stop in ranges]))
-    texts = isinstance(some[0], bytes)
-    made: list[Any] | None = all_scaled(_numbers(b"[%b]" % b",".join(some)) if texts else some, powers[0])
-    if made is None:
-        return False
-    made = encode(made)[1:-1].split(b",") if texts else made
-    at = 0
-    for start, stop in ranges:
-        column[start:stop] = made[at : at + stop - start]
-        at += stop - start
-    return True
-
-
-def _cut(heads: Sequence[Metric], stops: Sequence[int], others: dict[int, Metric]) -> tuple[list[Metric], list[int]]:
-    """Heads in runs, with others for single points."""
-    made: list[Metric] = []
-    ends: list[int] = []
-    start = 0
-    for head, stop in zip(heads, stops, strict=True):
-        for at in range(start, stop):
-            mine = others.get(at, head)
-            if ends and ends[-1] > start and made[-1] is mine:
-                ends[-1] = at + 1
-            else:
-                made.append(mine)
-                ends.append(at + 1)
-        start = stop
-    return made, ends
 
 
 def _without_unread(verdicts: bytes, odd: dict[int, bytes | str]) -> bytes:
