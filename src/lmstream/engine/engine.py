@@ -203,7 +203,7 @@ class Engine:
             time_runs, time_stops = [piece], [n]
             times, fine = [piece] * n, bool(piece)
         else:
-            times = time_runs = list(map(self._times.__getitem__, zip(ended, began, strict=True)))
+            times = time_runs = self._times.of(bundle)
             time_stops, fine = [], all(times)
         if not fine:
             fallback = record.timestamp if self.settings.time_fallback == "record" else 0

@@ -6,6 +6,8 @@ A float of nanoseconds is off by up to 128 ns, enough to land in the hour before
 from datetime import UTC, datetime
 from typing import Final
 
+from lmstream.interfaces import Bundle
+
 YEAR_2000: Final = 946_684_800_000
 """First ms of the year 2000."""
 YEAR_2101: Final = 4_133_980_800_000
@@ -53,6 +55,18 @@ class TimePieces(dict[Key, bytes]):
             self.clear()
         self[key] = piece
         return piece
+
+    def of(self, bundle: Bundle) -> list[bytes]:
+        """A piece for each point. Points of a series share their times, mostly: then it is looked up once."""
+        found: list[bytes] = []
+        for series in bundle.series:
+            ended, began = bundle.times[series.start : series.stop], bundle.starts[series.start : series.stop]
+            n = len(ended)
+            if n and ended.count(ended[0]) == n and began.count(began[0]) == n:
+                found += [self[ended[0], began[0]]] * n
+            else:
+                found += map(self.__getitem__, zip(ended, began, strict=True))
+        return found
 
 
 _seconds: Final[dict[bytes, bytes]] = {}
