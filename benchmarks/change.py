@@ -29,7 +29,17 @@ from benchmarks.yardstick import conditions, load, machine, settle
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "change.json"
 ROUNDS = 3
-TRANSFORM = (("small", "engine"), ("medium", "engine"), ("medium", "engine cold"), ("medium", "engine protobuf"))
+TRANSFORM = (
+    ("small", "engine"),
+    ("medium", "engine"),
+    ("large", "engine"),
+    ("medium", "engine cold"),
+    ("medium", "engine protobuf"),
+    ("small", "engine, plain"),
+    ("medium", "engine, plain"),
+    ("large", "engine, plain"),
+    ("medium", "engine cold, plain"),
+)
 WHOLE = ("Kafka to Firehose", "Kafka to S3 gz, path with the metric", "Kafka to S3 gz, path without the metric")
 
 

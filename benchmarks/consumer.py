@@ -140,14 +140,14 @@ def consume(*args: Any) -> dict[str, Any]:
     return found
 
 
-async def published(kafka: "KafkaLab", size: str) -> tuple[int, int]:
+async def published(kafka: "KafkaLab", size: str, minutes: int = MINUTES) -> tuple[int, int]:
     """Fill the topic; answers (records, rows)."""
     records = rows = 0
     tls = {"security_protocol": "SSL", "ssl_context": kafka.client_context()} if kafka.certificates else {}
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, max_request_size=8 << 20, **tls)
     await producer.start()
     try:
-        for minute in range(MINUTES):
+        for minute in range(minutes):
             data = corpus(size, minute=minute)
             sent = [
                 await producer.send(TOPIC, one.value, partition=n % PARTITIONS) for n, one in enumerate(data.records)
