@@ -78,12 +78,12 @@ class Shaping:
             verdicts, tails = self._verdicts(bundle, plan)
             if bundle.odd:
                 verdicts = _without_unread(verdicts, bundle.odd)
-        if plan.other_heads or plan.changed or tails is not bundle.tails:
-            bundle = structs.replace(bundle, tails=tails)
-            if plan.other_heads:
-                self._with_heads(bundle, plan)
-            if plan.changed:  # by the metrics that were read, not those that a value's unit cut apart
-                bundle.series, fixed = self._series(bundle.series, stops, plan, fixed)
+        # In place: a codec of lmstream keeps no bundle, and of others' own_pieces makes new ones.
+        bundle.tails = tails
+        if plan.other_heads:
+            self._with_heads(bundle, plan)
+        if plan.changed:  # by the metrics that were read, not those that a value's unit cut apart
+            bundle.series, fixed = self._series(bundle.series, stops, plan, fixed)
         rows = verdicts.count(0) if verdicts else n
         return Shaped(bundle, fixed) if rows == n else Shaped(bundle, fixed, verdicts, rows, plan.drops)
 
