@@ -3,15 +3,12 @@
 from _thread import allocate_lock, start_new_thread
 from binascii import hexlify
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from lmstream.codecs.fragments import encode
-from lmstream.codecs.record_value import open_value
-from lmstream.engine import kept
+from lmstream.engine import kept, placing
 from lmstream.engine.codec_registry import CodecRegistry
 from lmstream.engine.fan_out import FanOut
 from lmstream.engine.held_value import unheld
@@ -32,9 +29,8 @@ from lmstream.engine.row_ids import COORDINATES, bundle_id, bundle_seed
 from lmstream.engine.row_paths import RowPaths
 from lmstream.engine.row_pieces import org_piece
 from lmstream.engine.timestamps import TimePieces, time_piece
-from lmstream.engine.whereabouts import is_below, signal_of
-from lmstream.errors import DecodeError, reason_of
-from lmstream.interfaces import Bundle, Codec, LostPart, Place
+from lmstream.errors import DecodeError
+from lmstream.interfaces import Codec
 from lmstream.model import Record
 from lmstream.native import native
 from lmstream.partitioning import token
@@ -44,9 +40,6 @@ if TYPE_CHECKING:
     from lmstream.engine.dimensions import Dimensions
     from lmstream.engine.own_transform import OwnTransform
     from lmstream.engine.shaping import Shaped, Shaping
-
-_TOLD: Final = 10
-"""Rejected points of a record of which one call of `why` looks up the place."""
 
 _U: Final = ord("u")  # a number, because bytes look for a number first, and a bytes object costs them an exception
 _SMALL: Final = 4096
@@ -250,7 +243,7 @@ class Engine:
                 keys.judge_sizes(limit, faults)
         ordinals: Sequence[int] = ()
         if record.only is not None or record.below:
-            ordinals = self._select(record, codec, bundle, faults)
+            ordinals = placing.select(record, codec, bundle, faults, self.settings.limits)
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             lines.number(ordinals)
         dropped: dict[str, int] = {}
@@ -268,7 +261,7 @@ class Engine:
         ordinals = ordinals or range(n)
         rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]
         if record.below and rejected:
-            rejected = self._kept_apart(record, codec, bundle, rejected, faults)
+            rejected = placing.kept_apart(record, codec, bundle, rejected, faults, self.settings.limits)
         return Output(
             n - len(faults),
             noted,
@@ -280,7 +273,7 @@ class Engine:
             bundle.unknown,
             dict(Counter(reason for reason in faults.values() if reason in SKIPS)),
             tuple((ordinals[at], faults[at]) for at in rejected),
-            partial(self._why, codec, record.value, rejected, faults, ordinals, {}) if rejected else None,
+            placing.Why(codec, record.value, rejected, faults, ordinals, self.settings.limits) if rejected else None,
             made,
             dropped,
             keys,
@@ -306,72 +299,6 @@ class Engine:
             _drops=shaped.drops,
             _names=names,
         )
-
-    def _select(self, record: Record, codec: Codec, bundle: Bundle, faults: dict[int, str]) -> Sequence[int]:
-        """The points of a replay: those of `only`, and those below the parts in which none could be counted. These are
-        numbered behind all others, so that no row that landed has another's id. Answers the ordinal of each point."""
-        n = len(bundle.times)
-        only, below = set(record.only or ()), record.below
-        bundle.lost = tuple(part for part in bundle.lost if is_below(part.path, below))
-        if not below:
-            faults |= dict.fromkeys(set(range(n)) - only, "")
-            return range(n)
-        _, payload = open_value(record.value or b"", self.settings.limits)
-        inside = [is_below(place.path, below) for place in self._places(codec, payload)] or [False] * n
-        common, behind = count(), count(n - sum(inside))
-        ordinals = [next(behind if within else common) for within in inside]
-        faults |= {at: "" for at in range(n) if not inside[at] and ordinals[at] not in only}
-        return ordinals
-
-    def _kept_apart(
-        self,
-        record: Record,
-        codec: Codec,
-        bundle: Bundle,
-        rejected: list[int],
-        faults: dict[int, str],
-    ) -> list[int]:
-        """Rejected points of a replay but for those below its paths: their ordinals say nothing without the path, so it
-        is the part that stays in the letter. Its points that land now land again then, under the same ids."""
-        _, payload = open_value(record.value or b"", self.settings.limits)
-        left = dict.fromkeys(rejected)
-        for at, place in enumerate(self._places(codec, payload)):
-            part = next((path for path in record.below if is_below(place.path, (path,))), "") if at in left else ""
-            if part:
-                del left[at]
-                if all(part != lost.path for lost in bundle.lost):
-                    what = place.cause(faults[at]) or reason_of(faults[at]).meaning
-                    bundle.lost = (*bundle.lost, LostPart(part, faults[at], f"{place.path}: {what}"))
-        return list(left)
-
-    def _why(
-        self,
-        codec: Codec,
-        value: bytes | None,
-        rejected: list[int],
-        faults: dict[int, str],
-        ordinals: Sequence[int],
-        told: dict[int, str],
-        ordinal: int,
-    ) -> str:
-        """See FanOut.why. The first of the rejected points are looked up together with the one that is asked for."""
-        if ordinal not in told:
-            _, payload = open_value(value or b"", self.settings.limits)
-            wanted = {*rejected[:_TOLD], *(at for at in rejected if ordinals[at] == ordinal)}
-            # Logs or traces in protobuf may pass for metrics, but no point of theirs can stand.
-            seems = signal_of(payload) if len(rejected) == len(ordinals) else ""
-            for at, place in enumerate(self._places(codec, payload)):
-                if at in wanted:
-                    what = place.cause(faults[at]) or reason_of(faults[at]).meaning
-                    told[ordinals[at]] = f"{seems}{place.metric} at {place.path}: {what}"
-                    if at == max(wanted):
-                        break
-        return told.get(ordinal, f"data point {ordinal:,}")
-
-    def _places(self, codec: Codec, payload: bytes) -> Iterable[Place]:
-        """Where each point of a bundle is; nothing from codecs that cannot say."""
-        places: Iterable[Place] = getattr(codec, "places", lambda _: ())(payload)
-        return places
 
     def _topic(self, topic: str) -> tuple[blake2b, str]:
         """What a topic's records share: their id before the coordinates, and the organization that settings give."""
