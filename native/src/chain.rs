@@ -13,6 +13,8 @@ use pyo3::types::{PyBytes, PyDict};
 /// Entries of one cache, and guesses, at most.
 const ENTRIES: usize = 1 << 16;
 const GUESSES: usize = 1 << 17;
+/// Bytes of an entry's key, at most: hardly any sender's are longer.
+const LONG: usize = 4096;
 /// 2^64 divided by the golden ratio, which spreads what it multiplies over the upper bits.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -99,6 +101,10 @@ impl Chain {
 
     /// It was wrong, and these were looked up.
     pub fn found(&mut self, key: &Bound<'_, PyBytes>, split: usize, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if key.as_bytes().len() > LONG {
+            self.last = 0;
+            return Ok(());
+        }
         let number = *self.numbers.entry(key.hash()?).or_insert(self.entries.len() + 1);
         match self.entries.get_mut(number - 1) {
             Some(entry) if entry.key.as_bytes(key.py()) == key.as_bytes() => {}

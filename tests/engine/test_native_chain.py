@@ -100,6 +100,16 @@ def test_what_was_emptied_is_let_go():
     assert sys.getrefcount(tail) <= kept - 2, "the cache and the chain held it"
 
 
+def test_what_is_long_is_looked_up_each_time():
+    engine = Twins(settings_of("otlp")).native
+    payload = json.dumps(document(metric("m", ["a" * 5000]), metric("n", ["b"]))).encode()
+    tail = engine.codecs["otlp_json"].decode(payload).tails[0]
+    before = sys.getrefcount(tail)
+    for _ in range(3):
+        assert engine.codecs["otlp_json"].decode(payload).tails[0] is tail
+    assert sys.getrefcount(tail) == before, "the cache alone holds it"
+
+
 @pytest.mark.parametrize("kib", [64, 256, 4096])
 def test_a_cache_that_is_emptied_again_and_again_gives_the_same_rows(kib):
     settings = Settings(org_id="acme", limits=Limits(cache_bytes=kib * 1024))
