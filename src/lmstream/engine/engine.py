@@ -66,7 +66,7 @@ class Engine:
             from lmstream.engine import shaping as rules  # noqa: PLC0415 - a cold start without rules needs none of it
             from lmstream.engine.sifted_output import SiftedOutput  # noqa: PLC0415 - as above
 
-            self.shaping, self._sifted = rules.Shaping(settings.rules, native("sift")), SiftedOutput
+            self.shaping, self._sifted = rules.Shaping(settings.rules), SiftedOutput
         self._dimensions: Dimensions | None = None
         self._transform: OwnTransform | None = None
         if settings.dimensions:

@@ -1,7 +1,7 @@
 """The rules of an engine at work: on pieces, which codecs make, and on bundles, whose rows they drop and change."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import Struct, structs
@@ -41,14 +41,13 @@ class Shaped(Struct, gc=False):
 class Shaping:
     """Made once for an engine. `pieces` is for its codecs."""
 
-    def __init__(self, rules: Sequence[Rule], sift: Callable[..., bytes | None] | None = None) -> None:
-        """`sift` is that of the native part. Raises ConfigError for patterns that cannot be."""
-        self._sift = sift
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        """Raises ConfigError for patterns that cannot be."""
         self.names: Final = [rule.name for rule in rules]
         self.pieces: Final = Pieces(rules)
         self._rules = rules
         self._bits = self.pieces.bits
-        self._scale = native("scale")
+        self._sift, self._scale = native("sift"), native("scale")
         self._planner = Planner(rules, self.pieces)
         self.pieces.watch(self._planner.late)
         self._orgs: dict[str, int] = {}
