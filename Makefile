@@ -98,11 +98,12 @@ demo: $(DEMO) ## The whole job on embedded parts: broker, mTLS, consumer, Fireho
 	@$(BIN)/python -m lmstream.native
 	@$(BIN)/python -m lmstream demo $(ARGS)
 
-# The CDK app has an environment of its own: it is made and tested beside all the rest, and shown when that has ended.
+# The CDK app has an environment of its own, which is made beside the other; it computes where the Python tests wait: beside
+# them, and shown when they have ended.
 test: ## Everything that must hold at every commit
 	$(venv)
+	@$(MAKE) --no-print-directory --jobs 2 lint types contracts $(CDK)
 	@log=$$(mktemp); $(MAKE) --no-print-directory test-infra >$$log 2>&1 & infra=$$!; trap 'kill $$infra' INT TERM; failed=0; \
-	$(MAKE) --no-print-directory lint types contracts || { kill $$infra; rm -f $$log; exit 1; }; \
 	$(MAKE) --no-print-directory test-python || failed=1; wait $$infra || failed=1; cat $$log; rm -f $$log; exit $$failed
 
 test-python: $(DEV) ## The Python tests alone, without the slow ones (ARGS="-k name" to choose)
