@@ -61,7 +61,7 @@ def _change(fields: list[Field], at: int, rng: random.Random) -> None:  # noqa: 
             fields[at] = [0, _AS_IT_IS, _longer(number << 3 | kind, rng) + _behind_tag(kind, encoded)]
         case 6 if kind == _BYTES:
             fields[at] = [0, _AS_IT_IS, varint(number << 3 | kind) + _longer(len(encoded), rng) + encoded]
-        case 6 if kind == _VARINT:
+        case 6 if kind == _VARINT and encoded:  # an earlier change may have cut it to nothing
             field[2] = _longer(encoded[0], rng)
         case 7 if kind == _BYTES:
             length = rng.choice((len(encoded) + 1, max(len(encoded) - 1, 0), 0, 2**20, 2**31, 2**64 - 1))
