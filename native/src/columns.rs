@@ -31,16 +31,18 @@ impl From<PyErr> for Stop {
 pub type Found<T> = Result<T, Stop>;
 pub type Object<'py> = Bound<'py, PyAny>;
 
-pub type Key<'py> = Bound<'py, PyBytes>;
-
 /// What a cache has of these bytes, or makes of them. A subclass of dict would look itself up for each by its method.
 #[inline]
-pub fn made<'py>(cache: &Bound<'py, PyDict>, key: &Key<'py>) -> PyResult<Object<'py>> {
-    match cache.get_item(key)? {
+pub fn cached<'py>(cache: &Bound<'py, PyDict>, bytes: &[u8]) -> PyResult<Object<'py>> {
+    let key = PyBytes::new(cache.py(), bytes);
+    match cache.get_item(&key)? {
         Some(found) => Ok(found),
         None => cache.as_any().get_item(key),
     }
 }
+
+/// The time and the start of points that follow one another, and the first of these points.
+type Times<'py> = (Object<'py>, Object<'py>, usize);
 
 pub struct Columns<'a, 'py> {
     py: Python<'py>,
@@ -51,8 +53,7 @@ pub struct Columns<'a, 'py> {
     scopes: Vec<(Object<'py>, usize)>,
     heads: Vec<Object<'py>>,
     stops: Vec<usize>,
-    /// Times of points that follow one another, and the first of these points.
-    times: Vec<(Object<'py>, Object<'py>, usize)>,
+    times: Vec<Times<'py>>,
     pub values: Values,
     tails: Vec<Object<'py>>,
     /// Of the point before.
@@ -127,6 +128,20 @@ impl<'a, 'py> Columns<'a, 'py> {
         Ok(())
     }
 
+    /// A time for each point.
+    fn each(&self, of: impl Fn(&Times<'py>) -> Object<'py>) -> PyResult<Bound<'py, PyList>> {
+        let mut run = 0;
+        PyList::new(
+            self.py,
+            (0..self.tails.len()).map(|point| {
+                while self.times.get(run + 1).is_some_and(|next| next.2 <= point) {
+                    run += 1;
+                }
+                of(&self.times[run])
+            }),
+        )
+    }
+
     fn number(&self, bytes: Option<&[u8]>) -> Object<'py> {
         match bytes {
             Some(bytes) => PyInt::new(self.py, (self.read)(bytes)).into_any(),
@@ -151,17 +166,22 @@ impl<'a, 'py> Columns<'a, 'py> {
             }
             from = *to;
         }
-        let points = self.tails.len();
-        let mut moments = Vec::with_capacity(self.times.len());
-        for (at, (time, start, _)) in self.times.iter().enumerate() {
-            moments.push((time, start, self.times.get(at + 1).map_or(points, |run| run.2)));
+        let mut moments = Vec::new();
+        if self.times.len() > 1 {
+            for (at, (time, start, _)) in self.times.iter().enumerate() {
+                moments.push((time, start, self.times.get(at + 1).map_or(self.tails.len(), |run| run.2)));
+            }
         }
+        let (times, starts) = (self.each(|run| run.0.clone())?, self.each(|run| run.1.clone())?);
+        let moments = PyList::new(py, moments)?;
         let columns = (
             series,
             self.resources.len(),
             PyList::new(py, self.heads)?,
             PyList::new(py, self.stops)?,
-            PyList::new(py, &moments)?,
+            times,
+            starts,
+            moments,
             self.values.finish(py, encode)?,
             PyList::new(py, self.tails)?,
         );

@@ -7,8 +7,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::chain::{Chains, Memory};
-use crate::columns::{Columns, Found, Key, Object, Stop, made};
+use crate::columns::{Columns, Found, Object, Stop, cached};
 use crate::memory::{CUT, grow, has_room};
 use crate::scopes::Scopes;
 use crate::text::{Cursor, Cut, Odd};
@@ -49,7 +48,6 @@ struct Scan<'a, 'py> {
     scopes: Scopes<'py>,
     heads_of: &'a Bound<'py, PyDict>,
     tails_of: &'a Bound<'py, PyDict>,
-    chains: Chains,
     columns: Columns<'a, 'py>,
     /// Attributes of the metric before and what they became: those of the same instances follow, in the same order.
     lists: Vec<(&'a [u8], Object<'py>)>,
@@ -59,18 +57,17 @@ struct Scan<'a, 'py> {
 
 /// Columns of a plain bundle, or None.
 ///
-/// `resources`, `heads` and `tails` are dictionaries that make what they lack; `scopes` are as of `Scopes`; `memory` is kept
-/// from bundle to bundle, and forgets with them. Answers (series, resources, heads, stops, times, starts, values, tails): series as (resource, scope, stop), values as their JSON text,
-/// written by `encode` where it is not the sender's. More than `most` points are not plain. Raises what making raises.
+/// `resources`, `heads` and `tails` are dictionaries that make what they lack; `scopes` are as of `Scopes`. Answers (series,
+/// resources, heads, stops, times, starts, moments, values, tails): series as (resource, scope, stop), moments as (time,
+/// start, stop) where there are more than one, values as their JSON text, written by `encode` where it is not the sender's. More than `most` points are not plain.
+/// Raises what making raises.
 #[pyfunction]
-#[allow(clippy::too_many_arguments, reason = "what a codec keeps")]
 pub fn scan<'py>(
     payload: &Bound<'py, PyBytes>,
     resources: &Bound<'py, PyDict>,
     scopes: &Bound<'py, PyTuple>,
     heads: &Bound<'py, PyDict>,
     tails: &Bound<'py, PyDict>,
-    memory: &Bound<'py, Memory>,
     encode: &Object<'py>,
     most: usize,
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
@@ -86,14 +83,12 @@ pub fn scan<'py>(
         scopes: Scopes::new(scopes)?,
         heads_of: heads,
         tails_of: tails,
-        chains: memory.get().take(heads, tails),
         columns: Columns::new(py, text.len(), nanoseconds_of, most),
         lists: Vec::new(),
         alike: Alike::default(),
         key: Vec::with_capacity(KEY),
     };
     let read = scan.bundle();
-    memory.get().put(scan.chains);
     scan.columns.answer(read, encode)
 }
 
@@ -126,7 +121,7 @@ impl<'a, 'py> Scan<'a, 'py> {
 
     /// A value and what it became. What is remembered was read before, so that a text of which one begins with it has it
     /// whole: nearly always the text up to the first `end`. Else its end is looked for.
-    fn known(&mut self, of: &Bound<'py, PyDict>, open: u8, end: &[u8]) -> Found<(Key<'py>, Object<'py>)> {
+    fn known(&mut self, of: &Bound<'py, PyDict>, open: u8, end: &[u8]) -> Found<(&'a [u8], Object<'py>)> {
         if self.cursor.next() != open {
             return Err(Stop::Odd);
         }
@@ -136,24 +131,18 @@ impl<'a, 'py> Scan<'a, 'py> {
         let key = PyBytes::new(self.py, likely);
         if let Some(found) = of.get_item(&key)? {
             self.cursor.at = stop;
-            return Ok((key, found));
+            return Ok((likely, found));
         }
         let value = self.raw(open)?;
-        let key = if value.len() == likely.len() { key } else { PyBytes::new(self.py, value) };
-        let found = made(of, &key)?;
-        Ok((key, found))
+        let found = if value.len() == likely.len() { of.as_any().get_item(key)? } else { cached(of, value)? };
+        Ok((value, found))
     }
 
     fn resource_metrics(&mut self) -> Found<()> {
-        let resource = self.level(b"resource", Self::resource, b"scopeMetrics", Self::scope_metrics)?;
+        let known = |scan: &mut Self| Ok(scan.known(scan.resources_of, b'{', b"]}")?.1);
+        let resource = self.level(b"resource", known, b"scopeMetrics", Self::scope_metrics)?;
         self.columns.resource(resource)?;
         Ok(())
-    }
-
-    fn resource(&mut self) -> Found<Object<'py>> {
-        let (_, resource) = self.known(self.resources_of, b'{', b"]}")?;
-        self.chains.resource(&resource);
-        Ok(resource)
     }
 
     fn scope_metrics(&mut self) -> Found<()> {
@@ -164,29 +153,22 @@ impl<'a, 'py> Scan<'a, 'py> {
 
     /// A scope. One of another poll's bytes is whole where that was, as of `known`: digits in a text end nothing.
     fn scope(&mut self) -> Found<Object<'py>> {
-        let mut found = None;
         if self.cursor.next() == b'{' {
             let stop = self.cursor.behind(b"]}");
-            found = self.scopes.known(&self.cursor.text[self.cursor.at..stop])?;
-            if found.is_some() {
+            if let Some(found) = self.scopes.known(&self.cursor.text[self.cursor.at..stop])? {
                 self.cursor.at = stop;
+                return Ok(found);
             }
         }
-        let scope = if let Some(scope) = found {
-            scope
-        } else {
-            let scope = self.raw(b'{')?;
-            self.scopes.find(scope)?
-        };
-        self.chains.scope(self.scopes.which);
-        Ok(scope)
+        let scope = self.raw(b'{')?;
+        Ok(self.scopes.find(scope)?)
     }
 
     /// A resource or scope, which `head` reads, and what is below it, which `item` reads, in either order.
     fn level(
         &mut self,
         name: &[u8],
-        head: fn(&mut Self) -> Found<Object<'py>>,
+        head: impl Fn(&mut Self) -> Found<Object<'py>>,
         below: &[u8],
         item: fn(&mut Self) -> Found<()>,
     ) -> Found<Object<'py>> {
@@ -220,74 +202,53 @@ impl<'a, 'py> Scan<'a, 'py> {
         self.cursor.next();
         let start = self.cursor.at;
         let mut points = None;
-        let mut more = true;
-        // A reader that has read the same bytes is in the same state: at the first point, and behind the metric.
-        let (before, _) = self.chains.heads.likely(self.py, self.chains.context);
-        if self.cursor.pass(before) {
-            let (from, to) = self.points()?;
-            let (_, behind) = self.chains.heads.guessed(self.py);
-            self.cursor.at = to;
-            if self.cursor.pass(behind)
-                && let Some(head) = self.chains.heads.take(self.py)
-            {
-                return self.columns.metric(head);
-            }
-            self.cursor.at = to + 1;
-            points = Some(self.data(Some((from, to)))?);
-            more = self.cursor.another(b'}')?;
-        } else {
-            self.cursor.expect(b'{')?;
-        }
-        while more {
+        self.cursor.expect(b'{')?;
+        loop {
             match self.cursor.name()? {
-                b"gauge" | b"sum" if points.is_none() => points = Some(self.data(None)?),
+                b"gauge" | b"sum" if points.is_none() => points = Some(self.data()?),
                 b"gauge" | b"sum" => return Err(Stop::Odd),
                 _ => self.cursor.skip()?,
             }
-            more = self.cursor.another(b'}')?;
+            if !self.cursor.another(b'}')? {
+                break;
+            }
         }
         let Some((from, to)) = points else { return Err(Stop::Odd) };
         let text = self.cursor.text;
         self.key.clear();
         self.key.extend_from_slice(&text[start..from]);
         self.key.extend_from_slice(&text[to..self.cursor.at]);
-        let key = PyBytes::new(self.py, &self.key);
-        let head = made(self.heads_of, &key)?;
-        self.chains.heads.found(&key, from - start, &head)?;
-        self.columns.metric(head)
+        let head = cached(self.heads_of, &self.key)?;
+        self.columns.metric(head)?;
+        Ok(())
     }
 
-    /// A gauge or sum, or what follows its points: where the inside of their array is.
-    fn data(&mut self, mut points: Option<(usize, usize)>) -> Found<(usize, usize)> {
-        let mut more = true;
-        if points.is_some() {
-            more = self.cursor.another(b'}')?;
-        } else {
-            self.cursor.expect(b'{')?;
-        }
-        while more {
+    /// The points of a gauge or sum, and where their array's inside is.
+    fn data(&mut self) -> Found<(usize, usize)> {
+        let mut points = None;
+        self.cursor.expect(b'{')?;
+        loop {
             match self.cursor.name()? {
                 b"dataPoints" if points.is_none() => {
                     self.cursor.expect(b'[')?;
-                    points = Some(self.points()?);
+                    let from = self.cursor.at;
+                    let first = self.columns.points();
+                    loop {
+                        self.point(self.columns.points() - first)?;
+                        if !self.cursor.another(b']')? {
+                            break;
+                        }
+                    }
+                    points = Some((from, self.cursor.at - 1));
                 }
                 b"dataPoints" => return Err(Stop::Odd),
                 _ => self.cursor.skip()?,
             }
-            more = self.cursor.another(b'}')?;
-        }
-        points.ok_or(Stop::Odd)
-    }
-
-    /// The points of an array that is open: where its inside is.
-    fn points(&mut self) -> Found<(usize, usize)> {
-        let (from, first) = (self.cursor.at, self.columns.points());
-        loop {
-            self.point(self.columns.points() - first)?;
-            if !self.cursor.another(b']')? {
-                return Ok((from, self.cursor.at - 1));
+            if !self.cursor.another(b'}')? {
+                break;
             }
         }
+        points.ok_or(Stop::Odd)
     }
 
     fn point(&mut self, number: usize) -> Found<()> {
@@ -351,25 +312,12 @@ impl<'a, 'py> Scan<'a, 'py> {
         self.columns.point(point.start, point.time, tail)
     }
 
-    /// What a list of attributes became. That of the point of the same number in the metric before is likely, or else
-    /// what came behind the list before.
+    /// What a list of attributes became. That of the point of the same number in the metric before is likely.
     fn attributes(&mut self, number: usize) -> Found<Object<'py>> {
         if let Some((_, piece)) = self.lists.get(number).filter(|(list, _)| self.cursor.pass(list)) {
             return Ok(piece.clone());
         }
-        self.cursor.next();
-        let start = self.cursor.at;
-        let (likely, _) = self.chains.tails.likely(self.py, self.chains.context.wrapping_add(number));
-        let piece = if self.cursor.pass(likely)
-            && let Some(piece) = self.chains.tails.take(self.py)
-        {
-            piece
-        } else {
-            let (key, piece) = self.known(self.tails_of, b'[', b"]")?;
-            self.chains.tails.found(&key, key.as_bytes().len(), &piece)?;
-            piece
-        };
-        let list = &self.cursor.text[start..self.cursor.at];
+        let (list, piece) = self.known(self.tails_of, b'[', b"]")?;
         if number == self.lists.len() {
             grow(&mut self.lists, 1)?;
             self.lists.push((list, piece.clone()));

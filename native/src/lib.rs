@@ -4,7 +4,6 @@
 //! rules. Caches, pieces and errors are Python's too; they are handed in, and asked by the bytes that were cut out.
 
 mod attributes;
-mod chain;
 mod columns;
 mod decimal;
 mod json;
@@ -25,11 +24,9 @@ use pyo3::prelude::*;
 mod _native {
     /// Counts how functions are called and what they answer: raise it, here and in lmstream/native.py, with each change.
     #[pymodule_export]
-    const INTERFACE: u32 = 8;
+    const INTERFACE: u32 = 9;
     #[pymodule_export]
     use super::attributes::{tail, tail_proto};
-    #[pymodule_export]
-    use super::chain::Memory;
     #[pymodule_export]
     use super::json::scan;
     #[pymodule_export]

@@ -7,8 +7,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::chain::{Chains, Memory};
-use crate::columns::{Columns, Found, Object, Stop, made};
+use crate::columns::{Columns, Found, Object, Stop, cached};
 use crate::memory::{CUT, grow, has_room};
 use crate::scopes::Scopes;
 use crate::text::{Cut, Odd};
@@ -55,12 +54,10 @@ impl Seen {
 }
 
 struct Scan<'a, 'py> {
-    py: Python<'py>,
     resource_of: &'a Bound<'py, PyDict>,
     scopes: Scopes<'py>,
     head_of: &'a Bound<'py, PyDict>,
     tail_of: &'a Bound<'py, PyDict>,
-    chains: Chains,
     columns: Columns<'a, 'py>,
     /// Attributes of the metric before and what they became: those of the same instances follow, in the same order.
     lists: Vec<(&'a [u8], Object<'py>)>,
@@ -69,34 +66,28 @@ struct Scan<'a, 'py> {
 
 /// Columns of a plain bundle, or None, as `scan`. A tail that became None is not plain.
 #[pyfunction]
-#[allow(clippy::too_many_arguments, reason = "what a codec keeps")]
 pub fn scan_proto<'py>(
     payload: &Bound<'py, PyBytes>,
     resources: &Bound<'py, PyDict>,
     scopes: &Bound<'py, PyTuple>,
     heads: &Bound<'py, PyDict>,
     tails: &Bound<'py, PyDict>,
-    memory: &Bound<'py, Memory>,
     encode: &Object<'py>,
     most: usize,
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
     if !has_room(CUT * payload.as_bytes().len()) {
         return Ok(None);
     }
-    let py = payload.py();
     let mut scan = Scan {
-        py,
         resource_of: resources,
         scopes: Scopes::new(scopes)?,
         head_of: heads,
         tail_of: tails,
-        chains: memory.get().take(heads, tails),
-        columns: Columns::new(py, payload.as_bytes().len(), nanoseconds, most),
+        columns: Columns::new(payload.py(), payload.as_bytes().len(), nanoseconds, most),
         lists: Vec::new(),
         key: Vec::new(),
     };
     let read = scan.request(payload.as_bytes());
-    memory.get().put(scan.chains);
     scan.columns.answer(read, encode)
 }
 
@@ -107,43 +98,28 @@ impl<'a, 'py> Scan<'a, 'py> {
             if tag != ITEM {
                 return Err(Stop::Odd);
             }
-            let resource = self.level(message.bytes()?, Self::resource, Self::scope_metrics)?;
+            let resource = self.level(message.bytes()?, Self::scope_metrics)?;
+            let resource = cached(self.resource_of, resource)?;
             self.columns.resource(resource)?;
         }
         if self.columns.points() > 0 { Ok(()) } else { Err(Stop::Odd) }
     }
 
     fn scope_metrics(&mut self, encoded: &'a [u8]) -> Found<()> {
-        let scope = self.level(encoded, Self::scope, Self::metric)?;
+        let scope = self.level(encoded, Self::metric)?;
+        let scope = self.scopes.find(scope)?;
         self.columns.scope(scope)?;
         Ok(())
     }
 
-    fn resource(&mut self, encoded: &'a [u8]) -> Found<Object<'py>> {
-        let resource = made(self.resource_of, &PyBytes::new(self.py, encoded))?;
-        self.chains.resource(&resource);
-        Ok(resource)
-    }
-
-    fn scope(&mut self, encoded: &'a [u8]) -> Found<Object<'py>> {
-        let scope = self.scopes.find(encoded)?;
-        self.chains.scope(self.scopes.which);
-        Ok(scope)
-    }
-
-    /// A resource or scope, which `made` makes, and what is below it, which `below` reads.
-    fn level(
-        &mut self,
-        encoded: &'a [u8],
-        made: fn(&mut Self, &'a [u8]) -> Found<Object<'py>>,
-        below: fn(&mut Self, &'a [u8]) -> Found<()>,
-    ) -> Found<Object<'py>> {
+    /// What is below a resource or scope; answers the resource or scope.
+    fn level(&mut self, encoded: &'a [u8], below: fn(&mut Self, &'a [u8]) -> Found<()>) -> Found<&'a [u8]> {
         let (mut head, mut seen) = (None, Seen::default());
         let before = self.columns.points();
         let mut message = Message(encoded);
         while let Some(tag) = message.tag() {
             match tag {
-                HEAD if head.is_none() => head = Some(made(self, leaf(&mut message)?)?),
+                HEAD if head.is_none() => head = Some(leaf(&mut message)?),
                 BELOW => below(self, message.bytes()?)?,
                 SCHEMA => {
                     seen.once(tag)?;
@@ -174,15 +150,9 @@ impl<'a, 'py> Scan<'a, 'py> {
         }
         let Some((tag, data)) = data else { return Err(Stop::Odd) };
         self.data(tag, data)?;
-        if self.chains.heads.likely(self.py, self.chains.context).0 == self.key
-            && let Some(head) = self.chains.heads.take(self.py)
-        {
-            return self.columns.metric(head);
-        }
-        let key = PyBytes::new(self.py, &self.key);
-        let head = made(self.head_of, &key)?;
-        self.chains.heads.found(&key, self.key.len(), &head)?;
-        self.columns.metric(head)
+        let head = cached(self.head_of, &self.key)?;
+        self.columns.metric(head)?;
+        Ok(())
     }
 
     /// The points of a gauge or sum. What is not points joins the metric's key.
@@ -229,26 +199,15 @@ impl<'a, 'py> Scan<'a, 'py> {
         self.columns.point(start, Some(time), tail)
     }
 
-    /// What the bytes behind a value became. Those of the point of the same number in the metric before are likely, or
-    /// else those that came behind the last ones.
+    /// What the bytes behind a value became. Those of the point of the same number in the metric before are likely.
     fn tail(&mut self, encoded: &'a [u8], number: usize) -> Found<Object<'py>> {
         if let Some((_, piece)) = self.lists.get(number).filter(|(list, _)| *list == encoded) {
             return Ok(piece.clone());
         }
-        let context = self.chains.context.wrapping_add(number);
-        let piece = if self.chains.tails.likely(self.py, context).0 == encoded
-            && let Some(piece) = self.chains.tails.take(self.py)
-        {
-            piece
-        } else {
-            let key = PyBytes::new(self.py, encoded);
-            let piece = made(self.tail_of, &key)?;
-            if piece.is_none() {
-                return Err(Stop::Odd);
-            }
-            self.chains.tails.found(&key, encoded.len(), &piece)?;
-            piece
-        };
+        let piece = cached(self.tail_of, encoded)?;
+        if piece.is_none() {
+            return Err(Stop::Odd);
+        }
         if number == self.lists.len() {
             grow(&mut self.lists, 1)?;
             self.lists.push((encoded, piece.clone()));

@@ -17,28 +17,24 @@ pub struct Scopes<'py> {
     polled: Bound<'py, PyDict>,
     /// What stands before the digits.
     mark: Bound<'py, PyBytes>,
-    /// Tells the last scope from others, and not from that of another poll: an address.
-    pub which: usize,
 }
 
 impl<'py> Scopes<'py> {
     pub fn new(parts: &Bound<'py, PyTuple>) -> PyResult<Self> {
         let (find, polled, mark) = parts.extract()?;
-        Ok(Self { find, polled, mark, which: 0 })
+        Ok(Self { find, polled, mark })
     }
 
     /// The scope of these bytes. Raises what making it raises.
-    pub fn find(&mut self, scope: &[u8]) -> PyResult<Object<'py>> {
-        if let Some(found) = self.known(scope)? {
-            return Ok(found);
+    pub fn find(&self, scope: &[u8]) -> PyResult<Object<'py>> {
+        match self.known(scope)? {
+            Some(found) => Ok(found),
+            None => self.find.call1((PyBytes::new(self.find.py(), scope),)),
         }
-        let found = self.find.call1((PyBytes::new(self.find.py(), scope),))?;
-        self.which = found.as_ptr() as usize;
-        Ok(found)
     }
 
     /// The same, where another poll's was read before.
-    pub fn known(&mut self, scope: &[u8]) -> PyResult<Option<Object<'py>>> {
+    pub fn known(&self, scope: &[u8]) -> PyResult<Option<Object<'py>>> {
         let Some(from) = behind(self.mark.as_bytes(), scope) else { return Ok(None) };
         let digits = from..from + DIGITS;
         let Some(epoch) = scope.get(digits.clone()).filter(|epoch| epoch.iter().all(u8::is_ascii_digit)) else {
@@ -51,7 +47,6 @@ impl<'py> Scopes<'py> {
             Ok(())
         })?;
         let Some(polled) = self.polled.get_item(key)? else { return Ok(None) };
-        self.which = polled.as_ptr() as usize;
         let found = polled.call1((PyBytes::new(py, epoch),))?;
         Ok(Some(found).filter(|found| !found.is_none()))
     }

@@ -36,6 +36,9 @@ pub fn weave<'py>(
     groups: &Bound<'py, PyList>,
 ) -> PyResult<Bound<'py, PyList>> {
     let rows = tails.len();
+    if !(verdicts.is_empty() || verdicts.len() == rows) {
+        return Err(PyValueError::new_err("columns of unequal length"));
+    }
     if !has_room(WOVEN * rows) {
         return Err(PyMemoryError::new_err("rows of a bundle"));
     }
@@ -44,73 +47,100 @@ pub fn weave<'py>(
     let times = Runs::new(times, time_stops)?;
     let mut texts = Vec::with_capacity(rows);
     texts.extend(values.as_bytes().split(|&byte| byte == b','));
-    let mut left: Vec<usize> = (0..rows).collect();
-    if !verdicts.is_empty() {
-        left.retain(|&row| verdicts.get(row) == Some(&0));
-    }
-    let complete = [&begins, &metrics, &times].iter().all(|runs| runs.complete(rows));
-    if texts.len() != rows || !complete || !(verdicts.is_empty() || verdicts.len() == rows) {
+    if texts.len() != rows || !(begins.complete(rows) && metrics.complete(rows) && times.complete(rows)) {
         return Err(PyValueError::new_err("columns of unequal length"));
     }
-    let mut kept = Vec::with_capacity(left.len());
-    for &row in &left {
-        kept.push(tails.get_item(row)?.cast_into::<PyBytes>()?);
+    let columns = Columns { begins, metrics, times, texts, tails };
+    if verdicts.is_empty() {
+        return columns.lines(groups, rows, |at| at);
     }
-    let tails: Vec<&[u8]> = kept.iter().map(PyBytesMethods::as_bytes).collect();
-    let found = PyList::empty(groups.py());
-    let mut room = [0; DIGITS];
-    let mut ranges = Vec::<(usize, usize)>::new();
-    let mut runs = Vec::with_capacity(begins.0.len() + metrics.0.len() + times.0.len());
-    for group in groups {
-        if let Ok(list) = group.cast::<PyList>() {
-            ranges.clear();
-            for range in list {
-                ranges.push(range.extract()?);
-            }
-        } else {
-            let last = ranges.last().map_or(0, |range| range.1);
-            ranges.clear();
-            ranges.push((last, group.extract()?));
+    let left: Vec<usize> = (0..rows).filter(|&row| verdicts[row] == 0).collect();
+    columns.lines(groups, left.len(), |at| left[at])
+}
+
+struct Columns<'a, 'py> {
+    begins: Runs<'py>,
+    metrics: Runs<'py>,
+    times: Runs<'py>,
+    texts: Vec<&'a [u8]>,
+    tails: &'a Bound<'py, PyList>,
+}
+
+impl<'py> Columns<'_, 'py> {
+    /// `row_of` is the row of each of so many lines; a function of its own for each, as nearly all bundles keep all rows.
+    fn lines(
+        &self,
+        groups: &Bound<'py, PyList>,
+        lines: usize,
+        row_of: impl Fn(usize) -> usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let Self { begins, metrics, times, texts, .. } = self;
+        let mut kept = Vec::with_capacity(lines);
+        for at in 0..lines {
+            kept.push(self.tails.get_item(row_of(at))?.cast_into::<PyBytes>()?);
         }
-        runs.clear();
-        let mut size = 0;
-        for &(mut start, stop) in &ranges {
-            if start > stop || stop > left.len() {
-                return Err(PyValueError::new_err("no such rows"));
-            }
-            let first = left.get(start).copied().unwrap_or_default();
-            let (mut begin, mut metric, mut time) = (begins.run(first), metrics.run(first), times.run(first));
-            while start < stop {
-                let row = left[start];
-                (begin, metric, time) = (begins.next(begin, row), metrics.next(metric, row), times.next(time, row));
-                let behind = begins.1[begin].min(metrics.1[metric]).min(times.1[time]);
-                let shared = [begins.piece(begin), metrics.piece(metric), times.piece(time)];
-                let from = start;
-                while start < stop && left[start] < behind {
-                    size += width(left[start]) + texts[left[start]].len() + tails[start].len();
-                    start += 1;
+        let tails: Vec<&[u8]> = kept.iter().map(PyBytesMethods::as_bytes).collect();
+        let found = PyList::empty(groups.py());
+        let mut room = [0; DIGITS];
+        let mut ranges = Vec::<(usize, usize)>::new();
+        let mut runs = Vec::with_capacity(begins.0.len() + metrics.0.len() + times.0.len());
+        for group in groups {
+            if let Ok(list) = group.cast::<PyList>() {
+                ranges.clear();
+                for range in list {
+                    ranges.push(range.extract()?);
                 }
-                size += (start - from) * (BEHIND_ORDINAL.len() + shared.iter().map(|piece| piece.len()).sum::<usize>());
-                runs.push((shared, from..start));
+            } else {
+                let last = ranges.last().map_or(0, |range| range.1);
+                ranges.clear();
+                ranges.push((last, group.extract()?));
             }
+            runs.clear();
+            let mut size = 0;
+            for &(mut start, stop) in &ranges {
+                if start > stop || stop > lines {
+                    return Err(PyValueError::new_err("no such rows"));
+                }
+                if start == stop {
+                    continue;
+                }
+                let first = row_of(start);
+                let (mut begin, mut metric, mut time) = (begins.run(first), metrics.run(first), times.run(first));
+                while start < stop {
+                    let row = row_of(start);
+                    (begin, metric, time) = (begins.next(begin, row), metrics.next(metric, row), times.next(time, row));
+                    let behind = begins.1[begin].min(metrics.1[metric]).min(times.1[time]);
+                    let shared = [begins.piece(begin), metrics.piece(metric), times.piece(time)];
+                    let from = start;
+                    while start < stop && row_of(start) < behind {
+                        let row = row_of(start);
+                        size += width(row) + texts[row].len() + tails[start].len();
+                        start += 1;
+                    }
+                    size +=
+                        (start - from) * (BEHIND_ORDINAL.len() + shared.iter().map(|piece| piece.len()).sum::<usize>());
+                    runs.push((shared, from..start));
+                }
+            }
+            found.append(PyBytes::new_with(groups.py(), size, |buffer| {
+                let mut rest = Rest(buffer);
+                for ([begin, metric, time], lines) in &runs {
+                    for at in lines.clone() {
+                        let row = row_of(at);
+                        rest.put(begin)?;
+                        rest.put(digits(row as u64, &mut room))?;
+                        rest.put(BEHIND_ORDINAL)?;
+                        rest.put(metric)?;
+                        rest.put(time)?;
+                        rest.put(texts[row])?;
+                        rest.put(tails[at])?;
+                    }
+                }
+                Ok(())
+            })?)?;
         }
-        found.append(PyBytes::new_with(groups.py(), size, |buffer| {
-            let mut rest = Rest(buffer);
-            for ([begin, metric, time], lines) in &runs {
-                for at in lines.clone() {
-                    rest.put(begin)?;
-                    rest.put(digits(left[at] as u64, &mut room))?;
-                    rest.put(BEHIND_ORDINAL)?;
-                    rest.put(metric)?;
-                    rest.put(time)?;
-                    rest.put(texts[left[at]])?;
-                    rest.put(tails[at])?;
-                }
-            }
-            Ok(())
-        })?)?;
+        Ok(found)
     }
-    Ok(found)
 }
 
 fn pieces<'py>(list: &Bound<'py, PyList>) -> PyResult<Vec<Piece<'py>>> {

@@ -46,11 +46,11 @@ class CachingCodec(Generic[T]):
         self._scopes = of_scopes(scope, mark, budget // 2)
         self._heads = Heads(settings, None if shaper is None else shaper.metric)
         self._asked = [0, 0, 0, 0]
-        cut, memory = native(scan), native("Memory")
+        cut = native(scan)
         self._plain: PlainBundles | None = None
         """Of the native part, where that is installed."""
-        if cut is not None and memory is not None:
-            caches = self._resources, self._scopes.parts, self._tails, memory()
+        if cut is not None:
+            caches = self._resources, self._scopes.parts, self._tails
             self._plain = PlainBundles(cut, settings, caches, partial(head, self._heads), malformed, self._asked)
 
     @property

@@ -19,16 +19,16 @@ class PlainBundles:
         self,
         scan: Callable[..., Any],
         settings: Settings,
-        caches: tuple[PieceCache[Resource], tuple[Any, ...], PieceCache[Any], Any],
+        caches: tuple[PieceCache[Resource], tuple[Any, ...], PieceCache[Any]],
         head: Callable[[bytes], Metric],
         malformed: type[Exception],
         asked: list[int],
     ) -> None:
-        """`scan` is the native function; `caches` those of resources, scopes (`Scopes.parts`) and attributes of points,
-        and what it remembers; `head` makes the head of a metric from its bytes without points. What the codec reads
-        another way raises `malformed` or DecodeError; `asked` is what `fragments.count` counts in."""
+        """`scan` is the native function; `caches` those of resources, scopes (`Scopes.parts`) and attributes of points;
+        `head` makes the head of a metric from its bytes without points. What the codec reads another way raises
+        `malformed` or DecodeError; `asked` is what `fragments.count` counts in."""
         self._scan = scan
-        self._resources, self._scopes, self._tails, self._memory = caches
+        self._resources, self._scopes, self._tails = caches
         self._head = head
         self._metrics = PieceCache[Metric](self._make_metric, settings.limits.cache_bytes // 16)
         self._most = settings.limits.points
@@ -37,14 +37,13 @@ class PlainBundles:
 
     def read(self, payload: bytes) -> Bundle | None:
         """A bundle in columns; None for one that is not plain. Raises RecursionError."""
-        caches = self._resources, self._scopes, self._metrics, self._tails, self._memory
         try:
-            found = self._scan(payload, *caches, encode, self._most)
+            found = self._scan(payload, self._resources, self._scopes, self._metrics, self._tails, encode, self._most)
         except self._not_plain:
             return None  # whatever is wrong is found again, and told from its place
         if found is None:
             return None
-        cut, resources, heads, stops, moments, texts, tails = found
+        cut, resources, heads, stops, times, starts, moments, texts, tails = found
         noted: dict[str, int] = {}
         count(self._asked, noted, resources, len(cut), len(heads), len(heads), len(tails))
         if Counted.seen:
@@ -54,18 +53,11 @@ class PlainBundles:
         for resource, scope, stop in cut:
             series.append(Series(resource, scope, start, stop))
             start = stop
-        times: list[int | None] = []
-        starts: list[int | None] = []
-        for time, began, stop in moments:
-            points = stop - len(times)
-            times += [time] * points
-            starts += [began] * points
         return Bundle(series, heads, stops, [], times, starts, [], tails, {}, noted, texts=texts, moments=moments)
 
     def clear(self) -> None:
-        """Empty the caches."""
+        """Empty the cache."""
         self._metrics.empty()
-        self._memory.clear()
 
     def _make_metric(self, raw: bytes) -> tuple[Metric, int]:
         head = self._head(raw)

@@ -187,11 +187,11 @@ class Engine:
         # A piece of time for each point; empty where the time makes no row, which is then a fault.
         faults: dict[int, str] = {}
         ended, began, moments = bundle.times, bundle.starts, bundle.moments
-        if len(moments) > 1:
+        if moments:
             time_runs = [self._times[time, start] for time, start, _ in moments]
             time_stops = [stop for _, _, stop in moments]
             times, fine = each_of(time_runs, time_stops), all(time_runs)
-        elif n and (moments or (ended.count(ended[0]) == n and began.count(began[0]) == n)):
+        elif n and ended.count(ended[0]) == n and began.count(began[0]) == n:
             piece = time_piece(ended[0], began[0])
             time_runs, time_stops = [piece], [n]
             times, fine = [piece] * n, bool(piece)

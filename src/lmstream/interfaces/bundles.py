@@ -147,7 +147,8 @@ class Bundle(Struct, gc=False):
     """The values as JSON with commas between, from the native part: then nothing is odd, and `metrics` and `values` are
     empty."""
     moments: Sequence[tuple[int, int, int]] = ()
-    """Beside texts: (time, start, ordinal behind the last) of points that follow one another at the same times."""
+    """Beside texts, where times differ: (time, start, ordinal behind the last) of points that follow one another and
+    share them."""
 
 
 class Codec(Protocol):
