@@ -59,8 +59,8 @@ struct Scan<'a, 'py> {
 ///
 /// `resources`, `heads` and `tails` are dictionaries that make what they lack; `scopes` are as of `Scopes`. Answers (series,
 /// resources, heads, stops, times, starts, moments, values, tails): series as (resource, scope, stop), moments as (time,
-/// start, stop) where there are more than one, values as their JSON text, written by `encode` where it is not the sender's. More than `most` points are not plain.
-/// Raises what making raises.
+/// start, stop) where there are more than one, values as their JSON text, written by `encode` where it is not the sender's.
+/// More than `most` points are not plain. Raises what making raises.
 #[pyfunction]
 pub fn scan<'py>(
     payload: &Bound<'py, PyBytes>,

@@ -125,7 +125,7 @@ class Woven(Struct, gc=False):
         return Pieced(pieces).only(self.verdicts) if self.verdicts else Pieced(pieces)
 
     def only(self, verdicts: bytes) -> "Woven":
-        """The lines of which the verdict is 0."""
+        """The lines of which the verdict is 0: these, changed in place."""
         self.verdicts = verdicts
         return self
 
