@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import lmstream
 from benchmarks import consumer, lake
 from benchmarks.corpus import TOPIC
 from benchmarks.measure import measure
@@ -43,13 +44,26 @@ TRANSFORM = (
 WHOLE = ("Kafka to Firehose", "Kafka to S3 gz, path with the metric", "Kafka to S3 gz, path without the metric")
 
 
-def source_of(revision: str, folder: Path) -> Path:
-    """Lay out the package of a revision, with its native part where that can be built."""
-    made = subprocess.run(
-        ["git", "archive", revision, "src", "native"], cwd=ROOT, check=True, capture_output=True
-    ).stdout
-    with tarfile.open(fileobj=io.BytesIO(made)) as packed:
+class UnmeasuredError(Exception):
+    """A tree cannot be had or does not run here. The text says why, in one line."""
+
+
+def source_of(revision: str, folder: Path, *, native: bool = True) -> Path:
+    """Lay out the package of a revision, with its native part where that is wanted and can be built. Raises
+    UnmeasuredError without git, and where the history does not go back that far.
+    """
+    command = ["git", "archive", revision, "src", "native"]
+    try:
+        made = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
+    except OSError as error:
+        raise UnmeasuredError(f"git does not run: {error.strerror}") from error
+    if made.returncode:
+        said = made.stderr.decode(errors="replace").strip().splitlines() or ["git archive failed"]
+        raise UnmeasuredError(f"git does not have it: {said[0]}")
+    with tarfile.open(fileobj=io.BytesIO(made.stdout)) as packed:
         packed.extractall(folder, **DATA)
+    if not native:
+        return folder / "src"
     built = subprocess.run([sys.executable, "native/build.py"], cwd=folder, check=False, capture_output=True, text=True)
     if built.returncode:
         print(f"{revision} runs without its native part: {built.stderr.strip().splitlines()[-1]}", file=sys.stderr)
@@ -58,6 +72,11 @@ def source_of(revision: str, folder: Path) -> Path:
 
 def child(told: str) -> int:
     """One figure of the lmstream that is on the path: nanoseconds of CPU a row."""
+    source = Path(os.environ["PYTHONPATH"].split(os.pathsep)[0])
+    if not Path(lmstream.__file__).resolve().is_relative_to(source.resolve()):
+        # Else a tree would be compared with itself, and found as quick.
+        print("lmstream is not imported from the tree that is to be measured", file=sys.stderr)
+        return 1
     kind, *of = json.loads(told)
     if kind == "transform":
         size, name = of
@@ -72,10 +91,14 @@ def child(told: str) -> int:
 
 
 def asked(source: Path, told: Sequence[Any]) -> float:
-    """The same, of a tree."""
+    """The same, of a tree. Raises UnmeasuredError when its process fails, as where its dependencies do not fit."""
     env = os.environ | {"PYTHONPATH": f"{source}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "benchmarks.change", "--child", json.dumps(told)]
-    done = subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=env, check=False, capture_output=True, text=True)
+    sys.stderr.write(done.stderr)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
+        raise UnmeasuredError(said[-1])
     return float(done.stdout.split()[-1])
 
 

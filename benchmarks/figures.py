@@ -136,7 +136,21 @@ def verdict(found: dict[str, Any]) -> str:
     miss = abs(found["value"] / found["need"] - 1)
     if found["passed"]:
         return f"within slack, {miss:.0%} short"
-    return f"{'MISSED' if found['gates'] else 'missed'} by {miss:.0%}"
+    return _missed(found, f"{'MISSED' if found['gates'] else 'missed'} by {miss:.0%}")
+
+
+def _missed(found: dict[str, Any], said: str) -> str:
+    """What is missed, and what the revision that set the need reaches on the same machine, if that was asked."""
+    reference = found.get("reference")  # runs recorded before 0035 have none
+    if reference is None:
+        return said
+    revision = reference["revision"]
+    if "why" in reference:
+        return f"{said}; {revision} cannot be measured here: {reference['why']}"
+    share, reaches = f"{reference['ratio']:.2f} of it", f"reaches {reference['reaches']:.2f} {found['unit']}"
+    if reference["held"]:
+        return f"held: {revision} takes as much here ({share}), and {reaches}"
+    return f"{said}; {revision} takes less here ({share}), and {reaches}"
 
 
 def missed(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
