@@ -42,7 +42,7 @@ TEN: list[dict[str, Any]] = [
 """Ten rules of all kinds, of which two drop."""
 _EVEN = [f"SNMP_Datasource{number}" for number in range(0, 16, 2)]
 DROPS: dict[str, list[dict[str, Any]]] = {
-    "everything": [{"name": "all", "when": {"metric": "*"}, "drop": True}],
+    "everything": [{"name": "all", "when": {"datasource": "*"}, "drop": True}],
     "datasources": [{"name": "half", "when": {"datasource": _EVEN}, "drop": True}],
     "metrics": [{"name": "half", "when": {"metric": ["*Count", "*Rate"]}, "drop": True}],
     "points": [{"name": "half", "when": {"attributes": {"wildValue": ["*-0", "*-2", "*-4"]}}, "drop": True}],

@@ -5,6 +5,7 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyTuple};
 
 use crate::decimal::Values;
 use crate::memory::grow;
+use crate::sieve::Sieve;
 use crate::text::Odd;
 
 /// Bytes of a payload for each of its points, at least: room is made for so many.
@@ -48,14 +49,14 @@ pub struct Columns<'a, 'py> {
     py: Python<'py>,
     zero: Object<'py>,
     /// Each with the scopes up to its last.
-    resources: Vec<(Object<'py>, usize)>,
+    pub resources: Vec<(Object<'py>, usize)>,
     /// Each with the points up to its last.
-    scopes: Vec<(Object<'py>, usize)>,
-    heads: Vec<Object<'py>>,
-    stops: Vec<usize>,
-    times: Vec<Times<'py>>,
+    pub scopes: Vec<(Object<'py>, usize)>,
+    pub heads: Vec<Object<'py>>,
+    pub stops: Vec<usize>,
+    pub times: Vec<Times<'py>>,
     pub values: Values,
-    tails: Vec<Object<'py>>,
+    pub tails: Vec<Object<'py>>,
     /// Of the point before.
     began: (Option<&'a [u8]>, Option<&'a [u8]>),
     /// What a number's bytes say.
@@ -149,20 +150,33 @@ impl<'a, 'py> Columns<'a, 'py> {
         }
     }
 
-    /// What Python gets; None where the bundle was not read to its end. Raises what stopped it.
-    pub fn answer(self, read: Found<()>, encode: &Object<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    /// What Python gets; None where the bundle was not read to its end. Raises what stopped it, and what the sieve raises.
+    pub fn answer(
+        mut self,
+        read: Found<()>,
+        encode: &Object<'py>,
+        sieve: Option<&Bound<'py, PyTuple>>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         match read {
             Ok(()) => {}
             Err(Stop::Odd) => return Ok(None),
             Err(Stop::Python(error)) => return Err(error),
         }
         let py = self.py;
+        let scopes = self.scopes.len();
+        let sifted = match sieve {
+            Some(sieve) => Sieve::new(sieve)?.sift(&mut self)?,
+            None => None,
+        };
         let series = PyList::empty(py);
-        let mut scopes = self.scopes.iter();
-        let mut from = 0;
+        let mut ends = self.scopes.iter();
+        let (mut from, mut start) = (0, 0);
         for (resource, to) in &self.resources {
-            for (scope, stop) in scopes.by_ref().take(to - from) {
-                series.append((resource, scope, stop))?;
+            for (scope, stop) in ends.by_ref().take(to - from) {
+                if *stop > start || sifted.is_none() {
+                    series.append((resource, scope, stop))?;
+                }
+                start = *stop;
             }
             from = *to;
         }
@@ -184,6 +198,7 @@ impl<'a, 'py> Columns<'a, 'py> {
             moments,
             self.values.finish(py, encode)?,
             PyList::new(py, self.tails)?,
+            sifted.map(|sifted| (scopes, sifted.metrics, (sifted.points, sifted.kept, sifted.dropped))),
         );
         columns.into_pyobject(py).map(Some)
     }

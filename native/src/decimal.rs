@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyFloat, PyList};
 
 use crate::memory::grow;
 use crate::shortest::shortest;
-use crate::text::Cut;
+use crate::text::{Cut, behind_nth};
 
 /// Digits of a 64-bit number, at most.
 pub const DIGITS: usize = 20;
@@ -164,6 +164,32 @@ impl Values {
         };
         text[end] = b',';
         self.text.truncate(start + end + 1);
+    }
+
+    /// What is written, with commas between; None where any of it is for the engine to write.
+    pub fn text(&self) -> Option<&[u8]> {
+        self.numbers.is_empty().then(|| without_last(&self.text))
+    }
+
+    /// Leave only these ranges of values, which are in order.
+    pub fn keep(&mut self, ranges: &[(usize, usize)]) {
+        let mut text = Vec::with_capacity(self.text.len());
+        let (mut numbers, mut places) = (Vec::new(), Vec::new());
+        let (mut at, mut passed, mut number) = (0, 0, 0);
+        for &(start, stop) in ranges {
+            let behind = |at, values| behind_nth(&self.text, at, b',', values).unwrap_or(self.text.len());
+            let from = behind(at, start - passed);
+            (at, passed) = (behind(from, stop - start), stop);
+            while self.places.get(number).is_some_and(|&place| place < at) {
+                if self.places[number] >= from {
+                    places.push(self.places[number] - from + text.len());
+                    numbers.push(self.numbers[number]);
+                }
+                number += 1;
+            }
+            text.extend_from_slice(&self.text[from..at]);
+        }
+        (self.text, self.numbers, self.places) = (text, numbers, places);
     }
 
     /// The text, once the engine has written the numbers that are its to write.

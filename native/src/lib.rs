@@ -12,6 +12,7 @@ mod proto;
 mod scaling;
 mod scopes;
 mod shortest;
+mod sieve;
 mod sift;
 mod text;
 mod weave;
@@ -24,7 +25,7 @@ use pyo3::prelude::*;
 mod _native {
     /// Counts how functions are called and what they answer: raise it, here and in lmstream/native.py, with each change.
     #[pymodule_export]
-    const INTERFACE: u32 = 9;
+    const INTERFACE: u32 = 10;
     #[pymodule_export]
     use super::attributes::{tail, tail_proto};
     #[pymodule_export]

@@ -66,6 +66,8 @@ struct Scan<'a, 'py> {
 
 /// Columns of a plain bundle, or None, as `scan`. A tail that became None is not plain.
 #[pyfunction]
+#[pyo3(signature = (payload, resources, scopes, heads, tails, encode, most, sieve=None))]
+#[allow(clippy::too_many_arguments, reason = "what is asked while a bundle is read")]
 pub fn scan_proto<'py>(
     payload: &Bound<'py, PyBytes>,
     resources: &Bound<'py, PyDict>,
@@ -74,6 +76,7 @@ pub fn scan_proto<'py>(
     tails: &Bound<'py, PyDict>,
     encode: &Object<'py>,
     most: usize,
+    sieve: Option<&Bound<'py, PyTuple>>,
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
     if !has_room(CUT * payload.as_bytes().len()) {
         return Ok(None);
@@ -88,7 +91,7 @@ pub fn scan_proto<'py>(
         key: Vec::new(),
     };
     let read = scan.request(payload.as_bytes());
-    scan.columns.answer(read, encode)
+    scan.columns.answer(read, encode, sieve)
 }
 
 impl<'a, 'py> Scan<'a, 'py> {

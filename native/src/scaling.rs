@@ -21,6 +21,9 @@ const TENS: [f64; EXACT + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9
 /// Powers of two below this are doubles, as their inverses are.
 const FAR: i32 = 1000;
 
+/// (first, behind the last, power of two) of values.
+pub type Run = (usize, usize, i32);
+
 /// The values again, with commas between, of which those of `runs` are in another unit; None where any of them has to be
 /// looked at alone.
 ///
@@ -34,22 +37,27 @@ pub fn scale<'py>(
     runs: &[u8],
     encode: &Object<'py>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let text = texts.as_bytes();
-    if !has_room(SCALED * text.len()) {
-        return Ok(None);
-    }
-    let mut scaling = Scaling { cursor: Cursor::new(text), passed: 0, values: Values::with_capacity(text.len() / 4) };
+    let mut of_values = Vec::with_capacity(runs.len() / (3 * size_of::<i32>()));
     for run in runs.chunks_exact(3 * size_of::<i32>()) {
         let [first, last, power] =
             [0, 4, 8].map(|at| i32::from_le_bytes([run[at], run[at + 1], run[at + 2], run[at + 3]]));
         let start = if first == 0 { 0 } else { stops.get_item(first - 1)?.extract()? };
-        let stop = stops.get_item(last - 1)?.extract()?;
-        if scaling.run(start, stop, power).is_err() {
-            return Ok(None);
-        }
+        of_values.push((start, stops.get_item(last - 1)?.extract()?, power));
+    }
+    scaled(texts.as_bytes(), &of_values).map(|values| values.finish(texts.py(), encode)).transpose()
+}
+
+/// The same of runs of values.
+pub fn scaled(text: &[u8], runs: &[Run]) -> Option<Values> {
+    if !has_room(SCALED * text.len()) {
+        return None;
+    }
+    let mut scaling = Scaling { cursor: Cursor::new(text), passed: 0, values: Values::with_capacity(text.len() / 4) };
+    for &(start, stop, power) in runs {
+        scaling.run(start, stop, power).ok()?;
     }
     scaling.rest();
-    scaling.values.finish(texts.py(), encode).map(Some)
+    Some(scaling.values)
 }
 
 struct Scaling<'a> {

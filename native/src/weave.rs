@@ -6,6 +6,7 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::decimal::{DIGITS, digits};
 use crate::memory::{WOVEN, has_room};
+use crate::text::split;
 
 type Piece<'py> = Bound<'py, PyBytes>;
 
@@ -18,7 +19,8 @@ struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
 /// The lines of each group of rows, as `lmstream.engine.lines` has them.
 ///
 /// `begins`, `metrics` and `times` are pieces, and the stops of their rows; `values` have commas between; of the rows those
-/// are left of which `verdicts` has a zero, all where it is empty. Each of `groups` is a list of ranges among these, (first
+/// are left of which `verdicts` has a zero, all where it is empty. `kept` are ranges of ordinals, which rows have one after
+/// the other; without it the first has 0. Each of `groups` is a list of ranges among these, (first
 /// row, behind the last), whose lines follow one another, or the row behind its last, where it begins behind the group
 /// before. Raises `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
 #[pyfunction]
@@ -33,6 +35,7 @@ pub fn weave<'py>(
     values: &Bound<'py, PyBytes>,
     tails: &Bound<'py, PyList>,
     verdicts: &[u8],
+    kept: Option<Vec<(usize, usize)>>,
     groups: &Bound<'py, PyList>,
 ) -> PyResult<Bound<'py, PyList>> {
     let rows = tails.len();
@@ -46,16 +49,23 @@ pub fn weave<'py>(
     let metrics = Runs::new(metrics, metric_stops)?;
     let times = Runs::new(times, time_stops)?;
     let mut texts = Vec::with_capacity(rows);
-    texts.extend(values.as_bytes().split(|&byte| byte == b','));
+    split(values.as_bytes(), b',', &mut texts);
     if texts.len() != rows || !(begins.complete(rows) && metrics.complete(rows) && times.complete(rows)) {
         return Err(PyValueError::new_err("columns of unequal length"));
     }
     let columns = Columns { begins, metrics, times, texts, tails };
+    if let Some(kept) = kept {
+        let ordinals: Vec<usize> = kept.into_iter().flat_map(|(start, stop)| start..stop).take(rows + 1).collect();
+        if ordinals.len() != rows || !verdicts.is_empty() {
+            return Err(PyValueError::new_err("columns of unequal length"));
+        }
+        return columns.lines(groups, rows, |at| at, |row| ordinals[row]);
+    }
     if verdicts.is_empty() {
-        return columns.lines(groups, rows, |at| at);
+        return columns.lines(groups, rows, |at| at, |row| row);
     }
     let left: Vec<usize> = (0..rows).filter(|&row| verdicts[row] == 0).collect();
-    columns.lines(groups, left.len(), |at| left[at])
+    columns.lines(groups, left.len(), |at| left[at], |row| row)
 }
 
 struct Columns<'a, 'py> {
@@ -67,12 +77,14 @@ struct Columns<'a, 'py> {
 }
 
 impl<'py> Columns<'_, 'py> {
-    /// `row_of` is the row of each of so many lines; a function of its own for each, as nearly all bundles keep all rows.
+    /// `row_of` is the row of each of so many lines, `ordinal_of` the ordinal of a row; functions of their own for each, as
+    /// nearly all bundles keep all rows.
     fn lines(
         &self,
         groups: &Bound<'py, PyList>,
         lines: usize,
         row_of: impl Fn(usize) -> usize,
+        ordinal_of: impl Fn(usize) -> usize,
     ) -> PyResult<Bound<'py, PyList>> {
         let Self { begins, metrics, times, texts, .. } = self;
         let mut kept = Vec::with_capacity(lines);
@@ -114,7 +126,7 @@ impl<'py> Columns<'_, 'py> {
                     let from = start;
                     while start < stop && row_of(start) < behind {
                         let row = row_of(start);
-                        size += width(row) + texts[row].len() + tails[start].len();
+                        size += width(ordinal_of(row)) + texts[row].len() + tails[start].len();
                         start += 1;
                     }
                     size +=
@@ -128,7 +140,7 @@ impl<'py> Columns<'_, 'py> {
                     for at in lines.clone() {
                         let row = row_of(at);
                         rest.put(begin)?;
-                        rest.put(digits(row as u64, &mut room))?;
+                        rest.put(digits(ordinal_of(row) as u64, &mut room))?;
                         rest.put(BEHIND_ORDINAL)?;
                         rest.put(metric)?;
                         rest.put(time)?;

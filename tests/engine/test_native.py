@@ -16,7 +16,7 @@ from lmstream.codecs import otlp_json
 from lmstream.codecs.checking import misfit
 from lmstream.native import SWITCH, engine, native
 from support.judging import record
-from support.native_twins import RULES, Twins, bases, play, settings_of
+from support.native_twins import MORE_RULES, Twins, bases, play, settings_of
 
 pytestmark = pytest.mark.skipif(native("scan") is None, reason="the native part is not built here: make native")
 
@@ -50,9 +50,22 @@ def test_changed_bundles_are_the_same_to_both(seed, names):
     assert play(seed, 150, Twins(settings_of(names)), bases()) > 30, "hardly any were plain: nothing was compared"
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_changed_bundles_are_scaled_the_same_by_both(seed):
-    assert play(seed, 150, Twins(settings_of("otlp", rules=RULES)), bases()) > 30, "hardly any were plain"
+@pytest.mark.parametrize("rules", MORE_RULES)
+@pytest.mark.parametrize("seed", range(3))
+def test_rules_do_the_same_in_both(seed, rules):
+    assert play(seed, 150, Twins(settings_of("otlp", rules=MORE_RULES[rules])), bases()) > 30, "hardly any were plain"
+
+
+@pytest.mark.parametrize("rules", MORE_RULES)
+def test_rules_that_applied_to_nothing_are_the_same_to_both(rules):
+    twins = Twins(settings_of("otlp", rules=MORE_RULES[rules]))
+    before = None
+    for payload in bases():
+        assert twins.agree(payload)
+        assert twins.native.shaping.idle == twins.plain.shaping.idle
+        assert twins.native.shaping.points == twins.plain.shaping.points
+        before = before or twins.native.shaping.idle
+    assert before != twins.native.shaping.idle, "nothing ever applied"
 
 
 @pytest.mark.parametrize(
@@ -174,11 +187,13 @@ def test_a_cut_bundle_is_left_to_the_codec(twins, cut):
 
 def test_columns_that_do_not_fit_together_are_refused():
     weave = native("weave")
-    one = [b"a"], [2], [b"b"], [2], [b"c"], [2], b"1,2", [b"d", b"e"], b"", [[(0, 2)]]
+    one = [b"a"], [2], [b"b"], [2], [b"c"], [2], b"1,2", [b"d", b"e"], b"", None, [[(0, 2)]]
     assert weave(*one) == [b'a0",bc1da1",bc2e']
-    assert weave(*one[:9], [[(1, 2)], [(1, 2), (0, 1)], []]) == [b'a1",bc2e', b'a1",bc2ea0",bc1d', b""]
-    assert weave(*one[:8], b"\1\0", [1]) == [b'a1",bc2e']
-    assert weave(*one[:8], b"\1\1", [0, [(0, 0)], []]) == [b"", b"", b""]
+    assert weave(*one[:10], [[(1, 2)], [(1, 2), (0, 1)], []]) == [b'a1",bc2e', b'a1",bc2ea0",bc1d', b""]
+    assert weave(*one[:8], b"\1\0", None, [1]) == [b'a1",bc2e']
+    assert weave(*one[:8], b"\1\1", None, [0, [(0, 0)], []]) == [b"", b"", b""]
+    assert weave(*one[:9], [(8, 9), (9, 10)], [2]) == [b'a8",bc1da9",bc2e']
+    assert weave(*one[:9], [(9, 9), (99, 100), (100, 101)], [2]) == [b'a99",bc1da100",bc2e']
     wrong = [
         (0, [b"a", b"a"]),
         (1, [1]),
@@ -190,18 +205,24 @@ def test_columns_that_do_not_fit_together_are_refused():
         (7, [b"d"]),
         (8, b"\0"),
         (8, b"\0\1"),
-        (9, [[(0, 3)]]),
-        (9, [[(2, 1)]]),
-        (9, [3]),
-        (9, [2, 1]),
+        (9, []),
+        (9, [(0, 1)]),
+        (9, [(0, 2), (2, 3)]),
+        (9, [(0, 2**63)]),
+        (10, [[(0, 3)]]),
+        (10, [[(2, 1)]]),
+        (10, [3]),
+        (10, [2, 1]),
     ]
     for at, value in wrong:
         with pytest.raises(ValueError, match=r"unequal|no such rows"):
             weave(*one[:at], value, *one[at + 1 :])
+    with pytest.raises(ValueError, match="unequal"):
+        weave(*one[:8], b"\0\0", [(0, 2)], [2])
     with pytest.raises(TypeError):
-        weave(*one[:7], [b"d", None], b"", [[(0, 2)]])
+        weave(*one[:7], [b"d", None], b"", None, [[(0, 2)]])
     with pytest.raises(TypeError):
-        weave(*one[:9], [(0, 2)])
+        weave(*one[:10], [(0, 2)])
 
 
 def test_lines_of_many_scopes_metrics_and_times_are_numbered_through():
@@ -221,11 +242,17 @@ def test_lines_of_many_scopes_metrics_and_times_are_numbered_through():
     ]
     columns = *(part for run in runs for part in run), b",".join(values), tails
     groups = [[(0, rows)], [(5, 12)], [(99, 102), (8, 11)], [(1000, 1003)]]
-    made = native("weave")(*columns, b"", groups)
+    made = native("weave")(*columns, b"", None, groups)
     assert made == [b"".join(line for each in ranges for line in lines[slice(*each)]) for ranges in groups]
     stops = [1, 1, 12, 500, rows]
-    runs = native("weave")(*columns, b"", stops)
+    runs = native("weave")(*columns, b"", None, stops)
     assert runs == [b"".join(lines[start:stop]) for start, stop in pairwise((0, *stops))]
+    kept = [(0, 9), (95, 100), (110, 110), (998, 998 + rows - 14)]
+    ordinals = [b"%d" % ordinal for each in kept for ordinal in range(*each)]
+    again = [line.replace(b'%d",' % at, ordinals[at] + b'",', 1) for at, line in enumerate(lines)]
+    assert native("weave")(*columns, b"", kept, stops) == [
+        b"".join(again[start:stop]) for start, stop in pairwise((0, *stops))
+    ]
 
 
 def test_lines_that_are_dropped_count_for_ordinals_alone():
@@ -234,29 +261,25 @@ def test_lines_that_are_dropped_count_for_ordinals_alone():
     values, tails = ([b"%c%d" % (mark, at) for at in range(rows)] for mark in b"vz")
     runs = [b"<", b">"], [77, rows], [b"m%d " % at for at in range(67)], [*range(3, 200, 3), rows], [b"t"], [rows]
     columns = *(list(each) for each in runs), b",".join(values), tails
-    lines = native("weave")(*columns, b"", [*range(1, rows + 1)])
+    lines = native("weave")(*columns, b"", None, [*range(1, rows + 1)])
     for some in (0.01, 0.5, 0.99):
         verdicts = bytes(rng.choice((1, 100)) * (rng.random() < some) for _ in range(rows))
         left = [line for line, verdict in zip(lines, verdicts, strict=True) if not verdict]
         cuts = sorted(rng.choices(range(len(left) + 1), k=9))
-        assert native("weave")(*columns, verdicts, cuts) == [
+        assert native("weave")(*columns, verdicts, None, cuts) == [
             b"".join(left[slice(*cut)]) for cut in pairwise((0, *cuts))
         ]
         ranges = [(start, min(start + 5, len(left))) for start in rng.choices(range(len(left)), k=4)]
-        assert native("weave")(*columns, verdicts, [ranges]) == [
+        assert native("weave")(*columns, verdicts, None, [ranges]) == [
             b"".join(line for r in ranges for line in left[slice(*r)])
         ]
 
 
-class Tail(bytes):
-    rules = 0
-
-
-def test_verdicts_are_those_of_metrics_or_of_marks():
+def test_verdicts_are_those_of_metrics_or_of_classes():
     sift = native("sift")
-    one, two, three = Tail(b"1"), Tail(b"2"), Tail(b"3")
-    one.rules, two.rules, three.rules = 1, 2**70, 3
-    known = [{1: 0, 2**70: 7}, {1: 9, 2**70: 0}]
+    kinds = [type("Tail", (bytes,), {}) for _ in range(12)]
+    one, two, three = (kind(b"") for kind in kinds[:3])
+    known = [{kinds[0]: 0, kinds[1]: 7}, {kinds[0]: 9, kinds[1]: 0}]
     assert sift(bytes((0, 5, 128)), [1, 3, 5], [one, one, two, one, two], known) == bytes((0, 5, 5, 0, 7))
     again = [one, two, one, two, two, one, one]
     assert sift(bytes((128, 128, 129, 128)), [2, 4, 6, 7], again, known) == bytes((0, 7, 0, 7, 0, 9, 0))
@@ -271,8 +294,10 @@ def test_verdicts_are_those_of_metrics_or_of_marks():
             sift(codes, stops, tails, known)
     with pytest.raises(IndexError):
         sift(bytes((130,)), [1], [one], known)
-    with pytest.raises(AttributeError):
-        sift(bytes((128,)), [1], [b"plain"], known)
+    assert sift(bytes((128,)), [1], [b"plain"], known) is None, "it has no class of its own"
+    many = [kind(b"") for kind in kinds] * 2
+    of_each = {kind: at for at, kind in enumerate(kinds)}
+    assert sift(bytes((128,)), [len(many)], many, [of_each]) == bytes([*range(12)] * 2)
 
 
 def test_the_switch_turns_it_off():

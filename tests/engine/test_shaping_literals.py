@@ -77,7 +77,7 @@ def partly(attributes):
 
 def said(piece):
     counted = piece.empty if isinstance(piece, Counted) else None
-    return bytes(piece), type(piece), counted, (piece.rules, piece.sent) if isinstance(piece, Marked) else None
+    return bytes(piece), type(piece).__name__, counted, (piece.rules, piece.sent) if isinstance(piece, Marked) else None
 
 
 @given(lists, st.lists(st.one_of(maps, maps, maps.map(partly)), min_size=1, max_size=8))

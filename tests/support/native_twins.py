@@ -157,6 +157,9 @@ class Twins:
             out.parts,
             out.unknown,
             out.points,
+            sorted(out.dropped.items()),
+            out.hour,
+            sorted(out.paths),
         )
         return out.ndjson(), groups, out.cut(3, 1500), counts, columns, out.dimensions
 
@@ -188,6 +191,29 @@ RULES = (
     Rule(name="mebi", unless=Conditions(metric="m1"), scale=Scale(divide=1 << 20, unit="MiBy")),
 )
 """Of metrics in documents(): each is scaled, by three powers."""
+MORE_RULES: dict[str, tuple[Rule, ...]] = {
+    "scaled": RULES,
+    "dropped by metric and scope": (
+        Rule(name="kept", when=Conditions(metric="m1"), keep=True),
+        Rule(name="of-t", when=Conditions(datasource=["t", "SNMP_Datasource1*"]), drop=True),
+        Rule(name="counts", when=Conditions(metric="*Count"), unless=Conditions(unit="By"), drop=True),
+        Rule(name="second", when=Conditions(metric=["m2", "*Usage"]), drop=True),
+        Rule(name="late", when=Conditions(metric="m2"), keep=True),
+        Rule(name="hidden", when=Conditions(metric="m2", resource={"hostId": "7"}), metric_key="hidden"),
+        *RULES,
+    ),
+    "and keyed by resource": (
+        Rule(name="first", when=Conditions(metric="m0"), drop=True),
+        Rule(name="dc", when=Conditions(resource={"hostId": "7"}, metric="*1"), metric_key="one"),
+        Rule(name="half", when=Conditions(unit="By"), scale=Scale(divide=2, unit="2By")),
+    ),
+    "dropped by several parts": (
+        Rule(name="both", when=Conditions(datasource="s", metric="m2"), drop=True),
+        Rule(name="point", when=Conditions(attributes={"i": "a"}, metric="m1"), drop=True),
+        Rule(name="of-t", when=Conditions(datasource="t"), drop=True),
+    ),
+}
+"""By what they do: the native part does some of it before a codec sees the bundle, and all of it must be the same."""
 
 
 def settings_of(names: str, points: int = 100_000, rules: tuple[Rule, ...] = ()) -> Settings:
@@ -305,7 +331,7 @@ def main() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns()
     plain, played, taken = bases(), 0, 0
     while time.monotonic() < until:
-        for names, rules in (("otlp", ()), ("any", ()), ("otlp", RULES)):
+        for names, rules in (("otlp", ()), ("any", ()), *(("otlp", rules) for rules in MORE_RULES.values())):
             twins = Twins(settings_of(names, rules=rules))
             taken += play(seed, 500, twins, plain)
             played += 500

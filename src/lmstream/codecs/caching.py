@@ -50,8 +50,8 @@ class CachingCodec(Generic[T]):
         self._plain: PlainBundles | None = None
         """Of the native part, where that is installed."""
         if cut is not None:
-            caches = self._resources, self._scopes.parts, self._tails
-            self._plain = PlainBundles(cut, settings, caches, partial(head, self._heads), malformed, self._asked)
+            caches, make = (self._resources, self._scopes.parts, self._tails), partial(head, self._heads)
+            self._plain = PlainBundles(cut, settings, caches, make, malformed, self._asked, shaper)
 
     @property
     def largest(self) -> int:

@@ -144,13 +144,19 @@ class PartlyRead(dict[str, str]):
 
 
 class Marked(bytes):
-    """A piece of attributes with what an engine's rules say of it (lmstream.engine.shaping)."""
+    """A piece of attributes with what an engine's rules say of it (lmstream.engine.shaping). Pieces of the same marks
+    have a class of their own: it is asked of each point, and what a piece has by itself is far from it in memory."""
 
+    __slots__ = ()
     rules: int = -1
     sent: bytes = b""
 
 
-class Counted(Marked):
+class MarkedAlone(Marked):
+    """One that shares its class with pieces of other marks."""
+
+
+class Counted(MarkedAlone):
     """A piece with attribute values of which nothing was understood, and how many: each point that uses it counts."""
 
     empty: int

@@ -20,7 +20,7 @@ from lmstream.codecs.json_points import Point, general_point
 from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.codecs.json_values import UINT32, attributes, texts, within
 from lmstream.errors import DecodeError
-from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series, Shaper
+from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series, Shaper, Sieve
 from lmstream.native import native
 from lmstream.settings import MIB, Settings
 
@@ -51,17 +51,18 @@ class Codec(CachingCodec[bytes]):
         self._write_tail = native("tail")
         self._any_names = settings.field_names == "any"
 
-    def decode(self, payload: bytes, /) -> Bundle:
-        """A bundle in columns. Raises DecodeError: decode.json, decode.utf8, decode.top_level, decode.type,
-        decode.not_understood, limits.points, limits.attributes, limits.depth; RecursionError for nesting past this
-        stack.
+    def decode(self, payload: bytes, sieve: Sieve | None = None, /) -> Bundle:
+        """A bundle in columns; of a plain one, without the metrics that the sieve drops.
+
+        Raises DecodeError: decode.json, decode.utf8, decode.top_level, decode.type, decode.not_understood,
+        limits.points, limits.attributes, limits.depth; RecursionError for nesting past this stack.
         """
-        if self._plain is not None and not self._any_names and (bundle := self._plain.read(payload)) is not None:
+        if self._plain is not None and not self._any_names and (bundle := self._plain.read(payload, sieve)) is not None:
             return bundle
         self._look_over(payload)
         if self._any_names:
             payload = json_names.as_otlp(payload)
-            if self._plain is not None and (bundle := self._plain.read(payload)) is not None:
+            if self._plain is not None and (bundle := self._plain.read(payload, sieve)) is not None:
                 return bundle
         try:
             try:

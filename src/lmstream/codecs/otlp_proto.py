@@ -17,7 +17,7 @@ from lmstream.codecs import fragments, json_unknown, plain_proto, proto_limits, 
 from lmstream.codecs.caching import CachingCodec
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series, Shaper
+from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series, Shaper, Sieve
 from lmstream.native import native
 from lmstream.settings import Settings
 
@@ -70,10 +70,13 @@ class Codec(CachingCodec[bytes | None]):
         super().__init__(settings, *makers, _EPOCH, "scan_proto", plain_proto.head, ProtobufError, shaper)
         self._write_tail = native("tail_proto")
 
-    def decode(self, payload: bytes, /) -> Bundle:
-        """A bundle in columns. Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level,
-        decode.not_understood, limits.points, limits.size, limits.attributes, limits.depth."""
-        if self._plain is not None and (bundle := self._plain.read(payload)) is not None:
+    def decode(self, payload: bytes, sieve: Sieve | None = None, /) -> Bundle:
+        """A bundle in columns; of a plain one, without the metrics that the sieve drops.
+
+        Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level, decode.not_understood, limits.points,
+        limits.size, limits.attributes, limits.depth.
+        """
+        if self._plain is not None and (bundle := self._plain.read(payload, sieve)) is not None:
             return bundle
         if len(payload) > proto_limits.WALK_FROM:
             proto_limits.check(payload, self._settings.limits)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmstream.codecs.fragments import Counted, PieceCache, count, count_empty, encode
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Bundle, Metric, Resource, Series
+from lmstream.interfaces import Bundle, Metric, Resource, Series, Shaper, Sieve
 from lmstream.settings import Settings
 
 
@@ -23,29 +23,41 @@ class PlainBundles:
         head: Callable[[bytes], Metric],
         malformed: type[Exception],
         asked: list[int],
+        shaper: Shaper | None,
     ) -> None:
         """`scan` is the native function; `caches` those of resources, scopes (`Scopes.parts`) and attributes of points;
         `head` makes the head of a metric from its bytes without points. What the codec reads another way raises
-        `malformed` or DecodeError; `asked` is what `fragments.count` counts in."""
+        `malformed` or DecodeError; `asked` is what `fragments.count` counts in;
+        `shaper` is as of the codec."""
         self._scan = scan
         self._resources, self._scopes, self._tails = caches
-        self._head = head
+        self._head, self._shaper = head, shaper
         self._metrics = PieceCache[Metric](self._make_metric, settings.limits.cache_bytes // 16)
         self._most = settings.limits.points
         self._asked = asked
         self._not_plain = (malformed, DecodeError)
 
-    def read(self, payload: bytes) -> Bundle | None:
-        """A bundle in columns; None for one that is not plain. Raises RecursionError."""
+    def read(self, payload: bytes, sieve: Sieve | None = None) -> Bundle | None:
+        """A bundle in columns, without the metrics that the sieve drops; None for one that is not plain. Raises
+        RecursionError."""
+        if Counted.seen:
+            sieve = None  # points that are dropped may have to be counted
+        caches = self._resources, self._scopes, self._metrics, self._tails
         try:
-            found = self._scan(payload, self._resources, self._scopes, self._metrics, self._tails, encode, self._most)
+            found = self._scan(payload, *caches, encode, self._most, sieve)
         except self._not_plain:
             return None  # whatever is wrong is found again, and told from its place
         if found is None:
             return None
-        cut, resources, heads, stops, times, starts, moments, texts, tails = found
+        cut, resources, heads, stops, times, starts, moments, texts, tails, sifted = found
         noted: dict[str, int] = {}
-        count(self._asked, noted, resources, len(cut), len(heads), len(heads), len(tails))
+        scopes, metrics, points = len(cut), len(heads), len(tails)
+        if sifted is not None:
+            scopes, metrics, sifted = sifted
+            points = sifted[0]
+        elif self._shaper is not None:
+            heads = self._shaper.unsieved(heads)
+        count(self._asked, noted, resources, scopes, metrics, metrics, points)
         if Counted.seen:
             count_empty(noted, tails, {})
         start = 0
@@ -53,7 +65,10 @@ class PlainBundles:
         for resource, scope, stop in cut:
             series.append(Series(resource, scope, start, stop))
             start = stop
-        return Bundle(series, heads, stops, [], times, starts, [], tails, {}, noted, texts=texts, moments=moments)
+        made = Bundle(series, heads, stops, [], times, starts, [], tails, {}, noted, texts=texts, moments=moments)
+        if sifted is not None:
+            made.sifted = sifted
+        return made
 
     def clear(self) -> None:
         """Empty the cache."""
@@ -61,4 +76,6 @@ class PlainBundles:
 
     def _make_metric(self, raw: bytes) -> tuple[Metric, int]:
         head = self._head(raw)
+        if self._shaper is not None:
+            head = self._shaper.sieved(head)
         return head, len(head.piece)

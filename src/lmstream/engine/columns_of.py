@@ -32,7 +32,7 @@ def columns_of(
     values: list[Value] = bundle.values if isinstance(bundle.values, list) else list(bundle.values)
     if bundle.texts:
         values = _numbers(b"[%b]" % bundle.texts)
-        if isinstance(numbered, Ordinals):
+        if isinstance(numbered, Ordinals) and bundle.sifted is None:
             values = within(values, numbered.kept)
     if faults:
         kept = [at not in faults for at in range(len(values))]

@@ -67,6 +67,7 @@ class Engine:
             from lmstream.engine.sifted_output import SiftedOutput  # noqa: PLC0415 - as above
 
             self.shaping, self._sifted = rules.Shaping(settings.rules), SiftedOutput
+        self._sieve = None if self.shaping is None else self.shaping.sieve
         self._dimensions: Dimensions | None = None
         self._transform: OwnTransform | None = None
         if settings.dimensions:
@@ -139,7 +140,7 @@ class Engine:
         finally:
             release()
 
-    def _fan_out(self, record: Record) -> FanOut:  # noqa: C901, PLR0912, PLR0915 - in one: two calls more cost 2 % of a small bundle
+    def _fan_out(self, record: Record, *, sift: bool = True) -> FanOut:  # noqa: C901, PLR0911, PLR0912, PLR0915 - in one: two calls cost 2 % of a small bundle
         if record.closed:
             raise DecodeError(record.closed_for, record.closed)
         if record.held:
@@ -150,15 +151,24 @@ class Engine:
             return Output(0, {}, Pieced([]), tuple, (), skipped={"record.tombstone": 1})
         if record.rows:
             return rows_again(record.value, self._paths.path, self.settings.limits.row_bytes)
-        bundle, codec, size = self._decode(record.value)
+        again = record.only is not None or bool(record.below)
+        bundle, codec, size = self._decode(record.value, self._sieve if sift and not again else None)
         noted, n = bundle.noted, len(bundle.times)
+        sent = n
+        dropped: dict[str, int] = {}
+        left: kept.Ordinals | None = None
 
         # How lines begin.
         seed, fixed = self._topics.get(record.topic) or self._topic(record.topic)
         shaping, shaped = self.shaping, None
+        if shaping is not None and (sifted := bundle.sifted) is not None and sifted[2]:
+            dropped, sent = shaping.dropped(sifted), sifted[0]
+            if not n:
+                return Output(0, noted, Pieced([]), tuple, (), sent, _dropped=dropped)
+            left = kept.Ordinals(sifted[1])
         if shaping is not None and (shaped := shaping.shape(bundle, fixed)) is not None:
             bundle, fixed = shaped.bundle, shaped.fixed
-            if shaped.verdicts and not (shaped.rows or bundle.left_out or record.only is not None or record.below):
+            if shaped.verdicts and not (shaped.rows or bundle.left_out or again):
                 # No row: whatever else is wrong with a point that is dropped does not matter.
                 note_series(bundle.series, noted)
                 return self._sift(0, noted, Pieced([]), (bundle, [], [], {}), shaped, None, None)
@@ -198,6 +208,8 @@ class Engine:
         else:
             times = time_runs = self._times.of(bundle)
             time_stops, fine = [], all(times)
+        if left is not None and not (fine and all(org_keys)):
+            return self._fan_out(record, sift=False)  # what is wrong is told by its place among all points
         if not fine:
             fallback = record.timestamp if self.settings.time_fallback == "record" else 0
             judge_times(bundle, times, faults, self._times, fallback)
@@ -213,6 +225,8 @@ class Engine:
             ends = [series.stop for series in bundle.series] if keys is None else keys.stops
             time_stops = time_stops or list(range(1, n + 1))
             lines = Woven(begins, ends, heads, bundle.stops, time_runs, time_stops, texts, tails, self._weave)
+            if left is not None:
+                lines.kept = left.kept
             lines = lines if self._weave is not None else lines.pieced()
         else:
             encoded = encode(bundle.values)[1:-1]
@@ -237,18 +251,19 @@ class Engine:
             (size > limit // 32 or (shaping is not None and shaping.pieces.largest > limit // 8))
             and codec.largest + (shaping.pieces.largest if shaping else 0) + self._largest_org + _UNCACHED > limit
         ):
+            if left is not None:
+                return self._fan_out(record, sift=False)
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             judge_sizes(lines.pieces, limit, faults)
             if keys is not None:
                 keys.judge_sizes(limit, faults)
         ordinals: Sequence[int] = ()
-        if record.only is not None or record.below:
+        if again:
             ordinals = placing.select(record, codec, bundle, faults, self.settings.limits)
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             lines.number(ordinals)
-        dropped: dict[str, int] = {}
         of = bundle, org_keys, times, faults
-        made = row_id, orgs, ordinals
+        made = row_id, orgs, left or ordinals
         if shaping is not None and shaped is not None and shaped.verdicts:
             if not (faults or bundle.left_out or ordinals):
                 return self._sift(shaped.rows, noted, lines.only(shaped.verdicts), of, shaped, made, keys)
@@ -256,7 +271,8 @@ class Engine:
         if bundle.left_out:
             note_parts(bundle.left_out, faults, noted)
         if not faults:
-            return Output(n, noted, lines, self._paths.runs, of, n, bundle.lost, bundle.unknown, _made=made, _keys=keys)
+            every = self._paths.runs, of, sent, bundle.lost, bundle.unknown
+            return Output(n, noted, lines, *every, _made=made, _dropped=dropped, _keys=keys)
         lines = lines.pieced() if isinstance(lines, Woven) else lines
         ordinals = ordinals or range(n)
         rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]

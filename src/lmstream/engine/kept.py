@@ -4,13 +4,15 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
+from msgspec import Struct
+
 from lmstream.interfaces import Bundle, Metric, Series
 
 T = TypeVar("T")
 Range = tuple[int, int]
 
 
-class Ordinals(NamedTuple):
+class Ordinals(Struct, gc=False):
     """The ordinals of the points in these ranges. They are only asked for where rows become columns."""
 
     kept: Sequence[Range]

@@ -85,6 +85,8 @@ class Woven(Struct, gc=False):
     """Of the native part."""
     verdicts: bytes = b""
     """Of each line: 0 where it is left, which is counted among those that are; empty where all are."""
+    kept: Sequence[tuple[int, int]] | None = None
+    """The ordinals of all lines, in ranges; None where they count from 0."""
 
     def whole(self) -> bytes:
         """All lines."""
@@ -107,6 +109,7 @@ class Woven(Struct, gc=False):
             self.values,
             self.tails,
             self.verdicts,
+            self.kept,
             groups,
         )
 
@@ -122,7 +125,10 @@ class Woven(Struct, gc=False):
         pieces[3::6] = each_of(self.times, self.time_stops)
         pieces[4::6] = self.values.split(b",")
         pieces[5::6] = self.tails
-        return Pieced(pieces).only(self.verdicts) if self.verdicts else Pieced(pieces)
+        made = Pieced(pieces)
+        if self.kept is not None:
+            made.number([ordinal for each in self.kept for ordinal in range(*each)])
+        return made.only(self.verdicts) if self.verdicts else made
 
     def only(self, verdicts: bytes) -> "Woven":
         """The lines of which the verdict is 0: these, changed in place."""

@@ -12,6 +12,8 @@ from lmstream.interfaces.bundles import (
     Scope,
     Series,
     Shaper,
+    Sieve,
+    Sifted,
 )
 from lmstream.interfaces.parts import (
     Assign,
@@ -34,6 +36,6 @@ from lmstream.interfaces.transforms import MAY_CHANGE, Transform
 __all__ = [
     "MAY_CHANGE", "PARTS", "TWO_VALUES", "Assign", "Assigned", "Batch", "Bundle", "Clock", "Codec", "DeadLetterSink",
     "Drain", "Limits", "Load", "LostPart", "Metric", "ObjectStore", "Place", "PoisonGuard", "ReplacingStore",
-    "Resource", "Scope", "Series", "Shaper", "Sink", "Sleep", "Source", "Standing", "StoreError", "Tagged",
-    "Transform",
+    "Resource", "Scope", "Series", "Shaper", "Sieve", "Sifted", "Sink", "Sleep", "Source", "Standing", "StoreError",
+    "Tagged", "Transform",
 ]  # fmt: skip

@@ -62,6 +62,14 @@ class Shaper(Protocol):
 
     def metric(self, made: Metric, /) -> Metric: ...
 
+    def sieved(self, made: Metric, /) -> Metric:
+        """A shaped metric for the native part's sieve."""
+        ...
+
+    def unsieved(self, every: Sequence[Metric], /) -> Sequence[Metric]:
+        """The metrics of a bundle that went through no sieve."""
+        ...
+
     def tail(self, made: bytes, /) -> bytes: ...
 
     def written_tail(self, made: bytes, /) -> bytes:
@@ -108,6 +116,11 @@ class Place(NamedTuple):
     """Says what of the point is behind a reason (a key of errors.REASONS), or nothing."""
 
 
+Sifted = tuple[int, list[tuple[int, int]], list[tuple[int, int]]]
+"""What went through a sieve: points that were sent; ordinals of those that are left, as (first, behind the last), where
+any is dropped; and (number of the rule, points that it drops). No class: one is made of each bundle."""
+
+
 class Bundle(Struct, gc=False):
     """One decoded bundle in columns. Every data point has its place, so that its index is its ordinal.
 
@@ -149,6 +162,21 @@ class Bundle(Struct, gc=False):
     moments: Sequence[tuple[int, int, int]] = ()
     """Beside texts, where times differ: (time, start, ordinal behind the last) of points that follow one another and
     share them."""
+    sifted: Sifted | None = None
+    """Beside texts, of a bundle that went through a sieve: the columns are of what is left, and so are all numbers of
+    points."""
+
+
+class Sieve(NamedTuple):
+    """Which metrics are dropped or scaled, as far as resource and scope decide that, or the metric alone. Codes are
+    2 n + 1 where rule n drops, 2 n where it keeps, 255 where no rule decides; of two codes the lower one counts."""
+
+    of_series: Callable[[Resource, Scope], int | None]
+    """The code that resource and scope give; None where the bundle has to stay whole."""
+    usual: type[Metric]
+    """The class of metrics that no rule is about."""
+    of_metric: dict[type[Metric], tuple[int, int]]
+    """By class of others, the code and the power of two that values are multiplied by."""
 
 
 class Codec(Protocol):

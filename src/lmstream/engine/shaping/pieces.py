@@ -11,12 +11,13 @@ import msgspec
 from msgspec import structs
 
 from lmstream.codecs import fragments
-from lmstream.codecs.fragments import Counted, Marked
+from lmstream.codecs.fragments import Counted, Marked, MarkedAlone
 from lmstream.engine.known import Known
 from lmstream.engine.pool_values import Device, MetricOf, Point, ScopeOf
 from lmstream.engine.shaping import actions
 from lmstream.engine.shaping.conditions import Bits, Part
 from lmstream.engine.shaping.literals import literals
+from lmstream.engine.shaping.sieving import Sieving, unscaled
 from lmstream.interfaces import Metric, Resource, Scope
 from lmstream.rules import Rule
 
@@ -26,6 +27,8 @@ _SCOPE: Final = msgspec.json.Decoder(ScopeOf)
 _METRIC: Final = msgspec.json.Decoder(MetricOf)
 _POINT: Final = msgspec.json.Decoder(Point)
 _LISTS: Final = 1024
+_KINDS: Final = 256
+"""Classes of attributes by their marks; as many as all rules of a configuration hardly ever need."""
 
 
 class PartShape(Generic[T]):
@@ -117,6 +120,7 @@ class Pieces:
         self.tails: PartShape[Point] = PartShape(
             "point", self.bits, by_number(actions.point_change), _point, _point_piece, self._larger
         )
+        self.sieving: Final = Sieving(rules, self.bits, self._match, self.metric_again)
         self.possible: int = 0
         """Of the rules that are watched, those against which no metric and no point ever spoke as a whole."""
         self.points: Final = bool(self.bits.points or self.tails.every)
@@ -127,6 +131,7 @@ class Pieces:
         self._points_seen = 0 if self.points else -1
         self.marked: Final = bool(self.bits.points or self.tails.late)
         """Whether pieces of attributes have to carry their bits."""
+        self._kinds: dict[int, type[Marked]] = {}
         self._quiet = self.bits.of_point({})
         """The bits of attributes of which no condition holds."""
         found = literals(rules, self.tails.early_rules(self._quiet))
@@ -165,6 +170,14 @@ class Pieces:
         self._metrics_seen |= bits
         self._look_again()
         return Metric(piece, said.metric_key, bits, made.piece if self.metrics.late else b"")
+
+    def sieved(self, made: Metric) -> Metric:
+        """A shaped metric for the sieve."""
+        return self.sieving.sieved(made)
+
+    def unsieved(self, every: Sequence[Metric]) -> Sequence[Metric]:
+        """The metrics of a bundle that was left as it is by the sieve."""
+        return unscaled(every) if self.sieving.scales else every
 
     def written_tail(self, made: bytes) -> bytes:
         """Attributes of a point in a piece that codecs of lmstream wrote, shaped."""
@@ -214,11 +227,25 @@ class Pieces:
         return counted_as(tail, self.tails.again(tail.sent, rules))
 
     def _marked(self, made: bytes, piece: bytes, bits: int) -> Marked:
-        marked = counted_as(made, Marked(piece))
-        marked.rules = bits
+        marked = counted_as(made, self._kind(bits)(piece))
+        if isinstance(marked, MarkedAlone):
+            marked.rules = bits
         if self.tails.late:
             marked.sent = made
         return marked
+
+    def _kind(self, bits: int) -> type[Marked]:
+        """The class of attributes with these bits."""
+        found = self._kinds.get(bits)
+        if found is None:
+            if len(self._kinds) >= _KINDS:
+                return MarkedAlone
+            room = {} if self.tails.late else {"__slots__": ()}
+            found = self._kinds[bits] = type("Marked", (Marked,), {"rules": bits} | room)
+        return found
+
+    def _match(self, rules: int) -> None:
+        self.matched |= rules
 
     def _larger(self) -> None:
         self.largest = sum(each.largest for each in (self.resources, self.scopes, self.metrics, self.tails))

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
+from lmstream.codecs.fragments import Marked
 from lmstream.engine.shaping.actions import NUMBERS
 from lmstream.engine.shaping.pieces import Pieces
 from lmstream.engine.shaping.scaling import exponent
+from lmstream.engine.shaping.sieving import ScaledMetric, alone
 from lmstream.interfaces import Metric
 from lmstream.rules import Rule
 
@@ -46,8 +48,9 @@ class Asked(NamedTuple):
     """Of all other parts, as far as they matter."""
     deciding: int
     """The rules to ask, first to last; 0 where nothing is left to decide."""
-    verdicts: dict[int, int]
-    """By the bits of a point, as far as it was asked: 0, or the number behind that of the rule that drops it."""
+    verdicts: dict[type[Marked], int]
+    """By the class of a point's attributes, as far as it was asked: 0, or the number behind that of the rule that drops
+    it."""
 
 
 class Plan(NamedTuple):
@@ -57,7 +60,7 @@ class Plan(NamedTuple):
     """By metric: 0 where all points are kept, the number behind that of the rule that drops them all, or ASK and the
     place in `asked`; bytes where these are small enough."""
     asked: tuple[Asked, ...]
-    verdicts: list[dict[int, int]]
+    verdicts: list[dict[type[Marked], int]]
     """Of each of these."""
     drops: tuple[int, ...]
     """The rules that drop any of it, or may."""
@@ -93,6 +96,8 @@ class Planner:
         self.deciding: Final = sum(1 << number for number, rule in enumerate(rules) if rule.decides)
         """Rules that drop or keep."""
         self._routing: Final = sum(1 << number for number, rule in enumerate(rules) if rule.org)
+        self._alone: Final = alone(rules, self._bits)
+        """Rules that count as applying to rows which are dropped; of others nobody asks there: a sieve drops first."""
         self._late: Final = pieces.metrics.late
         self.late: int = self.deciding | self._routing
         """Rules of which something is left to do when pieces are made."""
@@ -113,9 +118,9 @@ class Planner:
             for at in range(start, end):
                 both = of_series & heads[at].rules
                 rules = self._bits.apply(both) & ~self._bits.points
-                matched |= rules
                 decision, open_rules = self._decide(both, rules)
                 all_of_it = decision >= 0 and self._rules[decision].drop and not open_rules
+                matched |= rules & self._alone if all_of_it else rules
                 made.append(self._head(heads[at], rules, at, [] if all_of_it else scaled))
                 changed.append(self._changed(rules))
                 code = 0
@@ -168,7 +173,11 @@ class Planner:
         if not rules & self._late:
             return head
         made = self._pieces.metric_again(head, rules)
-        if rules & self._pieces.scales and any(b'"type":"%b"' % kind.encode() in head.sent for kind in NUMBERS):
+        if (
+            rules & self._pieces.scales
+            and not isinstance(head, ScaledMetric)
+            and any(b'"type":"%b"' % kind.encode() in head.sent for kind in NUMBERS)
+        ):
             power = sum(exponent(rule) for number, rule in enumerate(self._rules) if rules >> number & 1)
             otherwise = self._pieces.metric_again(head, rules & ~self._pieces.scales)
             scaled.append(Scaled(at, power, otherwise))

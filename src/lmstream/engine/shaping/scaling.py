@@ -11,7 +11,7 @@ from lmstream.codecs.point_values import INT64
 from lmstream.rules import Rule
 
 _BITS: Final = 64
-_FAR: Final = 1000
+FAR: Final = 1000
 """Powers of two below this are doubles, as their inverses are."""
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -38,7 +38,7 @@ def scaled(value: float, power: int) -> int | float | None:
 
 def all_scaled(values: Sequence[int | float | None], power: int) -> list[float] | None:
     """Many values at once, as `scaled` makes each; None when they have to be looked at one by one."""
-    if not -_FAR < power < _FAR or (power >= 0 and int in map(type, values)):
+    if not -FAR < power < FAR or (power >= 0 and int in map(type, values)):
         return None
     factor = 2.0**power
     try:

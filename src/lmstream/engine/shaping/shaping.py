@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
-from lmstream.codecs.fragments import UNREAD, Marked, encode
+from lmstream.codecs.fragments import UNREAD, Marked, MarkedAlone, encode
 from lmstream.engine.shaping.pieces import Pieces
 from lmstream.engine.shaping.plan import ASK, Plan, Planner
 from lmstream.engine.shaping.values import put_cut, put_metrics, scale_values
-from lmstream.interfaces import Bundle, Series
+from lmstream.interfaces import Bundle, Series, Sieve, Sifted
 from lmstream.native import native
 from lmstream.rules import Rule
 
@@ -18,8 +18,6 @@ _PLANNED: Final = 65_536
 """Metrics of plans that are remembered."""
 _ORGS: Final = 4096
 _APPLIED: Final = 65_536
-_MARKS: Final = 4096
-"""Verdicts by bits of points that a plan remembers."""
 _ALL: Final = [bytes((verdict,)) for verdict in range(ASK)]
 
 
@@ -50,6 +48,8 @@ class Shaping:
         self._sift, self._scale = native("sift"), native("scale")
         self._planner = Planner(rules, self.pieces)
         self.pieces.watch(self._planner.late)
+        self.sieve: Sieve | None = self.pieces.sieving.sieve
+        self._unsieved: Final = ~self.pieces.sieving.handled
         self._orgs: dict[str, int] = {}
         self._plans: dict[Any, Plan] = {}
         self._planned = 0
@@ -62,14 +62,25 @@ class Shaping:
         """Names of rules that applied to nothing so far."""
         return [name for number, name in enumerate(self.names) if not self.pieces.matched >> number & 1]
 
+    def dropped(self, sifted: Sifted) -> dict[str, int]:
+        """Data points of a bundle that went through the sieve, by the name of the rule that drops them."""
+        found = {}
+        for rule, points in sifted[2]:
+            found[self.names[rule]] = points
+            self.points += points
+        return found
+
     def shape(self, bundle: Bundle, fixed: str) -> Shaped | None:
         """The bundle after all rules; None when its rows are as its pieces are. `fixed` is the organization that the
         settings give."""
         n = len(bundle.times)
         self.points += n
-        if not n or not self.pieces.possible:
+        possible = self.pieces.possible
+        if bundle.sifted is not None:
+            possible &= self._unsieved
+        if not n or not possible:
             return None
-        plan = self._plan(bundle, fixed)
+        plan = self._plan(bundle, fixed, possible)
         if plan is None or plan.nothing:
             return None
         stops, tails, verdicts = bundle.stops, bundle.tails, b""
@@ -86,8 +97,8 @@ class Shaping:
         rows = verdicts.count(0) if verdicts else n
         return Shaped(bundle, fixed) if rows == n else Shaped(bundle, fixed, verdicts, rows, plan.drops)
 
-    def _plan(self, bundle: Bundle, fixed: str) -> Plan | None:
-        """None when no rule can apply to any of it."""
+    def _plan(self, bundle: Bundle, fixed: str, possible: int) -> Plan | None:
+        """None when none of the rules that are possible can apply to any of it."""
         orgs = self._orgs
         bits, all_bits = [], 0
         for series in bundle.series:
@@ -96,7 +107,7 @@ class Shaping:
             of_series = (self._org(org) if of_org is None else of_org) & series.resource.rules & series.scope.rules
             bits.append(of_series)
             all_bits |= of_series
-        if not all_bits & self.pieces.possible:
+        if not all_bits & possible:
             return None
         heads = tuple(bundle.heads)
         ends = [len(heads)]
@@ -140,20 +151,21 @@ class Shaping:
         return b"".join(verdicts), tails
 
     def _ask(self, plan: Plan, number: int, tails: Any, start: int, stop: int) -> bytes:
-        """The verdicts of a metric's points, by the marks of their attributes, which are changed in place."""
+        """The verdicts of a metric's points, by the marks of their attributes, which are changed in place. Classes of
+        marks are few, and with them what is known."""
         asked, late = plan.asked[number], self.pieces.tails.late if plan.again else 0
         known = asked.verdicts
         verdicts = bytearray(stop - start)
         for at, tail in enumerate(tails[start:stop]):
             if not isinstance(tail, Marked):  # of a point that was not read
                 continue
-            verdict = known.get(tail.rules)
+            verdict = known.get(type(tail))
             if verdict is None:
-                if len(known) >= _MARKS:
-                    known.clear()
                 first = (rules := self._apply(asked.bits & tail.rules) & asked.deciding) & -rules
                 number = first.bit_length()
-                verdict = known[tail.rules] = number if number and self._rules[number - 1].drop else 0
+                verdict = number if number and self._rules[number - 1].drop else 0
+                if not isinstance(tail, MarkedAlone):
+                    known[type(tail)] = verdict
             if verdict:
                 verdicts[at] = verdict
             elif late and (rules := self._apply(asked.bits & tail.rules)) & late:
