@@ -129,6 +129,13 @@ impl<'a, 'py> Columns<'a, 'py> {
         Ok(())
     }
 
+    /// Forget all points.
+    pub fn clear(&mut self) {
+        (self.heads, self.stops, self.tails) = (Vec::new(), Vec::new(), Vec::new());
+        (self.times, self.values) = (Vec::new(), Values::default());
+        self.scopes.iter_mut().for_each(|scope| scope.1 = 0);
+    }
+
     /// A time for each point.
     fn each(&self, of: impl Fn(&Times<'py>) -> Object<'py>) -> PyResult<Bound<'py, PyList>> {
         let mut run = 0;

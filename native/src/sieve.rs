@@ -127,6 +127,10 @@ fn without(columns: &mut Columns<'_, '_>, verdicts: &[Verdict]) -> Sifted {
         ends.push((stop, left));
         start = stop;
     }
+    if left == 0 {
+        columns.clear();
+        return sifted;
+    }
     let is_left = || verdicts.iter().map(|verdict| verdict.0.is_none());
     let mut keep = is_left();
     columns.heads.retain(|_| keep.next().unwrap_or(false));
