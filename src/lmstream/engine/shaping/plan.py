@@ -81,11 +81,8 @@ class Plan(NamedTuple):
     """The rules that apply to any of it, as far as that does not depend on points."""
     other_heads: bool
     """Whether any of `heads` is not as the codec made it."""
-
-    @property
-    def nothing(self) -> bool:
-        """Whether all stays as it is."""
-        return not (self.drops or self.again or self.other_heads or self.changed)
+    nothing: bool
+    """Whether all stays as it is."""
 
 
 class Planner:
@@ -139,13 +136,14 @@ class Planner:
             changed = []
         both_heads = enumerate(zip(heads, made, strict=True))
         pieces = [(at, after.piece) for at, (before, after) in both_heads if before is not after]
+        dropping = tuple(number for number, rule in enumerate(self._rules) if drops >> number & 1 and rule.drop)
         runs = runs_of(scaled)
         every = tuple(Asked(*each, {}) for each in asked)
         return Plan(
             bytes(codes) if max(codes, default=0) <= _BYTE else codes,
             every,
             [each.verdicts for each in every],
-            tuple(number for number, rule in enumerate(self._rules) if drops >> number & 1 and rule.drop),
+            dropping,
             bool(again),
             tuple(made),
             tuple(pieces),
@@ -155,6 +153,7 @@ class Planner:
             tuple(changed),
             matched,
             bool(pieces),
+            not (dropping or again or pieces or changed),
         )
 
     def _of_points(self, bits: int, deciding: int) -> int:

@@ -110,10 +110,11 @@ class Shaping:
         if not all_bits & possible:
             return None
         heads = tuple(bundle.heads)
+        key: tuple[Any, ...] = all_bits, heads
         ends = [len(heads)]
         if len(bits) > 1:
             ends = [bisect_left(bundle.stops, series.stop) + 1 for series in bundle.series]
-        key = (*bits, *ends, heads)
+            key = (*bits, *ends, heads)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._planner.plan(bits, ends, heads)
