@@ -42,22 +42,23 @@ class PlainBundles:
         RecursionError."""
         if Counted.seen:
             sieve = None  # points that are dropped may have to be counted
-        caches = self._resources, self._scopes, self._metrics, self._tails
         try:
-            found = self._scan(payload, *caches, encode, self._most, sieve)
+            found = self._scan(
+                payload, self._resources, self._scopes, self._metrics, self._tails, encode, self._most, sieve
+            )
         except self._not_plain:
             return None  # whatever is wrong is found again, and told from its place
         if found is None:
             return None
         cut, resources, heads, stops, times, starts, moments, texts, tails, sifted = found
         noted: dict[str, int] = {}
-        scopes, metrics, points = len(cut), len(heads), len(tails)
         if sifted is not None:
             scopes, metrics, sifted = sifted
-            points = sifted[0]
-        elif self._shaper is not None:
-            heads = self._shaper.unsieved(heads)
-        count(self._asked, noted, resources, scopes, metrics, metrics, points)
+            count(self._asked, noted, resources, scopes, metrics, metrics, sifted[0])
+        else:
+            if self._shaper is not None:
+                heads = self._shaper.unsieved(heads)
+            count(self._asked, noted, resources, len(cut), len(heads), len(heads), len(tails))
         if Counted.seen:
             count_empty(noted, tails, {})
         start = 0

@@ -151,10 +151,10 @@ class Engine:
             return Output(0, {}, Pieced([]), tuple, (), skipped={"record.tombstone": 1})
         if record.rows:
             return rows_again(record.value, self._paths.path, self.settings.limits.row_bytes)
-        again = record.only is not None or bool(record.below)
-        bundle, codec, size = self._decode(record.value, self._sieve if sift and not again else None)
-        noted, n = bundle.noted, len(bundle.times)
-        sent = n
+        again = record.only is not None or record.below
+        bundle, codec, size = self._decode(record.value, None if again or not sift else self._sieve)
+        noted = bundle.noted
+        sent = n = len(bundle.times)
         dropped: dict[str, int] = {}
         left: kept.Ordinals | None = None
 
@@ -271,8 +271,8 @@ class Engine:
         if bundle.left_out:
             note_parts(bundle.left_out, faults, noted)
         if not faults:
-            every = self._paths.runs, of, sent, bundle.lost, bundle.unknown
-            return Output(n, noted, lines, *every, _made=made, _dropped=dropped, _keys=keys)
+            runs, lost, unknown = self._paths.runs, bundle.lost, bundle.unknown
+            return Output(n, noted, lines, runs, of, sent, lost, unknown, _made=made, _dropped=dropped, _keys=keys)
         lines = lines.pieced() if isinstance(lines, Woven) else lines
         ordinals = ordinals or range(n)
         rejected = [at for at in sorted(faults) if faults[at] and faults[at] not in SKIPS]
