@@ -169,14 +169,13 @@ class Planner:
         return decision, self._bits.may(bits) & self._bits.points & self.deciding & before
 
     def _head(self, head: Metric, rules: int, at: int, scaled: list[Scaled]) -> Metric:
-        if not rules & self._late:
+        late, scales = rules & self._late, rules & self._pieces.scales
+        if isinstance(head, ScaledMetric):  # done
+            late, scales = late & ~scales, 0
+        if not late:
             return head
         made = self._pieces.metric_again(head, rules)
-        if (
-            rules & self._pieces.scales
-            and not isinstance(head, ScaledMetric)
-            and any(b'"type":"%b"' % kind.encode() in head.sent for kind in NUMBERS)
-        ):
+        if scales and any(b'"type":"%b"' % kind.encode() in head.sent for kind in NUMBERS):
             power = sum(exponent(rule) for number, rule in enumerate(self._rules) if rules >> number & 1)
             otherwise = self._pieces.metric_again(head, rules & ~self._pieces.scales)
             scaled.append(Scaled(at, power, otherwise))
