@@ -19,7 +19,7 @@ const INTEGER: usize = 19;
 const EXACT: usize = 15;
 const TENS: [f64; EXACT + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 /// Powers of two below this are doubles, as their inverses are.
-const FAR: i32 = 1000;
+pub const FAR: i32 = 1000;
 
 /// (first, behind the last, power of two) of values.
 pub type Run = (usize, usize, i32);

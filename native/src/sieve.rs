@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::columns::{Columns, Object};
-use crate::scaling::{Run, scaled};
+use crate::scaling::{FAR, Run, scaled};
 
 /// The code of what no rule decides about: behind all rules.
 const OPEN: u8 = u8::MAX;
@@ -19,6 +19,8 @@ pub struct Sieve<'py> {
     usual: Bound<'py, PyType>,
     /// The codes of other classes, and the powers of two that their values are multiplied by.
     of_metric: Bound<'py, PyDict>,
+    /// The class of attributes that are counted by point, dropped points too.
+    counted: Bound<'py, PyType>,
     /// Of `of_metric`, what was asked for.
     seen: Vec<(Bound<'py, PyType>, u8, i32)>,
 }
@@ -39,18 +41,21 @@ type Verdict = (Option<u8>, i32);
 
 impl<'py> Sieve<'py> {
     pub fn new(parts: &Bound<'py, PyTuple>) -> PyResult<Self> {
-        let (of_series, usual, of_metric) = parts.extract()?;
-        Ok(Self { of_series, usual, of_metric, seen: Vec::new() })
+        let (of_series, usual, of_metric, counted) = parts.extract()?;
+        Ok(Self { of_series, usual, of_metric, counted, seen: Vec::new() })
     }
 
     /// Leave in columns what rules leave, in the units that they give. None where all stays, and is decided elsewhere: for
-    /// what resource or scope say of points has to be counted, or a value has to be looked at alone. Raises what asking
-    /// raises.
+    /// what resource, scope or attributes say of points has to be counted, or a value has to be looked at alone. Raises
+    /// what asking raises.
     pub fn sift(mut self, columns: &mut Columns<'_, 'py>) -> PyResult<Option<Sifted>> {
         let Some(verdicts) = self.verdicts(columns)? else { return Ok(None) };
         let mut runs = Vec::<Run>::new();
         let mut start = 0;
         for (&stop, &(drop, power)) in columns.stops.iter().zip(&verdicts) {
+            if drop.is_some() && columns.tails[start..stop].iter().any(|tail| tail.is_exact_instance(&self.counted)) {
+                return Ok(None);
+            }
             if power != 0 && drop.is_none() {
                 match runs.last_mut() {
                     Some(last) if last.1 == start && last.2 == power => last.1 = stop,
@@ -70,7 +75,7 @@ impl<'py> Sieve<'py> {
         Ok(Some(without(columns, &verdicts)))
     }
 
-    /// By metric; None where a series wants all to stay.
+    /// By metric; None where a series or a metric wants all to stay.
     fn verdicts(&mut self, columns: &Columns<'_, 'py>) -> PyResult<Option<Vec<Verdict>>> {
         let mut verdicts = Vec::with_capacity(columns.heads.len());
         let mut scopes = columns.scopes.iter();
@@ -81,6 +86,9 @@ impl<'py> Sieve<'py> {
                 let Some(of_series) = code else { return Ok(None) };
                 while columns.stops.get(verdicts.len()).is_some_and(|end| end <= stop) {
                     let (of_metric, power) = self.metric(&columns.heads[verdicts.len()])?;
+                    if power.abs() >= FAR {
+                        return Ok(None);
+                    }
                     let code = of_series.min(of_metric);
                     verdicts.push(((code != OPEN && code % 2 == 1).then_some(code / 2), power));
                 }

@@ -16,7 +16,7 @@ from lmstream.codecs import otlp_json
 from lmstream.codecs.checking import misfit
 from lmstream.native import SWITCH, engine, native
 from support.judging import record
-from support.native_twins import MORE_RULES, Twins, bases, play, settings_of
+from support.native_twins import MORE_RULES, Twins, bases, play, random_rules, settings_of
 
 pytestmark = pytest.mark.skipif(native("scan") is None, reason="the native part is not built here: make native")
 
@@ -54,6 +54,12 @@ def test_changed_bundles_are_the_same_to_both(seed, names):
 @pytest.mark.parametrize("seed", range(3))
 def test_rules_do_the_same_in_both(seed, rules):
     assert play(seed, 150, Twins(settings_of("otlp", rules=MORE_RULES[rules])), bases()) > 30, "hardly any were plain"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rules_at_random_do_the_same_in_both(seed):
+    rng = random.Random(seed)
+    play(seed, 50, Twins(settings_of("otlp", rules=random_rules(rng))), bases())
 
 
 @pytest.mark.parametrize("rules", MORE_RULES)

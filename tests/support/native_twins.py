@@ -16,10 +16,10 @@ from typing import Any
 from benchmarks import corpus
 
 from lmstream import Engine, Settings
-from lmstream.errors import DecodeError
+from lmstream.errors import DecodeError, LmstreamError
 from lmstream.model import Record
 from lmstream.native import SWITCH
-from lmstream.rules import Conditions, Rule, Scale
+from lmstream.rules import Conditions, Maps, Rule, Scale
 from lmstream.settings import Limits
 from support.wire_damage import DOUBLES, damaged
 
@@ -216,6 +216,40 @@ MORE_RULES: dict[str, tuple[Rule, ...]] = {
 """By what they do: the native part does some of it before a codec sees the bundle, and all of it must be the same."""
 
 
+def random_rules(rng: random.Random) -> tuple[Rule, ...]:
+    """A few that may stand together, about what documents() has."""
+    while True:
+        made = tuple(_rule(rng, at) for at in range(rng.randint(1, 7)))
+        try:
+            Settings(org_id="acme", rules=made)
+        except LmstreamError:
+            continue
+        return made
+
+
+def _rule(rng: random.Random, number: int) -> Rule:
+    whole = rng.random() < 0.5  # then all of a metric or of a scope is decided about
+    when = Conditions(
+        metric=rng.choice((None, "m1", ["m*", "*Count"], "*Usage", "*")) if whole or rng.random() < 0.5 else None,
+        unit=rng.choice((None, None, "By", "%")),
+        datasource=rng.choice(("s", "t", "SNMP_Datasource1*", "*")) if not whole else None,
+        resource=rng.choice(({}, {}, {"hostId": "7"}, {"location": "us-*"})) if not whole else {},
+        attributes=rng.choice(({}, {"i": "a"})) if rng.random() < 0.1 else {},
+    )
+    unless = Conditions(metric=rng.choice((None, None, "m2", "*Peak")))
+    power = 1 << rng.choice((1, 3, 10, 20, 60))
+    actions: list[dict[str, Any]] = [
+        {"drop": True},
+        {"drop": True},
+        {"keep": True},
+        {"scale": Scale(multiply=power, unit="u")},
+        {"scale": Scale(divide=power, unit="v")},
+        {"metric_key": f"key{number}"},
+        {"remove": Maps(scope=("epoch",), resource=("system.*",))},
+    ]
+    return Rule(name=f"r{number}", when=when, unless=unless, **rng.choice(actions))
+
+
 def settings_of(names: str, points: int = 100_000, rules: tuple[Rule, ...] = ()) -> Settings:
     """Those of both engines."""
     return Settings(org_id="acme", field_names=names, limits=Limits(points=points), rules=rules)
@@ -331,10 +365,11 @@ def main() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns()
     plain, played, taken = bases(), 0, 0
     while time.monotonic() < until:
-        for names, rules in (("otlp", ()), ("any", ()), *(("otlp", rules) for rules in MORE_RULES.values())):
+        some = [*MORE_RULES.values(), *(random_rules(random.Random(f"{seed} {at}")) for at in range(10))]
+        for names, rules in (("otlp", ()), ("any", ()), *(("otlp", each) for each in some)):
             twins = Twins(settings_of(names, rules=rules))
-            taken += play(seed, 500, twins, plain)
-            played += 500
+            taken += play(seed, 200, twins, plain)
+            played += 200
         seed += 1
     print(f"{played:,} payloads, {taken:,} of them by the scanner, the same said of each; next seed {seed}")
     return 0

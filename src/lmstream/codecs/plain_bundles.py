@@ -40,8 +40,6 @@ class PlainBundles:
     def read(self, payload: bytes, sieve: Sieve | None = None) -> Bundle | None:
         """A bundle in columns, without the metrics that the sieve drops; None for one that is not plain. Raises
         RecursionError."""
-        if Counted.seen:
-            sieve = None  # points that are dropped may have to be counted
         try:
             found = self._scan(
                 payload, self._resources, self._scopes, self._metrics, self._tails, encode, self._most, sieve

@@ -209,7 +209,7 @@ class Engine:
             times = time_runs = self._times.of(bundle)
             time_stops, fine = [], all(times)
         if left is not None and not (fine and all(org_keys)):
-            return self._fan_out(record, sift=False)  # what is wrong is told by its place among all points
+            return self._whole(record, sent)  # what is wrong is told by its place among all points
         if not fine:
             fallback = record.timestamp if self.settings.time_fallback == "record" else 0
             judge_times(bundle, times, faults, self._times, fallback)
@@ -252,7 +252,7 @@ class Engine:
             and codec.largest + (shaping.pieces.largest if shaping else 0) + self._largest_org + _UNCACHED > limit
         ):
             if left is not None:
-                return self._fan_out(record, sift=False)
+                return self._whole(record, sent)
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             judge_sizes(lines.pieces, limit, faults)
             if keys is not None:
@@ -294,6 +294,12 @@ class Engine:
             dropped,
             keys,
         )
+
+    def _whole(self, record: Record, points: int) -> FanOut:
+        """A record again, with all of its points."""
+        if self.shaping is not None:
+            self.shaping.points -= points
+        return self._fan_out(record, sift=False)
 
     def _sift(
         self, rows: int, noted: dict[str, int], lines: Lines, of: Any, shaped: "Shaped", made: Any, keys: Any

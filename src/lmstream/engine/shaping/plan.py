@@ -8,7 +8,7 @@ from lmstream.codecs.fragments import Marked
 from lmstream.engine.shaping.actions import NUMBERS
 from lmstream.engine.shaping.pieces import Pieces
 from lmstream.engine.shaping.scaling import exponent
-from lmstream.engine.shaping.sieving import ScaledMetric, alone
+from lmstream.engine.shaping.sieving import ScaledMetric
 from lmstream.interfaces import Metric
 from lmstream.rules import Rule
 
@@ -93,7 +93,7 @@ class Planner:
         self.deciding: Final = sum(1 << number for number, rule in enumerate(rules) if rule.decides)
         """Rules that drop or keep."""
         self._routing: Final = sum(1 << number for number, rule in enumerate(rules) if rule.org)
-        self._alone: Final = alone(rules, self._bits)
+        self._asked: Final = pieces.sieving.handled | self.deciding
         """Rules that count as applying to rows which are dropped; of others nobody asks there: a sieve drops first."""
         self._late: Final = pieces.metrics.late
         self.late: int = self.deciding | self._routing
@@ -117,7 +117,7 @@ class Planner:
                 rules = self._bits.apply(both) & ~self._bits.points
                 decision, open_rules = self._decide(both, rules)
                 all_of_it = decision >= 0 and self._rules[decision].drop and not open_rules
-                matched |= rules & self._alone if all_of_it else rules
+                matched |= rules & self._asked if all_of_it else rules
                 made.append(self._head(heads[at], rules, at, [] if all_of_it else scaled))
                 changed.append(self._changed(rules))
                 code = 0

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from msgspec import defstruct
 
+from lmstream.codecs.fragments import Counted
 from lmstream.engine.known import Known
 from lmstream.engine.shaping.conditions import Bits
 from lmstream.engine.shaping.scaling import FAR, exponent
@@ -18,7 +19,7 @@ _METRIC: Final = frozenset({"metric"})
 _KNOWN: Final = 65_536
 _KINDS: Final = 1024
 _ELSEWHERE: Final = (_OPEN, 1 << 20)
-"""With such a power of two the native part leaves all to the code behind the sieve."""
+"""Such a power of two is for the code behind the sieve, and with it the bundle."""
 
 
 class ScaledMetric(Metric, frozen=True, cache_hash=True):
@@ -56,16 +57,16 @@ class Sieving:
         self.scales: Final = bool(scales)
         self._code = {1 << at: 2 * at + rule.drop for at, rule in enumerate(rules)}
         self._power = {1 << at: exponent(rule) for at, rule in enumerate(rules) if scales >> at & 1}
-        self._above, self._deciding = deciding & above, deciding & self._metric
+        self._scales, self._above, self._deciding = scales, deciding & above, deciding & self._metric
         self.handled: Final = deciding | scales
         """The rules of which nothing is left to do behind the sieve."""
         self._codes: dict[int, int] = {}
-        self._kinds: dict[tuple[int, int], type[Metric]] = {}
-        self._of_kind: dict[type[Metric], tuple[int, int]] = {}
+        self._kinds: dict[int, type[Metric]] = {}
         self._known: Known[Metric] = Known()
+        self._of_kind = _Kinds(self._say)
         self.sieve: Sieve | None = None
         if self.handled:
-            self.sieve = Sieve(self._of_series, Metric, self._of_kind)
+            self.sieve = Sieve(self._of_series, Metric, self._of_kind, Counted)
 
     def sieved(self, metric: Metric) -> Metric:
         """A metric for the native part, which asks for its class, as it has the object at hand. That of scaled values
@@ -76,22 +77,29 @@ class Sieving:
 
     def _sieved(self, metric: Metric) -> Metric:
         rules = self._bits.apply(metric.rules) & self._metric
-        self._matched(rules & self.handled)
-        power = sum(power for rule, power in self._power.items() if rule & rules)
-        key = self._first(rules & self._deciding), power
-        if key == (_OPEN, 0):
+        handled = rules & self.handled
+        if not handled:
             return metric
-        if abs(power) >= FAR or len(self._kinds) >= _KINDS:
-            key = _ELSEWHERE
-        kind: Any = self._kinds.get(key)
+        if handled not in self._kinds and len(self._kinds) >= _KINDS:
+            handled = 0
+        kind: Any = self._kinds.get(handled)
         if kind is None:
-            base = ScaledMetric if key[1] else Metric
+            base = ScaledMetric if handled & self._scales else Metric
             kind = defstruct("Metric", (), bases=(base,), frozen=True, cache_hash=True, module=__name__)
-            self._kinds[key], self._of_kind[kind] = kind, key
-        scaled = (metric,) if key[1] else ()
+            self._of_kind.rules[kind] = handled
+            self._kinds[handled] = kind
+        scaled = (metric,) if handled & self._scales else ()
         made = self._again(metric, rules) if scaled else metric
         found: Metric = kind(made.piece, made.key, made.rules, made.sent, *scaled)
         return found
+
+    def _say(self, rules: int) -> tuple[int, int]:
+        """The code and the power of metrics to which these rules apply, of those that are handled."""
+        if not rules:
+            return _ELSEWHERE
+        self._matched(rules)
+        power = sum(power for rule, power in self._power.items() if rule & rules)
+        return self._first(rules & self._deciding), power if abs(power) < FAR else _ELSEWHERE[1]
 
     def _of_series(self, resource: Resource, scope: Scope) -> int | None:
         if resource.noted or scope.noted:
@@ -110,14 +118,24 @@ class Sieving:
         return self._code[rules & -rules] if rules else _OPEN
 
 
+class _Kinds(dict[type[Metric], tuple[int, int]]):
+    """From a class of metrics to what is said of it, once it is asked: then there is such a metric in a bundle that was
+    read to its end."""
+
+    def __init__(self, say: Callable[[int], tuple[int, int]]) -> None:
+        super().__init__()
+        self._say = say
+        self.rules: dict[type[Metric], int] = {}
+        """By class, which rules apply; 0 where there are too many classes."""
+
+    def __missing__(self, kind: type[Metric]) -> tuple[int, int]:
+        made = self[kind] = self._say(self.rules[kind])
+        return made
+
+
 def unscaled(metrics: Sequence[Metric]) -> list[Metric]:
     """Metrics for values that were not scaled."""
     return [metric.unscaled if isinstance(metric, ScaledMetric) else metric for metric in metrics]
-
-
-def alone(rules: Sequence[Rule], bits: Bits) -> int:
-    """The rules that look at nothing but resource and scope, or nothing but the metric."""
-    return _some(rules, lambda number: bits.parts[number] <= _ABOVE or bits.parts[number] <= _METRIC)
 
 
 def _some(rules: Sequence[Rule], chosen: Callable[[int], bool]) -> int:

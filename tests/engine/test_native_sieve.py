@@ -1,0 +1,136 @@
+"""What the native part's sieve does by rules is what the plan does behind it, where it is taken and where it is not."""
+
+import json
+
+import pytest
+
+from lmstream import Settings
+from lmstream.codecs.fragments import Counted
+from lmstream.engine.shaping import sieving
+from lmstream.native import native
+from lmstream.rules import Conditions, Rule, Scale
+from support.native_twins import Twins
+
+pytestmark = pytest.mark.skipif(native("scan") is None, reason="the native part is not built here: make native")
+
+TIMES = {"startTimeUnixNano": "1715263517241000000", "timeUnixNano": "1715263577241000000"}
+TEXT = {"stringValue": "a"}
+
+
+def metric(name, *values, attribute=TEXT, times=TIMES):
+    points = [times | {"asDouble": value, "attributes": [{"key": "i", "value": attribute}]} for value in values]
+    return {"name": name, "gauge": {"dataPoints": points}}
+
+
+def bundle(*metrics, device="7", scope="s"):
+    resource = {"attributes": [{"key": "hostId", "value": {"stringValue": device}}] if device else []}
+    scopes = [{"scope": {"name": scope}, "metrics": metrics}]
+    return json.dumps({"resourceMetrics": [{"resource": resource, "scopeMetrics": scopes}]}).encode()
+
+
+def twins(*rules):
+    return Twins(Settings(org_id="acme", rules=rules))
+
+
+def named(name, metrics="*", **more):
+    return Rule(name=name, when=Conditions(metric=metrics), **more)
+
+
+def of_scope(name, scope, **more):
+    return Rule(name=name, when=Conditions(datasource=scope), **more)
+
+
+def sifted(pair, payload):
+    """Whether the native part took a payload, and sifted it."""
+    codec = pair.native.codecs["otlp_json"]
+    return codec.decode(payload, pair.native.shaping.sieve).sifted is not None
+
+
+def test_powers_that_cancel_out_change_the_unit_all_the_same():
+    pair = twins(named("up", scale=Scale(multiply=1024, unit="x")), named("down", scale=Scale(divide=1024, unit="y")))
+    payload = bundle(metric("m1", 1.5))
+    assert pair.agree(payload)
+    assert sifted(pair, payload)
+    assert b'"unit":"y"' in pair.said(pair.native, payload)[0]
+
+
+FAR = [named(f"s{at}", "m1", scale=Scale(multiply=1 << 60, unit="x")) for at in range(17)]
+
+
+@pytest.mark.parametrize("first", [{"keep": True}, {"drop": True}])
+def test_a_metric_of_a_power_that_is_too_large_is_kept_and_dropped_by_its_own_rule(first):
+    pair = twins(named("first", "m1", **first), of_scope("all", "s", drop=True), *FAR)
+    payload = bundle(metric("m1", 1.5), metric("m2", 2.5))
+    assert pair.agree(payload)
+    assert not sifted(pair, payload)
+
+
+def test_metrics_of_more_kinds_than_are_remembered_are_kept_and_dropped_by_their_own_rules(monkeypatch):
+    monkeypatch.setattr(sieving, "_KINDS", 2)
+    rules = [named(f"r{at}", f"*{at}*", scale=Scale(multiply=1 << at, unit=str(at))) for at in range(1, 6)]
+    pair = twins(named("kept", "*5*", keep=True), *rules, named("dropped", ["*12*", "*5*"], drop=True))
+    for name in ("m1", "m2", "m12", "m3", "m15", "m125"):
+        payload = bundle(metric(name, 1.5, 0.25), metric("m1", 2.5))
+        assert pair.agree(payload)
+    assert not sifted(pair, payload)
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_what_is_counted_of_attributes_is_counted_of_dropped_points_too(monkeypatch, seen):
+    monkeypatch.setattr(Counted, "seen", seen)
+    pair = twins(named("dropped", "m1", drop=True))
+    odd = bundle(metric("m1", 1.5, 2.5, attribute={"fooValue": 1}), metric("m2", 3.5))
+    assert pair.agree(odd)
+    assert pair.said(pair.native, odd)[3][0] == [("attribute.empty", 2)]
+    assert not sifted(pair, odd)
+    other = bundle(metric("m1", 1.5), metric("m2", 3.5, attribute={"fooValue": 1}))
+    assert pair.agree(other)
+    assert sifted(pair, other), "such a value in what is left is no reason to read all"
+
+
+def test_what_a_device_without_a_name_notes_is_noted_of_dropped_points_too():
+    pair = twins(named("dropped", "m1", drop=True))
+    payload = bundle(metric("m1", 1.5), metric("m2", 3.5), device="")
+    assert pair.agree(payload)
+    assert pair.said(pair.native, payload)[3][0] == [("device.unknown", 2)]
+    assert not sifted(pair, payload)
+
+
+WITHOUT_TIME = {"startTimeUnixNano": "1"}
+
+
+def test_a_bundle_that_is_read_again_counts_once():
+    pair = twins(named("dropped", "m1", drop=True))
+    payload = bundle(metric("m1", 1.5), metric("m2", 3.5, 4.5), metric("m3", 1.0, times=WITHOUT_TIME))
+    assert pair.agree(payload)
+    assert sifted(pair, payload)
+    assert pair.native.shaping.points == pair.plain.shaping.points == 4
+
+
+def test_a_dropped_point_without_a_time_is_dropped():
+    pair = twins(named("dropped", "m1", drop=True))
+    payload = bundle(metric("m1", 1.5, times=WITHOUT_TIME), metric("m2", 3.5))
+    pair.agree(payload)
+    out = pair.said(pair.native, payload)
+    assert out[0].count(b"\n") == 1
+    assert out[3][6] == [("dropped", 1)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        of_scope("other", "s", org="zz"),
+        of_scope("other", "s", metric_key="k"),
+        Rule(name="other", when=Conditions(datasource="s", metric="m1"), metric_key="k"),
+        named("other", "*1", keep=True),
+        named("other", "m1", scale=Scale(multiply=2, unit="x")),
+    ],
+)
+def test_a_rule_that_would_change_only_what_is_dropped_is_idle_to_both_or_to_none(other):
+    pair = twins(named("dropped", "m1", drop=True), other)
+    pair.agree(b'{"resourceMetrics":[' + bundle(metric("m1", 1.5))[20:-2] + b"]")  # is refused
+    assert pair.native.shaping.idle == pair.plain.shaping.idle == ["dropped", "other"]
+    assert pair.agree(bundle(metric("m1", 1.5)))
+    assert pair.native.shaping.idle == pair.plain.shaping.idle
+    assert pair.agree(bundle(metric("m1", 1.5), metric("m2", 1.5)))
+    assert pair.native.shaping.idle == pair.plain.shaping.idle
