@@ -1,6 +1,7 @@
 //! What rules decide for a resource and scope, or for a metric alone: metrics that they drop are taken out before anything
 //! is made of them, and values that they scale are scaled.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
@@ -19,7 +20,7 @@ pub struct Sieve<'py> {
     usual: Bound<'py, PyType>,
     /// The codes of other classes, and the powers of two that their values are multiplied by.
     of_metric: Bound<'py, PyDict>,
-    /// The class of attributes that are counted by point, dropped points too.
+    /// The class of attributes that are counted by point, dropped points too; its `seen` says whether there are any.
     counted: Bound<'py, PyType>,
     /// Of `of_metric`, what was asked for.
     seen: Vec<(Bound<'py, PyType>, u8, i32)>,
@@ -50,10 +51,12 @@ impl<'py> Sieve<'py> {
     /// what asking raises.
     pub fn sift(mut self, columns: &mut Columns<'_, 'py>) -> PyResult<Option<Sifted>> {
         let Some(verdicts) = self.verdicts(columns)? else { return Ok(None) };
+        let counted = self.counted.getattr(intern!(self.counted.py(), "seen"))?.is_truthy()?;
+        let is_counted = |tail: &Object<'py>| tail.is_exact_instance(&self.counted);
         let mut runs = Vec::<Run>::new();
         let mut start = 0;
         for (&stop, &(drop, power)) in columns.stops.iter().zip(&verdicts) {
-            if drop.is_some() && columns.tails[start..stop].iter().any(|tail| tail.is_exact_instance(&self.counted)) {
+            if drop.is_some() && counted && columns.tails[start..stop].iter().any(is_counted) {
                 return Ok(None);
             }
             if power != 0 && drop.is_none() {

@@ -178,7 +178,8 @@ class Sieve(NamedTuple):
     of_metric: dict[type[Metric], tuple[int, int]]
     """By class of others, the code and the power of two that values are multiplied by."""
     counted: type[bytes]
-    """The class of attributes that are counted by point: a bundle stays whole if such a point would be dropped."""
+    """The class of attributes that are counted by point, and in `seen` whether there are any: a bundle stays whole if
+    such a point would be dropped."""
 
 
 class Codec(Protocol):
