@@ -10,6 +10,8 @@ use crate::scaling::{FAR, Run, scaled};
 
 /// The code of what no rule decides about: behind all rules.
 const OPEN: u8 = u8::MAX;
+/// Classes whose codes are at hand.
+const SEEN: usize = 8;
 
 /// What `lmstream.engine.shaping.sieving` hands in. Codes are 2 n + 1 where rule n drops, 2 n where it keeps: the rule that
 /// comes first decides.
@@ -110,6 +112,9 @@ impl<'py> Sieve<'py> {
         }
         let kind = metric.get_type();
         let (code, power) = self.of_metric.as_any().get_item(&kind)?.extract()?;
+        if self.seen.len() == SEEN {
+            self.seen.clear();
+        }
         self.seen.push((kind, code, power));
         Ok((code, power))
     }
