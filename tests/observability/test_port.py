@@ -12,7 +12,7 @@ import pytest
 from lmstream import __version__
 from lmstream.cli import main
 from lmstream.errors import ConfigError
-from lmstream.observability import endpoints
+from lmstream.observability import endpoints, serving
 from lmstream.observability.endpoints import Endpoints
 from lmstream.observability.readings import Readings
 from lmstream.runtime import Runtime
@@ -85,6 +85,20 @@ async def test_who_holds_the_port_is_not_waited_for(monkeypatch, caplog):
             assert time.monotonic() - began < 1
             await until(lambda: said(caplog), 10, "it is said")
     assert "it is taken by another process" in said(caplog)[0]
+
+
+async def test_a_connection_that_comes_while_the_port_is_given_up_is_not_lost():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)  # noqa: FBT003 - it takes no name
+        accepting = asyncio.create_task(serving._accepted(listening))
+        await asyncio.sleep(0)
+        with socket.create_connection(listening.getsockname()):
+            await asyncio.sleep(0)
+            accepting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await accepting
+            connection, _ = listening.accept()
+            connection.close()
 
 
 @pytest.fixture

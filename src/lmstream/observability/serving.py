@@ -92,7 +92,7 @@ class Server:
         with listening:
             while True:
                 try:
-                    connection, _ = await loop.sock_accept(listening)
+                    connection = await _accepted(listening)
                 except OSError as error:
                     log.debug("a connection could not be accepted: %s", error)
                     await asyncio.sleep(_NO_DESCRIPTORS)
@@ -124,6 +124,25 @@ class Server:
         transport, timer = self._open.popleft()
         timer.cancel()
         transport.abort()
+
+
+async def _accepted(listening: socket.socket) -> socket.socket:
+    """The next connection. Of the loop's own `sock_accept` one is lost, and stays open, that comes while its task is
+    cancelled. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except (BlockingIOError, InterruptedError):
+            ready = asyncio.Event()
+            loop.add_reader(listening, ready.set)
+            try:
+                await ready.wait()
+            finally:
+                loop.remove_reader(listening)
+        else:
+            connection.setblocking(False)  # noqa: FBT003 - it takes no name
+            return connection
 
 
 class _Exchange(asyncio.Protocol):
