@@ -2,6 +2,7 @@
 takes another process for the one that it was asked about."""
 
 import asyncio
+import errno
 import os
 import socket
 import time
@@ -43,7 +44,7 @@ def said(caplog):
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("needed", [True, False])
-async def test_a_port_that_is_taken_is_had_as_soon_as_it_is_free_and_each_change_is_said(caplog, needed):
+async def test_a_port_that_is_taken_is_had_as_soon_as_it_is_free_and_each_change_is_said(caplog, needed, monkeypatch):
     address = f"127.0.0.1:{free_port()}"
     first = Endpoints(readings("first"), address)
     await first.__aenter__()
@@ -56,8 +57,15 @@ async def test_a_port_that_is_taken_is_had_as_soon_as_it_is_free_and_each_change
         await asyncio.sleep(0.7)
         assert len(said(caplog)) == 1, "once, however often it tries"
         assert second.url == ""
-        await first.__aexit__()
-        with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):  # and now it is no lmstream
+
+        async def taken():
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(second, "_open", taken)  # it would be as quick as the next one
+            await first.__aexit__()
+            other = socket.create_server(("127.0.0.1", int(address.rpartition(":")[2])))
+        with other:  # and now it is no lmstream
             await until(lambda: len(said(caplog)) == 2, 10, "that is said too")
             assert "it is taken by another process" in said(caplog)[1]
         await until(lambda: second.url, 10, "it has the port")
@@ -90,7 +98,7 @@ async def test_who_holds_the_port_is_not_waited_for(monkeypatch, caplog):
 async def test_a_connection_that_comes_while_the_port_is_given_up_is_not_lost():
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)  # noqa: FBT003 - it takes no name
-        accepting = asyncio.create_task(serving._accepted(listening))
+        accepting = asyncio.create_task(serving.accepted(listening))
         await asyncio.sleep(0)
         with socket.create_connection(listening.getsockname()):
             await asyncio.sleep(0)

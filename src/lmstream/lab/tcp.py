@@ -8,6 +8,7 @@ from typing import Final, Literal
 from lmstream.delivery.tasks import end
 from lmstream.errors import SourceError
 from lmstream.lab.part import HOST, Part, reset
+from lmstream.observability.serving import accepted
 
 BUFFER: Final = 64 * 1024
 """Bytes read at a time, and most that waits in each direction of a connection (asyncio holds up to twice that)."""
@@ -145,10 +146,9 @@ class TcpFaults(Part):
         self._acceptor = asyncio.create_task(self._accept(listener))
 
     async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                client, _ = await loop.sock_accept(listener)
+                client = await accepted(listener)
             except OSError:  # out of file descriptors, or the client is gone already
                 await asyncio.sleep(0.05)
                 continue

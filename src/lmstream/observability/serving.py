@@ -92,7 +92,7 @@ class Server:
         with listening:
             while True:
                 try:
-                    connection = await _accepted(listening)
+                    connection = await accepted(listening)
                 except OSError as error:
                     log.debug("a connection could not be accepted: %s", error)
                     await asyncio.sleep(_NO_DESCRIPTORS)
@@ -126,7 +126,7 @@ class Server:
         transport.abort()
 
 
-async def _accepted(listening: socket.socket) -> socket.socket:
+async def accepted(listening: socket.socket) -> socket.socket:
     """The next connection. Of the loop's own `sock_accept` one is lost, and stays open, that comes while its task is
     cancelled. Raises OSError."""
     loop = asyncio.get_running_loop()
