@@ -27,8 +27,7 @@ class PlainBundles:
     ) -> None:
         """`scan` is the native function; `caches` those of resources, scopes (`Scopes.parts`) and attributes of points;
         `head` makes the head of a metric from its bytes without points. What the codec reads another way raises
-        `malformed` or DecodeError; `asked` is what `fragments.count` counts in;
-        `shaper` is as of the codec."""
+        `malformed` or DecodeError; `asked` is what `fragments.count` counts in; `shaper` is as of the codec."""
         self._scan = scan
         self._resources, self._scopes, self._tails = caches
         self._head, self._shaper = head, shaper

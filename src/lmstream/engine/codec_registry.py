@@ -35,10 +35,9 @@ class CodecRegistry:
             self._load(self._fixed)
 
     def decode(self, value: bytes, sieve: Sieve | None = None) -> tuple[Bundle, Codec, int]:
-        """(the bundle, the codec that has its pieces, bytes of the value once inflated). Metrics that the sieve
-        drops may be left out. Raises DecodeError, and
-        RecursionError for nesting past this stack; ConfigError when the value is protobuf and the extra [proto] is not
-        installed."""
+        """(the bundle, the codec that has its pieces, bytes of the value once inflated). Metrics that the sieve drops
+        may be left out. Raises DecodeError, and RecursionError for nesting past this stack; ConfigError when the value
+        is protobuf and the extra [proto] is not installed."""
         # What record_value.open_value would answer, without asking: a call that nearly every bundle would pay for.
         # Slices, for startswith() costs half as much again.
         json = self._json

@@ -7,6 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from lmstream.engine.kept import Ordinals
+
 PIECES: Final = 6
 """Pieces of a line: what its scope shares, ordinal, metric, time, value, attributes."""
 _KEPT_RUN: Final = re.compile(rb"\0+")
@@ -127,7 +129,7 @@ class Woven(Struct, gc=False):
         pieces[5::6] = self.tails
         made = Pieced(pieces)
         if self.kept is not None:
-            made.number([ordinal for each in self.kept for ordinal in range(*each)])
+            made.number(Ordinals(self.kept).every)
         return made.only(self.verdicts) if self.verdicts else made
 
     def only(self, verdicts: bytes) -> "Woven":

@@ -17,7 +17,7 @@ from lmstream.engine.pool_values import Device, MetricOf, Point, ScopeOf
 from lmstream.engine.shaping import actions
 from lmstream.engine.shaping.conditions import Bits, Part
 from lmstream.engine.shaping.literals import literals
-from lmstream.engine.shaping.sieving import Sieving, unscaled
+from lmstream.engine.shaping.sieving import Sieving
 from lmstream.interfaces import Metric, Resource, Scope
 from lmstream.rules import Rule
 
@@ -177,7 +177,7 @@ class Pieces:
 
     def unsieved(self, every: Sequence[Metric]) -> Sequence[Metric]:
         """The metrics of a bundle that was left as it is by the sieve."""
-        return unscaled(every) if self.sieving.scales else every
+        return self.sieving.unsieved(every)
 
     def written_tail(self, made: bytes) -> bytes:
         """Attributes of a point in a piece that codecs of lmstream wrote, shaped."""

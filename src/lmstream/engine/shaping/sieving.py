@@ -54,7 +54,6 @@ class Sieving:
         scales = _some(rules, lambda number: rules[number].scale is not None)
         if scales & ~self._metric:
             scales = 0
-        self.scales: Final = bool(scales)
         self._code = {1 << at: 2 * at + rule.drop for at, rule in enumerate(rules)}
         self._power = {1 << at: exponent(rule) for at, rule in enumerate(rules) if scales >> at & 1}
         self._scales, self._above, self._deciding = scales, deciding & above, deciding & self._metric
@@ -74,6 +73,12 @@ class Sieving:
         if not self.handled:
             return metric
         return self._known.made(metric, len(metric.piece), lambda: self._sieved(metric))
+
+    def unsieved(self, metrics: Sequence[Metric]) -> Sequence[Metric]:
+        """Metrics of a bundle that was left as it is, for values that were not scaled."""
+        if not self._scales:
+            return metrics
+        return [metric.unscaled if isinstance(metric, ScaledMetric) else metric for metric in metrics]
 
     def _sieved(self, metric: Metric) -> Metric:
         rules = self._bits.apply(metric.rules) & self._metric
@@ -131,11 +136,6 @@ class _Kinds(dict[type[Metric], tuple[int, int]]):
     def __missing__(self, kind: type[Metric]) -> tuple[int, int]:
         made = self[kind] = self._say(self.rules[kind])
         return made
-
-
-def unscaled(metrics: Sequence[Metric]) -> list[Metric]:
-    """Metrics for values that were not scaled."""
-    return [metric.unscaled if isinstance(metric, ScaledMetric) else metric for metric in metrics]
 
 
 def _some(rules: Sequence[Rule], chosen: Callable[[int], bool]) -> int:
