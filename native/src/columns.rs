@@ -162,7 +162,7 @@ impl<'a, 'py> Columns<'a, 'py> {
         mut self,
         read: Found<()>,
         encode: &Object<'py>,
-        sieve: Option<&Bound<'py, PyTuple>>,
+        sieve: Option<&Bound<'py, Sieve>>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         match read {
             Ok(()) => {}
@@ -172,7 +172,7 @@ impl<'a, 'py> Columns<'a, 'py> {
         let py = self.py;
         let scopes = self.scopes.len();
         let sifted = match sieve {
-            Some(sieve) => Sieve::new(sieve)?.sift(&mut self)?,
+            Some(sieve) => sieve.get().sift(&mut self)?,
             None => None,
         };
         let series = PyList::empty(py);

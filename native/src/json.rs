@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use crate::columns::{Columns, Found, Object, Stop, cached};
 use crate::memory::{CUT, grow, has_room};
 use crate::scopes::Scopes;
+use crate::sieve::Sieve;
 use crate::text::{Cursor, Cut, Odd};
 
 /// Digits of an integer that surely fit 64 bits.
@@ -74,7 +75,7 @@ pub fn scan<'py>(
     tails: &Bound<'py, PyDict>,
     encode: &Object<'py>,
     most: usize,
-    sieve: Option<&Bound<'py, PyTuple>>,
+    sieve: Option<&Bound<'py, Sieve>>,
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let py = payload.py();
     let text = payload.as_bytes();

@@ -25,7 +25,7 @@ use pyo3::prelude::*;
 mod _native {
     /// Counts how functions are called and what they answer: raise it, here and in lmstream/native.py, with each change.
     #[pymodule_export]
-    const INTERFACE: u32 = 10;
+    const INTERFACE: u32 = 11;
     #[pymodule_export]
     use super::attributes::{tail, tail_proto};
     #[pymodule_export]
@@ -34,6 +34,8 @@ mod _native {
     use super::proto::scan_proto;
     #[pymodule_export]
     use super::scaling::scale;
+    #[pymodule_export]
+    use super::sieve::Sieve;
     #[pymodule_export]
     use super::sift::sift;
     #[pymodule_export]

@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use crate::columns::{Columns, Found, Object, Stop, cached};
 use crate::memory::{CUT, grow, has_room};
 use crate::scopes::Scopes;
+use crate::sieve::Sieve;
 use crate::text::{Cut, Odd};
 use crate::wire::Message;
 
@@ -76,7 +77,7 @@ pub fn scan_proto<'py>(
     tails: &Bound<'py, PyDict>,
     encode: &Object<'py>,
     most: usize,
-    sieve: Option<&Bound<'py, PyTuple>>,
+    sieve: Option<&Bound<'py, Sieve>>,
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
     if !has_room(CUT * payload.as_bytes().len()) {
         return Ok(None);

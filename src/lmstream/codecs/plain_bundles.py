@@ -53,8 +53,6 @@ class PlainBundles:
             scopes, metrics, sifted = sifted
             count(self._asked, noted, resources, scopes, metrics, metrics, sifted[0])
         else:
-            if self._shaper is not None:
-                heads = self._shaper.unsieved(heads)
             count(self._asked, noted, resources, len(cut), len(heads), len(heads), len(tails))
         if Counted.seen:
             count_empty(noted, tails, {})

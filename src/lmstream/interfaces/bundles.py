@@ -1,7 +1,7 @@
 """What codecs are, and what they yield: one decoded bundle in columns."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -66,10 +66,6 @@ class Shaper(Protocol):
         """A shaped metric for the native part's sieve."""
         ...
 
-    def unsieved(self, every: Sequence[Metric], /) -> Sequence[Metric]:
-        """The metrics of a bundle that went through no sieve."""
-        ...
-
     def tail(self, made: bytes, /) -> bytes: ...
 
     def written_tail(self, made: bytes, /) -> bytes:
@@ -116,6 +112,9 @@ class Place(NamedTuple):
     """Says what of the point is behind a reason (a key of errors.REASONS), or nothing."""
 
 
+Sieve = Any
+"""What the native part does by rules to metrics of a plain bundle: an object of its own, which remembers what was
+decided."""
 Sifted = tuple[int, list[tuple[int, int]], list[tuple[int, int]]]
 """What went through a sieve: points that were sent; ordinals of those that are left, as (first, behind the last), where
 any is dropped; and (number of the rule, points that it drops). No class: one is made of each bundle."""
@@ -165,21 +164,6 @@ class Bundle(Struct, gc=False):
     sifted: Sifted | None = None
     """Beside texts, of a bundle that went through a sieve: the columns are of what is left, and so are all numbers of
     points."""
-
-
-class Sieve(NamedTuple):
-    """Which metrics are dropped or scaled, as far as resource and scope decide that, or the metric alone. Codes are
-    2 n + 1 where rule n drops, 2 n where it keeps, 255 where no rule decides; of two codes the lower one counts."""
-
-    of_series: Callable[[Resource, Scope], int | None]
-    """The code that resource and scope give; None where the bundle has to stay whole."""
-    usual: type[Metric]
-    """The class of metrics that no rule is about."""
-    of_metric: dict[type[Metric], tuple[int, int]]
-    """By class of others, the code and the power of two that values are multiplied by."""
-    counted: type[bytes]
-    """The class of attributes that are counted by point, and in `seen` whether there are any: a bundle stays whole if
-    such a point would be dropped."""
 
 
 class Codec(Protocol):

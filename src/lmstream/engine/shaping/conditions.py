@@ -43,6 +43,8 @@ class Bits:
         self.count: Final = len(rules)
         self.rules: Final = (1 << self.count) - 1
         """All rules."""
+        self.unnoted: Final = 1 << 2 * self.count
+        """Behind all rules' bits: a part without it notes something of each of its points."""
         self.parts: list[frozenset[Part]] = []
         """By rule, what it has conditions about."""
         self.without_unless: int = 0

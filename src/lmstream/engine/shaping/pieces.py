@@ -120,7 +120,10 @@ class Pieces:
         self.tails: PartShape[Point] = PartShape(
             "point", self.bits, by_number(actions.point_change), _point, _point_piece, self._larger
         )
-        self.sieving: Final = Sieving(rules, self.bits, self._match, self.metric_again)
+        self.sieving: Final = Sieving(
+            rules, self.bits, self.metrics.early, self.metrics.late, self._match, self.metric_again
+        )
+        self._same: dict[int, int] = {}
         self.possible: int = 0
         """Of the rules that are watched, those against which no metric and no point ever spoke as a whole."""
         self.points: Final = bool(self.bits.points or self.tails.every)
@@ -146,7 +149,7 @@ class Pieces:
     def resource(self, made: Resource) -> Resource:
         """A resource, shaped; with the bits that it has."""
         device = _device(made.piece)
-        bits = self.bits.of("resource", device.resource)
+        bits = self._above(self.bits.of("resource", device.resource), made)
         piece = self._early(self.resources, made.piece, device, bits)
         sent = made.piece if self.resources.late else b""
         return Resource(piece, made.org, made.noted, bits, sent)
@@ -154,7 +157,7 @@ class Pieces:
     def scope(self, made: Scope) -> Scope:
         """A scope, shaped; its frame is whoever knows the epoch's to make."""
         said = _scope(made.piece)
-        bits = self.bits.of("scope", said.scope, lambda _: said.datasource)
+        bits = self._above(self.bits.of("scope", said.scope, lambda _: said.datasource), made)
         piece = self._early(self.scopes, made.piece, said, bits)
         return Scope(piece, made.epoch, made.noted, b"", bits, made.piece if self.scopes.late else b"")
 
@@ -174,10 +177,6 @@ class Pieces:
     def sieved(self, made: Metric) -> Metric:
         """A shaped metric for the sieve."""
         return self.sieving.sieved(made)
-
-    def unsieved(self, every: Sequence[Metric]) -> Sequence[Metric]:
-        """The metrics of a bundle that was left as it is by the sieve."""
-        return self.sieving.unsieved(every)
 
     def written_tail(self, made: bytes) -> bytes:
         """Attributes of a point in a piece that codecs of lmstream wrote, shaped."""
@@ -243,6 +242,14 @@ class Pieces:
             room = {} if self.tails.late else {"__slots__": ()}
             found = self._kinds[bits] = type("Marked", (Marked,), {"rules": bits} | room)
         return found
+
+    def _above(self, bits: int, made: Resource | Scope) -> int:
+        """The bits of a resource or scope: the same object for the same ones, as the native part knows them by it."""
+        if made.noted:
+            bits &= ~self.bits.unnoted
+        if len(self._same) >= _LISTS:
+            self._same.clear()
+        return self._same.setdefault(bits, bits)
 
     def _match(self, rules: int) -> None:
         self.matched |= rules

@@ -8,7 +8,6 @@ from lmstream.codecs.fragments import Marked
 from lmstream.engine.shaping.actions import NUMBERS
 from lmstream.engine.shaping.pieces import Pieces
 from lmstream.engine.shaping.scaling import exponent
-from lmstream.engine.shaping.sieving import ScaledMetric
 from lmstream.interfaces import Metric
 from lmstream.rules import Rule
 
@@ -93,17 +92,16 @@ class Planner:
         self.deciding: Final = sum(1 << number for number, rule in enumerate(rules) if rule.decides)
         """Rules that drop or keep."""
         self._routing: Final = sum(1 << number for number, rule in enumerate(rules) if rule.org)
-        self._asked: Final = pieces.sieving.handled | self.deciding
-        """Rules that count as applying to rows which are dropped; of others nobody asks there: a sieve drops first."""
         self._late: Final = pieces.metrics.late
         self.late: int = self.deciding | self._routing
         """Rules of which something is left to do when pieces are made."""
         for each in (pieces.resources, pieces.scopes, pieces.metrics, pieces.tails):
             self.late |= each.late
 
-    def plan(self, bits: Sequence[int], ends: Sequence[int], heads: Sequence[Metric]) -> Plan:
+    def plan(self, bits: Sequence[int], ends: Sequence[int], heads: Sequence[Metric], *, sifted: bool) -> Plan:
         """`bits` are those of each series: organization, resource and scope together; `ends` is the metric behind the
-        last one of each."""
+        last one of each. `sifted` are metrics of a bundle that went through the sieve."""
+        open_ = ~self._pieces.sieving.handled if sifted else -1
         codes: list[int] = []
         asked: dict[tuple[int, int], int] = {}
         drops = again = 0
@@ -117,8 +115,8 @@ class Planner:
                 rules = self._bits.apply(both) & ~self._bits.points
                 decision, open_rules = self._decide(both, rules)
                 all_of_it = decision >= 0 and self._rules[decision].drop and not open_rules
-                matched |= rules & self._asked if all_of_it else rules
-                made.append(self._head(heads[at], rules, at, [] if all_of_it else scaled))
+                matched |= rules & self.deciding if all_of_it else rules
+                made.append(self._head(heads[at], rules, at, open_, [] if all_of_it else scaled))
                 changed.append(self._changed(rules))
                 code = 0
                 may = self._bits.may(both)
@@ -168,14 +166,11 @@ class Planner:
         before = (1 << decision) - 1 if decision >= 0 else -1
         return decision, self._bits.may(bits) & self._bits.points & self.deciding & before
 
-    def _head(self, head: Metric, rules: int, at: int, scaled: list[Scaled]) -> Metric:
-        late, scales = rules & self._late, rules & self._pieces.scales
-        if isinstance(head, ScaledMetric):  # done
-            late, scales = late & ~scales, 0
-        if not late:
+    def _head(self, head: Metric, rules: int, at: int, open_: int, scaled: list[Scaled]) -> Metric:
+        if not rules & self._late & open_:
             return head
         made = self._pieces.metric_again(head, rules)
-        if scales and any(b'"type":"%b"' % kind.encode() in head.sent for kind in NUMBERS):
+        if rules & self._pieces.scales & open_ and any(b'"type":"%b"' % kind.encode() in head.sent for kind in NUMBERS):
             power = sum(exponent(rule) for number, rule in enumerate(self._rules) if rules >> number & 1)
             otherwise = self._pieces.metric_again(head, rules & ~self._pieces.scales)
             scaled.append(Scaled(at, power, otherwise))

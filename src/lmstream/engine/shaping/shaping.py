@@ -48,7 +48,7 @@ class Shaping:
         self._sift, self._scale = native("sift"), native("scale")
         self._planner = Planner(rules, self.pieces)
         self.pieces.watch(self._planner.late)
-        self.sieve: Sieve | None = self.pieces.sieving.sieve
+        self.sieve: Sieve | None = self.pieces.sieving.sieve()
         self._unsieved: Final = ~self.pieces.sieving.handled
         self._orgs: dict[str, int] = {}
         self._plans: dict[Any, Plan] = {}
@@ -110,14 +110,15 @@ class Shaping:
         if not all_bits & possible:
             return None
         heads = tuple(bundle.heads)
-        key: tuple[Any, ...] = all_bits, heads
+        sifted = bundle.sifted is not None
+        key: tuple[Any, ...] = sifted, all_bits, heads
         ends = [len(heads)]
         if len(bits) > 1:
             ends = [bisect_left(bundle.stops, series.stop) + 1 for series in bundle.series]
-            key = (*bits, *ends, heads)
+            key = (sifted, *bits, *ends, heads)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._planner.plan(bits, ends, heads)
+            plan = self._planner.plan(bits, ends, heads, sifted=sifted)
             self.pieces.matched |= plan.matched
             self._planned += len(key) + len(heads)
             if self._planned > _PLANNED:

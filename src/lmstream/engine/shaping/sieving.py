@@ -1,4 +1,4 @@
-"""What rules do for a resource and scope, or for a metric alone: the native part does it before anything is made."""
+"""What rules do to a metric below a resource and scope: the native part does it before anything is made of a bundle."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -9,132 +9,122 @@ from lmstream.codecs.fragments import Counted
 from lmstream.engine.known import Known
 from lmstream.engine.shaping.conditions import Bits
 from lmstream.engine.shaping.scaling import FAR, exponent
-from lmstream.interfaces import Metric, Resource, Scope, Sieve
+from lmstream.interfaces import Metric, Sieve
+from lmstream.native import native
 from lmstream.rules import Rule
 
-_OPEN: Final = 255
-"""The code of what no rule decides about."""
-_ABOVE: Final = frozenset({"resource", "scope"})
-_METRIC: Final = frozenset({"metric"})
-_KNOWN: Final = 65_536
+_HERE: Final = frozenset({"resource", "scope", "metric"})
 _KINDS: Final = 1024
-_ELSEWHERE: Final = (_OPEN, 1 << 20)
-"""Such a power of two is for the code behind the sieve, and with it the bundle."""
-
-
-class ScaledMetric(Metric, frozen=True, cache_hash=True):
-    """A metric of values that the native part scales."""
-
-    unscaled: Metric = Metric(b"", "")
-    """That of the values as they were sent."""
+_BYTES: Final = 4 * 1024 * 1024
+_ENTRY: Final = 512
+Verdict = tuple[int, int, dict[Metric, Metric] | None]
+"""(number of the rule that drops metrics, or -1; power of two for their values; from a metric to what takes its
+place)."""
 
 
 class Sieving:
     """Made of all rules of an engine.
 
-    Rules that drop or keep go through the sieve when all of them look at nothing but resource and scope, or nothing but
-    the metric: else one that comes first may decide otherwise. Rules that scale do when all look at nothing but the
-    metric.
+    Of what rules do to a metric (drop or keep it, scale its values, change it), each kind of action goes through the
+    sieve when all rules that have it look at nothing but resource, scope and metric: else what comes first, or comes of
+    all of them, is not known before the rest is.
     """
 
     def __init__(
         self,
         rules: Sequence[Rule],
         bits: Bits,
+        early: int,
+        late: int,
         matched: Callable[[int], None],
         again: Callable[[Metric, int], Metric],
     ) -> None:
-        """`matched` is told the rules that apply to something; `again` makes a metric after rules."""
+        """`early` and `late` are the rules that change metrics when these are made, and afterwards; `matched` is told
+        the rules that apply to something; `again` makes a metric after rules."""
         self._bits, self._matched, self._again = bits, matched, again
-        self._metric = _some(rules, lambda number: bits.parts[number] <= _METRIC)
-        above = _some(rules, lambda number: bits.parts[number] <= _ABOVE)
-        deciding = _some(rules, lambda number: rules[number].decides)
-        if deciding & ~(above | self._metric) or not any(rule.drop for rule in rules):
-            deciding = 0
-        scales = _some(rules, lambda number: rules[number].scale is not None)
-        if scales & ~self._metric:
-            scales = 0
-        self._code = {1 << at: 2 * at + rule.drop for at, rule in enumerate(rules)}
-        self._power = {1 << at: exponent(rule) for at, rule in enumerate(rules) if scales >> at & 1}
-        self._scales, self._above, self._deciding = scales, deciding & above, deciding & self._metric
-        self.handled: Final = deciding | scales
+        here = _some(rules, lambda number: bits.parts[number] <= _HERE)
+
+        def all_here(actions: int) -> int:
+            return 0 if actions & ~here else actions
+
+        deciding = all_here(_some(rules, lambda number: rules[number].decides))
+        self._drops = _some(rules, lambda number: rules[number].drop)
+        self._deciding = deciding if deciding & self._drops else 0
+        scales = all_here(_some(rules, lambda number: rules[number].scale is not None))
+        self._powers = {1 << at: exponent(rule) for at, rule in enumerate(rules) if scales >> at & 1}
+        self._late = scales | all_here(late & ~_some(rules, lambda number: rules[number].scale is not None))
+        """The rules by which a metric is made again."""
+        self.handled: Final = self._deciding | self._late
         """The rules of which nothing is left to do behind the sieve."""
-        self._codes: dict[int, int] = {}
-        self._kinds: dict[int, type[Metric]] = {}
+        self._asked = self.handled | early
+        self._kinds: dict[int, Any] = {-1: Metric}
+        self._bits_of: dict[type[Metric], int] = {Metric: -1}
         self._known: Known[Metric] = Known()
-        self._of_kind = _Kinds(self._say)
-        self.sieve: Sieve | None = None
-        if self.handled:
-            self.sieve = Sieve(self._of_series, Metric, self._of_kind, Counted)
+        self._variants: dict[int, _Variants] = {}
+        self._used = 0
+
+    def sieve(self) -> Sieve | None:
+        """For the native part, where it is and has something to do."""
+        made = native("Sieve") if self.handled else None
+        return None if made is None else made(self._verdict, Counted)
 
     def sieved(self, metric: Metric) -> Metric:
-        """A metric for the native part, which asks for its class, as it has the object at hand. That of scaled values
-        is in their new unit."""
+        """A metric for the native part, which asks for its class, as it has the object at hand."""
         if not self.handled:
             return metric
         return self._known.made(metric, len(metric.piece), lambda: self._sieved(metric))
 
-    def unsieved(self, metrics: Sequence[Metric]) -> Sequence[Metric]:
-        """Metrics of a bundle that was left as it is, for values that were not scaled."""
-        if not self._scales:
-            return metrics
-        return [metric.unscaled if isinstance(metric, ScaledMetric) else metric for metric in metrics]
-
     def _sieved(self, metric: Metric) -> Metric:
-        rules = self._bits.apply(metric.rules) & self._metric
-        handled = rules & self.handled
-        if not handled:
-            return metric
-        if handled not in self._kinds and len(self._kinds) >= _KINDS:
-            handled = 0
-        kind: Any = self._kinds.get(handled)
+        bits = metric.rules | ~(self._asked | self._asked << self._bits.count)
+        kind = self._kinds.get(bits)
         if kind is None:
-            base = ScaledMetric if handled & self._scales else Metric
-            kind = defstruct("Metric", (), bases=(base,), frozen=True, cache_hash=True, module=__name__)
-            self._of_kind.rules[kind] = handled
-            self._kinds[handled] = kind
-        scaled = (metric,) if handled & self._scales else ()
-        made = self._again(metric, rules) if scaled else metric
-        found: Metric = kind(made.piece, made.key, made.rules, made.sent, *scaled)
+            bits = bits if len(self._kinds) < _KINDS else 0  # too many: none applies to one without any bit
+            kind = self._kinds.get(bits)
+            if kind is None:
+                kind = defstruct("Metric", (), bases=(Metric,), frozen=True, cache_hash=True, module=__name__)
+                self._kinds[bits], self._bits_of[kind] = kind, bits
+        found: Metric = kind(metric.piece, metric.key, metric.rules, metric.sent)
         return found
 
-    def _say(self, rules: int) -> tuple[int, int]:
-        """The code and the power of metrics to which these rules apply, of those that are handled."""
-        if not rules:
-            return _ELSEWHERE
-        self._matched(rules)
-        power = sum(power for rule, power in self._power.items() if rule & rules)
-        return self._first(rules & self._deciding), power if abs(power) < FAR else _ELSEWHERE[1]
+    def _verdict(self, resource: int, scope: int, kind: type[Metric]) -> Verdict | None:
+        """What becomes of metrics of a class below a resource and scope of these bits; None where the bundle has to
+        stay whole. Asked when there is such a metric in a bundle that was read to its end."""
+        above, bits = resource & scope, self._bits_of[kind]
+        if not (above & self._bits.unnoted and bits):
+            return None
+        rules = self._bits.apply(above & bits) & self._asked
+        deciding = rules & self._deciding
+        first = deciding & -deciding
+        if first & self._drops:
+            self._matched(deciding)
+            return first.bit_length() - 1, 0, None
+        self._matched(rules & self.handled)
+        power = sum(power for rule, power in self._powers.items() if rule & rules)
+        late = rules & self._late
+        if not -FAR < power < FAR or (late and rules not in self._variants and len(self._variants) >= _KINDS):
+            return None
+        return -1, power, self._variants.setdefault(rules, _Variants(self, rules)) if late else None
 
-    def _of_series(self, resource: Resource, scope: Scope) -> int | None:
-        if resource.noted or scope.noted:
-            return None  # all points are counted, dropped ones too
-        bits = resource.rules & scope.rules
-        code = self._codes.get(bits)
-        if code is None:
-            if len(self._codes) >= _KNOWN:
-                self._codes.clear()
-            rules = self._bits.apply(bits) & self._above
-            self._matched(rules)
-            code = self._codes[bits] = self._first(rules)
-        return code
-
-    def _first(self, rules: int) -> int:
-        return self._code[rules & -rules] if rules else _OPEN
+    def remade(self, metric: Metric, rules: int) -> Metric:
+        """A metric after rules. All that were made so are forgotten when they are too many."""
+        made = self._again(metric, rules)
+        self._used += 2 * len(made.piece) + _ENTRY
+        if self._used > _BYTES:
+            for each in self._variants.values():
+                each.clear()
+            self._used = 2 * len(made.piece) + _ENTRY
+        return made
 
 
-class _Kinds(dict[type[Metric], tuple[int, int]]):
-    """From a class of metrics to what is said of it, once it is asked: then there is such a metric in a bundle that was
-    read to its end."""
+class _Variants(dict[Metric, Metric]):
+    """From a metric to what takes its place, by rules that apply to it."""
 
-    def __init__(self, say: Callable[[int], tuple[int, int]]) -> None:
+    def __init__(self, sieving: Sieving, rules: int) -> None:
         super().__init__()
-        self._say = say
-        self.rules: dict[type[Metric], int] = {}
-        """By class, which rules apply; 0 where there are too many classes."""
+        self._sieving, self._rules = sieving, rules
 
-    def __missing__(self, kind: type[Metric]) -> tuple[int, int]:
-        made = self[kind] = self._say(self.rules[kind])
+    def __missing__(self, metric: Metric) -> Metric:
+        made = self[metric] = self._sieving.remade(metric, self._rules)
         return made
 
 
