@@ -5,7 +5,8 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyTuple};
 
 use crate::decimal::Values;
 use crate::memory::grow;
-use crate::sieve::Sieve;
+use crate::scaling::scale_last;
+use crate::sieve::{Sieve, Sifting};
 use crate::text::Odd;
 
 /// Bytes of a payload for each of its points, at least: room is made for so many.
@@ -14,6 +15,8 @@ const POINT: usize = 256;
 /// Why a bundle is not read to its end.
 pub enum Stop {
     Odd,
+    /// It has to be read once more, without a sieve.
+    Whole,
     Python(PyErr),
 }
 
@@ -42,8 +45,11 @@ pub fn cached<'py>(cache: &Bound<'py, PyDict>, bytes: &[u8]) -> PyResult<Object<
     }
 }
 
-/// The time and the start of points that follow one another, and the first of these points.
-type Times<'py> = (Object<'py>, Object<'py>, usize);
+/// The start and the time of a point, as they were sent.
+type Began<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// The time and the start of points that follow one another, the first of these points, and how they were sent.
+type Times<'a, 'py> = (Object<'py>, Object<'py>, usize, Began<'a>);
 
 pub struct Columns<'a, 'py> {
     py: Python<'py>,
@@ -54,18 +60,28 @@ pub struct Columns<'a, 'py> {
     pub scopes: Vec<(Object<'py>, usize)>,
     pub heads: Vec<Object<'py>>,
     pub stops: Vec<usize>,
-    pub times: Vec<Times<'py>>,
+    pub times: Vec<Times<'a, 'py>>,
     pub values: Values,
     pub tails: Vec<Object<'py>>,
-    /// Of the point before.
-    began: (Option<&'a [u8]>, Option<&'a [u8]>),
     /// What a number's bytes say.
     read: fn(&[u8]) -> u64,
+    /// Points that there may be, beside those that were dropped.
     most: usize,
+    sifting: Option<Sifting<'py>>,
+    /// Where the values of the metric that is read begin.
+    from: usize,
+    /// Room for these.
+    room: Vec<u8>,
 }
 
 impl<'a, 'py> Columns<'a, 'py> {
-    pub fn new(py: Python<'py>, bytes: usize, read: fn(&[u8]) -> u64, most: usize) -> Self {
+    pub fn new(
+        py: Python<'py>,
+        bytes: usize,
+        read: fn(&[u8]) -> u64,
+        most: usize,
+        sieve: Option<&Bound<'py, Sieve>>,
+    ) -> Self {
         let zero = PyInt::new(py, 0).into_any();
         let room = bytes / POINT;
         Self {
@@ -77,11 +93,18 @@ impl<'a, 'py> Columns<'a, 'py> {
             times: Vec::new(),
             values: Values::with_capacity(room),
             tails: Vec::with_capacity(room),
-            began: (None, None),
             zero,
             read,
             most,
+            sifting: sieve.map(Sifting::new),
+            from: 0,
+            room: Vec::new(),
         }
+    }
+
+    /// Points of the metrics that were read, dropped ones too.
+    pub fn read(&self) -> usize {
+        self.sifting.as_ref().map_or(self.tails.len(), |sifting| sifting.points)
     }
 
     /// Points so far.
@@ -95,10 +118,9 @@ impl<'a, 'py> Columns<'a, 'py> {
         if self.tails.len() == self.most {
             return Err(Stop::Odd);
         }
-        if (start, time) != self.began || self.times.is_empty() {
+        if self.times.last().is_none_or(|run| run.3 != (start, time)) {
             grow(&mut self.times, 1)?;
-            self.times.push((self.number(time), self.number(start), self.tails.len()));
-            self.began = (start, time);
+            self.times.push((self.number(time), self.number(start), self.tails.len(), (start, time)));
         }
         grow(&mut self.tails, 1)?;
         self.values.grow()?;
@@ -108,6 +130,13 @@ impl<'a, 'py> Columns<'a, 'py> {
 
     /// The points since the last call are those of a metric.
     pub fn metric(&mut self, head: Object<'py>) -> Found<()> {
+        let head = match self.sifting {
+            None => head,
+            Some(_) => match self.sift(head)? {
+                Some(head) => head,
+                None => return Ok(()),
+            },
+        };
         grow(&mut self.heads, 1)?;
         grow(&mut self.stops, 1)?;
         self.heads.push(head);
@@ -115,8 +144,21 @@ impl<'a, 'py> Columns<'a, 'py> {
         Ok(())
     }
 
+    /// What follows is below this resource.
+    pub fn below(&mut self, resource: &Object<'py>) -> Found<()> {
+        Ok(self.sifting.as_mut().map_or(Ok(()), |sifting| sifting.below(Some(resource)))?)
+    }
+
+    /// The same of a scope.
+    pub fn within(&mut self, scope: &Object<'py>) -> Found<()> {
+        Ok(self.sifting.as_mut().map_or(Ok(()), |sifting| sifting.within(Some(scope)))?)
+    }
+
     /// The metrics since the last call are those of a scope.
     pub fn scope(&mut self, scope: Object<'py>) -> Found<()> {
+        if let Some(sifting) = &mut self.sifting {
+            sifting.within(None)?;
+        }
         grow(&mut self.scopes, 1)?;
         self.scopes.push((scope, self.tails.len()));
         Ok(())
@@ -124,20 +166,52 @@ impl<'a, 'py> Columns<'a, 'py> {
 
     /// The scopes since the last call are those of a resource.
     pub fn resource(&mut self, resource: Object<'py>) -> Found<()> {
+        if let Some(sifting) = &mut self.sifting {
+            sifting.below(None)?;
+        }
         grow(&mut self.resources, 1)?;
         self.resources.push((resource, self.scopes.len()));
         Ok(())
     }
 
-    /// Forget all points.
-    pub fn clear(&mut self) {
-        (self.heads, self.stops, self.tails) = (Vec::new(), Vec::new(), Vec::new());
-        (self.times, self.values) = (Vec::new(), Values::default());
-        self.scopes.iter_mut().for_each(|scope| scope.1 = 0);
+    /// What rules leave of a metric whose points were read; None where they drop it.
+    fn sift(&mut self, head: Object<'py>) -> Found<Option<Object<'py>>> {
+        let Some(sifting) = &mut self.sifting else { return Ok(Some(head)) };
+        let (first, points) = (self.stops.last().map_or(0, |stop| *stop), self.tails.len());
+        let Some(verdict) = sifting.verdict(&head)? else { return self.leave().map(|()| Some(head)) };
+        let (drop, power) = (verdict.drop, verdict.power);
+        let made = verdict.made(&head)?;
+        if drop.is_some() {
+            if sifting.counts(&self.tails[first..])? {
+                return self.leave().map(|()| Some(head));
+            }
+            sifting.changed = true;
+            sifting.pass(points - first, drop);
+            self.most -= points - first;
+            self.tails.truncate(first);
+            self.values.truncate(self.from);
+            while self.times.last().is_some_and(|run| run.2 >= first) {
+                self.times.pop();
+            }
+            return Ok(None);
+        }
+        if power != 0 && scale_last(&mut self.values, self.from, points - first, power, &mut self.room).is_err() {
+            return self.leave().map(|()| Some(head));
+        }
+        sifting.changed |= power != 0 || !made.is(&head);
+        sifting.pass(points - first, None);
+        self.from = self.values.len();
+        Ok(Some(made))
+    }
+
+    /// Do without the sieve.
+    fn leave(&mut self) -> Found<()> {
+        let changed = self.sifting.take().is_some_and(|sifting| sifting.changed);
+        if changed { Err(Stop::Whole) } else { Ok(()) }
     }
 
     /// A time for each point.
-    fn each(&self, of: impl Fn(&Times<'py>) -> Object<'py>) -> PyResult<Bound<'py, PyList>> {
+    fn each(&self, of: impl Fn(&Times<'a, 'py>) -> Object<'py>) -> PyResult<Bound<'py, PyList>> {
         let mut run = 0;
         PyList::new(
             self.py,
@@ -157,24 +231,18 @@ impl<'a, 'py> Columns<'a, 'py> {
         }
     }
 
-    /// What Python gets; None where the bundle was not read to its end. Raises what stopped it, and what the sieve raises.
-    pub fn answer(
-        mut self,
-        read: Found<()>,
-        encode: &Object<'py>,
-        sieve: Option<&Bound<'py, Sieve>>,
-    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    /// What Python gets; None where the bundle was not read to its end. Raises what stopped it.
+    pub fn answer(mut self, read: Found<()>, encode: &Object<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         match read {
             Ok(()) => {}
-            Err(Stop::Odd) => return Ok(None),
+            Err(Stop::Odd | Stop::Whole) => return Ok(None),
             Err(Stop::Python(error)) => return Err(error),
         }
         let py = self.py;
-        let scopes = self.scopes.len();
-        let sifted = match sieve {
-            Some(sieve) => sieve.get().sift(&mut self)?,
-            None => None,
-        };
+        let mut sifted = self.sifting.take();
+        if let Some(sifting) = &mut sifted {
+            sifting.done()?;
+        }
         let series = PyList::empty(py);
         let mut ends = self.scopes.iter();
         let (mut from, mut start) = (0, 0);
@@ -189,7 +257,7 @@ impl<'a, 'py> Columns<'a, 'py> {
         }
         let mut moments = Vec::new();
         if self.times.len() > 1 {
-            for (at, (time, start, _)) in self.times.iter().enumerate() {
+            for (at, (time, start, ..)) in self.times.iter().enumerate() {
                 moments.push((time, start, self.times.get(at + 1).map_or(self.tails.len(), |run| run.2)));
             }
         }
@@ -205,7 +273,10 @@ impl<'a, 'py> Columns<'a, 'py> {
             moments,
             self.values.finish(py, encode)?,
             PyList::new(py, self.tails)?,
-            sifted.map(|sifted| (scopes, sifted.metrics, (sifted.points, sifted.kept, sifted.dropped))),
+            sifted.map(|mut sifted| {
+                let (kept, dropped) = (std::mem::take(&mut sifted.kept), std::mem::take(&mut sifted.dropped));
+                (self.scopes.len(), sifted.metrics, (sifted.points, kept, dropped))
+            }),
         );
         columns.into_pyobject(py).map(Some)
     }

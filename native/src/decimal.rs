@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyFloat, PyList};
 
 use crate::memory::grow;
 use crate::shortest::shortest;
-use crate::text::{Cut, behind_nth};
+use crate::text::Cut;
 
 /// Digits of a 64-bit number, at most.
 pub const DIGITS: usize = 20;
@@ -166,30 +166,34 @@ impl Values {
         self.text.truncate(start + end + 1);
     }
 
-    /// What is written, with commas between; None where any of it is for the engine to write.
-    pub fn text(&self) -> Option<&[u8]> {
-        self.numbers.is_empty().then(|| without_last(&self.text))
+    /// Bytes that were written.
+    pub fn len(&self) -> usize {
+        self.text.len()
     }
 
-    /// Leave only these ranges of values, which are in order.
-    pub fn keep(&mut self, ranges: &[(usize, usize)]) {
-        let mut text = Vec::with_capacity(self.text.len());
-        let (mut numbers, mut places) = (Vec::new(), Vec::new());
-        let (mut at, mut passed, mut number) = (0, 0, 0);
-        for &(start, stop) in ranges {
-            let behind = |at, values| behind_nth(&self.text, at, b',', values).unwrap_or(self.text.len());
-            let from = behind(at, start - passed);
-            (at, passed) = (behind(from, stop - start), stop);
-            while self.places.get(number).is_some_and(|&place| place < at) {
-                if self.places[number] >= from {
-                    places.push(self.places[number] - from + text.len());
-                    numbers.push(self.numbers[number]);
-                }
-                number += 1;
-            }
-            text.extend_from_slice(&self.text[from..at]);
+    /// Forget what was written behind these bytes.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.text.truncate(bytes);
+        while self.places.last().is_some_and(|&place| place >= bytes) {
+            self.places.pop();
+            self.numbers.pop();
         }
-        (self.text, self.numbers, self.places) = (text, numbers, places);
+    }
+
+    /// Take what was written behind these bytes into `room`; None where any of it is for the engine to write.
+    pub fn split_off(&mut self, bytes: usize, room: &mut Vec<u8>) -> Option<()> {
+        if self.places.last().is_some_and(|&place| place >= bytes) {
+            return None;
+        }
+        room.clear();
+        room.extend_from_slice(self.text.get(bytes..)?);
+        self.text.truncate(bytes);
+        Some(())
+    }
+
+    /// Undo that.
+    pub fn put_back(&mut self, text: &[u8]) {
+        self.text.extend_from_slice(text);
     }
 
     /// The text, once the engine has written the numbers that are its to write.

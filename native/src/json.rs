@@ -83,20 +83,25 @@ pub fn scan<'py>(
     if !(text.is_ascii() || std::str::from_utf8(text).is_ok()) || !has_room(CUT * text.len()) {
         return Ok(None);
     }
-    let mut scan = Scan {
-        py,
-        cursor: Cursor::new(text),
-        resources_of: resources,
-        scopes: Scopes::new(scopes)?,
-        heads_of: heads,
-        tails_of: tails,
-        columns: Columns::new(py, text.len(), nanoseconds_of, most),
-        lists: Vec::new(),
-        alike: Alike::default(),
-        key: Vec::with_capacity(KEY),
-    };
-    let read = scan.bundle();
-    scan.columns.answer(read, encode, sieve)
+    for sieve in [sieve, None] {
+        let mut scan = Scan {
+            py,
+            cursor: Cursor::new(text),
+            resources_of: resources,
+            scopes: Scopes::new(scopes)?,
+            heads_of: heads,
+            tails_of: tails,
+            columns: Columns::new(py, text.len(), nanoseconds_of, most, sieve),
+            lists: Vec::new(),
+            alike: Alike::default(),
+            key: Vec::with_capacity(KEY),
+        };
+        let read = scan.bundle();
+        if !matches!(read, Err(Stop::Whole)) {
+            return scan.columns.answer(read, encode);
+        }
+    }
+    Ok(None)
 }
 
 impl<'a, 'py> Scan<'a, 'py> {
@@ -146,7 +151,11 @@ impl<'a, 'py> Scan<'a, 'py> {
     }
 
     fn resource_metrics(&mut self) -> Found<()> {
-        let known = |scan: &mut Self| Ok(scan.known(scan.resources_of, b'{', b"]}")?.1);
+        let known = |scan: &mut Self| {
+            let (_, resource) = scan.known(scan.resources_of, b'{', b"]}")?;
+            scan.columns.below(&resource)?;
+            Ok(resource)
+        };
         let resource = self.level(b"resource", known, b"scopeMetrics", Self::scope_metrics)?;
         self.columns.resource(resource)?;
         Ok(())
@@ -160,6 +169,12 @@ impl<'a, 'py> Scan<'a, 'py> {
 
     /// A scope. One of another poll's bytes is whole where that was, as of `known`: digits in a text end nothing.
     fn scope(&mut self) -> Found<Object<'py>> {
+        let scope = self.any_scope()?;
+        self.columns.within(&scope)?;
+        Ok(scope)
+    }
+
+    fn any_scope(&mut self) -> Found<Object<'py>> {
         if self.cursor.next() == b'{' {
             let stop = self.cursor.behind(b"]}");
             if let Some(found) = self.scopes.known(&self.cursor.text[self.cursor.at..stop])? {

@@ -82,17 +82,22 @@ pub fn scan_proto<'py>(
     if !has_room(CUT * payload.as_bytes().len()) {
         return Ok(None);
     }
-    let mut scan = Scan {
-        resource_of: resources,
-        scopes: Scopes::new(scopes)?,
-        head_of: heads,
-        tail_of: tails,
-        columns: Columns::new(payload.py(), payload.as_bytes().len(), nanoseconds, most),
-        lists: Vec::new(),
-        key: Vec::new(),
-    };
-    let read = scan.request(payload.as_bytes());
-    scan.columns.answer(read, encode, sieve)
+    for sieve in [sieve, None] {
+        let mut scan = Scan {
+            resource_of: resources,
+            scopes: Scopes::new(scopes)?,
+            head_of: heads,
+            tail_of: tails,
+            columns: Columns::new(payload.py(), payload.as_bytes().len(), nanoseconds, most, sieve),
+            lists: Vec::new(),
+            key: Vec::new(),
+        };
+        let read = scan.request(payload.as_bytes());
+        if !matches!(read, Err(Stop::Whole)) {
+            return scan.columns.answer(read, encode);
+        }
+    }
+    Ok(None)
 }
 
 impl<'a, 'py> Scan<'a, 'py> {
@@ -102,28 +107,43 @@ impl<'a, 'py> Scan<'a, 'py> {
             if tag != ITEM {
                 return Err(Stop::Odd);
             }
-            let resource = self.level(message.bytes()?, Self::scope_metrics)?;
-            let resource = cached(self.resource_of, resource)?;
+            let resource = self.level(message.bytes()?, Self::resource, Self::scope_metrics)?;
             self.columns.resource(resource)?;
         }
-        if self.columns.points() > 0 { Ok(()) } else { Err(Stop::Odd) }
+        if self.columns.read() > 0 { Ok(()) } else { Err(Stop::Odd) }
+    }
+
+    fn resource(&mut self, encoded: &'a [u8]) -> Found<Object<'py>> {
+        let resource = cached(self.resource_of, encoded)?;
+        self.columns.below(&resource)?;
+        Ok(resource)
     }
 
     fn scope_metrics(&mut self, encoded: &'a [u8]) -> Found<()> {
-        let scope = self.level(encoded, Self::metric)?;
-        let scope = self.scopes.find(scope)?;
+        let scope = self.level(encoded, Self::scope, Self::metric)?;
         self.columns.scope(scope)?;
         Ok(())
     }
 
-    /// What is below a resource or scope; answers the resource or scope.
-    fn level(&mut self, encoded: &'a [u8], below: fn(&mut Self, &'a [u8]) -> Found<()>) -> Found<&'a [u8]> {
+    fn scope(&mut self, encoded: &'a [u8]) -> Found<Object<'py>> {
+        let scope = self.scopes.find(encoded)?;
+        self.columns.within(&scope)?;
+        Ok(scope)
+    }
+
+    /// A resource or scope, of which `made` makes something, and what is below it.
+    fn level(
+        &mut self,
+        encoded: &'a [u8],
+        made: fn(&mut Self, &'a [u8]) -> Found<Object<'py>>,
+        below: fn(&mut Self, &'a [u8]) -> Found<()>,
+    ) -> Found<Object<'py>> {
         let (mut head, mut seen) = (None, Seen::default());
-        let before = self.columns.points();
+        let before = self.columns.read();
         let mut message = Message(encoded);
         while let Some(tag) = message.tag() {
             match tag {
-                HEAD if head.is_none() => head = Some(leaf(&mut message)?),
+                HEAD if head.is_none() => head = Some(made(self, leaf(&mut message)?)?),
                 BELOW => below(self, message.bytes()?)?,
                 SCHEMA => {
                     seen.once(tag)?;
@@ -132,7 +152,7 @@ impl<'a, 'py> Scan<'a, 'py> {
                 _ => return Err(Stop::Odd),
             }
         }
-        head.filter(|_| self.columns.points() > before).ok_or(Stop::Odd)
+        head.filter(|_| self.columns.read() > before).ok_or(Stop::Odd)
     }
 
     fn metric(&mut self, encoded: &'a [u8]) -> Found<()> {

@@ -19,10 +19,9 @@ const INTEGER: usize = 19;
 const EXACT: usize = 15;
 const TENS: [f64; EXACT + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 /// Powers of two below this are doubles, as their inverses are.
-pub const FAR: i32 = 1000;
-
-/// (first, behind the last, power of two) of values.
-pub type Run = (usize, usize, i32);
+const FAR: i32 = 1000;
+/// Bytes of a number that are read at once.
+const AT_ONCE: usize = 16;
 
 /// The values again, with commas between, of which those of `runs` are in another unit; None where any of them has to be
 /// looked at alone.
@@ -37,49 +36,61 @@ pub fn scale<'py>(
     runs: &[u8],
     encode: &Object<'py>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let mut of_values = Vec::with_capacity(runs.len() / (3 * size_of::<i32>()));
+    let text = texts.as_bytes();
+    if !has_room(SCALED * text.len()) {
+        return Ok(None);
+    }
+    let mut values = Values::with_capacity(text.len() / 4);
+    let (mut at, mut passed) = (0, 0);
     for run in runs.chunks_exact(3 * size_of::<i32>()) {
         let [first, last, power] =
             [0, 4, 8].map(|at| i32::from_le_bytes([run[at], run[at + 1], run[at + 2], run[at + 3]]));
-        let start = if first == 0 { 0 } else { stops.get_item(first - 1)?.extract()? };
-        of_values.push((start, stops.get_item(last - 1)?.extract()?, power));
+        let start = if first == 0 { 0 } else { stops.get_item(first - 1)?.extract::<usize>()? };
+        let stop: usize = stops.get_item(last - 1)?.extract()?;
+        let Some(between) = start.checked_sub(passed) else { return Ok(None) };
+        if between > 0 {
+            let Some(behind) = behind_nth(text, at, b',', between) else { return Ok(None) };
+            values.written(&text[at..behind - 1], b"");
+            at = behind;
+        }
+        let mut scaling = Scaling { cursor: Cursor { at, ..Cursor::new(text) }, values: &mut values };
+        if scaling.run(stop.saturating_sub(start), power).is_err() {
+            return Ok(None);
+        }
+        (at, passed) = (scaling.cursor.at, stop);
     }
-    scaled(texts.as_bytes(), &of_values).map(|values| values.finish(texts.py(), encode)).transpose()
+    if at < text.len() {
+        values.written(&text[at..], b"");
+    }
+    values.finish(texts.py(), encode).map(Some)
 }
 
-/// The same of runs of values.
-pub fn scaled(text: &[u8], runs: &[Run]) -> Option<Values> {
-    if !has_room(SCALED * text.len()) {
-        return None;
+/// Scale as many values, those behind `from` and the last ones, or none, where one has to be looked at alone. `room` is
+/// for what they were.
+pub fn scale_last(values: &mut Values, from: usize, count: usize, power: i32, room: &mut Vec<u8>) -> Cut<()> {
+    values.split_off(from, room).ok_or(Odd)?;
+    let sent = room.len();
+    room.extend_from_slice(&[b','; AT_ONCE]); // so that the last value is read as all others are
+    let done = Scaling { cursor: Cursor::new(room), values }.run(count, power);
+    if done.is_err() {
+        values.truncate(from);
+        values.put_back(&room[..sent]);
     }
-    let mut scaling = Scaling { cursor: Cursor::new(text), passed: 0, values: Values::with_capacity(text.len() / 4) };
-    for &(start, stop, power) in runs {
-        scaling.run(start, stop, power).ok()?;
-    }
-    scaling.rest();
-    Some(scaling.values)
+    done
 }
 
-struct Scaling<'a> {
+struct Scaling<'a, 'b> {
     cursor: Cursor<'a>,
-    /// Values before the cursor.
-    passed: usize,
-    values: Values,
+    values: &'b mut Values,
 }
 
-impl Scaling<'_> {
-    fn run(&mut self, start: usize, stop: usize, power: i32) -> Cut<()> {
+impl Scaling<'_, '_> {
+    fn run(&mut self, count: usize, power: i32) -> Cut<()> {
         if power.abs() >= FAR {
             return Err(Odd);
         }
-        let (text, from) = (self.cursor.text, self.cursor.at);
-        let between = start.checked_sub(self.passed).ok_or(Odd)?;
-        if between > 0 {
-            self.cursor.at = behind_nth(text, from, b',', between).ok_or(Odd)?;
-            self.values.written(&text[from..self.cursor.at - 1], b"");
-        }
         let (factor, inverse) = (two_to(power), two_to(-power));
-        for _ in start..stop {
+        for _ in 0..count {
             self.values.grow()?;
             if let Some((digits, decimals)) = self.short() {
                 #[allow(clippy::cast_precision_loss, reason = "an integer below 1e15")]
@@ -93,7 +104,6 @@ impl Scaling<'_> {
             }
             self.any(power, factor, inverse)?;
         }
-        self.passed = stop;
         Ok(())
     }
 
@@ -113,13 +123,6 @@ impl Scaling<'_> {
         Ok(())
     }
 
-    fn rest(&mut self) {
-        let rest = &self.cursor.text[self.cursor.at..];
-        if !rest.is_empty() {
-            self.values.written(rest, b"");
-        }
-    }
-
     /// What loses bits does not come back.
     #[inline]
     fn double(&mut self, number: f64, factor: f64, inverse: f64) -> Cut<()> {
@@ -133,7 +136,7 @@ impl Scaling<'_> {
     /// it is another.
     #[inline]
     fn short(&mut self) -> Option<(u64, usize)> {
-        let bytes: [u8; 16] = self.cursor.text.get(self.cursor.at..self.cursor.at + 16)?.try_into().ok()?;
+        let bytes: [u8; AT_ONCE] = self.cursor.text.get(self.cursor.at..self.cursor.at + AT_ONCE)?.try_into().ok()?;
         let text = u128::from_le_bytes(bytes);
         let length = first_of(text, b',')?;
         if length == 0 || (bytes[0] == b'0' && length > 1 && bytes[1] != b'.') {

@@ -1,239 +1,217 @@
-//! What rules decide for a metric below a resource and scope: metrics that they drop are taken out before anything is
-//! made of them, values that they scale are scaled, and metrics that they change are put in place of those that were read.
+//! What rules decide for a metric below a resource and scope, as soon as it is read: one that they drop leaves nothing
+//! behind, values that they scale are scaled, and one that they change has another in its place.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
-use crate::columns::{Columns, Object};
-use crate::scaling::{Run, scaled};
+use crate::columns::Object;
 
-/// Resources and scopes of other bits, and classes of metrics below one of them, of which is known what rules decide. Full,
-/// all is asked again.
-const KNOWN: usize = 1024;
+/// Resources and scopes of other bits that are known, and verdicts. With more all is asked again.
+const KNOWN: usize = 256;
+const VERDICTS: usize = 4096;
 
 /// What rules decide of metrics of one class below resources and scopes of the same bits.
-struct Verdict {
+pub struct Verdict {
     /// The rule that drops them.
-    drop: Option<u8>,
+    pub drop: Option<u8>,
     /// Their values are multiplied by two to this.
-    power: i32,
+    pub power: i32,
     /// From a metric to what takes its place.
     again: Option<Py<PyDict>>,
+    /// Which rules that are, until that is told.
+    rules: Option<Py<PyAny>>,
 }
 
-/// Of the bits of a resource and of a scope, which are held, for they are known by where they are: verdicts by the class of
-/// a metric, likewise.
+impl Verdict {
+    /// What takes the place of a metric.
+    pub fn made<'py>(&self, metric: &Object<'py>) -> PyResult<Object<'py>> {
+        let Some(again) = &self.again else { return Ok(metric.clone()) };
+        let again = again.bind(metric.py());
+        match again.get_item(metric)? {
+            Some(made) => Ok(made),
+            None => again.as_any().get_item(metric),
+        }
+    }
+}
+
+/// Of the bits of a resource and of a scope, which are known by where they are: verdicts by the class of a metric.
 struct Kinds {
-    _held: [Py<PyAny>; 2],
-    verdicts: Vec<(Py<PyType>, usize)>,
+    above: [Py<PyAny>; 2],
+    verdicts: Vec<(Py<PyType>, Option<Verdict>)>,
 }
 
-/// What was asked.
-#[derive(Default)]
-struct Known {
-    verdicts: Vec<Verdict>,
-    kinds: HashMap<(usize, usize), Kinds>,
-}
+type Answer = (i32, i32, Option<Py<PyDict>>, Py<PyAny>);
 
 /// What `lmstream.engine.shaping.sieving` decides, remembered from bundle to bundle.
 #[pyclass(frozen)]
 pub struct Sieve {
     /// From the `rules` of a resource and of a scope, and a class of metrics, to (number of the rule that drops these or
-    /// -1, power of two, dictionary of other metrics or None), or None: then nothing is to be done in a bundle that has
-    /// one.
+    /// -1, power of two, dictionary of other metrics or None, the rules that apply), or None: then the bundle has to stay
+    /// whole.
     ask: Py<PyAny>,
+    /// Called with rules that apply to something in a bundle that was read to its end.
+    tell: Py<PyAny>,
     /// The class of attributes that are counted by point, dropped points too; its `seen` says whether there are any.
     counted: Py<PyType>,
-    known: Mutex<Known>,
-}
-
-/// What was read, and what of it is left.
-pub struct Sifted {
-    pub metrics: usize,
-    pub points: usize,
-    /// Points that are left: (first, behind the last).
-    pub kept: Vec<(usize, usize)>,
-    /// (rule, points that it drops).
-    pub dropped: Vec<(u8, usize)>,
+    known: Mutex<Vec<Kinds>>,
 }
 
 #[pymethods]
 impl Sieve {
     #[new]
-    fn new(ask: Py<PyAny>, counted: Py<PyType>) -> Self {
-        Self { ask, counted, known: Mutex::default() }
+    fn new(ask: Py<PyAny>, tell: Py<PyAny>, counted: Py<PyType>) -> Self {
+        Self { ask, tell, counted, known: Mutex::default() }
     }
 }
 
-impl Sieve {
-    /// Leave in columns what rules leave, as they make it. None where all stays, and is decided elsewhere: for what
-    /// resource, scope or attributes say of points has to be counted, or a value has to be looked at alone. Raises what
-    /// asking raises.
-    pub fn sift(&self, columns: &mut Columns<'_, '_>) -> PyResult<Option<Sifted>> {
-        // Taken out, as another thread may come while Python is asked: it begins anew.
-        let mut known = std::mem::take(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner));
-        let sifted = self.sifted(&mut known, columns);
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
-        sifted
-    }
-
-    fn sifted(&self, known: &mut Known, columns: &mut Columns<'_, '_>) -> PyResult<Option<Sifted>> {
-        if known.verdicts.len() > KNOWN || known.kinds.len() > KNOWN {
-            *known = Known::default();
-        }
-        let Some(verdicts) = self.verdicts(known, columns)? else { return Ok(None) };
-        let of_metrics = || verdicts.iter().map(|&at| &known.verdicts[at]);
-        let drops = of_metrics().any(|verdict| verdict.drop.is_some());
-        if drops && self.any_counted(columns, of_metrics())? {
-            return Ok(None);
-        }
-        let mut runs = Vec::<Run>::new();
-        let mut start = 0;
-        for (&stop, verdict) in columns.stops.iter().zip(of_metrics()) {
-            if verdict.power != 0 {
-                match runs.last_mut() {
-                    Some(last) if last.1 == start && last.2 == verdict.power => last.1 = stop,
-                    _ => runs.push((start, stop, verdict.power)),
-                }
-            }
-            start = stop;
-        }
-        if !runs.is_empty() {
-            let Some(values) = columns.values.text().and_then(|text| scaled(text, &runs)) else { return Ok(None) };
-            columns.values = values;
-        }
-        for (metric, verdict) in columns.heads.iter_mut().zip(of_metrics()) {
-            if let Some(again) = &verdict.again {
-                let again = again.bind(metric.py());
-                let made = again.get_item(&*metric)?;
-                *metric = made.map_or_else(|| again.as_any().get_item(&*metric), Ok)?;
-            }
-        }
-        if drops {
-            let drops: Vec<_> = of_metrics().map(|verdict| verdict.drop).collect();
-            return Ok(Some(without(columns, &drops)));
-        }
-        let (metrics, points) = (columns.heads.len(), columns.points());
-        Ok(Some(Sifted { metrics, points, kept: Vec::new(), dropped: Vec::new() }))
-    }
-
-    /// By metric, its place among those that are known; None where one wants all to stay.
-    fn verdicts(&self, known: &mut Known, columns: &Columns<'_, '_>) -> PyResult<Option<Vec<usize>>> {
-        let mut found = Vec::with_capacity(columns.heads.len());
-        let mut scopes = columns.scopes.iter();
-        let mut from = 0;
-        for (resource, to) in &columns.resources {
-            let name = intern!(resource.py(), "rules");
-            let of_resource = resource.getattr(name)?;
-            for (scope, stop) in scopes.by_ref().take(to - from) {
-                let of_scope = scope.getattr(name)?;
-                let Known { verdicts, kinds } = known;
-                let kinds =
-                    kinds.entry((of_resource.as_ptr() as usize, of_scope.as_ptr() as usize)).or_insert_with(|| Kinds {
-                        _held: [&of_resource, &of_scope].map(|bits| bits.clone().unbind()),
-                        verdicts: Vec::new(),
-                    });
-                while columns.stops.get(found.len()).is_some_and(|end| end <= stop) {
-                    let metric = &columns.heads[found.len()];
-                    let of_class = |each: &&(Py<PyType>, usize)| metric.is_exact_instance(each.0.bind(metric.py()));
-                    if let Some((_, at)) = kinds.verdicts.iter().find(of_class) {
-                        found.push(*at);
-                        continue;
-                    }
-                    let Some(verdict) = self.asked(&of_resource, &of_scope, metric)? else { return Ok(None) };
-                    kinds.verdicts.push((metric.get_type().unbind(), verdicts.len()));
-                    found.push(verdicts.len());
-                    verdicts.push(verdict);
-                }
-            }
-            from = *to;
-        }
-        Ok(Some(found))
-    }
-
-    fn asked(&self, resource: &Object<'_>, scope: &Object<'_>, metric: &Object<'_>) -> PyResult<Option<Verdict>> {
-        let answer = self.ask.bind(metric.py()).call1((resource, scope, metric.get_type()))?;
-        let Some((drop, power, again)) = answer.extract::<Option<(i32, i32, Option<Py<PyDict>>)>>()? else {
-            return Ok(None);
-        };
-        Ok(Some(Verdict { drop: u8::try_from(drop).ok(), power, again }))
-    }
-
-    /// Whether any point that is dropped is counted by its attributes.
-    fn any_counted<'a>(
-        &self,
-        columns: &Columns<'_, '_>,
-        verdicts: impl Iterator<Item = &'a Verdict>,
-    ) -> PyResult<bool> {
-        let Some(metric) = columns.heads.first() else { return Ok(false) };
-        let counted = self.counted.bind(metric.py());
-        if !counted.getattr(intern!(counted.py(), "seen"))?.is_truthy()? {
-            return Ok(false);
-        }
-        let mut start = 0;
-        Ok(columns.stops.iter().zip(verdicts).any(|(&stop, verdict)| {
-            let points = &columns.tails[start..stop];
-            start = stop;
-            verdict.drop.is_some() && points.iter().any(|tail| tail.is_exact_instance(counted))
-        }))
-    }
+/// A bundle on its way through a sieve.
+pub struct Sifting<'py> {
+    sieve: Bound<'py, Sieve>,
+    /// The sieve's, which has none meanwhile: another thread that comes while Python is asked begins anew.
+    known: Vec<Kinds>,
+    /// The bits of the resource that is read.
+    resource: Option<Object<'py>>,
+    /// Of the scope that is read, once its resource is known.
+    kinds: Option<usize>,
+    /// Of which it is not told yet what rules apply: where they are.
+    untold: Vec<(usize, usize)>,
+    /// Whether attributes have to be looked over for those that are counted by point.
+    any_counted: Option<bool>,
+    /// Whether anything is not as it was read any more.
+    pub changed: bool,
+    /// Metrics and points that were read.
+    pub metrics: usize,
+    pub points: usize,
+    /// Points that are left, where any is dropped: (first, behind the last).
+    pub kept: Vec<(usize, usize)>,
+    /// (rule, points that it drops).
+    pub dropped: Vec<(u8, usize)>,
 }
 
-/// Take out the metrics that are dropped; `drops` says by metric which rule does.
-fn without(columns: &mut Columns<'_, '_>, drops: &[Option<u8>]) -> Sifted {
-    let mut sifted = Sifted { metrics: drops.len(), points: columns.points(), kept: Vec::new(), dropped: Vec::new() };
-    // Behind each metric: points that were there, and that are left.
-    let mut ends = Vec::with_capacity(drops.len());
-    let (mut start, mut left) = (0, 0);
-    for (&stop, drop) in columns.stops.iter().zip(drops) {
-        if let Some(rule) = *drop {
-            match sifted.dropped.iter_mut().find(|each| each.0 == rule) {
-                Some(each) => each.1 += stop - start,
-                None => sifted.dropped.push((rule, stop - start)),
+impl<'py> Sifting<'py> {
+    pub fn new(sieve: &Bound<'py, Sieve>) -> Self {
+        let mut known = std::mem::take(&mut *sieve.get().known.lock().unwrap_or_else(PoisonError::into_inner));
+        if known.len() > KNOWN || known.iter().map(|kinds| kinds.verdicts.len()).sum::<usize>() > VERDICTS {
+            known.clear();
+        }
+        Self {
+            sieve: sieve.clone(),
+            known,
+            resource: None,
+            kinds: None,
+            untold: Vec::new(),
+            any_counted: None,
+            changed: false,
+            metrics: 0,
+            points: 0,
+            kept: Vec::new(),
+            dropped: Vec::new(),
+        }
+    }
+
+    /// What follows is below this resource, or below none that is known.
+    pub fn below(&mut self, resource: Option<&Object<'py>>) -> PyResult<()> {
+        self.kinds = None;
+        self.resource = resource.map(rules).transpose()?;
+        Ok(())
+    }
+
+    /// The same of a scope.
+    pub fn within(&mut self, scope: Option<&Object<'py>>) -> PyResult<()> {
+        self.kinds = None;
+        if let (Some(scope), Some(resource)) = (scope, &self.resource) {
+            let above = [resource, &rules(scope)?];
+            let same = |kinds: &Kinds| kinds.above.iter().zip(above).all(|(one, other)| one.is(other));
+            self.kinds = self.known.iter().position(same);
+            if self.kinds.is_none() {
+                self.kinds = Some(self.known.len());
+                self.known.push(Kinds { above: above.map(|bits| bits.clone().unbind()), verdicts: Vec::new() });
             }
+        }
+        Ok(())
+    }
+
+    /// What rules decide of a metric of the scope that is read; None where that is not known, or the bundle has to stay
+    /// whole. Raises what asking raises.
+    #[inline]
+    pub fn verdict(&mut self, metric: &Object<'py>) -> PyResult<Option<&Verdict>> {
+        let Some(of) = self.kinds else { return Ok(None) };
+        let kinds = &mut self.known[of];
+        let known = kinds.verdicts.iter().position(|(class, _)| metric.is_exact_instance(class.bind(metric.py())));
+        let at = if let Some(at) = known {
+            at
         } else {
-            left += stop - start;
-            match sifted.kept.last_mut() {
-                Some(last) if last.1 == start => last.1 = stop,
-                _ => sifted.kept.push((start, stop)),
+            let class = metric.get_type();
+            let [resource, scope] = &kinds.above;
+            let answer = self.sieve.get().ask.bind(metric.py()).call1((resource, scope, &class))?;
+            let verdict = answer.extract::<Option<Answer>>()?.map(|(drop, power, again, rules)| Verdict {
+                drop: u8::try_from(drop).ok(),
+                power,
+                again,
+                rules: Some(rules),
+            });
+            kinds.verdicts.push((class.unbind(), verdict));
+            kinds.verdicts.len() - 1
+        };
+        let verdict = kinds.verdicts[at].1.as_ref();
+        if verdict.is_some_and(|verdict| verdict.rules.is_some()) {
+            self.untold.push((of, at));
+        }
+        Ok(verdict)
+    }
+
+    /// The bundle was read to its end. Raises what telling raises.
+    pub fn done(&mut self) -> PyResult<()> {
+        for (of, at) in std::mem::take(&mut self.untold) {
+            if let Some(rules) = self.known[of].verdicts[at].1.as_mut().and_then(|verdict| verdict.rules.take()) {
+                self.sieve.get().tell.bind(self.sieve.py()).call1((rules,))?;
             }
         }
-        ends.push((stop, left));
-        start = stop;
+        Ok(())
     }
-    if left == 0 {
-        columns.clear();
-        return sifted;
+
+    /// Whether any of these points has to be counted, dropped or not.
+    pub fn counts(&mut self, tails: &[Object<'py>]) -> PyResult<bool> {
+        let counted = self.sieve.get().counted.bind(self.sieve.py());
+        let any = match self.any_counted {
+            Some(any) => any,
+            None => *self.any_counted.insert(counted.getattr(intern!(counted.py(), "seen"))?.is_truthy()?),
+        };
+        Ok(any && tails.iter().any(|tail| tail.is_exact_instance(counted)))
     }
-    let is_left = || drops.iter().map(Option::is_none);
-    let mut keep = is_left();
-    columns.heads.retain(|_| keep.next().unwrap_or(false));
-    columns.stops = ends.iter().zip(is_left()).filter(|each| each.1).map(|each| each.0.1).collect();
-    columns.scopes.iter_mut().for_each(|scope| scope.1 = left_before(&ends, scope.1));
-    let mut points = std::mem::take(&mut columns.tails).into_iter();
-    columns.tails.reserve(left);
-    let mut passed = 0;
-    for &(start, stop) in &sifted.kept {
-        points.by_ref().take(start - passed).for_each(drop);
-        columns.tails.extend(points.by_ref().take(stop - start));
-        passed = stop;
+
+    /// The points since the last call are those of a metric, and dropped by a rule or kept.
+    pub fn pass(&mut self, points: usize, drop: Option<u8>) {
+        let (start, stop) = (self.points, self.points + points);
+        self.metrics += 1;
+        self.points = stop;
+        if let Some(rule) = drop {
+            if self.dropped.is_empty() && start > 0 {
+                self.kept.push((0, start));
+            }
+            match self.dropped.iter_mut().find(|each| each.0 == rule) {
+                Some(each) => each.1 += points,
+                None => self.dropped.push((rule, points)),
+            }
+        } else if !self.dropped.is_empty() {
+            match self.kept.last_mut() {
+                Some(last) if last.1 == start => last.1 = stop,
+                _ => self.kept.push((start, stop)),
+            }
+        }
     }
-    columns.times.iter_mut().for_each(|run| run.2 = left_before(&ends, run.2));
-    let stops: Vec<usize> = columns.times.iter().skip(1).map(|run| run.2).chain([left]).collect();
-    let mut stops = stops.into_iter();
-    columns.times.retain(|run| stops.next().is_some_and(|stop| run.2 < stop));
-    columns.values.keep(&sifted.kept);
-    sifted
 }
 
-/// How many points before one are left. Of the points of its metric all are, or none.
-fn left_before(ends: &[(usize, usize)], point: usize) -> usize {
-    let metric = ends.partition_point(|end| end.0 <= point);
-    let (start, left) = metric.checked_sub(1).map_or((0, 0), |before| ends[before]);
-    let of_metric = ends.get(metric).map_or(0, |end| end.1 - left);
-    left + of_metric.min(point - start)
+impl Drop for Sifting<'_> {
+    fn drop(&mut self) {
+        let known = std::mem::take(&mut self.known);
+        *self.sieve.get().known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+}
+
+fn rules<'py>(part: &Object<'py>) -> PyResult<Object<'py>> {
+    part.getattr(intern!(part.py(), "rules"))
 }

@@ -17,9 +17,9 @@ _HERE: Final = frozenset({"resource", "scope", "metric"})
 _KINDS: Final = 1024
 _BYTES: Final = 4 * 1024 * 1024
 _ENTRY: Final = 512
-Verdict = tuple[int, int, dict[Metric, Metric] | None]
-"""(number of the rule that drops metrics, or -1; power of two for their values; from a metric to what takes its
-place)."""
+Verdict = tuple[int, int, dict[Metric, Metric] | None, int]
+"""(number of the rule that drops metrics, or -1; power of two for their values; from a metric to what takes its place;
+the rules that apply)."""
 
 
 class Sieving:
@@ -66,7 +66,7 @@ class Sieving:
     def sieve(self) -> Sieve | None:
         """For the native part, where it is and has something to do."""
         made = native("Sieve") if self.handled else None
-        return None if made is None else made(self._verdict, Counted)
+        return None if made is None else made(self._verdict, self._matched, Counted)
 
     def sieved(self, metric: Metric) -> Metric:
         """A metric for the native part, which asks for its class, as it has the object at hand."""
@@ -88,7 +88,7 @@ class Sieving:
 
     def _verdict(self, resource: int, scope: int, kind: type[Metric]) -> Verdict | None:
         """What becomes of metrics of a class below a resource and scope of these bits; None where the bundle has to
-        stay whole. Asked when there is such a metric in a bundle that was read to its end."""
+        stay whole."""
         above, bits = resource & scope, self._bits_of[kind]
         if not (above & self._bits.unnoted and bits):
             return None
@@ -96,14 +96,13 @@ class Sieving:
         deciding = rules & self._deciding
         first = deciding & -deciding
         if first & self._drops:
-            self._matched(deciding)
-            return first.bit_length() - 1, 0, None
-        self._matched(rules & self.handled)
+            return first.bit_length() - 1, 0, None, deciding
         power = sum(power for rule, power in self._powers.items() if rule & rules)
         late = rules & self._late
         if not -FAR < power < FAR or (late and rules not in self._variants and len(self._variants) >= _KINDS):
             return None
-        return -1, power, self._variants.setdefault(rules, _Variants(self, rules)) if late else None
+        again = self._variants.setdefault(rules, _Variants(self, rules)) if late else None
+        return -1, power, again, rules & self.handled
 
     def remade(self, metric: Metric, rules: int) -> Metric:
         """A metric after rules. All that were made so are forgotten when they are too many."""
