@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
-use crate::text::{Cursor, Cut, Odd, plain};
+use crate::text::{Cursor, Cut, Odd, first, plain};
 use crate::wire::Message;
 
 /// Attributes of one list; longer ones are the codec's.
@@ -17,20 +17,23 @@ type Pairs<'a> = Vec<(&'a [u8], &'a [u8])>;
 
 /// What a row has of a JSON array of attributes: the value of the first of `names` that is set behind `instance`, and all
 /// of them as an object behind `attributes`. None where there is more than texts, each once and written as itself, or
-/// nothing.
+/// nothing, or any of the texts that are `watched`.
 #[pyfunction]
+#[pyo3(signature = (raw, names, instance, attributes, end, watched=None))]
 pub fn tail<'py>(
     raw: &Bound<'py, PyBytes>,
     names: &Bound<'py, PyTuple>,
     instance: &[u8],
     attributes: &[u8],
     end: &[u8],
+    watched: Option<&Bound<'py, PyTuple>>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    written(raw, names, [instance, attributes, end], json(&mut Cursor::new(raw.as_bytes())))
+    written(raw, names, [instance, attributes, end], json(&mut Cursor::new(raw.as_bytes())), watched)
 }
 
 /// The same of repeated `KeyValue` with this tag, as the usual serializers write them.
 #[pyfunction]
+#[pyo3(signature = (raw, names, instance, attributes, end, tag, watched=None))]
 pub fn tail_proto<'py>(
     raw: &Bound<'py, PyBytes>,
     names: &Bound<'py, PyTuple>,
@@ -38,8 +41,9 @@ pub fn tail_proto<'py>(
     attributes: &[u8],
     end: &[u8],
     tag: u8,
+    watched: Option<&Bound<'py, PyTuple>>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    written(raw, names, [instance, attributes, end], proto(&mut Message(raw.as_bytes()), tag))
+    written(raw, names, [instance, attributes, end], proto(&mut Message(raw.as_bytes()), tag), watched)
 }
 
 fn written<'py>(
@@ -47,6 +51,7 @@ fn written<'py>(
     names: &Bound<'py, PyTuple>,
     [instance, attributes, end]: [&[u8]; 3],
     pairs: Cut<Pairs<'_>>,
+    watched: Option<&Bound<'py, PyTuple>>,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let Ok(pairs) = pairs else { return Ok(None) };
     let twice = |at: usize| pairs[..at].iter().any(|(key, _)| *key == pairs[at].0);
@@ -73,7 +78,25 @@ fn written<'py>(
     }
     piece.push(b'}');
     piece.extend_from_slice(end);
+    for text in watched.into_iter().flatten() {
+        if has(&piece, text.cast::<PyBytes>()?.as_bytes()) {
+            return Ok(None);
+        }
+    }
     Ok(Some(PyBytes::new(raw.py(), &piece)))
+}
+
+/// Whether a text is anywhere in a piece.
+fn has(piece: &[u8], text: &[u8]) -> bool {
+    let Some(&byte) = text.first() else { return true };
+    let mut at = first(piece, 0, byte);
+    while at < piece.len() {
+        if piece[at..].starts_with(text) {
+            return true;
+        }
+        at = first(piece, at + 1, byte);
+    }
+    false
 }
 
 fn quoted(into: &mut Vec<u8>, text: &[u8]) {

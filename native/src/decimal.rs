@@ -21,8 +21,23 @@ const SCALES: [(f64, usize); 3] = [(1e6, 6), (1e3, 3), (1e0, 0)];
 const SMALL: f64 = 0.01;
 /// Zeros behind the point, at most: with more, an exponent is written.
 const ZEROS: usize = 4;
-/// Digits of the shortest decimal of a double, at most.
+/// Digits of the shortest decimal of a double, at most, and those that `shortest` answers, at least.
 const MOST: usize = 17;
+const SHORTEST: usize = 16;
+/// What stands behind a number whose first digit is so many places behind the point, and its bytes; for 0 nothing.
+const EXPONENTS: [([u8; 4], usize); 32] = {
+    let mut texts = [(*b"e-00", 3); 32];
+    texts[0].1 = 0;
+    let mut at = 1;
+    while at < texts.len() {
+        let [tens, ones] = PAIRS[at];
+        texts[at] = if at < 10 { ([b'e', b'-', ones, b'0'], 3) } else { ([b'e', b'-', tens, ones], 4) };
+        at += 1;
+    }
+    texts
+};
+/// Bytes of a value and the comma behind it, mostly less.
+const LONG: usize = 16;
 /// Bytes that one may be written in before it is cut, and that a value may take, more than any that is copied.
 const ROOM: usize = 40;
 const VALUE: usize = 64;
@@ -47,7 +62,7 @@ pub struct Values {
 
 impl Values {
     pub fn with_capacity(values: usize) -> Self {
-        Self { text: Vec::with_capacity(8 * values), ..Self::default() }
+        Self { text: Vec::with_capacity(LONG * values + VALUE), ..Self::default() }
     }
 
     /// Makes room for one more value.
@@ -92,14 +107,14 @@ impl Values {
                 let scaled = (size * scale + 0.5) as u64;
                 #[allow(clippy::cast_precision_loss, clippy::float_cmp, reason = "exactly equal is what is asked")]
                 if scaled as f64 / scale == size {
-                    self.decimal(number < 0.0, scaled, zeros);
+                    self.decimal(number < 0.0, scaled, count(scaled), zeros);
                     return Ok(());
                 }
             }
         }
         match shortest(size) {
             Some((digits, decimals)) => {
-                self.decimal(number < 0.0, digits, decimals);
+                self.decimal(number < 0.0, digits, SHORTEST + usize::from(digits >= TENS[SHORTEST]), decimals);
                 Ok(())
             }
             None => self.number(number),
@@ -111,22 +126,22 @@ impl Values {
     pub fn long(&mut self, number: f64) -> Cut<()> {
         match shortest(number.abs()) {
             Some((digits, decimals)) => {
-                self.decimal(number < 0.0, digits, decimals);
+                self.decimal(number < 0.0, digits, SHORTEST + usize::from(digits >= TENS[SHORTEST]), decimals);
                 Ok(())
             }
             None => self.double(number),
         }
     }
 
-    /// number / 10^decimals, for numbers of at most 17 digits, without zeros at the end but that of x.0. All stores are of
-    /// one size, and behind them the text is cut: a processor cannot foretell where a text ends, and is quicker to write
-    /// more than to be wrong.
+    /// number / 10^decimals, for numbers of at most 17 digits, without zeros at the end but that of x.0. A processor cannot
+    /// foretell where digits, point and exponent stand, and is quicker to write more than to be wrong: all is written at
+    /// places that are computed, in stores of one size, and behind the end the text is cut.
     #[inline]
-    fn decimal(&mut self, negative: bool, number: u64, decimals: usize) {
-        let count = count(number);
+    fn decimal(&mut self, negative: bool, number: u64, count: usize, decimals: usize) {
         let number = number * TENS[MOST - count];
-        let (first, below) = (number / TENS[16], number % TENS[16]);
-        let others = u128::from(eight(below / TENS[8])) | u128::from(eight(below % TENS[8])) << 64;
+        let (high, low) = (number / TENS[8], number % TENS[8]);
+        let first = high / TENS[8];
+        let others = u128::from(eight(high - first * TENS[8])) | u128::from(eight(low)) << 64;
         let used = MOST - (others.leading_zeros() / 8) as usize;
         #[allow(clippy::cast_possible_truncation, reason = "a digit")]
         let first = first as u8 | b'0';
@@ -137,31 +152,25 @@ impl Values {
         let start = self.text.len();
         self.text.extend_from_slice(&[b'0'; ROOM]);
         let Some(text) = self.text.last_chunk_mut::<ROOM>() else { return };
-        let end = if count > decimals {
-            let whole = count - decimals;
-            text[0] = first;
-            text[1..17].copy_from_slice(&others.to_le_bytes());
-            text[whole + 1..whole + 17].copy_from_slice(&(others >> (8 * (whole - 1))).to_le_bytes());
-            text[whole] = b'.';
-            used.max(whole + 1) + 1
-        } else if decimals - count <= ZEROS {
-            let at = 2 + decimals - count;
-            text[1] = b'.';
-            text[at] = first;
-            text[at + 1..at + 17].copy_from_slice(&others.to_le_bytes());
-            at + used
-        } else {
-            text[0] = first;
-            text[1] = b'.';
-            text[2..18].copy_from_slice(&others.to_le_bytes());
-            let end = if used == 1 { 1 } else { used + 1 };
-            let exponent = PAIRS[decimals - count + 1];
-            let short = usize::from(exponent[0] == b'0');
-            text[end..end + 2].copy_from_slice(b"e-");
-            text[end + 2..end + 4].copy_from_slice(&exponent);
-            text[end + 2] = exponent[short];
-            end + 4 - short
-        };
+        // Zeros between the point and the first digit, where there are such.
+        let zeros = decimals.wrapping_sub(count);
+        let below_one = zeros <= ZEROS;
+        let exponent = decimals >= count && !below_one;
+        // Digits before the point, below one of none.
+        let whole = if exponent { 1 } else { count.wrapping_sub(decimals) };
+        let at = if below_one { 2 + zeros } else { 0 };
+        let (point, rest, passed) = if below_one { (1, at + 1, 0) } else { (whole, whole + 1, whole - 1) };
+        text[at] = first;
+        text[at + 1..at + 17].copy_from_slice(&others.to_le_bytes());
+        text[rest..rest + 16].copy_from_slice(&(others >> (8 * (passed & 15))).to_le_bytes());
+        text[point] = b'.';
+        let mut end = if below_one { at + used } else { 1 + used.max(if exponent { 2 } else { whole + 1 }) };
+        if exponent && used == 1 {
+            end = 1;
+        }
+        let (behind, length) = EXPONENTS[if exponent { (zeros + 1).min(EXPONENTS.len() - 1) } else { 0 }];
+        text[end..end + 4].copy_from_slice(&behind);
+        end += length;
         text[end] = b',';
         self.text.truncate(start + end + 1);
     }
@@ -186,7 +195,9 @@ impl Values {
             return None;
         }
         room.clear();
-        room.extend_from_slice(self.text.get(bytes..)?);
+        let text = self.text.get(bytes..)?;
+        grow(room, text.len() + VALUE).ok()?;
+        room.extend_from_slice(text);
         self.text.truncate(bytes);
         Some(())
     }

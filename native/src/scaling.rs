@@ -8,9 +8,8 @@ use crate::decimal::Values;
 use crate::memory::{SCALED, has_room};
 use crate::text::{Cursor, Cut, Odd, behind_nth};
 
-/// A byte in each of sixteen.
-const ONES: u128 = u128::MAX / 255;
-const HIGH: u128 = 0x80 * ONES;
+/// What digits have, in each of sixteen bytes, and what else stands in numbers (`,-.Ee`) has not.
+const DIGIT: u128 = 0x10 * (u128::MAX / 255);
 
 /// Digits of an integer that fit 64 bits without a sign.
 const INTEGER: usize = 19;
@@ -18,9 +17,12 @@ const INTEGER: usize = 19;
 /// reading the decimal gives.
 const EXACT: usize = 15;
 const TENS: [f64; EXACT + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+/// Digits that are read at once.
+const EIGHT: usize = 8;
+const INTEGERS: [u64; EIGHT + 1] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 /// Powers of two below this are doubles, as their inverses are.
 const FAR: i32 = 1000;
-/// Bytes of a number that are read at once.
+/// Bytes that are looked at at once.
 const AT_ONCE: usize = 16;
 
 /// The values again, with commas between, of which those of `runs` are in another unit; None where any of them has to be
@@ -131,35 +133,31 @@ impl Scaling<'_, '_> {
         if made.is_finite() && made * inverse == number { self.values.long(made) } else { Err(Odd) }
     }
 
-    /// A number of at most 15 characters without a sign and an exponent, and the comma behind it, as (digits, decimals):
-    /// all bytes at once, for a loop that ends nobody knows when costs more than what it does. None is passed over where
-    /// it is another.
+    /// A number without a sign and an exponent, of 15 digits at most, and the comma behind it, as (digits, decimals). None
+    /// is passed over where it is another.
+    ///
+    /// Eight digits at a time, for a loop that ends nobody knows when costs more than what it does: those before the point
+    /// and those behind it, or an integer's first eight and its others.
     #[inline]
     fn short(&mut self) -> Option<(u64, usize)> {
-        let bytes: [u8; AT_ONCE] = self.cursor.text.get(self.cursor.at..self.cursor.at + AT_ONCE)?.try_into().ok()?;
-        let text = u128::from_le_bytes(bytes);
-        let length = first_of(text, b',')?;
-        if length == 0 || (bytes[0] == b'0' && length > 1 && bytes[1] != b'.') {
+        let text = self.cursor.text.get(self.cursor.at..self.cursor.at + AT_ONCE)?;
+        let others = !u128::from_le_bytes(text.try_into().ok()?) & DIGIT;
+        let whole = (others.trailing_zeros() / 8) as usize;
+        let point = *text.get(whole)? == b'.';
+        let end = if point { ((others & (others - 1)).trailing_zeros() / 8) as usize } else { whole };
+        let (from, decimals) = if point { (whole + 1, end - whole - 1) } else { (EIGHT, 0) };
+        let first = whole.min(EIGHT);
+        let behind = end.saturating_sub(from);
+        let bad = (text[0] == b'0' && whole > 1) || (point && (whole > EIGHT || behind == 0 || behind > EIGHT));
+        if whole == 0 || bad || first + behind > EXACT || *text.get(end)? != b',' {
             return None;
         }
-        // The last character is the highest byte, and zeros stand before the first.
-        let mut digits = (text ^ (u128::from(b'0') * ONES)) << (8 * (16 - length));
-        let mut decimals = 0;
-        if let Some(point) = first_of(digits, b'.' ^ b'0') {
-            decimals = 15 - point;
-            if decimals == 0 || decimals + 1 == length {
-                return None;
-            }
-            let before = digits & ((1 << (8 * point)) - 1);
-            digits = digits >> (8 * (point + 1)) << (8 * (point + 1)) | before << 8;
-        }
-        if (digits.wrapping_add(0x76 * ONES) | digits) & HIGH != 0 {
-            return None; // a byte above 9
-        }
-        self.cursor.at += length + 1;
-        #[allow(clippy::cast_possible_truncation, reason = "its halves")]
-        let (low, high) = (digits as u64, (digits >> 64) as u64);
-        Some((100_000_000 * eight(low) + eight(high), decimals))
+        let rest = self.cursor.text.get(self.cursor.at + from..self.cursor.at + from + EIGHT)?;
+        let first = u64::from_le_bytes(text[..EIGHT].try_into().ok()?) << (8 * (EIGHT - first));
+        let rest = u64::from_le_bytes(rest.try_into().ok()?);
+        let rest = if behind == 0 { 0 } else { eight(rest << (8 * (EIGHT - behind))) };
+        self.cursor.at += end + 1;
+        Some((eight(first) * INTEGERS[behind] + rest, decimals))
     }
 
     /// A number as the engine's encoder writes it, by RFC 8259.
@@ -220,17 +218,10 @@ impl Scaling<'_, '_> {
     }
 }
 
-/// Where a byte is first among sixteen.
-#[inline]
-fn first_of(bytes: u128, byte: u8) -> Option<usize> {
-    let bytes = bytes ^ (u128::from(byte) * ONES);
-    let hits = bytes.wrapping_sub(ONES) & !bytes & HIGH;
-    (hits != 0).then(|| (hits.trailing_zeros() / 8) as usize)
-}
-
-/// The number of eight digits, each a byte, the first the lowest: in twos, fours, and all.
+/// The number of eight digits, each a byte, the first the lowest: in twos, fours, and all. A zero byte is one too.
 #[inline]
 fn eight(digits: u64) -> u64 {
+    let digits = digits & 0x0F0F_0F0F_0F0F_0F0F;
     let twos = (digits.wrapping_mul(1 + (10 << 8)) >> 8) & 0x00FF_00FF_00FF_00FF;
     let fours = (twos.wrapping_mul(1 + (100 << 16)) >> 16) & 0x0000_FFFF_0000_FFFF;
     fours.wrapping_mul(1 + (10_000 << 32)) >> 32

@@ -19,17 +19,25 @@ pub struct Verdict {
     pub drop: Option<u8>,
     /// Their values are multiplied by two to this.
     pub power: i32,
-    /// From a metric to what takes its place.
-    again: Option<Py<PyDict>>,
+    /// What takes the place of a metric: by metric, or its own `own`.
+    again: Option<Again>,
     /// Which rules that are, until that is told.
     rules: Option<Py<PyAny>>,
+}
+
+enum Again {
+    Own,
+    Known(Py<PyDict>),
 }
 
 impl Verdict {
     /// What takes the place of a metric.
     pub fn made<'py>(&self, metric: &Object<'py>) -> PyResult<Object<'py>> {
-        let Some(again) = &self.again else { return Ok(metric.clone()) };
-        let again = again.bind(metric.py());
+        let again = match &self.again {
+            None => return Ok(metric.clone()),
+            Some(Again::Own) => return metric.getattr(intern!(metric.py(), "own")),
+            Some(Again::Known(known)) => known.bind(metric.py()),
+        };
         match again.get_item(metric)? {
             Some(made) => Ok(made),
             None => again.as_any().get_item(metric),
@@ -43,14 +51,14 @@ struct Kinds {
     verdicts: Vec<(Py<PyType>, Option<Verdict>)>,
 }
 
-type Answer = (i32, i32, Option<Py<PyDict>>, Py<PyAny>);
+type Answer<'py> = (i32, i32, Option<Object<'py>>, Py<PyAny>);
 
 /// What `lmstream.engine.shaping.sieving` decides, remembered from bundle to bundle.
 #[pyclass(frozen)]
 pub struct Sieve {
     /// From the `rules` of a resource and of a scope, and a class of metrics, to (number of the rule that drops these or
-    /// -1, power of two, dictionary of other metrics or None, the rules that apply), or None: then the bundle has to stay
-    /// whole.
+    /// -1, power of two, dictionary of other metrics, None or True for the metric's own, the rules that apply), or None: then
+    /// the bundle has to stay whole.
     ask: Py<PyAny>,
     /// Called with rules that apply to something in a bundle that was read to its end.
     tell: Py<PyAny>,
@@ -150,7 +158,8 @@ impl<'py> Sifting<'py> {
             let verdict = answer.extract::<Option<Answer>>()?.map(|(drop, power, again, rules)| Verdict {
                 drop: u8::try_from(drop).ok(),
                 power,
-                again,
+                again: again
+                    .map(|again| again.cast_into::<PyDict>().map_or(Again::Own, |known| Again::Known(known.unbind()))),
                 rules: Some(rules),
             });
             kinds.verdicts.push((class.unbind(), verdict));

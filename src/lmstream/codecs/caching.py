@@ -24,6 +24,7 @@ class CachingCodec(Generic[T]):
         resource: Callable[[bytes], tuple[Resource, int]],
         scope: Callable[[bytes], tuple[Scope, int]],
         tail: Callable[[bytes], tuple[T, int]],
+        write: tuple[str, tuple[Any, ...]],
         mark: bytes,
         scan: str,
         head: Callable[[Heads, bytes], Metric],
@@ -31,17 +32,18 @@ class CachingCodec(Generic[T]):
         shaper: Shaper | None = None,
     ) -> None:
         """Pieces follow the settings; half of limits.cache_bytes is for this codec. `resource`, `scope` and `tail` (of
-        a point's attributes) make a piece of bytes, and answer its size too; `mark` is as of Scopes; `scan` names the
-        native function, for which the next two are as of PlainBundles; `shaper` has what the engine's rules make of
-        each."""
+        a point's attributes) make a piece of bytes, and answer its size too; `write` names the native function that
+        makes such a tail, and says what it is called with; `mark` is as of Scopes; `scan` names the native function for
+        bundles, for which the next two are as of PlainBundles; `shaper` has what the engine's rules make of each."""
         self._settings = settings
         self._shaper = shaper
+        self._write_tail, self._of_tail = native(write[0]), write[1]
         budget = settings.limits.cache_bytes // 8
         of_scopes = Scopes
         if shaper is not None:
             of_scopes = ShapedScopes
             resource, scope = _resource(resource, shaper), _scope(scope, shaper)
-            tail = _tail(tail, shaper) if shaper.points else tail
+            tail = _tail(tail, shaper, self._write_tail, self._of_tail) if shaper.points else tail
         self._resources, self._tails = PieceCache(resource, budget), PieceCache(tail, 2 * budget)
         self._scopes = of_scopes(scope, mark, budget // 2)
         self._heads = Heads(settings, None if shaper is None else shaper.metric)
@@ -90,10 +92,17 @@ def _scope(make: Callable[[bytes], tuple[Scope, int]], shaper: Shaper) -> Callab
     return made
 
 
-def _tail(make: Callable[[bytes], tuple[T, int]], shaper: Shaper) -> Callable[[bytes], tuple[T, int]]:
+def _tail(
+    make: Callable[[bytes], tuple[T, int]], shaper: Shaper, write: Callable[..., Any] | None, parts: tuple[Any, ...]
+) -> Callable[[bytes], tuple[T, int]]:
     shape = shaper.written_tail
 
     def made(raw: bytes) -> tuple[T, int]:
+        # Most that come once are made so: code that runs seldom is in no cache of the processor, and the less of it.
+        if write is not None and (watched := shaper.watched) is not None:
+            written = write(raw, *parts, watched)
+            if written is not None:
+                return written, len(written)
         found = make(raw)
         piece, size = found
         if piece is None:

@@ -21,7 +21,6 @@ from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Reques
 from lmstream.codecs.json_values import UINT32, attributes, texts, within
 from lmstream.errors import DecodeError
 from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series, Shaper, Sieve
-from lmstream.native import native
 from lmstream.settings import MIB, Settings
 
 _HOLE: Final = NumberPoint(asInt=0)
@@ -43,12 +42,12 @@ class Codec(CachingCodec[bytes]):
 
     def __init__(self, settings: Settings, shaper: Shaper | None = None) -> None:
         makers = self._make_resource, self._make_scope, self._make_tail
-        super().__init__(settings, *makers, _EPOCH, "scan", plain_json.head, msgspec.DecodeError, shaper)
+        write = "tail", fragments.TAIL
+        super().__init__(settings, *makers, write, _EPOCH, "scan", plain_json.head, msgspec.DecodeError, shaper)
         self._decode = msgspec.json.Decoder(Request[NumberPoint], strict=False).decode
         self._decode_number = msgspec.json.Decoder(NumberPoint, strict=False).decode
         self._decode_resource = msgspec.json.Decoder(ResourceMessage | None, strict=False).decode
         self._decode_scope = msgspec.json.Decoder(ScopeMessage | None, strict=False).decode
-        self._write_tail = native("tail")
         self._any_names = settings.field_names == "any"
 
     def decode(self, payload: bytes, sieve: Sieve | None = None, /) -> Bundle:
@@ -313,7 +312,7 @@ class Codec(CachingCodec[bytes]):
             raise DecodeError("decode.type", f"in a scope: {error}") from error
 
     def _make_tail(self, raw: bytes) -> tuple[bytes, int]:
-        if self._write_tail is not None and (piece := self._write_tail(raw, *fragments.TAIL)) is not None:
+        if self._write_tail is not None and (piece := self._write_tail(raw, *self._of_tail)) is not None:
             return piece, len(piece)
         return fragments.tail(texts(raw))
 

@@ -18,7 +18,6 @@ from lmstream.codecs.caching import CachingCodec
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.errors import DecodeError
 from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series, Shaper, Sieve
-from lmstream.native import native
 from lmstream.settings import Settings
 
 _DOUBLE, _INT = b"\x21", b"\x31"
@@ -67,8 +66,8 @@ class Codec(CachingCodec[bytes | None]):
 
     def __init__(self, settings: Settings, shaper: Shaper | None = None) -> None:
         makers = self._make_resource, _make_scope, self._make_tail
-        super().__init__(settings, *makers, _EPOCH, "scan_proto", plain_proto.head, ProtobufError, shaper)
-        self._write_tail = native("tail_proto")
+        write = "tail_proto", (*fragments.TAIL, _OF_POINT)
+        super().__init__(settings, *makers, write, _EPOCH, "scan_proto", plain_proto.head, ProtobufError, shaper)
 
     def decode(self, payload: bytes, sieve: Sieve | None = None, /) -> Bundle:
         """A bundle in columns; of a plain one, without the metrics that the sieve drops.
@@ -269,7 +268,7 @@ class Codec(CachingCodec[bytes | None]):
         """The attributes behind a number point's head; None when there is more than attributes. Written again they
         must be as long: a field that repeats the head's, even as zero, would be dropped or counted."""
         if self._write_tail is not None:
-            piece = self._write_tail(raw, *fragments.TAIL, _OF_POINT)
+            piece = self._write_tail(raw, *self._of_tail)
             if piece is not None:
                 return piece, len(piece)
         found = proto_points.text_attributes(raw, _OF_POINT)

@@ -141,6 +141,8 @@ class Pieces:
         self._literals = found or ()
         """Attributes without any of these texts have those bits, and stay as they are."""
         self._looks, self._quiet_seen = found is not None, False
+        self.watched: tuple[bytes, ...] | None = None
+        """These texts, once attributes without them were read; None where pieces have marks."""
 
     def watch(self, late: int) -> None:
         """Keep `possible` for these rules."""
@@ -198,6 +200,7 @@ class Pieces:
             self._look_again()
         if bits == self._quiet:
             self._quiet_seen = self._looks  # what it counts is counted from now on
+            self.watched = self._literals if self._looks and not self.marked else None
         return self._marked(made, piece, bits) if self.marked else counted_as(made, piece)
 
     def resource_again(self, resource: Resource, rules: int) -> Resource:

@@ -17,9 +17,16 @@ _HERE: Final = frozenset({"resource", "scope", "metric"})
 _KINDS: Final = 1024
 _BYTES: Final = 4 * 1024 * 1024
 _ENTRY: Final = 512
-Verdict = tuple[int, int, dict[Metric, Metric] | None, int]
-"""(number of the rule that drops metrics, or -1; power of two for their values; from a metric to what takes its place;
-the rules that apply)."""
+Verdict = tuple[int, int, dict[Metric, Metric] | bool | None, int]
+"""(number of the rule that drops metrics, or -1; power of two for their values; from a metric to what takes its place,
+or True where that is its own; the rules that apply)."""
+
+
+class OwnMetric(Metric, frozen=True, cache_hash=True):
+    """A metric that rules about it alone make again."""
+
+    own: Metric = Metric(b"", "")
+    """What takes its place where no other rule does."""
 
 
 class Sieving:
@@ -52,13 +59,14 @@ class Sieving:
         self._deciding = deciding if deciding & self._drops else 0
         scales = all_here(_some(rules, lambda number: rules[number].scale is not None))
         self._powers = {1 << at: exponent(rule) for at, rule in enumerate(rules) if scales >> at & 1}
+        self._alone = _some(rules, lambda number: bits.parts[number] <= {"metric"})
         self._late = scales | all_here(late & ~_some(rules, lambda number: rules[number].scale is not None))
         """The rules by which a metric is made again."""
         self.handled: Final = self._deciding | self._late
         """The rules of which nothing is left to do behind the sieve."""
         self._asked = self.handled | early
-        self._kinds: dict[int, Any] = {-1: Metric}
-        self._bits_of: dict[type[Metric], int] = {Metric: -1}
+        self._kinds: dict[int, Any] = {-1: OwnMetric}
+        self._bits_of: dict[type[Metric], int] = {OwnMetric: -1}
         self._known: Known[Metric] = Known()
         self._variants: dict[int, _Variants] = {}
         self._used = 0
@@ -81,9 +89,11 @@ class Sieving:
             bits = bits if len(self._kinds) < _KINDS else 0  # too many: none applies to one without any bit
             kind = self._kinds.get(bits)
             if kind is None:
-                kind = defstruct("Metric", (), bases=(Metric,), frozen=True, cache_hash=True, module=__name__)
+                kind = _class()
                 self._kinds[bits], self._bits_of[kind] = kind, bits
-        found: Metric = kind(metric.piece, metric.key, metric.rules, metric.sent)
+        alone = self._bits.apply(metric.rules) & self._asked & self._alone
+        own = (self._again(metric, alone),) if bits and alone & self._late else ()
+        found: Metric = kind(metric.piece, metric.key, metric.rules, metric.sent, *own)
         return found
 
     def _verdict(self, resource: int, scope: int, kind: type[Metric]) -> Verdict | None:
@@ -99,10 +109,13 @@ class Sieving:
             return first.bit_length() - 1, 0, None, deciding
         power = sum(power for rule, power in self._powers.items() if rule & rules)
         late = rules & self._late
-        if not -FAR < power < FAR or (late and rules not in self._variants and len(self._variants) >= _KINDS):
+        if not -FAR < power < FAR:
             return None
-        again = self._variants.setdefault(rules, _Variants(self, rules)) if late else None
-        return -1, power, again, rules & self.handled
+        if not late & ~self._alone:
+            return -1, power, True if late else None, rules & self.handled
+        if rules not in self._variants and len(self._variants) >= _KINDS:
+            return None
+        return -1, power, self._variants.setdefault(rules, _Variants(self, rules)), rules & self.handled
 
     def remade(self, metric: Metric, rules: int) -> Metric:
         """A metric after rules. All that were made so are forgotten when they are too many."""
@@ -125,6 +138,10 @@ class _Variants(dict[Metric, Metric]):
     def __missing__(self, metric: Metric) -> Metric:
         made = self[metric] = self._sieving.remade(metric, self._rules)
         return made
+
+
+def _class() -> Any:
+    return defstruct("Metric", (), bases=(OwnMetric,), frozen=True, cache_hash=True, module=__name__)
 
 
 def _some(rules: Sequence[Rule], chosen: Callable[[int], bool]) -> int:
