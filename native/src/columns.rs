@@ -273,10 +273,14 @@ impl<'a, 'py> Columns<'a, 'py> {
             moments,
             self.values.finish(py, encode)?,
             PyList::new(py, self.tails)?,
-            sifted.map(|mut sifted| {
-                let (kept, dropped) = (std::mem::take(&mut sifted.kept), std::mem::take(&mut sifted.dropped));
-                (self.scopes.len(), sifted.metrics, (sifted.points, kept, dropped))
-            }),
+            match sifted {
+                None => py.None().into_bound(py),
+                Some(sifted) if sifted.dropped.is_empty() => PyTuple::empty(py).into_any(),
+                Some(mut sifted) => {
+                    let (kept, dropped) = (std::mem::take(&mut sifted.kept), std::mem::take(&mut sifted.dropped));
+                    (self.scopes.len(), sifted.metrics, (sifted.points, kept, dropped)).into_pyobject(py)?.into_any()
+                }
+            },
         );
         columns.into_pyobject(py).map(Some)
     }

@@ -61,9 +61,9 @@ struct Scan<'a, 'py> {
 /// `resources`, `heads` and `tails` are dictionaries that make what they lack; `scopes` are as of `Scopes`. Answers (series,
 /// resources, heads, stops, times, starts, moments, values, tails, sifted): series as (resource, scope, stop), moments as
 /// (time, start, stop) where there are more than one, values as their JSON text, written by `encode` where it is not the
-/// sender's. Metrics that `sieve` drops are left out; `sifted` is then (scopes, metrics, (points,
-/// ranges of points that are left, (rule, points that it drops))) as they were read, else None. More than `most` points are not plain. Raises what making
-/// raises.
+/// sender's. Metrics that `sieve` drops are left out. `sifted` is None for a bundle that was left as it is, empty for one
+/// that lost no points to the sieve, else (scopes, metrics, (points, ranges of points that are left, (rule, points that it
+/// drops))) as they were read. More than `most` points are not plain. Raises what making raises.
 #[pyfunction]
 #[pyo3(signature = (payload, resources, scopes, heads, tails, encode, most, sieve=None))]
 #[allow(clippy::too_many_arguments, reason = "what is asked while a bundle is read")]

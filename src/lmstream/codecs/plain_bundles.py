@@ -4,12 +4,14 @@ Plain is what senders write: see native/src. All else, and all that is wrong, is
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from lmstream.codecs.fragments import Counted, PieceCache, count, count_empty, encode
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Bundle, Metric, Resource, Series, Shaper, Sieve
+from lmstream.interfaces import Bundle, Metric, Resource, Series, Shaper, Sieve, Sifted
 from lmstream.settings import Settings
+
+_NOTHING_DROPPED: Final[Sifted] = (0, [], [])
 
 
 class PlainBundles:
@@ -49,7 +51,7 @@ class PlainBundles:
             return None
         cut, resources, heads, stops, times, starts, moments, texts, tails, sifted = found
         noted: dict[str, int] = {}
-        if sifted is not None:
+        if sifted:
             scopes, metrics, sifted = sifted
             count(self._asked, noted, resources, scopes, metrics, metrics, sifted[0])
         else:
@@ -63,7 +65,7 @@ class PlainBundles:
             start = stop
         made = Bundle(series, heads, stops, [], times, starts, [], tails, {}, noted, texts=texts, moments=moments)
         if sifted is not None:
-            made.sifted = sifted
+            made.sifted = sifted or _NOTHING_DROPPED
         return made
 
     def clear(self) -> None:

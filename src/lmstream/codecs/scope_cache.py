@@ -101,15 +101,18 @@ class Scopes:
 class _Shaped(Struct, frozen=True):
     """A scope that rules shaped, cut where its epoch stands: rules may leave it out, or say it twice."""
 
-    scope: Scope
     piece: tuple[bytes, ...]
     sent: tuple[bytes, ...]
+    noted: dict[str, int]
+    frame: bytes
+    rules: int
 
     def at(self, epoch: bytes) -> Scope:
         """The scope with this epoch."""
-        scope = self.scope
-        sent = epoch.join(self.sent) if self.sent else b""
-        return Scope(epoch.join(self.piece), epoch, scope.noted, scope.frame, scope.rules, sent)
+        if self.sent:
+            sent = epoch.join(self.sent)
+            return Scope(epoch.join(self.piece), epoch, self.noted, self.frame, self.rules, sent)
+        return Scope(epoch.join(self.piece), epoch, self.noted, self.frame, self.rules)
 
 
 class ShapedScopes(Scopes):
@@ -132,5 +135,5 @@ class ShapedScopes(Scopes):
             piece = tuple(scope.piece.split(probe))
             sent = tuple(scope.sent.split(probe)) if scope.sent else ()
             frame = _NO_EPOCH.join(piece) if len(piece) == 2 else b""  # noqa: PLR2004 - it is there once
-            found.append(_Shaped(Scope(b"", "", scope.noted, frame, scope.rules), piece, sent))
+            found.append(_Shaped(piece, sent, scope.noted, frame, scope.rules))
         return (found[0].at, 2 * size) if found[0] == found[1] else (_general, 0)

@@ -121,8 +121,9 @@ Sieve = Any
 """What the native part does by rules to metrics of a plain bundle: an object of its own, which remembers what was
 decided."""
 Sifted = tuple[int, list[tuple[int, int]], list[tuple[int, int]]]
-"""What went through a sieve: points that were sent; ordinals of those that are left, as (first, behind the last), where
-any is dropped; and (number of the rule, points that it drops). No class: one is made of each bundle."""
+"""What went through a sieve and lost points: points that were sent; ordinals of those that are left, as (first, behind
+the last); and (number of the rule, points that it drops), empty where none is dropped: then nothing else is asked. No
+class: one is made of each bundle."""
 
 
 class Bundle(Struct, gc=False):

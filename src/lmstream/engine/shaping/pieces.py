@@ -126,6 +126,8 @@ class Pieces:
         self._same: dict[int, int] = {}
         self.possible: int = 0
         """Of the rules that are watched, those against which no metric and no point ever spoke as a whole."""
+        self.behind_sieve: int = 0
+        """Of these, what is left to do where a bundle went through the sieve."""
         self.points: Final = bool(self.bits.points or self.tails.every)
         """Whether any rule is about attributes of points."""
         self._late = self._metrics_seen = 0
@@ -262,6 +264,7 @@ class Pieces:
 
     def _look_again(self) -> None:
         self.possible = self._late & self._metrics_seen & self._points_seen
+        self.behind_sieve = self.possible & ~self.sieving.handled
 
     def _early(self, shape: PartShape[T], sent: bytes, said: T, bits: int) -> bytes:
         rules = shape.early_rules(bits)

@@ -49,7 +49,6 @@ class Shaping:
         self._planner = Planner(rules, self.pieces)
         self.pieces.watch(self._planner.late)
         self.sieve: Sieve | None = self.pieces.sieving.sieve()
-        self._unsieved: Final = ~self.pieces.sieving.handled
         self._orgs: dict[str, int] = {}
         self._plans: dict[Any, Plan] = {}
         self._planned = 0
@@ -75,9 +74,7 @@ class Shaping:
         settings give."""
         n = len(bundle.times)
         self.points += n
-        possible = self.pieces.possible
-        if bundle.sifted is not None:
-            possible &= self._unsieved
+        possible = self.pieces.possible if bundle.sifted is None else self.pieces.behind_sieve
         if not n or not possible:
             return None
         plan = self._plan(bundle, fixed, possible)
