@@ -151,7 +151,17 @@ impl<'a, 'py> Columns<'a, 'py> {
 
     /// The same of a scope.
     pub fn within(&mut self, scope: &Object<'py>) -> Found<()> {
-        Ok(self.sifting.as_mut().map_or(Ok(()), |sifting| sifting.within(Some(scope)))?)
+        let Some(sifting) = &mut self.sifting else { return Ok(()) };
+        if sifting.within(Some(scope))? { Ok(()) } else { self.leave() }
+    }
+
+    /// Whether the metric that was read goes through a sieve.
+    #[inline]
+    pub fn sifts(&mut self) -> Found<bool> {
+        if self.sifting.as_ref().is_some_and(|sifting| !sifting.ready()) {
+            self.leave()?; // its resource or scope stands behind it
+        }
+        Ok(self.sifting.is_some())
     }
 
     /// The metrics since the last call are those of a scope.
@@ -178,14 +188,13 @@ impl<'a, 'py> Columns<'a, 'py> {
     fn sift(&mut self, head: Object<'py>) -> Found<Option<Object<'py>>> {
         let Some(sifting) = &mut self.sifting else { return Ok(Some(head)) };
         let (first, points) = (self.stops.last().map_or(0, |stop| *stop), self.tails.len());
-        let Some(verdict) = sifting.verdict(&head)? else { return self.leave().map(|()| Some(head)) };
+        let Some(verdict) = sifting.verdict(&head)? else { return Err(Stop::Whole) };
         let (drop, power) = (verdict.drop, verdict.power);
         let made = verdict.made(&head)?;
         if drop.is_some() {
             if sifting.counts(&self.tails[first..])? {
-                return self.leave().map(|()| Some(head));
+                return Err(Stop::Whole);
             }
-            sifting.changed = true;
             sifting.pass(points - first, drop);
             self.most -= points - first;
             self.tails.truncate(first);
@@ -196,18 +205,17 @@ impl<'a, 'py> Columns<'a, 'py> {
             return Ok(None);
         }
         if power != 0 && scale_last(&mut self.values, self.from, points - first, power, &mut self.room).is_err() {
-            return self.leave().map(|()| Some(head));
+            return Err(Stop::Whole);
         }
-        sifting.changed |= power != 0 || !made.is(&head);
         sifting.pass(points - first, None);
         self.from = self.values.len();
         Ok(Some(made))
     }
 
-    /// Do without the sieve.
+    /// Do without the sieve, unless metrics went through it.
     fn leave(&mut self) -> Found<()> {
-        let changed = self.sifting.take().is_some_and(|sifting| sifting.changed);
-        if changed { Err(Stop::Whole) } else { Ok(()) }
+        let begun = self.sifting.take().is_some_and(|sifting| sifting.metrics > 0);
+        if begun { Err(Stop::Whole) } else { Ok(()) }
     }
 
     /// A time for each point.

@@ -202,11 +202,6 @@ impl Values {
         Some(())
     }
 
-    /// Undo that.
-    pub fn put_back(&mut self, text: &[u8]) {
-        self.text.extend_from_slice(text);
-    }
-
     /// The text, once the engine has written the numbers that are its to write.
     pub fn finish<'py>(self, py: Python<'py>, encode: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         if self.numbers.is_empty() {

@@ -67,18 +67,12 @@ pub fn scale<'py>(
     values.finish(texts.py(), encode).map(Some)
 }
 
-/// Scale as many values, those behind `from` and the last ones, or none, where one has to be looked at alone. `room` is
+/// Scale as many values, those behind `from` and the last ones. Where one has to be looked at alone they are lost. `room` is
 /// for what they were.
 pub fn scale_last(values: &mut Values, from: usize, count: usize, power: i32, room: &mut Vec<u8>) -> Cut<()> {
     values.split_off(from, room).ok_or(Odd)?;
-    let sent = room.len();
     room.extend_from_slice(&[b','; AT_ONCE]); // so that the last value is read as all others are
-    let done = Scaling { cursor: Cursor::new(room), values }.run(count, power);
-    if done.is_err() {
-        values.truncate(from);
-        values.put_back(&room[..sent]);
-    }
-    done
+    Scaling { cursor: Cursor::new(room), values }.run(count, power)
 }
 
 struct Scaling<'a, 'b> {

@@ -19,25 +19,17 @@ pub struct Verdict {
     pub drop: Option<u8>,
     /// Their values are multiplied by two to this.
     pub power: i32,
-    /// What takes the place of a metric: by metric, or its own `own`.
-    again: Option<Again>,
+    /// From a metric to what takes its place.
+    again: Option<Py<PyDict>>,
     /// Which rules that are, until that is told.
     rules: Option<Py<PyAny>>,
-}
-
-enum Again {
-    Own,
-    Known(Py<PyDict>),
 }
 
 impl Verdict {
     /// What takes the place of a metric.
     pub fn made<'py>(&self, metric: &Object<'py>) -> PyResult<Object<'py>> {
-        let again = match &self.again {
-            None => return Ok(metric.clone()),
-            Some(Again::Own) => return metric.getattr(intern!(metric.py(), "own")),
-            Some(Again::Known(known)) => known.bind(metric.py()),
-        };
+        let Some(again) = &self.again else { return Ok(metric.clone()) };
+        let again = again.bind(metric.py());
         match again.get_item(metric)? {
             Some(made) => Ok(made),
             None => again.as_any().get_item(metric),
@@ -48,17 +40,20 @@ impl Verdict {
 /// Of the bits of a resource and of a scope, which are known by where they are: verdicts by the class of a metric.
 struct Kinds {
     above: [Py<PyAny>; 2],
+    /// Whether a bundle that has them may go through.
+    passes: bool,
     verdicts: Vec<(Py<PyType>, Option<Verdict>)>,
 }
 
-type Answer<'py> = (i32, i32, Option<Object<'py>>, Py<PyAny>);
+type Answer = (i32, i32, Option<Py<PyDict>>, Py<PyAny>);
 
 /// What `lmstream.engine.shaping.sieving` decides, remembered from bundle to bundle.
 #[pyclass(frozen)]
 pub struct Sieve {
-    /// From the `rules` of a resource and of a scope, and a class of metrics, to (number of the rule that drops these or
-    /// -1, power of two, dictionary of other metrics, None or True for the metric's own, the rules that apply), or None: then
-    /// the bundle has to stay whole.
+    /// From the `rules` of a resource and of a scope to whether a bundle that has them may go through.
+    passes: Py<PyAny>,
+    /// From these and a class of metrics to (number of the rule that drops these or -1, power of two, dictionary of other
+    /// metrics or None, the rules that apply), or None: then the bundle has to stay whole.
     ask: Py<PyAny>,
     /// Called with rules that apply to something in a bundle that was read to its end.
     tell: Py<PyAny>,
@@ -70,8 +65,8 @@ pub struct Sieve {
 #[pymethods]
 impl Sieve {
     #[new]
-    fn new(ask: Py<PyAny>, tell: Py<PyAny>, counted: Py<PyType>) -> Self {
-        Self { ask, tell, counted, known: Mutex::default() }
+    fn new(passes: Py<PyAny>, ask: Py<PyAny>, tell: Py<PyAny>, counted: Py<PyType>) -> Self {
+        Self { passes, ask, tell, counted, known: Mutex::default() }
     }
 }
 
@@ -88,8 +83,6 @@ pub struct Sifting<'py> {
     untold: Vec<(usize, usize)>,
     /// Whether attributes have to be looked over for those that are counted by point.
     any_counted: Option<bool>,
-    /// Whether anything is not as it was read any more.
-    pub changed: bool,
     /// Metrics and points that were read.
     pub metrics: usize,
     pub points: usize,
@@ -112,7 +105,6 @@ impl<'py> Sifting<'py> {
             kinds: None,
             untold: Vec::new(),
             any_counted: None,
-            changed: false,
             metrics: 0,
             points: 0,
             kept: Vec::new(),
@@ -127,19 +119,27 @@ impl<'py> Sifting<'py> {
         Ok(())
     }
 
-    /// The same of a scope.
-    pub fn within(&mut self, scope: Option<&Object<'py>>) -> PyResult<()> {
+    /// The same of a scope; whether the bundle may go through. Raises what asking raises.
+    pub fn within(&mut self, scope: Option<&Object<'py>>) -> PyResult<bool> {
         self.kinds = None;
-        if let (Some(scope), Some(resource)) = (scope, &self.resource) {
-            let above = [resource, &rules(scope)?];
-            let same = |kinds: &Kinds| kinds.above.iter().zip(above).all(|(one, other)| one.is(other));
-            self.kinds = self.known.iter().position(same);
-            if self.kinds.is_none() {
-                self.kinds = Some(self.known.len());
-                self.known.push(Kinds { above: above.map(|bits| bits.clone().unbind()), verdicts: Vec::new() });
-            }
-        }
-        Ok(())
+        let (Some(scope), Some(resource)) = (scope, &self.resource) else { return Ok(true) };
+        let above = [resource, &rules(scope)?];
+        let same = |kinds: &Kinds| kinds.above.iter().zip(above).all(|(one, other)| one.is(other));
+        let at = if let Some(at) = self.known.iter().position(same) {
+            at
+        } else {
+            let passes = self.sieve.get().passes.bind(scope.py()).call1((above[0], above[1]))?.is_truthy()?;
+            let above = above.map(|bits| bits.clone().unbind());
+            self.known.push(Kinds { above, passes, verdicts: Vec::new() });
+            self.known.len() - 1
+        };
+        self.kinds = Some(at);
+        Ok(self.known[at].passes)
+    }
+
+    /// Whether resource and scope of what is read are known.
+    pub fn ready(&self) -> bool {
+        self.kinds.is_some()
     }
 
     /// What rules decide of a metric of the scope that is read; None where that is not known, or the bundle has to stay
@@ -158,8 +158,7 @@ impl<'py> Sifting<'py> {
             let verdict = answer.extract::<Option<Answer>>()?.map(|(drop, power, again, rules)| Verdict {
                 drop: u8::try_from(drop).ok(),
                 power,
-                again: again
-                    .map(|again| again.cast_into::<PyDict>().map_or(Again::Own, |known| Again::Known(known.unbind()))),
+                again,
                 rules: Some(rules),
             });
             kinds.verdicts.push((class.unbind(), verdict));

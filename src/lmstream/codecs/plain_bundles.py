@@ -33,7 +33,9 @@ class PlainBundles:
         self._scan = scan
         self._resources, self._scopes, self._tails = caches
         self._head, self._shaper = head, shaper
-        self._metrics = PieceCache[Metric](self._make_metric, settings.limits.cache_bytes // 16)
+        budget = settings.limits.cache_bytes // 16
+        self._metrics = PieceCache[Metric](self._make_metric, budget if shaper is None else budget // 2)
+        self._sieved = PieceCache[Metric](self._make_sieved, budget // 2)
         self._most = settings.limits.points
         self._asked = asked
         self._not_plain = (malformed, DecodeError)
@@ -43,7 +45,15 @@ class PlainBundles:
         RecursionError."""
         try:
             found = self._scan(
-                payload, self._resources, self._scopes, self._metrics, self._tails, encode, self._most, sieve
+                payload,
+                self._resources,
+                self._scopes,
+                self._metrics,
+                self._sieved,
+                self._tails,
+                encode,
+                self._most,
+                sieve,
             )
         except self._not_plain:
             return None  # whatever is wrong is found again, and told from its place
@@ -69,10 +79,15 @@ class PlainBundles:
         return made
 
     def clear(self) -> None:
-        """Empty the cache."""
+        """Empty the caches."""
         self._metrics.empty()
+        self._sieved.empty()
 
     def _make_metric(self, raw: bytes) -> tuple[Metric, int]:
+        head = self._head(raw)
+        return head, len(head.piece)
+
+    def _make_sieved(self, raw: bytes) -> tuple[Metric, int]:
         head = self._head(raw)
         if self._shaper is not None:
             head = self._shaper.sieved(head)

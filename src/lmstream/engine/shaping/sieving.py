@@ -17,16 +17,9 @@ _HERE: Final = frozenset({"resource", "scope", "metric"})
 _KINDS: Final = 1024
 _BYTES: Final = 4 * 1024 * 1024
 _ENTRY: Final = 512
-Verdict = tuple[int, int, dict[Metric, Metric] | bool | None, int]
-"""(number of the rule that drops metrics, or -1; power of two for their values; from a metric to what takes its place,
-or True where that is its own; the rules that apply)."""
-
-
-class OwnMetric(Metric, frozen=True, cache_hash=True):
-    """A metric that rules about it alone make again."""
-
-    own: Metric = Metric(b"", "")
-    """What takes its place where no other rule does."""
+Verdict = tuple[int, int, dict[Metric, Metric] | None, int]
+"""(number of the rule that drops metrics, or -1; power of two for their values; from a metric to what takes its place;
+the rules that apply)."""
 
 
 class Sieving:
@@ -65,8 +58,8 @@ class Sieving:
         self.handled: Final = self._deciding | self._late
         """The rules of which nothing is left to do behind the sieve."""
         self._asked = self.handled | early
-        self._kinds: dict[int, Any] = {-1: OwnMetric}
-        self._bits_of: dict[type[Metric], int] = {OwnMetric: -1}
+        self._kinds: dict[int, Any] = {}
+        self._bits_of: dict[type[Metric], int] = {}
         self._known: Known[Metric] = Known()
         self._variants: dict[int, _Variants] = {}
         self._used = 0
@@ -74,35 +67,36 @@ class Sieving:
     def sieve(self) -> Sieve | None:
         """For the native part, where it is and has something to do."""
         made = native("Sieve") if self.handled else None
-        return None if made is None else made(self._verdict, self._matched, Counted)
+        return None if made is None else made(self._passes, self._verdict, self._matched, Counted)
 
     def sieved(self, metric: Metric) -> Metric:
-        """A metric for the native part, which asks for its class, as it has the object at hand."""
-        if not self.handled:
-            return metric
+        """A metric for the native part, as rules leave it that look at nothing else. Its class says which rules may
+        apply: the native part has the object at hand."""
         return self._known.made(metric, len(metric.piece), lambda: self._sieved(metric))
 
     def _sieved(self, metric: Metric) -> Metric:
         bits = metric.rules | ~(self._asked | self._asked << self._bits.count)
-        kind = self._kinds.get(bits)
-        if kind is None:
-            bits = bits if len(self._kinds) < _KINDS else 0  # too many: none applies to one without any bit
-            kind = self._kinds.get(bits)
-            if kind is None:
-                kind = _class()
-                self._kinds[bits], self._bits_of[kind] = kind, bits
+        if bits not in self._kinds:
+            if len(self._kinds) >= _KINDS:
+                return metric
+            kind = self._kinds[bits] = _class()
+            self._bits_of[kind] = bits
         alone = self._bits.apply(metric.rules) & self._asked & self._alone
-        own = (self._again(metric, alone),) if bits and alone & self._late else ()
-        found: Metric = kind(metric.piece, metric.key, metric.rules, metric.sent, *own)
+        made = self._again(metric, alone) if alone & self._late else metric
+        found: Metric = self._kinds[bits](made.piece, made.key, metric.rules, metric.sent)
         return found
+
+    def _passes(self, resource: int, scope: int) -> bool:
+        """Whether a bundle may go through in which a resource and scope have these bits."""
+        return bool(resource & scope & self._bits.unnoted)
 
     def _verdict(self, resource: int, scope: int, kind: type[Metric]) -> Verdict | None:
         """What becomes of metrics of a class below a resource and scope of these bits; None where the bundle has to
         stay whole."""
-        above, bits = resource & scope, self._bits_of[kind]
-        if not (above & self._bits.unnoted and bits):
+        bits = self._bits_of.get(kind)
+        if bits is None:
             return None
-        rules = self._bits.apply(above & bits) & self._asked
+        rules = self._bits.apply(resource & scope & bits) & self._asked
         deciding = rules & self._deciding
         first = deciding & -deciding
         if first & self._drops:
@@ -112,7 +106,7 @@ class Sieving:
         if not -FAR < power < FAR:
             return None
         if not late & ~self._alone:
-            return -1, power, True if late else None, rules & self.handled
+            return -1, power, None, rules & self.handled
         if rules not in self._variants and len(self._variants) >= _KINDS:
             return None
         return -1, power, self._variants.setdefault(rules, _Variants(self, rules)), rules & self.handled
@@ -141,7 +135,7 @@ class _Variants(dict[Metric, Metric]):
 
 
 def _class() -> Any:
-    return defstruct("Metric", (), bases=(OwnMetric,), frozen=True, cache_hash=True, module=__name__)
+    return defstruct("Metric", (), bases=(Metric,), frozen=True, cache_hash=True, module=__name__)
 
 
 def _some(rules: Sequence[Rule], chosen: Callable[[int], bool]) -> int:
