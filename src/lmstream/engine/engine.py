@@ -160,13 +160,20 @@ class Engine:
 
         # How lines begin.
         seed, fixed = self._topics.get(record.topic) or self._topic(record.topic)
-        shaping, shaped = self.shaping, None
-        if shaping is not None and (sifted := bundle.sifted) is not None and sifted[2]:
-            dropped, sent = shaping.dropped(sifted), sifted[0]
-            if not n:
-                return Output(0, noted, Pieced([]), tuple, (), sent, _dropped=dropped)
-            left = kept.Ordinals(sifted[1])
-        if shaping is not None and (shaped := shaping.shape(bundle, fixed)) is not None:
+        shaping: Shaping | None = self.shaping
+        shaped: Shaped | None = None
+        if shaping is not None:
+            sifted = bundle.sifted
+            if sifted is not None and sifted[2]:
+                dropped, sent = shaping.dropped(sifted), sifted[0]
+                if not n:
+                    return Output(0, noted, Pieced([]), tuple, (), sent, _dropped=dropped)
+                left = kept.Ordinals(sifted[1])
+            if sifted is None or shaping.pieces.behind_sieve:
+                shaped = shaping.shape(bundle, fixed)
+            else:  # nothing is left to do, and to ask costs 1 % of a small bundle
+                shaping.points += n
+        if shaped is not None:
             bundle, fixed = shaped.bundle, shaped.fixed
             if shaped.verdicts and not (shaped.rows or bundle.left_out or again):
                 # No row: whatever else is wrong with a point that is dropped does not matter.
