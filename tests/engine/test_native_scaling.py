@@ -80,6 +80,31 @@ def test_the_native_part_scales_as_python_does(made):
     same(*made)
 
 
+ALL_LENGTHS = [
+    *(
+        f"{whole}.{decimals}"
+        for whole in ("0", "7", "1234567", "12345678")
+        for decimals in ("1", "1234567", "12345678")
+    ),
+    *("123456789012345"[:digits] for digits in range(1, 16)),
+]
+
+
+@pytest.mark.parametrize("text", [*SPELLED, *ALL_LENGTHS])
+@pytest.mark.parametrize("power", [-20, -1, 0, 10])
+def test_numbers_of_all_lengths_are_scaled_as_python_does(text, power):
+    same([text.encode(), b"1.5", text.encode(), b"2.5"], [4], [(0, power)])
+    assert same([b"1.5"] * 20, [20], [(0, power)]), "a usual one is scaled"
+
+
+@pytest.mark.parametrize("exponent", range(-40, 60))
+@pytest.mark.parametrize("times", [1.0, 1 + 2.0**-52, 2 - 2.0**-52, 3.0, 5.0])
+def test_doubles_beside_powers_of_two_are_written_as_the_encoder_writes_them(exponent, times):
+    value = math.ldexp(times, exponent)
+    written = encode([value, -value])[1:-1]
+    assert scale(written, [2], packed_of([Scaled(0, 0, Metric(b"", ""))]), encode) == written
+
+
 @given(st.lists(doubles, min_size=1, max_size=50))
 def test_doubles_are_written_as_the_encoder_writes_them(values):
     written = encode(values)[1:-1]

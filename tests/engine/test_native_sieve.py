@@ -1,6 +1,8 @@
 """What the native part's sieve does by rules is what the plan does behind it, where it is taken and where it is not."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import pytest
 
@@ -8,7 +10,9 @@ from lmstream import Settings
 from lmstream.codecs.fragments import Counted
 from lmstream.engine.shaping import sieving
 from lmstream.native import native
-from lmstream.rules import Conditions, Rule, Scale
+from lmstream.rules import Conditions, Mask, Rule, Scale
+from lmstream.rules.form import Maps
+from lmstream.settings import Limits
 from support.native_twins import Twins
 
 pytestmark = pytest.mark.skipif(native("scan") is None, reason="the native part is not built here: make native")
@@ -134,3 +138,112 @@ def test_a_rule_that_would_change_only_what_is_dropped_is_idle_to_both_or_to_non
     assert pair.native.shaping.idle == pair.plain.shaping.idle
     assert pair.agree(bundle(metric("m1", 1.5), metric("m2", 1.5)))
     assert pair.native.shaping.idle == pair.plain.shaping.idle
+
+
+def bundles(*each):
+    """Of several resources."""
+    return b'{"resourceMetrics":[' + b",".join(one[len(b'{"resourceMetrics": [') : -2] for one in each) + b"]}"
+
+
+def test_a_device_without_a_name_behind_others_keeps_the_bundle_whole():
+    pair = twins(named("dropped", "m1", drop=True), named("scaled", "m2", scale=Scale(divide=4, unit="x")))
+    payload = bundles(bundle(metric("m1", 1.5), metric("m2", 3.5)), bundle(metric("m1", 1.5), device=""))
+    assert pair.agree(payload)
+    assert pair.said(pair.native, payload)[3][0] == [("device.unknown", 1)]
+    assert not sifted(pair, payload)
+    assert pair.agree(bundles(bundle(metric("m1", 1.5), device=""), bundle(metric("m1", 1.5))))
+
+
+@pytest.mark.parametrize("turned", ["resource", "scope", "unit"])
+def test_members_in_another_order_are_dropped_and_scaled_alike(turned):
+    pair = twins(named("dropped", "m1", drop=True), named("scaled", "m2", scale=Scale(divide=4, unit="x")))
+    request = json.loads(bundle(metric("m1", 1.5), metric("m2", 3.5, 5.0)))
+    resource = request["resourceMetrics"][0]
+    scope = resource["scopeMetrics"][0]
+    if turned == "resource":
+        resource["resource"] = resource.pop("resource")
+    elif turned == "scope":
+        scope["scope"] = scope.pop("scope")
+    else:
+        scope["metrics"][1]["unit"] = "By"
+    payload = json.dumps(request).encode()
+    assert pair.agree(payload)
+    assert sifted(pair, payload) is (turned == "unit")
+
+
+TOGETHER = [
+    Rule(name="dropped", when=Conditions(datasource="s", metric="m1"), drop=True),
+    Rule(name="key", when=Conditions(resource={"hostId": "7"}), metric_key="k"),
+    Rule(name="scaled", when=Conditions(metric="m*"), scale=Scale(divide=1024, unit="Ki")),
+    Rule(name="of one", when=Conditions(resource={"hostId": "8"}, metric="m3"), scale=Scale(divide=2, unit="two")),
+]
+
+
+def test_resource_scope_and_metric_may_be_looked_at_together():
+    pair = twins(*TOGETHER)
+    for device, scope in (("7", "s"), ("7", "t"), ("8", "s"), ("9", "t")):
+        payload = bundle(metric("m1", 1.5), metric("m2", 4096.0), metric("m3", 0.1), device=device, scope=scope)
+        assert pair.agree(payload)
+        assert sifted(pair, payload)
+    assert pair.native.shaping.idle == pair.plain.shaping.idle == []
+
+
+def test_a_value_that_is_not_exact_in_the_last_metric_undoes_what_was_done_before():
+    pair = twins(*TOGETHER)
+    payload = bundle(metric("m1", 1.5), metric("m2", 4096.0), metric("m3", 5e-324))
+    assert pair.agree(payload)
+    assert not sifted(pair, payload)
+    assert pair.agree(bundle(metric("m1", 1.5), metric("m2", 4096.0), metric("m3", 5.0)))
+
+
+def test_dropped_points_of_other_times_leave_the_times_of_the_rest():
+    pair = twins(named("dropped", "d*", drop=True))
+    later = TIMES | {"timeUnixNano": "1715263577999000000"}
+    for order in (("d1", "m1", "d2", "m2"), ("m1", "d1", "m2"), ("d1", "m1"), ("m1", "d1", "d2")):
+        payload = bundle(*(metric(name, 1.5, 2.5, times=later if "d" in name else TIMES) for name in order))
+        assert pair.agree(payload)
+        assert sifted(pair, payload)
+
+
+def test_as_many_points_as_may_be_are_counted_with_those_that_are_dropped():
+    rules = (named("dropped", "m1", drop=True),)
+    pair = Twins(Settings(org_id="acme", rules=rules, limits=Limits(points=4)))
+    assert pair.agree(bundle(metric("m1", 1.0, 2.0), metric("m2", 3.0, 4.0)))
+    assert not pair.agree(bundle(metric("m1", 1.0, 2.0), metric("m2", 3.0, 4.0, 5.0)))
+
+
+def test_an_engine_may_be_used_by_several_threads():
+    pair = twins(*TOGETHER)
+    payloads = [
+        bundle(metric("m1", 1.5), metric("m2", 4096.0), device=str(device), scope=scope)
+        for device in range(6, 10)
+        for scope in ("s", "t", "u")
+    ]
+    said = [pair.said(pair.plain, payload) for payload in payloads]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            pair.native.clear_caches()
+            assert list(pool.map(lambda payload: pair.said(pair.native, payload), payloads)) == said
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(name="r", mask=Mask(attributes=("*",), find="email")),
+        Rule(name="r", mask=Mask(attributes=("*token*",), replace="***")),
+        Rule(name="r", mask=Mask(attributes=("größe",), replace="***")),
+        Rule(name="r", rename=Maps(attributes={"i": "instance"})),
+        Rule(name="r", when=Conditions(attributes={"i": "*-x"}), drop=True),
+    ],
+)
+def test_attributes_that_come_once_are_shaped_where_a_rule_is_about_them(rule):
+    pair = twins(rule, of_scope("other", "none", drop=True))
+    names = ("i", "wildValue", "token", "größe", "a@b.example", "i@")
+    values = ("a", "b", "ann@example.com", "token", "größe", "c-x", "@", "", 'q"@', "x\u0040y.example")
+    assert pair.agree(bundle(metric("m1", 1.5, attribute={"stringValue": "quiet"})))
+    for number, (name, value) in enumerate(product(names, values)):
+        request = json.loads(bundle(metric("m1", 1.5, 2.5, attribute={"stringValue": f"{value}{number}"})))
+        for point in request["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["gauge"]["dataPoints"]:
+            point["attributes"][0]["key"] = name
+        assert pair.agree(json.dumps(request, ensure_ascii=False).encode())
+        assert pair.agree(json.dumps(request).replace("@", "\\u0040").encode())
