@@ -81,8 +81,6 @@ pub struct Sifting<'py> {
     kinds: Option<usize>,
     /// Of which it is not told yet what rules apply: where they are.
     untold: Vec<(usize, usize)>,
-    /// Whether attributes have to be looked over for those that are counted by point.
-    any_counted: Option<bool>,
     /// Metrics and points that were read.
     pub metrics: usize,
     pub points: usize,
@@ -104,7 +102,6 @@ impl<'py> Sifting<'py> {
             resource: None,
             kinds: None,
             untold: Vec::new(),
-            any_counted: None,
             metrics: 0,
             points: 0,
             kept: Vec::new(),
@@ -182,12 +179,10 @@ impl<'py> Sifting<'py> {
     }
 
     /// Whether any of these points has to be counted, dropped or not.
-    pub fn counts(&mut self, tails: &[Object<'py>]) -> PyResult<bool> {
+    pub fn counts(&self, tails: &[Object<'py>]) -> PyResult<bool> {
         let counted = self.sieve.get().counted.bind(self.sieve.py());
-        let any = match self.any_counted {
-            Some(any) => any,
-            None => *self.any_counted.insert(counted.getattr(intern!(counted.py(), "seen"))?.is_truthy()?),
-        };
+        // Asked each time: the first one may be in this bundle.
+        let any = counted.getattr(intern!(counted.py(), "seen"))?.is_truthy()?;
         Ok(any && tails.iter().any(|tail| tail.is_exact_instance(counted)))
     }
 

@@ -10,8 +10,7 @@ from lmstream import Settings
 from lmstream.codecs.fragments import Counted
 from lmstream.engine.shaping import sieving
 from lmstream.native import native
-from lmstream.rules import Conditions, Mask, Rule, Scale
-from lmstream.rules.form import Maps
+from lmstream.rules import Conditions, Maps, Mask, Names, Rule, Scale
 from lmstream.settings import Limits
 from support.native_twins import Twins
 
@@ -247,3 +246,37 @@ def test_attributes_that_come_once_are_shaped_where_a_rule_is_about_them(rule):
             point["attributes"][0]["key"] = name
         assert pair.agree(json.dumps(request, ensure_ascii=False).encode())
         assert pair.agree(json.dumps(request).replace("@", "\\u0040").encode())
+
+
+OTHERWISE = [
+    {"org": "zz"},
+    {"set": Maps(resource={"env": "prod"})},
+    {"mask": Mask(resource=("hostId",), fields=("deviceId",))},
+    {"remove": Names(attributes=("i",))},
+    {"leave_out": ("scope",)},
+]
+
+
+@pytest.mark.parametrize(
+    ("when", "other"),
+    [
+        *(({"datasource": "s"}, other) for other in OTHERWISE),
+        *(({"metric": "m1"}, other) for other in OTHERWISE[1:]),  # an organization is not chosen by metric
+    ],
+)
+@pytest.mark.parametrize("to_metrics", [{"keep": True}, {"scale": Scale(multiply=2, unit="x")}, {"metric_key": "k"}])
+def test_what_else_a_rule_does_is_done_behind_the_sieve(when, to_metrics, other):
+    pair = twins(Rule(name="r", when=Conditions(**when), **to_metrics, **other), named("dropped", "m2", drop=True))
+    payload = bundle(metric("m1", 1.5), metric("m2", 1.5), metric("m3", 2.5))
+    assert pair.agree(payload)
+    assert sifted(pair, payload)
+
+
+def test_an_attribute_that_is_the_first_to_be_counted_may_be_of_a_later_metric(monkeypatch):
+    monkeypatch.setattr(Counted, "seen", False)
+    pair = twins(named("dropped", ["m1", "m2"], drop=True))
+    odd = bundle(metric("m1", 1.5), metric("m2", 2.5, attribute={"fooValue": 1}), metric("m3", 1.5))
+    mine = pair.said(pair.native, odd)
+    monkeypatch.setattr(Counted, "seen", False)
+    assert mine == pair.said(pair.plain, odd)
+    assert mine[3][0] == [("attribute.empty", 1)]

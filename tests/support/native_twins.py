@@ -20,7 +20,7 @@ from lmstream.engine.columns import Columns
 from lmstream.errors import DecodeError, LmstreamError
 from lmstream.model import Record
 from lmstream.native import SWITCH
-from lmstream.rules import Conditions, Maps, Rule, Scale
+from lmstream.rules import Conditions, Maps, Mask, Names, Rule, Scale
 from lmstream.settings import Limits
 from support.wire_damage import DOUBLES, damaged
 
@@ -251,9 +251,15 @@ def _rule(rng: random.Random, number: int) -> Rule:
         {"scale": Scale(multiply=power, unit="u")},
         {"scale": Scale(divide=power, unit="v")},
         {"metric_key": f"key{number}"},
-        {"remove": Maps(scope=("epoch",), resource=("system.*",))},
+        {"remove": Names(scope=("epoch",), resource=("system.*",))},
+        {"org": "other"},
+        {"set": Maps(resource={"env": "prod"})},
+        {"mask": Mask(resource=("host*",), attributes=("i",))},
     ]
-    return Rule(name=f"r{number}", when=when, unless=unless, **rng.choice(actions))
+    chosen = rng.choice(actions)
+    if rng.random() < 0.4 and "drop" not in chosen:  # what is done by a sieve and what is not, in one rule
+        chosen = rng.choice(actions[2:]) | chosen
+    return Rule(name=f"r{number}", when=when, unless=unless, **chosen)
 
 
 def settings_of(names: str, points: int = 100_000, rules: tuple[Rule, ...] = ()) -> Settings:

@@ -98,6 +98,20 @@ class Scopes:
         return _Polled(before, behind, scope.noted, b"".join((before, _NO_EPOCH, behind))).at, 2 * size
 
 
+class _Once(Struct, frozen=True):
+    """A scope that rules shaped and that says its epoch once, as nearly all do: with as little to fetch as _Polled."""
+
+    before: bytes
+    behind: bytes
+    noted: dict[str, int]
+    frame: bytes
+    rules: int
+
+    def at(self, epoch: bytes) -> Scope:
+        """The scope with this epoch."""
+        return Scope(b"".join((self.before, epoch, self.behind)), epoch, self.noted, self.frame, self.rules)
+
+
 class _Shaped(Struct, frozen=True):
     """A scope that rules shaped, cut where its epoch stands: rules may leave it out, or say it twice."""
 
@@ -109,10 +123,8 @@ class _Shaped(Struct, frozen=True):
 
     def at(self, epoch: bytes) -> Scope:
         """The scope with this epoch."""
-        if self.sent:
-            sent = epoch.join(self.sent)
-            return Scope(epoch.join(self.piece), epoch, self.noted, self.frame, self.rules, sent)
-        return Scope(epoch.join(self.piece), epoch, self.noted, self.frame, self.rules)
+        sent = epoch.join(self.sent) if self.sent else b""
+        return Scope(epoch.join(self.piece), epoch, self.noted, self.frame, self.rules, sent)
 
 
 class ShapedScopes(Scopes):
@@ -136,4 +148,10 @@ class ShapedScopes(Scopes):
             sent = tuple(scope.sent.split(probe)) if scope.sent else ()
             frame = _NO_EPOCH.join(piece) if len(piece) == 2 else b""  # noqa: PLR2004 - it is there once
             found.append(_Shaped(piece, sent, scope.noted, frame, scope.rules))
-        return (found[0].at, 2 * size) if found[0] == found[1] else (_general, 0)
+        one = found[0]
+        if one != found[1]:
+            return _general, 0
+        if one.frame and not one.sent:
+            before, behind = one.piece
+            return _Once(before, behind, one.noted, one.frame, one.rules).at, 2 * size
+        return one.at, 2 * size

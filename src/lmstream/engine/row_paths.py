@@ -81,7 +81,8 @@ class RowPaths:
 
     def _of(self, org_key: str, hour: bytes) -> "_Paths":
         found = self._known.get((org_key, hour))
-        if found is None or len(found) > _PATHS // len(self._known):
+        # At least one: another thread may have emptied it just now.
+        if found is None or len(found) > _PATHS // max(1, len(self._known)):
             if found is not None or len(self._known) >= _HOURS:
                 self._known.clear()
             found = self._known[org_key, hour] = _Paths(self._render, org_key, hour.decode())

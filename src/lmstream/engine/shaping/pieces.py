@@ -123,6 +123,10 @@ class Pieces:
         self.sieving: Final = Sieving(
             rules, self.bits, self.metrics.early, self.metrics.late, self._match, self.metric_again
         )
+        elsewhere = self.resources.late | self.scopes.late | self.tails.late
+        routing = sum(1 << number for number, rule in enumerate(rules) if rule.org)
+        self._done = self.sieving.handled & ~(elsewhere | routing)
+        """The rules of which a sieve does all, not only what they do to metrics."""
         self._same: dict[int, int] = {}
         self.possible: int = 0
         """Of the rules that are watched, those against which no metric and no point ever spoke as a whole."""
@@ -264,7 +268,7 @@ class Pieces:
 
     def _look_again(self) -> None:
         self.possible = self._late & self._metrics_seen & self._points_seen
-        self.behind_sieve = self.possible & ~self.sieving.handled
+        self.behind_sieve = self.possible & ~self._done
 
     def _early(self, shape: PartShape[T], sent: bytes, said: T, bits: int) -> bytes:
         rules = shape.early_rules(bits)

@@ -56,7 +56,7 @@ class Sieving:
         self._late = scales | all_here(late & ~_some(rules, lambda number: rules[number].scale is not None))
         """The rules by which a metric is made again."""
         self.handled: Final = self._deciding | self._late
-        """The rules of which nothing is left to do behind the sieve."""
+        """The rules of which nothing is left to do to metrics behind the sieve. What else they do is the plan's."""
         self._asked = self.handled | early
         self._kinds: dict[int, Any] = {}
         self._bits_of: dict[type[Metric], int] = {}
