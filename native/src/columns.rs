@@ -5,7 +5,7 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyTuple};
 
 use crate::decimal::Values;
 use crate::memory::grow;
-use crate::scaling::scale_last;
+use crate::scaling::{Run, scaled};
 use crate::sieve::{Sieve, Sifting};
 use crate::text::Odd;
 
@@ -70,8 +70,8 @@ pub struct Columns<'a, 'py> {
     sifting: Option<Sifting<'py>>,
     /// Where the values of the metric that is read begin.
     from: usize,
-    /// Room for these.
-    room: Vec<u8>,
+    /// Values that are in another unit, once all are read.
+    runs: Vec<Run>,
 }
 
 impl<'a, 'py> Columns<'a, 'py> {
@@ -98,7 +98,7 @@ impl<'a, 'py> Columns<'a, 'py> {
             most,
             sifting: sieve.map(Sifting::new),
             from: 0,
-            room: Vec::new(),
+            runs: Vec::new(),
         }
     }
 
@@ -190,7 +190,7 @@ impl<'a, 'py> Columns<'a, 'py> {
         let (first, points) = (self.stops.last().map_or(0, |stop| *stop), self.tails.len());
         let Some(verdict) = sifting.verdict(&head)? else { return Err(Stop::Whole) };
         let (drop, power) = (verdict.drop, verdict.power);
-        let made = verdict.made(&head)?;
+        let made = verdict.made(head)?;
         if drop.is_some() {
             if sifting.counts(&self.tails[first..])? {
                 return Err(Stop::Whole);
@@ -204,12 +204,22 @@ impl<'a, 'py> Columns<'a, 'py> {
             }
             return Ok(None);
         }
-        if power != 0 && scale_last(&mut self.values, self.from, points - first, power, &mut self.room).is_err() {
-            return Err(Stop::Whole);
-        }
         sifting.pass(points - first, None);
-        self.from = self.values.len();
+        let (from, to, count) = (self.from, self.values.len(), points - first);
+        self.from = to;
+        if power != 0 {
+            grow(&mut self.runs, 1)?;
+            self.runs.push(Run { from, to, count, power });
+        }
         Ok(Some(made))
+    }
+
+    /// All is read: put values into their units.
+    pub fn end(&mut self) -> Found<()> {
+        if !self.runs.is_empty() {
+            self.values = scaled(&self.values, &self.runs).map_err(|_| Stop::Whole)?;
+        }
+        Ok(())
     }
 
     /// Do without the sieve, unless metrics went through it.

@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyFloat, PyList};
 
 use crate::memory::grow;
 use crate::shortest::shortest;
-use crate::text::Cut;
+use crate::text::{Cut, Odd};
 
 /// Digits of a 64-bit number, at most.
 pub const DIGITS: usize = 20;
@@ -114,23 +114,17 @@ impl Values {
         }
         match shortest(size) {
             Some((digits, decimals)) => {
-                self.decimal(number < 0.0, digits, SHORTEST + usize::from(digits >= TENS[SHORTEST]), decimals);
+                self.long(number < 0.0, digits, decimals);
                 Ok(())
             }
             None => self.number(number),
         }
     }
 
-    /// A number that has more digits than most, so that short ones are not tried first.
+    /// What `shortest` answers.
     #[inline]
-    pub fn long(&mut self, number: f64) -> Cut<()> {
-        match shortest(number.abs()) {
-            Some((digits, decimals)) => {
-                self.decimal(number < 0.0, digits, SHORTEST + usize::from(digits >= TENS[SHORTEST]), decimals);
-                Ok(())
-            }
-            None => self.double(number),
-        }
+    pub fn long(&mut self, negative: bool, digits: u64, decimals: usize) {
+        self.decimal(negative, digits, SHORTEST + usize::from(digits >= TENS[SHORTEST]), decimals);
     }
 
     /// number / 10^decimals, for numbers of at most 17 digits, without zeros at the end but that of x.0. A processor cannot
@@ -189,17 +183,24 @@ impl Values {
         }
     }
 
-    /// Take what was written behind these bytes into `room`; None where any of it is for the engine to write.
-    pub fn split_off(&mut self, bytes: usize, room: &mut Vec<u8>) -> Option<()> {
-        if self.places.last().is_some_and(|&place| place >= bytes) {
-            return None;
+    /// Take over what is written in others from one byte to another; `number` counts the numbers of others that were.
+    pub fn take(&mut self, others: &Self, from: usize, to: usize, number: &mut usize) -> Cut<()> {
+        let text = others.text.get(from..to).ok_or(Odd)?;
+        while let Some(&place) = others.places.get(*number).filter(|&&place| place < to) {
+            grow(&mut self.numbers, 1)?;
+            grow(&mut self.places, 1)?;
+            self.places.push(self.text.len() + place.checked_sub(from).ok_or(Odd)?);
+            self.numbers.push(others.numbers[*number]);
+            *number += 1;
         }
-        room.clear();
-        let text = self.text.get(bytes..)?;
-        grow(room, text.len() + VALUE).ok()?;
-        room.extend_from_slice(text);
-        self.text.truncate(bytes);
-        Some(())
+        grow(&mut self.text, text.len() + VALUE)?;
+        self.text.extend_from_slice(text);
+        Ok(())
+    }
+
+    /// All that is written, the numbers that are for the engine left out.
+    pub fn text(&self) -> &[u8] {
+        &self.text
     }
 
     /// The text, once the engine has written the numbers that are its to write.

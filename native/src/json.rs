@@ -100,7 +100,7 @@ pub fn scan<'py>(
             alike: Alike::default(),
             key: Vec::with_capacity(KEY),
         };
-        let read = scan.bundle();
+        let read = scan.bundle().and_then(|()| scan.columns.end());
         if !matches!(read, Err(Stop::Whole)) {
             return scan.columns.answer(read, encode);
         }

@@ -95,7 +95,7 @@ pub fn scan_proto<'py>(
             lists: Vec::new(),
             key: Vec::new(),
         };
-        let read = scan.request(payload.as_bytes());
+        let read = scan.request(payload.as_bytes()).and_then(|()| scan.columns.end());
         if !matches!(read, Err(Stop::Whole)) {
             return scan.columns.answer(read, encode);
         }

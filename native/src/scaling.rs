@@ -6,6 +6,7 @@ use pyo3::types::PyBytes;
 use crate::columns::Object;
 use crate::decimal::Values;
 use crate::memory::{SCALED, has_room};
+use crate::shortest::shortest;
 use crate::text::{Cursor, Cut, Odd, behind_nth};
 
 /// What digits have, in each of sixteen bytes, and what else stands in numbers (`,-.Ee`) has not.
@@ -17,6 +18,9 @@ const INTEGER: usize = 19;
 /// reading the decimal gives.
 const EXACT: usize = 15;
 const TENS: [f64; EXACT + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+/// Numbers that are read before they are written: of steps that wait for one another a processor does several such chains
+/// side by side, if they are short.
+const AHEAD: usize = 8;
 /// Digits that are read at once.
 const EIGHT: usize = 8;
 const INTEGERS: [u64; EIGHT + 1] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
@@ -67,12 +71,33 @@ pub fn scale<'py>(
     values.finish(texts.py(), encode).map(Some)
 }
 
-/// Scale as many values, those behind `from` and the last ones. Where one has to be looked at alone they are lost. `room` is
-/// for what they were.
-pub fn scale_last(values: &mut Values, from: usize, count: usize, power: i32, room: &mut Vec<u8>) -> Cut<()> {
-    values.split_off(from, room).ok_or(Odd)?;
-    room.extend_from_slice(&[b','; AT_ONCE]); // so that the last value is read as all others are
-    Scaling { cursor: Cursor::new(room), values }.run(count, power)
+/// Values that follow one another in a text: its bytes, how many they are, and the power of two.
+pub struct Run {
+    pub from: usize,
+    pub to: usize,
+    pub count: usize,
+    pub power: i32,
+}
+
+/// The values again, of which those of `runs` are in another unit: all at once, as code that runs once in a while is in no
+/// cache of the processor.
+pub fn scaled(values: &Values, runs: &[Run]) -> Cut<Values> {
+    if !has_room(SCALED * values.len()) {
+        return Err(Odd);
+    }
+    let mut made = Values::with_capacity(values.len() / 4);
+    let (mut at, mut number) = (0, 0);
+    for run in runs {
+        made.take(values, at, run.from, &mut number)?;
+        let mut scaling = Scaling { cursor: Cursor { at: run.from, ..Cursor::new(values.text()) }, values: &mut made };
+        scaling.run(run.count, run.power)?;
+        if scaling.cursor.at != run.to {
+            return Err(Odd); // one of them is the engine's to write
+        }
+        at = run.to;
+    }
+    made.take(values, at, values.len(), &mut number)?;
+    Ok(made)
 }
 
 struct Scaling<'a, 'b> {
@@ -81,31 +106,59 @@ struct Scaling<'a, 'b> {
 }
 
 impl Scaling<'_, '_> {
-    fn run(&mut self, count: usize, power: i32) -> Cut<()> {
+    fn run(&mut self, mut count: usize, power: i32) -> Cut<()> {
         if power.abs() >= FAR {
             return Err(Odd);
         }
         let (factor, inverse) = (two_to(power), two_to(-power));
-        for _ in 0..count {
-            self.values.grow()?;
-            if let Some((digits, decimals)) = self.short() {
-                #[allow(clippy::cast_precision_loss, reason = "an integer below 1e15")]
-                let number = digits as f64 / TENS[decimals];
-                if decimals > 0 || power < 0 {
-                    self.double(number, factor, inverse)?;
-                } else {
-                    self.values.integer(shifted(digits.into(), power)?);
-                }
-                continue;
+        let mut found = [(0, 0); AHEAD];
+        while count > 0 {
+            let mut read = 0;
+            while read < count.min(AHEAD) {
+                let Some(decimal) = self.usual(power, factor, inverse) else { break };
+                found[read] = decimal;
+                read += 1;
             }
-            self.any(power, factor, inverse)?;
+            for &(digits, decimals) in &found[..read] {
+                self.values.grow()?;
+                self.values.long(false, digits, decimals);
+            }
+            count -= read;
+            if read < AHEAD && count > 0 {
+                self.values.grow()?;
+                self.any(power, factor, inverse)?;
+                count -= 1;
+            }
         }
         Ok(())
     }
 
+    /// A number that becomes a double, as `shortest` has it, and the comma behind it. None is passed over where it is
+    /// another.
+    #[inline]
+    fn usual(&mut self, power: i32, factor: f64, inverse: f64) -> Option<(u64, usize)> {
+        let at = self.cursor.at;
+        let made = self.short().filter(|(_, decimals)| *decimals > 0 || power < 0).and_then(|(digits, decimals)| {
+            #[allow(clippy::cast_precision_loss, reason = "an integer below 1e15")]
+            let number = digits as f64 / TENS[decimals];
+            let made = number * factor;
+            #[allow(clippy::float_cmp, reason = "exactly equal is what is asked")]
+            if made * inverse == number { shortest(made) } else { None }
+        });
+        if made.is_none() {
+            self.cursor.at = at;
+        }
+        made
+    }
+
     /// Any number, and the comma behind it.
-    #[cold]
     fn any(&mut self, power: i32, factor: f64, inverse: f64) -> Cut<()> {
+        let at = self.cursor.at;
+        if let Some((digits, 0)) = self.short().filter(|_| power >= 0) {
+            self.values.integer(shifted(digits.into(), power)?);
+            return Ok(());
+        }
+        self.cursor.at = at;
         match self.number()? {
             Number::Integer(number) if power >= 0 => self.values.integer(shifted(number.into(), power)?),
             Number::Integer(number) => self.double(exact(number)?, factor, inverse)?,
@@ -124,7 +177,7 @@ impl Scaling<'_, '_> {
     fn double(&mut self, number: f64, factor: f64, inverse: f64) -> Cut<()> {
         let made = number * factor;
         #[allow(clippy::float_cmp, reason = "exactly equal is what is asked")]
-        if made.is_finite() && made * inverse == number { self.values.long(made) } else { Err(Odd) }
+        if made.is_finite() && made * inverse == number { self.values.double(made) } else { Err(Odd) }
     }
 
     /// A number without a sign and an exponent, of 15 digits at most, and the comma behind it, as (digits, decimals). None

@@ -27,10 +27,11 @@ pub struct Verdict {
 
 impl Verdict {
     /// What takes the place of a metric.
-    pub fn made<'py>(&self, metric: &Object<'py>) -> PyResult<Object<'py>> {
-        let Some(again) = &self.again else { return Ok(metric.clone()) };
+    #[inline]
+    pub fn made<'py>(&self, metric: Object<'py>) -> PyResult<Object<'py>> {
+        let Some(again) = &self.again else { return Ok(metric) };
         let again = again.bind(metric.py());
-        match again.get_item(metric)? {
+        match again.get_item(&metric)? {
             Some(made) => Ok(made),
             None => again.as_any().get_item(metric),
         }
