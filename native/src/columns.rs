@@ -63,6 +63,8 @@ pub struct Columns<'a, 'py> {
     pub times: Vec<Times<'a, 'py>>,
     pub values: Values,
     pub tails: Vec<Object<'py>>,
+    /// Of the run of times that is read.
+    began: Began<'a>,
     /// What a number's bytes say.
     read: fn(&[u8]) -> u64,
     /// Points that there may be, beside those that were dropped.
@@ -93,6 +95,7 @@ impl<'a, 'py> Columns<'a, 'py> {
             times: Vec::new(),
             values: Values::with_capacity(room),
             tails: Vec::with_capacity(room),
+            began: (None, None),
             zero,
             read,
             most,
@@ -118,9 +121,10 @@ impl<'a, 'py> Columns<'a, 'py> {
         if self.tails.len() == self.most {
             return Err(Stop::Odd);
         }
-        if self.times.last().is_none_or(|run| run.3 != (start, time)) {
+        if (start, time) != self.began || self.times.is_empty() {
             grow(&mut self.times, 1)?;
             self.times.push((self.number(time), self.number(start), self.tails.len(), (start, time)));
+            self.began = (start, time);
         }
         grow(&mut self.tails, 1)?;
         self.values.grow()?;
@@ -184,7 +188,9 @@ impl<'a, 'py> Columns<'a, 'py> {
         Ok(())
     }
 
-    /// What rules leave of a metric whose points were read; None where they drop it.
+    /// What rules leave of a metric whose points were read; None where they drop it. Apart, so that without rules less code
+    /// is run.
+    #[inline(never)]
     fn sift(&mut self, head: Object<'py>) -> Found<Option<Object<'py>>> {
         let Some(sifting) = &mut self.sifting else { return Ok(Some(head)) };
         let (first, points) = (self.stops.last().map_or(0, |stop| *stop), self.tails.len());
@@ -202,6 +208,7 @@ impl<'a, 'py> Columns<'a, 'py> {
             while self.times.last().is_some_and(|run| run.2 >= first) {
                 self.times.pop();
             }
+            self.began = self.times.last().map_or((None, None), |run| run.3);
             return Ok(None);
         }
         sifting.pass(points - first, None);
