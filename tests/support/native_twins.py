@@ -159,10 +159,15 @@ class Twins:
             out.unknown,
             out.points,
             sorted(out.dropped.items()),
-            out.hour,
             sorted(out.paths),
         )
-        return out.ndjson(), groups, out.cut(3, 1500), counts, columns, out.dimensions
+        lines = out.ndjson()
+        if (
+            out.hour is not None
+        ):  # may be None where points that a rule drops are of others: then it is not known at once
+            rows = [json.loads(line) for line in lines.splitlines()]
+            assert {(row["orgKey"], row["ts"][:13].encode()) for row in rows} <= {out.hour}, payload
+        return lines, groups, out.cut(3, 1500), counts, columns, out.dimensions
 
     def agree(self, payload: bytes) -> bool:
         """Whether the native part took it. Raises AssertionError, with the payload, when they differ."""
