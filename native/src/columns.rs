@@ -38,7 +38,12 @@ pub type Object<'py> = Bound<'py, PyAny>;
 /// What a cache has of these bytes, or makes of them. A subclass of dict would look itself up for each by its method.
 #[inline]
 pub fn cached<'py>(cache: &Bound<'py, PyDict>, bytes: &[u8]) -> PyResult<Object<'py>> {
-    let key = PyBytes::new(cache.py(), bytes);
+    asked(cache, PyBytes::new(cache.py(), bytes).into_any())
+}
+
+/// The same by any key.
+#[inline]
+pub fn asked<'py>(cache: &Bound<'py, PyDict>, key: Object<'py>) -> PyResult<Object<'py>> {
     match cache.get_item(&key)? {
         Some(found) => Ok(found),
         None => cache.as_any().get_item(key),
@@ -55,14 +60,14 @@ pub struct Columns<'a, 'py> {
     py: Python<'py>,
     zero: Object<'py>,
     /// Each with the scopes up to its last.
-    pub resources: Vec<(Object<'py>, usize)>,
+    resources: Vec<(Object<'py>, usize)>,
     /// Each with the points up to its last.
-    pub scopes: Vec<(Object<'py>, usize)>,
-    pub heads: Vec<Object<'py>>,
-    pub stops: Vec<usize>,
-    pub times: Vec<Times<'a, 'py>>,
+    scopes: Vec<(Object<'py>, usize)>,
+    heads: Vec<Object<'py>>,
+    stops: Vec<usize>,
+    times: Vec<Times<'a, 'py>>,
     pub values: Values,
-    pub tails: Vec<Object<'py>>,
+    tails: Vec<Object<'py>>,
     /// Of the run of times that is read.
     began: Began<'a>,
     /// What a number's bytes say.

@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
-use crate::columns::Object;
+use crate::columns::{Object, asked};
 
 /// Resources and scopes of other bits that are known, and verdicts. With more all is asked again.
 const KNOWN: usize = 256;
@@ -30,11 +30,7 @@ impl Verdict {
     #[inline]
     pub fn made<'py>(&self, metric: Object<'py>) -> PyResult<Object<'py>> {
         let Some(again) = &self.again else { return Ok(metric) };
-        let again = again.bind(metric.py());
-        match again.get_item(&metric)? {
-            Some(made) => Ok(made),
-            None => again.as_any().get_item(metric),
-        }
+        asked(again.bind(metric.py()), metric)
     }
 }
 

@@ -98,13 +98,9 @@ class Scopes:
         return _Polled(before, behind, scope.noted, b"".join((before, _NO_EPOCH, behind))).at, 2 * size
 
 
-class _Once(Struct, frozen=True):
-    """A scope that rules shaped and that says its epoch once, as nearly all do: with as little to fetch as _Polled."""
+class _Once(_Polled, frozen=True):
+    """A scope that rules shaped and that says its epoch once, as nearly all do: with as little to fetch."""
 
-    before: bytes
-    behind: bytes
-    noted: dict[str, int]
-    frame: bytes
     rules: int
 
     def at(self, epoch: bytes) -> Scope:
