@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyTuple};
 use crate::decimal::Values;
 use crate::memory::grow;
 use crate::scaling::{Run, scaled};
-use crate::sieve::{Sieve, Sifting};
+use crate::sieve::{Decided, Sieve, Sifting};
 use crate::text::Odd;
 
 /// Bytes of a payload for each of its points, at least: room is made for so many.
@@ -112,7 +112,7 @@ impl<'a, 'py> Columns<'a, 'py> {
 
     /// Points of the metrics that were read, dropped ones too.
     pub fn read(&self) -> usize {
-        self.sifting.as_ref().map_or(self.tails.len(), |sifting| sifting.points)
+        self.tails.len() + self.sifting.as_ref().map_or(0, |sifting| sifting.points)
     }
 
     /// Points so far.
@@ -128,6 +128,9 @@ impl<'a, 'py> Columns<'a, 'py> {
         }
         if (start, time) != self.began || self.times.is_empty() {
             grow(&mut self.times, 1)?;
+            if self.times.last().is_some_and(|run| run.2 == self.tails.len()) {
+                self.times.pop(); // all of its points are dropped
+            }
             self.times.push((self.number(time), self.number(start), self.tails.len(), (start, time)));
             self.began = (start, time);
         }
@@ -141,7 +144,11 @@ impl<'a, 'py> Columns<'a, 'py> {
     pub fn metric(&mut self, head: Object<'py>) -> Found<()> {
         let head = match self.sifting {
             None => head,
-            Some(_) => match self.sift(head)? {
+            Some(_) if !(head.is_exact_instance_of::<Decided>() || head.is_none()) => {
+                self.from = self.values.len();
+                head
+            }
+            Some(_) => match self.sift(&head)? {
                 Some(head) => head,
                 None => return Ok(()),
             },
@@ -164,13 +171,13 @@ impl<'a, 'py> Columns<'a, 'py> {
         if sifting.within(Some(scope))? { Ok(()) } else { self.leave() }
     }
 
-    /// Whether the metric that was read goes through a sieve.
+    /// What becomes of the metric that was read, by its bytes, where it goes through a sieve.
     #[inline]
-    pub fn sifts(&mut self) -> Found<bool> {
-        if self.sifting.as_ref().is_some_and(|sifting| !sifting.ready()) {
+    pub fn sifted(&mut self) -> Found<Option<&Bound<'py, PyDict>>> {
+        if self.sifting.as_ref().is_some_and(|sifting| sifting.heads.is_none()) {
             self.leave()?; // its resource or scope stands behind it
         }
-        Ok(self.sifting.is_some())
+        Ok(self.sifting.as_ref().and_then(|sifting| sifting.heads.as_ref()))
     }
 
     /// The metrics since the last call are those of a scope.
@@ -193,37 +200,78 @@ impl<'a, 'py> Columns<'a, 'py> {
         Ok(())
     }
 
-    /// What rules leave of a metric whose points were read; None where they drop it. Apart, so that without rules less code
-    /// is run.
+    /// What rules leave of a metric whose points were read; None where they drop all of it. Apart, so that for other
+    /// metrics less code is run.
     #[inline(never)]
-    fn sift(&mut self, head: Object<'py>) -> Found<Option<Object<'py>>> {
-        let Some(sifting) = &mut self.sifting else { return Ok(Some(head)) };
+    fn sift(&mut self, head: &Object<'py>) -> Found<Option<Object<'py>>> {
+        let (Ok(decided), Some(sifting)) = (head.cast_exact::<Decided>(), &mut self.sifting) else {
+            return Err(Stop::Whole);
+        };
+        let decided = decided.get();
         let (first, points) = (self.stops.last().map_or(0, |stop| *stop), self.tails.len());
-        let Some(verdict) = sifting.verdict(&head)? else { return Err(Stop::Whole) };
-        let (drop, power) = (verdict.drop, verdict.power);
-        let made = verdict.made(head)?;
-        if drop.is_some() {
+        if let Some(rule) = decided.drop.checked_sub(1) {
             if sifting.counts(&self.tails[first..])? {
                 return Err(Stop::Whole);
             }
-            sifting.pass(points - first, drop);
-            self.most -= points - first;
+            let before = sifting.points;
+            sifting.drop(before + first, before + points, rule);
             self.tails.truncate(first);
             self.values.truncate(self.from);
-            while self.times.last().is_some_and(|run| run.2 >= first) {
+            while self.times.last().is_some_and(|run| run.2 > first) {
                 self.times.pop();
             }
+        } else if let Some(verdicts) = &decided.points {
+            self.sift_points(verdicts.bind(self.py), first)?;
+        }
+        let left = self.tails.len();
+        if left < points {
+            self.most -= points - left;
             self.began = self.times.last().map_or((None, None), |run| run.3);
+        }
+        if left == first {
+            self.sifting.iter_mut().for_each(|sifting| sifting.metrics += 1);
             return Ok(None);
         }
-        sifting.pass(points - first, None);
-        let (from, to, count) = (self.from, self.values.len(), points - first);
+        let (from, to) = (self.from, self.values.len());
         self.from = to;
-        if power != 0 {
+        if decided.power != 0 {
             grow(&mut self.runs, 1)?;
-            self.runs.push(Run { from, to, count, power });
+            self.runs.push(Run { from, to, count: left - first, power: decided.power });
         }
-        Ok(Some(made))
+        Ok(Some(decided.metric.bind(self.py).clone()))
+    }
+
+    /// Drop those of the points behind the first ones that have a verdict.
+    fn sift_points(&mut self, verdicts: &Bound<'py, PyDict>, first: usize) -> Found<()> {
+        let Some(sifting) = &mut self.sifting else { return Err(Stop::Whole) };
+        let Some(found) = sifting.verdicts(verdicts, &self.tails[first..])? else { return Ok(()) };
+        self.values.keep(self.from, &found)?;
+        let before = sifting.points + first;
+        let later = self.times.partition_point(|run| run.2 <= first);
+        let mut run = later;
+        let mut left = first;
+        for (at, &verdict) in found.iter().enumerate() {
+            if self.times.get(run).is_some_and(|run| run.2 == first + at) {
+                self.times[run].2 = left;
+                run += 1;
+            }
+            if let Some(rule) = verdict.checked_sub(1) {
+                sifting.drop(before + at, before + at + 1, rule);
+            } else {
+                self.tails.swap(left, first + at);
+                left += 1;
+            }
+        }
+        self.tails.truncate(left);
+        // Of runs that begin at the same point all but the last one have no points left.
+        let mut at = self.times.len();
+        while at > later.max(1) {
+            at -= 1;
+            if self.times[at - 1].2 == self.times[at].2 {
+                self.times.remove(at - 1);
+            }
+        }
+        Ok(())
     }
 
     /// All is read: put values into their units.
@@ -236,8 +284,8 @@ impl<'a, 'py> Columns<'a, 'py> {
 
     /// Do without the sieve, unless metrics went through it.
     fn leave(&mut self) -> Found<()> {
-        let begun = self.sifting.take().is_some_and(|sifting| sifting.metrics > 0);
-        if begun { Err(Stop::Whole) } else { Ok(()) }
+        let begun = !self.heads.is_empty();
+        if self.sifting.take().is_some_and(|sifting| begun || sifting.points > 0) { Err(Stop::Whole) } else { Ok(()) }
     }
 
     /// A time for each point.
@@ -269,9 +317,9 @@ impl<'a, 'py> Columns<'a, 'py> {
             Err(Stop::Python(error)) => return Err(error),
         }
         let py = self.py;
-        let mut sifted = self.sifting.take();
-        if let Some(sifting) = &mut sifted {
-            sifting.done()?;
+        let (read, sifted) = (self.read(), self.sifting.take());
+        if self.times.last().is_some_and(|run| run.2 == self.tails.len()) {
+            self.times.pop(); // all of its points are dropped
         }
         let series = PyList::empty(py);
         let mut ends = self.scopes.iter();
@@ -293,9 +341,11 @@ impl<'a, 'py> Columns<'a, 'py> {
         }
         let (times, starts) = (self.each(|run| run.0.clone())?, self.each(|run| run.1.clone())?);
         let moments = PyList::new(py, moments)?;
+        let (resources, scopes) = (self.resources.len(), self.scopes.len());
+        let metrics = self.heads.len() + sifted.as_ref().map_or(0, |sifting| sifting.metrics);
         let columns = (
             series,
-            self.resources.len(),
+            (resources, scopes, metrics, read),
             PyList::new(py, self.heads)?,
             PyList::new(py, self.stops)?,
             times,
@@ -303,14 +353,7 @@ impl<'a, 'py> Columns<'a, 'py> {
             moments,
             self.values.finish(py, encode)?,
             PyList::new(py, self.tails)?,
-            match sifted {
-                None => py.None().into_bound(py),
-                Some(sifted) if sifted.dropped.is_empty() => PyTuple::empty(py).into_any(),
-                Some(mut sifted) => {
-                    let (kept, dropped) = (std::mem::take(&mut sifted.kept), std::mem::take(&mut sifted.dropped));
-                    (self.scopes.len(), sifted.metrics, (sifted.points, kept, dropped)).into_pyobject(py)?.into_any()
-                }
-            },
+            sifted.map(|sifting| sifting.answer(read)).transpose()?,
         );
         columns.into_pyobject(py).map(Some)
     }

@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyFloat, PyList};
 
 use crate::memory::grow;
 use crate::shortest::shortest;
-use crate::text::{Cut, Odd};
+use crate::text::{Cut, Odd, first};
 
 /// Digits of a 64-bit number, at most.
 pub const DIGITS: usize = 20;
@@ -134,11 +134,11 @@ impl Values {
     fn decimal(&mut self, negative: bool, number: u64, count: usize, decimals: usize) {
         let number = number * TENS[MOST - count];
         let (high, low) = (number / TENS[8], number % TENS[8]);
-        let first = high / TENS[8];
-        let others = u128::from(eight(high - first * TENS[8])) | u128::from(eight(low)) << 64;
+        let front = high / TENS[8];
+        let others = u128::from(eight(high - front * TENS[8])) | u128::from(eight(low)) << 64;
         let used = MOST - (others.leading_zeros() / 8) as usize;
         #[allow(clippy::cast_possible_truncation, reason = "a digit")]
-        let first = first as u8 | b'0';
+        let front = front as u8 | b'0';
         let others = others | u128::from_le_bytes([b'0'; 16]);
         if negative {
             self.text.push(b'-');
@@ -154,7 +154,7 @@ impl Values {
         let whole = if exponent { 1 } else { count.wrapping_sub(decimals) };
         let at = if below_one { 2 + zeros } else { 0 };
         let (point, rest, passed) = if below_one { (1, at + 1, 0) } else { (whole, whole + 1, whole - 1) };
-        text[at] = first;
+        text[at] = front;
         text[at + 1..at + 17].copy_from_slice(&others.to_le_bytes());
         text[rest..rest + 16].copy_from_slice(&(others >> (8 * (passed & 15))).to_le_bytes());
         text[point] = b'.';
@@ -181,6 +181,33 @@ impl Values {
             self.places.pop();
             self.numbers.pop();
         }
+    }
+
+    /// Forget those values behind these bytes that have a verdict.
+    pub fn keep(&mut self, from: usize, verdicts: &[u8]) -> Cut<()> {
+        let mut number = self.places.partition_point(|&place| place < from);
+        let (mut at, mut end, mut numbers) = (from, from, number);
+        for &verdict in verdicts {
+            let stop = first(&self.text, at, b',') + 1;
+            if stop > self.text.len() {
+                return Err(Odd);
+            }
+            let is_number = self.places.get(number) == Some(&at);
+            if verdict == 0 {
+                if is_number {
+                    (self.places[numbers], self.numbers[numbers]) = (end, self.numbers[number]);
+                    numbers += 1;
+                }
+                self.text.copy_within(at..stop, end);
+                end += stop - at;
+            }
+            number += usize::from(is_number);
+            at = stop;
+        }
+        self.text.truncate(end);
+        self.places.truncate(numbers);
+        self.numbers.truncate(numbers);
+        Ok(())
     }
 
     /// Take over what is written in others from one byte to another; `number` counts the numbers of others that were.

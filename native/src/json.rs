@@ -48,7 +48,6 @@ struct Scan<'a, 'py> {
     resources_of: &'a Bound<'py, PyDict>,
     scopes: Scopes<'py>,
     heads_of: &'a Bound<'py, PyDict>,
-    sieved_of: &'a Bound<'py, PyDict>,
     tails_of: &'a Bound<'py, PyDict>,
     columns: Columns<'a, 'py>,
     /// Attributes of the metric before and what they became: those of the same instances follow, in the same order.
@@ -59,22 +58,21 @@ struct Scan<'a, 'py> {
 
 /// Columns of a plain bundle, or None.
 ///
-/// `resources`, `heads` and `tails` are dictionaries that make what they lack, as is `sieved`, of heads that go through
-/// the sieve; `scopes` are as of `Scopes`. Answers (series,
-/// resources, heads, stops, times, starts, moments, values, tails, sifted): series as (resource, scope, stop), moments as
-/// (time, start, stop) where there are more than one, values as their JSON text, written by `encode` where it is not the
-/// sender's. Metrics that `sieve` drops are left out. `sifted` is None for a bundle that was left as it is, empty for one
-/// that lost no points to the sieve, else (scopes, metrics, (points, ranges of points that are left, (rule, points that it
-/// drops))) as they were read. More than `most` points are not plain. Raises what making raises.
+/// `resources`, `heads` and `tails` are dictionaries that make what they lack; `scopes` are as of `Scopes`. Answers
+/// (series, (resources, scopes, metrics, points), heads, stops, times, starts, moments, values, tails, sifted): series as
+/// (resource, scope, stop), what was read in numbers, moments as (time, start, stop) where there are more than one, values
+/// as their JSON text, written by `encode` where it is not the sender's. What `sieve` drops is left out, and then sifted is
+/// (points that were read, ordinals of those that are left, points that each rule drops by its name), ordinals as `weave`
+/// takes them and without any where all are left. It is None for a bundle that did not go through a sieve. More than
+/// `most` points are not plain. Raises what making raises.
 #[pyfunction]
-#[pyo3(signature = (payload, resources, scopes, heads, sieved, tails, encode, most, sieve=None))]
+#[pyo3(signature = (payload, resources, scopes, heads, tails, encode, most, sieve=None))]
 #[allow(clippy::too_many_arguments, reason = "what is asked while a bundle is read")]
 pub fn scan<'py>(
     payload: &Bound<'py, PyBytes>,
     resources: &Bound<'py, PyDict>,
     scopes: &Bound<'py, PyTuple>,
     heads: &Bound<'py, PyDict>,
-    sieved: &Bound<'py, PyDict>,
     tails: &Bound<'py, PyDict>,
     encode: &Object<'py>,
     most: usize,
@@ -93,7 +91,6 @@ pub fn scan<'py>(
             resources_of: resources,
             scopes: Scopes::new(scopes)?,
             heads_of: heads,
-            sieved_of: sieved,
             tails_of: tails,
             columns: Columns::new(py, text.len(), nanoseconds_of, most, sieve),
             lists: Vec::new(),
@@ -244,7 +241,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         self.key.clear();
         self.key.extend_from_slice(&text[start..from]);
         self.key.extend_from_slice(&text[to..self.cursor.at]);
-        let head = cached(if self.columns.sifts()? { self.sieved_of } else { self.heads_of }, &self.key)?;
+        let head = cached(self.columns.sifted()?.unwrap_or(self.heads_of), &self.key)?;
         self.columns.metric(head)?;
         Ok(())
     }

@@ -25,7 +25,7 @@ use pyo3::prelude::*;
 mod _native {
     /// Counts how functions are called and what they answer: raise it, here and in lmstream/native.py, with each change.
     #[pymodule_export]
-    const INTERFACE: u32 = 11;
+    const INTERFACE: u32 = 12;
     #[pymodule_export]
     use super::attributes::{tail, tail_proto};
     #[pymodule_export]
@@ -35,7 +35,7 @@ mod _native {
     #[pymodule_export]
     use super::scaling::scale;
     #[pymodule_export]
-    use super::sieve::Sieve;
+    use super::sieve::{Decided, Sieve};
     #[pymodule_export]
     use super::sift::sift;
     #[pymodule_export]

@@ -58,7 +58,6 @@ struct Scan<'a, 'py> {
     resource_of: &'a Bound<'py, PyDict>,
     scopes: Scopes<'py>,
     head_of: &'a Bound<'py, PyDict>,
-    sieved_of: &'a Bound<'py, PyDict>,
     tail_of: &'a Bound<'py, PyDict>,
     columns: Columns<'a, 'py>,
     /// Attributes of the metric before and what they became: those of the same instances follow, in the same order.
@@ -68,14 +67,13 @@ struct Scan<'a, 'py> {
 
 /// Columns of a plain bundle, or None, as `scan`. A tail that became None is not plain.
 #[pyfunction]
-#[pyo3(signature = (payload, resources, scopes, heads, sieved, tails, encode, most, sieve=None))]
+#[pyo3(signature = (payload, resources, scopes, heads, tails, encode, most, sieve=None))]
 #[allow(clippy::too_many_arguments, reason = "what is asked while a bundle is read")]
 pub fn scan_proto<'py>(
     payload: &Bound<'py, PyBytes>,
     resources: &Bound<'py, PyDict>,
     scopes: &Bound<'py, PyTuple>,
     heads: &Bound<'py, PyDict>,
-    sieved: &Bound<'py, PyDict>,
     tails: &Bound<'py, PyDict>,
     encode: &Object<'py>,
     most: usize,
@@ -89,7 +87,6 @@ pub fn scan_proto<'py>(
             resource_of: resources,
             scopes: Scopes::new(scopes)?,
             head_of: heads,
-            sieved_of: sieved,
             tail_of: tails,
             columns: Columns::new(payload.py(), payload.as_bytes().len(), nanoseconds, most, sieve),
             lists: Vec::new(),
@@ -177,7 +174,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         }
         let Some((tag, data)) = data else { return Err(Stop::Odd) };
         self.data(tag, data)?;
-        let head = cached(if self.columns.sifts()? { self.sieved_of } else { self.head_of }, &self.key)?;
+        let head = cached(self.columns.sifted()?.unwrap_or(self.head_of), &self.key)?;
         self.columns.metric(head)?;
         Ok(())
     }

@@ -1,69 +1,66 @@
-//! What rules decide for a metric below a resource and scope, as soon as it is read: one that they drop leaves nothing
-//! behind, values that they scale are scaled, and one that they change has another in its place.
+//! What rules decide of a metric and its points, as soon as these are read: what they drop leaves nothing behind, values
+//! that they scale are scaled, and a metric that they change has another in its place.
 
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
-use crate::columns::{Object, asked};
+use crate::columns::{Found, Object, Stop, asked};
 
-/// Resources and scopes of other bits that are known, and verdicts. With more all is asked again.
+/// Resources and scopes of other bits that are known. With more all is asked again.
 const KNOWN: usize = 256;
-const VERDICTS: usize = 4096;
+/// Classes whose verdicts are at hand.
+const SEEN: usize = 8;
 
-/// What rules decide of metrics of one class below resources and scopes of the same bits.
-pub struct Verdict {
-    /// The rule that drops them.
-    pub drop: Option<u8>,
-    /// Their values are multiplied by two to this.
+/// What rules decide of a metric below a resource and scope, where that is more than which metric it becomes.
+#[pyclass(frozen)]
+pub struct Decided {
+    /// What it becomes.
+    pub metric: Py<PyAny>,
+    /// The number behind that of the rule that drops all of its points; 0 where none does.
+    pub drop: u8,
+    /// Its values are multiplied by two to this.
     pub power: i32,
-    /// From a metric to what takes its place.
-    again: Option<Py<PyDict>>,
-    /// Which rules that are, until that is told.
-    rules: Option<Py<PyAny>>,
+    /// Where rules decide by the point: from the class of its attributes to a number as above, or to None where that says
+    /// too little.
+    pub points: Option<Py<PyDict>>,
 }
 
-impl Verdict {
-    /// What takes the place of a metric.
-    #[inline]
-    pub fn made<'py>(&self, metric: Object<'py>) -> PyResult<Object<'py>> {
-        let Some(again) = &self.again else { return Ok(metric) };
-        asked(again.bind(metric.py()), metric)
+#[pymethods]
+impl Decided {
+    #[new]
+    fn new(metric: Py<PyAny>, drop: u8, power: i32, points: Option<Py<PyDict>>) -> Self {
+        Self { metric, drop, power, points }
     }
 }
 
-/// Of the bits of a resource and of a scope, which are known by where they are: verdicts by the class of a metric.
-struct Kinds {
+/// Of the bits of a resource and of a scope, which are known by where they are.
+struct Kind {
     above: [Py<PyAny>; 2],
-    /// Whether a bundle that has them may go through.
-    passes: bool,
-    verdicts: Vec<(Py<PyType>, Option<Verdict>)>,
+    heads: Option<Py<PyDict>>,
 }
 
-type Answer = (i32, i32, Option<Py<PyDict>>, Py<PyAny>);
-
-/// What `lmstream.engine.shaping.sieving` decides, remembered from bundle to bundle.
+/// What `lmstream.engine.shaping.sieving` decides for one codec, remembered from bundle to bundle.
 #[pyclass(frozen)]
 pub struct Sieve {
-    /// From the `rules` of a resource and of a scope to whether a bundle that has them may go through.
-    passes: Py<PyAny>,
-    /// From these and a class of metrics to (number of the rule that drops these or -1, power of two, dictionary of other
-    /// metrics or None, the rules that apply), or None: then the bundle has to stay whole.
-    ask: Py<PyAny>,
-    /// Called with rules that apply to something in a bundle that was read to its end.
-    tell: Py<PyAny>,
+    /// From the `rules` of a resource and of a scope to a dictionary, which from the bytes of a metric has what becomes of
+    /// it: another metric, or `Decided`, or None where a bundle that has it has to stay whole. None for a resource and
+    /// scope whose bundle has to.
+    below: Py<PyAny>,
     /// The class of attributes that are counted by point, dropped points too; its `seen` says whether there are any.
     counted: Py<PyType>,
-    known: Mutex<Vec<Kinds>>,
+    /// Of all rules.
+    names: Vec<Py<PyString>>,
+    known: Mutex<Vec<Kind>>,
 }
 
 #[pymethods]
 impl Sieve {
     #[new]
-    fn new(passes: Py<PyAny>, ask: Py<PyAny>, tell: Py<PyAny>, counted: Py<PyType>) -> Self {
-        Self { passes, ask, tell, counted, known: Mutex::default() }
+    fn new(below: Py<PyAny>, counted: Py<PyType>, names: Vec<Py<PyString>>) -> Self {
+        Self { below, counted, names, known: Mutex::default() }
     }
 }
 
@@ -71,108 +68,102 @@ impl Sieve {
 pub struct Sifting<'py> {
     sieve: Bound<'py, Sieve>,
     /// The sieve's, which has none meanwhile: another thread that comes while Python is asked begins anew.
-    known: Vec<Kinds>,
+    known: Vec<Kind>,
     /// The bits of the resource that is read.
     resource: Option<Object<'py>>,
-    /// Of the scope that is read, once its resource is known.
-    kinds: Option<usize>,
-    /// Of which it is not told yet what rules apply: where they are.
-    untold: Vec<(usize, usize)>,
-    /// Metrics and points that were read.
+    /// What becomes of metrics of the scope that is read, once its resource is known.
+    pub heads: Option<Bound<'py, PyDict>>,
+    /// Verdicts of the dictionary that was asked last.
+    seen: Vec<(Bound<'py, PyType>, u8)>,
+    asked: Option<Bound<'py, PyDict>>,
+    /// Metrics that have no points left, and points that are dropped.
     pub metrics: usize,
     pub points: usize,
-    /// Points that are left, where any is dropped: (first, behind the last).
-    pub kept: Vec<(usize, usize)>,
+    /// Ordinals of points that are left, (first, behind the last), up to the last one that is dropped; and where the next
+    /// of these ranges begins.
+    kept: Vec<(usize, usize)>,
+    open: usize,
     /// (rule, points that it drops).
-    pub dropped: Vec<(u8, usize)>,
+    dropped: Vec<(u8, usize)>,
 }
 
 impl<'py> Sifting<'py> {
     pub fn new(sieve: &Bound<'py, Sieve>) -> Self {
-        let mut known = std::mem::take(&mut *sieve.get().known.lock().unwrap_or_else(PoisonError::into_inner));
-        if known.len() > KNOWN || known.iter().map(|kinds| kinds.verdicts.len()).sum::<usize>() > VERDICTS {
-            known.clear();
-        }
+        let known = std::mem::take(&mut *sieve.get().known.lock().unwrap_or_else(PoisonError::into_inner));
         Self {
             sieve: sieve.clone(),
             known,
             resource: None,
-            kinds: None,
-            untold: Vec::new(),
+            heads: None,
+            seen: Vec::new(),
+            asked: None,
             metrics: 0,
             points: 0,
             kept: Vec::new(),
+            open: 0,
             dropped: Vec::new(),
         }
     }
 
     /// What follows is below this resource, or below none that is known.
     pub fn below(&mut self, resource: Option<&Object<'py>>) -> PyResult<()> {
-        self.kinds = None;
+        self.heads = None;
         self.resource = resource.map(rules).transpose()?;
         Ok(())
     }
 
     /// The same of a scope; whether the bundle may go through. Raises what asking raises.
     pub fn within(&mut self, scope: Option<&Object<'py>>) -> PyResult<bool> {
-        self.kinds = None;
+        self.heads = None;
         let (Some(scope), Some(resource)) = (scope, &self.resource) else { return Ok(true) };
+        let py = scope.py();
         let above = [resource, &rules(scope)?];
-        let same = |kinds: &Kinds| kinds.above.iter().zip(above).all(|(one, other)| one.is(other));
-        let at = if let Some(at) = self.known.iter().position(same) {
-            at
+        let same = |kind: &&Kind| kind.above.iter().zip(above).all(|(one, other)| one.is(other));
+        let heads = if let Some(kind) = self.known.iter().find(same) {
+            kind.heads.as_ref().map(|heads| heads.bind(py).clone())
         } else {
-            let passes = self.sieve.get().passes.bind(scope.py()).call1((above[0], above[1]))?.is_truthy()?;
-            let above = above.map(|bits| bits.clone().unbind());
-            self.known.push(Kinds { above, passes, verdicts: Vec::new() });
-            self.known.len() - 1
-        };
-        self.kinds = Some(at);
-        Ok(self.known[at].passes)
-    }
-
-    /// Whether resource and scope of what is read are known.
-    pub fn ready(&self) -> bool {
-        self.kinds.is_some()
-    }
-
-    /// What rules decide of a metric of the scope that is read; None where that is not known, or the bundle has to stay
-    /// whole. Raises what asking raises.
-    #[inline]
-    pub fn verdict(&mut self, metric: &Object<'py>) -> PyResult<Option<&Verdict>> {
-        let Some(of) = self.kinds else { return Ok(None) };
-        let kinds = &mut self.known[of];
-        let known = kinds.verdicts.iter().position(|(class, _)| metric.is_exact_instance(class.bind(metric.py())));
-        let at = if let Some(at) = known {
-            at
-        } else {
-            let class = metric.get_type();
-            let [resource, scope] = &kinds.above;
-            let answer = self.sieve.get().ask.bind(metric.py()).call1((resource, scope, &class))?;
-            let verdict = answer.extract::<Option<Answer>>()?.map(|(drop, power, again, rules)| Verdict {
-                drop: u8::try_from(drop).ok(),
-                power,
-                again,
-                rules: Some(rules),
-            });
-            kinds.verdicts.push((class.unbind(), verdict));
-            kinds.verdicts.len() - 1
-        };
-        let verdict = kinds.verdicts[at].1.as_ref();
-        if verdict.is_some_and(|verdict| verdict.rules.is_some()) {
-            self.untold.push((of, at));
-        }
-        Ok(verdict)
-    }
-
-    /// The bundle was read to its end. Raises what telling raises.
-    pub fn done(&mut self) -> PyResult<()> {
-        for (of, at) in std::mem::take(&mut self.untold) {
-            if let Some(rules) = self.known[of].verdicts[at].1.as_mut().and_then(|verdict| verdict.rules.take()) {
-                self.sieve.get().tell.bind(self.sieve.py()).call1((rules,))?;
+            let heads: Option<Bound<'py, PyDict>> =
+                self.sieve.get().below.bind(py).call1((above[0], above[1]))?.extract()?;
+            if self.known.len() == KNOWN {
+                self.known.clear();
             }
+            let above = above.map(|bits| bits.clone().unbind());
+            self.known.push(Kind { above, heads: heads.clone().map(Bound::unbind) });
+            heads
+        };
+        self.heads = heads;
+        Ok(self.heads.is_some())
+    }
+
+    /// The verdicts of points with these attributes, as of `Decided.points`; None where there are only zeros. Raises what
+    /// asking raises.
+    pub fn verdicts(&mut self, of: &Bound<'py, PyDict>, attributes: &[Object<'py>]) -> Found<Option<Vec<u8>>> {
+        if !self.asked.as_ref().is_some_and(|asked| asked.is(of)) {
+            self.seen.clear();
+            self.asked = Some(of.clone());
         }
-        Ok(())
+        let mut found = Vec::with_capacity(attributes.len());
+        let mut any = 0;
+        for each in attributes {
+            let verdict = match self.seen.iter().find(|(class, _)| each.is_exact_instance(class)) {
+                Some((_, verdict)) => *verdict,
+                None => self.ask(of, each)?,
+            };
+            any |= verdict;
+            found.push(verdict);
+        }
+        Ok(Some(found).filter(|_| any != 0))
+    }
+
+    #[inline(never)]
+    fn ask(&mut self, of: &Bound<'py, PyDict>, attributes: &Object<'py>) -> Found<u8> {
+        let class = attributes.get_type();
+        let Some(verdict) = asked(of, class.clone().into_any())?.extract()? else { return Err(Stop::Whole) };
+        if self.seen.len() == SEEN {
+            self.seen.clear();
+        }
+        self.seen.push((class, verdict));
+        Ok(verdict)
     }
 
     /// Whether any of these points has to be counted, dropped or not.
@@ -183,25 +174,39 @@ impl<'py> Sifting<'py> {
         Ok(any && tails.iter().any(|tail| tail.is_exact_instance(counted)))
     }
 
-    /// The points since the last call are those of a metric, and dropped by a rule or kept.
-    pub fn pass(&mut self, points: usize, drop: Option<u8>) {
-        let (start, stop) = (self.points, self.points + points);
-        self.metrics += 1;
-        self.points = stop;
-        if let Some(rule) = drop {
-            if self.dropped.is_empty() && start > 0 {
-                self.kept.push((0, start));
+    /// Points of these ordinals are dropped by a rule; the next ones stand behind those of the last call.
+    pub fn drop(&mut self, start: usize, stop: usize, rule: u8) {
+        if start > self.open {
+            self.kept.push((self.open, start));
+        }
+        self.open = stop;
+        self.points += stop - start;
+        match self.dropped.iter_mut().find(|each| each.0 == rule) {
+            Some(each) => each.1 += stop - start,
+            None => self.dropped.push((rule, stop - start)),
+        }
+    }
+
+    /// What Python gets of a bundle of so many points: see `scan`.
+    pub fn answer(mut self, points: usize) -> PyResult<Bound<'py, PyTuple>> {
+        let py = self.sieve.py();
+        let dropped = PyDict::new(py);
+        let mut ordinals = Vec::new();
+        if self.points > 0 {
+            if points > self.open {
+                self.kept.push((self.open, points));
             }
-            match self.dropped.iter_mut().find(|each| each.0 == rule) {
-                Some(each) => each.1 += points,
-                None => self.dropped.push((rule, points)),
+            ordinals.reserve_exact(2 * size_of::<u32>() * self.kept.len());
+            for each in self.kept.iter().flat_map(|&(start, stop)| [start, stop]) {
+                ordinals.extend_from_slice(&u32::try_from(each)?.to_le_bytes());
             }
-        } else if !self.dropped.is_empty() {
-            match self.kept.last_mut() {
-                Some(last) if last.1 == start => last.1 = stop,
-                _ => self.kept.push((start, stop)),
+            for &(rule, points) in &self.dropped {
+                if let Some(name) = self.sieve.get().names.get(usize::from(rule)) {
+                    dropped.set_item(name, points)?;
+                }
             }
         }
+        (points, PyBytes::new(py, &ordinals), dropped).into_pyobject(py)
     }
 }
 

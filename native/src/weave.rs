@@ -13,16 +13,16 @@ type Piece<'py> = Bound<'py, PyBytes>;
 /// What closes an ordinal: it is the end of a row's id.
 const BEHIND_ORDINAL: &[u8] = b"\",";
 
-/// Pieces, or other things, of which each is that of several rows, up to its stop.
-struct Runs<T>(Vec<T>, Vec<usize>);
+/// Pieces, of which each is that of several rows, up to its stop.
+struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
 
 /// The lines of each group of rows, as `lmstream.engine.lines` has them.
 ///
 /// `begins`, `metrics` and `times` are pieces, and the stops of their rows; `values` have commas between; of the rows those
 /// are left of which `verdicts` has a zero, all where it is empty. `kept` are ranges of ordinals, which rows have one after
-/// the other; without it the first has 0. Each of `groups` is a list of ranges among these, (first
-/// row, behind the last), whose lines follow one another, or the row behind its last, where it begins behind the group
-/// before. Raises `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
+/// the other, (first, behind the last) as 32-bit integers; where it is empty the first has 0. Each of `groups` is a list of ranges
+/// among these, (first row, behind the last), whose lines follow one another, or the row behind its last, where it begins
+/// behind the group before. Raises `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments, reason = "what lines are made of")]
 pub fn weave<'py>(
@@ -35,7 +35,7 @@ pub fn weave<'py>(
     values: &Bound<'py, PyBytes>,
     tails: &Bound<'py, PyList>,
     verdicts: &[u8],
-    kept: Option<Vec<(usize, usize)>>,
+    kept: &[u8],
     groups: &Bound<'py, PyList>,
 ) -> PyResult<Bound<'py, PyList>> {
     let rows = tails.len();
@@ -48,40 +48,41 @@ pub fn weave<'py>(
     let begins = Runs::new(begins, begin_stops)?;
     let metrics = Runs::new(metrics, metric_stops)?;
     let times = Runs::new(times, time_stops)?;
-    let shifts = shifts(kept.unwrap_or_else(|| vec![(0, rows)]));
     let mut texts = Vec::with_capacity(rows);
     split(values.as_bytes(), b',', &mut texts);
-    let complete = begins.complete(rows) && metrics.complete(rows) && times.complete(rows) && shifts.complete(rows);
+    let complete = begins.complete(rows) && metrics.complete(rows) && times.complete(rows);
     if texts.len() != rows || !complete {
         return Err(PyValueError::new_err("columns of unequal length"));
     }
-    let columns = Columns { begins, metrics, times, shifts, texts, tails };
-    if verdicts.is_empty() {
-        return columns.lines(groups, rows, |at| at);
+    let columns = Columns { begins, metrics, times, texts, tails };
+    if verdicts.is_empty() && kept.is_empty() {
+        return columns.lines(groups, rows, |at| at, |row| row);
     }
-    let left: Vec<usize> = (0..rows).filter(|&row| verdicts[row] == 0).collect();
-    columns.lines(groups, left.len(), |at| left[at])
+    let left: Vec<usize> = (0..rows).filter(|&row| verdicts.get(row).is_none_or(|&verdict| verdict == 0)).collect();
+    let ordinals = if kept.is_empty() { Some((0..rows).collect()) } else { ordinals(kept, rows) };
+    let ordinals = ordinals.ok_or_else(|| PyValueError::new_err("columns of unequal length"))?;
+    columns.lines(groups, left.len(), |at| left[at], |row| ordinals[row])
 }
 
 struct Columns<'a, 'py> {
-    begins: Runs<Piece<'py>>,
-    metrics: Runs<Piece<'py>>,
-    times: Runs<Piece<'py>>,
-    /// What the ordinals of rows are more than their places.
-    shifts: Runs<usize>,
+    begins: Runs<'py>,
+    metrics: Runs<'py>,
+    times: Runs<'py>,
     texts: Vec<&'a [u8]>,
     tails: &'a Bound<'py, PyList>,
 }
 
 impl<'py> Columns<'_, 'py> {
-    /// `row_of` is the row of each of so many lines; a function of its own for each, as nearly all bundles keep all rows.
+    /// `row_of` is the row of each of so many lines, and `ordinal_of` the ordinal of a row; a function of its own for each,
+    /// as most bundles keep all rows.
     fn lines(
         &self,
         groups: &Bound<'py, PyList>,
         lines: usize,
         row_of: impl Fn(usize) -> usize,
+        ordinal_of: impl Fn(usize) -> usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let Self { begins, metrics, times, shifts, texts, .. } = self;
+        let Self { begins, metrics, times, texts, .. } = self;
         let mut kept = Vec::with_capacity(lines);
         for at in 0..lines {
             kept.push(self.tails.get_item(row_of(at))?.cast_into::<PyBytes>()?);
@@ -113,32 +114,29 @@ impl<'py> Columns<'_, 'py> {
                 }
                 let first = row_of(start);
                 let (mut begin, mut metric, mut time) = (begins.run(first), metrics.run(first), times.run(first));
-                let mut numbers = shifts.run(first);
                 while start < stop {
                     let row = row_of(start);
                     (begin, metric, time) = (begins.next(begin, row), metrics.next(metric, row), times.next(time, row));
-                    numbers = shifts.next(numbers, row);
-                    let behind = begins.1[begin].min(metrics.1[metric]).min(times.1[time]).min(shifts.1[numbers]);
+                    let behind = begins.1[begin].min(metrics.1[metric]).min(times.1[time]);
                     let shared = [begins.piece(begin), metrics.piece(metric), times.piece(time)];
-                    let shift = shifts.0[numbers];
                     let from = start;
                     while start < stop && row_of(start) < behind {
                         let row = row_of(start);
-                        size += width(row + shift) + texts[row].len() + tails[start].len();
+                        size += width(ordinal_of(row)) + texts[row].len() + tails[start].len();
                         start += 1;
                     }
                     size +=
                         (start - from) * (BEHIND_ORDINAL.len() + shared.iter().map(|piece| piece.len()).sum::<usize>());
-                    runs.push((shared, shift, from..start));
+                    runs.push((shared, from..start));
                 }
             }
             found.append(PyBytes::new_with(groups.py(), size, |buffer| {
                 let mut rest = Rest(buffer);
-                for ([begin, metric, time], shift, lines) in &runs {
+                for ([begin, metric, time], lines) in &runs {
                     for at in lines.clone() {
                         let row = row_of(at);
                         rest.put(begin)?;
-                        rest.put(digits((row + shift) as u64, &mut room))?;
+                        rest.put(digits(ordinal_of(row) as u64, &mut room))?;
                         rest.put(BEHIND_ORDINAL)?;
                         rest.put(metric)?;
                         rest.put(time)?;
@@ -166,20 +164,21 @@ fn width(row: usize) -> usize {
     row.checked_ilog10().map_or(1, |tens| tens as usize + 1)
 }
 
-/// Of ranges of ordinals, which rows have one after the other.
-fn shifts(ordinals: Vec<(usize, usize)>) -> Runs<usize> {
-    let (mut found, mut row) = (Runs(Vec::new(), Vec::new()), 0_usize);
-    for (start, stop) in ordinals {
-        if stop > start {
-            found.0.push(start.saturating_sub(row));
-            row = row.saturating_add(stop - start);
-            found.1.push(row);
+/// Those of ranges of ordinals; None where there are not so many.
+fn ordinals(kept: &[u8], rows: usize) -> Option<Vec<usize>> {
+    let mut found = Vec::with_capacity(rows);
+    for range in kept.chunks_exact(2 * size_of::<u32>()) {
+        let [start, stop] =
+            [0, 4].map(|at| u32::from_le_bytes([range[at], range[at + 1], range[at + 2], range[at + 3]]) as usize);
+        if stop.saturating_sub(start) > rows - found.len() {
+            return None;
         }
+        found.extend(start..stop);
     }
-    found
+    (found.len() == rows).then_some(found)
 }
 
-impl<'py> Runs<Piece<'py>> {
+impl<'py> Runs<'py> {
     fn new(list: &Bound<'py, PyList>, stops: &Bound<'py, PyList>) -> PyResult<Self> {
         let mut found = Vec::with_capacity(stops.len());
         for stop in stops {
@@ -191,9 +190,7 @@ impl<'py> Runs<Piece<'py>> {
     fn piece(&self, run: usize) -> &[u8] {
         self.0[run].as_bytes()
     }
-}
 
-impl<T> Runs<T> {
     /// Whether each has a stop, and the last one's is the last row's.
     fn complete(&self, rows: usize) -> bool {
         self.0.len() == self.1.len() && self.1.last() == Some(&rows) && self.1.is_sorted()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 SWITCH: Final = "LMSTREAM_SCAN"
 """Set to `off`, the native part is not used."""
-_INTERFACE: Final = 11
+_INTERFACE: Final = 12
 """The one that this code calls: one that was built from other sources is not used."""
 
 

@@ -14,6 +14,7 @@ import pytest
 from lmstream import Engine, Settings
 from lmstream.codecs import otlp_json
 from lmstream.codecs.checking import misfit
+from lmstream.engine.kept import Ordinals
 from lmstream.native import SWITCH, engine, native
 from support.judging import record
 from support.native_twins import MORE_RULES, Twins, bases, play, random_rules, settings_of
@@ -191,15 +192,19 @@ def test_a_cut_bundle_is_left_to_the_codec(twins, cut):
     assert not twins.agree(whole[: len(whole) - 1 - cut])
 
 
+def packed(*ranges):
+    return Ordinals.of(ranges).packed
+
+
 def test_columns_that_do_not_fit_together_are_refused():
     weave = native("weave")
-    one = [b"a"], [2], [b"b"], [2], [b"c"], [2], b"1,2", [b"d", b"e"], b"", None, [[(0, 2)]]
+    one = [b"a"], [2], [b"b"], [2], [b"c"], [2], b"1,2", [b"d", b"e"], b"", b"", [[(0, 2)]]
     assert weave(*one) == [b'a0",bc1da1",bc2e']
     assert weave(*one[:10], [[(1, 2)], [(1, 2), (0, 1)], []]) == [b'a1",bc2e', b'a1",bc2ea0",bc1d', b""]
-    assert weave(*one[:8], b"\1\0", None, [1]) == [b'a1",bc2e']
-    assert weave(*one[:8], b"\1\1", None, [0, [(0, 0)], []]) == [b"", b"", b""]
-    assert weave(*one[:9], [(8, 9), (9, 10)], [2]) == [b'a8",bc1da9",bc2e']
-    assert weave(*one[:9], [(9, 9), (99, 100), (100, 101)], [2]) == [b'a99",bc1da100",bc2e']
+    assert weave(*one[:8], b"\1\0", b"", [1]) == [b'a1",bc2e']
+    assert weave(*one[:8], b"\1\1", b"", [0, [(0, 0)], []]) == [b"", b"", b""]
+    assert weave(*one[:9], packed((8, 9), (9, 10)), [2]) == [b'a8",bc1da9",bc2e']
+    assert weave(*one[:9], packed((9, 9), (99, 100), (100, 101)), [2]) == [b'a99",bc1da100",bc2e']
     wrong = [
         (0, [b"a", b"a"]),
         (1, [1]),
@@ -211,10 +216,9 @@ def test_columns_that_do_not_fit_together_are_refused():
         (7, [b"d"]),
         (8, b"\0"),
         (8, b"\0\1"),
-        (9, []),
-        (9, [(0, 1)]),
-        (9, [(0, 2), (2, 3)]),
-        (9, [(0, 2**63)]),
+        (9, packed((0, 1))),
+        (9, packed((0, 2), (2, 3))),
+        (9, packed((0, 2**32 - 1))),
         (10, [[(0, 3)]]),
         (10, [[(2, 1)]]),
         (10, [3]),
@@ -223,9 +227,9 @@ def test_columns_that_do_not_fit_together_are_refused():
     for at, value in wrong:
         with pytest.raises(ValueError, match=r"unequal|no such rows"):
             weave(*one[:at], value, *one[at + 1 :])
-    assert weave(*one[:8], b"\1\0", [(7, 8), (12, 13)], [1]) == [b'a12",bc2e']
+    assert weave(*one[:8], b"\1\0", packed((7, 8), (12, 13)), [1]) == [b'a12",bc2e']
     with pytest.raises(TypeError):
-        weave(*one[:7], [b"d", None], b"", None, [[(0, 2)]])
+        weave(*one[:7], [b"d", None], b"", b"", [[(0, 2)]])
     with pytest.raises(TypeError):
         weave(*one[:10], [(0, 2)])
 
@@ -247,15 +251,15 @@ def test_lines_of_many_scopes_metrics_and_times_are_numbered_through():
     ]
     columns = *(part for run in runs for part in run), b",".join(values), tails
     groups = [[(0, rows)], [(5, 12)], [(99, 102), (8, 11)], [(1000, 1003)]]
-    made = native("weave")(*columns, b"", None, groups)
+    made = native("weave")(*columns, b"", b"", groups)
     assert made == [b"".join(line for each in ranges for line in lines[slice(*each)]) for ranges in groups]
     stops = [1, 1, 12, 500, rows]
-    runs = native("weave")(*columns, b"", None, stops)
+    runs = native("weave")(*columns, b"", b"", stops)
     assert runs == [b"".join(lines[start:stop]) for start, stop in pairwise((0, *stops))]
     kept = [(0, 9), (95, 100), (110, 110), (998, 998 + rows - 14)]
     ordinals = [b"%d" % ordinal for each in kept for ordinal in range(*each)]
     again = [line.replace(b'%d",' % at, ordinals[at] + b'",', 1) for at, line in enumerate(lines)]
-    assert native("weave")(*columns, b"", kept, stops) == [
+    assert native("weave")(*columns, b"", packed(*kept), stops) == [
         b"".join(again[start:stop]) for start, stop in pairwise((0, *stops))
     ]
 
@@ -266,16 +270,16 @@ def test_lines_that_are_dropped_count_for_ordinals_alone():
     values, tails = ([b"%c%d" % (mark, at) for at in range(rows)] for mark in b"vz")
     runs = [b"<", b">"], [77, rows], [b"m%d " % at for at in range(67)], [*range(3, 200, 3), rows], [b"t"], [rows]
     columns = *(list(each) for each in runs), b",".join(values), tails
-    lines = native("weave")(*columns, b"", None, [*range(1, rows + 1)])
+    lines = native("weave")(*columns, b"", b"", [*range(1, rows + 1)])
     for some in (0.01, 0.5, 0.99):
         verdicts = bytes(rng.choice((1, 100)) * (rng.random() < some) for _ in range(rows))
         left = [line for line, verdict in zip(lines, verdicts, strict=True) if not verdict]
         cuts = sorted(rng.choices(range(len(left) + 1), k=9))
-        assert native("weave")(*columns, verdicts, None, cuts) == [
+        assert native("weave")(*columns, verdicts, b"", cuts) == [
             b"".join(left[slice(*cut)]) for cut in pairwise((0, *cuts))
         ]
         ranges = [(start, min(start + 5, len(left))) for start in rng.choices(range(len(left)), k=4)]
-        assert native("weave")(*columns, verdicts, None, [ranges]) == [
+        assert native("weave")(*columns, verdicts, b"", [ranges]) == [
             b"".join(line for r in ranges for line in left[slice(*r)])
         ]
 

@@ -147,7 +147,7 @@ def test_what_is_not_plain_is_left_to_the_codec(twins, payload):
 @pytest.mark.parametrize("tag", [b"\x08", b"\x0b", b"\x0c", b"\x0d", b"\x12", b"\x0f", b"\x00"])
 def test_a_bundle_begins_with_a_resource(tag):
     scan, codec = native("scan_proto"), Twins(settings_of("otlp")).native.codecs["otlp_proto"]._plain
-    assert scan(tag + bundle(gauge(ONE))[1:], {}, (None, {}, b"mark"), {}, {}, {}, None, 10) is None
+    assert scan(tag + bundle(gauge(ONE))[1:], {}, (None, {}, b"mark"), {}, {}, None, 10) is None
     assert codec.read(bundle(gauge(ONE))) is not None
 
 
@@ -192,7 +192,7 @@ def test_what_making_raises_is_raised(at):
     caches[at] = Failing()
     caches[1] = caches[1].__missing__, Kept(), b"mark"  # scopes are called
     with pytest.raises(MemoryError):
-        native("scan_proto")(bundle(gauge(ONE)), *caches[:3], {}, caches[3], None, 10)
+        native("scan_proto")(bundle(gauge(ONE)), *caches, None, 10)
 
 
 def test_what_stands_beside_attributes_is_judged_by_the_codec(twins):

@@ -45,8 +45,7 @@ def of_scope(name, scope, **more):
 
 def sifted(pair, payload):
     """Whether the native part took a payload, and sifted it."""
-    codec = pair.native.codecs["otlp_json"]
-    return codec.decode(payload, pair.native.shaping.sieve).sifted is not None
+    return pair.native.codecs["otlp_json"].decode(payload, sift=True).sifted is not None
 
 
 def test_powers_that_cancel_out_change_the_unit_all_the_same():
@@ -68,14 +67,14 @@ def test_a_metric_of_a_power_that_is_too_large_is_kept_and_dropped_by_its_own_ru
     assert sifted(pair, payload) is drop, "of a value that makes no row nobody asks the unit"
 
 
-def test_metrics_of_more_kinds_than_are_remembered_are_kept_and_dropped_by_their_own_rules(monkeypatch):
+def test_resources_and_scopes_of_more_kinds_than_are_remembered_keep_their_bundles_whole(monkeypatch):
     monkeypatch.setattr(sieving, "_KINDS", 2)
-    rules = [named(f"r{at}", f"*{at}*", scale=Scale(multiply=1 << at, unit=str(at))) for at in range(1, 6)]
-    pair = twins(named("kept", "*5*", keep=True), *rules, named("dropped", ["*12*", "*5*"], drop=True))
-    for name in ("m1", "m2", "m12", "m3", "m15", "m125"):
-        payload = bundle(metric(name, 1.5, 0.25), metric("m1", 2.5))
+    rules = [of_scope(f"r{at}", f"*{at}*", scale=Scale(multiply=1 << at, unit=str(at))) for at in range(1, 6)]
+    pair = twins(of_scope("kept", "*5*", keep=True), *rules, of_scope("dropped", ["*12*", "*5*"], drop=True))
+    for scope, through in (("s1", True), ("s2", True), ("s12", False), ("s1", True), ("s5", False), ("s125", False)):
+        payload = bundle(metric("m1", 1.5, 0.25), metric("m2", 2.5), scope=scope)
         assert pair.agree(payload)
-    assert not sifted(pair, payload)
+        assert sifted(pair, payload) is through
 
 
 @pytest.mark.parametrize("seen", [False, True])

@@ -20,7 +20,7 @@ from lmstream.codecs.json_points import Point, general_point
 from lmstream.codecs.json_schema import Data, MetricMessage, NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.codecs.json_values import UINT32, attributes, texts, within
 from lmstream.errors import DecodeError
-from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series, Shaper, Sieve
+from lmstream.interfaces import TWO_VALUES, Bundle, LostPart, Metric, Place, Resource, Scope, Series, Shaper
 from lmstream.settings import MIB, Settings
 
 _HOLE: Final = NumberPoint(asInt=0)
@@ -50,18 +50,19 @@ class Codec(CachingCodec[bytes]):
         self._decode_scope = msgspec.json.Decoder(ScopeMessage | None, strict=False).decode
         self._any_names = settings.field_names == "any"
 
-    def decode(self, payload: bytes, sieve: Sieve | None = None, /) -> Bundle:
-        """A bundle in columns; of a plain one, without the metrics that the sieve drops.
+    def decode(self, payload: bytes, /, *, sift: bool = False) -> Bundle:
+        """A bundle in columns; with `sift`, of a plain one, without what rules drop that ask for nothing else.
 
         Raises DecodeError: decode.json, decode.utf8, decode.top_level, decode.type, decode.not_understood,
         limits.points, limits.attributes, limits.depth; RecursionError for nesting past this stack.
         """
-        if self._plain is not None and not self._any_names and (bundle := self._plain.read(payload, sieve)) is not None:
+        plain = None if self._any_names else self._plain
+        if plain is not None and (bundle := plain.read(payload, sift=sift)) is not None:
             return bundle
         self._look_over(payload)
         if self._any_names:
             payload = json_names.as_otlp(payload)
-            if self._plain is not None and (bundle := self._plain.read(payload, sieve)) is not None:
+            if self._plain is not None and (bundle := self._plain.read(payload, sift=sift)) is not None:
                 return bundle
         try:
             try:

@@ -17,7 +17,7 @@ from lmstream.codecs import fragments, json_unknown, plain_proto, proto_limits, 
 from lmstream.codecs.caching import CachingCodec
 from lmstream.codecs.proto_schema import NumberPoint, Request, ResourceMessage, ScopeMessage
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series, Shaper, Sieve
+from lmstream.interfaces import Bundle, Metric, Place, Resource, Scope, Series, Shaper
 from lmstream.settings import Settings
 
 _DOUBLE, _INT = b"\x21", b"\x31"
@@ -69,13 +69,13 @@ class Codec(CachingCodec[bytes | None]):
         write = "tail_proto", (*fragments.TAIL, _OF_POINT)
         super().__init__(settings, *makers, write, _EPOCH, "scan_proto", plain_proto.head, ProtobufError, shaper)
 
-    def decode(self, payload: bytes, sieve: Sieve | None = None, /) -> Bundle:
-        """A bundle in columns; of a plain one, without the metrics that the sieve drops.
+    def decode(self, payload: bytes, /, *, sift: bool = False) -> Bundle:
+        """A bundle in columns; with `sift`, of a plain one, without what rules drop that ask for nothing else.
 
         Raises DecodeError: decode.protobuf, decode.utf8, decode.top_level, decode.not_understood, limits.points,
         limits.size, limits.attributes, limits.depth.
         """
-        if self._plain is not None and (bundle := self._plain.read(payload, sieve)) is not None:
+        if self._plain is not None and (bundle := self._plain.read(payload, sift=sift)) is not None:
             return bundle
         if len(payload) > proto_limits.WALK_FROM:
             proto_limits.check(payload, self._settings.limits)

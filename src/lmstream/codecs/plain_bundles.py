@@ -4,14 +4,12 @@ Plain is what senders write: see native/src. All else, and all that is wrong, is
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from lmstream.codecs.fragments import Counted, PieceCache, count, count_empty, encode
 from lmstream.errors import DecodeError
-from lmstream.interfaces import Bundle, Metric, Resource, Series, Shaper, Sieve, Sifted
+from lmstream.interfaces import Bundle, Metric, Resource, Series, Shaper, Sieve
 from lmstream.settings import Settings
-
-_NOTHING_DROPPED: Final[Sifted] = (0, [], [])
 
 
 class PlainBundles:
@@ -32,40 +30,39 @@ class PlainBundles:
         `malformed` or DecodeError; `asked` is what `fragments.count` counts in; `shaper` is as of the codec."""
         self._scan = scan
         self._resources, self._scopes, self._tails = caches
-        self._head, self._shaper = head, shaper
+        self._head = head
         budget = settings.limits.cache_bytes // 16
-        self._metrics = PieceCache[Metric](self._make_metric, budget if shaper is None else budget // 2)
-        self._sieved = PieceCache[Metric](self._make_sieved, budget // 2)
+        self._sieve: Sieve | None = None if shaper is None else shaper.sieve(head, budget // 2)
+        self._metrics = PieceCache[Metric](self._make_metric, budget if self._sieve is None else budget // 2)
         self._most = settings.limits.points
         self._asked = asked
         self._not_plain = (malformed, DecodeError)
 
-    def read(self, payload: bytes, sieve: Sieve | None = None) -> Bundle | None:
-        """A bundle in columns, without the metrics that the sieve drops; None for one that is not plain. Raises
-        RecursionError."""
+    def read(self, payload: bytes, *, sift: bool = False) -> Bundle | None:
+        """A bundle in columns; with `sift`, without what rules drop that ask for nothing else. None for one that is not
+        plain. Raises RecursionError."""
+        sieve = self._sieve if sift else None
         try:
             found = self._scan(
                 payload,
                 self._resources,
                 self._scopes,
                 self._metrics,
-                self._sieved,
                 self._tails,
                 encode,
                 self._most,
-                sieve,
+                None if sieve is None else sieve.native,
             )
         except self._not_plain:
-            return None  # whatever is wrong is found again, and told from its place
+            found = None  # whatever is wrong is found again, and told from its place
+        if sieve is not None and sieve.untold:
+            sieve.settle(sifted=found is not None and found[-1] is not None)
         if found is None:
             return None
-        cut, resources, heads, stops, times, starts, moments, texts, tails, sifted = found
+        cut, numbers, heads, stops, times, starts, moments, texts, tails, sifted = found
+        resources, scopes, metrics, points = numbers
         noted: dict[str, int] = {}
-        if sifted:
-            scopes, metrics, sifted = sifted
-            count(self._asked, noted, resources, scopes, metrics, metrics, sifted[0])
-        else:
-            count(self._asked, noted, resources, len(cut), len(heads), len(heads), len(tails))
+        count(self._asked, noted, resources, scopes, metrics, metrics, points)
         if Counted.seen:
             count_empty(noted, tails, {})
         start = 0
@@ -73,22 +70,14 @@ class PlainBundles:
         for resource, scope, stop in cut:
             series.append(Series(resource, scope, start, stop))
             start = stop
-        made = Bundle(series, heads, stops, [], times, starts, [], tails, {}, noted, texts=texts, moments=moments)
-        if sifted is not None:
-            made.sifted = sifted or _NOTHING_DROPPED
-        return made
+        return Bundle(series, heads, stops, [], times, starts, [], tails, {}, noted, {}, (), (), texts, moments, sifted)
 
     def clear(self) -> None:
         """Empty the caches."""
         self._metrics.empty()
-        self._sieved.empty()
+        if self._sieve is not None:
+            self._sieve.clear()
 
     def _make_metric(self, raw: bytes) -> tuple[Metric, int]:
         head = self._head(raw)
-        return head, len(head.piece)
-
-    def _make_sieved(self, raw: bytes) -> tuple[Metric, int]:
-        head = self._head(raw)
-        if self._shaper is not None:
-            head = self._shaper.sieved(head)
         return head, len(head.piece)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from lmstream.codecs import FORMATS, record_value
 from lmstream.engine.own_codec import OwnCodec
 from lmstream.errors import ConfigError, DecodeError, LmstreamError, PluginError
-from lmstream.interfaces import Bundle, Codec, Shaper, Sieve
+from lmstream.interfaces import Bundle, Codec, Shaper
 from lmstream.settings import Settings
 
 _JSON: Final = "otlp_json"
@@ -26,7 +26,7 @@ class CodecRegistry:
         self._shaper = shaper
         self._fixed = settings.format if settings.format != "auto" else ""
         self._record_bytes = settings.limits.record_bytes
-        self._json: Any = None  # a Codec with a sieve, once they are loaded, unless the settings want another
+        self._json: Any = None  # a Codec that sifts, once they are loaded, unless the settings want another
         self._proto: Any = None
         self._owned = self._fixed not in ("", *FORMATS)
         self.codecs: dict[str, Codec] = {}
@@ -34,8 +34,8 @@ class CodecRegistry:
         if self._fixed:
             self._load(self._fixed)
 
-    def decode(self, value: bytes, sieve: Sieve | None = None) -> tuple[Bundle, Codec, int]:
-        """(the bundle, the codec that has its pieces, bytes of the value once inflated). Metrics that the sieve drops
+    def decode(self, value: bytes, *, sift: bool = False) -> tuple[Bundle, Codec, int]:
+        """(the bundle, the codec that has its pieces, bytes of the value once inflated). With `sift`, what rules drop
         may be left out. Raises DecodeError, and RecursionError for nesting past this stack; ConfigError when the value
         is protobuf and the extra [proto] is not installed."""
         # What record_value.open_value would answer, without asking: a call that nearly every bundle would pay for.
@@ -43,29 +43,30 @@ class CodecRegistry:
         json = self._json
         if json is not None and value[:2] == _USUAL and len(value) <= self._record_bytes:
             try:
-                return json.decode(value, sieve), json, len(value)
+                return json.decode(value, sift=sift), json, len(value)
             except DecodeError as error:
                 raise _named(value, error) from error.__cause__
         proto = self._proto
         if proto is not None and value[:1] == _FIRST_TAG and len(value) <= self._record_bytes:
             try:
-                return proto.decode(value, sieve), proto, len(value)
+                return proto.decode(value, sift=sift), proto, len(value)
             except DecodeError:
                 pass  # perhaps no protobuf after all: below
         name, payload = record_value.open_value(value, self._settings.limits)
         try:
-            return self._decode(self._fixed or name, payload, sieve)
+            return self._decode(self._fixed or name, payload, sift=sift)
         except DecodeError as error:
             if self._owned:
                 raise  # it knows its format, and its words are better than a guess
             raise _named(payload, error) from error.__cause__
 
-    def _decode(self, name: str, payload: bytes, sieve: Sieve | None) -> tuple[Bundle, Codec, int]:
+    def _decode(self, name: str, payload: bytes, *, sift: bool) -> tuple[Bundle, Codec, int]:
         codec = self.codecs.get(name)
         refused: DecodeError | None = None
         try:
             codec = codec or self._load(name)
-            return codec.decode(*((payload,) if self._owned else (payload, sieve))), codec, len(payload)
+            bundle = codec.decode(payload) if self._owned else codec.decode(payload, sift=sift)  # type: ignore[call-arg]
+            return bundle, codec, len(payload)
         except (DecodeError, ConfigError) as error:
             if self._fixed or name != "otlp_proto":
                 raise

@@ -67,7 +67,6 @@ class Engine:
             from lmstream.engine.sifted_output import SiftedOutput  # noqa: PLC0415 - as above
 
             self.shaping, self._sifted = rules.Shaping(settings.rules), SiftedOutput
-        self._sieve = None if self.shaping is None else self.shaping.sieve
         self._dimensions: Dimensions | None = None
         self._transform: OwnTransform | None = None
         if settings.dimensions:
@@ -152,27 +151,27 @@ class Engine:
         if record.rows:
             return rows_again(record.value, self._paths.path, self.settings.limits.row_bytes)
         again = record.only is not None or record.below
-        bundle, codec, size = self._decode(record.value, None if again or not sift else self._sieve)
+        bundle, codec, size = self._decode(record.value, sift=sift and not again)
         noted = bundle.noted
         sent = n = len(bundle.times)
         dropped: dict[str, int] = {}
-        left: kept.Ordinals | None = None
+        left = b""  # ordinals of what a sieve left
 
         # How lines begin.
         seed, fixed = self._topics.get(record.topic) or self._topic(record.topic)
         shaping: Shaping | None = self.shaping
         shaped: Shaped | None = None
         if shaping is not None:
-            sifted = bundle.sifted
-            if sifted is not None and sifted[2]:
-                dropped, sent = shaping.dropped(sifted), sifted[0]
+            if bundle.sifted is None:
+                shaping.points += n
+                shaped = shaping.shape(bundle, fixed)
+            else:
+                sent, left, dropped = bundle.sifted
+                shaping.points += sent
                 if not n:
                     return Output(0, noted, Pieced([]), tuple, (), sent, _dropped=dropped)
-                left = kept.Ordinals(sifted[1])
-            if sifted is None or shaping.pieces.behind_sieve:
-                shaped = shaping.shape(bundle, fixed)
-            else:  # nothing is left to do, and to ask costs 1 % of a small bundle
-                shaping.points += n
+                if shaping.pieces.behind_sieve:
+                    shaped = shaping.shape(bundle, fixed)
         if shaped is not None:
             bundle, fixed = shaped.bundle, shaped.fixed
             if shaped.verdicts and not (shaped.rows or bundle.left_out or again):
@@ -215,7 +214,7 @@ class Engine:
         else:
             times = time_runs = self._times.of(bundle)
             time_stops, fine = [], all(times)
-        if left is not None and not (fine and all(org_keys)):
+        if left and not (fine and all(org_keys)):
             return self._whole(record, sent)  # what is wrong is told by its place among all points
         if not fine:
             fallback = record.timestamp if self.settings.time_fallback == "record" else 0
@@ -232,8 +231,7 @@ class Engine:
             ends = [series.stop for series in bundle.series] if keys is None else keys.stops
             time_stops = time_stops or list(range(1, n + 1))
             lines = Woven(begins, ends, heads, bundle.stops, time_runs, time_stops, texts, tails, self._weave)
-            if left is not None:
-                lines.kept = left.kept
+            lines.kept = left
             lines = lines if self._weave is not None else lines.pieced()
         else:
             encoded = encode(bundle.values)[1:-1]
@@ -258,7 +256,7 @@ class Engine:
             (size > limit // 32 or (shaping is not None and shaping.pieces.largest > limit // 8))
             and codec.largest + (shaping.pieces.largest if shaping else 0) + self._largest_org + _UNCACHED > limit
         ):
-            if left is not None:
+            if left:
                 return self._whole(record, sent)
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             judge_sizes(lines.pieces, limit, faults)
@@ -270,7 +268,7 @@ class Engine:
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             lines.number(ordinals)
         of = bundle, org_keys, times, faults
-        made = row_id, orgs, left or ordinals
+        made = row_id, orgs, kept.Ordinals(left) if left else ordinals
         if shaping is not None and shaped is not None and shaped.verdicts:
             if not (faults or bundle.left_out or ordinals):
                 return self._sift(shaped.rows, noted, lines.only(shaped.verdicts), of, shaped, made, keys)

@@ -1,8 +1,9 @@
 """What is left of a bundle when rules dropped some of its points: for its paths and columns, which count rows alone."""
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
-from typing import NamedTuple, TypeVar
+from itertools import chain, starmap
+from struct import Struct as Layout
+from typing import Final, NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -10,16 +11,26 @@ from lmstream.interfaces import Bundle, Metric, Series
 
 T = TypeVar("T")
 Range = tuple[int, int]
+_RANGE: Final = Layout("<2I")
 
 
 class Ordinals(Struct, gc=False):
-    """The ordinals of the points in these ranges. They are only asked for where rows become columns."""
+    """The ordinals of the points in ranges. They are only asked for where rows become columns."""
 
-    kept: Sequence[Range]
+    packed: bytes
+    """Each as two 32-bit integers: the first, and the one behind the last."""
+
+    @classmethod
+    def of(cls, kept: Sequence[Range]) -> "Ordinals":
+        return cls(b"".join(starmap(_RANGE.pack, kept)))
+
+    @property
+    def kept(self) -> list[Range]:
+        return list(_RANGE.iter_unpack(self.packed))
 
     @property
     def every(self) -> list[int]:
-        return list(chain.from_iterable(range(start, stop) for start, stop in self.kept))
+        return list(chain.from_iterable(starmap(range, self.kept)))
 
 
 class Left(NamedTuple):
@@ -65,7 +76,7 @@ def only(bundle: Bundle, left: Left, kept: Sequence[Range]) -> Bundle:
     values: Sequence[int | float | None] = () if bundle.texts else within(bundle.values, kept)
     odd: dict[int, bytes | str] = {}
     if bundle.odd:
-        numbers = {ordinal: at for at, ordinal in enumerate(Ordinals(kept).every)}
+        numbers = {ordinal: at for at, ordinal in enumerate(Ordinals.of(kept).every)}
         odd = {numbers[at]: what for at, what in bundle.odd.items() if at in numbers}
     return Bundle(found, left.heads, left.stops, (), (), (), values, (), odd, {}, {}, (), (), bundle.texts)
 

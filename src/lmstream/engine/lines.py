@@ -87,8 +87,8 @@ class Woven(Struct, gc=False):
     """Of the native part."""
     verdicts: bytes = b""
     """Of each line: 0 where it is left, which is counted among those that are; empty where all are."""
-    kept: Sequence[tuple[int, int]] | None = None
-    """The ordinals of all lines, in ranges; None where they count from 0."""
+    kept: bytes = b""
+    """The ordinals of all lines, as `Ordinals` has them; empty where they count from 0."""
 
     def whole(self) -> bytes:
         """All lines."""
@@ -128,7 +128,7 @@ class Woven(Struct, gc=False):
         pieces[4::6] = self.values.split(b",")
         pieces[5::6] = self.tails
         made = Pieced(pieces)
-        if self.kept is not None:
+        if self.kept:
             made.number(Ordinals(self.kept).every)
         return made.only(self.verdicts) if self.verdicts else made
 

@@ -67,8 +67,9 @@ class Shaper(Protocol):
 
     def metric(self, made: Metric, /) -> Metric: ...
 
-    def sieved(self, made: Metric, /) -> Metric:
-        """A shaped metric for the native part's sieve."""
+    def sieve(self, head: Callable[[bytes], Metric], budget: int, /) -> "Sieve | None":
+        """What the native part asks while it reads bundles of one codec; None where rules do nothing then. `head` makes
+        a metric of its bytes without points; `budget` in bytes is for what is remembered."""
         ...
 
     def tail(self, made: bytes, /) -> bytes: ...
@@ -117,13 +118,31 @@ class Place(NamedTuple):
     """Says what of the point is behind a reason (a key of errors.REASONS), or nothing."""
 
 
-Sieve = Any
-"""What the native part does by rules to metrics of a plain bundle: an object of its own, which remembers what was
-decided."""
-Sifted = tuple[int, list[tuple[int, int]], list[tuple[int, int]]]
-"""What went through a sieve and lost points: points that were sent; ordinals of those that are left, as (first, behind
-the last); and (number of the rule, points that it drops), empty where none is dropped: then nothing else is asked. No
-class: one is made of each bundle."""
+class Sieve(Protocol):
+    """What rules do to metrics and points of plain bundles of one codec, while the native part reads them."""
+
+    @property
+    def native(self) -> Any:
+        """The object of the native part that asks."""
+        ...
+
+    @property
+    def untold(self) -> list[Any]:
+        """Not empty where a bundle has to be settled."""
+        ...
+
+    def settle(self, *, sifted: bool) -> None:
+        """A bundle was read, and went through the sieve or did not."""
+        ...
+
+    def clear(self) -> None:
+        """Forget what was remembered."""
+        ...
+
+
+Sifted = tuple[int, bytes, dict[str, int]]
+"""What went through a sieve: points that were sent; ordinals of those that are left, as `kept.Ordinals` has them, empty
+where all are; and points that rules drop, by their names. No class: one is made of each bundle."""
 
 
 class Bundle(Struct, gc=False):

@@ -18,7 +18,7 @@ from lmstream.engine.shaping import actions
 from lmstream.engine.shaping.conditions import Bits, Part
 from lmstream.engine.shaping.literals import literals
 from lmstream.engine.shaping.sieving import Sieving
-from lmstream.interfaces import Metric, Resource, Scope
+from lmstream.interfaces import Metric, Resource, Scope, Sieve
 from lmstream.rules import Rule
 
 T = TypeVar("T")
@@ -182,9 +182,9 @@ class Pieces:
         self._look_again()
         return Metric(piece, said.metric_key, bits, made.piece if self.metrics.late else b"")
 
-    def sieved(self, made: Metric) -> Metric:
-        """A shaped metric for the sieve."""
-        return self.sieving.sieved(made)
+    def sieve(self, head: Callable[[bytes], Metric], budget: int) -> Sieve | None:
+        """What the native part asks while it reads bundles of one codec."""
+        return self.sieving.sieve(head, budget)
 
     def written_tail(self, made: bytes) -> bytes:
         """Attributes of a point in a piece that codecs of lmstream wrote, shaped."""

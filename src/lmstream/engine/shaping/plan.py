@@ -102,6 +102,7 @@ class Planner:
         """`bits` are those of each series: organization, resource and scope together; `ends` is the metric behind the
         last one of each. `sifted` are metrics of a bundle that went through the sieve."""
         open_ = ~self._pieces.sieving.handled if sifted else -1
+        all_deciding = self.deciding & open_
         codes: list[int] = []
         asked: dict[tuple[int, int], int] = {}
         drops = again = 0
@@ -113,7 +114,7 @@ class Planner:
             for at in range(start, end):
                 both = of_series & heads[at].rules
                 rules = self._bits.apply(both) & ~self._bits.points
-                decision, open_rules = self._decide(both, rules)
+                decision, open_rules = self._decide(both, rules, all_deciding)
                 all_of_it = decision >= 0 and self._rules[decision].drop and not open_rules
                 matched |= rules & self.deciding if all_of_it else rules
                 made.append(self._head(heads[at], rules, at, open_, [] if all_of_it else scaled))
@@ -124,7 +125,7 @@ class Planner:
                     code = decision + 1
                     drops |= 1 << decision
                 elif open_rules or may & self._pieces.tails.late:
-                    deciding = open_rules and may & self.deciding
+                    deciding = open_rules and may & all_deciding
                     drops |= deciding
                     again |= may & self._pieces.tails.late
                     code = ASK + asked.setdefault((self._of_points(both, deciding), deciding), len(asked))
@@ -160,11 +161,11 @@ class Planner:
         rules = deciding | self._pieces.tails.every | self._bits.points
         return bits & (rules | rules << self._bits.count)
 
-    def _decide(self, bits: int, rules: int) -> tuple[int, int]:
+    def _decide(self, bits: int, rules: int, deciding: int) -> tuple[int, int]:
         """(the rule that decides about a metric, or -1; rules about points that come before it and may decide)."""
-        decision = _first(rules & self.deciding)
+        decision = _first(rules & deciding)
         before = (1 << decision) - 1 if decision >= 0 else -1
-        return decision, self._bits.may(bits) & self._bits.points & self.deciding & before
+        return decision, self._bits.may(bits) & self._bits.points & deciding & before
 
     def _head(self, head: Metric, rules: int, at: int, open_: int, scaled: list[Scaled]) -> Metric:
         if not rules & self._late & open_:

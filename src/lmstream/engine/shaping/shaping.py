@@ -10,7 +10,7 @@ from lmstream.codecs.fragments import UNREAD, Marked, MarkedAlone, encode
 from lmstream.engine.shaping.pieces import Pieces
 from lmstream.engine.shaping.plan import ASK, Plan, Planner
 from lmstream.engine.shaping.values import put_cut, put_metrics, scale_values
-from lmstream.interfaces import Bundle, Series, Sieve, Sifted
+from lmstream.interfaces import Bundle, Series
 from lmstream.native import native
 from lmstream.rules import Rule
 
@@ -48,7 +48,6 @@ class Shaping:
         self._sift, self._scale = native("sift"), native("scale")
         self._planner = Planner(rules, self.pieces)
         self.pieces.watch(self._planner.late)
-        self.sieve: Sieve | None = self.pieces.sieving.sieve()
         self._orgs: dict[str, int] = {}
         self._plans: dict[Any, Plan] = {}
         self._planned = 0
@@ -61,19 +60,10 @@ class Shaping:
         """Names of rules that applied to nothing so far."""
         return [name for number, name in enumerate(self.names) if not self.pieces.matched >> number & 1]
 
-    def dropped(self, sifted: Sifted) -> dict[str, int]:
-        """Data points of a bundle that went through the sieve, by the name of the rule that drops them."""
-        found = {}
-        for rule, points in sifted[2]:
-            found[self.names[rule]] = points
-            self.points += points
-        return found
-
     def shape(self, bundle: Bundle, fixed: str) -> Shaped | None:
         """The bundle after all rules; None when its rows are as its pieces are. `fixed` is the organization that the
         settings give."""
         n = len(bundle.times)
-        self.points += n
         possible = self.pieces.possible if bundle.sifted is None else self.pieces.behind_sieve
         if not n or not possible:
             return None

@@ -1,12 +1,9 @@
-"""What rules do to a metric below a resource and scope: the native part does it before anything is made of a bundle."""
+"""What rules do to a metric below a resource and scope, and to its points, while the native part reads a bundle."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from msgspec import defstruct
-
-from lmstream.codecs.fragments import Counted
-from lmstream.engine.known import Known
+from lmstream.codecs.fragments import Counted, Marked, MarkedAlone
 from lmstream.engine.shaping.conditions import Bits
 from lmstream.engine.shaping.scaling import FAR, exponent
 from lmstream.interfaces import Metric, Sieve
@@ -15,19 +12,15 @@ from lmstream.rules import Rule
 
 _HERE: Final = frozenset({"resource", "scope", "metric"})
 _KINDS: Final = 1024
-_BYTES: Final = 4 * 1024 * 1024
 _ENTRY: Final = 512
-Verdict = tuple[int, int, dict[Metric, Metric] | None, int]
-"""(number of the rule that drops metrics, or -1; power of two for their values; from a metric to what takes its place;
-the rules that apply)."""
 
 
 class Sieving:
     """Made of all rules of an engine.
 
     Of what rules do to a metric (drop or keep it, scale its values, change it), each kind of action goes through the
-    sieve when all rules that have it look at nothing but resource, scope and metric: else what comes first, or comes of
-    all of them, is not known before the rest is.
+    sieve when all rules that have it look at nothing but resource, scope and metric, and those that drop or keep at
+    attributes of points: else what comes first, or comes of all of them, is not known before the rest is.
     """
 
     def __init__(
@@ -42,100 +35,152 @@ class Sieving:
         """`early` and `late` are the rules that change metrics when these are made, and afterwards; `matched` is told
         the rules that apply to something; `again` makes a metric after rules."""
         self._bits, self._matched, self._again = bits, matched, again
-        here = _some(rules, lambda number: bits.parts[number] <= _HERE)
 
-        def all_here(actions: int) -> int:
-            return 0 if actions & ~here else actions
+        def all_there(actions: int, parts: frozenset[str]) -> int:
+            return 0 if actions & ~_some(rules, lambda number: bits.parts[number] <= parts) else actions
 
-        deciding = all_here(_some(rules, lambda number: rules[number].decides))
+        deciding = all_there(_some(rules, lambda number: rules[number].decides), _HERE | {"point"})
         self._drops = _some(rules, lambda number: rules[number].drop)
         self._deciding = deciding if deciding & self._drops else 0
-        scales = all_here(_some(rules, lambda number: rules[number].scale is not None))
+        of_values = _some(rules, lambda number: rules[number].scale is not None)
+        scales = all_there(of_values, _HERE)
         self._powers = {1 << at: exponent(rule) for at, rule in enumerate(rules) if scales >> at & 1}
-        self._alone = _some(rules, lambda number: bits.parts[number] <= {"metric"})
-        self._late = scales | all_here(late & ~_some(rules, lambda number: rules[number].scale is not None))
+        self._late = scales | all_there(late & ~of_values, _HERE)
         """The rules by which a metric is made again."""
         self.handled: Final = self._deciding | self._late
-        """The rules of which nothing is left to do to metrics behind the sieve. What else they do is the plan's."""
+        """The rules of which nothing is left to do to metrics and their points behind the sieve. What else they do is
+        the plan's."""
         self._asked = self.handled | early
-        self._kinds: dict[int, Any] = {}
-        self._bits_of: dict[type[Metric], int] = {}
-        self._known: Known[Metric] = Known()
-        self._variants: dict[int, _Variants] = {}
-        self._used = 0
+        self.names: Final = [rule.name for rule in rules]
+        self._verdicts: dict[tuple[int, int], _Verdicts] = {}
+        self.untold: list[Any] = []
+        """(where something is remembered, by what, the rules that apply to it), since the last bundle that was read."""
 
-    def sieve(self) -> Sieve | None:
-        """For the native part, where it is and has something to do."""
-        made = native("Sieve") if self.handled else None
-        return None if made is None else made(self._passes, self._verdict, self._matched, Counted)
+    def sieve(self, head: Callable[[bytes], Metric], budget: int) -> Sieve | None:
+        """For a codec, where the native part is and has something to do."""
+        return OfCodec(self, head, budget) if self.handled and native("Sieve") is not None else None
 
-    def sieved(self, metric: Metric) -> Metric:
-        """A metric for the native part, as rules leave it that look at nothing else. Its class says which rules may
-        apply: the native part has the object at hand."""
-        return self._known.made(metric, len(metric.piece), lambda: self._sieved(metric))
+    def above(self, resource: int, scope: int) -> int | None:
+        """What matters of the bits of a resource and scope; None where a bundle that has these has to stay whole."""
+        bits = resource & scope
+        return bits | ~self._of(self._asked) if bits & self._bits.unnoted else None
 
-    def _sieved(self, metric: Metric) -> Metric:
-        bits = metric.rules | ~(self._asked | self._asked << self._bits.count)
-        if bits not in self._kinds:
-            if len(self._kinds) >= _KINDS:
-                return metric
-            kind = self._kinds[bits] = _class()
-            self._bits_of[kind] = bits
-        alone = self._bits.apply(metric.rules) & self._asked & self._alone
-        made = self._again(metric, alone) if alone & self._late else metric
-        found: Metric = self._kinds[bits](made.piece, made.key, metric.rules, metric.sent)
-        return found
-
-    def _passes(self, resource: int, scope: int) -> bool:
-        """Whether a bundle may go through in which a resource and scope have these bits."""
-        return bool(resource & scope & self._bits.unnoted)
-
-    def _verdict(self, resource: int, scope: int, kind: type[Metric]) -> Verdict | None:
-        """What becomes of metrics of a class below a resource and scope of these bits; None where the bundle has to
-        stay whole."""
-        bits = self._bits_of.get(kind)
-        if bits is None:
-            return None
-        rules = self._bits.apply(resource & scope & bits) & self._asked
+    def decided(self, metric: Metric, above: int) -> tuple[Any, int]:
+        """What becomes of a metric below a resource and scope of these bits, as the native part takes it; and the rules
+        that apply to it."""
+        bits = above & metric.rules
+        may = self._bits.may(bits) & self._asked
+        rules = may & ~self._bits.points
         deciding = rules & self._deciding
         first = deciding & -deciding
-        if first & self._drops:
-            return first.bit_length() - 1, 0, None, deciding
+        of_points = may & self._bits.points & self._deciding & (first - 1)  # those before it; all where there is none
+        if first & self._drops and not of_points:
+            return _native("Decided", metric, first.bit_length(), 0, None), deciding
         power = sum(power for rule, power in self._powers.items() if rule & rules)
-        late = rules & self._late
-        if not -FAR < power < FAR:
+        points = self._of_points(bits, may & self._deciding) if of_points else None
+        if not -FAR < power < FAR or (of_points and points is None):
+            return None, 0
+        made = self._again(metric, rules) if rules & self._late else metric
+        if power or points is not None:
+            return _native("Decided", made, 0, power, points), rules & self.handled
+        return made, rules & self.handled
+
+    def _of_points(self, bits: int, deciding: int) -> "_Verdicts | None":
+        bits &= self._of(deciding)
+        if (bits, deciding) not in self._verdicts and len(self._verdicts) >= _KINDS:
             return None
-        if not late & ~self._alone:
-            return -1, power, None, rules & self.handled
-        if rules not in self._variants and len(self._variants) >= _KINDS:
+        return self._verdicts.setdefault((bits, deciding), _Verdicts(self, bits, deciding))
+
+    def verdict(self, verdicts: dict[Any, Any], kind: type, bits: int, deciding: int) -> int | None:
+        """What becomes of points whose attributes have this class, where all else has these bits: 0, or the number
+        behind that of the rule that drops them. None where the class says too little."""
+        if not issubclass(kind, Marked) or issubclass(kind, MarkedAlone):
             return None
-        return -1, power, self._variants.setdefault(rules, _Variants(self, rules)), rules & self.handled
+        rules = self._bits.apply(bits & kind.rules) & deciding
+        self.untold.append((verdicts, kind, rules))
+        first = rules & -rules
+        return first.bit_length() if first & self._drops else 0
 
-    def remade(self, metric: Metric, rules: int) -> Metric:
-        """A metric after rules. All that were made so are forgotten when they are too many."""
-        made = self._again(metric, rules)
-        self._used += 2 * len(made.piece) + _ENTRY
-        if self._used > _BYTES:
-            for each in self._variants.values():
-                each.clear()
-            self._used = 2 * len(made.piece) + _ENTRY
-        return made
+    def settle(self, *, sifted: bool) -> None:
+        """A bundle was read. The rules that apply to it are told if it went through the sieve; else what was found
+        is forgotten."""
+        while self.untold:
+            of, key, rules = self.untold.pop()
+            if sifted:
+                self._matched(rules)
+            else:
+                of.pop(key, None)
+
+    def _of(self, rules: int) -> int:
+        """All bits of these rules."""
+        return rules | rules << self._bits.count
 
 
-class _Variants(dict[Metric, Metric]):
-    """From a metric to what takes its place, by rules that apply to it."""
+class OfCodec:
+    """The sieve of one codec, which reads metrics by bytes of its own format."""
 
-    def __init__(self, sieving: Sieving, rules: int) -> None:
+    def __init__(self, sieving: Sieving, head: Callable[[bytes], Metric], budget: int) -> None:
+        """`head` makes a metric of its bytes; `budget` in bytes is for all that are remembered."""
+        self._sieving, self._head, self._budget = sieving, head, budget
+        self._used = 0
+        self._heads: dict[int, _Heads] = {}
+        self.native: Final = _native("Sieve", self._below, Counted, sieving.names)
+        self.untold: Final = sieving.untold
+        self.settle: Final = sieving.settle
+
+    def clear(self) -> None:
+        """Forget what was remembered."""
+        self._used = 0
+        for each in self._heads.values():
+            each.clear()
+
+    def made(self, heads: "_Heads", raw: bytes) -> Any:
+        """What becomes of a metric of these bytes."""
+        head = self._head(raw)
+        found, rules = self._sieving.decided(head, heads.above)
+        size = len(raw) + 2 * len(head.piece) + _ENTRY
+        self._used += size
+        if self._used > self._budget:
+            self.clear()
+            self._used = size
+        heads[raw] = found
+        self.untold.append((heads, raw, rules))
+        return found
+
+    def _below(self, resource: int, scope: int) -> "_Heads | None":
+        above = self._sieving.above(resource, scope)
+        if above is None or (above not in self._heads and len(self._heads) >= _KINDS):
+            return None
+        return self._heads.setdefault(above, _Heads(self, above))
+
+
+class _Heads(dict[bytes, Any]):
+    """From a metric's bytes to what becomes of it below a resource and scope of these bits: see `Sieving.decided`."""
+
+    def __init__(self, of: OfCodec, above: int) -> None:
         super().__init__()
-        self._sieving, self._rules = sieving, rules
+        self._of = of
+        self.above: Final = above
 
-    def __missing__(self, metric: Metric) -> Metric:
-        made = self[metric] = self._sieving.remade(metric, self._rules)
-        return made
+    def __missing__(self, raw: bytes) -> Any:
+        return self._of.made(self, raw)
 
 
-def _class() -> Any:
-    return defstruct("Metric", (), bases=(Metric,), frozen=True, cache_hash=True, module=__name__)
+class _Verdicts(dict[type, int | None]):
+    """See `Sieving.verdict`."""
+
+    def __init__(self, sieving: Sieving, bits: int, deciding: int) -> None:
+        super().__init__()
+        self._sieving, self._of = sieving, (bits, deciding)
+
+    def __missing__(self, kind: type) -> int | None:
+        verdict = self[kind] = self._sieving.verdict(self, kind, *self._of)
+        return verdict
+
+
+def _native(name: str, *given: Any) -> Any:
+    made = native(name)
+    return None if made is None else made(*given)
 
 
 def _some(rules: Sequence[Rule], chosen: Callable[[int], bool]) -> int:
