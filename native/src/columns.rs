@@ -213,8 +213,7 @@ impl<'a, 'py> Columns<'a, 'py> {
             if sifting.counts(&self.tails[first..])? {
                 return Err(Stop::Whole);
             }
-            let before = sifting.points;
-            sifting.drop(before + first, before + points, rule);
+            sifting.drop(first, points - first, rule)?;
             self.tails.truncate(first);
             self.values.truncate(self.from);
             while self.times.last().is_some_and(|run| run.2 > first) {
@@ -244,34 +243,32 @@ impl<'a, 'py> Columns<'a, 'py> {
     /// Drop those of the points behind the first ones that have a verdict.
     fn sift_points(&mut self, verdicts: &Bound<'py, PyDict>, first: usize) -> Found<()> {
         let Some(sifting) = &mut self.sifting else { return Err(Stop::Whole) };
-        let Some(found) = sifting.verdicts(verdicts, &self.tails[first..])? else { return Ok(()) };
-        self.values.keep(self.from, &found)?;
-        let before = sifting.points + first;
-        let later = self.times.partition_point(|run| run.2 <= first);
-        let mut run = later;
+        if !sifting.judge(verdicts, &self.tails[first..])? {
+            return Ok(());
+        }
+        self.values.keep(self.from, &sifting.verdicts).map_err(|_| Stop::Whole)?;
         let mut left = first;
-        for (at, &verdict) in found.iter().enumerate() {
-            if self.times.get(run).is_some_and(|run| run.2 == first + at) {
-                self.times[run].2 = left;
-                run += 1;
-            }
-            if let Some(rule) = verdict.checked_sub(1) {
-                sifting.drop(before + at, before + at + 1, rule);
-            } else {
-                self.tails.swap(left, first + at);
-                left += 1;
-            }
+        for (at, &verdict) in (first..).zip(&sifting.verdicts) {
+            self.tails.swap(left, at);
+            left += usize::from(verdict == 0);
         }
         self.tails.truncate(left);
-        // Of runs that begin at the same point all but the last one have no points left.
-        let mut at = self.times.len();
-        while at > later.max(1) {
-            at -= 1;
-            if self.times[at - 1].2 == self.times[at].2 {
-                self.times.remove(at - 1);
+        let later = self.times.partition_point(|run| run.2 <= first);
+        if later < self.times.len() {
+            let mut left = first;
+            let mut runs = self.times.split_off(later).into_iter().peekable();
+            for (at, &verdict) in (first..).zip(&sifting.verdicts) {
+                while let Some(mut run) = runs.next_if(|run| run.2 == at) {
+                    run.2 = left;
+                    if self.times.last().is_some_and(|last| last.2 == left) {
+                        self.times.pop(); // all of its points are dropped
+                    }
+                    self.times.push(run);
+                }
+                left += usize::from(verdict == 0);
             }
         }
-        Ok(())
+        Ok(sifting.drop_some(first)?)
     }
 
     /// All is read: put values into their units.

@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyFloat, PyList};
 
 use crate::memory::grow;
 use crate::shortest::shortest;
-use crate::text::{Cut, Odd, first};
+use crate::text::{Cut, Odd, near};
 
 /// Digits of a 64-bit number, at most.
 pub const DIGITS: usize = 20;
@@ -58,6 +58,8 @@ pub struct Values {
     /// Numbers that are for the engine to write, and where in the text.
     numbers: Vec<f64>,
     places: Vec<usize>,
+    /// Room for `keep`.
+    spare: Vec<u8>,
 }
 
 impl Values {
@@ -183,30 +185,36 @@ impl Values {
         }
     }
 
-    /// Forget those values behind these bytes that have a verdict.
+    /// Forget those values behind these bytes that have a verdict. Which these are a processor cannot foretell: all are
+    /// copied, and where the next one goes depends on the verdict.
     pub fn keep(&mut self, from: usize, verdicts: &[u8]) -> Cut<()> {
-        let mut number = self.places.partition_point(|&place| place < from);
-        let (mut at, mut end, mut numbers) = (from, from, number);
+        if self.places.last().is_some_and(|&place| place >= from) {
+            return Err(Odd); // the engine's to write
+        }
+        let mut text = std::mem::take(&mut self.spare);
+        text.clear();
+        grow(&mut text, self.text.len() - from + ROOM)?;
+        grow(&mut self.text, ROOM)?;
+        text.extend_from_slice(&self.text[from..]);
+        text.extend_from_slice(&[0; ROOM]);
+        self.text.extend_from_slice(&[0; ROOM]);
+        let (mut at, mut end) = (0, from);
         for &verdict in verdicts {
-            let stop = first(&self.text, at, b',') + 1;
-            if stop > self.text.len() {
+            let length = near(&text, at, b',') + 1 - at;
+            let copied = if length > ROOM { length } else { ROOM };
+            let (Some(to), Some(of)) = (self.text.get_mut(end..end + copied), text.get(at..at + copied)) else {
                 return Err(Odd);
+            };
+            if copied == ROOM {
+                to[..ROOM].copy_from_slice(&of[..ROOM]); // of one size, in few stores
+            } else {
+                to.copy_from_slice(of);
             }
-            let is_number = self.places.get(number) == Some(&at);
-            if verdict == 0 {
-                if is_number {
-                    (self.places[numbers], self.numbers[numbers]) = (end, self.numbers[number]);
-                    numbers += 1;
-                }
-                self.text.copy_within(at..stop, end);
-                end += stop - at;
-            }
-            number += usize::from(is_number);
-            at = stop;
+            at += length;
+            end += if verdict == 0 { length } else { 0 };
         }
         self.text.truncate(end);
-        self.places.truncate(numbers);
-        self.numbers.truncate(numbers);
+        self.spare = text;
         Ok(())
     }
 

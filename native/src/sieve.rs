@@ -3,11 +3,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
 use crate::columns::{Found, Object, Stop, asked};
+use crate::memory::grow;
+use crate::text::{Cut, Odd};
 
 /// Resources and scopes of other bits that are known. With more all is asked again.
 const KNOWN: usize = 256;
@@ -76,13 +79,13 @@ pub struct Sifting<'py> {
     /// Verdicts of the dictionary that was asked last.
     seen: Vec<(Bound<'py, PyType>, u8)>,
     asked: Option<Bound<'py, PyDict>>,
+    /// Of the points that were asked for last.
+    pub verdicts: Vec<u8>,
     /// Metrics that have no points left, and points that are dropped.
     pub metrics: usize,
     pub points: usize,
-    /// Ordinals of points that are left, (first, behind the last), up to the last one that is dropped; and where the next
-    /// of these ranges begins.
-    kept: Vec<(usize, usize)>,
-    open: usize,
+    /// Ordinals of the points that are left, up to the last one that is dropped.
+    ordinals: Vec<u32>,
     /// (rule, points that it drops).
     dropped: Vec<(u8, usize)>,
 }
@@ -97,10 +100,10 @@ impl<'py> Sifting<'py> {
             heads: None,
             seen: Vec::new(),
             asked: None,
+            verdicts: Vec::new(),
             metrics: 0,
             points: 0,
-            kept: Vec::new(),
-            open: 0,
+            ordinals: Vec::new(),
             dropped: Vec::new(),
         }
     }
@@ -135,24 +138,33 @@ impl<'py> Sifting<'py> {
         Ok(self.heads.is_some())
     }
 
-    /// The verdicts of points with these attributes, as of `Decided.points`; None where there are only zeros. Raises what
-    /// asking raises.
-    pub fn verdicts(&mut self, of: &Bound<'py, PyDict>, attributes: &[Object<'py>]) -> Found<Option<Vec<u8>>> {
+    /// Find the verdicts of points with these attributes, as of `Decided.points`; whether any of them is dropped. Raises
+    /// what asking raises.
+    ///
+    /// There are few classes, and which one comes next a processor cannot foretell: it is compared with all.
+    pub fn judge(&mut self, of: &Bound<'py, PyDict>, attributes: &[Object<'py>]) -> Found<bool> {
         if !self.asked.as_ref().is_some_and(|asked| asked.is(of)) {
             self.seen.clear();
             self.asked = Some(of.clone());
         }
-        let mut found = Vec::with_capacity(attributes.len());
+        self.verdicts.clear();
+        grow(&mut self.verdicts, attributes.len())?;
         let mut any = 0;
         for each in attributes {
-            let verdict = match self.seen.iter().find(|(class, _)| each.is_exact_instance(class)) {
-                Some((_, verdict)) => *verdict,
-                None => self.ask(of, each)?,
-            };
+            let class = each.get_type_ptr();
+            let (mut verdict, mut found) = (0, false);
+            for (known, of_known) in &self.seen {
+                let same = class == known.as_type_ptr();
+                verdict |= if same { *of_known } else { 0 };
+                found |= same;
+            }
+            if !found {
+                verdict = self.ask(of, each)?;
+            }
             any |= verdict;
-            found.push(verdict);
+            self.verdicts.push(verdict);
         }
-        Ok(Some(found).filter(|_| any != 0))
+        Ok(any != 0)
     }
 
     #[inline(never)]
@@ -174,17 +186,55 @@ impl<'py> Sifting<'py> {
         Ok(any && tails.iter().any(|tail| tail.is_exact_instance(counted)))
     }
 
-    /// Points of these ordinals are dropped by a rule; the next ones stand behind those of the last call.
-    pub fn drop(&mut self, start: usize, stop: usize, rule: u8) {
-        if start > self.open {
-            self.kept.push((self.open, start));
+    /// So many points behind the first ones that are left are dropped by a rule.
+    pub fn drop(&mut self, first: usize, points: usize, rule: u8) -> Cut<()> {
+        self.number(first)?;
+        self.points += points;
+        self.count(rule, points);
+        Ok(())
+    }
+
+    /// Points behind the first ones that are left are dropped where they have a verdict.
+    pub fn drop_some(&mut self, first: usize) -> Cut<()> {
+        self.number(first)?;
+        let ordinal = u32::try_from(first + self.points).map_err(|_| Odd)?;
+        grow(&mut self.ordinals, self.verdicts.len())?;
+        self.ordinals.resize(first + self.verdicts.len(), 0);
+        let mut left = first;
+        for (ordinal, &verdict) in (ordinal..).zip(&self.verdicts) {
+            self.ordinals[left] = ordinal;
+            left += usize::from(verdict == 0);
         }
-        self.open = stop;
-        self.points += stop - start;
+        self.points += self.ordinals.len() - left;
+        self.ordinals.truncate(left);
+        let any = self.verdicts.iter().fold(0, |any, verdict| any | verdict);
+        if self.verdicts.iter().all(|&verdict| verdict == 0 || verdict == any) {
+            let dropped = self.verdicts.iter().fold(0, |count, &verdict| count + usize::from(verdict != 0));
+            self.count(any - 1, dropped);
+        } else {
+            for verdict in std::mem::take(&mut self.verdicts) {
+                if verdict > 0 {
+                    self.count(verdict - 1, 1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, rule: u8, points: usize) {
         match self.dropped.iter_mut().find(|each| each.0 == rule) {
-            Some(each) => each.1 += stop - start,
-            None => self.dropped.push((rule, stop - start)),
+            Some(each) => each.1 += points,
+            None => self.dropped.push((rule, points)),
         }
+    }
+
+    /// Number points up to so many that are left: all that were read since the last one that is dropped.
+    fn number(&mut self, left: usize) -> Cut<()> {
+        let numbered = self.ordinals.len();
+        let start = u32::try_from(numbered + self.points).map_err(|_| Odd)?;
+        grow(&mut self.ordinals, left - numbered)?;
+        self.ordinals.extend((start..).take(left - numbered));
+        Ok(())
     }
 
     /// What Python gets of a bundle of so many points: see `scan`.
@@ -193,12 +243,10 @@ impl<'py> Sifting<'py> {
         let dropped = PyDict::new(py);
         let mut ordinals = Vec::new();
         if self.points > 0 {
-            if points > self.open {
-                self.kept.push((self.open, points));
-            }
-            ordinals.reserve_exact(2 * size_of::<u32>() * self.kept.len());
-            for each in self.kept.iter().flat_map(|&(start, stop)| [start, stop]) {
-                ordinals.extend_from_slice(&u32::try_from(each)?.to_le_bytes());
+            self.number(points - self.points).map_err(|_| PyMemoryError::new_err("points of a bundle"))?;
+            ordinals.reserve_exact(size_of::<u32>() * self.ordinals.len());
+            for each in &self.ordinals {
+                ordinals.extend_from_slice(&each.to_le_bytes());
             }
             for &(rule, points) in &self.dropped {
                 if let Some(name) = self.sieve.get().names.get(usize::from(rule)) {

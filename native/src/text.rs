@@ -268,6 +268,12 @@ pub fn first(text: &[u8], mut at: usize, byte: u8) -> usize {
         }
         at += BLOCK;
     }
+    near(text, at, byte)
+}
+
+/// The same where it is not far.
+#[inline]
+pub fn near(text: &[u8], mut at: usize, byte: u8) -> usize {
     let wanted = ONES * u64::from(byte);
     while let Some(eight) = text.get(at..at + 8) {
         let eight = u64::from_le_bytes(eight.try_into().unwrap_or_default()) ^ wanted;

@@ -19,8 +19,8 @@ struct Runs<'py>(Vec<Piece<'py>>, Vec<usize>);
 /// The lines of each group of rows, as `lmstream.engine.lines` has them.
 ///
 /// `begins`, `metrics` and `times` are pieces, and the stops of their rows; `values` have commas between; of the rows those
-/// are left of which `verdicts` has a zero, all where it is empty. `kept` are ranges of ordinals, which rows have one after
-/// the other, (first, behind the last) as 32-bit integers; where it is empty the first has 0. Each of `groups` is a list of ranges
+/// are left of which `verdicts` has a zero, all where it is empty. `kept` are the ordinals of all rows, as 32-bit
+/// integers; where it is empty they count from 0. Each of `groups` is a list of ranges
 /// among these, (first row, behind the last), whose lines follow one another, or the row behind its last, where it begins
 /// behind the group before. Raises `ValueError` for columns of unequal length, `TypeError`, `MemoryError`.
 #[pyfunction]
@@ -59,8 +59,10 @@ pub fn weave<'py>(
         return columns.lines(groups, rows, |at| at, |row| row);
     }
     let left: Vec<usize> = (0..rows).filter(|&row| verdicts.get(row).is_none_or(|&verdict| verdict == 0)).collect();
-    let ordinals = if kept.is_empty() { Some((0..rows).collect()) } else { ordinals(kept, rows) };
-    let ordinals = ordinals.ok_or_else(|| PyValueError::new_err("columns of unequal length"))?;
+    let ordinals: Vec<usize> = if kept.is_empty() { (0..rows).collect() } else { ordinals(kept) };
+    if ordinals.len() != rows {
+        return Err(PyValueError::new_err("columns of unequal length"));
+    }
     columns.lines(groups, left.len(), |at| left[at], |row| ordinals[row])
 }
 
@@ -164,18 +166,10 @@ fn width(row: usize) -> usize {
     row.checked_ilog10().map_or(1, |tens| tens as usize + 1)
 }
 
-/// Those of ranges of ordinals; None where there are not so many.
-fn ordinals(kept: &[u8], rows: usize) -> Option<Vec<usize>> {
-    let mut found = Vec::with_capacity(rows);
-    for range in kept.chunks_exact(2 * size_of::<u32>()) {
-        let [start, stop] =
-            [0, 4].map(|at| u32::from_le_bytes([range[at], range[at + 1], range[at + 2], range[at + 3]]) as usize);
-        if stop.saturating_sub(start) > rows - found.len() {
-            return None;
-        }
-        found.extend(start..stop);
-    }
-    (found.len() == rows).then_some(found)
+/// Ordinals from 32-bit integers.
+fn ordinals(packed: &[u8]) -> Vec<usize> {
+    let each = packed.chunks_exact(size_of::<u32>());
+    each.map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize).collect()
 }
 
 impl<'py> Runs<'py> {

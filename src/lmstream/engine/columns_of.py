@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from lmstream.engine.columns import Columns, Series, Value
-from lmstream.engine.kept import Ordinals, within
+from lmstream.engine.kept import Ordinals
 from lmstream.engine.lines import Lines, Pieced, Ranges
 from lmstream.engine.row_pieces import Pieces, pieces_of
 from lmstream.engine.timestamps import NS_PER_MS, time_piece
@@ -33,7 +33,7 @@ def columns_of(
     if bundle.texts:
         values = _numbers(b"[%b]" % bundle.texts)
         if isinstance(numbered, Ordinals) and bundle.sifted is None:
-            values = within(values, numbered.kept)
+            values = [values[ordinal] for ordinal in numbered.every]
     if faults:
         kept = [at not in faults for at in range(len(values))]
         counts = [sum(kept[each.start : each.stop]) for each in bundle.series]

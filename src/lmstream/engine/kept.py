@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import chain, starmap
-from struct import Struct as Layout
-from typing import Final, NamedTuple, TypeVar
+from struct import pack, unpack
+from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -11,26 +11,23 @@ from lmstream.interfaces import Bundle, Metric, Series
 
 T = TypeVar("T")
 Range = tuple[int, int]
-_RANGE: Final = Layout("<2I")
 
 
 class Ordinals(Struct, gc=False):
-    """The ordinals of the points in ranges. They are only asked for where rows become columns."""
+    """The ordinals of points that are left. They are only asked for where rows become columns."""
 
     packed: bytes
-    """Each as two 32-bit integers: the first, and the one behind the last."""
+    """As 32-bit integers, the lowest byte first."""
 
     @classmethod
     def of(cls, kept: Sequence[Range]) -> "Ordinals":
-        return cls(b"".join(starmap(_RANGE.pack, kept)))
+        """Those of ranges."""
+        every = [*chain.from_iterable(starmap(range, kept))]
+        return cls(pack(f"<{len(every)}I", *every))
 
     @property
-    def kept(self) -> list[Range]:
-        return list(_RANGE.iter_unpack(self.packed))
-
-    @property
-    def every(self) -> list[int]:
-        return list(chain.from_iterable(starmap(range, self.kept)))
+    def every(self) -> tuple[int, ...]:
+        return unpack(f"<{len(self.packed) // 4}I", self.packed)
 
 
 class Left(NamedTuple):
