@@ -241,20 +241,21 @@ impl<'py> Sifting<'py> {
     pub fn answer(mut self, points: usize) -> PyResult<Bound<'py, PyTuple>> {
         let py = self.sieve.py();
         let dropped = PyDict::new(py);
-        let mut ordinals = Vec::new();
         if self.points > 0 {
             self.number(points - self.points).map_err(|_| PyMemoryError::new_err("points of a bundle"))?;
-            ordinals.reserve_exact(size_of::<u32>() * self.ordinals.len());
-            for each in &self.ordinals {
-                ordinals.extend_from_slice(&each.to_le_bytes());
-            }
             for &(rule, points) in &self.dropped {
                 if let Some(name) = self.sieve.get().names.get(usize::from(rule)) {
                     dropped.set_item(name, points)?;
                 }
             }
         }
-        (points, PyBytes::new(py, &ordinals), dropped).into_pyobject(py)
+        let ordinals = PyBytes::new_with(py, size_of::<u32>() * self.ordinals.len(), |bytes| {
+            for (bytes, ordinal) in bytes.chunks_exact_mut(size_of::<u32>()).zip(&self.ordinals) {
+                bytes.copy_from_slice(&ordinal.to_le_bytes());
+            }
+            Ok(())
+        })?;
+        (points, ordinals, dropped).into_pyobject(py)
     }
 }
 

@@ -54,37 +54,36 @@ pub fn weave<'py>(
     if texts.len() != rows || !complete {
         return Err(PyValueError::new_err("columns of unequal length"));
     }
-    let columns = Columns { begins, metrics, times, texts, tails };
-    if verdicts.is_empty() && kept.is_empty() {
-        return columns.lines(groups, rows, |at| at, |row| row);
-    }
-    let left: Vec<usize> = (0..rows).filter(|&row| verdicts.get(row).is_none_or(|&verdict| verdict == 0)).collect();
-    let ordinals: Vec<usize> = if kept.is_empty() { (0..rows).collect() } else { ordinals(kept) };
+    let ordinals = if kept.is_empty() { counted(rows) } else { unpacked(kept) };
     if ordinals.len() != rows {
         return Err(PyValueError::new_err("columns of unequal length"));
     }
-    columns.lines(groups, left.len(), |at| left[at], |row| ordinals[row])
+    let columns = Columns { begins, metrics, times, ordinals, texts, tails };
+    if verdicts.is_empty() {
+        return columns.lines(groups, rows, |at| at);
+    }
+    let left: Vec<usize> = (0..rows).filter(|&row| verdicts[row] == 0).collect();
+    columns.lines(groups, left.len(), |at| left[at])
 }
 
 struct Columns<'a, 'py> {
     begins: Runs<'py>,
     metrics: Runs<'py>,
     times: Runs<'py>,
+    ordinals: Vec<u32>,
     texts: Vec<&'a [u8]>,
     tails: &'a Bound<'py, PyList>,
 }
 
 impl<'py> Columns<'_, 'py> {
-    /// `row_of` is the row of each of so many lines, and `ordinal_of` the ordinal of a row; a function of its own for each,
-    /// as most bundles keep all rows.
+    /// `row_of` is the row of each of so many lines; a function of its own for each, as nearly all bundles keep all rows.
     fn lines(
         &self,
         groups: &Bound<'py, PyList>,
         lines: usize,
         row_of: impl Fn(usize) -> usize,
-        ordinal_of: impl Fn(usize) -> usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let Self { begins, metrics, times, texts, .. } = self;
+        let Self { begins, metrics, times, ordinals, texts, .. } = self;
         let mut kept = Vec::with_capacity(lines);
         for at in 0..lines {
             kept.push(self.tails.get_item(row_of(at))?.cast_into::<PyBytes>()?);
@@ -124,7 +123,7 @@ impl<'py> Columns<'_, 'py> {
                     let from = start;
                     while start < stop && row_of(start) < behind {
                         let row = row_of(start);
-                        size += width(ordinal_of(row)) + texts[row].len() + tails[start].len();
+                        size += width(ordinals[row]) + texts[row].len() + tails[start].len();
                         start += 1;
                     }
                     size +=
@@ -138,7 +137,7 @@ impl<'py> Columns<'_, 'py> {
                     for at in lines.clone() {
                         let row = row_of(at);
                         rest.put(begin)?;
-                        rest.put(digits(ordinal_of(row) as u64, &mut room))?;
+                        rest.put(digits(ordinals[row].into(), &mut room))?;
                         rest.put(BEHIND_ORDINAL)?;
                         rest.put(metric)?;
                         rest.put(time)?;
@@ -161,15 +160,19 @@ fn pieces<'py>(list: &Bound<'py, PyList>) -> PyResult<Vec<Piece<'py>>> {
     Ok(found)
 }
 
-/// Digits of a row's number.
-fn width(row: usize) -> usize {
-    row.checked_ilog10().map_or(1, |tens| tens as usize + 1)
+/// Digits of an ordinal.
+fn width(ordinal: u32) -> usize {
+    ordinal.checked_ilog10().map_or(1, |tens| tens as usize + 1)
 }
 
-/// Ordinals from 32-bit integers.
-fn ordinals(packed: &[u8]) -> Vec<usize> {
-    let each = packed.chunks_exact(size_of::<u32>());
-    each.map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize).collect()
+/// The ordinals of so many rows of which none is missing.
+fn counted(rows: usize) -> Vec<u32> {
+    (0..).take(rows).collect()
+}
+
+/// Ordinals from 32-bit integers, the lowest byte first.
+fn unpacked(packed: &[u8]) -> Vec<u32> {
+    packed.chunks_exact(4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect()
 }
 
 impl<'py> Runs<'py> {

@@ -14,7 +14,7 @@ import pytest
 from lmstream import Engine, Settings
 from lmstream.codecs import otlp_json
 from lmstream.codecs.checking import misfit
-from lmstream.engine.kept import Ordinals
+from lmstream.engine import kept
 from lmstream.native import SWITCH, engine, native
 from support.judging import record
 from support.native_twins import MORE_RULES, Twins, bases, play, random_rules, settings_of
@@ -193,7 +193,7 @@ def test_a_cut_bundle_is_left_to_the_codec(twins, cut):
 
 
 def packed(*ranges):
-    return Ordinals.of(ranges).packed
+    return kept.packed(ranges)
 
 
 def test_columns_that_do_not_fit_together_are_refused():
@@ -256,10 +256,10 @@ def test_lines_of_many_scopes_metrics_and_times_are_numbered_through():
     stops = [1, 1, 12, 500, rows]
     runs = native("weave")(*columns, b"", b"", stops)
     assert runs == [b"".join(lines[start:stop]) for start, stop in pairwise((0, *stops))]
-    kept = [(0, 9), (95, 100), (110, 110), (998, 998 + rows - 14)]
-    ordinals = [b"%d" % ordinal for each in kept for ordinal in range(*each)]
+    left = [(0, 9), (95, 100), (110, 110), (998, 998 + rows - 14)]
+    ordinals = [b"%d" % ordinal for each in left for ordinal in range(*each)]
     again = [line.replace(b'%d",' % at, ordinals[at] + b'",', 1) for at, line in enumerate(lines)]
-    assert native("weave")(*columns, b"", packed(*kept), stops) == [
+    assert native("weave")(*columns, b"", packed(*left), stops) == [
         b"".join(again[start:stop]) for start, stop in pairwise((0, *stops))
     ]
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from lmstream.engine.columns import Columns, Series, Value
-from lmstream.engine.kept import Ordinals
+from lmstream.engine.kept import ordinals as ordinals_of
 from lmstream.engine.lines import Lines, Pieced, Ranges
 from lmstream.engine.row_pieces import Pieces, pieces_of
 from lmstream.engine.timestamps import NS_PER_MS, time_piece
@@ -25,15 +25,15 @@ def columns_of(
     faults: dict[int, str],
     row_id: bytes,
     orgs: list[bytes],
-    numbered: Sequence[int] | Ordinals,
+    numbered: Sequence[int],
 ) -> Columns:
-    """All rows of a record. `numbered` is empty when ordinals count all points in order."""
+    """All rows of a record. `numbered` is empty when ordinals count all points in order; as bytes, they are packed."""
     prefix = row_id.decode()
     values: list[Value] = bundle.values if isinstance(bundle.values, list) else list(bundle.values)
     if bundle.texts:
         values = _numbers(b"[%b]" % bundle.texts)
-        if isinstance(numbered, Ordinals) and bundle.sifted is None:
-            values = [values[ordinal] for ordinal in numbered.every]
+        if isinstance(numbered, bytes) and numbered and bundle.sifted is None:
+            values = [values[ordinal] for ordinal in ordinals_of(numbered)]
     if faults:
         kept = [at not in faults for at in range(len(values))]
         counts = [sum(kept[each.start : each.stop]) for each in bundle.series]
@@ -41,8 +41,8 @@ def columns_of(
     else:
         counts = [each.stop - each.start for each in bundle.series]
     ordinals: Sequence[int] = range(len(values))
-    if isinstance(numbered, Ordinals):
-        ordinals = numbered.every
+    if isinstance(numbered, bytes) and numbered:
+        ordinals = ordinals_of(numbered)
     elif faults or numbered:
         ordinals = [int(piece[:-2]) for piece in lines.column(1)]
     series = [

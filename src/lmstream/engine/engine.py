@@ -268,7 +268,7 @@ class Engine:
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             lines.number(ordinals)
         of = bundle, org_keys, times, faults
-        made = row_id, orgs, kept.Ordinals(left) if left else ordinals
+        made = row_id, orgs, left or ordinals
         if shaping is not None and shaped is not None and shaped.verdicts:
             if not (faults or bundle.left_out or ordinals):
                 return self._sift(shaped.rows, noted, lines.only(shaped.verdicts), of, shaped, made, keys)

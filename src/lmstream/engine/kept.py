@@ -5,29 +5,21 @@ from itertools import chain, starmap
 from struct import pack, unpack
 from typing import NamedTuple, TypeVar
 
-from msgspec import Struct
-
 from lmstream.interfaces import Bundle, Metric, Series
 
 T = TypeVar("T")
 Range = tuple[int, int]
 
 
-class Ordinals(Struct, gc=False):
-    """The ordinals of points that are left. They are only asked for where rows become columns."""
+def packed(kept: Sequence[Range]) -> bytes:
+    """The ordinals of the points in ranges, each as a 32-bit integer, the lowest byte first."""
+    every = [*chain.from_iterable(starmap(range, kept))]
+    return pack(f"<{len(every)}I", *every)
 
-    packed: bytes
-    """As 32-bit integers, the lowest byte first."""
 
-    @classmethod
-    def of(cls, kept: Sequence[Range]) -> "Ordinals":
-        """Those of ranges."""
-        every = [*chain.from_iterable(starmap(range, kept))]
-        return cls(pack(f"<{len(every)}I", *every))
-
-    @property
-    def every(self) -> tuple[int, ...]:
-        return unpack(f"<{len(self.packed) // 4}I", self.packed)
+def ordinals(packed: bytes) -> tuple[int, ...]:
+    """The ordinals again. They are only asked for where rows become columns."""
+    return unpack(f"<{len(packed) // 4}I", packed)
 
 
 class Left(NamedTuple):
@@ -73,7 +65,7 @@ def only(bundle: Bundle, left: Left, kept: Sequence[Range]) -> Bundle:
     values: Sequence[int | float | None] = () if bundle.texts else within(bundle.values, kept)
     odd: dict[int, bytes | str] = {}
     if bundle.odd:
-        numbers = {ordinal: at for at, ordinal in enumerate(Ordinals.of(kept).every)}
+        numbers = {ordinal: at for at, ordinal in enumerate(ordinals(packed(kept)))}
         odd = {numbers[at]: what for at, what in bundle.odd.items() if at in numbers}
     return Bundle(found, left.heads, left.stops, (), (), (), values, (), odd, {}, {}, (), (), bundle.texts)
 

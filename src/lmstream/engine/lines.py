@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from lmstream.engine.kept import Ordinals
+from lmstream.engine import kept
 
 PIECES: Final = 6
 """Pieces of a line: what its scope shares, ordinal, metric, time, value, attributes."""
@@ -88,7 +88,7 @@ class Woven(Struct, gc=False):
     verdicts: bytes = b""
     """Of each line: 0 where it is left, which is counted among those that are; empty where all are."""
     kept: bytes = b""
-    """The ordinals of all lines, as `Ordinals` has them; empty where they count from 0."""
+    """The ordinals of all lines, as `kept.packed` has them; empty where they count from 0."""
 
     def whole(self) -> bytes:
         """All lines."""
@@ -129,7 +129,7 @@ class Woven(Struct, gc=False):
         pieces[5::6] = self.tails
         made = Pieced(pieces)
         if self.kept:
-            made.number(Ordinals(self.kept).every)
+            made.number(kept.ordinals(self.kept))
         return made.only(self.verdicts) if self.verdicts else made
 
     def only(self, verdicts: bytes) -> "Woven":

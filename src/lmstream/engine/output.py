@@ -10,7 +10,6 @@ from lmstream.engine.columns import Columns
 from lmstream.engine.columns_of import columns_again, columns_of, selected
 from lmstream.engine.dimension_line import DimensionLine
 from lmstream.engine.fan_out import Group, Named, Spread
-from lmstream.engine.kept import Ordinals
 from lmstream.engine.lines import Lines, Ranges
 from lmstream.engine.row_paths import Run
 from lmstream.engine.timestamps import HOUR
@@ -49,8 +48,8 @@ class Output(Struct, eq=False, gc=False):
     skipped: dict[str, int] = {}
     rejected: tuple[tuple[int, str], ...] = ()
     _why: Callable[[int], str] | None = None
-    _made: tuple[bytes, list[bytes], Sequence[int] | Ordinals] | None = None
-    """Id of the bundle, how the lines of each series begin, and the ordinals of a replay or of what rules left; None of
+    _made: tuple[bytes, list[bytes], Sequence[int]] | None = None
+    """Id of the bundle, how the lines of each series begin, and the ordinals of a replay, or, packed, of what rules left; None of
     rows that were made before."""
     _dropped: dict[str, int] = {}
     _keys: Any = None

@@ -67,7 +67,7 @@ class SiftedOutput(Output, kw_only=True, eq=False, gc=False):
                 self._lines,
                 self._paths,
                 (kept.only(bundle, left, ranges), [org_keys[at] for at in only], kept.within(times, ranges), {}),
-                _made=(row_id, [orgs[at] for at in only], kept.Ordinals.of(ranges)),
+                _made=(row_id, [orgs[at] for at in only], kept.packed(ranges)),
                 _keys=None if self._keys is None else self._keys.only(ranges),
             )
         return self._whole

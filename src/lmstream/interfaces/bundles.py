@@ -141,7 +141,7 @@ class Sieve(Protocol):
 
 
 Sifted = tuple[int, bytes, dict[str, int]]
-"""What went through a sieve: points that were sent; ordinals of those that are left, as `kept.Ordinals` has them, empty
+"""What went through a sieve: points that were sent; ordinals of those that are left, as `kept.packed` has them, empty
 where all are; and points that rules drop, by their names. No class: one is made of each bundle."""
 
 
