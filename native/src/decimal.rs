@@ -133,6 +133,7 @@ impl Values {
     /// foretell where digits, point and exponent stand, and is quicker to write more than to be wrong: all is written at
     /// places that are computed, in stores of one size, and behind the end the text is cut.
     #[inline]
+    #[allow(clippy::needless_bitwise_bool, reason = "no branches")]
     fn decimal(&mut self, negative: bool, number: u64, count: usize, decimals: usize) {
         let number = number * TENS[MOST - count];
         let (high, low) = (number / TENS[8], number % TENS[8]);
@@ -151,20 +152,20 @@ impl Values {
         // Zeros between the point and the first digit, where there are such.
         let zeros = decimals.wrapping_sub(count);
         let below_one = zeros <= ZEROS;
-        let exponent = decimals >= count && !below_one;
+        let exponent = (decimals >= count) & !below_one;
         // Digits before the point, below one of none.
-        let whole = if exponent { 1 } else { count.wrapping_sub(decimals) };
-        let at = if below_one { 2 + zeros } else { 0 };
-        let (point, rest, passed) = if below_one { (1, at + 1, 0) } else { (whole, whole + 1, whole - 1) };
+        let whole = either(exponent, 1, count.wrapping_sub(decimals));
+        let at = either(below_one, zeros.wrapping_add(2), 0);
+        let point = either(below_one, 1, whole);
+        let rest = either(below_one, at, whole) + 1;
+        let passed = either(below_one, 0, whole.wrapping_sub(1));
         text[at] = front;
         text[at + 1..at + 17].copy_from_slice(&others.to_le_bytes());
         text[rest..rest + 16].copy_from_slice(&(others >> (8 * (passed & 15))).to_le_bytes());
         text[point] = b'.';
-        let mut end = if below_one { at + used } else { 1 + used.max(if exponent { 2 } else { whole + 1 }) };
-        if exponent && used == 1 {
-            end = 1;
-        }
-        let (behind, length) = EXPONENTS[if exponent { (zeros + 1).min(EXPONENTS.len() - 1) } else { 0 }];
+        let end = either(below_one, at + used, 1 + used.max(either(exponent, 2, whole.wrapping_add(1))));
+        let mut end = either(exponent & (used == 1), 1, end);
+        let (behind, length) = EXPONENTS[either(exponent, zeros.wrapping_add(1).min(EXPONENTS.len() - 1), 0)];
         text[end..end + 4].copy_from_slice(&behind);
         end += length;
         text[end] = b',';
@@ -290,6 +291,12 @@ pub fn digits(mut number: u64, room: &mut [u8; DIGITS]) -> &[u8] {
         room[at] = PAIRS[(number % 10) as usize][1];
     }
     &room[at..]
+}
+
+/// One of two numbers, without a branch: for what a processor cannot foretell.
+#[inline]
+pub fn either(condition: bool, one: usize, other: usize) -> usize {
+    other ^ ((one ^ other) & usize::from(condition).wrapping_neg())
 }
 
 /// How many digits a number of 1 to 17 has.

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::columns::Object;
-use crate::decimal::Values;
+use crate::decimal::{Values, either};
 use crate::memory::{SCALED, has_room};
 use crate::shortest::shortest;
 use crate::text::{Cursor, Cut, Odd, behind_nth};
@@ -184,27 +184,32 @@ impl Scaling<'_, '_> {
     /// is passed over where it is another.
     ///
     /// Eight digits at a time, for a loop that ends nobody knows when costs more than what it does: those before the point
-    /// and those behind it, or an integer's first eight and its others.
+    /// and those behind it, or an integer's first eight and its others. Which of both it is cannot be foretold either, and
+    /// is computed with.
     #[inline]
+    #[allow(clippy::needless_bitwise_bool, reason = "no branches")]
     fn short(&mut self) -> Option<(u64, usize)> {
-        let text = self.cursor.text.get(self.cursor.at..self.cursor.at + AT_ONCE)?;
+        let at = self.cursor.at;
+        let text = self.cursor.text.get(at..at + AT_ONCE)?;
         let others = !u128::from_le_bytes(text.try_into().ok()?) & DIGIT;
         let whole = (others.trailing_zeros() / 8) as usize;
         let point = *text.get(whole)? == b'.';
-        let end = if point { ((others & (others - 1)).trailing_zeros() / 8) as usize } else { whole };
-        let (from, decimals) = if point { (whole + 1, end - whole - 1) } else { (EIGHT, 0) };
+        let behind_point = ((others & others.wrapping_sub(1)).trailing_zeros() / 8) as usize;
+        let end = either(point, behind_point, whole);
+        let from = either(point, whole + 1, EIGHT);
         let first = whole.min(EIGHT);
         let behind = end.saturating_sub(from);
-        let bad = (text[0] == b'0' && whole > 1) || (point && (whole > EIGHT || behind == 0 || behind > EIGHT));
-        if whole == 0 || bad || first + behind > EXACT || *text.get(end)? != b',' {
+        let zero = (text[0] == b'0') & (whole > 1);
+        let bad = point & ((whole > EIGHT) | (behind == 0) | (behind > EIGHT));
+        if zero | bad | (whole == 0) | (first + behind > EXACT) || *text.get(end)? != b',' {
             return None;
         }
-        let rest = self.cursor.text.get(self.cursor.at + from..self.cursor.at + from + EIGHT)?;
+        let rest = self.cursor.text.get(at + from..at + from + EIGHT)?;
         let first = u64::from_le_bytes(text[..EIGHT].try_into().ok()?) << (8 * (EIGHT - first));
-        let rest = u64::from_le_bytes(rest.try_into().ok()?);
-        let rest = if behind == 0 { 0 } else { eight(rest << (8 * (EIGHT - behind))) };
-        self.cursor.at += end + 1;
-        Some((eight(first) * INTEGERS[behind] + rest, decimals))
+        let none = 4 * (EIGHT - behind); // in two steps, for nothing is shifted by 64 at once
+        let rest = (u64::from_le_bytes(rest.try_into().ok()?) << none) << none;
+        self.cursor.at = at + end + 1;
+        Some((eight(first) * INTEGERS[behind] + eight(rest), behind * usize::from(point)))
     }
 
     /// A number as the engine's encoder writes it, by RFC 8259.

@@ -49,8 +49,8 @@ class Output(Struct, eq=False, gc=False):
     rejected: tuple[tuple[int, str], ...] = ()
     _why: Callable[[int], str] | None = None
     _made: tuple[bytes, list[bytes], Sequence[int]] | None = None
-    """Id of the bundle, how the lines of each series begin, and the ordinals of a replay, or, packed, of what rules left; None of
-    rows that were made before."""
+    """Id of the bundle, how the lines of each series begin, and the ordinals of a replay or, packed, of what is left;
+    None of rows that were made before."""
     _dropped: dict[str, int] = {}
     _keys: Any = None
     """Of a bundle with dimensions: an engine.dimensions.Keys."""
