@@ -33,6 +33,8 @@ class PlainBundles:
         self._head = head
         budget = settings.limits.cache_bytes // 16
         self._sieve: Sieve | None = None if shaper is None else shaper.sieve(head, budget // 2)
+        self._asks = None if self._sieve is None else self._sieve.native
+        self._untold = () if self._sieve is None else self._sieve.untold
         self._metrics = PieceCache[Metric](self._make_metric, budget if self._sieve is None else budget // 2)
         self._most = settings.limits.points
         self._asked = asked
@@ -41,7 +43,6 @@ class PlainBundles:
     def read(self, payload: bytes, *, sift: bool = False) -> Bundle | None:
         """A bundle in columns; with `sift`, without what rules drop that ask for nothing else. None for one that is not
         plain. Raises RecursionError."""
-        sieve = self._sieve if sift else None
         try:
             found = self._scan(
                 payload,
@@ -51,12 +52,12 @@ class PlainBundles:
                 self._tails,
                 encode,
                 self._most,
-                None if sieve is None else sieve.native,
+                self._asks if sift else None,
             )
         except self._not_plain:
             found = None  # whatever is wrong is found again, and told from its place
-        if sieve is not None and sieve.untold:
-            sieve.settle(sifted=found is not None and found[-1] is not None)
+        if self._untold and self._sieve is not None:
+            self._sieve.settle(sifted=found is not None and found[-1] is not None)
         if found is None:
             return None
         cut, numbers, heads, stops, times, starts, moments, texts, tails, sifted = found

@@ -60,6 +60,9 @@ class Engine:
         self._topics: dict[str, tuple[blake2b, str]] = {}
         self._weave: Any = native("weave")
         self._largest_org = 0
+        self._row_bytes = settings.limits.row_bytes
+        self._short, self._ample = self._row_bytes // 32, self._row_bytes // 8
+        """Bytes of a payload, and of pieces that rules made, of which no row becomes too long."""
         self.shaping: Shaping | None = None
         """The rules at work; None without any."""
         if settings.rules:
@@ -154,24 +157,26 @@ class Engine:
         bundle, codec, size = self._decode(record.value, sift=sift and not again)
         noted = bundle.noted
         sent = n = len(bundle.times)
-        dropped: dict[str, int] = {}
         left = b""  # ordinals of what a sieve left
 
         # How lines begin.
         seed, fixed = self._topics.get(record.topic) or self._topic(record.topic)
         shaping: Shaping | None = self.shaping
         shaped: Shaped | None = None
-        if shaping is not None:
-            if bundle.sifted is None:
-                shaping.points += n
+        if shaping is None:
+            dropped: dict[str, int] = {}
+        elif bundle.sifted is None:
+            dropped = {}
+            shaping.points += n
+            if shaping.pieces.possible:
                 shaped = shaping.shape(bundle, fixed)
-            else:
-                sent, left, dropped = bundle.sifted
-                shaping.points += sent
-                if not n:
-                    return Output(0, noted, Pieced([]), tuple, (), sent, _dropped=dropped)
-                if shaping.pieces.behind_sieve:
-                    shaped = shaping.shape(bundle, fixed)
+        else:
+            sent, left, dropped = bundle.sifted
+            shaping.points += sent
+            if not n:
+                return Output(0, noted, Pieced([]), tuple, (), sent, _dropped=dropped)
+            if shaping.pieces.behind_sieve:
+                shaped = shaping.shape(bundle, fixed)
         if shaped is not None:
             bundle, fixed = shaped.bundle, shaped.fixed
             if shaped.verdicts and not (shaped.rows or bundle.left_out or again):
@@ -251,9 +256,9 @@ class Engine:
             judge_orgs(bundle, org_keys, faults)
         # Rows need not be measured one by one. A line holds a text of the payload three times at most (deviceId,
         # deviceName, resource), escaped to six bytes for one; and the largest of each kind of piece bounds all lines.
-        limit = self.settings.limits.row_bytes
+        limit = self._row_bytes
         if bundle.odd or (
-            (size > limit // 32 or (shaping is not None and shaping.pieces.largest > limit // 8))
+            (size > self._short or (shaping is not None and shaping.pieces.largest > self._ample))
             and codec.largest + (shaping.pieces.largest if shaping else 0) + self._largest_org + _UNCACHED > limit
         ):
             if left:
@@ -269,7 +274,7 @@ class Engine:
             lines.number(ordinals)
         of = bundle, org_keys, times, faults
         made = row_id, orgs, left or ordinals
-        if shaping is not None and shaped is not None and shaped.verdicts:
+        if shaped is not None and shaped.verdicts and shaping is not None:
             if not (faults or bundle.left_out or ordinals):
                 return self._sift(shaped.rows, noted, lines.only(shaped.verdicts), of, shaped, made, keys)
             dropped = kept.drop(shaped.verdicts, shaping.names, faults)
