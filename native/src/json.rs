@@ -63,8 +63,8 @@ struct Scan<'a, 'py> {
 /// (resource, scope, stop), what was read in numbers, moments as (time, start, stop) where there are more than one, values
 /// as their JSON text, written by `encode` where it is not the sender's. What `sieve` drops is left out, and then sifted is
 /// (points that were read, ordinals of those that are left, points that each rule drops by its name), ordinals as `weave`
-/// takes them and without any where all are left. It is None for a bundle that did not go through a sieve. More than
-/// `most` points are not plain. Raises what making raises.
+/// takes them. It is empty where all are left, and None for a bundle that did not go through a sieve. More than `most`
+/// points are not plain. Raises what making raises.
 #[pyfunction]
 #[pyo3(signature = (payload, resources, scopes, heads, tails, encode, most, sieve=None))]
 #[allow(clippy::too_many_arguments, reason = "what is asked while a bundle is read")]

@@ -240,21 +240,22 @@ impl<'py> Sifting<'py> {
     /// What Python gets of a bundle of so many points: see `scan`.
     pub fn answer(mut self, points: usize) -> PyResult<Bound<'py, PyTuple>> {
         let py = self.sieve.py();
-        let dropped = PyDict::new(py);
-        if self.points > 0 {
-            self.number(points - self.points).map_err(|_| PyMemoryError::new_err("points of a bundle"))?;
-            for &(rule, points) in &self.dropped {
-                if let Some(name) = self.sieve.get().names.get(usize::from(rule)) {
-                    dropped.set_item(name, points)?;
-                }
-            }
+        if self.points == 0 {
+            return Ok(PyTuple::empty(py));
         }
+        self.number(points - self.points).map_err(|_| PyMemoryError::new_err("points of a bundle"))?;
         let ordinals = PyBytes::new_with(py, size_of::<u32>() * self.ordinals.len(), |bytes| {
             for (bytes, ordinal) in bytes.chunks_exact_mut(size_of::<u32>()).zip(&self.ordinals) {
                 bytes.copy_from_slice(&ordinal.to_le_bytes());
             }
             Ok(())
         })?;
+        let dropped = PyDict::new(py);
+        for &(rule, points) in &self.dropped {
+            if let Some(name) = self.sieve.get().names.get(usize::from(rule)) {
+                dropped.set_item(name, points)?;
+            }
+        }
         (points, ordinals, dropped).into_pyobject(py)
     }
 }

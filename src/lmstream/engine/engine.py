@@ -163,19 +163,16 @@ class Engine:
         seed, fixed = self._topics.get(record.topic) or self._topic(record.topic)
         shaping: Shaping | None = self.shaping
         shaped: Shaped | None = None
-        if shaping is None:
-            dropped: dict[str, int] = {}
-        elif bundle.sifted is None:
-            dropped = {}
-            shaping.points += n
-            if shaping.pieces.possible:
-                shaped = shaping.shape(bundle, fixed)
-        else:
-            sent, left, dropped = bundle.sifted
+        dropped: dict[str, int] = {}
+        if shaping is not None:
+            sifted = bundle.sifted
+            if sifted:
+                sent, left, dropped = sifted
             shaping.points += sent
-            if not n:
+            if sifted and not n:
                 return Output(0, noted, Pieced([]), tuple, (), sent, _dropped=dropped)
-            if shaping.pieces.behind_sieve:
+            left_to_do = shaping.pieces.possible if sifted is None else shaping.pieces.behind_sieve
+            if left_to_do:
                 shaped = shaping.shape(bundle, fixed)
         if shaped is not None:
             bundle, fixed = shaped.bundle, shaped.fixed

@@ -140,9 +140,9 @@ class Sieve(Protocol):
         ...
 
 
-Sifted = tuple[int, bytes, dict[str, int]]
-"""What went through a sieve: points that were sent; ordinals of those that are left, as `kept.packed` has them, empty
-where all are; and points that rules drop, by their names. No class: one is made of each bundle."""
+Sifted = tuple[()] | tuple[int, bytes, dict[str, int]]
+"""What went through a sieve: nothing where it lost no points; else points that were sent, ordinals of those that are
+left (as `kept.packed` has them), and points that rules drop, by their names. No class: one is made of each bundle."""
 
 
 class Bundle(Struct, gc=False):
