@@ -234,8 +234,13 @@ impl<'a, 'py> Columns<'a, 'py> {
         let (from, to) = (self.from, self.values.len());
         self.from = to;
         if decided.power != 0 {
-            grow(&mut self.runs, 1)?;
-            self.runs.push(Run { from, to, count: left - first, power: decided.power });
+            let (power, count) = (decided.power, left - first);
+            if let Some(run) = self.runs.last_mut().filter(|run| run.to == from && run.power == power) {
+                (run.to, run.count) = (to, run.count + count);
+            } else {
+                grow(&mut self.runs, 1)?;
+                self.runs.push(Run { from, to, count, power });
+            }
         }
         Ok(Some(decided.metric.bind(self.py).clone()))
     }

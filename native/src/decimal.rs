@@ -24,22 +24,69 @@ const ZEROS: usize = 4;
 /// Digits of the shortest decimal of a double, at most, and those that `shortest` answers, at least.
 const MOST: usize = 17;
 const SHORTEST: usize = 16;
-/// What stands behind a number whose first digit is so many places behind the point, and its bytes; for 0 nothing.
-const EXPONENTS: [([u8; 4], usize); 32] = {
-    let mut texts = [(*b"e-00", 3); 32];
-    texts[0].1 = 0;
-    let mut at = 1;
-    while at < texts.len() {
-        let [tens, ones] = PAIRS[at];
-        texts[at] = if at < 10 { ([b'e', b'-', ones, b'0'], 3) } else { ([b'e', b'-', tens, ones], 4) };
-        at += 1;
+/// Places in the text of a number of 17 digits, which are written twice: the first digit and all others, then those
+/// behind the point.
+#[derive(Clone, Copy)]
+struct Layout {
+    first: u8,
+    point: u8,
+    behind: u8,
+    /// Bits of the digits between the first one and the point.
+    passed: u8,
+    /// The end is behind so many places and the digits that are used, but not before `least`; it is one place after the
+    /// first digit where that is the only one and `alone`.
+    before: u8,
+    least: u8,
+    alone: u8,
+    /// What stands behind the digits, and its bytes.
+    exponent: [u8; 4],
+    length: u8,
+}
+
+/// Of number / 10^decimals, for a number of so many digits.
+#[allow(clippy::cast_possible_truncation, reason = "places in less than 48 bytes")]
+const fn layout(count: usize, decimals: usize) -> Layout {
+    let none = Layout {
+        first: 0,
+        point: 1,
+        behind: 2,
+        passed: 0,
+        before: 1,
+        least: 0,
+        alone: 0,
+        exponent: *b"    ",
+        length: 0,
+    };
+    // Zeros between the point and the first digit, where there are such.
+    let zeros = decimals.wrapping_sub(count);
+    if zeros <= ZEROS {
+        let first = 2 + zeros as u8;
+        return Layout { first, behind: first + 1, before: first, ..none };
     }
-    texts
+    if decimals >= count {
+        let [tens, ones] = PAIRS[(zeros + 1) % PAIRS.len()];
+        let (exponent, length) =
+            if zeros + 1 < 10 { ([b'e', b'-', ones, b'0'], 3) } else { ([b'e', b'-', tens, ones], 4) };
+        return Layout { alone: 1, exponent, length, ..none };
+    }
+    let whole = (count - decimals) as u8;
+    Layout { point: whole, behind: whole + 1, passed: 8 * (whole - 1), least: whole + 2, ..none }
+}
+
+/// Of what `shortest` answers: 16 digits, or 17, and so many decimals.
+const LAYOUTS: [[Layout; 2]; 32] = {
+    let mut layouts = [[layout(SHORTEST, 0); 2]; 32];
+    let mut decimals = 1;
+    while decimals < layouts.len() {
+        layouts[decimals] = [layout(SHORTEST, decimals), layout(MOST, decimals)];
+        decimals += 1;
+    }
+    layouts
 };
 /// Bytes of a value and the comma behind it, mostly less.
 const LONG: usize = 16;
 /// Bytes that one may be written in before it is cut, and that a value may take, more than any that is copied.
-const ROOM: usize = 40;
+const ROOM: usize = 48;
 const VALUE: usize = 64;
 const TENS: [u64; MOST] = {
     let mut powers = [1; MOST];
@@ -71,6 +118,11 @@ impl Values {
     #[inline]
     pub fn grow(&mut self) -> Cut<()> {
         grow(&mut self.text, VALUE)
+    }
+
+    /// The same for so many.
+    pub fn grow_by(&mut self, values: usize) -> Cut<()> {
+        grow(&mut self.text, VALUE * values)
     }
 
     /// A value that is written already, in two parts.
@@ -109,7 +161,7 @@ impl Values {
                 let scaled = (size * scale + 0.5) as u64;
                 #[allow(clippy::cast_precision_loss, clippy::float_cmp, reason = "exactly equal is what is asked")]
                 if scaled as f64 / scale == size {
-                    self.decimal(number < 0.0, scaled, count(scaled), zeros);
+                    self.decimal(number < 0.0, scaled, zeros);
                     return Ok(());
                 }
             }
@@ -126,16 +178,24 @@ impl Values {
     /// What `shortest` answers.
     #[inline]
     pub fn long(&mut self, negative: bool, digits: u64, decimals: usize) {
-        self.decimal(negative, digits, SHORTEST + usize::from(digits >= TENS[SHORTEST]), decimals);
+        let most = digits >= TENS[SHORTEST];
+        self.write(
+            negative,
+            if most { digits } else { 10 * digits },
+            &LAYOUTS[decimals % LAYOUTS.len()][usize::from(most)],
+        );
     }
 
-    /// number / 10^decimals, for numbers of at most 17 digits, without zeros at the end but that of x.0. A processor cannot
-    /// foretell where digits, point and exponent stand, and is quicker to write more than to be wrong: all is written at
-    /// places that are computed, in stores of one size, and behind the end the text is cut.
-    #[inline]
-    #[allow(clippy::needless_bitwise_bool, reason = "no branches")]
-    fn decimal(&mut self, negative: bool, number: u64, count: usize, decimals: usize) {
-        let number = number * TENS[MOST - count];
+    /// number / 10^decimals, for numbers of at most 15 digits.
+    fn decimal(&mut self, negative: bool, number: u64, decimals: usize) {
+        let count = count(number);
+        self.write(negative, number * TENS[MOST - count], &layout(count, decimals));
+    }
+
+    /// A number of 17 digits, without zeros at the end but that of x.0. A processor cannot foretell where digits, point and
+    /// exponent stand, and is quicker to write more than to be wrong: all is written at places that are computed, in stores
+    /// of one size, and behind the end the text is cut. Places are cut to what they are at most, so that they need no check.
+    fn write(&mut self, negative: bool, number: u64, layout: &Layout) {
         let (high, low) = (number / TENS[8], number % TENS[8]);
         let front = high / TENS[8];
         let others = u128::from(eight(high - front * TENS[8])) | u128::from(eight(low)) << 64;
@@ -149,25 +209,15 @@ impl Values {
         let start = self.text.len();
         self.text.extend_from_slice(&[b'0'; ROOM]);
         let Some(text) = self.text.last_chunk_mut::<ROOM>() else { return };
-        // Zeros between the point and the first digit, where there are such.
-        let zeros = decimals.wrapping_sub(count);
-        let below_one = zeros <= ZEROS;
-        let exponent = (decimals >= count) & !below_one;
-        // Digits before the point, below one of none.
-        let whole = either(exponent, 1, count.wrapping_sub(decimals));
-        let at = either(below_one, zeros.wrapping_add(2), 0);
-        let point = either(below_one, 1, whole);
-        let rest = either(below_one, at, whole) + 1;
-        let passed = either(below_one, 0, whole.wrapping_sub(1));
-        text[at] = front;
-        text[at + 1..at + 17].copy_from_slice(&others.to_le_bytes());
-        text[rest..rest + 16].copy_from_slice(&(others >> (8 * (passed & 15))).to_le_bytes());
+        let [first, point, behind] = [layout.first, layout.point, layout.behind].map(|place| usize::from(place) % 32);
+        text[first % 8] = front;
+        text[first % 8 + 1..first % 8 + 17].copy_from_slice(&others.to_le_bytes());
+        text[behind..behind + 16].copy_from_slice(&(others >> (layout.passed % 128)).to_le_bytes());
         text[point] = b'.';
-        let end = either(below_one, at + used, 1 + used.max(either(exponent, 2, whole.wrapping_add(1))));
-        let mut end = either(exponent & (used == 1), 1, end);
-        let (behind, length) = EXPONENTS[either(exponent, zeros.wrapping_add(1).min(EXPONENTS.len() - 1), 0)];
-        text[end..end + 4].copy_from_slice(&behind);
-        end += length;
+        let end = (used + usize::from(layout.before)).max(usize::from(layout.least));
+        let end = (end - usize::from(layout.alone) * usize::from(used == 1)) % 32;
+        text[end..end + 4].copy_from_slice(&layout.exponent);
+        let end = (end + usize::from(layout.length)) % 32;
         text[end] = b',';
         self.text.truncate(start + end + 1);
     }

@@ -119,8 +119,8 @@ impl Scaling<'_, '_> {
                 found[read] = decimal;
                 read += 1;
             }
+            self.values.grow_by(read)?;
             for &(digits, decimals) in &found[..read] {
-                self.values.grow()?;
                 self.values.long(false, digits, decimals);
             }
             count -= read;
@@ -186,7 +186,8 @@ impl Scaling<'_, '_> {
     /// Eight digits at a time, for a loop that ends nobody knows when costs more than what it does: those before the point
     /// and those behind it, or an integer's first eight and its others. Which of both it is cannot be foretold either, and
     /// is computed with.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "a call costs a sixth of it")]
     #[allow(clippy::needless_bitwise_bool, reason = "no branches")]
     fn short(&mut self) -> Option<(u64, usize)> {
         let at = self.cursor.at;

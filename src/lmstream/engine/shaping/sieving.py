@@ -124,6 +124,8 @@ class OfCodec:
         self._sieving, self._head, self._budget = sieving, head, budget
         self._used = 0
         self._heads: dict[int, _Heads] = {}
+        self._raws: dict[bytes, bytes] = {}
+        """Each once for all resources and scopes: what is looked up seldom is in no cache of the processor."""
         self.native: Final = _native("Sieve", self._below, Counted, sieving.names)
         self.untold: Final = sieving.untold
         self.settle: Final = sieving.settle
@@ -131,6 +133,7 @@ class OfCodec:
     def clear(self) -> None:
         """Forget what was remembered."""
         self._used = 0
+        self._raws.clear()
         for each in self._heads.values():
             each.clear()
 
@@ -143,7 +146,7 @@ class OfCodec:
         if self._used > self._budget:
             self.clear()
             self._used = size
-        heads[raw] = found
+        heads[self._raws.setdefault(raw, raw)] = found
         self.untold.append((heads, raw, rules))
         return found
 
