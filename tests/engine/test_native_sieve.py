@@ -9,6 +9,7 @@ import pytest
 from lmstream import Settings
 from lmstream.codecs.fragments import Counted
 from lmstream.engine.shaping import sieving
+from lmstream.model import Record
 from lmstream.native import native
 from lmstream.rules import Conditions, Maps, Mask, Names, Rule, Scale
 from lmstream.settings import Limits
@@ -106,7 +107,8 @@ def test_a_bundle_that_is_read_again_counts_once():
     payload = bundle(metric("m1", 1.5), metric("m2", 3.5, 4.5), metric("m3", 1.0, times=WITHOUT_TIME))
     assert pair.agree(payload)
     assert sifted(pair, payload)
-    assert pair.native.shaping.points == pair.plain.shaping.points == 4
+    record = Record(topic="t", partition=0, offset=7, timestamp=1_715_263_558_360, value=payload)
+    assert [engine.fan_out(record).points for engine in (pair.native, pair.plain)] == [4, 4]
 
 
 def test_a_dropped_point_without_a_time_is_dropped():

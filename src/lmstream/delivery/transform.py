@@ -29,6 +29,7 @@ class Transform:
         self.engine: Engine = engine
         self._limits, self._guard = limits, guard
         self._told = engine.shaping is None  # whether rules that apply to nothing were
+        self._points = 0  # until then
 
     def suspects(self, each: InFlightRecord) -> bool:
         """Whether a process died over this record: then it is transformed alone, so as not to be blamed for others."""
@@ -88,23 +89,25 @@ class Transform:
             return None
         return out, cuts
 
-    def _tell_idle(self) -> None:
+    def _tell_idle(self, points: int) -> None:
+        self._points += points
         shaping = self.engine.shaping
-        if shaping is not None and shaping.points >= IDLE_AFTER:
+        if shaping is not None and self._points >= IDLE_AFTER:
             self._told = True
             if idle := shaping.idle:
                 names = ", ".join(idle)
                 log.warning(
                     "engine.rules: none of %s data points met %s: look for misspelled names and values",
-                    f"{shaping.points:,}",
+                    f"{self._points:,}",
                     names,
                     extra=coded("config.invalid"),
                 )
 
     def _fan_out(self, record: Record) -> FanOut:
-        if not self._told:
-            self._tell_idle()
         try:
-            return self.engine.fan_out(record)
+            out = self.engine.fan_out(record)
         except PluginError as e:
             raise PluginError(e.module, f"{e.what}, for {record.coordinates}") from e.__cause__
+        if not self._told:
+            self._tell_idle(out.points)
+        return out

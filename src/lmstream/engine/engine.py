@@ -168,9 +168,8 @@ class Engine:
             sifted = bundle.sifted
             if sifted:
                 sent, left, dropped = sifted
-            shaping.points += sent
-            if sifted and not n:
-                return Output(0, noted, Pieced([]), tuple, (), sent, _dropped=dropped)
+                if not n:
+                    return Output(0, noted, Pieced([]), tuple, (), sent, _dropped=dropped)
             left_to_do = shaping.pieces.possible if sifted is None else shaping.pieces.behind_sieve
             if left_to_do:
                 shaped = shaping.shape(bundle, fixed)
@@ -217,7 +216,7 @@ class Engine:
             times = time_runs = self._times.of(bundle)
             time_stops, fine = [], all(times)
         if left and not (fine and all(org_keys)):
-            return self._whole(record, sent)  # what is wrong is told by its place among all points
+            return self._fan_out(record, sift=False)  # what is wrong is told by its place among all points
         if not fine:
             fallback = record.timestamp if self.settings.time_fallback == "record" else 0
             judge_times(bundle, times, faults, self._times, fallback)
@@ -259,7 +258,7 @@ class Engine:
             and codec.largest + (shaping.pieces.largest if shaping else 0) + self._largest_org + _UNCACHED > limit
         ):
             if left:
-                return self._whole(record, sent)
+                return self._fan_out(record, sift=False)
             lines = lines.pieced() if isinstance(lines, Woven) else lines
             judge_sizes(lines.pieces, limit, faults)
             if keys is not None:
@@ -301,12 +300,6 @@ class Engine:
             dropped,
             keys,
         )
-
-    def _whole(self, record: Record, points: int) -> FanOut:
-        """A record again, with all of its points."""
-        if self.shaping is not None:
-            self.shaping.points -= points
-        return self._fan_out(record, sift=False)
 
     def _sift(
         self, rows: int, noted: dict[str, int], lines: Lines, of: Any, shaped: "Shaped", made: Any, keys: Any

@@ -52,8 +52,6 @@ class Shaping:
         self._plans: dict[Any, Plan] = {}
         self._planned = 0
         self._applied: dict[int, int] = {}
-        self.points: int = 0
-        """Points that went through."""
 
     @property
     def idle(self) -> list[str]:
