@@ -107,20 +107,39 @@ fn quoted(into: &mut Vec<u8>, text: &[u8]) {
 
 fn json<'a>(cursor: &mut Cursor<'a>) -> Cut<Pairs<'a>> {
     let mut pairs = Vec::new();
+    each(cursor, |key, text| pairs.push((key, text)))?;
+    cursor.next();
+    if cursor.at == cursor.text.len() { Ok(pairs) } else { Err(Odd) }
+}
+
+/// Pass over such a list.
+pub fn pass(cursor: &mut Cursor<'_>) -> Cut<()> {
+    each(cursor, |_, _| ())
+}
+
+/// The same of repeated `KeyValue` with this tag and nothing else.
+pub fn pass_proto(bytes: &[u8], tag: u8) -> Cut<()> {
+    proto(&mut Message(bytes), tag)?;
+    std::str::from_utf8(bytes).map_err(|_| Odd)?;
+    Ok(())
+}
+
+fn each<'a>(cursor: &mut Cursor<'a>, mut found: impl FnMut(&'a [u8], &'a [u8])) -> Cut<()> {
     let mut more = cursor.open(b'[', b']')?;
-    while more && pairs.len() < MOST {
+    let mut left = MOST;
+    while more {
+        left = left.checked_sub(1).ok_or(Odd)?;
         cursor.expect(b'{')?;
         let key = text(cursor, b"key")?;
         cursor.expect(b',')?;
         named(cursor, b"value")?;
         cursor.expect(b'{')?;
-        pairs.push((key, text(cursor, b"stringValue")?));
+        found(key, text(cursor, b"stringValue")?);
         cursor.expect(b'}')?;
         cursor.expect(b'}')?;
         more = cursor.another(b']')?;
     }
-    cursor.next();
-    if !more && cursor.at == cursor.text.len() { Ok(pairs) } else { Err(Odd) }
+    Ok(())
 }
 
 fn named(cursor: &mut Cursor<'_>, name: &[u8]) -> Cut<()> {

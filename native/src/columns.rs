@@ -160,6 +160,22 @@ impl<'a, 'py> Columns<'a, 'py> {
         Ok(())
     }
 
+    /// The points since the last call are those of a metric that is dropped, as all of its scope.
+    pub fn dropped(&mut self) -> Found<()> {
+        let Some(rule) = self.sifting.as_ref().and_then(Sifting::all) else { return Err(Stop::Whole) };
+        self.drop(rule)
+    }
+
+    /// In place of attributes of a point that is dropped.
+    pub fn nothing(&self) -> Object<'py> {
+        self.py.None().into_bound(self.py)
+    }
+
+    /// Whether all is dropped of the scope that is read.
+    pub fn drops(&self) -> bool {
+        self.sifting.as_ref().is_some_and(|sifting| sifting.all().is_some())
+    }
+
     /// What follows is below this resource.
     pub fn below(&mut self, resource: &Object<'py>) -> Found<()> {
         Ok(self.sifting.as_mut().map_or(Ok(()), |sifting| sifting.below(Some(resource)))?)
@@ -174,10 +190,10 @@ impl<'a, 'py> Columns<'a, 'py> {
     /// What becomes of the metric that was read, by its bytes, where it goes through a sieve.
     #[inline]
     pub fn sifted(&mut self) -> Found<Option<&Bound<'py, PyDict>>> {
-        if self.sifting.as_ref().is_some_and(|sifting| sifting.heads.is_none()) {
+        if self.sifting.as_ref().is_some_and(|sifting| !sifting.ready()) {
             self.leave()?; // its resource or scope stands behind it
         }
-        Ok(self.sifting.as_ref().and_then(|sifting| sifting.heads.as_ref()))
+        Ok(self.sifting.as_ref().and_then(Sifting::heads))
     }
 
     /// The metrics since the last call are those of a scope.
@@ -204,28 +220,19 @@ impl<'a, 'py> Columns<'a, 'py> {
     /// metrics less code is run.
     #[inline(never)]
     fn sift(&mut self, head: &Object<'py>) -> Found<Option<Object<'py>>> {
-        let (Ok(decided), Some(sifting)) = (head.cast_exact::<Decided>(), &mut self.sifting) else {
-            return Err(Stop::Whole);
-        };
+        let Ok(decided) = head.cast_exact::<Decided>() else { return Err(Stop::Whole) };
         let decided = decided.get();
-        let (first, points) = (self.stops.last().map_or(0, |stop| *stop), self.tails.len());
         if let Some(rule) = decided.drop.checked_sub(1) {
-            if sifting.counts(&self.tails[first..])? {
-                return Err(Stop::Whole);
-            }
-            sifting.drop(first, points - first, rule)?;
-            self.tails.truncate(first);
-            self.values.truncate(self.from);
-            while self.times.last().is_some_and(|run| run.2 > first) {
-                self.times.pop();
-            }
-        } else if let Some(verdicts) = &decided.points {
+            self.drop(rule)?;
+            return Ok(None);
+        }
+        let (first, points) = (self.stops.last().map_or(0, |stop| *stop), self.tails.len());
+        if let Some(verdicts) = &decided.points {
             self.sift_points(verdicts.bind(self.py), first)?;
         }
         let left = self.tails.len();
         if left < points {
-            self.most -= points - left;
-            self.began = self.times.last().map_or((None, None), |run| run.3);
+            self.lost(points - left);
         }
         if left == first {
             self.sifting.iter_mut().for_each(|sifting| sifting.metrics += 1);
@@ -243,6 +250,30 @@ impl<'a, 'py> Columns<'a, 'py> {
             }
         }
         Ok(Some(decided.metric.bind(self.py).clone()))
+    }
+
+    /// Forget the points of the metric that was read.
+    fn drop(&mut self, rule: u8) -> Found<()> {
+        let Some(sifting) = &mut self.sifting else { return Err(Stop::Whole) };
+        let (first, points) = (self.stops.last().map_or(0, |stop| *stop), self.tails.len());
+        if sifting.counts(&self.tails[first..])? {
+            return Err(Stop::Whole);
+        }
+        sifting.drop(first, points - first, rule)?;
+        sifting.metrics += 1;
+        self.tails.truncate(first);
+        self.values.truncate(self.from);
+        while self.times.last().is_some_and(|run| run.2 > first) {
+            self.times.pop();
+        }
+        self.lost(points - first);
+        Ok(())
+    }
+
+    /// So many points are there no more.
+    fn lost(&mut self, points: usize) {
+        self.most -= points;
+        self.began = self.times.last().map_or((None, None), |run| run.3);
     }
 
     /// Drop those of the points behind the first ones that have a verdict.

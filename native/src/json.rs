@@ -7,6 +7,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::attributes;
 use crate::columns::{Columns, Found, Object, Stop, cached};
 use crate::memory::{CUT, grow, has_room};
 use crate::scopes::Scopes;
@@ -54,6 +55,10 @@ struct Scan<'a, 'py> {
     lists: Vec<(&'a [u8], Object<'py>)>,
     alike: Alike<'a>,
     key: Vec<u8>,
+    /// Whether all is dropped of the scope that is read. Nothing is made of it then but what may be wrong.
+    drops: bool,
+    /// Whether nothing can be wrong with the metric that is read.
+    fine: bool,
 }
 
 /// Columns of a plain bundle, or None.
@@ -96,6 +101,8 @@ pub fn scan<'py>(
             lists: Vec::new(),
             alike: Alike::default(),
             key: Vec::with_capacity(KEY),
+            drops: false,
+            fine: false,
         };
         let read = scan.bundle().and_then(|()| scan.columns.end());
         if !matches!(read, Err(Stop::Whole)) {
@@ -165,6 +172,9 @@ impl<'a, 'py> Scan<'a, 'py> {
     fn scope_metrics(&mut self) -> Found<()> {
         let scope = self.level(b"scope", Self::scope, b"metrics", Self::metric)?;
         self.columns.scope(scope)?;
+        if std::mem::take(&mut self.drops) {
+            self.lists.clear(); // of which nothing was made
+        }
         Ok(())
     }
 
@@ -172,6 +182,7 @@ impl<'a, 'py> Scan<'a, 'py> {
     fn scope(&mut self) -> Found<Object<'py>> {
         let scope = self.any_scope()?;
         self.columns.within(&scope)?;
+        self.drops = self.columns.drops();
         Ok(scope)
     }
 
@@ -225,24 +236,44 @@ impl<'a, 'py> Scan<'a, 'py> {
         self.cursor.next();
         let start = self.cursor.at;
         let mut points = None;
+        self.fine = self.drops;
         self.cursor.expect(b'{')?;
         loop {
             match self.cursor.name()? {
                 b"gauge" | b"sum" if points.is_none() => points = Some(self.data()?),
                 b"gauge" | b"sum" => return Err(Stop::Odd),
-                _ => self.cursor.skip()?,
+                name => self.member(name)?,
             }
             if !self.cursor.another(b'}')? {
                 break;
             }
         }
         let Some((from, to)) = points else { return Err(Stop::Odd) };
+        if self.fine {
+            return self.columns.dropped();
+        }
         let text = self.cursor.text;
         self.key.clear();
         self.key.extend_from_slice(&text[start..from]);
         self.key.extend_from_slice(&text[to..self.cursor.at]);
         let head = cached(self.columns.sifted()?.unwrap_or(self.heads_of), &self.key)?;
-        self.columns.metric(head)?;
+        if self.drops { self.columns.dropped() } else { self.columns.metric(head) }
+    }
+
+    /// Pass over a member of a metric, gauge or sum.
+    fn member(&mut self, name: &[u8]) -> Cut<()> {
+        self.cursor.next();
+        let start = self.cursor.at;
+        self.cursor.skip()?;
+        if self.fine {
+            let value = &self.cursor.text[start..self.cursor.at];
+            self.fine = match name {
+                b"name" | b"description" | b"unit" => value.starts_with(b"\"") && !value.contains(&b'\\'),
+                b"aggregationTemporality" => matches!(value, b"0" | b"1" | b"2"),
+                b"isMonotonic" => matches!(value, b"true" | b"false"),
+                _ => false,
+            };
+        }
         Ok(())
     }
 
@@ -265,7 +296,7 @@ impl<'a, 'py> Scan<'a, 'py> {
                     points = Some((from, self.cursor.at - 1));
                 }
                 b"dataPoints" => return Err(Stop::Odd),
-                _ => self.cursor.skip()?,
+                name => self.member(name)?,
             }
             if !self.cursor.another(b'}')? {
                 break;
@@ -340,7 +371,10 @@ impl<'a, 'py> Scan<'a, 'py> {
         if let Some((_, piece)) = self.lists.get(number).filter(|(list, _)| self.cursor.pass(list)) {
             return Ok(piece.clone());
         }
-        let (list, piece) = self.known(self.tails_of, b'[', b"]")?;
+        let (list, piece) = match self.passed() {
+            Some(list) => (list, self.columns.nothing()),
+            None => self.known(self.tails_of, b'[', b"]")?,
+        };
         if number == self.lists.len() {
             grow(&mut self.lists, 1)?;
             self.lists.push((list, piece.clone()));
@@ -348,6 +382,21 @@ impl<'a, 'py> Scan<'a, 'py> {
             *known = (list, piece.clone());
         }
         Ok(piece)
+    }
+
+    /// A list of attributes that is dropped, and nothing is wrong with.
+    fn passed(&mut self) -> Option<&'a [u8]> {
+        if !self.drops {
+            return None;
+        }
+        self.cursor.next();
+        let start = self.cursor.at;
+        let passed = attributes::pass(&mut self.cursor).is_ok();
+        let list = &self.cursor.text[start..self.cursor.at];
+        if !passed {
+            self.cursor.at = start;
+        }
+        Some(list).filter(|_| passed)
     }
 
     /// A 64-bit integer's digits, as text or as number.

@@ -7,6 +7,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::attributes::pass_proto;
 use crate::columns::{Columns, Found, Object, Stop, cached};
 use crate::memory::{CUT, grow, has_room};
 use crate::scopes::Scopes;
@@ -32,12 +33,16 @@ const METADATA: u8 = 0x62;
 /// Fields of `Sum`.
 const TEMPORALITY: u8 = 0x10;
 const MONOTONIC: u8 = 0x18;
+/// The last one of temporalities.
+const ENUM: u8 = 2;
 /// Fields of `NumberDataPoint`, and where those that it must have stand behind the start.
 const START: u8 = 0x11;
 const TIME: u8 = 0x19;
 const DOUBLE: u8 = 0x21;
 const INTEGER: u8 = 0x31;
 const FIXED: usize = 9;
+/// Of a point.
+const ATTRIBUTES: u8 = 0x3A;
 
 /// Fields of a message that were there.
 #[derive(Default)]
@@ -63,6 +68,9 @@ struct Scan<'a, 'py> {
     /// Attributes of the metric before and what they became: those of the same instances follow, in the same order.
     lists: Vec<(&'a [u8], Object<'py>)>,
     key: Vec<u8>,
+    /// As of JSON's.
+    drops: bool,
+    fine: bool,
 }
 
 /// Columns of a plain bundle, or None, as `scan`. A tail that became None is not plain.
@@ -91,6 +99,8 @@ pub fn scan_proto<'py>(
             columns: Columns::new(payload.py(), payload.as_bytes().len(), nanoseconds, most, sieve),
             lists: Vec::new(),
             key: Vec::new(),
+            drops: false,
+            fine: false,
         };
         let read = scan.request(payload.as_bytes()).and_then(|()| scan.columns.end());
         if !matches!(read, Err(Stop::Whole)) {
@@ -122,12 +132,16 @@ impl<'a, 'py> Scan<'a, 'py> {
     fn scope_metrics(&mut self, encoded: &'a [u8]) -> Found<()> {
         let scope = self.level(encoded, Self::scope, Self::metric)?;
         self.columns.scope(scope)?;
+        if std::mem::take(&mut self.drops) {
+            self.lists.clear(); // of which nothing was made
+        }
         Ok(())
     }
 
     fn scope(&mut self, encoded: &'a [u8]) -> Found<Object<'py>> {
         let scope = self.scopes.find(encoded)?;
         self.columns.within(&scope)?;
+        self.drops = self.columns.drops();
         Ok(scope)
     }
 
@@ -159,13 +173,15 @@ impl<'a, 'py> Scan<'a, 'py> {
         let (mut data, mut seen) = (None, Seen::default());
         let mut message = Message(encoded);
         self.key.clear();
+        self.fine = self.drops;
         loop {
             let from = message.0;
             let Some(tag) = message.tag() else { break };
             match tag {
                 NAME | DESCRIPTION | UNIT | METADATA => {
                     seen.once(tag)?;
-                    leaf(&mut message)?;
+                    let text = leaf(&mut message)?;
+                    self.fine = self.fine && tag != METADATA && std::str::from_utf8(text).is_ok();
                     self.key.extend_from_slice(&from[..from.len() - message.0.len()]);
                 }
                 GAUGE | SUM if data.is_none() => data = Some((tag, message.bytes()?)),
@@ -174,9 +190,11 @@ impl<'a, 'py> Scan<'a, 'py> {
         }
         let Some((tag, data)) = data else { return Err(Stop::Odd) };
         self.data(tag, data)?;
+        if self.fine {
+            return self.columns.dropped();
+        }
         let head = cached(self.columns.sifted()?.unwrap_or(self.head_of), &self.key)?;
-        self.columns.metric(head)?;
-        Ok(())
+        if self.drops { self.columns.dropped() } else { self.columns.metric(head) }
     }
 
     /// The points of a gauge or sum. What is not points joins the metric's key.
@@ -191,7 +209,9 @@ impl<'a, 'py> Scan<'a, 'py> {
                 ITEM => self.point(leaf(&mut message)?, self.columns.points() - first)?,
                 TEMPORALITY | MONOTONIC if kind == SUM => {
                     seen.once(tag)?;
-                    self.key.extend_from_slice(&[tag, message.small()?]);
+                    let value = message.small()?;
+                    self.fine = self.fine && value <= ENUM;
+                    self.key.extend_from_slice(&[tag, value]);
                     self.key[length] += 2;
                 }
                 _ => return Err(Stop::Odd),
@@ -228,10 +248,15 @@ impl<'a, 'py> Scan<'a, 'py> {
         if let Some((_, piece)) = self.lists.get(number).filter(|(list, _)| *list == encoded) {
             return Ok(piece.clone());
         }
-        let piece = cached(self.tail_of, encoded)?;
-        if piece.is_none() {
-            return Err(Stop::Odd);
-        }
+        let piece = if self.drops && pass_proto(encoded, ATTRIBUTES).is_ok() {
+            self.columns.nothing()
+        } else {
+            let piece = cached(self.tail_of, encoded)?;
+            if piece.is_none() {
+                return Err(Stop::Odd);
+            }
+            piece
+        };
         if number == self.lists.len() {
             grow(&mut self.lists, 1)?;
             self.lists.push((encoded, piece.clone()));

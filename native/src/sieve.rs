@@ -42,15 +42,26 @@ impl Decided {
 /// Of the bits of a resource and of a scope, which are known by where they are.
 struct Kind {
     above: [Py<PyAny>; 2],
-    heads: Option<Py<PyDict>>,
+    below: Below<Py<PyDict>>,
+}
+
+/// What there is below a resource and scope.
+#[derive(Clone)]
+enum Below<T> {
+    /// From the bytes of a metric to what becomes of it: another metric, or `Decided`, or None where a bundle that has it
+    /// has to stay whole.
+    Heads(T),
+    /// All of it is dropped by a rule.
+    Dropped(u8),
+    /// The bundle has to stay whole.
+    Whole,
 }
 
 /// What `lmstream.engine.shaping.sieving` decides for one codec, remembered from bundle to bundle.
 #[pyclass(frozen)]
 pub struct Sieve {
-    /// From the `rules` of a resource and of a scope to a dictionary, which from the bytes of a metric has what becomes of
-    /// it: another metric, or `Decided`, or None where a bundle that has it has to stay whole. None for a resource and
-    /// scope whose bundle has to.
+    /// From the `rules` of a resource and of a scope to what there is below them: a dictionary, or the number of a rule, or
+    /// None: see `Below`.
     below: Py<PyAny>,
     /// The class of attributes that are counted by point, dropped points too; its `seen` says whether there are any.
     counted: Py<PyType>,
@@ -65,6 +76,11 @@ impl Sieve {
     fn new(below: Py<PyAny>, counted: Py<PyType>, names: Vec<Py<PyString>>) -> Self {
         Self { below, counted, names, known: Mutex::default() }
     }
+
+    /// Ask again what there is below resources and scopes.
+    fn clear(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// A bundle on its way through a sieve.
@@ -74,8 +90,8 @@ pub struct Sifting<'py> {
     known: Vec<Kind>,
     /// The bits of the resource that is read.
     resource: Option<Object<'py>>,
-    /// What becomes of metrics of the scope that is read, once its resource is known.
-    pub heads: Option<Bound<'py, PyDict>>,
+    /// What there is below the scope that is read, once its resource is known.
+    below: Option<Below<Bound<'py, PyDict>>>,
     /// Verdicts of the dictionary that was asked last.
     seen: Vec<(Bound<'py, PyType>, u8)>,
     asked: Option<Bound<'py, PyDict>>,
@@ -97,7 +113,7 @@ impl<'py> Sifting<'py> {
             sieve: sieve.clone(),
             known,
             resource: None,
-            heads: None,
+            below: None,
             seen: Vec::new(),
             asked: None,
             verdicts: Vec::new(),
@@ -110,32 +126,65 @@ impl<'py> Sifting<'py> {
 
     /// What follows is below this resource, or below none that is known.
     pub fn below(&mut self, resource: Option<&Object<'py>>) -> PyResult<()> {
-        self.heads = None;
+        self.below = None;
         self.resource = resource.map(rules).transpose()?;
         Ok(())
     }
 
     /// The same of a scope; whether the bundle may go through. Raises what asking raises.
     pub fn within(&mut self, scope: Option<&Object<'py>>) -> PyResult<bool> {
-        self.heads = None;
+        self.below = None;
         let (Some(scope), Some(resource)) = (scope, &self.resource) else { return Ok(true) };
         let py = scope.py();
         let above = [resource, &rules(scope)?];
         let same = |kind: &&Kind| kind.above.iter().zip(above).all(|(one, other)| one.is(other));
-        let heads = if let Some(kind) = self.known.iter().find(same) {
-            kind.heads.as_ref().map(|heads| heads.bind(py).clone())
+        let below = if let Some(kind) = self.known.iter().find(same) {
+            match &kind.below {
+                Below::Heads(heads) => Below::Heads(heads.bind(py).clone()),
+                Below::Dropped(rule) => Below::Dropped(*rule),
+                Below::Whole => Below::Whole,
+            }
         } else {
-            let heads: Option<Bound<'py, PyDict>> =
-                self.sieve.get().below.bind(py).call1((above[0], above[1]))?.extract()?;
+            let found = self.sieve.get().below.bind(py).call1((above[0], above[1]))?;
+            let below = match found.cast_into::<PyDict>() {
+                Ok(heads) => Below::Heads(heads),
+                Err(other) => other.into_inner().extract::<Option<u8>>()?.map_or(Below::Whole, Below::Dropped),
+            };
             if self.known.len() == KNOWN {
                 self.known.clear();
             }
-            let above = above.map(|bits| bits.clone().unbind());
-            self.known.push(Kind { above, heads: heads.clone().map(Bound::unbind) });
-            heads
+            let to_keep = match &below {
+                Below::Heads(heads) => Below::Heads(heads.clone().unbind()),
+                Below::Dropped(rule) => Below::Dropped(*rule),
+                Below::Whole => Below::Whole,
+            };
+            self.known.push(Kind { above: above.map(|bits| bits.clone().unbind()), below: to_keep });
+            below
         };
-        self.heads = heads;
-        Ok(self.heads.is_some())
+        let whole = matches!(below, Below::Whole);
+        self.below = Some(below);
+        Ok(!whole)
+    }
+
+    /// Whether resource and scope of what is read are known.
+    pub fn ready(&self) -> bool {
+        self.below.is_some()
+    }
+
+    /// What becomes of metrics of the scope that is read, by their bytes.
+    pub fn heads(&self) -> Option<&Bound<'py, PyDict>> {
+        match &self.below {
+            Some(Below::Heads(heads)) => Some(heads),
+            _ => None,
+        }
+    }
+
+    /// The rule that drops all of the scope that is read.
+    pub fn all(&self) -> Option<u8> {
+        match self.below {
+            Some(Below::Dropped(rule)) => Some(rule),
+            _ => None,
+        }
     }
 
     /// Find the verdicts of points with these attributes, as of `Decided.points`; whether any of them is dropped. Raises

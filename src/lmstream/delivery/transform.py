@@ -97,7 +97,8 @@ class Transform:
             if idle := shaping.idle:
                 names = ", ".join(idle)
                 log.warning(
-                    "engine.rules: none of %s data points met %s: look for misspelled names and values",
+                    "engine.rules: none of %s data points met %s, or earlier rules dropped those that did: look for "
+                    "misspelled names and values, and at the order of rules",
                     f"{self._points:,}",
                     names,
                     extra=coded("config.invalid"),

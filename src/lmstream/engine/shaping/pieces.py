@@ -260,8 +260,9 @@ class Pieces:
             self._same.clear()
         return self._same.setdefault(bits, bits)
 
-    def _match(self, rules: int) -> None:
+    def _match(self, rules: int) -> int:
         self.matched |= rules
+        return self.matched
 
     def _larger(self) -> None:
         self.largest = sum(each.largest for each in (self.resources, self.scopes, self.metrics, self.tails))

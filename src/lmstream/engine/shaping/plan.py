@@ -116,7 +116,7 @@ class Planner:
                 rules = self._bits.apply(both) & ~self._bits.points
                 decision, open_rules = self._decide(both, rules, all_deciding)
                 all_of_it = decision >= 0 and self._rules[decision].drop and not open_rules
-                matched |= rules & self.deciding if all_of_it else rules
+                matched |= 1 << decision if all_of_it else rules
                 made.append(self._head(heads[at], rules, at, open_, [] if all_of_it else scaled))
                 changed.append(self._changed(rules))
                 code = 0

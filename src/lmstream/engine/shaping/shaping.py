@@ -148,14 +148,17 @@ class Shaping:
                 continue
             verdict = known.get(type(tail))
             if verdict is None:
-                first = (rules := self._apply(asked.bits & tail.rules) & asked.deciding) & -rules
+                rules = self._apply(asked.bits & tail.rules)
+                first = (deciding := rules & asked.deciding) & -deciding
                 number = first.bit_length()
                 verdict = number if number and self._rules[number - 1].drop else 0
+                self.pieces.matched |= first if verdict else rules
                 if not isinstance(tail, MarkedAlone):
                     known[type(tail)] = verdict
             if verdict:
                 verdicts[at] = verdict
             elif late and (rules := self._apply(asked.bits & tail.rules)) & late:
+                self.pieces.matched |= rules
                 tails[start + at] = self.pieces.tail_again(tail, rules)
         return bytes(verdicts)
 
@@ -163,7 +166,6 @@ class Shaping:
         rules = self._applied.get(bits)
         if rules is None:
             rules = self._bits.apply(bits)
-            self.pieces.matched |= rules
             if len(self._applied) >= _APPLIED:
                 self._applied.clear()
             self._applied[bits] = rules

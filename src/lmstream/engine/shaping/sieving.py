@@ -10,7 +10,8 @@ from lmstream.interfaces import Metric, Sieve
 from lmstream.native import native
 from lmstream.rules import Rule
 
-_HERE: Final = frozenset({"resource", "scope", "metric"})
+_ABOVE: Final = frozenset({"resource", "scope"})
+_HERE: Final = _ABOVE | {"metric"}
 _KINDS: Final = 1024
 _ENTRY: Final = 512
 
@@ -29,12 +30,12 @@ class Sieving:
         bits: Bits,
         early: int,
         late: int,
-        matched: Callable[[int], None],
+        matched: Callable[[int], int],
         again: Callable[[Metric, int], Metric],
     ) -> None:
         """`early` and `late` are the rules that change metrics when these are made, and afterwards; `matched` is told
-        the rules that apply to something; `again` makes a metric after rules."""
-        self._bits, self._matched, self._again = bits, matched, again
+        the rules that apply to something, and answers all that were told; `again` makes a metric after rules."""
+        self._rules, self._bits, self._matched, self._again = rules, bits, matched, again
 
         def all_there(actions: int, parts: frozenset[str]) -> int:
             return 0 if actions & ~_some(rules, lambda number: bits.parts[number] <= parts) else actions
@@ -65,6 +66,17 @@ class Sieving:
         bits = resource & scope
         return bits | ~self._of(self._asked) if bits & self._bits.unnoted else None
 
+    def dropped(self, above: int) -> tuple[int, bool]:
+        """The number behind that of the rule that drops all below a resource and scope of these bits, or 0; and whether
+        that may become another: a rule that drops anything is told first."""
+        known = _some(self._rules, lambda number: self._bits.parts[number] <= _ABOVE)
+        may = self._deciding & (above & ~known | self._bits.apply(above) & known)
+        first = may & -may
+        if not first & known & self._drops:
+            return 0, False
+        told = bool(first & self._matched(0))
+        return first.bit_length() if told else 0, not told
+
     def decided(self, metric: Metric, above: int) -> tuple[Any, int]:
         """What becomes of a metric below a resource and scope of these bits, as the native part takes it; and the rules
         that apply to it."""
@@ -75,7 +87,7 @@ class Sieving:
         first = deciding & -deciding
         of_points = may & self._bits.points & self._deciding & (first - 1)  # those before it; all where there is none
         if first & self._drops and not of_points:
-            return _native("Decided", metric, first.bit_length(), 0, None), deciding
+            return _native("Decided", metric, first.bit_length(), 0, None), first
         power = sum(power for rule, power in self._powers.items() if rule & rules)
         points = self._of_points(bits, may & self._deciding) if of_points else None
         if not -FAR < power < FAR or (of_points and points is None):
@@ -97,9 +109,10 @@ class Sieving:
         if not issubclass(kind, Marked) or issubclass(kind, MarkedAlone):
             return None
         rules = self._bits.apply(bits & kind.rules) & deciding
-        self.untold.append((verdicts, kind, rules))
         first = rules & -rules
-        return first.bit_length() if first & self._drops else 0
+        drop = first & self._drops
+        self.untold.append((verdicts, kind, drop or rules))
+        return drop.bit_length()
 
     def settle(self, *, sifted: bool) -> None:
         """A bundle was read. The rules that apply to it are told if it went through the sieve; else what was found
@@ -128,7 +141,14 @@ class OfCodec:
         """Each once for all resources and scopes: what is looked up seldom is in no cache of the processor."""
         self.native: Final = _native("Sieve", self._below, Counted, sieving.names)
         self.untold: Final = sieving.untold
-        self.settle: Final = sieving.settle
+        self._waits = False
+
+    def settle(self, *, sifted: bool) -> None:
+        """See `Sieving.settle`."""
+        self._sieving.settle(sifted=sifted)
+        if self._waits:
+            self._waits = False
+            self.native.clear()
 
     def clear(self) -> None:
         """Forget what was remembered."""
@@ -150,10 +170,14 @@ class OfCodec:
         self.untold.append((heads, raw, rules))
         return found
 
-    def _below(self, resource: int, scope: int) -> "_Heads | None":
+    def _below(self, resource: int, scope: int) -> "_Heads | int | None":
         above = self._sieving.above(resource, scope)
         if above is None or (above not in self._heads and len(self._heads) >= _KINDS):
             return None
+        dropped, waits = self._sieving.dropped(above)
+        if dropped:
+            return dropped - 1
+        self._waits |= waits
         return self._heads.setdefault(above, _Heads(self, above))
 
 
