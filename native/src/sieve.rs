@@ -46,7 +46,6 @@ struct Kind {
 }
 
 /// What there is below a resource and scope.
-#[derive(Clone)]
 enum Below<T> {
     /// From the bytes of a metric to what becomes of it: another metric, or `Decided`, or None where a bundle that has it
     /// has to stay whole.
@@ -55,6 +54,16 @@ enum Below<T> {
     Dropped(u8),
     /// The bundle has to stay whole.
     Whole,
+}
+
+impl<T> Below<T> {
+    fn map<U>(&self, of: impl Fn(&T) -> U) -> Below<U> {
+        match self {
+            Self::Heads(heads) => Below::Heads(of(heads)),
+            Self::Dropped(rule) => Below::Dropped(*rule),
+            Self::Whole => Below::Whole,
+        }
+    }
 }
 
 /// What `lmstream.engine.shaping.sieving` decides for one codec, remembered from bundle to bundle.
@@ -139,11 +148,7 @@ impl<'py> Sifting<'py> {
         let above = [resource, &rules(scope)?];
         let same = |kind: &&Kind| kind.above.iter().zip(above).all(|(one, other)| one.is(other));
         let below = if let Some(kind) = self.known.iter().find(same) {
-            match &kind.below {
-                Below::Heads(heads) => Below::Heads(heads.bind(py).clone()),
-                Below::Dropped(rule) => Below::Dropped(*rule),
-                Below::Whole => Below::Whole,
-            }
+            kind.below.map(|heads| heads.bind(py).clone())
         } else {
             let found = self.sieve.get().below.bind(py).call1((above[0], above[1]))?;
             let below = match found.cast_into::<PyDict>() {
@@ -153,12 +158,8 @@ impl<'py> Sifting<'py> {
             if self.known.len() == KNOWN {
                 self.known.clear();
             }
-            let to_keep = match &below {
-                Below::Heads(heads) => Below::Heads(heads.clone().unbind()),
-                Below::Dropped(rule) => Below::Dropped(*rule),
-                Below::Whole => Below::Whole,
-            };
-            self.known.push(Kind { above: above.map(|bits| bits.clone().unbind()), below: to_keep });
+            let above = above.map(|bits| bits.clone().unbind());
+            self.known.push(Kind { above, below: below.map(|heads| heads.clone().unbind()) });
             below
         };
         let whole = matches!(below, Below::Whole);
@@ -229,6 +230,9 @@ impl<'py> Sifting<'py> {
 
     /// Whether any of these points has to be counted, dropped or not.
     pub fn counts(&self, tails: &[Object<'py>]) -> PyResult<bool> {
+        if tails.iter().all(PyAnyMethods::is_none) {
+            return Ok(false); // nothing was made of them
+        }
         let counted = self.sieve.get().counted.bind(self.sieve.py());
         // Asked each time: the first one may be in this bundle.
         let any = counted.getattr(intern!(counted.py(), "seen"))?.is_truthy()?;
