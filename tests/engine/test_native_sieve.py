@@ -281,3 +281,139 @@ def test_an_attribute_that_is_the_first_to_be_counted_may_be_of_a_later_metric(m
     monkeypatch.setattr(Counted, "seen", False)
     assert mine == pair.said(pair.plain, odd)
     assert mine[3][0] == [("attribute.empty", 1)]
+
+
+def by_point(name, *texts, **more):
+    return Rule(name=name, when=Conditions(attributes={"i": texts}), **more)
+
+
+def mixed(name, *points):
+    """A metric of points by value, text of their attribute, and later times."""
+    made = [metric(name, value, attribute={"stringValue": text}) for value, text, *_ in points]
+    every = [each["gauge"]["dataPoints"][0] for each in made]
+    for point, (_, _, *later) in zip(every, points, strict=True):
+        point["timeUnixNano"] = str(int(point["timeUnixNano"]) + sum(later) * 1_000_000)
+    return {"name": name, "gauge": {"dataPoints": every}}
+
+
+def landed(engine, payload):
+    """Ordinals and values of the rows, which have to be those of the columns."""
+    out = engine.fan_out(Record(topic="t", partition=0, offset=7, timestamp=1_715_263_558_360, value=payload))
+    rows = [json.loads(line) for line in out.ndjson().splitlines()]
+    found = sorted((int(row["rowId"].partition(":")[2]), row["value"]) for row in rows)
+    columns = [pair for each in out.columns() for pair in zip(each.ordinals, each.values, strict=True)]
+    assert sorted(columns) == found
+    return found
+
+
+def of_both(pair, payload):
+    """What landed, the same of both engines."""
+    assert pair.agree(payload)
+    found = landed(pair.native, payload)
+    assert found == landed(pair.plain, payload)
+    return found
+
+
+LENGTHS = (0.0, -1.5, 123456789.0125, 0.1, -0.000123456789012345, 7.0, 99999999999999.5, 1e-05, 0.1234567890123456)
+
+
+@pytest.mark.parametrize(
+    "dropped",
+    [(0,), (0, 1, 2), (4,), (3, 5), (8,), (6, 7, 8), (0, 8), (0, 2, 4, 6, 8), (1, 3, 5, 7), tuple(range(9))],
+)
+@pytest.mark.parametrize("times", [(0,) * 9, (0, 0, 0, 1, 1, 1, 2, 2, 2), (0, 1) * 4 + (0,), tuple(range(9))])
+def test_points_are_dropped_wherever_in_a_metric_they_are(dropped, times):
+    pair = twins(by_point("dropped", "x", drop=True))
+    points = [
+        (value, "x" if at in dropped else "a", time)
+        for at, (value, time) in enumerate(zip(LENGTHS, times, strict=True))
+    ]
+    payload = bundle(mixed("m1", *points), mixed("m2", (2.5, "a"), (3.5, "x")), mixed("m3", *points))
+    left = [at for at in range(9) if at not in dropped]
+    expected = [(first + at, LENGTHS[at]) for first in (0, 11) for at in left] + [(9, 2.5)]
+    assert of_both(pair, payload) == sorted(expected)
+    assert sifted(pair, payload)
+    assert pair.said(pair.native, payload)[3][6] == [("dropped", 1 + 2 * len(dropped))]
+
+
+def test_ordinals_count_on_over_metrics_scopes_and_resources():
+    pair = twins(by_point("points", "x", drop=True), named("metric", "d*", drop=True))
+    some = mixed("m1", (1.0, "x"), (2.0, "a"), (3.0, "x"))
+    gone, all_gone = mixed("d1", (4.0, "a"), (5.0, "x")), mixed("m2", (6.0, "x"))
+    one = bundle(gone, some, all_gone, mixed("m3", (7.0, "a")))
+    payload = bundles(one, bundle(all_gone, gone, scope="t"), bundle(some, device="8", scope="t"))
+    assert of_both(pair, payload) == [(3, 2.0), (6, 7.0), (11, 2.0)]
+    assert sifted(pair, payload)
+    assert pair.said(pair.native, payload)[3][6] == [("metric", 2), ("points", 8)]
+
+
+def test_a_point_is_kept_by_a_rule_before_the_one_that_drops_its_metric():
+    pair = twins(by_point("kept", "a", keep=True), named("dropped", "m1", drop=True))
+    payload = bundle(mixed("m1", (1.0, "x"), (2.0, "a"), (3.0, "y"), (4.0, "a")), mixed("m2", (5.0, "x")))
+    assert of_both(pair, payload) == [(1, 2.0), (3, 4.0), (4, 5.0)]
+    assert sifted(pair, payload)
+
+
+def test_a_metric_that_is_dropped_first_asks_no_point():
+    pair = twins(named("dropped", "m1", drop=True), by_point("kept", "a", keep=True), by_point("late", "x", drop=True))
+    payload = bundle(mixed("m1", (1.0, "x"), (2.0, "a")), mixed("m2", (3.0, "x"), (4.0, "a")))
+    assert of_both(pair, payload) == [(3, 4.0)]
+    assert sifted(pair, payload)
+    assert pair.said(pair.native, payload)[3][6] == [("dropped", 2), ("late", 1)]
+
+
+def test_what_is_left_of_a_metric_is_scaled():
+    pair = twins(by_point("dropped", "x", drop=True), named("scaled", "m*", scale=Scale(divide=4, unit="x")))
+    points = ((8.0, "a"), (0.30000000000000004, "x"), (-1.5, "a"), (123456789.0125, "a", 1), (7.0, "x", 1))
+    payload = bundle(mixed("m1", *points), mixed("other", *points), mixed("m2", *points[::-1]))
+    quarters, others = (2.0, -0.375, 30864197.253125), (8.0, -1.5, 123456789.0125)
+    values = [*zip((0, 2, 3), quarters, strict=True), *zip((5, 7, 8), others, strict=True)]
+    assert of_both(pair, payload) == [*values, *zip((11, 12, 14), quarters[::-1], strict=True)]
+    assert sifted(pair, payload)
+
+
+@pytest.mark.parametrize("number", [5e-324, 1e300])
+def test_a_value_that_the_engine_writes_keeps_the_bundle_whole_where_its_metric_loses_points(number):
+    pair = twins(by_point("dropped", "x", drop=True))
+    before, behind = mixed("m1", (1.5, "x"), (2.5, "a")), mixed("m3", (3.5, "a"), (4.5, "x"))
+    for texts, through in (("aa", True), ("xa", False), ("ax", False), ("xx", False)):
+        payload = bundle(before, mixed("m2", (number, texts[0]), (0.25, texts[1])), behind)
+        left = [
+            (at, value) for at, (value, text) in enumerate(zip((number, 0.25), texts, strict=True), 2) if text == "a"
+        ]
+        assert of_both(pair, payload) == [(1, 2.5), *left, (4, 3.5)]
+        assert sifted(pair, payload) is through
+
+
+def test_rules_that_drop_different_points_of_a_metric_are_counted_apart():
+    pair = twins(
+        by_point("one", "x", drop=True), by_point("two", "x", "y", drop=True), by_point("idle", "z", drop=True)
+    )
+    payload = bundle(mixed("m1", (1.0, "x"), (2.0, "y"), (3.0, "a"), (4.0, "y")), mixed("m2", (5.0, "y")))
+    assert of_both(pair, payload) == [(2, 3.0)]
+    assert sifted(pair, payload)
+    assert pair.said(pair.native, payload)[3][6] == [("one", 1), ("two", 3)]
+    assert pair.native.shaping.idle == pair.plain.shaping.idle == ["idle"]
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_points_whose_attributes_are_counted_keep_the_bundle_whole(monkeypatch, odd):
+    monkeypatch.setattr(Counted, "seen", False)
+    pair = twins(by_point("dropped", "x", drop=True))
+    request = json.loads(bundle(mixed("m1", (1.5, "x"), (2.5, "x"))))
+    points = request["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["gauge"]["dataPoints"]
+    points[odd]["attributes"].append({"key": "odd", "value": {"fooValue": 1}})
+    payload = json.dumps(request).encode()
+    assert of_both(pair, payload) == []
+    assert pair.said(pair.native, payload)[3][0] == [("attribute.empty", 1)]
+    assert not sifted(pair, payload)
+
+
+def test_points_of_more_kinds_than_are_at_hand_are_told_apart():
+    rules = [by_point(f"r{at}", f"{at}", drop=at % 2 == 0, keep=at % 2 == 1) for at in range(24)]
+    pair = twins(*rules, named("others", "m*", drop=True))
+    points = [(float(at), str(at % 30)) for at in range(90)]
+    payload = bundle(mixed("m1", *points), mixed("m2", *points[::-1]))
+    kept = [at for at in range(90) if at % 30 < 24 and at % 2]
+    assert of_both(pair, payload) == [(at, at) for at in kept] + [(179 - at, at) for at in kept[::-1]]
+    assert sifted(pair, payload)

@@ -245,9 +245,10 @@ def _rule(rng: random.Random, number: int) -> Rule:
         unit=rng.choice((None, None, "By", "%")),
         datasource=rng.choice(("s", "t", "SNMP_Datasource1*", "*")) if not whole else None,
         resource=rng.choice(({}, {}, {"hostId": "7"}, {"location": "us-*"})) if not whole else {},
-        attributes=rng.choice(({}, {"i": "a"})) if rng.random() < 0.1 else {},
+        attributes=_of_points(rng) if rng.random() < 0.3 else {},
     )
-    unless = Conditions(metric=rng.choice((None, None, "m2", "*Peak")))
+    attributes = _of_points(rng) if rng.random() < 0.15 else {}
+    unless = Conditions(metric=rng.choice((None, None, "m2", "*Peak")), attributes=attributes)
     power = 1 << rng.choice((1, 3, 10, 20, 60))
     actions: list[dict[str, Any]] = [
         {"drop": True},
@@ -265,6 +266,10 @@ def _rule(rng: random.Random, number: int) -> Rule:
     if rng.random() < 0.4 and "drop" not in chosen:  # what is done by a sieve and what is not, in one rule
         chosen = rng.choice(actions[2:]) | chosen
     return Rule(name=f"r{number}", when=when, unless=unless, **chosen)
+
+
+def _of_points(rng: random.Random) -> dict[str, Any]:
+    return {rng.choice(("i", "i", "wildValue")): rng.choice(("a", "b*", ["a", 'c"'], "*-1", "*"))}
 
 
 def settings_of(names: str, points: int = 100_000, rules: tuple[Rule, ...] = ()) -> Settings:
