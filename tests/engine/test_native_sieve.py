@@ -417,3 +417,25 @@ def test_points_of_more_kinds_than_are_at_hand_are_told_apart():
     kept = [at for at in range(90) if at % 30 < 24 and at % 2]
     assert of_both(pair, payload) == [(at, at) for at in kept] + [(179 - at, at) for at in kept[::-1]]
     assert sifted(pair, payload)
+
+
+SCALED = Rule(name="s", when=Conditions(metric="*"), scale=Scale(divide=1024, unit="v"))
+
+
+def test_a_value_that_cannot_be_scaled_is_not_counted_where_a_rule_drops_it():
+    by_point = Rule(name="d", when=Conditions(attributes={"i": "a"}), drop=True)
+    for rules in ([by_point, SCALED], [SCALED, by_point]):
+        pair = twins(*rules)
+        payload = bundle(metric("m1", 5e-324), metric("m1", 1.5, attribute={"stringValue": "b"}))
+        assert pair.agree(payload)
+        assert pair.said(pair.plain, payload)[3][0] == []
+
+
+def test_a_rule_that_keeps_what_no_rule_drops_is_idle_to_both():
+    pair = twins(
+        Rule(name="kept", when=Conditions(attributes={"i": "*"}), keep=True), named("dropped", "m1", drop=True)
+    )
+    assert pair.agree(bundle(metric("m2", 1.5)))
+    assert pair.native.shaping.idle == pair.plain.shaping.idle == ["kept", "dropped"]
+    assert pair.agree(bundle(metric("m1", 1.5), metric("m2", 1.5)))
+    assert pair.native.shaping.idle == pair.plain.shaping.idle == []

@@ -91,6 +91,7 @@ class Planner:
         self._rules, self._pieces, self._bits = rules, pieces, pieces.bits
         self.deciding: Final = sum(1 << number for number, rule in enumerate(rules) if rule.decides)
         """Rules that drop or keep."""
+        self._drops: Final = sum(1 << number for number, rule in enumerate(rules) if rule.drop)
         self._routing: Final = sum(1 << number for number, rule in enumerate(rules) if rule.org)
         self._late: Final = pieces.metrics.late
         self.late: int = self.deciding | self._routing
@@ -165,7 +166,8 @@ class Planner:
         """(the rule that decides about a metric, or -1; rules about points that come before it and may decide)."""
         decision = _first(rules & deciding)
         before = (1 << decision) - 1 if decision >= 0 else -1
-        return decision, self._bits.may(bits) & self._bits.points & deciding & before
+        may = self._bits.may(bits) & deciding
+        return decision, may & self._bits.points & before if may & self._drops else 0
 
     def _head(self, head: Metric, rules: int, at: int, open_: int, scaled: list[Scaled]) -> Metric:
         if not rules & self._late & open_:

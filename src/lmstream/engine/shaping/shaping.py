@@ -76,7 +76,7 @@ class Shaping:
         # In place: a codec of lmstream keeps no bundle, and of others' own_pieces makes new ones.
         bundle.tails = tails
         if plan.other_heads:
-            self._with_heads(bundle, plan)
+            self._with_heads(bundle, plan, verdicts)
         if plan.changed:  # by the metrics that were read, not those that a value's unit cut apart
             bundle.series, fixed = self._series(bundle.series, stops, plan, fixed)
         rows = verdicts.count(0) if verdicts else n
@@ -171,19 +171,23 @@ class Shaping:
             self._applied[bits] = rules
         return rules
 
-    def _with_heads(self, bundle: Bundle, plan: Plan) -> None:
-        """Put the plan's metrics into a bundle, and its values in their units. Where one cannot be scaled, its metric
-        is cut into several."""
+    def _with_heads(self, bundle: Bundle, plan: Plan, verdicts: bytes) -> None:
+        """Put the plan's metrics into a bundle, and its values in their units. Where one that is not dropped cannot be
+        scaled, its metric is cut into several."""
         if plan.runs:
             texts = None
             if bundle.texts and self._scale is not None:
                 texts = self._scale(bundle.texts, bundle.stops, plan.packed, encode)
             if texts is not None:
                 bundle.texts = texts
-            elif unscaled := scale_values(bundle, plan):
-                bundle.noted["scale.inexact"] = len(unscaled)
-                put_cut(bundle, plan, unscaled)
-                return
+            else:
+                unscaled = scale_values(bundle, plan)
+                if verdicts:
+                    unscaled = {at: metric for at, metric in unscaled.items() if not verdicts[at]}
+                if unscaled:
+                    bundle.noted["scale.inexact"] = len(unscaled)
+                    put_cut(bundle, plan, unscaled)
+                    return
         put_metrics(bundle, plan)
 
     def _series(

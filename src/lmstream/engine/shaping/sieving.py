@@ -86,6 +86,8 @@ class Sieving:
         deciding = rules & self._deciding
         first = deciding & -deciding
         of_points = may & self._bits.points & self._deciding & (first - 1)  # those before it; all where there is none
+        if not may & self._deciding & self._drops:
+            of_points = 0
         if first & self._drops and not of_points:
             return _native("Decided", metric, first.bit_length(), 0, None), first
         power = sum(power for rule, power in self._powers.items() if rule & rules)
