@@ -61,15 +61,15 @@ class Engine:
         self._weave: Any = native("weave")
         self._largest_org = 0
         self._row_bytes = settings.limits.row_bytes
-        self._short, self._ample = self._row_bytes // 32, self._row_bytes // 8
-        """Bytes of a payload, and of pieces that rules made, of which no row becomes too long."""
+        self._short = self._row_bytes // 32
+        """Bytes of a payload of which no row becomes too long."""
         self.shaping: Shaping | None = None
         """The rules at work; None without any."""
         if settings.rules:
             from lmstream.engine import shaping as rules  # noqa: PLC0415 - a cold start without rules needs none of it
             from lmstream.engine.sifted_output import SiftedOutput  # noqa: PLC0415 - as above
 
-            self.shaping, self._sifted = rules.Shaping(settings.rules), SiftedOutput
+            self.shaping, self._sifted = rules.Shaping(settings.rules, self._larger), SiftedOutput
         self._dimensions: Dimensions | None = None
         self._transform: OwnTransform | None = None
         if settings.dimensions:
@@ -254,7 +254,7 @@ class Engine:
         # deviceName, resource), escaped to six bytes for one; and the largest of each kind of piece bounds all lines.
         limit = self._row_bytes
         if bundle.odd or (
-            (size > self._short or (shaping is not None and shaping.pieces.largest > self._ample))
+            size > self._short
             and codec.largest + (shaping.pieces.largest if shaping else 0) + self._largest_org + _UNCACHED > limit
         ):
             if left:
@@ -321,6 +321,11 @@ class Engine:
             _drops=shaped.drops,
             _names=names,
         )
+
+    def _larger(self, largest: int) -> None:
+        """Pieces that rules make became so large together: rows of any payload may be too long then."""
+        if largest > self._row_bytes // 8:
+            self._short = -1
 
     def _topic(self, topic: str) -> tuple[blake2b, str]:
         """What a topic's records share: their id before the coordinates, and the organization that settings give."""

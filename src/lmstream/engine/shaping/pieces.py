@@ -88,8 +88,9 @@ class PartShape(Generic[T]):
 class Pieces:
     """Shapes pieces as codecs make them. `matched` collects the rules that applied to anything."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        """Raises ConfigError for patterns that cannot be."""
+    def __init__(self, rules: Sequence[Rule], larger: Callable[[int], object] = int) -> None:
+        """`larger` is told `largest` when that grows. Raises ConfigError for patterns that cannot be."""
+        self._told_larger = larger
         self.bits: Final = Bits(rules)
         self.matched: int = 0
         self.scales: Final = sum(1 << number for number, rule in enumerate(rules) if rule.scale is not None)
@@ -266,6 +267,7 @@ class Pieces:
 
     def _larger(self) -> None:
         self.largest = sum(each.largest for each in (self.resources, self.scopes, self.metrics, self.tails))
+        self._told_larger(self.largest)
 
     def _look_again(self) -> None:
         self.possible = self._late & self._metrics_seen & self._points_seen

@@ -1,7 +1,7 @@
 """The rules of an engine at work: on pieces, which codecs make, and on bundles, whose rows they drop and change."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct, structs
@@ -39,10 +39,10 @@ class Shaped(Struct, gc=False):
 class Shaping:
     """Made once for an engine. `pieces` is for its codecs."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        """Raises ConfigError for patterns that cannot be."""
+    def __init__(self, rules: Sequence[Rule], larger: Callable[[int], object] = int) -> None:
+        """`larger` is as of Pieces. Raises ConfigError for patterns that cannot be."""
         self.names: Final = [rule.name for rule in rules]
-        self.pieces: Final = Pieces(rules)
+        self.pieces: Final = Pieces(rules, larger)
         self._rules = rules
         self._bits = self.pieces.bits
         self._sift, self._scale = native("sift"), native("scale")
