@@ -144,11 +144,7 @@ impl<'a, 'py> Columns<'a, 'py> {
     pub fn metric(&mut self, head: Object<'py>) -> Found<()> {
         let head = match self.sifting {
             None => head,
-            Some(_) if !(head.is_exact_instance_of::<Decided>() || head.is_none()) => {
-                self.from = self.values.len();
-                head
-            }
-            Some(_) => match self.sift(&head)? {
+            Some(_) => match self.sift(head)? {
                 Some(head) => head,
                 None => return Ok(()),
             },
@@ -216,11 +212,14 @@ impl<'a, 'py> Columns<'a, 'py> {
         Ok(())
     }
 
-    /// What rules leave of a metric whose points were read; None where they drop all of it. Apart, so that for other
-    /// metrics less code is run.
+    /// What rules leave of a metric whose points were read; None where they drop all of it. Apart, so that without
+    /// rules less code is run.
     #[inline(never)]
-    fn sift(&mut self, head: &Object<'py>) -> Found<Option<Object<'py>>> {
-        let Ok(decided) = head.cast_exact::<Decided>() else { return Err(Stop::Whole) };
+    fn sift(&mut self, head: Object<'py>) -> Found<Option<Object<'py>>> {
+        let Ok(decided) = head.cast_exact::<Decided>() else {
+            self.from = self.values.len();
+            return if head.is_none() { Err(Stop::Whole) } else { Ok(Some(head)) };
+        };
         let decided = decided.get();
         if let Some(rule) = decided.drop.checked_sub(1) {
             self.drop(rule)?;

@@ -242,7 +242,8 @@ impl<'a, 'py> Scan<'a, 'py> {
             match self.cursor.name()? {
                 b"gauge" | b"sum" if points.is_none() => points = Some(self.data()?),
                 b"gauge" | b"sum" => return Err(Stop::Odd),
-                name => self.member(name)?,
+                name if self.fine => self.check(name)?,
+                _ => self.cursor.skip()?,
             }
             if !self.cursor.another(b'}')? {
                 break;
@@ -260,20 +261,19 @@ impl<'a, 'py> Scan<'a, 'py> {
         if self.drops { self.columns.dropped() } else { self.columns.metric(head) }
     }
 
-    /// Pass over a member of a metric, gauge or sum.
-    fn member(&mut self, name: &[u8]) -> Cut<()> {
+    /// Pass over a member of a metric, gauge or sum that is dropped, and see whether anything can be wrong with it.
+    #[inline(never)]
+    fn check(&mut self, name: &[u8]) -> Cut<()> {
         self.cursor.next();
         let start = self.cursor.at;
         self.cursor.skip()?;
-        if self.fine {
-            let value = &self.cursor.text[start..self.cursor.at];
-            self.fine = match name {
-                b"name" | b"description" | b"unit" => value.starts_with(b"\"") && !value.contains(&b'\\'),
-                b"aggregationTemporality" => matches!(value, b"0" | b"1" | b"2"),
-                b"isMonotonic" => matches!(value, b"true" | b"false"),
-                _ => false,
-            };
-        }
+        let value = &self.cursor.text[start..self.cursor.at];
+        self.fine = match name {
+            b"name" | b"description" | b"unit" => value.starts_with(b"\"") && !value.contains(&b'\\'),
+            b"aggregationTemporality" => matches!(value, b"0" | b"1" | b"2"),
+            b"isMonotonic" => matches!(value, b"true" | b"false"),
+            _ => false,
+        };
         Ok(())
     }
 
@@ -296,7 +296,8 @@ impl<'a, 'py> Scan<'a, 'py> {
                     points = Some((from, self.cursor.at - 1));
                 }
                 b"dataPoints" => return Err(Stop::Odd),
-                name => self.member(name)?,
+                name if self.fine => self.check(name)?,
+                _ => self.cursor.skip()?,
             }
             if !self.cursor.another(b'}')? {
                 break;
@@ -371,10 +372,7 @@ impl<'a, 'py> Scan<'a, 'py> {
         if let Some((_, piece)) = self.lists.get(number).filter(|(list, _)| self.cursor.pass(list)) {
             return Ok(piece.clone());
         }
-        let (list, piece) = match self.passed() {
-            Some(list) => (list, self.columns.nothing()),
-            None => self.known(self.tails_of, b'[', b"]")?,
-        };
+        let (list, piece) = if self.drops { self.passed() } else { self.known(self.tails_of, b'[', b"]") }?;
         if number == self.lists.len() {
             grow(&mut self.lists, 1)?;
             self.lists.push((list, piece.clone()));
@@ -384,19 +382,16 @@ impl<'a, 'py> Scan<'a, 'py> {
         Ok(piece)
     }
 
-    /// A list of attributes that is dropped, and nothing is wrong with.
-    fn passed(&mut self) -> Option<&'a [u8]> {
-        if !self.drops {
-            return None;
-        }
+    /// A list of attributes that is dropped: nothing is made of it where nothing can be wrong with it.
+    #[inline(never)]
+    fn passed(&mut self) -> Found<(&'a [u8], Object<'py>)> {
         self.cursor.next();
         let start = self.cursor.at;
-        let passed = attributes::pass(&mut self.cursor).is_ok();
-        let list = &self.cursor.text[start..self.cursor.at];
-        if !passed {
-            self.cursor.at = start;
+        if attributes::pass(&mut self.cursor).is_ok() {
+            return Ok((&self.cursor.text[start..self.cursor.at], self.columns.nothing()));
         }
-        Some(list).filter(|_| passed)
+        self.cursor.at = start;
+        self.known(self.tails_of, b'[', b"]")
     }
 
     /// A 64-bit integer's digits, as text or as number.
