@@ -144,3 +144,10 @@ def test_a_setting_is_told_by_the_strongest_place_that_has_it(tmp_path):
 def test_a_file_that_cannot_be_read_is_one_plain_error(tmp_path):
     with pytest.raises(ConfigError, match=r"configuration file .*none\.toml: No such file"):
         layer_of_file("configuration file", tmp_path / "none.toml")
+
+
+def test_a_key_in_a_list_is_told_with_its_column(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('[[engine.rules]]\nname = "a"\nwhen = { datasorce = "x" }\ndrop = true\n')
+    wrong = ("engine", "rules", "0", "when", "datasorce")
+    assert origin_of(wrong, [layer_of_file("configuration file", path)]) == f" (from {path}, line 3, column 10)"

@@ -68,7 +68,11 @@ def origin_of(path: Sequence[str], layers: Sequence[Layer]) -> str:
     if (variable := layer.variables.get(tuple(path))) is not None:
         return f" (from {layer.origin}, {variable})"
     spot = spot_in(layer.origin, layer.text, path)
-    return f" (from {layer.origin})" if spot is None else f" (from {layer.origin}, line {spot.line})"
+    if spot is None:
+        return f" (from {layer.origin})"
+    in_list = any(name.isdigit() for name in path)  # a number is no place for people
+    column = f", column {spot.column}" if in_list else ""
+    return f" (from {layer.origin}, line {spot.line}{column})"
 
 
 def spot_of(path: Sequence[str], layers: Sequence[Layer], *, value: bool = False) -> Spot | None:
