@@ -53,13 +53,15 @@ class Sieving:
         the plan's."""
         self._asked = self.handled | early
         self.names: Final = [rule.name for rule in rules]
+        self._sieve: Any = native("Sieve")
+        self._decided: Any = native("Decided")
         self._verdicts: dict[tuple[int, int], _Verdicts] = {}
         self.untold: list[Any] = []
         """(where something is remembered, by what, the rules that apply to it), since the last bundle that was read."""
 
     def sieve(self, head: Callable[[bytes], Metric], budget: int) -> Sieve | None:
         """For a codec, where the native part is and has something to do."""
-        return OfCodec(self, head, budget) if self.handled and native("Sieve") is not None else None
+        return OfCodec(self, self._sieve, head, budget) if self.handled and self._sieve is not None else None
 
     def above(self, resource: int, scope: int) -> int | None:
         """What matters of the bits of a resource and scope; None where a bundle that has these has to stay whole."""
@@ -89,14 +91,14 @@ class Sieving:
         if not may & self._deciding & self._drops:
             of_points = 0
         if first & self._drops and not of_points:
-            return _native("Decided", metric, first.bit_length(), 0, None), first
+            return self._decided(metric, first.bit_length(), 0, None), first
         power = sum(power for rule, power in self._powers.items() if rule & rules)
         points = self._of_points(bits, may & self._deciding) if of_points else None
         if not -FAR < power < FAR or (of_points and points is None):
             return None, 0
         made = self._again(metric, rules) if rules & self._late else metric
         if power or points is not None:
-            return _native("Decided", made, 0, power, points), rules & self.handled
+            return self._decided(made, 0, power, points), rules & self.handled
         return made, rules & self.handled
 
     def _of_points(self, bits: int, deciding: int) -> "_Verdicts | None":
@@ -134,14 +136,15 @@ class Sieving:
 class OfCodec:
     """The sieve of one codec, which reads metrics by bytes of its own format."""
 
-    def __init__(self, sieving: Sieving, head: Callable[[bytes], Metric], budget: int) -> None:
-        """`head` makes a metric of its bytes; `budget` in bytes is for all that are remembered."""
+    def __init__(self, sieving: Sieving, sieve: Any, head: Callable[[bytes], Metric], budget: int) -> None:
+        """`sieve` is the native class; `head` makes a metric of its bytes; `budget` in bytes is for all that is
+        remembered."""
         self._sieving, self._head, self._budget = sieving, head, budget
         self._used = 0
         self._heads: dict[int, _Heads] = {}
         self._raws: dict[bytes, bytes] = {}
         """Each once for all resources and scopes: what is looked up seldom is in no cache of the processor."""
-        self.native: Final = _native("Sieve", self._below, Counted, sieving.names)
+        self.native: Final = sieve(self._below, Counted, sieving.names)
         self.untold: Final = sieving.untold
         self._waits = False
 
@@ -205,11 +208,6 @@ class _Verdicts(dict[type, int | None]):
     def __missing__(self, kind: type) -> int | None:
         verdict = self[kind] = self._sieving.verdict(self, kind, *self._of)
         return verdict
-
-
-def _native(name: str, *given: Any) -> Any:
-    made = native(name)
-    return None if made is None else made(*given)
 
 
 def _some(rules: Sequence[Rule], chosen: Callable[[int], bool]) -> int:
